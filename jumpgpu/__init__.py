@@ -1,0 +1,1 @@
+"""jumpgpu: single-cell Cell Painting features from images, at the speed of the disk."""

@@ -1,0 +1,79 @@
+"""Channels, compartments, wells and feature names: the one place that spells them.
+
+Column names and their stored order are CellProfiler's, as exported for CPJUMP1 (`configs/columns.txt`).
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+CHANNELS = ("DNA", "ER", "RNA", "AGP", "Mito")  # order of the C axis
+BRIGHTFIELD = ("HighZBF", "LowZBF", "Brightfield")  # further channels, when configured
+COMPARTMENTS = ("Cells", "Cytoplasm", "Nuclei")  # stored order, and the order of object rows
+FAMILIES = (  # stored order within a compartment
+    "AreaShape",
+    "Correlation",
+    "Granularity",
+    "Intensity",
+    "Location",
+    "Number",
+    "Neighbors",
+    "Children",
+    "Parent",
+    "RadialDistribution",
+    "Texture",
+)
+BARCODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def feature_name(compartment: str, family: str, *parts: str | int) -> str:
+    """A column name, its parts joined as CellProfiler joins them: `Nuclei_Texture_Variance_RNA_5_03_256`."""
+    return "_".join([compartment, family, *map(str, parts)])
+
+
+def family_of(column: str) -> str:
+    """The family word of a column: `Cells_AreaShape_Area` -> `AreaShape`."""
+    return column.split("_", 2)[1]
+
+
+def channel_order(channels: Iterable[str]) -> list[str]:
+    """Channels in the order of names and pairs: alphabetical, whatever the C axis."""
+    return sorted(channels)
+
+
+def stored_order(columns: Sequence[str]) -> list[int]:
+    """Positions that put columns into stored order: by compartment, then family; within both, as they come."""
+    compartments = {c: i for i, c in enumerate(sorted({c.split("_", 1)[0] for c in columns}))}
+    families = {f: i for i, f in enumerate(FAMILIES)}
+
+    def key(i: int) -> tuple[int, int, int]:
+        return compartments[columns[i].split("_", 1)[0]], families.get(family_of(columns[i]), len(families)), i
+
+    return sorted(range(len(columns)), key=key)
+
+
+def well_name(row: int, column: int) -> str:
+    """Row and column counted from 1, to `A01` .. `AF48`."""
+    if not (1 <= row <= 32 and 1 <= column <= 48):
+        raise ValueError(f"no well at row {row}, column {column}; rows are 1..32, columns 1..48")
+    letters = chr(64 + row) if row <= 26 else "A" + chr(64 + row - 26)
+    return f"{letters}{column:02d}"
+
+
+def well_position(well: str) -> tuple[int, int]:
+    """`A01` to row and column counted from 1; ValueError for anything else."""
+    match = re.fullmatch(r"(A?[A-Z])(\d{2})", well)
+    if not match:
+        raise ValueError(f"{well!r} is no well name; expected A01 .. P24 (AF48 at most)")
+    letters = match[1]
+    row = ord(letters[-1]) - 64 + (26 if len(letters) == 2 else 0)
+    column = int(match[2])
+    if well_name(row, column) != well:
+        raise ValueError(f"{well!r} is no well name; expected A01 .. P24 (AF48 at most)")
+    return row, column
+
+
+def check_barcode(plate: str) -> str:
+    """The barcode itself, if it can safely name a folder; ValueError otherwise."""
+    if not BARCODE.fullmatch(plate) or ".." in plate:
+        raise ValueError(f"{plate!r} is no plate barcode; expected letters, digits, '.', '_' and '-', such as BR00117010")
+    return plate

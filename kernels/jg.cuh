@@ -1,0 +1,229 @@
+// jg.cuh: the small vocabulary every kernel in this directory is written in.
+//
+// One source, built four ways (and its PTX interpreted, the fifth), gives the same bits in each:
+//   CUDA     NVRTC: a block is blockDim.x threads.
+//   serial   C++ compiler: a block is ONE thread, barriers vanish, loops become plain (vectorisable) loops.
+//   fibers   -DJG_FIBERS: a block is N fibers run in adversarial order (finds missing barriers); blocks interleave.
+//   threads  -DJG_THREADS: a block is N threads (finds data races, under -fsanitize=thread).
+//
+// Rules for a kernel: never assume blockDim.x (block-stride loops only; a multiple of 32 on CUDA), reach every barrier
+// with every thread, accumulate integers where possible and doubles only through block_sum(). What one block writes,
+// another reads only in a later launch, unless it went through atomic_least / atomic_most / atomic_join.
+#pragma once
+
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#  define JG_CUDA 1
+#  if defined(__CUDACC_RTC__)          // NVRTC has no <stdint.h>
+typedef signed char int8_t;   typedef unsigned char uint8_t;
+typedef short int16_t;        typedef unsigned short uint16_t;
+typedef int int32_t;          typedef unsigned int uint32_t;
+typedef long long int64_t;    typedef unsigned long long uint64_t;
+#  else
+#    include <stdint.h>
+#  endif
+#  define JG_SHARED(T, name) __shared__ T name
+#  define JG_REGISTER(kernel)
+#  define JG_UNROLL _Pragma("unroll")
+#else
+#  include "host/jg_host.h"
+#  define JG_UNROLL
+#endif
+
+#define JG_FN static __device__ __forceinline__
+#define JG_ONCE if (threadIdx.x == 0)
+#define JG_FOR(i, n) for (int i = int(threadIdx.x), jg_n_##i = (n); i < jg_n_##i; i += int(blockDim.x))
+// Bin k goes to the same thread whatever the range is, so loops over the same bins need no barrier between them.
+#define JG_FOR_OWN(k, k0, k1) for (int k = jg::first_own(k0), jg_n_##k = (k1); k < jg_n_##k; k += int(blockDim.x))
+// Rows to warps, columns to lanes: coalesced on CUDA, two plain nested loops in the serial build.
+#define JG_FOR_YX(y, x, y0, y1, x0, x1)                                                   \
+    for (int y = (y0) + jg::warp_id(), jg_y1 = (y1); y < jg_y1; y += jg::warps())         \
+        for (int x = (x0) + jg::lane(), jg_x1 = (x1); x < jg_x1; x += jg::WARP)
+// One item a thread over the whole grid: for kernels with no shared memory. Launch with grid = ceil(n / JG_ITEMS) blocks;
+// each block takes JG_ITEMS consecutive items, whatever its size.
+#define JG_FOR_ITEMS(i, n)                                                                                     \
+    for (int64_t i = int64_t(blockIdx.x) * jg::ITEMS + int(threadIdx.x),                                       \
+                 jg_n_##i = jg::least(int64_t(n), (int64_t(blockIdx.x) + 1) * jg::ITEMS);                      \
+         i < jg_n_##i; i += int(blockDim.x))
+
+namespace jg {
+
+#if defined(JG_SERIAL)
+constexpr int WARP = 1;
+#else
+constexpr int WARP = 32;
+#endif
+constexpr int LANES = 128;             // virtual lanes of block_sum: fixes its order whatever blockDim is
+constexpr int ITEMS = 4096;            // items of a block in JG_FOR_ITEMS (device.py: ITEMS)
+
+JG_FN int lane() { return int(threadIdx.x) % WARP; }
+JG_FN int warp_id() { return int(threadIdx.x) / WARP; }
+JG_FN int warps() { return int(blockDim.x) / WARP; }
+JG_FN int first_own(int k0) {
+#if defined(JG_SERIAL)
+    return k0;
+#else
+    const int t = int(threadIdx.x), b = int(blockDim.x), r = k0 % b;
+    return k0 - r + t + (t < r ? b : 0);
+#endif
+}
+
+template <class T> JG_FN T least(T a, T b) { return a < b ? a : b; }
+template <class T> JG_FN T most(T a, T b) { return a > b ? a : b; }
+
+template <class T> JG_FN T warp_sum(T v) {            // the total, in lane 0
+    JG_UNROLL for (int o = WARP / 2; o; o /= 2) v += __shfl_down_sync(0xffffffffu, v, o);
+    return v;
+}
+template <class T> JG_FN T warp_least(T v) {
+    JG_UNROLL for (int o = WARP / 2; o; o /= 2) v = least(v, __shfl_down_sync(0xffffffffu, v, o));
+    return v;
+}
+template <class T> JG_FN T warp_most(T v) {
+    JG_UNROLL for (int o = WARP / 2; o; o /= 2) v = most(v, __shfl_down_sync(0xffffffffu, v, o));
+    return v;
+}
+
+// ---- Integer accumulation into a block's shared memory: exact, so any order gives the same bits.
+
+JG_FN void tally(uint32_t* bin) {                      // adds the constant 1 and discards the old value
+#if defined(JG_CUDA)
+    atomicAdd(bin, 1u);
+#else
+    host::add_block(bin, 1u);
+#endif
+}
+JG_FN void gather_least(int* dst, int mine) {          // every thread of the block calls these two
+    mine = warp_least(mine);
+#if defined(JG_CUDA)
+    if (lane() == 0) atomicMin(dst, mine);
+#else
+    if (lane() == 0) host::min_block(dst, mine);
+#endif
+}
+JG_FN void gather_most(int* dst, int mine) {
+    mine = warp_most(mine);
+#if defined(JG_CUDA)
+    if (lane() == 0) atomicMax(dst, mine);
+#else
+    if (lane() == 0) host::max_block(dst, mine);
+#endif
+}
+
+// Block totals of 64-bit counts, in every thread: a slot a warp and an ordered add, since a 64-bit shared atomic is a
+// spin loop. Ends with a barrier.
+template <int K> struct Counts { uint64_t v[K]; };
+template <int K> struct CountScratch { uint64_t part[32][K]; };
+template <int K> JG_FN Counts<K> block_count(const Counts<K>& mine, CountScratch<K>& s) {
+#if defined(JG_SERIAL)
+    (void)s;
+    return mine;
+#else
+    for (int k = 0; k < K; ++k) {
+        const uint64_t t = warp_sum(mine.v[k]);
+        if (lane() == 0) s.part[warp_id()][k] = t;
+    }
+    __syncthreads();
+    Counts<K> out;
+    for (int k = 0; k < K; ++k) {
+        uint64_t total = 0;
+        for (int g = 0; g < warps(); ++g) total += s.part[g][k];
+        out.v[k] = total;
+    }
+    __syncthreads();
+    return out;
+#endif
+}
+
+// ---- Between blocks: atomics on global memory, for int32_t, uint32_t and uint64_t. Order-free by themselves; a kernel
+// that uses the old value for more than an exact integer result must argue why its result does not depend on the order.
+
+template <class T> struct Native { typedef T type; };
+#if defined(JG_CUDA)
+template <> struct Native<uint64_t> { typedef unsigned long long type; };
+#endif
+template <class T> JG_FN T atomic_least(T* at, T v) {
+#if defined(JG_CUDA)
+    return T(atomicMin(reinterpret_cast<typename Native<T>::type*>(at), typename Native<T>::type(v)));
+#else
+    return host::atomic_least(at, v);
+#endif
+}
+template <class T> JG_FN T atomic_most(T* at, T v) {
+#if defined(JG_CUDA)
+    return T(atomicMax(reinterpret_cast<typename Native<T>::type*>(at), typename Native<T>::type(v)));
+#else
+    return host::atomic_most(at, v);
+#endif
+}
+template <class T> JG_FN T atomic_sum(T* at, T v) {
+#if defined(JG_CUDA)
+    return T(atomicAdd(reinterpret_cast<typename Native<T>::type*>(at), typename Native<T>::type(v)));
+#else
+    return host::atomic_sum(at, v);
+#endif
+}
+// A word that other blocks may be changing through the atomics above while this one reads it.
+template <class T> JG_FN T atomic_read(const T* at) {
+#if defined(JG_CUDA)
+    return *const_cast<const volatile T*>(at);
+#else
+    return host::atomic_read(at);
+#endif
+}
+
+// ---- Sums of doubles
+
+template <int K> struct Vec { double v[K]; };
+template <int K> struct SumScratch { double part[LANES / 32][K]; };
+
+// Sum of f(0) .. f(n-1), the same bits in every build: virtual lane l adds f(l), f(l+LANES), ... in order, each 32
+// lanes fold as a tree (offsets 16, 8, 4, 2, 1), the LANES/32 partial sums add in order. Ends with a barrier.
+template <int K, class F> JG_FN Vec<K> block_sum(int n, SumScratch<K>& s, F f) {
+    Vec<K> out;
+#if defined(JG_SERIAL)
+    double acc[K][LANES] = {};
+    int i0 = 0;
+    for (; i0 + LANES <= n; i0 += LANES)
+        for (int l = 0; l < LANES; ++l) {              // lane loop innermost: contiguous, vectorises as it stands
+            const Vec<K> x = f(i0 + l);
+            for (int k = 0; k < K; ++k) acc[k][l] += x.v[k];
+        }
+    for (int l = 0; i0 + l < n; ++l) {
+        const Vec<K> x = f(i0 + l);
+        for (int k = 0; k < K; ++k) acc[k][l] += x.v[k];
+    }
+    for (int k = 0; k < K; ++k) {
+        double total = 0;
+        for (int g = 0; g < LANES; g += 32) {
+            double* a = acc[k] + g;
+            for (int o = 16; o; o /= 2)
+                for (int l = 0; l < o; ++l) a[l] += a[l + o];
+            total += a[0];
+        }
+        out.v[k] = total;
+    }
+    (void)s;
+#else
+    for (int l = int(threadIdx.x); l < LANES; l += int(blockDim.x)) {
+        double acc[K] = {};
+        for (int i = l; i < n; i += LANES) {
+            const Vec<K> x = f(i);
+            JG_UNROLL for (int k = 0; k < K; ++k) acc[k] += x.v[k];
+        }
+        JG_UNROLL for (int k = 0; k < K; ++k) {
+            const double t = warp_sum(acc[k]);
+            if (l % 32 == 0) s.part[l / 32][k] = t;
+        }
+    }
+    __syncthreads();
+    for (int k = 0; k < K; ++k) {
+        double total = 0;
+        for (int g = 0; g < LANES / 32; ++g) total += s.part[g][k];
+        out.v[k] = total;
+    }
+    __syncthreads();
+#endif
+    return out;
+}
+
+}  // namespace jg
