@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from jumpgpu.device import Device, open_device
+from tests.ways import Way
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -22,3 +23,9 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no reference data: {folder / 'data'} is absent")
     return folder
+
+
+@pytest.fixture(params=["fibers", "ptx"])
+def way(request: pytest.FixtureRequest) -> Way:
+    """Each way to run kernels in turn; tests/ways.py says how to use it."""
+    return Way(request.param)

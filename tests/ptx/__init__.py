@@ -1,0 +1,1 @@
+"""The PTX that NVRTC makes of a kernel, run without a GPU and watched."""
