@@ -6,7 +6,8 @@ interior, in raster order within each, so that Cytoplasm, Nuclei and Cells are c
 nest so get lists of their own, and no kernel notices.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -60,6 +61,7 @@ class Scene:
                 objects have their own number, discarded ones numbers above the field's count. May be empty.
     objects     the rows
     values      float32 [C, P]        pixels gathered into list order, once
+    derived     what several families need and one of them made (order statistics), by name
     """
 
     channels: tuple[str, ...]
@@ -68,3 +70,4 @@ class Scene:
     unfiltered: dict[str, torch.Tensor]
     objects: Objects
     values: torch.Tensor
+    derived: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)

@@ -1,0 +1,92 @@
+"""The feature families: which exist, what columns they give, and one call that measures them all.
+
+A family is a module of this package with `columns(compartment, channels, settings)` and
+`measure(scene, settings, device)`; nothing else about it is known here. Columns are put into the stored order of
+`configs/columns.txt` by `names.stored_order`.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from types import ModuleType
+
+import torch
+
+from ..config import FeatureSettings
+from ..device import Device
+from ..names import COMPARTMENTS, stored_order
+from ..objects import Scene
+
+FAMILIES = (  # every family there is, in the order in which their columns come before they are put into stored order
+    "shape",
+    "correlation",
+    "granularity",
+    "intensity",
+    "location",
+    "number",
+    "neighbors",
+    "radial",
+    "texture",
+)
+
+
+def existing() -> tuple[str, ...]:
+    """The families whose modules are in the package, in registry order."""
+    return tuple(f for f in FAMILIES if importlib.util.find_spec(f"{__name__}.{f}"))
+
+
+def family(name: str) -> ModuleType:
+    """A family's module; ValueError for a name that is none."""
+    if name not in FAMILIES:
+        raise ValueError(f"unknown feature family {name!r}; expected one of {existing()}")
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def chosen(settings: FeatureSettings) -> list[str]:
+    """The families that the settings ask for, in registry order; ValueError for an unknown one."""
+    if unknown := [f for f in settings.families if f not in FAMILIES]:
+        raise ValueError(f"unknown feature family {unknown[0]!r}; expected one of {existing()}")
+    return [f for f in existing() if f in settings.families]
+
+
+def columns(
+    compartments: Sequence[str] = COMPARTMENTS, channels: Sequence[str] = (), settings: FeatureSettings | None = None
+) -> list[str]:
+    """Every column of `measure_scene`, in stored order.
+
+    Parameters
+    ----------
+    compartments : names of the label images, in any order
+    channels : names, in any order
+    settings : which families, and their settings; CPJUMP1's when absent
+    """
+    found = _as_measured(sorted(compartments), channels, settings or FeatureSettings())
+    return [found[i] for i in stored_order(found)]
+
+
+def measure_scene(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Tensor:
+    """All chosen families over one batch: float64 [N, F], F = `columns` of the scene, in stored order.
+
+    One row a cell; a cell that lacks a compartment (an empty cytoplasm) has that compartment's numbers for an empty object.
+    """
+    parts = []
+    for name in chosen(settings):
+        part = family(name).measure(scene, settings, device)
+        wanted = len(_family_columns(name, scene.objects.compartments, scene.channels, settings))
+        assert part.shape == (scene.objects.n, wanted), f"{name}: {tuple(part.shape)} for {wanted} columns"
+        parts.append(part)
+    names = _as_measured(scene.objects.compartments, scene.channels, settings)
+    table = torch.cat(parts, dim=1) if parts else device.empty(scene.objects.n, 0, dtype=torch.float64)
+    return table[:, torch.tensor(stored_order(names), device=table.device)]
+
+
+def _family_columns(name: str, compartments: Sequence[str], channels: Sequence[str], settings: FeatureSettings) -> list[str]:
+    """One family's columns over all compartments, in the order of its `measure`."""
+    module = family(name)
+    if name == "number":  # parents and children are the other compartments that there are
+        return [c for compartment in compartments for c in module.columns(compartment, channels, settings, compartments)]
+    return [c for compartment in compartments for c in module.columns(compartment, channels, settings)]
+
+
+def _as_measured(compartments: Sequence[str], channels: Sequence[str], settings: FeatureSettings) -> list[str]:
+    return [c for name in chosen(settings) for c in _family_columns(name, compartments, channels, settings)]
