@@ -1,24 +1,188 @@
-// objects.cu: the pixels of a batch's objects, listed, and their values gathered into list order.
+// objects.cu: the objects of a batch counted, boxed and listed, and their values gathered into list order.
+//
+//   The pattern of a pixel, seen from cell n, is the set of compartments whose label there is n. A cell whose patterns all
+//   stand in the class order is listed once, class by class, so that each compartment is a range of its list; any
+//   other cell is listed once a compartment. Raster order within a class or compartment.
 //
 // Source   design.md, 'Arrays': one list a cell, so that Cytoplasm, Nuclei and Cells are ranges of it.
 // Oracle   NumPy on drawn labels (tests/test_objects_numpy.py)
-// Launch   a thread an item over the grid (JG_FOR_ITEMS), any block size; no shared memory.
-// Order    nothing is accumulated.
+// Launch   count_objects: one block a row of a field. list_objects, gather_values: one block a cell (and channel). Any size.
+// Order    integers only: sums, minima and maxima, so no order can show. Lists are placed by counting.
 #include "jg.cuh"
 
-// In   pixels       float32 [B, C, H, W]   corrected intensity, 0..1
-//      pixel        int32   [P]            y << 16 | x
-//      pixel_field  int32   [P]            position in the batch of each pixel's field
-// Out  values       float32 [C, P]
-extern "C" __global__ void __launch_bounds__(128, 8) gather_values(
-    const float* __restrict__ pixels, const int32_t* __restrict__ pixel, const int32_t* __restrict__ pixel_field,
-    int64_t n_pixels, int32_t channels, int32_t height, int32_t width, float* __restrict__ values)
+constexpr int GROUP = 16;       // pixels a thread compares before it looks closer
+constexpr int BAND = 128;       // rows of a cell's box placed at a time
+constexpr int CLASSES = 5;      // lists a cell may have, at most
+
+template <int K> struct Tuple { int32_t v[K]; };
+template <int K> struct Planes { const int32_t* v[K]; };
+
+// The run of equal labels `t` begins (or, closing, ends before) x in row y: -x and +x sum to its length.
+template <int K> JG_FN void mark(const Tuple<K>& t, bool closing, int b, int y, int x, int capacity,
+                                 int32_t* counts, int32_t* boxes, int32_t* extremes)
 {
-    JG_FOR_ITEMS(i, n_pixels) {
-        const int y = pixel[i] >> 16, x = pixel[i] & 0xffff;
-        const int64_t plane = int64_t(height) * width;
-        const float* __restrict__ at = pixels + int64_t(pixel_field[i]) * channels * plane + int64_t(y) * width + x;
-        for (int c = 0; c < channels; ++c) values[c * n_pixels + i] = at[c * plane];
+    for (int k = 0; k < K; ++k) {
+        const int32_t n = t.v[k];
+        if (n == 0) continue;
+        if (n > jg::atomic_read(extremes + 2 * b)) jg::atomic_most(extremes + 2 * b, n);
+        if (n < jg::atomic_read(extremes + 2 * b + 1)) jg::atomic_least(extremes + 2 * b + 1, n);
+        if (n < 0 || n > capacity) continue;
+        int pattern = 0;
+        for (int j = 0; j < K; ++j) pattern |= int(t.v[j] == n) << j;
+        const int64_t at = int64_t(b) * capacity + n - 1;
+        if ((pattern & ((1 << k) - 1)) == 0) jg::atomic_sum(counts + (at << K) + pattern, closing ? x : -x);
+        int32_t* box = boxes + (at * K + k) * 4;
+        if (closing) {
+            if (x > jg::atomic_read(box + 3)) jg::atomic_most(box + 3, x);
+        } else {
+            if (y < jg::atomic_read(box)) jg::atomic_least(box, y);
+            if (x < jg::atomic_read(box + 1)) jg::atomic_least(box + 1, x);
+            if (y + 1 > jg::atomic_read(box + 2)) jg::atomic_most(box + 2, y + 1);
+        }
     }
+}
+
+template <int K> JG_FN void count_row(const Planes<K>& row, int b, int y, int width, int capacity,
+                                      int32_t* counts, int32_t* boxes, int32_t* extremes)
+{
+    JG_FOR(g, (width + GROUP - 1) / GROUP) {
+        const int x0 = g * GROUP, x1 = jg::least(x0 + GROUP, width);
+        int32_t change = x0 == 0 || x1 == width;
+        if (!change)
+            for (int k = 0; k < K; ++k) {
+                const int32_t* at = row.v[k] + x0;
+                for (int i = 0; i < GROUP; ++i) change |= at[i] ^ at[i - 1];
+            }
+        if (!change) continue;
+        Tuple<K> before;
+        for (int k = 0; k < K; ++k) before.v[k] = x0 ? row.v[k][x0 - 1] : 0;
+        for (int x = x0; x < x1; ++x) {
+            Tuple<K> here;
+            bool equal = true;
+            for (int k = 0; k < K; ++k) { here.v[k] = row.v[k][x]; equal &= here.v[k] == before.v[k]; }
+            if (equal) continue;
+            mark<K>(before, true, b, y, x, capacity, counts, boxes, extremes);
+            mark<K>(here, false, b, y, x, capacity, counts, boxes, extremes);
+            before = here;
+        }
+        if (x1 == width) mark<K>(before, true, b, y, width, capacity, counts, boxes, extremes);
+    }
+}
+
+// In   first .. fourth  int32 [B, H, W]  labels, 0 is background; those past `compartments` are not read
+// Out  counts    int32 [B, capacity, 2^compartments]     pixels of each cell by pattern; zeros before
+//      boxes     int32 [B, capacity, compartments, 4]    half-open y0, x0, y1, x1; (big, big, 0, 0) before
+//      extremes  int32 [B, 2]                            highest and lowest label other than 0; zeros before
+extern "C" __global__ void __launch_bounds__(128, 8) count_objects(
+    const int32_t* __restrict__ first, const int32_t* __restrict__ second, const int32_t* __restrict__ third,
+    const int32_t* __restrict__ fourth, int32_t compartments, int32_t capacity, int32_t height, int32_t width,
+    int32_t* __restrict__ counts, int32_t* __restrict__ boxes, int32_t* __restrict__ extremes)
+{
+    const int b = int(blockIdx.x) / height, y = int(blockIdx.x) % height;
+    const int64_t at = int64_t(blockIdx.x) * width;
+    if (compartments == 1) count_row<1>({{first + at}}, b, y, width, capacity, counts, boxes, extremes);
+    if (compartments == 2) count_row<2>({{first + at, second + at}}, b, y, width, capacity, counts, boxes, extremes);
+    if (compartments == 3) count_row<3>({{first + at, second + at, third + at}}, b, y, width, capacity, counts, boxes, extremes);
+    if (compartments == 4)
+        count_row<4>({{first + at, second + at, third + at, fourth + at}}, b, y, width, capacity, counts, boxes, extremes);
+}
+JG_REGISTER(count_objects)
+
+// Calls put(list, x) for each entry that row y of a box adds to the cell's lists.
+template <int K, class F> JG_FN void each_entry(const Planes<K>& row, int x0, int x1, int n, bool shared,
+                                                const int32_t* class_of, F put)
+{
+    for (int x = x0; x < x1; ++x) {
+        int pattern = 0;
+        for (int k = 0; k < K; ++k) pattern |= int(row.v[k][x] == n) << k;
+        if (pattern == 0) continue;
+        if (shared) put(class_of[pattern], x);
+        else for (int k = 0; k < K; ++k) if (pattern >> k & 1) put(k, x);
+    }
+}
+
+template <int K> JG_FN void list_cell(Planes<K> planes, int n, bool shared, const int32_t* box, const int64_t* list_start,
+                                      const int32_t* class_of, int width, int field, int32_t (*tally)[CLASSES],
+                                      int32_t* pixel, int32_t* pixel_field)
+{
+    const int y0 = box[0], x0 = box[1], y1 = box[2], x1 = box[3];
+    int64_t at[CLASSES];
+    for (int c = 0; c < CLASSES; ++c) at[c] = list_start[c];
+    for (int band = y0; band < y1; band += BAND) {
+        const int rows = jg::least(BAND, y1 - band);
+        JG_FOR(r, rows) {
+            Planes<K> row;
+            for (int k = 0; k < K; ++k) row.v[k] = planes.v[k] + int64_t(band + r) * width;
+            int32_t sum[CLASSES] = {};
+            each_entry<K>(row, x0, x1, n, shared, class_of, [&](int c, int) { ++sum[c]; });
+            for (int c = 0; c < CLASSES; ++c) tally[r + 1][c] = sum[c];
+        }
+        JG_ONCE for (int c = 0; c < CLASSES; ++c) tally[0][c] = 0;
+        __syncthreads();
+        JG_FOR(c, CLASSES) for (int r = 0; r < rows; ++r) tally[r + 1][c] += tally[r][c];
+        __syncthreads();
+        JG_FOR(r, rows) {
+            Planes<K> row;
+            for (int k = 0; k < K; ++k) row.v[k] = planes.v[k] + int64_t(band + r) * width;
+            int64_t to[CLASSES];
+            for (int c = 0; c < CLASSES; ++c) to[c] = at[c] + tally[r][c];
+            each_entry<K>(row, x0, x1, n, shared, class_of, [&](int c, int x) {
+                pixel[to[c]] = (band + r) << 16 | x;
+                pixel_field[to[c]++] = field;
+            });
+        }
+        for (int c = 0; c < CLASSES; ++c) at[c] += tally[rows][c];
+        __syncthreads();
+    }
+}
+
+// In   first .. fourth  int32 [B, H, W]  labels, as counted
+//      field       int32 [N]          position in the batch of each cell's field
+//      number      int32 [N]          its label
+//      cell_box    int32 [N, 4]       the box of all its compartments together
+//      list_start  int64 [N, CLASSES] first entry of each of its lists
+//      shared      int32 [N]          1: listed by class, 0: by compartment
+//      class_of    int32 [2^compartments]  place of a pattern in the class order
+// Out  pixel       int32 [P]          y << 16 | x
+//      pixel_field int32 [P]
+extern "C" __global__ void __launch_bounds__(128, 8) list_objects(
+    const int32_t* __restrict__ first, const int32_t* __restrict__ second, const int32_t* __restrict__ third,
+    const int32_t* __restrict__ fourth, int32_t compartments, int32_t height, int32_t width,
+    const int32_t* __restrict__ field, const int32_t* __restrict__ number, const int32_t* __restrict__ cell_box,
+    const int64_t* __restrict__ list_start, const int32_t* __restrict__ shared, const int32_t* __restrict__ class_of,
+    int32_t* __restrict__ pixel, int32_t* __restrict__ pixel_field)
+{
+    JG_SHARED(int32_t, tally[BAND + 1][CLASSES]);
+    const int cell = int(blockIdx.x), n = number[cell], b = field[cell];
+    const bool once = shared[cell] != 0;
+    const int64_t at = int64_t(b) * height * width;
+    const int32_t* box = cell_box + cell * 4;
+    const int64_t* lists = list_start + int64_t(cell) * CLASSES;
+    if (compartments == 1) list_cell<1>({{first + at}}, n, once, box, lists, class_of, width, b, tally, pixel, pixel_field);
+    if (compartments == 2) list_cell<2>({{first + at, second + at}}, n, once, box, lists, class_of, width, b, tally, pixel, pixel_field);
+    if (compartments == 3)
+        list_cell<3>({{first + at, second + at, third + at}}, n, once, box, lists, class_of, width, b, tally, pixel, pixel_field);
+    if (compartments == 4)
+        list_cell<4>({{first + at, second + at, third + at, fourth + at}}, n, once, box, lists, class_of, width, b, tally, pixel, pixel_field);
+}
+JG_REGISTER(list_objects)
+
+// In   pixels      float32 [B, C, H, W]  corrected intensity, 0..1
+//      pixel       int32   [P]           y << 16 | x
+//      cell_start  int64   [N + 1]       each cell's range of pixel
+//      field       int32   [N]
+// Out  values      float32 [C, P]
+extern "C" __global__ void __launch_bounds__(128, 8) gather_values(
+    const float* __restrict__ pixels, const int32_t* __restrict__ pixel, const int64_t* __restrict__ cell_start,
+    const int32_t* __restrict__ field, int64_t n_pixels, int32_t channels, int32_t height, int32_t width,
+    float* __restrict__ values)
+{
+    const int cell = int(blockIdx.x) / channels, c = int(blockIdx.x) % channels;
+    const int64_t start = cell_start[cell];
+    const int n = int(cell_start[cell + 1] - start);
+    const float* __restrict__ plane = pixels + (int64_t(field[cell]) * channels + c) * height * width;
+    const int32_t* __restrict__ from = pixel + start;
+    float* __restrict__ to = values + c * n_pixels + start;
+    JG_FOR(i, n) to[i] = plane[(from[i] >> 16) * width + (from[i] & 0xffff)];
 }
 JG_REGISTER(gather_values)
