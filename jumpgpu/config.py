@@ -77,9 +77,7 @@ class SecondarySettings:
 
     channel: str = "RNA"
     method: str = "watershed"  # watershed, propagation, distance
-    threshold: ThresholdSettings = field(
-        default_factory=lambda: ThresholdSettings(lower=0.005, upper=0.014)
-    )
+    threshold: ThresholdSettings = field(default_factory=lambda: ThresholdSettings(lower=0.005, upper=0.014))
     distance: int = 10  # method 'distance': pixels a cell reaches beyond its nucleus
     regularization: float = 0.05  # method 'propagation'
     fill_holes: bool = True
