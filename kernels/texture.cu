@@ -26,7 +26,7 @@ constexpr int CELLS = TEXTURE_CELLS;   // tests make it small, so that small cas
 #else
 constexpr int CELLS = 4356;            // 17 KB: four directions at once to 32 levels, one to 65, row tiles beyond
 #endif
-constexpr double FIX = 2199023255552.0;          // 2^41: m_log_m[m] = m * round(log2(m) * FIX)
+constexpr double FIX = 2199023255552.0;          // 2^41: logs[m] = round(log2(m) * FIX), 0 for m = 0
 constexpr int FINE = 18;               // sums of m log m fit 64 bits at that scale while T < 2^FINE
 
 // What is summed over one direction's matrix; the order of `totals`.
@@ -90,7 +90,7 @@ JG_FN void count_tile(uint32_t* __restrict__ cell, const Crop& crop, int S, int 
 // What rows row0 .. row1 - 1 of a matrix add: to the marginals in shared memory, and to this thread's own sums. C(i, j)
 // counts one way round when WHOLE (so the matrix is C + its transpose), both ways otherwise.
 template <bool WHOLE> JG_FN void add_rows(Texture& s, const uint32_t* __restrict__ cell, int S, int levels, int row0,
-                                          int row1, const int64_t* __restrict__ m_log_m, int drop, uint64_t* mine) {
+                                          int row1, const int64_t* __restrict__ logs, int drop, uint64_t* mine) {
     for (int i = row0; i < row1; ++i) {
         const uint32_t* __restrict__ row = cell + (i - row0) * S;
         JG_FOR_OWN(k, i + 1, i + levels + 1) s.sum[k] += row[k - i];
@@ -107,7 +107,7 @@ template <bool WHOLE> JG_FN void add_rows(Texture& s, const uint32_t* __restrict
             const uint32_t m = cell[(i - row0) * S + j] + (WHOLE ? cell[(j - row0) * S + i] : 0);
             const int once = i != j;                     // the other half of the matrix is the same
             mine[SQUARE] += uint64_t(m) * m << once;
-            mine[LOG_CELLS] += uint64_t(m_log_m[m] >> drop) << once;
+            mine[LOG_CELLS] += m * uint64_t(logs[m] >> drop) << once;
         }
     }
 }
@@ -120,7 +120,7 @@ template <bool WHOLE> JG_FN void add_rows(Texture& s, const uint32_t* __restrict
 //      schedule    int32   [R]                rows, largest first
 //      remap       uint8   [256]              8-bit level to the level that is counted
 //      crop_start  int64   [R]                each row's place in a channel of `crops`
-//      m_log_m    int64   [entries]          texture_logs's table, beyond twice the largest object's pixels
+//      logs    int64   [entries]          texture_logs's table, beyond twice the largest object's pixels
 //      scale       int32   [S]                distances; `pad` is the largest
 // Work crops       uint8   [C, crop_stride]   (height + pad) * (width + pad) bytes a row, from a multiple of 4
 // Out  totals      uint64  [R, C, S, 4, 11]   sums over the matrix, see Total
@@ -130,7 +130,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) texture_count(
     const float* __restrict__ values, int64_t n_pixels, const int32_t* __restrict__ pixel, const int64_t* __restrict__ start,
     const int64_t* __restrict__ stop, const int32_t* __restrict__ box, const int32_t* __restrict__ schedule,
     const uint8_t* __restrict__ remap, const int64_t* __restrict__ crop_start, int64_t crop_stride,
-    const int64_t* __restrict__ m_log_m, const int32_t* __restrict__ scale, int32_t scales, int32_t pad, int32_t channels,
+    const int64_t* __restrict__ logs, const int32_t* __restrict__ scale, int32_t scales, int32_t pad, int32_t channels,
     uint8_t* __restrict__ crops, uint64_t* __restrict__ totals, double* __restrict__ moment, int32_t* __restrict__ highest)
 {
     JG_SHARED(Texture, s);
@@ -189,7 +189,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) texture_count(
                     else count_whole<1>(s.cell, crop, S, step + plane % DIRECTIONS);
                 }
                 __syncthreads();
-                add_rows<true>(s, s.cell + d * S * S, S, levels, 1, levels + 1, m_log_m, drop, mine);
+                add_rows<true>(s, s.cell + d * S * S, S, levels, 1, levels + 1, logs, drop, mine);
             } else {
                 for (int row0 = 1; row0 <= levels; row0 += tile) {
                     const int row1 = jg::least(row0 + tile, levels + 1);
@@ -197,22 +197,22 @@ extern "C" __global__ void __launch_bounds__(128, 8) texture_count(
                     __syncthreads();
                     count_tile(s.cell, crop, S, step[plane % DIRECTIONS], row0, row1 - row0);
                     __syncthreads();
-                    add_rows<false>(s, s.cell, S, levels, row0, row1, m_log_m, drop, mine);
+                    add_rows<false>(s, s.cell, S, levels, row0, row1, logs, drop, mine);
                     __syncthreads();
                 }
             }
             __syncthreads();
             JG_FOR(k, S) if (k >= 1) {
                 const uint64_t m = s.level[k], kk = uint64_t(k + shift);
-                mine[PAIRS] += m; mine[I1] += m * kk; mine[I2] += m * kk * kk; mine[LOG_I] += uint64_t(m_log_m[m] >> drop);
+                mine[PAIRS] += m; mine[I1] += m * kk; mine[I2] += m * kk * kk; mine[LOG_I] += m * uint64_t(logs[m] >> drop);
             }
             JG_FOR(k, 2 * S) {
                 const uint64_t m = ways * uint64_t(s.sum[k]), kk = uint64_t(k + 2 * shift);
-                mine[S2] += m * kk * kk; mine[LOG_S] += uint64_t(m_log_m[m] >> drop);
+                mine[S2] += m * kk * kk; mine[LOG_S] += m * uint64_t(logs[m] >> drop);
             }
             JG_FOR(k, S) {
                 const uint64_t m = ways * (uint64_t(s.diff[S + k]) + (k ? s.diff[S - k] : 0u)), kk = uint64_t(k);
-                mine[D2] += m * kk * kk; mine[LOG_D] += uint64_t(m_log_m[m] >> drop); mine[SQUARE_D] += m * m;
+                mine[D2] += m * kk * kk; mine[LOG_D] += m * uint64_t(logs[m] >> drop); mine[SQUARE_D] += m * m;
             }
             const jg::Vec<1> nearness = jg::block_sum<1>(S, s.scratch, [&](int k) {
                 return jg::Vec<1>{{double(ways * (uint64_t(s.diff[S + k]) + (k ? s.diff[S - k] : 0u))) / double(1 + k * k)}};
@@ -229,11 +229,11 @@ extern "C" __global__ void __launch_bounds__(128, 8) texture_count(
 }
 JG_REGISTER(texture_count)
 
-// In   totals, moment, highest, m_log_m, start, stop as above; n_items = R * C * S
+// In   totals, moment, highest, logs, start, stop as above; n_items = R * C * S
 // Out  features    float64 [R, C, S, 4, 13]
 extern "C" __global__ void __launch_bounds__(128, 8) texture_finish(
     const uint64_t* __restrict__ totals, const double* __restrict__ moment, const int32_t* __restrict__ highest,
-    const int64_t* __restrict__ m_log_m, const int64_t* __restrict__ start, const int64_t* __restrict__ stop, int64_t n_items,
+    const int64_t* __restrict__ logs, const int64_t* __restrict__ start, const int64_t* __restrict__ stop, int64_t n_items,
     int32_t channels, int32_t scales, double* __restrict__ features)
 {
     JG_FOR_ITEMS(item, n_items) {
@@ -252,7 +252,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) texture_finish(
             }
             const uint64_t* __restrict__ t = four + d * TOTALS;
             const uint64_t n = t[PAIRS], spread = n * t[I2] - t[I1] * t[I1];
-            const uint64_t n_log_n = uint64_t(m_log_m[n] >> drop);     // an entropy is (T log T - sum P log P) / T
+            const uint64_t n_log_n = n * uint64_t(logs[n] >> drop);     // an entropy is (T log T - sum P log P) / T
             const double T = double(n), TT = T * T;
             const double entropy = double(n_log_n - t[LOG_CELLS]) / T / fix, entropy_i = double(n_log_n - t[LOG_I]) / T / fix;
             // sum P i j = (sum P (i + j)^2 - sum P (i - j)^2) / 4
@@ -275,9 +275,9 @@ extern "C" __global__ void __launch_bounds__(128, 8) texture_finish(
 }
 JG_REGISTER(texture_finish)
 
-// Out  m_log_m    int64 [entries]   m * round(log2(m) * 2^41), 0 for m = 0
-extern "C" __global__ void __launch_bounds__(128, 8) texture_logs(int64_t entries, int64_t* __restrict__ m_log_m)
+// Out  logs    int64 [entries]   round(log2(m) * 2^41), 0 for m = 0
+extern "C" __global__ void __launch_bounds__(128, 8) texture_logs(int64_t entries, int64_t* __restrict__ logs)
 {
-    JG_FOR_ITEMS(m, entries) m_log_m[m] = m < 2 ? 0 : m * int64_t(rint(jg::log_same(double(m)) * (1.4426950408889634074 * FIX)));
+    JG_FOR_ITEMS(m, entries) logs[m] = m < 2 ? 0 : int64_t(rint(jg::log_same(double(m)) * (1.4426950408889634074 * FIX)));
 }
 JG_REGISTER(texture_logs)

@@ -68,7 +68,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     crop_start = torch.cat([ends.new_zeros(1), ends])
     crop_stride = int(crop_start[-1])
     remap = np.arange(256) if texture.levels == 256 else np.arange(256) / 255 * (texture.levels - 1)  # truncated
-    m_log_m = log_table(max(16, 2 * largest + 1).bit_length(), device)
+    logs = log_table(max(16, 2 * largest + 1).bit_length(), device)
     totals = device.empty(rows, channels, scales, DIRECTIONS, TOTALS, dtype=torch.uint64)
     moment = device.empty(rows, channels, scales, DIRECTIONS, dtype=torch.float64)
     highest = device.empty(rows, channels, dtype=torch.int32)
@@ -85,7 +85,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         remap=device.tensor(remap.astype(np.uint8)),
         crop_start=crop_start,
         crop_stride=crop_stride,
-        m_log_m=m_log_m,
+        logs=logs,
         scale=device.tensor(texture.scales, dtype=torch.int32),
         scales=scales,
         pad=pad,
@@ -103,7 +103,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         totals=totals,
         moment=moment,
         highest=highest,
-        m_log_m=m_log_m,
+        logs=logs,
         start=objects.start,
         stop=objects.stop,
         n_items=n_items,
@@ -118,7 +118,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
 
 @lru_cache(maxsize=8)
 def log_table(bits: int, device: Device) -> torch.Tensor:
-    """int64 [2^bits]: m log2 m for m = 0, 1, 2, ... in fixed point (2^-41), the same on every machine."""
+    """int64 [2^bits]: log2 m for m = 0, 1, 2, ... in fixed point (2^-41), the same on every machine."""
     table = device.empty(1 << bits, dtype=torch.int64)
-    device.launch("texture_logs", blocks(table.numel()), entries=table.numel(), m_log_m=table)
+    device.launch("texture_logs", blocks(table.numel()), entries=table.numel(), logs=table)
     return table
