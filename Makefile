@@ -1,22 +1,53 @@
-# The commands that CI and developers run, spelled once.
+# The commands that CI and developers run, spelled once. Set-up is part of each: an empty machine needs Python 3.11 and a C++ compiler.
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
+DEMO ?= demo
 
 .PHONY: demo test test-slow check bench gpu lib clean
 
 # The CPU build of torch is pinned here: a bare `torch` downloads gigabytes of CUDA.
 $(VENV)/installed: pyproject.toml CMakeLists.txt
+	@command -v c++ > /dev/null || { echo "jumpgpu needs a C++17 compiler to build its kernels: apt-get install g++, or set CXX" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install -q --upgrade pip
 	$(RUN) -m pip install -q torch==2.13.0
-	$(RUN) -m pip install -q -e ".[dev]"
+	$(RUN) -m pip install -q -e ".[dev,map]"
 	touch $@
+
+# Two replicate plates, drawn; images to features, profiles, a score and the plate's page.
+demo: $(VENV)/installed
+	$(RUN) -m jumpgpu.synthetic --output $(DEMO)/images --plate DEMO1 --plate DEMO2 --wells 24 --sites 2 --size 540
+	$(RUN) -m jumpgpu.extract --plate DEMO1 --plate DEMO2 --images $(DEMO)/images --output $(DEMO) --save-labels
+	$(RUN) -m jumpgpu.profile --plate DEMO1 --plate DEMO2 --input $(DEMO) --metadata $(DEMO)/images/metadata --output $(DEMO)/profiles
+	$(RUN) -m jumpgpu.score replicating --profiles $(DEMO)/profiles --output $(DEMO)/scores
+
+test: $(VENV)/installed
+	$(RUN) -m pytest
+
+# Minutes to an hour: every mutant, every fault, the large cases.
+test-slow: $(VENV)/installed
+	$(RUN) -m pytest -m slow
+
+check: $(VENV)/installed
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+	$(RUN) -m pytest -q tests/test_layers.py tests/test_kernels_compile.py -k "not architecture or sm_80"
+
+bench: $(VENV)/installed
+	$(RUN) -m benchmarks.kernels
+	$(RUN) -m benchmarks.throughput
+
+# On a machine with a CUDA GPU, with torch and CuPy installed in PYTHON: bitwise comparison with the CPU, then
+# compute-sanitizer, then benchmarks. Under ten minutes; downloads nothing.
+gpu:
+	$(PYTHON) -m benchmarks.gpu
 
 # The host library alone, for work from a checkout: into jumpgpu/lib.
 lib:
-	cmake -S . -B build/dev -DCMAKE_BUILD_TYPE=Release $(if $(LEVELS),-DJUMPGPU_LEVELS="$(LEVELS)") > /dev/null
-	cmake --build build/dev -j 2
+	@cmake -S . -B build/dev -DCMAKE_BUILD_TYPE=Release $(if $(LEVELS),-DJUMPGPU_LEVELS="$(LEVELS)") > /dev/null
+	@cmake --build build/dev -j 2
 
 clean:
-	rm -rf build dist jumpgpu/lib
+	rm -rf build dist jumpgpu/lib $(DEMO)
