@@ -1,1 +1,23 @@
 """jumpgpu: single-cell Cell Painting features from images, at the speed of the disk."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .extract import extract as extract
+    from .opened import open_plate as open_plate
+
+PUBLIC = {"extract": ".extract", "open_plate": ".opened"}  # name -> its module, imported when first asked for
+__all__ = ["extract", "open_plate"]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name not in PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(PUBLIC[name], __name__)
+    return module if name == "extract" else getattr(module, name)  # extract: the module is the function (docs/design)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

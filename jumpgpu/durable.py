@@ -1,0 +1,165 @@
+"""Files that survive a crash: folders written whole and renamed into place, and runs that keep out of each other's way.
+
+Power-loss order: every byte of a folder is synced, then its directories, then the rename, then the directory renamed
+into. Whatever moment the machine stops at, a reader finds the folder as it was meant to be or not at all.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # file systems without flock
+
+
+def check_key(key: str) -> str:
+    """A path inside a store, if it stays there; ValueError for '..', absolute paths and odd characters."""
+    if not KEY.fullmatch(key) or ".." in key:
+        raise ValueError(f"{key!r} is no key of a store; expected plain names joined by '/'")
+    return key
+
+
+def sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a new file and sync its bytes; FileExistsError if it is there."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes, staging: Path) -> None:
+    """Give a file new bytes in one step; `staging` is a folder on the same file system."""
+    part = staging / f"{path.name}.part"
+    part.unlink(missing_ok=True)
+    write_synced(part, data)
+    os.replace(part, path)
+    sync_directory(path.parent)
+
+
+def commit_folder(files: Mapping[str, bytes], target: Path, staging: Path) -> None:
+    """Write `files` (key -> bytes) as the folder `target` in one step, by way of a folder of that name under `staging`.
+
+    A `target` that exists is replaced: moved aside first, so that between the two there is none rather than a mixture.
+    Raises OSError (disk full, read-only) with `target` as it was or absent, and nothing left in `staging`.
+    """
+    for key in files:
+        check_key(key)
+    fresh, old = staging / target.name, staging / f"{target.name}.old"
+    for leftover in (fresh, old):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+    try:
+        folders = {fresh}
+        fresh.mkdir()
+        for key, data in files.items():
+            path = fresh / key
+            for folder in reversed(path.relative_to(fresh).parents[:-1]):
+                if fresh / folder not in folders:
+                    (fresh / folder).mkdir()
+                    folders.add(fresh / folder)
+            write_synced(path, data)
+        for folder in sorted(folders, key=lambda p: -len(p.parts)):
+            sync_directory(folder)
+        if target.exists():
+            os.rename(target, old)
+        os.rename(fresh, target)
+        sync_directory(target.parent)
+    except OSError:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def lock(file: IO[Any]) -> bool | None:
+    """Take an open file's exclusive lock, which ends with the file or the process: True, or False if another holds it.
+
+    None where the file system knows no locks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return None
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+@contextlib.contextmanager
+def gate(output: Path) -> Iterator[None]:
+    """One process at a time passes: for the short moments in which runs look at each other's claims."""
+    with open(output / ".jumpgpu.lock", "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        yield
+
+
+class Claim:
+    """A run's hold on some wells of a plate, and its staging folder beside the plate.
+
+    The claim is a locked file, so it ends with the process however that ends; the next run removes what a dead one left.
+    """
+
+    def __init__(self, output: Path, plate: str, wells: Iterable[str]):
+        """Claim `wells`. The caller holds `gate(output)`. RuntimeError names the live run that holds one of them."""
+        wells = sorted(wells)
+        self.others = []  # live runs on other wells of the plate
+        for folder in output.glob(f".{plate}.run-*"):
+            other = self._holder(folder)
+            if other is None:
+                shutil.rmtree(folder, ignore_errors=True)
+            elif shared := sorted(set(wells) & set(other["wells"])):
+                raise RuntimeError(
+                    f"{plate}: process {other['process']} on {other['host']} is already at work on {len(shared)} of these "
+                    f"wells ({', '.join(shared[:4])}{', ...' if len(shared) > 4 else ''}); wait for it, stop it, or choose "
+                    "other wells"
+                )
+            else:
+                self.others.append(f"process {other['process']} on {other['host']}")
+        self.staging = Path(tempfile.mkdtemp(prefix=f".{plate}.run-", dir=output))
+        self._file = open(self.staging / "claim.json", "w")  # noqa: SIM115 - the open file is the lock
+        lock(self._file)
+        json.dump({"process": os.getpid(), "host": socket.gethostname(), "wells": wells}, self._file)
+        self._file.flush()
+
+    @staticmethod
+    def _holder(folder: Path) -> dict[str, Any] | None:
+        """What a live run wrote into its claim; None for a dead one. Without locks nobody can tell: no claim, not dead."""
+        try:
+            with open(folder / "claim.json", "r+") as file:
+                held = lock(file)
+                if held is None:
+                    return {"wells": [], "process": "(unknown)", "host": "a file system without locks"}
+                return None if held else json.load(file)
+        except FileNotFoundError:
+            return None
+
+    def release(self) -> None:
+        shutil.rmtree(self.staging, ignore_errors=True)
+        self._file.close()

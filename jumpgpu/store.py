@@ -1,0 +1,250 @@
+"""One plate, one zarr v3 group: append finished wells. `opened.py` reads them back.
+
+`BR00117010.zarr` holds the plate's settings and their fingerprint, and a group a well (`layout.py`). A well is written
+beside its place and renamed into it (`durable.py`), so it is complete or absent, a stopped run is run again, and a
+plate is done when its wells are. Only settings with the same fingerprint may add to a plate.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Self
+
+from .durable import Claim, commit_folder, gate, replace_file
+from .layout import FORMAT, OME_VERSION, Input, Layout, Quarantined, SiteTable, digest, node, well_key
+from .names import well_position
+
+MAX_RECORD = 1 << 26  # bytes of a zarr.json that is read
+CSV_COLUMNS = [f.name for f in fields(Quarantined)]
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """SHA-256 of settings in canonical JSON: two runs that agree in it agree in every stored array."""
+    return digest(json.dumps(settings, sort_keys=True, allow_nan=False).encode())
+
+
+def differences(stored: Any, asked: Any, path: str = "") -> list[str]:
+    """One line for each setting in which two trees of settings differ."""
+    if isinstance(stored, Mapping) and isinstance(asked, Mapping):
+        return [
+            line
+            for key in sorted(set(stored) | set(asked))
+            for line in differences(stored.get(key, "absent"), asked.get(key, "absent"), f"{path}.{key}" if path else key)
+        ]
+    return [] if stored == asked else [f"{path}: stored {stored}, asked {asked}"]
+
+
+def read_attributes(folder: Path) -> dict[str, Any]:
+    """Our attributes of a zarr group; ValueError if it is none of ours."""
+    path = folder / "zarr.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} is no plate or well of jumpgpu's: it has no zarr.json")
+    if path.stat().st_size > MAX_RECORD:
+        raise ValueError(f"{path} is larger than {MAX_RECORD} bytes")
+    try:
+        ours = json.loads(path.read_bytes())["attributes"]["jumpgpu"]
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no record of jumpgpu's") from error
+    if not isinstance(ours, dict) or ours.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {ours.get('format') if isinstance(ours, dict) else ours!r}, expected {FORMAT}")
+    return ours
+
+
+def stored_wells(plate: Path) -> list[str]:
+    """The wells that a plate holds, in plate order."""
+    found = [
+        row.name + column.name
+        for row in plate.iterdir()
+        if re.fullmatch(r"A?[A-Z]", row.name)
+        for column in row.iterdir()
+        if re.fullmatch(r"\d\d", column.name) and (column / "zarr.json").is_file()
+    ]
+    return sorted(found, key=well_position)
+
+
+class PlateWriter:
+    """A run's hand on a plate: which wells are missing, and each field's table as it comes. Use it in a `with`.
+
+    Parameters
+    ----------
+    output : the folder that holds `<plate>.zarr`; made if absent
+    layout : barcode, columns, channels
+    settings : everything that a stored number depends on, as JSON values
+    wells : well -> the sites expected in it. Other runs may work on other wells of the plate at the same time.
+    overwrite : make these wells again. With other settings than the plate's, its wells go, so they must all be among these.
+
+    Raises ValueError where the plate has other settings (it lists them), RuntimeError where a live run has one of the wells.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        layout: Layout,
+        settings: Mapping[str, Any],
+        wells: Mapping[str, Sequence[int]],
+        overwrite: bool = False,
+    ):
+        self.output, self.layout = output, layout
+        self.path = output / f"{layout.plate}.zarr"
+        self.settings = json.loads(json.dumps(settings))
+        self.fingerprint = fingerprint(self.settings)
+        self.wells = {w: frozenset(s) for w, s in wells.items()}
+        self._pending: dict[str, dict[int, SiteTable | None]] = {w: {} for w in wells}
+        self._quarantine: dict[str, list[Quarantined]] = {w: [] for w in wells}
+        output.mkdir(parents=True, exist_ok=True)
+        with gate(output):
+            self._claim = Claim(output, layout.plate, wells)
+            try:
+                self._done = set() if self._join(overwrite) else set(stored_wells(self.path)) & set(wells)
+            except BaseException:
+                self._claim.release()
+                raise
+
+    def _join(self, overwrite: bool) -> bool:
+        """Make the plate, or check that this run may add to it; whether the wells it has are to be made again."""
+        if not self.path.exists():
+            commit_folder({"zarr.json": self._manifest([], {})}, self.path, self._claim.staging)
+            return False
+        stored = read_attributes(self.path)
+        if stored["fingerprint"] == self.fingerprint:
+            return overwrite
+        changed = differences(stored["settings"], self.settings)
+        listed = "\n  ".join(changed[:20] + ([f"... and {len(changed) - 20} more"] if len(changed) > 20 else []))
+        if not overwrite:
+            raise ValueError(
+                f"{self.path} was made with other settings:\n  {listed}\nuse those, give another --output, or make it anew "
+                "with --overwrite"
+            )
+        if others := sorted(set(stored_wells(self.path)) - set(self.wells), key=well_position):
+            raise ValueError(
+                f"{self.path} was made with other settings:\n  {listed}\nand holds {len(others)} wells not asked for "
+                f"now ({', '.join(others[:4])}{', ...' if len(others) > 4 else ''}); --overwrite would lose them: leave out "
+                "--wells, or give another --output"
+            )
+        if self._claim.others:
+            raise RuntimeError(
+                f"{self.layout.plate}: {self._claim.others[0]} is at work on it; wait for it before --overwrite"
+            )
+        commit_folder({"zarr.json": self._manifest([], {})}, self.path, self._claim.staging)
+        return False
+
+    def _manifest(self, quarantine: list[dict[str, Any]], ome: dict[str, Any]) -> bytes:
+        ours = {
+            "format": FORMAT,
+            "plate": self.layout.plate,
+            "fingerprint": self.fingerprint,
+            "settings": self.settings,
+            "features": len(self.layout.columns),
+            "columns": digest("\n".join(self.layout.columns).encode()),
+            "channels": self.layout.channels,
+            "pixel_size_um": self.layout.pixel_size_um,
+            "quarantine": quarantine,
+        }
+        return node("group", ome | {"jumpgpu": ours})
+
+    def missing_wells(self) -> list[str]:
+        """The wells still to be made, in plate order."""
+        return sorted(set(self.wells) - self._done, key=well_position)
+
+    def changed_inputs(self, well: str, inputs: Mapping[int, Iterable[Input]]) -> list[str]:
+        """How a finished well's sites (site -> its files now) differ from what it was made from, one line a difference."""
+        record = read_attributes(self.path / well_key(well))
+        left_out = {q["site"] for q in record["quarantine"] if not q["used"]}
+        made = {s["site"]: {i["file"]: i["bytes"] for i in s["inputs"]} for s in record["sites"]}
+        lines = [f"{well} site {s}: was not there" for s in sorted(set(inputs) - set(made) - left_out)]
+        lines += [f"{well} site {s}: is no longer there" for s in sorted(set(made) - set(inputs))]
+        for site in sorted(set(made) & set(inputs)):
+            now = {i.file: i.bytes for i in inputs[site]}
+            lines += [f"{well} site {line}" for line in differences(made[site], now, str(site))]
+        return lines
+
+    def append(self, table: SiteTable) -> bool:
+        """Take a field; once its well has all its sites the well is written. Whether it was."""
+        if table.values.shape != (len(table.numbers), len(self.layout.columns)):
+            raise ValueError(
+                f"{self.layout.plate} {table.well} site {table.site}: table is {table.values.shape}, expected "
+                f"{(len(table.numbers), len(self.layout.columns))}"
+            )
+        return self._account(table.well, table.site, table)
+
+    def quarantine(self, entry: Quarantined) -> bool:
+        """Record a bad image; unless it was used all the same, its site has no cells. Whether that completed the well."""
+        self._quarantine[entry.well].append(entry)
+        known = self._pending[entry.well]
+        return False if entry.used or entry.site in known else self._account(entry.well, entry.site, None)
+
+    def _account(self, well: str, site: int, table: SiteTable | None) -> bool:
+        if site not in self.wells.get(well, ()) or site in self._pending[well]:
+            raise ValueError(f"{self.layout.plate} {well} site {site} is not expected, or came twice")
+        self._pending[well][site] = table
+        if set(self._pending[well]) != self.wells[well]:
+            return False
+        tables = [t for t in self._pending.pop(well).values() if t is not None]
+        files = self.layout.well(well, tables, self._quarantine.pop(well), self.fingerprint)
+        row = (self.path / well_key(well)).parent
+        if not row.exists():
+            commit_folder({"zarr.json": node("group", {})}, row, self._claim.staging)
+        commit_folder(files, self.path / well_key(well), self._claim.staging)
+        self._done.add(well)
+        return True
+
+    def close(self) -> None:
+        """Bring the plate's own metadata and `quarantine.csv` up to date with its wells, and let the claim go."""
+        try:
+            with gate(self.output):
+                records = {w: read_attributes(self.path / well_key(w)) for w in stored_wells(self.path)}
+                quarantine = [q for r in records.values() for q in r["quarantine"]]
+                replace_file(self.path / "zarr.json", self._manifest(quarantine, self._ome(records)), self._claim.staging)
+                self._write_csv(quarantine)
+        finally:
+            self._claim.release()
+
+    def _ome(self, records: Mapping[str, Any]) -> dict[str, Any]:
+        """OME-Zarr's plate metadata, if wells hold images."""
+        shown = [w for w, r in records.items() if any(re.fullmatch(r"\d+/0/zarr\.json", key) for key in r["files"])]
+        if not shown:
+            return {}
+        rows = sorted({w[:-2] for w in shown}, key=lambda r: (len(r), r))
+        columns = sorted({w[-2:] for w in shown})
+        plate = {
+            "name": self.layout.plate,
+            "rows": [{"name": r} for r in rows],
+            "columns": [{"name": c} for c in columns],
+            "wells": [
+                {"path": well_key(w), "rowIndex": rows.index(w[:-2]), "columnIndex": columns.index(w[-2:])} for w in shown
+            ],
+            "field_count": max(len(records[w]["sites"]) for w in shown),
+        }
+        return {"ome": {"version": OME_VERSION, "plate": plate}}
+
+    def _write_csv(self, quarantine: Sequence[Mapping[str, Any]]) -> None:
+        """`quarantine.csv` beside the plates: this plate's rows anew, those of others as they are."""
+        path = self.output / "quarantine.csv"
+        rows = []
+        if path.exists():
+            with open(path, newline="") as file:
+                rows = [r for r in csv.DictReader(file) if r.get("plate") != self.layout.plate]
+        if not rows and not quarantine:
+            path.unlink(missing_ok=True)
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, CSV_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        writer.writerows({k: defused(v) for k, v in q.items()} for q in quarantine)
+        replace_file(path, text.getvalue().encode(), self._claim.staging)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def defused(value: Any) -> Any:
+    """A text that a spreadsheet will not take for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
