@@ -174,6 +174,8 @@ class PlateSettings:
             "Brightfield": 8,
         }
     )
+    plane: int | None = None  # the plane to read where there are several
+    remap: dict[str, str] = field(default_factory=dict)  # load_data.csv: path or URL prefix -> folder here
     stains: dict[str, str] = field(  # Harmony channel names (or their words, lower case) to channels
         default_factory=lambda: {
             "hoechst 33342": "DNA",
@@ -184,9 +186,17 @@ class PlateSettings:
             "alexa 568": "AGP",
             "phalloidin": "AGP",
             "488 long": "RNA",
+            "488 650": "RNA",
+            "alexa 488 long": "RNA",
+            "alexa 488 em 650": "RNA",
             "syto 14": "RNA",
             "alexa 488": "ER",
             "concanavalin": "ER",
+            "brightfield": "Brightfield",
+            "brightfield high": "HighZBF",
+            "brightfield_h": "HighZBF",
+            "brightfield low": "LowZBF",
+            "brightfield_l": "LowZBF",
         }
     )
 

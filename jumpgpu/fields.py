@@ -1,0 +1,375 @@
+"""Image files to batches of raw fields: decoded on threads, read ahead within a bound, in plate order.
+
+A site with an image that is missing, unreadable, truncated, of the wrong size or type is quarantined: it takes no row in
+the batch, is named in it, and the run goes on. Odd but readable images (constant, zero-filled, saturated, the same as
+another channel's) are measured and flagged. Batches may span wells, whose order they keep; `finished` says which wells
+end in a batch.
+"""
+
+import collections
+import io
+import os
+import stat
+import struct
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import tifffile
+import torch
+
+from .plate import Plate, Site
+
+MAX_SIDE = 8192  # pixels; the largest camera of these microscopes has 2160
+MAX_OVERHEAD = 1 << 20  # bytes of a TIFF beside its pixels; Harmony's tags have 85,000
+SATURATED = 0.01  # share of pixels at 65535 from which an image is flagged
+PROBES = 9  # images whose headers vote on a plate's field size where its metadata has none
+COMPRESSIONS = (1, 5, 8, 32773, 32946, 50000)  # none, LZW, deflate, PackBits, deflate, zstd: all lossless
+# What tifffile and imagecodecs raise on malformed files; ImcdError and TiffFileError are among them.
+MALFORMED = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    struct.error,
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one image of a site, for the manifest and `quarantine.csv`."""
+
+    plate: str
+    well: str
+    site: int
+    channel: str
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.plate} {self.well} site {self.site} {self.channel}: {self.reason} ({self.file or 'no file'})"
+
+
+@dataclass(frozen=True)
+class FieldBatch:
+    """Raw fields of a batch.
+
+    pixels : uint16 [B, C, H, W], camera counts, on the device asked for. On the CPU it is a reused buffer, valid until the
+        iterator's next step; copy what must live longer.
+    sites : (well, site) of each row of `pixels`
+    quarantined : problems of the sites that have no row; `skipped` has their (well, site)
+    flags : problems of sites that are measured all the same
+    finished : wells whose last selected site is in this batch, quarantined or not
+    """
+
+    pixels: torch.Tensor
+    sites: tuple[tuple[str, int], ...]
+    quarantined: tuple[Problem, ...] = ()
+    flags: tuple[Problem, ...] = ()
+    finished: tuple[str, ...] = ()
+
+    @property
+    def skipped(self) -> tuple[tuple[str, int], ...]:
+        return tuple(dict.fromkeys((p.well, p.site) for p in self.quarantined))
+
+
+def read_fields(
+    plate: Plate,
+    *,
+    wells: Collection[str] | None = None,
+    sites: Collection[int] | None = None,
+    channels: Sequence[str] | None = None,
+    batch: int = 8,
+    workers: int | None = None,
+    ahead: int = 2,
+    device: torch.device | None = None,
+) -> Iterator[FieldBatch]:
+    """Batches of the plate's fields, in plate order.
+
+    Parameters
+    ----------
+    wells, sites : what to read; all where None. ValueError for one the plate has not.
+    channels : order of the C axis; the plate's where None.
+    batch : fields a batch, quarantined ones included.
+    workers : decoder threads; as many as there are processors where None, none of them (decode in the caller) for 0.
+    ahead : batches decoded beyond the one handed out; ahead + 1 buffers are kept.
+    device : where `pixels` goes; for CUDA the buffers are pinned and copied on a stream of their own.
+
+    Raises ValueError before anything is read where a name is unknown or no image of the plate can be read at all.
+    Closing the iterator early ends its threads.
+    """
+    selected = plate.select(wells, sites)
+    channels = plate.channels if channels is None else tuple(channels)
+    if unknown := [c for c in channels if c not in plate.channels]:
+        raise ValueError(f"{plate.barcode} has no channel {unknown[0]!r}; it has {', '.join(plate.channels)}")
+    if batch < 1 or ahead < 0:
+        raise ValueError(f"batch must be at least 1 and ahead at least 0, got {batch} and {ahead}")
+    order = [plate.channels.index(c) for c in channels]
+    return _stream(plate, selected, channels, order, field_size(plate), batch, workers, ahead, device or torch.device("cpu"))
+
+
+def _stream(
+    plate: Plate,
+    selected: Sequence[Site],
+    channels: tuple[str, ...],
+    order: list[int],
+    size: tuple[int, int],
+    batch: int,
+    workers: int | None,
+    ahead: int,
+    device: torch.device,
+) -> Iterator[FieldBatch]:
+    batches = [selected[i : i + batch] for i in range(0, len(selected), batch)]
+    last = {site.well: i // batch for i, site in enumerate(selected)}
+    ring = _Ring(min(ahead + 1, len(batches)), (min(batch, len(selected)), len(channels), *size), device)
+    pool = _Pool(len(os.sched_getaffinity(0)) if workers is None else workers)
+    waiting: collections.deque[_Pending] = collections.deque()
+    todo = iter(enumerate(batches))
+    try:
+        while True:
+            while len(waiting) < len(ring.buffers) and (item := next(todo, None)):
+                number, members = item
+                buffer = ring.take(number)
+                images = buffer.numpy()
+                futures = [
+                    pool.submit(_decode_site, plate, site, channels, order, images[i]) for i, site in enumerate(members)
+                ]
+                waiting.append(_Pending(number, tuple(members), buffer, futures))
+            if not waiting:
+                return
+            now = waiting.popleft()
+            found = [f.result() for f in now.futures]
+            usable = [i for i, (bad, _) in enumerate(found) if not bad]
+            for row, i in enumerate(usable):
+                if row != i:
+                    now.buffer[row].copy_(now.buffer[i])
+            yield FieldBatch(
+                pixels=ring.hand_out(now.number, now.buffer[: len(usable)]),
+                sites=tuple((now.members[i].well, now.members[i].site) for i in usable),
+                quarantined=tuple(p for bad, _ in found for p in bad),
+                flags=tuple(p for bad, flags in found if not bad for p in flags),
+                finished=tuple(w for w in dict.fromkeys(s.well for s in now.members) if last[w] == now.number),
+            )
+    finally:
+        pool.close()
+
+
+@dataclass(frozen=True)
+class _Pending:
+    number: int
+    members: tuple[Site, ...]
+    buffer: torch.Tensor
+    futures: "list[Future[tuple[list[Problem], list[Problem]]]]"
+
+
+class _Pool:
+    """Decoder threads, or the caller's own where there are none."""
+
+    def __init__(self, workers: int):
+        self.threads = ThreadPoolExecutor(workers, thread_name_prefix="decode") if workers else None
+
+    def submit(self, function: Any, *arguments: Any) -> "Future[Any]":
+        if self.threads:
+            return self.threads.submit(function, *arguments)
+        future: Future[Any] = Future()
+        future.set_result(function(*arguments))
+        return future
+
+    def close(self) -> None:
+        if self.threads:
+            self.threads.shutdown(wait=True, cancel_futures=True)
+
+
+class _Ring:
+    """Reused host buffers. On CUDA they are pinned; a batch is copied on a stream of the ring's own, on which the caller's
+    stream then waits, and a buffer is filled again only when its copy has ended."""
+
+    def __init__(self, n: int, shape: tuple[int, ...], device: torch.device):
+        self.device = device
+        self.cuda = device.type == "cuda"
+        self.buffers = [torch.empty(shape, dtype=torch.uint16, pin_memory=self.cuda) for _ in range(n)]
+        self.copied: list[Any] = [None] * n
+        self.stream = torch.cuda.Stream(device) if self.cuda else None
+
+    def take(self, number: int) -> torch.Tensor:
+        """The buffer of a batch, free to be written."""
+        slot = number % len(self.buffers)
+        if self.copied[slot] is not None:
+            self.copied[slot].synchronize()
+        return self.buffers[slot]
+
+    def hand_out(self, number: int, filled: torch.Tensor) -> torch.Tensor:
+        """The filled rows on the device."""
+        if not self.cuda:
+            return filled
+        caller = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(self.stream):
+            pixels = filled.to(self.device, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record(self.stream)
+        caller.wait_event(event)
+        pixels.record_stream(caller)
+        self.copied[number % len(self.buffers)] = event
+        return pixels
+
+
+def _decode_site(
+    plate: Plate, site: Site, channels: tuple[str, ...], order: list[int], images: np.ndarray
+) -> tuple[list[Problem], list[Problem]]:
+    """Decode a site's images into `images` [C, H, W]; its problems that quarantine it, and its flags."""
+    bad: list[Problem] = []
+    odd: list[Problem] = []
+    ranges: list[tuple[int, int]] = []
+    for c, channel in enumerate(channels):
+        file = site.files[order[c]]
+
+        def problem(reason: str, file: str | None = file, channel: str = channel) -> Problem:
+            return Problem(plate.barcode, site.well, site.site, channel, file or "", reason)
+
+        if file is None:
+            bad.append(problem(f"no {channel} image is listed in {plate.channel_source}"))
+            continue
+        try:
+            decode(file, plate.roots, images[c])
+        except FileNotFoundError:
+            bad.append(problem(f"no {channel} image: the file is missing"))
+            continue
+        except (*MALFORMED, MemoryError) as error:
+            bad.append(problem(f"unreadable {channel} image: {one_line(error)}"))
+            continue
+        low, high = int(images[c].min()), int(images[c].max())
+        odd.extend(problem(reason) for reason in oddities(images[c], low, high))
+        same = [d for d, before in enumerate(ranges) if before == (low, high) and np.array_equal(images[d], images[c])]
+        if same and low != high:
+            odd.append(problem(f"the {channel} image is the {channels[same[0]]} image again"))
+        ranges.append((low, high))
+    return bad, odd
+
+
+def oddities(image: np.ndarray, low: int, high: int) -> list[str]:
+    """Reasons to flag a readable image whose least and greatest counts are `low` and `high`."""
+    if low == high:
+        return ["zero-filled: every count is 0" if low == 0 else f"constant: every count is {low}"]
+    reasons = []
+    if low == 0 and (rows := int((image.max(axis=1) == 0).sum())):
+        reasons.append(f"zero-filled: {rows} of {image.shape[0]} rows are 0")
+    if high == 65535 and (share := np.count_nonzero(image == 65535) / image.size) >= SATURATED:
+        reasons.append(f"saturated: {100 * share:.1f} % of counts are 65535")
+    return reasons
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks, at most 200 characters."""
+    return " ".join(f"{error}".split())[:200] or type(error).__name__
+
+
+def read_bytes(file: str, roots: Sequence[Path], limit: int) -> bytes:
+    """A regular file inside the roots, symlinks followed, of at most `limit` bytes; OSError or ValueError otherwise."""
+    real = Path(os.path.realpath(file))
+    if not any(real.is_relative_to(root) for root in roots):
+        raise ValueError(f"a symlink leads outside the images root {roots[0]}; give --images the folder it leads to")
+    descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # non-blocking: opening a pipe must not wait
+    with open(descriptor, "rb") as handle:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("not a regular file")
+        if status.st_size > limit:
+            raise ValueError(f"{status.st_size} bytes, more than {limit} for an image of this size")
+        return handle.read(limit + 1)
+
+
+def decode(file: str, roots: Sequence[Path], out: np.ndarray) -> None:
+    """Decode a single-page uint16 TIFF into `out` [H, W], contiguous; an error of `MALFORMED` where it is anything else.
+
+    Everything the file declares is checked before its pixels are touched; nothing is allocated by what it declares.
+    """
+    data = read_bytes(file, roots, 2 * out.nbytes + MAX_OVERHEAD)
+    with tifffile.TiffFile(io.BytesIO(data), is_ome=False) as tiff:
+        page = single_page(tiff)
+        if page.shape != out.shape:
+            raise ValueError(f"{' x '.join(map(str, page.shape))} pixels, expected {' x '.join(map(str, out.shape))}")
+        offsets, counts = page.dataoffsets, page.databytecounts
+        if len(offsets) != len(counts) or not 0 < len(offsets) <= out.shape[0]:
+            raise ValueError(f"{len(offsets)} strips for {out.shape[0]} rows")
+        if any(o <= 0 or n <= 0 or o + n > len(data) for o, n in zip(offsets, counts, strict=True)):
+            raise ValueError(f"truncated: {len(data)} bytes, and a strip of its pixels lies beyond them")
+        rows = min(page.rowsperstrip, out.shape[0])
+        simple = page.compression == 5 and page.predictor == 1 and page.fillorder == 1 and not page.is_tiled
+        if not simple or tiff.byteorder != "<" or len(offsets) != -(-out.shape[0] // rows):
+            if page.compression == 1 and sum(counts) < out.nbytes:
+                raise ValueError(f"truncated: {sum(counts)} bytes of pixels, expected {out.nbytes}")
+            page.asarray(out=out, maxworkers=1)
+            return
+        view, target = memoryview(data), out.reshape(-1).view(np.uint8)
+        stride = rows * out.shape[1] * out.itemsize
+        for k, (offset, count) in enumerate(zip(offsets, counts, strict=True)):
+            strip = target[k * stride : (k + 1) * stride]
+            decoded: Any = imagecodecs.lzw_decode(view[offset : offset + count], out=strip)  # type: ignore[arg-type]
+            if len(decoded) != len(strip):
+                raise ValueError(f"truncated: strip {k} has {len(decoded)} bytes of pixels, expected {len(strip)}")
+
+
+def single_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
+    """The one page of a grey uint16 TIFF; ValueError where there are more or it is something else."""
+    page = tiff.pages[0]
+    if not isinstance(page, tifffile.TiffPage):
+        raise TypeError("the first page has no tags")
+    try:
+        tiff.pages[1]
+    except IndexError:
+        pass
+    else:
+        raise ValueError("more than one page")
+    if page.dtype != np.uint16 or len(page.shape) != 2 or page.bitspersample != 16:
+        raise ValueError(f"{page.dtype} pixels of shape {page.shape}, expected uint16 [H, W]")
+    if page.compression not in COMPRESSIONS:
+        raise ValueError(f"compression {page.compression}, expected none, LZW, deflate, PackBits or zstd")
+    return page
+
+
+def field_size(plate: Plate) -> tuple[int, int]:
+    """Height and width of the plate's fields: its metadata's, else what most of a few images spread over the plate have.
+
+    Asks the whole plate, never a selection of wells, so that every run agrees. ValueError where no image can be read.
+    """
+    if plate.size:
+        if max(plate.size) > MAX_SIDE or min(plate.size) < 1:
+            raise ValueError(
+                f"{plate.barcode}: {plate.channel_source} says fields are {plate.size}, at most {MAX_SIDE} a side"
+            )
+        return plate.size
+    sites = plate.sites
+    spread = [sites[i * len(sites) // min(PROBES, len(sites))] for i in range(min(PROBES, len(sites)))]
+    votes: collections.Counter[tuple[int, int]] = collections.Counter()
+    first = ""
+    for group in (spread, sites):
+        for site in group:
+            for file in site.files:
+                try:
+                    votes[header_size(file or "", plate.roots)] += 1
+                    break
+                except MALFORMED as error:
+                    first = first or f"{file}: {one_line(error)}"
+            if votes and group is sites:
+                break
+        if votes:
+            return votes.most_common(1)[0][0]
+    raise ValueError(f"{plate.barcode}: no image can be read; the first is {first}")
+
+
+def header_size(file: str, roots: Sequence[Path]) -> tuple[int, int]:
+    """Height and width that a TIFF declares."""
+    data = read_bytes(file, roots, 2 * MAX_SIDE * MAX_SIDE * 2 + MAX_OVERHEAD)
+    with tifffile.TiffFile(io.BytesIO(data), is_ome=False) as tiff:
+        height, width = single_page(tiff).shape
+    if max(height, width) > MAX_SIDE:
+        raise ValueError(f"declares {height} x {width} pixels, more than {MAX_SIDE} a side")
+    return height, width
