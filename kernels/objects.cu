@@ -14,6 +14,7 @@ constexpr int GROUP = 16;       // pixels a thread compares before it looks clos
 constexpr int BAND = 128;       // rows of a cell's box placed at a time
 constexpr int CLASSES = 5;      // lists a cell may have, at most
 
+struct Placed { int32_t v[BAND + 1][CLASSES]; };           // entries of each list before each row of a band
 template <int K> struct Tuple { int32_t v[K]; };
 template <int K> struct Planes { const int32_t* v[K]; };
 
@@ -24,8 +25,8 @@ template <int K> JG_FN void mark(const Tuple<K>& t, bool closing, int b, int y, 
     for (int k = 0; k < K; ++k) {
         const int32_t n = t.v[k];
         if (n == 0) continue;
-        if (n > jg::atomic_read(extremes + 2 * b)) jg::atomic_most(extremes + 2 * b, n);
-        if (n < jg::atomic_read(extremes + 2 * b + 1)) jg::atomic_least(extremes + 2 * b + 1, n);
+        jg::atomic_most(extremes + 2 * b, n);
+        jg::atomic_least(extremes + 2 * b + 1, n);
         if (n < 0 || n > capacity) continue;
         int pattern = 0;
         for (int j = 0; j < K; ++j) pattern |= int(t.v[j] == n) << j;
@@ -33,11 +34,11 @@ template <int K> JG_FN void mark(const Tuple<K>& t, bool closing, int b, int y, 
         if ((pattern & ((1 << k) - 1)) == 0) jg::atomic_sum(counts + (at << K) + pattern, closing ? x : -x);
         int32_t* box = boxes + (at * K + k) * 4;
         if (closing) {
-            if (x > jg::atomic_read(box + 3)) jg::atomic_most(box + 3, x);
+            jg::atomic_most(box + 3, x);
         } else {
-            if (y < jg::atomic_read(box)) jg::atomic_least(box, y);
-            if (x < jg::atomic_read(box + 1)) jg::atomic_least(box + 1, x);
-            if (y + 1 > jg::atomic_read(box + 2)) jg::atomic_most(box + 2, y + 1);
+            jg::atomic_least(box, y);
+            jg::atomic_least(box + 1, x);
+            jg::atomic_most(box + 2, y + 1);
         }
     }
 }
@@ -101,8 +102,8 @@ template <int K, class F> JG_FN void each_entry(const Planes<K>& row, int x0, in
     }
 }
 
-template <int K> JG_FN void list_cell(Planes<K> planes, int n, bool shared, const int32_t* box, const int64_t* list_start,
-                                      const int32_t* class_of, int width, int field, int32_t (*tally)[CLASSES],
+template <int K> JG_FN void list_cell(const Planes<K>& planes, int n, bool shared, const int32_t* box, const int64_t* list_start,
+                                      const int32_t* class_of, int width, int field, Placed& placed,
                                       int32_t* pixel, int32_t* pixel_field)
 {
     const int y0 = box[0], x0 = box[1], y1 = box[2], x1 = box[3];
@@ -115,23 +116,23 @@ template <int K> JG_FN void list_cell(Planes<K> planes, int n, bool shared, cons
             for (int k = 0; k < K; ++k) row.v[k] = planes.v[k] + int64_t(band + r) * width;
             int32_t sum[CLASSES] = {};
             each_entry<K>(row, x0, x1, n, shared, class_of, [&](int c, int) { ++sum[c]; });
-            for (int c = 0; c < CLASSES; ++c) tally[r + 1][c] = sum[c];
+            for (int c = 0; c < CLASSES; ++c) placed.v[r + 1][c] = sum[c];
         }
-        JG_ONCE for (int c = 0; c < CLASSES; ++c) tally[0][c] = 0;
+        JG_ONCE for (int c = 0; c < CLASSES; ++c) placed.v[0][c] = 0;
         __syncthreads();
-        JG_FOR(c, CLASSES) for (int r = 0; r < rows; ++r) tally[r + 1][c] += tally[r][c];
+        JG_FOR(c, CLASSES) for (int r = 0; r < rows; ++r) placed.v[r + 1][c] += placed.v[r][c];
         __syncthreads();
         JG_FOR(r, rows) {
             Planes<K> row;
             for (int k = 0; k < K; ++k) row.v[k] = planes.v[k] + int64_t(band + r) * width;
             int64_t to[CLASSES];
-            for (int c = 0; c < CLASSES; ++c) to[c] = at[c] + tally[r][c];
+            for (int c = 0; c < CLASSES; ++c) to[c] = at[c] + placed.v[r][c];
             each_entry<K>(row, x0, x1, n, shared, class_of, [&](int c, int x) {
                 pixel[to[c]] = (band + r) << 16 | x;
                 pixel_field[to[c]++] = field;
             });
         }
-        for (int c = 0; c < CLASSES; ++c) at[c] += tally[rows][c];
+        for (int c = 0; c < CLASSES; ++c) at[c] += placed.v[rows][c];
         __syncthreads();
     }
 }
@@ -152,18 +153,18 @@ extern "C" __global__ void __launch_bounds__(128, 8) list_objects(
     const int64_t* __restrict__ list_start, const int32_t* __restrict__ shared, const int32_t* __restrict__ class_of,
     int32_t* __restrict__ pixel, int32_t* __restrict__ pixel_field)
 {
-    JG_SHARED(int32_t, tally[BAND + 1][CLASSES]);
+    JG_SHARED(Placed, placed);
     const int cell = int(blockIdx.x), n = number[cell], b = field[cell];
     const bool once = shared[cell] != 0;
     const int64_t at = int64_t(b) * height * width;
     const int32_t* box = cell_box + cell * 4;
     const int64_t* lists = list_start + int64_t(cell) * CLASSES;
-    if (compartments == 1) list_cell<1>({{first + at}}, n, once, box, lists, class_of, width, b, tally, pixel, pixel_field);
-    if (compartments == 2) list_cell<2>({{first + at, second + at}}, n, once, box, lists, class_of, width, b, tally, pixel, pixel_field);
+    if (compartments == 1) list_cell<1>({{first + at}}, n, once, box, lists, class_of, width, b, placed, pixel, pixel_field);
+    if (compartments == 2) list_cell<2>({{first + at, second + at}}, n, once, box, lists, class_of, width, b, placed, pixel, pixel_field);
     if (compartments == 3)
-        list_cell<3>({{first + at, second + at, third + at}}, n, once, box, lists, class_of, width, b, tally, pixel, pixel_field);
+        list_cell<3>({{first + at, second + at, third + at}}, n, once, box, lists, class_of, width, b, placed, pixel, pixel_field);
     if (compartments == 4)
-        list_cell<4>({{first + at, second + at, third + at, fourth + at}}, n, once, box, lists, class_of, width, b, tally, pixel, pixel_field);
+        list_cell<4>({{first + at, second + at, third + at, fourth + at}}, n, once, box, lists, class_of, width, b, placed, pixel, pixel_field);
 }
 JG_REGISTER(list_objects)
 

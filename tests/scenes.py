@@ -105,7 +105,7 @@ def ragged_labels(height: int = 47, width: int = 61, fields: int = 2, seed: int 
     out = {c: np.zeros((fields, height, width), np.int32) for c in ("Cells", "Cytoplasm", "Nuclei")}
     for b in range(fields):
         for n in range(1, 7):
-            out["Cells"][b][5 * n, 3 * n] = n  # no number is missing altogether
+            out["Cells"][b][3 * n, 4 * n] = n  # no number is missing altogether
         for plane in out.values():
             for n in rng.permutation(6)[:5] + 1:
                 mask = ellipse(height, width, *rng.uniform((4, 4), (height - 4, width - 4)), *rng.uniform(3, 9, 2))

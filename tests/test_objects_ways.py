@@ -1,32 +1,47 @@
-"""The kernels of objects.cu give the same bits in all ways."""
+"""The object kernels give the same bits in all their ways."""
 
 import numpy as np
 import torch
 
-from jumpgpu.device import Device, blocks
+from jumpgpu.device import Device
+from jumpgpu.objects import make_scene
+from tests.scenes import drawn_pixels, ragged_labels
 from tests.ways import Way
 
 
-def test_gather_values(way: Way) -> None:
-    rng = np.random.default_rng(1)
-    pixels = rng.random((2, 3, 37, 53), np.float32)
-    n = 4099
-    field, y, x = (rng.integers(0, high, n, dtype=np.int32) for high in (2, 37, 53))
+def nested() -> dict[str, np.ndarray]:
+    """Two cells with nuclei and cytoplasm in the second of two fields."""
+    out = {c: np.zeros((2, 11, 23), np.int32) for c in ("Cells", "Cytoplasm", "Nuclei")}
+    for n, x in ((1, 0), (2, 12)):
+        out["Cells"][1, 1:9, x : x + 11] = n
+        out["Nuclei"][1, 3:7, x + 2 : x + 7] = n
+        out["Cytoplasm"][1] += np.where((out["Cells"][1] == n), n, 0).astype(np.int32)
+        out["Cytoplasm"][1, 4:6, x + 3 : x + 6] = 0
+    return out
 
-    def work(device: Device) -> torch.Tensor:
-        values = device.empty(3, n, dtype=torch.float32)
-        device.launch(
-            "gather_values",
-            blocks(n),
-            pixels=device.tensor(pixels),
-            pixel=device.tensor(y << 16 | x),
-            pixel_field=device.tensor(field),
-            n_pixels=n,
-            channels=3,
-            height=37,
-            width=53,
-            values=values,
-        )
-        return values
+
+def test_make_scene_same_in_all_ways(way: Way) -> None:
+    for labels in (ragged_labels(19, 25), nested()):
+        pixels = torch.from_numpy(drawn_pixels(labels, 2))
+
+        def work(device: Device, labels: dict[str, np.ndarray] = labels, pixels: torch.Tensor = pixels) -> object:
+            scene = make_scene(
+                ("A", "B"), device.tensor(pixels), {c: device.tensor(v) for c, v in labels.items()}, {}, device
+            )
+            return scene.objects, scene.values
+
+        way.check(work)
+
+
+def test_tall_cells_same_in_all_ways(way: Way) -> None:
+    """A cell taller than the band of rows that is placed at a time."""
+    labels = torch.zeros(1, 140, 5, dtype=torch.int32)
+    labels[0, 2:139, 1:4] = 1
+    labels[0, ::7, 3] = 0
+
+    def work(device: Device) -> object:
+        return make_scene(
+            ("A",), device.zeros(1, 1, 140, 5, dtype=torch.float32), {"Cells": device.tensor(labels)}, {}, device
+        ).objects
 
     way.check(work)
