@@ -10,7 +10,7 @@
 //
 // Source   CellProfiler MeasureTexture: mahotas.features.haralick(crop, distance=scale, ignore_zeros=True)
 // Oracle   mahotas; CellProfiler's own output on the real fields
-// Launch   texture_count: one block an object row and channel, 128 threads, 23 KB of shared memory; a wide range of levels
+// Launch   texture_spots: one block an object row. texture_count: one block an object row and channel, 128 threads, 23 KB of shared memory; a wide range of levels
 //          is counted in row tiles. texture_finish: a thread a feature row. texture_logs: a thread an entry.
 // Order    every sum is an integer (logarithms in fixed point, 2^-41, coarser for objects beyond 131,071 pixels) but the
 //          inverse difference moment, jg::block_sum.
@@ -21,10 +21,14 @@ namespace {
 constexpr int LEVELS = 256, DIRECTIONS = 4, FEATURES = 13;
 #if defined(JG_SERIAL)
 constexpr int CELLS = 257 * 257;       // a core's cache holds the whole matrix
+constexpr int COPIES = 2, COPIED = 8192;         // two of each, while they fit its first level
 #elif defined(TEXTURE_CELLS)
 constexpr int CELLS = TEXTURE_CELLS;   // tests make it small, so that small cases need tiles
 #else
 constexpr int CELLS = 4356;            // 17 KB: four directions at once to 32 levels, one to 65, row tiles beyond
+#endif
+#if !defined(JG_SERIAL)
+constexpr int COPIES = 1, COPIED = CELLS;        // shared-memory atomics need none
 #endif
 constexpr double FIX = 2199023255552.0;          // 2^41: logs[m] = round(log2(m) * FIX), 0 for m = 0
 constexpr int FINE = 18;               // sums of m log m fit 64 bits at that scale while T < 2^FINE
@@ -54,22 +58,23 @@ JG_FN int level_of(float value, const uint8_t* __restrict__ remap) {
     return remap[int(rintf(jg::most(0.0f, jg::least(255.0f, value * 255.0f))))];
 }
 
-// The object's levels in its padded box, remapped to 1..n; 0 outside it.
+// The object's levels in its padded box, remapped to 1..n; 0 outside it. spot: where its n pixels lie in the box.
 struct Crop {
     const uint8_t* level;
-    const int32_t* pixel;
-    int n, stride, corner;             // corner: what to take from y * stride + x
+    const int32_t* spot;
+    int n, stride;
 };
-JG_FN int spot(const Crop& crop, int i) { return (crop.pixel[i] >> 16) * crop.stride + (crop.pixel[i] & 0xffff) - crop.corner; }
 
 // Count the pairs of D directions into D matrices of S columns, whole: cell[a][b], a the pixel's own level. Row 0 (the
-// pixels that do not count) is left out by `a > 0`; column 0 takes the neighbours that do not count.
-template <int D> JG_FN void count_whole(uint32_t* __restrict__ cell, const Crop& crop, int S, const int* step) {
+// pixels that do not count) is left out by `a > 0`; column 0 takes the neighbours that do not count. Neighbouring pixels
+// often hit the same cell, and a core waits for its own last increment: `copies` matrices (a power of 2) take turns.
+template <int D> JG_FN void count_whole(uint32_t* __restrict__ cell, const Crop& crop, int S, const int* step, int copies) {
+    const int size = D * S * S;
     JG_FOR(i, crop.n) {
-        const uint8_t* __restrict__ p = crop.level + spot(crop, i);
+        const uint8_t* __restrict__ p = crop.level + crop.spot[i];
         const int a = *p;
         if (a > 0) {
-            uint32_t* __restrict__ row = cell + (a - 1) * S;
+            uint32_t* __restrict__ row = cell + (i & (copies - 1)) * size + (a - 1) * S;
             JG_UNROLL for (int d = 0; d < D; ++d) jg::tally(row + d * S * S + p[step[d]]);
         }
     }
@@ -78,7 +83,7 @@ template <int D> JG_FN void count_whole(uint32_t* __restrict__ cell, const Crop&
 // The same for the rows row0 .. row0 + rows - 1 of one direction, both ways round.
 JG_FN void count_tile(uint32_t* __restrict__ cell, const Crop& crop, int S, int step, int row0, int rows) {
     JG_FOR(i, crop.n) {
-        const uint8_t* __restrict__ p = crop.level + spot(crop, i);
+        const uint8_t* __restrict__ p = crop.level + crop.spot[i];
         const int a = *p, b = p[step];
         if (a > 0 && b > 0) {
             if (a >= row0 && a < row0 + rows) jg::tally(cell + (a - row0) * S + b);
@@ -113,9 +118,26 @@ template <bool WHOLE> JG_FN void add_rows(Texture& s, const uint32_t* __restrict
 }
 }  // namespace
 
-// In   values      float32 [C, P]             intensity by listed pixel, 0..1
-//      pixel       int32   [P]                y << 16 | x
+// In   pixel       int32   [P]                y << 16 | x
 //      start, stop int64   [R]                each object row's range of the list
+//      spot_start  int64   [R]                each row's first spot: the pixels of the rows before it
+//      box         int32   [R, 4]             half-open y0, x0, y1, x1
+// Out  spot        int32   [sum of pixels]    each pixel's place in its row's box, whose rows are width + pad long
+extern "C" __global__ void __launch_bounds__(128, 8) texture_spots(
+    const int32_t* __restrict__ pixel, const int64_t* __restrict__ start, const int64_t* __restrict__ stop,
+    const int64_t* __restrict__ spot_start, const int32_t* __restrict__ box, int32_t pad, int32_t* __restrict__ spot)
+{
+    const int object = int(blockIdx.x), y0 = box[4 * object], x0 = box[4 * object + 1], stride = box[4 * object + 3] - x0 + pad;
+    const int32_t* __restrict__ from = pixel + start[object];
+    int32_t* __restrict__ to = spot + spot_start[object];
+    JG_FOR(i, int(stop[object] - start[object])) to[i] = ((from[i] >> 16) - y0) * stride + (from[i] & 0xffff) - x0;
+}
+JG_REGISTER(texture_spots)
+
+// In   values      float32 [C, P]             intensity by listed pixel, 0..1
+//      start, stop int64   [R]                each object row's range of the list
+//      spot        int32   [sum of pixels]    texture_spots' places in each row's box
+//      spot_start  int64   [R]                each row's first spot
 //      box         int32   [R, 4]             half-open y0, x0, y1, x1
 //      schedule    int32   [R]                rows, largest first
 //      remap       uint8   [256]              8-bit level to the level that is counted
@@ -127,8 +149,9 @@ template <bool WHOLE> JG_FN void add_rows(Texture& s, const uint32_t* __restrict
 //      moment      float64 [R, C, S, 4]       sum of P / (1 + (i - j)^2)
 //      highest     int32   [R, C]             highest level; 0: nothing to count; -1: no pixels
 extern "C" __global__ void __launch_bounds__(128, 8) texture_count(
-    const float* __restrict__ values, int64_t n_pixels, const int32_t* __restrict__ pixel, const int64_t* __restrict__ start,
-    const int64_t* __restrict__ stop, const int32_t* __restrict__ box, const int32_t* __restrict__ schedule,
+    const float* __restrict__ values, int64_t n_pixels, const int64_t* __restrict__ start, const int64_t* __restrict__ stop,
+    const int32_t* __restrict__ spot, const int64_t* __restrict__ spot_start, const int32_t* __restrict__ box,
+    const int32_t* __restrict__ schedule,
     const uint8_t* __restrict__ remap, const int64_t* __restrict__ crop_start, int64_t crop_stride,
     const int64_t* __restrict__ logs, const int32_t* __restrict__ scale, int32_t scales, int32_t pad, int32_t channels,
     uint8_t* __restrict__ crops, uint64_t* __restrict__ totals, double* __restrict__ moment, int32_t* __restrict__ highest)
@@ -138,9 +161,8 @@ extern "C" __global__ void __launch_bounds__(128, 8) texture_count(
     const int64_t first = start[object], item = int64_t(object) * channels + channel;
     const float* __restrict__ value = values + channel * n_pixels + first;
     uint8_t* __restrict__ level = crops + channel * crop_stride + crop_start[object];
-    const int y0 = box[4 * object], x0 = box[4 * object + 1];
-    const int height = box[4 * object + 2] - y0, stride = box[4 * object + 3] - x0 + pad;
-    const Crop crop = {level, pixel + first, int(stop[object] - first), stride, y0 * stride + x0};
+    const int height = box[4 * object + 2] - box[4 * object], stride = box[4 * object + 3] - box[4 * object + 1] + pad;
+    const Crop crop = {level, spot + spot_start[object], int(stop[object] - first), stride};
 
     JG_ONCE { s.lo = LEVELS; s.hi = 0; }
     const int words = ((height + pad) * stride + 3) / 4;
@@ -150,6 +172,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) texture_count(
         int lo = LEVELS, hi = 0;
         JG_FOR(i, crop.n) {
             const int g = level_of(value[i], remap);
+            level[crop.spot[i]] = uint8_t(g);
             lo = jg::least(lo, g ? g : LEVELS);
             hi = jg::most(hi, g);
         }
@@ -166,12 +189,10 @@ extern "C" __global__ void __launch_bounds__(128, 8) texture_count(
         JG_FOR(k, scales * DIRECTIONS) moment_out[k] = 0;
         return;
     }
-    JG_FOR(i, crop.n) {
-        const int g = level_of(value[i], remap);
-        level[spot(crop, i)] = uint8_t(g > shift ? g - shift : 0);
-    }
+    JG_FOR(i, 4 * words) level[i] = uint8_t(level[i] > shift ? level[i] - shift : 0);
     const int S = (levels + 1) | 1;                      // odd: the cells of a column lie in different banks
     const int D = 4 * S * S <= CELLS ? 4 : 1, tile = S * S <= CELLS ? levels : CELLS / S;
+    const int copies = COPIES * 4 * S * S <= COPIED ? COPIES : 1;
     const uint64_t ways = tile == levels ? 2 : 1;        // a whole matrix is counted one way round
     for (int plane = 0; plane < scales * DIRECTIONS; plane += D) {
         const int far = scale[plane / DIRECTIONS];
@@ -183,10 +204,14 @@ extern "C" __global__ void __launch_bounds__(128, 8) texture_count(
             JG_FOR(k, S + 1) s.level[k] = 0;
             if (tile == levels) {
                 if (d == 0) {
-                    JG_FOR(k, D * S * S) s.cell[k] = 0;
+                    JG_FOR(k, copies * D * S * S) s.cell[k] = 0;
                     __syncthreads();
-                    if (D == 4) count_whole<4>(s.cell, crop, S, step);
-                    else count_whole<1>(s.cell, crop, S, step + plane % DIRECTIONS);
+                    if (D == 4) count_whole<4>(s.cell, crop, S, step, copies);
+                    else count_whole<1>(s.cell, crop, S, step + plane % DIRECTIONS, copies);
+                    if (copies > 1) {
+                        __syncthreads();
+                        for (int c = 1; c < copies; ++c) JG_FOR(k, D * S * S) s.cell[k] += s.cell[c * D * S * S + k];
+                    }
                 }
                 __syncthreads();
                 add_rows<true>(s, s.cell + d * S * S, S, levels, 1, levels + 1, logs, drop, mine);

@@ -13,7 +13,7 @@ import torch
 from ..config import FeatureSettings
 from ..device import Device, blocks
 from ..names import channel_order, feature_name
-from ..objects import Scene
+from ..objects import Scene, start_of
 
 MEASUREMENTS = (  # order of the kernel
     "AngularSecondMoment",
@@ -64,9 +64,20 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     pad = max(texture.scales)
     box = objects.box.to(torch.int64)
     sizes = (box[:, 2] - box[:, 0] + pad) * (box[:, 3] - box[:, 1] + pad)
-    ends = torch.cumsum((sizes + 3) // 4 * 4, 0)
-    crop_start = torch.cat([ends.new_zeros(1), ends])
+    crop_start, spot_start = start_of((sizes + 3) // 4 * 4), start_of(areas)
     crop_stride = int(crop_start[-1])
+    spot = device.empty(int(spot_start[-1]), dtype=torch.int32)
+    device.launch(
+        "texture_spots",
+        rows,
+        pixel=objects.pixel,
+        start=objects.start,
+        stop=objects.stop,
+        spot_start=spot_start,
+        box=objects.box,
+        pad=pad,
+        spot=spot,
+    )
     remap = np.arange(256) if texture.levels == 256 else np.arange(256) / 255 * (texture.levels - 1)  # truncated
     logs = log_table(max(16, 2 * largest + 1).bit_length(), device)
     totals = device.empty(rows, channels, scales, DIRECTIONS, TOTALS, dtype=torch.uint64)
@@ -77,9 +88,10 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         rows * channels,
         values=scene.values,
         n_pixels=objects.pixel.numel(),
-        pixel=objects.pixel,
         start=objects.start,
         stop=objects.stop,
+        spot=spot,
+        spot_start=spot_start,
         box=objects.box,
         schedule=objects.schedule,
         remap=device.tensor(remap.astype(np.uint8)),
