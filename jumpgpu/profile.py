@@ -83,13 +83,7 @@ def read_wells(argument: str, output: Path, recipe: Recipe) -> pd.DataFrame:
     path = Path(argument)
     if path.name.endswith((".parquet", ".csv", ".csv.gz")):
         return read_profiles(path)
-    if path.suffix != ".zarr":
-        path = output / f"{argument}.zarr"
-    if not path.is_dir():
-        raise FileNotFoundError(
-            f"plate {argument}: no {path}; extract it first, or give the path of its .zarr or of a table"
-        )
-    table = aggregate(open_plate(path), recipe.aggregate)
+    table = aggregate(open_plate(path if path.suffix == ".zarr" else output / argument), recipe.aggregate)
     plate = barcode_of(table)
     write_table(table, output / "profiles" / plate / f"{plate}.parquet")
     return table

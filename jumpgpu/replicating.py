@@ -30,7 +30,8 @@ def percent_replicating(
         What is scored; the null is seeded by it.
     null_wells : int, "typical" or "matched"
         Wells in a set of the null: a number; the median group's number (as published: 4 replicate plates, although some
-        compounds have 8 wells); or a null for each group size, by which its groups are judged.
+        compounds have 8 wells); or a null for each group size, by which its groups are judged. The last two are held to
+        the number of groups, since a set takes wells of different groups.
     draws : int
         Sets in the null (10,000 in CPJUMP1's December 2021 scores, 1,000 in June's).
     seed : int
@@ -59,10 +60,10 @@ def percent_replicating(
         return medians_within(r, draw_distinct(codes, k, draws, generator("replicating", condition, group, k, draws, seed)))
 
     table = pd.DataFrame({group: labels, "n_wells": sizes, "value": values})
-    typical = int(np.median(replicated)) if isinstance(null_wells, str) else null_wells
+    typical = min(int(np.median(replicated)), len(labels)) if isinstance(null_wells, str) else null_wells
     null = null_of(typical)
     if null_wells == "matched":
-        parts = [judge(rows, null_of(max(2, int(k)))) for k, rows in table.groupby("n_wells")]
+        parts = [judge(rows, null_of(min(max(2, int(k)), len(labels)))) for k, rows in table.groupby("n_wells")]
         table = pd.concat(parts).sort_index()
     else:
         table = judge(table, null)
