@@ -1,0 +1,126 @@
+"""Order statistics of a batch, made once and used by several families: sorted objects and dense ranks."""
+
+from dataclasses import dataclass
+
+import torch
+
+from .device import CpuDevice, Device
+from .objects import Scene, start_of
+
+MARKS = 4  # bits of a member word that say which compartments a pixel is in (order.cu)
+
+
+@dataclass(frozen=True)
+class Order:
+    """Sorted values and dense ranks of every object row and channel; K compartments, N cells, R = pixels of all rows.
+
+    row_start  int64 [K * N + 1]   each row's first entry below
+    sorted     float32 [C, R]      the row's values, ascending
+    ranks      int32 [C, R]        in list order: how many distinct values of the pixel's compartment and field are smaller
+    levels     int32 [B, C, K]     distinct values of the field, channel and compartment
+    """
+
+    row_start: torch.Tensor
+    sorted: torch.Tensor
+    ranks: torch.Tensor
+    levels: torch.Tensor
+
+
+def order_statistics(scene: Scene, device: Device) -> Order:
+    """The scene's order statistics; made at the first call and kept with the scene."""
+    if "order" not in scene.derived:
+        scene.derived["order"] = _order(scene, device)
+    found: Order = scene.derived["order"]
+    return found
+
+
+def _order(scene: Scene, device: Device) -> Order:
+    objects, channels = scene.objects, len(scene.channels)
+    compartments, cells = len(objects.compartments), objects.n
+    row_start = start_of(objects.stop - objects.start)
+    member = device.empty(objects.pixel.numel(), dtype=torch.int32)
+    device.launch(
+        "list_members",
+        cells,
+        start=objects.start,
+        stop=objects.stop,
+        cell_start=objects.cell_start,
+        compartments=compartments,
+        cells=cells,
+        member=member,
+    )
+    size = int(row_start[-1])
+    order = Order(
+        row_start,
+        device.empty(channels, size, dtype=torch.float32),
+        device.empty(channels, size, dtype=torch.int32),
+        device.zeros(objects.shape[0], channels, compartments, dtype=torch.int32),
+    )
+    if device.torch.type == "cuda":
+        sort_by_library(scene, member, order)
+    else:
+        sort_by_kernel(scene, member, order, device)
+    return order
+
+
+def sort_by_kernel(scene: Scene, member: torch.Tensor, order: Order, device: Device) -> None:
+    """Fill `order` by the host's radix sort (order.cu): a field and channel a block."""
+    objects, channels, compartments = scene.objects, len(scene.channels), len(scene.objects.compartments)
+    longest, tasks = max(objects.n_pixels, default=0), objects.shape[0] * channels
+    if not longest:
+        return
+    at_once = min(tasks, device.workers if isinstance(device, CpuDevice) else 1)
+    kinds = next(k for k in (1, 3, 4) if k >= compartments)
+    pairs = device.empty(at_once, 2, longest, dtype=torch.uint64)
+    ranked = device.empty(at_once, longest, 2 + kinds, dtype=torch.int32)
+    cursor = device.empty(at_once, objects.n, dtype=torch.int32)
+    for task in range(0, tasks, at_once):
+        device.launch(
+            "sort_values",
+            min(at_once, tasks - task),
+            values=scene.values,
+            pixel_start=objects.pixel_start,
+            member=member,
+            start=objects.start,
+            row_start=order.row_start,
+            n_pixels=objects.pixel.numel(),
+            task=task,
+            longest=longest,
+            channels=channels,
+            compartments=compartments,
+            cells=objects.n,
+            sorted=order.sorted,
+            ranks=order.ranks,
+            levels=order.levels,
+            pairs=pairs,
+            ranked=ranked,
+            cursor=cursor,
+        )
+
+
+def sort_by_library(scene: Scene, member: torch.Tensor, order: Order) -> None:
+    """Fill `order` by torch's sort: the same numbers, since neither depends on the order of ties."""
+    objects = scene.objects
+    fields, cells, compartments = objects.shape[0], objects.n, len(objects.compartments)
+    field_of_pixel = objects.pixel_field.long()
+    for c in range(len(scene.channels)):
+        bits = (scene.values[c] + 0.0).view(torch.int32).long()  # ascending with the value once negative ones are turned
+        key = (field_of_pixel << 33) + torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+        key, index = torch.sort(key)
+        dense = torch.unique_consecutive(key, return_inverse=True)[1]
+        field_of_level = torch.zeros(key.numel(), dtype=torch.long, device=key.device).scatter_(
+            0, dense, field_of_pixel[index]
+        )
+        words = member[index].long()
+        for k in range(compartments):
+            mine = (words >> k & 1).nonzero()[:, 0]
+            present = torch.zeros(key.numel(), dtype=torch.long, device=key.device)
+            present[dense[mine]] = 1
+            levels = torch.zeros(fields, dtype=torch.long, device=key.device).index_add_(0, field_of_level, present)
+            order.levels[:, c, k] = levels
+            below = levels.cumsum(0) - levels  # distinct values of the fields before
+            at, rows = index[mine], k * cells + (words[mine] >> MARKS)
+            rank = present.cumsum(0)[dense[mine]] - 1 - below[field_of_pixel[at]]
+            order.ranks[c, order.row_start[rows] + at - objects.start[rows]] = rank.int()
+            first, last = order.row_start[k * cells], order.row_start[(k + 1) * cells]
+            order.sorted[c, first:last] = scene.values[c, at[torch.sort(rows, stable=True)[1]]]
