@@ -58,7 +58,7 @@ NUMPY_TYPES = {
     torch.float64: np.float64,
 }
 SIGNATURE = re.compile(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(([^)]*)\)')
-INCLUDE = re.compile(r'^#include "(jg[\w/.]*)"[^\n]*\n', re.MULTILINE)
+INCLUDE = re.compile(r'^#include "([\w/.]+\.cuh)"[^\n]*\n', re.MULTILINE)
 CUDA_OPTIONS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
 
 

@@ -70,6 +70,22 @@ JG_FN int first_own(int k0) {
 template <class T> JG_FN T least(T a, T b) { return a < b ? a : b; }
 template <class T> JG_FN T most(T a, T b) { return a > b ? a : b; }
 
+JG_FN int32_t bits_of(float v) {
+    union { float value; int32_t bits; } u = {v};
+    return u.bits;
+}
+JG_FN float float_of(int32_t bits) {
+    union { int32_t bits; float value; } u = {bits};
+    return u.value;
+}
+JG_FN int lowest_bit(int v) {                          // position of the lowest bit set in v, which is not 0
+#if defined(JG_CUDA)
+    return __ffs(v) - 1;
+#else
+    return __builtin_ctz(unsigned(v));
+#endif
+}
+
 template <class T> JG_FN T warp_sum(T v) {            // the total, in lane 0
     JG_UNROLL for (int o = WARP / 2; o; o /= 2) v += __shfl_down_sync(0xffffffffu, v, o);
     return v;
@@ -169,6 +185,34 @@ template <class T> JG_FN T atomic_read(const T* at) {
 #else
     return host::atomic_read(at);
 #endif
+}
+
+// A word that several threads, of one block or of many, may write at once, all of them the same value in the end.
+template <class T> JG_FN void atomic_write(T* at, T v) {
+#if defined(JG_CUDA)
+    *const_cast<volatile T*>(at) = v;
+#else
+    host::atomic_write(at, v);
+#endif
+}
+
+// Ordered selection by one warp: emit(i, k) for the i in 0 .. n-1 with keep(i), k = 0, 1, ... in order of i; returns how many.
+// keep(i) of 32 neighbours comes before their emit, so a list may be compacted in place. The whole warp calls it.
+template <class Keep, class Emit> JG_FN int warp_select(int n, Keep keep, Emit emit) {
+    int k = 0;
+#if defined(JG_SERIAL)
+    for (int i = 0; i < n; ++i)
+        if (keep(i)) emit(i, k++);
+#else
+    for (int i0 = 0; i0 < n; i0 += WARP) {
+        const int i = i0 + lane();
+        const bool mine = i < n && keep(i);
+        const uint32_t votes = __ballot_sync(0xffffffffu, mine);
+        if (mine) emit(i, k + __popc(votes & ((1u << lane()) - 1u)));
+        k += __popc(votes);
+    }
+#endif
+    return k;
 }
 
 // ---- Sums of doubles

@@ -29,6 +29,7 @@ struct dim3 { unsigned x = 1, y = 1, z = 1; };
 namespace jg { namespace host {
 // Atomics on memory that several blocks share: blocks run in parallel in every host build.
 template <class T> inline T atomic_read(const T* p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+template <class T> inline void atomic_write(T* p, T v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
 template <class T> inline T atomic_least(T* p, T v) {
     T c = atomic_read(p);
     while (v < c && !__atomic_compare_exchange_n(p, &c, v, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
@@ -211,6 +212,17 @@ template <class T> inline T shuffle_down(T v, int o) {
 #define __syncthreads() jg::host::yield(jg::host::At::block, __LINE__)
 #define __syncwarp(...) jg::host::yield(jg::host::At::warp, __LINE__)
 template <class T> inline T __shfl_down_sync(unsigned, T v, int o) { return jg::host::shuffle_down(v, o); }
+inline unsigned __ballot_sync(unsigned, bool v) {
+    using namespace jg::host;
+    const unsigned me = team.now;
+    team.fibers[me].slot = v;
+    yield(At::warp, 0);
+    unsigned votes = 0;
+    for (unsigned i = me / 32 * 32; i < me / 32 * 32 + 32 && i < team.fibers.size(); ++i) votes |= unsigned(team.fibers[i].slot) << (i % 32);
+    yield(At::warp, 0);
+    return votes;
+}
+inline int __popc(unsigned v) { return __builtin_popcount(v); }
 // Poisoned by the first fiber to arrive, so that reading before writing shows.
 #define JG_SHARED(T, name)                    \
     static thread_local T jg_store_##name;    \

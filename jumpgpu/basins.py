@@ -1,0 +1,117 @@
+"""Basins of framed planes and the forest of their lowest passes (kernels/basins.cu), for watershed and granularity."""
+
+from dataclasses import dataclass
+
+import torch
+
+from .device import Device
+
+BAND = 8  # rows a block (kernels/basins.cuh: BAND)
+FOREST_BLOCK = 1024  # threads of the kernels that take a block a plane
+LARGEST_PLANE = 1 << 29  # framed pixels: the order of a step must fit in 64 bits
+LARGEST_WIDTH = (1 << 16) - 1
+
+
+@dataclass(frozen=True)
+class Basins:
+    """The basins of P planes of H x W pixels, each with a frame one pixel wide.
+
+    shape     P, H, W
+    capacity  most basins a plane can have
+    key       uint32 [P, H + 2, W + 2]  0xffffffff outside the mask and in the frame
+    basin     int32  [P, H + 2, W + 2]  the pixel's basin, or the lowest int32 outside
+    row_end   int32  [P, H]             running count of basins by the row of their minimum; the last is their number
+    up        int32  [P, capacity]      the root that the basin was hung on
+    climb     uint64 [P, capacity]      the step key of the pass on the way to it
+    round     int32  [P, capacity]      the round of that, 1 ..; 0 for a root that is left at the end
+    rounds    int32  [P]
+    """
+
+    shape: tuple[int, int, int]
+    capacity: int
+    key: torch.Tensor
+    basin: torch.Tensor
+    row_end: torch.Tensor
+    up: torch.Tensor
+    climb: torch.Tensor
+    round: torch.Tensor
+    rounds: torch.Tensor
+
+
+def bands(planes: int, rows: int) -> int:
+    """Blocks of the kernels that take a band of rows each."""
+    return planes * -(-rows // BAND)
+
+
+def check_plane(height: int, width: int) -> None:
+    """ValueError where a plane is too large for the 64-bit order of its steps."""
+    if (height + 2) * (width + 2) > LARGEST_PLANE or width > LARGEST_WIDTH:
+        raise ValueError(
+            f"a plane of {height} x {width} pixels is too large for basins; at most {LARGEST_PLANE} with its frame"
+        )
+
+
+def find_basins(key: torch.Tensor, connectivity: int, device: Device) -> Basins:
+    """The basins of framed planes and their forest.
+
+    Parameters
+    ----------
+    key : uint32 [P, H + 2, W + 2]
+        Framed planes; 0xffffffff in the frame and wherever a pixel takes no part. Equal keys are ordered by raster index.
+    connectivity : int
+        4 or 8 neighbours.
+    """
+    planes, height, width = key.shape[0], key.shape[1] - 2, key.shape[2] - 2
+    check_plane(height, width)
+    if connectivity not in (4, 8):
+        raise ValueError(f"connectivity must be 4 or 8, got {connectivity}")
+    # Minima are never neighbours: half the pixels at most, a quarter where diagonals count.
+    half = -(-height * width // 2)
+    capacity = max(1, half if connectivity == 4 else -(-height // 2) * -(-width // 2))
+    basin = device.empty(*key.shape, dtype=torch.int32)
+    minima = device.empty(planes, height, dtype=torch.int32)
+    size = {"height": height, "width": width}
+    device.launch(
+        "basin_descend", bands(planes, height + 2), key=key, **size, connectivity=connectivity, basin=basin, minima=minima
+    )
+    row_end = torch.cumsum(minima, 1, dtype=torch.int32)
+    best = device.empty(planes, capacity, dtype=torch.uint64)
+    device.launch("basin_number", bands(planes, height), row_end=row_end, **size, capacity=capacity, basin=basin, best=best)
+    device.launch("basin_resolve", bands(planes, height), **size, basin=basin)
+    border = device.empty(planes, height, width, dtype=torch.int32)
+    border_count = device.empty(planes, height, dtype=torch.int32)
+    device.launch(
+        "basin_border",
+        bands(planes, height),
+        key=key,
+        basin=basin,
+        **size,
+        connectivity=connectivity,
+        capacity=capacity,
+        border=border,
+        border_count=border_count,
+        best=best,
+    )
+    up, around, rep, parent = (device.empty(planes, capacity, dtype=torch.int32) for _ in range(4))
+    climb = device.empty(planes, capacity, dtype=torch.uint64)
+    rounds = device.empty(planes, dtype=torch.int32)
+    device.launch(
+        "basin_forest",
+        planes,
+        block=FOREST_BLOCK,
+        key=key,
+        basin=basin,
+        row_end=row_end,
+        **size,
+        capacity=capacity,
+        border=border,
+        border_count=border_count,
+        best=best,
+        up=up,
+        climb=climb,
+        round=around,
+        rounds=rounds,
+        rep=rep,
+        parent=parent,
+    )
+    return Basins((planes, height, width), capacity, key, basin, row_end, up, climb, around, rounds)

@@ -1,0 +1,29 @@
+// basins.cuh: what the kernels over basins share: the layout of a plane, its total order, its eight directions.
+//
+// A plane is H x W pixels with a frame one pixel wide around it: row pitch W + 2, pixel (y, x) at (y + 1) * pitch + x + 1,
+// so that every pixel has eight neighbours. An index within a plane is below 2^29. The frame, and every pixel that takes
+// no part, has the key OUTSIDE.
+#pragma once
+#include "jg.cuh"
+
+namespace jg {
+
+constexpr uint32_t OUTSIDE = 0xffffffffu;              // as a key
+constexpr int32_t NO_BASIN = -2147483647 - 1;          // in the array of basins
+constexpr uint64_t NEVER = ~uint64_t(0);               // no pass, not reached
+constexpr int BAND = 8;                                // rows a block (basins.py: BAND)
+
+// Directions 0 .. 7 in raster order of the neighbours: the first four have a lower index than the pixel itself.
+JG_FN int step_to(int d, int pitch) {
+    const int e = d + (d > 3);
+    return (e / 3 - 1) * pitch + e % 3 - 1;
+}
+JG_FN bool is_direction(int d, int connectivity) { return connectivity == 8 || d == 1 || d == 3 || d == 4 || d == 6; }
+
+// The total order of a plane's pixels, (key, raster index), as one number.
+JG_FN uint64_t order_of(uint32_t key, int p) { return uint64_t(key) << 32 | uint32_t(p); }
+// The same for the step from a pixel in a direction, unique to it; and the order of the pixel that it leaves.
+JG_FN uint64_t step_key(uint32_t key, int p, int d) { return uint64_t(key) << 32 | uint32_t(p) << 3 | uint32_t(d); }
+JG_FN uint64_t order_of_step(uint64_t step) { return (step & 0xffffffff00000000ull) | (step & 0xffffffffull) >> 3; }
+
+}  // namespace jg

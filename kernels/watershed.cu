@@ -1,0 +1,177 @@
+// watershed.cu: the seeded watershed as a priority flood in the order (key, raster index), by basins and pointers.
+//
+//   Definition: a queue holds the seeds. The lowest pixel in it is taken; its unlabelled neighbours take its label and enter
+//   the queue; until it is empty. Pixels outside the mask are never entered, and seeds there do not count.
+//   M(p) is the lowest pass between a seed and p: the least, over ways from a seed to p, of the highest pixel on the way.
+//   A seed keeps its label. A pixel that is itself M(p) was entered from its neighbour with the least M; any other was
+//   entered in one go after the pixel that is M(p) and has its label. What no seed reaches stays 0.
+//
+// Source   scikit-image's watershed (CellProfiler's IdentifyPrimaryObjects and IdentifySecondaryObjects), which breaks
+//          equal values by age in the queue instead of by raster index.
+// Oracle   tests/reference/flood.py, a sequential queue in the same order: equal everywhere. Against scikit-image the
+//          measured difference is in tests/test_watershed_skimage.py.
+// Order    one order of unique integers decides everything; the atomics are minima.
+#include "basins.cuh"
+
+// Values to framed keys: order-preserving, OUTSIDE where the mask is 0.
+//
+// Launch   a block a band of BAND rows of a plane, frame rows included, a warp a row; no shared memory.
+// In   values  float32 [P, H, W]          no NaN; -0 counts as 0
+//      mask    uint8   [P, H, W]
+// Out  key     uint32  [P, H + 2, W + 2]
+extern "C" __global__ void __launch_bounds__(128, 8) watershed_keys(
+    const float* __restrict__ values, const uint8_t* __restrict__ mask, int32_t height, int32_t width,
+    uint32_t* __restrict__ key)
+{
+    const int pitch = width + 2, bands = (height + 2 + jg::BAND - 1) / jg::BAND;
+    const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
+    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + jg::BAND, height + 2); y += jg::warps()) {
+        uint32_t* __restrict__ out = key + (int64_t(plane) * (height + 2) + y) * pitch;
+        if (y == 0 || y == height + 1) {
+            for (int x = jg::lane(); x < pitch; x += jg::WARP) out[x] = jg::OUTSIDE;
+            continue;
+        }
+        const int64_t row = (int64_t(plane) * height + y - 1) * width;
+        const float* __restrict__ v = values + row;
+        const uint8_t* __restrict__ in = mask + row;
+        if (jg::lane() == 0) out[0] = out[pitch - 1] = jg::OUTSIDE;
+        for (int x = jg::lane(); x < width; x += jg::WARP) {
+            const int32_t bits = jg::bits_of(v[x] + 0.0f);
+            const uint32_t k = bits < 0 ? ~uint32_t(bits) : uint32_t(bits) | 0x80000000u;
+            out[x + 1] = in[x] ? k : jg::OUTSIDE;
+        }
+    }
+}
+JG_REGISTER(watershed_keys)
+
+// The lowest seed of every basin.
+//
+// Launch   a block a band of BAND rows, a warp a row; no shared memory; atomic minima on `reached`.
+// In   key      uint32  [P, H + 2, W + 2]
+//      basin    int32   [P, H + 2, W + 2]
+//      seeds    int32   [P, H, W]          0 is none
+// Out  reached  uint64  [P, capacity]      the order of the basin's lowest seed; NEVER before and where there is none
+extern "C" __global__ void __launch_bounds__(128, 8) watershed_seed(
+    const uint32_t* __restrict__ key, const int32_t* __restrict__ basin, const int32_t* __restrict__ seeds,
+    int32_t height, int32_t width, int32_t capacity, uint64_t* reached)
+{
+    const int pitch = width + 2, bands = (height + jg::BAND - 1) / jg::BAND;
+    const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
+    const int64_t base = int64_t(plane) * (height + 2) * pitch;
+    uint64_t* low = reached + int64_t(plane) * capacity;
+    JG_FOR_YX(y, x, y0, jg::least(y0 + jg::BAND, height), 0, width) {
+        if (seeds[(int64_t(plane) * height + y) * width + x] == 0) continue;
+        const int p = (y + 1) * pitch + x + 1, b = basin[base + p];
+        if (b >= 0) jg::atomic_least(low + b, jg::order_of(key[base + p], p));
+    }
+}
+JG_REGISTER(watershed_seed)
+
+// M of every basin's lowest pixel: up the forest and down again (basins.cu).
+//
+// Launch   a block a plane, up to 1024 threads; no shared memory; atomic minima within the block.
+// In   row_end  int32   [P, H]             its last entry is the plane's number of basins
+//      up       int32   [P, capacity]
+//      climb     uint64  [P, capacity]
+//      round    int32   [P, capacity]
+//      rounds   int32   [P]
+// In, out  reached  uint64  [P, capacity]  the lowest seed in the basin; then the least of that and of what leads in
+extern "C" __global__ void __launch_bounds__(1024) watershed_flood(
+    const int32_t* __restrict__ row_end, const int32_t* __restrict__ up, const uint64_t* __restrict__ climb,
+    const int32_t* __restrict__ round, const int32_t* __restrict__ rounds, int32_t height, int32_t capacity,
+    uint64_t* reached)
+{
+    const int plane = int(blockIdx.x), n = row_end[int64_t(plane) * height + height - 1], last = rounds[plane];
+    up += int64_t(plane) * capacity;
+    climb += int64_t(plane) * capacity;
+    round += int64_t(plane) * capacity;
+    reached += int64_t(plane) * capacity;
+    for (int r = 1; r <= last; ++r) {
+        JG_FOR(i, n) {
+            if (round[i] == r) jg::atomic_least(reached + up[i], jg::most(jg::order_of_step(climb[i]), reached[i]));
+        }
+        __syncthreads();
+    }
+    for (int r = last; r >= 1; --r) {
+        JG_FOR(i, n) {
+            if (round[i] == r) reached[i] = jg::least(reached[i], jg::most(jg::order_of_step(climb[i]), reached[up[i]]));
+        }
+        __syncthreads();
+    }
+}
+JG_REGISTER(watershed_flood)
+
+// Where every pixel has its label from.
+//
+// Launch   a block a band of BAND rows, a warp a row; no shared memory.
+// In   key      uint32  [P, H + 2, W + 2]
+//      basin    int32   [P, H + 2, W + 2]
+//      seeds    int32   [P, H, W]
+//      reached  uint64  [P, capacity]
+// Out  link     int32   [P, H + 2, W + 2]  a label (0 outside and where no seed reaches), or ~index of the pixel to ask;
+//                                          the frame is not written
+extern "C" __global__ void __launch_bounds__(128, 8) watershed_link(
+    const uint32_t* __restrict__ key, const int32_t* __restrict__ basin, const int32_t* __restrict__ seeds,
+    const uint64_t* __restrict__ reached, int32_t height, int32_t width, int32_t connectivity, int32_t capacity,
+    int32_t* __restrict__ link)
+{
+    const int pitch = width + 2, bands = (height + jg::BAND - 1) / jg::BAND;
+    const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
+    const int64_t base = int64_t(plane) * (height + 2) * pitch;
+    const uint32_t* __restrict__ k = key + base;
+    const int32_t* __restrict__ of = basin + base;
+    const uint64_t* __restrict__ low = reached + int64_t(plane) * capacity;
+    JG_FOR_YX(y, x, y0, jg::least(y0 + jg::BAND, height), 0, width) {
+        const int p = (y + 1) * pitch + x + 1, mine = of[p];
+        int to = 0;
+        if (mine >= 0) {
+            const int seed = seeds[(int64_t(plane) * height + y) * width + x];
+            const uint64_t m = low[mine];
+            if (seed) to = seed;
+            else if (m != jg::NEVER) {
+                int from = int(m & 0xffffffffu);
+                if (m <= jg::order_of(k[p], p)) {
+                    uint64_t least = jg::NEVER;
+                    for (int d = 0; d < 8; ++d) {
+                        if (!jg::is_direction(d, connectivity)) continue;
+                        const int q = p + jg::step_to(d, pitch), other = of[q];
+                        if (other < 0 || (d < 4 ? k[q] > k[p] : k[q] >= k[p])) continue;   // M(q) is q at the least
+                        const uint64_t here = jg::most(low[other], jg::order_of(k[q], q));
+                        if (here < least) { least = here; from = q; }
+                    }
+                }
+                to = ~from;
+            }
+        }
+        link[base + p] = to;
+    }
+}
+JG_REGISTER(watershed_link)
+
+// Labels, by following the links. As in basin_resolve a way that is known is written along the whole of it.
+//
+// Launch   a block a band of BAND rows, a warp a row; no shared memory.
+// In, out  link    int32  [P, H + 2, W + 2]
+// Out      labels  int32  [P, H, W]
+extern "C" __global__ void __launch_bounds__(128, 8) watershed_settle(
+    int32_t height, int32_t width, int32_t* link, int32_t* __restrict__ labels)
+{
+    const int pitch = width + 2, bands = (height + jg::BAND - 1) / jg::BAND;
+    const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
+    int32_t* at = link + int64_t(plane) * (height + 2) * pitch;
+    JG_FOR_YX(y, x, y0, jg::least(y0 + jg::BAND, height), 0, width) {
+        const int p = (y + 1) * pitch + x + 1;
+        int32_t v = jg::atomic_read(at + p);
+        if (v < 0) {
+            while (v < 0) v = jg::atomic_read(at + ~v);
+            for (int q = p;;) {
+                const int32_t next = jg::atomic_read(at + q);
+                if (next >= 0) break;
+                jg::atomic_write(at + q, v);
+                q = ~next;
+            }
+        }
+        labels[(int64_t(plane) * height + y) * width + x] = v;
+    }
+}
+JG_REGISTER(watershed_settle)

@@ -1,0 +1,1 @@
+"""Readable NumPy twins of what no tool computes."""
