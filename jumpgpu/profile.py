@@ -1,0 +1,142 @@
+"""`python -m jumpgpu.profile`: plates to well profiles, annotated, normalised and selected by a recipe."""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from . import designs, platemaps
+from .aggregate import aggregate
+from .opened import open_plate
+from .platemaps import feature_columns
+from .profiles import FEATURES, barcode_of, make_profiles, read_profiles, write_anndata, write_table
+from .recipes import LEVELS, Recipe, load_recipe
+from .recipes import check as check_recipe
+
+STEPS = ("well_position", "cell_count", "inverse_normal", "sphere", "harmony")  # what --without may name
+
+
+def parser() -> argparse.ArgumentParser:
+    arguments = argparse.ArgumentParser(prog="python -m jumpgpu.profile", description=__doc__)
+    add = arguments.add_argument
+    add("--plate", action="append", required=True, help="barcode, <plate>.zarr, or a table of aggregated wells (repeatable)")
+    add("--output", type=Path, default=Path("."), help="folder of <plate>.zarr; tables go to its profiles/<plate>/ [.]")
+    add("--recipe", default="jumpgpu", help="preset in configs/recipes/ or a .toml file [jumpgpu]")
+    add("--metadata", type=Path, help="folder of barcode_platemap.csv, platemaps/ and external/ [<output>/metadata]")
+    add("--platemap", type=Path, help="one plate map for all plates, instead of the barcode table")
+    add("--treatments", type=Path, help="treatment table, instead of the plate map's own in external/")
+    add("--level", choices=LEVELS, help="select features over a plate or over all plates given [the recipe's]")
+    add("--without", action="append", default=[], choices=STEPS, help="leave out a step of the recipe (repeatable)")
+    add("--anndata", action="store_true", help="write every table as .h5ad too")
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 done, 2 bad use."""
+    options = parser().parse_args(argv)
+    try:
+        run(options)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(options: argparse.Namespace) -> None:
+    start = time.perf_counter()
+    recipe = reduce(load_recipe(options.recipe), options.without, options.level)
+    folder = options.output / "profiles"
+    print(f"recipe {options.recipe}: {json.dumps(dataclasses.asdict(recipe))}", file=sys.stderr)
+    wells: dict[str, int] = {}
+    kept: dict[str, str] = {}
+
+    def augmented() -> Iterator[pd.DataFrame]:
+        for argument in options.plate:
+            table = read_wells(argument, options.output, recipe)
+            plate = barcode_of(table)
+            table, platemap = annotate_plate(table, options)
+            for finding in designs.check_plate(table, platemap):
+                print(finding, file=sys.stderr)
+            wells[plate] = len(table)
+            save(table, folder / plate / f"{plate}_augmented", options.anndata)
+            yield table
+
+    for plate, name, table in make_profiles(augmented(), recipe):
+        save(table, folder / plate / f"{plate}_{name}", options.anndata and name != FEATURES)
+        if name == FEATURES:
+            kept[plate] = summarize(table)
+            print(f"{plate}  {kept[plate]}", file=sys.stderr)
+        else:
+            print(f"{plate}  {name}  {len(table)} wells  {len(feature_columns(table))} features", file=sys.stderr)
+    seconds = time.perf_counter() - start
+    for plate in wells:
+        print(f"{plate}  {wells[plate]} wells  {kept[plate]}  {seconds:.1f} s")
+
+
+def read_wells(argument: str, output: Path, recipe: Recipe) -> pd.DataFrame:
+    """A plate's aggregated wells: from its cells, or from a table that already has them."""
+    path = Path(argument)
+    if path.name.endswith((".parquet", ".csv", ".csv.gz")):
+        return read_profiles(path)
+    table = aggregate(open_plate(path if path.suffix == ".zarr" else output / argument), recipe.aggregate)
+    plate = barcode_of(table)
+    write_table(table, output / "profiles" / plate / f"{plate}.parquet")
+    return table
+
+
+def annotate_plate(table: pd.DataFrame, options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """The table annotated, and its plate map; a table that brings its own annotation is left alone."""
+    if platemaps.SAMPLE in table and options.platemap is None and options.metadata is None:
+        return table, None
+    folder = options.metadata or options.output / "metadata"
+    plate = barcode_of(table)
+    path = options.platemap or platemaps.find_platemap(folder, plate)
+    platemap = platemaps.read_platemap(path)
+    treatments = options.treatments or platemaps.find_treatments(folder, path)
+    table = table.drop(columns=[c for c in table if c == platemaps.SAMPLE])
+    annotated = platemaps.annotate(table, platemap, None if treatments is None else platemaps.read_treatments(treatments))
+    return annotated, platemap
+
+
+def reduce(recipe: Recipe, without: Sequence[str], level: str | None) -> Recipe:
+    """The recipe without the named steps, selecting at `level` if that is given."""
+    normalize, select = recipe.normalize, recipe.select
+    if "inverse_normal" in without:
+        normalize = dataclasses.replace(normalize, inverse_normal=False)
+    if level is not None:
+        select = dataclasses.replace(select, level=level)
+    recipe = dataclasses.replace(
+        recipe,
+        corrections=tuple(c for c in recipe.corrections if c not in without),
+        normalize=normalize,
+        select=select,
+        sphere=None if "sphere" in without else recipe.sphere,
+        harmony=None if "harmony" in without else recipe.harmony,
+    )
+    check_recipe(recipe)
+    return recipe
+
+
+def summarize(features: pd.DataFrame) -> str:
+    """`5792 features, negcon: 12 with MAD 0 dropped, 912 selected` for each reference."""
+    parts = [f"{features['feature'].nunique()} features"]
+    for reference, rows in features.groupby("reference", sort=False):
+        dropped = rows["dropped"]
+        degenerate = dropped.str.startswith(("MAD 0", "missing in all")).sum()
+        parts.append(f"{reference}: {degenerate} without a MAD dropped, {(dropped == '').sum()} selected")
+    return "  ".join(parts)
+
+
+def save(table: pd.DataFrame, path: Path, with_anndata: bool) -> None:
+    write_table(table, path.with_name(f"{path.name}.parquet"))
+    if with_anndata:
+        write_anndata(table, path.with_name(f"{path.name}.h5ad"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
