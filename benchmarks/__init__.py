@@ -1,0 +1,1 @@
+"""Commands that measure: fixed seeds, a warm-up, repeats, medians and spreads, a peer in the same run."""
