@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from .extract import extract as extract
     from .opened import open_plate as open_plate
 
+__version__ = "0.1.0"
 PUBLIC = {"extract": ".extract", "open_plate": ".opened"}  # name -> its module, imported when first asked for
 __all__ = ["extract", "open_plate"]
 

@@ -171,11 +171,14 @@ class PlateWriter:
             )
         return self._account(table.well, table.site, table)
 
-    def quarantine(self, entry: Quarantined) -> bool:
-        """Record a bad image; unless it was used all the same, its site has no cells. Whether that completed the well."""
+    def leave_out(self, entries: Sequence[Quarantined]) -> bool:
+        """Record why one site has no cells: all its bad images together. Whether that completed its well."""
+        self._quarantine[entries[0].well].extend(entries)
+        return self._account(entries[0].well, entries[0].site, None)
+
+    def flag(self, entry: Quarantined) -> None:
+        """Record an odd image of a site that is measured all the same; before its well's last site comes."""
         self._quarantine[entry.well].append(entry)
-        known = self._pending[entry.well]
-        return False if entry.used or entry.site in known else self._account(entry.well, entry.site, None)
 
     def _account(self, well: str, site: int, table: SiteTable | None) -> bool:
         if site not in self.wells.get(well, ()) or site in self._pending[well]:

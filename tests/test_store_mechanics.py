@@ -183,9 +183,9 @@ def test_quarantined_sites_are_recorded_and_an_empty_well_is_present(tmp_path):
         Quarantined("BR00117010", "B10", 1, "ER", "c.tiff", "saturated", used=True),
     ]
     with PlateWriter(tmp_path, layout, SETTINGS, {"A01": [1, 2], "B10": [1]}) as writer:
-        assert not writer.quarantine(bad[0])
-        assert writer.quarantine(bad[1])
-        assert not writer.quarantine(bad[2])
+        assert not writer.leave_out(bad[:1])
+        assert writer.leave_out(bad[1:2])
+        writer.flag(bad[2])
         assert writer.append(draw_site("B10", 1))
     plate = jumpgpu.open_plate(tmp_path / "BR00117010")
     assert plate.wells == ["A01", "B10"]

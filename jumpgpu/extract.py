@@ -1,0 +1,329 @@
+"""From a plate's images to its store: the whole program, top to bottom.
+
+    python -m jumpgpu.extract --plate BR00117010 --images /data/images
+    jumpgpu.extract("BR00117010", images="/data/images", wells=["D14"])
+
+A run that was stopped is run again: wells that are there are left alone. The exit status is 0 when all is done, 2 for bad
+use, 3 when sites were left out (`quarantine.csv` names them), 75 when trying again may help: the disk is full, another run
+is at work, the device failed, somebody interrupted.
+"""
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+import time
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+
+from .device import Device, open_device
+from .features import columns, measure_scene
+from .fields import read_fields
+from .illumination import correct, open_illumination
+from .layout import OVERVIEW, Layout, SiteTable
+from .masks import read_masks
+from .names import COMPARTMENTS, family_of
+from .objects import Scene, make_scene
+from .opened import StoredPlate, open_plate
+from .options import Options, options_from, parse
+from .plate import Plate, Site, find_plate
+from .progress import Progress
+from .provenance import check_inputs, inputs_of, settings_of
+from .segmentation import segment
+from .sink import Sink
+from .store import PlateWriter
+
+DONE, BAD_USE, QUARANTINED, TRY_AGAIN = 0, 2, 3, 75
+SURE = {"Number", "Children", "Parent"}  # families whose numbers always exist
+
+
+def extract(plate: str, images: str | os.PathLike[str] | None = None, **options: Any) -> StoredPlate:
+    """Measure a plate's images into `<output>/<plate>.zarr` and open that.
+
+    Parameters
+    ----------
+    plate : barcode
+    images : folder that holds the plate's folder, that folder, or a load_data.csv; the configured root where None
+    options : fields of `Options`: wells, sites, output, config (a TOML file, preset name or `Config`), masks, ...
+
+    Raises ValueError, TypeError and FileNotFoundError for bad use, BlockingIOError while another run has one of the
+    wells, OSError where the disk fails. What was finished stays.
+    """
+    chosen = options_from({"images": images, **options})
+    extract_plate(find_plate(plate, chosen.images_root, chosen.config.plate), chosen)
+    return open_plate(chosen.output / f"{plate}.zarr")
+
+
+def extract_plate(plate: Plate, options: Options) -> "Outcome":
+    """One plate: the program in one reading."""
+    started = time.monotonic()
+    wells = chosen_wells(plate, options)
+    with Progress(plate.barcode, sum(map(len, wells.values())), options.quiet) as progress:
+        run = prepare(plate, wells, options, progress)
+        with open_store(run) as store, Sink(store, plate.folder, progress, options.strict) as sink:
+            for fields in read(run, store.missing_wells()):
+                pixels = correct(fields.pixels, run.illumination, device=run.device)  # float32 [B, C, H, W], 0..1
+                sink.put(fields, measure(fields.sites, pixels, run))
+    return outcome(plate.barcode, options, wells, time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every batch of a plate needs.
+
+    wells         well -> its chosen sites
+    illumination  float32 [C, H, W] on the device
+    settings      what the stored numbers depend on
+    columns       feature columns in stored order
+    """
+
+    plate: Plate
+    wells: Mapping[str, Mapping[int, Site]]
+    options: Options
+    device: Device
+    illumination: torch.Tensor
+    settings: dict[str, Any]
+    columns: list[str]
+    progress: Progress
+
+
+def chosen_wells(plate: Plate, options: Options) -> dict[str, dict[int, Site]]:
+    """Well -> site number -> site, of what was chosen; ValueError for what the plate has not."""
+    wells: dict[str, dict[int, Site]] = {}
+    for site in plate.select(options.wells, options.sites):
+        wells.setdefault(site.well, {})[site.site] = site
+    return wells
+
+
+def prepare(plate: Plate, wells: Mapping[str, Mapping[int, Site]], options: Options, progress: Progress) -> Run:
+    """Open the device and the illumination functions, and say what was chosen."""
+    names = columns(COMPARTMENTS, plate.channels, options.config.features)
+    device = open_device(options.device, options.workers)
+    progress.say(f"{plate.barcode}: channels {plate.channel_line}")
+    illumination = open_illumination(
+        plate,
+        options.illumination,
+        device=device,
+        settings=options.config.illumination,
+        folder=options.output / "illum" / plate.barcode,
+        batch=options.fields_a_batch,
+        workers=options.workers,
+    )
+    labels = f"label images of {options.masks}" if options.masks else "segmentation"
+    progress.say(f"{plate.barcode}: illumination {illumination.source}; {labels}; {device.description}")
+    for note in (*plate.notes, *illumination.notes):
+        progress.say(f"{plate.barcode}: {note}")
+    settings = settings_of(plate, device, illumination.functions, options)
+    return Run(plate, wells, options, device, device.tensor(illumination.functions), settings, names, progress)
+
+
+@contextlib.contextmanager
+def open_store(run: Run) -> Iterator[PlateWriter]:
+    """The plate's store; wells that are there already are left alone if they were made from the same files."""
+    plate = run.plate
+    layout = Layout(plate.barcode, run.columns, plate.channels, plate.pixel_um)
+    sites = {well: list(members) for well, members in run.wells.items()}
+    with PlateWriter(run.options.output, layout, run.settings, sites, run.options.overwrite) as store:
+        done = {w: members for w, members in run.wells.items() if w not in store.missing_wells()}
+        check_inputs(store, {w: {n: inputs_of(plate, s, run.options) for n, s in m.items()} for w, m in done.items()})
+        if done:
+            run.progress.say(f"{plate.barcode}: {len(done)} of {len(sites)} wells are there already")
+            run.progress.advance(sum(map(len, done.values())))
+        yield store
+
+
+def read(run: Run, wells: Sequence[str]) -> Iterator[Any]:
+    """Batches of these wells' raw fields, decoded ahead on threads that end with the iteration."""
+    if not wells:
+        return
+    batches = read_fields(
+        run.plate,
+        wells=wells,
+        sites=run.options.sites,
+        batch=run.options.fields_a_batch,
+        workers=run.options.workers,
+        device=run.device.torch,
+    )
+    with contextlib.closing(batches):  # type: ignore[type-var]
+        yield from batches
+
+
+def measure(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, run: Run) -> list[SiteTable]:
+    """Corrected fields, float32 [B, C, H, W], to finished tables; in halves where memory or the device gives out."""
+    if not sites:
+        return []
+    try:
+        labels, unfiltered = find_labels(sites, pixels, run)
+        scene = make_scene(run.plate.channels, pixels, labels, unfiltered, run.device)
+        values = measure_scene(scene, run.options.config.features, run.device).cpu().numpy()
+        check_finite(values, run.columns)
+        return site_tables(sites, scene, values, run)
+    except (MemoryError, RuntimeError) as error:
+        where = f"{run.plate.barcode} {sites[0][0]} site {sites[0][1]}"
+        if len(sites) == 1:
+            raise RuntimeError(f"{where}: {error}") from error
+        half = len(sites) // 2
+        run.progress.say(f"{where} and {len(sites) - 1} more fields: {error}; trying again, {half} at a time")
+    return measure(sites[:half], pixels[:half], run) + measure(sites[half:], pixels[half:], run)
+
+
+def find_labels(
+    sites: Sequence[tuple[str, int]], pixels: torch.Tensor, run: Run
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Compartment -> int32 [B, H, W], and the same before objects were discarded (empty where masks are given)."""
+    if run.options.masks:
+        size = pixels.shape[2], pixels.shape[3]
+        return read_masks(run.options.masks, run.plate.barcode, sites, size, run.device, run.options.mask_pattern), {}
+    found = segment(pixels, run.plate.channels, run.options.config.segmentation, run.device)
+    return found.labels, found.unfiltered
+
+
+def check_finite(values: np.ndarray, names: Sequence[str]) -> None:
+    """RuntimeError for a number that is NaN or infinite and cannot be: a device's or memory's fault."""
+    sure = [i for i, name in enumerate(names) if family_of(name) in SURE or name.endswith("_AreaShape_Area")]
+    bad = ~np.isfinite(values[:, sure]).all(axis=0)
+    if bad.any():
+        raise RuntimeError(f"{names[sure[int(bad.argmax())]]} is not finite, which it always is")
+
+
+def site_tables(sites: Sequence[tuple[str, int]], scene: Scene, values: np.ndarray, run: Run) -> list[SiteTable]:
+    """A batch's table, cut into its fields, with the images to be saved beside it."""
+    options = run.options
+    numbers, start = scene.objects.number.cpu().numpy(), scene.objects.field_start.tolist()
+    images = {name: image.cpu().numpy() for name, image in scene.labels.items()} if options.save_labels else {}
+    overviews = shrink(scene.pixels) if options.save_overview or options.save_labels else None
+    return [
+        SiteTable(
+            well,
+            site,
+            numbers=numbers[start[b] : start[b + 1]],
+            values=values[start[b] : start[b + 1]],
+            inputs=inputs_of(run.plate, run.wells[well][site], options),
+            labels={name: image[b] for name, image in images.items()},
+            overview=None if overviews is None else overviews[b],
+        )
+        for b, (well, site) in enumerate(sites)
+    ]
+
+
+def shrink(pixels: torch.Tensor) -> np.ndarray:
+    """Corrected fields [B, C, H, W] to uint16 [B, C, H // 8, W // 8]: exact means of 8 x 8 squares of 16-bit counts."""
+    height, width = (n // OVERVIEW * OVERVIEW for n in pixels.shape[2:])
+    counts = (pixels[..., :height, :width] * 65535).round().to(torch.int32)
+    squares = counts.unflatten(3, (-1, OVERVIEW)).unflatten(2, (-1, OVERVIEW))
+    return ((squares.sum(dim=(3, 5)) + OVERVIEW**2 // 2) // OVERVIEW**2).cpu().numpy().astype(np.uint16)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a plate's run came to, over the wells chosen. `left_out` counts sites, `flagged` images."""
+
+    plate: str
+    wells: int
+    cells: int
+    left_out: int
+    flagged: int
+    seconds: float
+
+    def __str__(self) -> str:
+        line = f"{self.plate}  {self.wells} wells  {self.cells} objects  {self.seconds:.1f} s"
+        line += f"  {self.left_out} sites left out" * bool(self.left_out)
+        return line + f"  {self.flagged} images flagged" * bool(self.flagged)
+
+
+def outcome(barcode: str, options: Options, wells: Mapping[str, Any], seconds: float) -> Outcome:
+    """The result line's figures, from the records of the wells."""
+    plate = open_plate(options.output / f"{barcode}.zarr")
+    records = [plate.record(well) for well in wells]
+    entries = [(r["well"], q) for r in records for q in r["quarantine"]]
+    left_out = {(well, q["site"]) for well, q in entries if not q["used"]}
+    cells = sum(r["cells"] for r in records)
+    return Outcome(barcode, len(wells), cells, len(left_out), sum(q["used"] for _, q in entries), seconds)
+
+
+def describe(plate: Plate, options: Options) -> str:
+    """What a run would read and write, as a dry run prints it. Nothing is opened but the plate's metadata."""
+    wells = chosen_wells(plate, options)
+    inputs = [i for members in wells.values() for site in members.values() for i in inputs_of(plate, site, options)]
+    names = columns(COMPARTMENTS, plate.channels, options.config.features)
+    target = options.output / f"{plate.barcode}.zarr"
+    there = set(open_plate(target).wells) & set(wells) if target.exists() else set()
+    n_sites = sum(map(len, wells.values()))
+    absent = sum(i.bytes < 0 for i in inputs)
+    lines = [
+        f"{plate.barcode}: {len(wells)} wells, {n_sites} sites, {plate.folder}",
+        f"  channels: {plate.channel_line}",
+        f"  read: {len(inputs) - absent} files, {sum(max(i.bytes, 0) for i in inputs) / 1e6:.0f} MB" + f"; {absent} are missing" * (absent > 0),
+        f"  illumination: {options.illumination}; labels: {options.masks or 'segmentation'}",
+        f"  write: {target}, {len(names)} features, about {CELLS_A_FIELD * n_sites * len(names) * 4 * 0.8 / 1e6:.0f} MB",
+        f"  there already: {len(there)} wells" + (", which would be made again" if there and options.overwrite else ""),
+    ]
+    return "\n".join(lines)
+
+
+CELLS_A_FIELD = 90  # for the estimate of a store's size
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    try:
+        barcodes, options, dry_run = parse(arguments)
+        plates = [find_plate(b, options.images_root, options.config.plate) for b in barcodes]
+        for plate in plates:
+            chosen_wells(plate, options)
+        if dry_run:
+            print("\n".join(describe(plate, options) for plate in plates))
+            return DONE
+        left_out = 0
+        for plate in plates:
+            done = extract_plate(plate, options)
+            print(done, flush=True)
+            left_out += done.left_out
+    except KeyboardInterrupt:
+        return failed("interrupted; run the same command again to go on", TRY_AGAIN)
+    except Exception as error:  # noqa: BLE001 - the boundary: what is known becomes a line and a status, the rest is raised
+        if (status := status_of(error)) is None:
+            raise
+        return failed(str(error) or type(error).__name__, status)
+    if left_out:
+        print(f"{left_out} sites were left out: see {options.output / 'quarantine.csv'}", file=sys.stderr)
+    return QUARANTINED if left_out else DONE
+
+
+def status_of(error: Exception) -> int | None:
+    """The exit status that an error means; None for one that nobody foresaw."""
+    if isinstance(error, OSError) and not isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError)):
+        return BAD_USE if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else TRY_AGAIN
+    if isinstance(error, (MemoryError, RuntimeError)) and not isinstance(error, (NotImplementedError, RecursionError)):
+        return TRY_AGAIN
+    return BAD_USE if isinstance(error, (ValueError, OSError)) else None
+
+
+def failed(message: str, status: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return status
+
+
+class Command(types.ModuleType):
+    """This module, callable: `jumpgpu.extract` is the function to importers and the module to `python -m`."""
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> StoredPlate:
+        return extract(*arguments, **keywords)
+
+
+def run_command() -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as an interruption does: cleanly, status 75
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run_command()
+else:
+    sys.modules[__name__].__class__ = Command

@@ -1,0 +1,137 @@
+"""What `extract` can be asked: its options, from a command line or from keywords. Light: no stage is imported."""
+
+import argparse
+import dataclasses
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .config import Config, load_config
+from .names import check_barcode, well_position
+
+MASK_PATTERN = "{well}_s{site}_{compartment}.tiff"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to read, where to write, and how."""
+
+    images: str | None = None  # the configured root where None
+    illumination: str = "estimate"  # estimate, flatfield, none, or a folder of functions
+    output: Path = Path()
+    wells: tuple[str, ...] | None = None  # all where None
+    sites: tuple[int, ...] | None = None
+    device: str = "auto"
+    config: Config = field(default_factory=Config)
+    masks: Path | None = None  # label images in place of segmentation
+    mask_pattern: str = MASK_PATTERN
+    save_labels: bool = False
+    save_overview: bool = False
+    workers: int | None = None  # threads that decode, and threads that compute; all processors where None
+    batch: int | None = None  # fields; the config's where None
+    overwrite: bool = False
+    strict: bool = False
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        """ValueError for a value that cannot be meant."""
+        for well in self.wells or ():
+            well_position(well)
+        if self.wells == () or self.sites == ():
+            raise ValueError("no wells or sites were chosen; leave the option out for all of them")
+        for name in ("workers", "batch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.masks is not None and not self.masks.is_dir():
+            raise FileNotFoundError(f"masks folder {self.masks} does not exist")
+        if unknown := sorted(set(re.findall(r"{(.*?)}", self.mask_pattern)) - {"plate", "well", "site", "compartment"}):
+            raise ValueError(f"mask pattern {self.mask_pattern!r}: unknown {{{unknown[0]}}}; known: plate, well, site, compartment")
+
+    @property
+    def images_root(self) -> str:
+        """Where the images are; ValueError where nobody said."""
+        if images := self.images or self.config.plate.images:
+            return images
+        raise ValueError("where are the images? give --images FOLDER, or set images under [plate] in the --config file")
+
+    @property
+    def fields_a_batch(self) -> int:
+        return self.batch or self.config.batch
+
+
+def options_from(given: dict[str, Any]) -> Options:
+    """Options from a library user's keywords: paths as text, lists as lists, a config by file or preset name."""
+    known = {f.name for f in dataclasses.fields(Options)}
+    if unknown := sorted(set(given) - known):
+        raise TypeError(f"extract has no option {unknown[0]!r}; it has {', '.join(sorted(known))}")
+    values = dict(given)
+    if isinstance(values.get("wells"), str) or isinstance(values.get("sites"), (str, int)):
+        raise TypeError('wells and sites are lists: wells=["A01"], sites=[1, 2]')
+    for name in ("wells", "sites"):
+        if values.get(name) is not None:
+            values[name] = tuple(values[name])
+    for name in ("images", "illumination"):
+        if values.get(name) is not None:
+            values[name] = os.fspath(values[name])
+    for name in ("output", "masks"):
+        if values.get(name) is not None:
+            values[name] = Path(values[name]).expanduser()
+    if not isinstance(values.get("config", Config()), Config):
+        values["config"] = Config() if values["config"] is None else load_config(values["config"])
+    return Options(**values)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `python -m jumpgpu.extract`."""
+    made = argparse.ArgumentParser(
+        prog="python -m jumpgpu.extract",
+        description="Measure the cells of Cell Painting plates: images in, one zarr store a plate out. A stopped run is run again.",
+        epilog="Exit status: 0 done, 2 bad use, 3 done but sites were left out, 75 worth trying again.",
+    )
+    add = made.add_argument
+    add("--plate", required=True, action="append", metavar="BARCODE", help="plate to measure; may be given several times")
+    add("--images", metavar="PATH", help="folder with the plates' folders, or a load_data.csv (default: the config's)")
+    add("--output", default=".", metavar="DIR", help="holds <plate>.zarr, illum/ and quarantine.csv (default: %(default)s)")
+    add("--illumination", default="estimate", metavar="WHAT",
+        help="estimate (over the whole plate), flatfield (Harmony's), none, or a folder of functions (default: %(default)s)")  # fmt: skip
+    add("--wells", nargs="+", metavar="WELL", help="only these wells: A01 B02, or A01,B02")
+    add("--sites", "--fields", nargs="+", metavar="N", help="only these sites: 1 2 3, 1,2,3 or 1-3")
+    add("--masks", metavar="DIR", help="use these label images instead of segmenting")
+    add("--mask-pattern", default=MASK_PATTERN, metavar="NAME", help="their file names (default: %(default)s)")
+    add("--config", metavar="FILE", help="TOML file or preset name (default: cpjump1)")
+    add("--device", default="auto", help="cpu, cuda, cuda:N or auto (default: %(default)s)")
+    add("--save-labels", action="store_true", help="store the label images, with an overview, as OME-Zarr")
+    add("--save-overview", action="store_true", help="store each site at an eighth of its size, as OME-Zarr")
+    add("--workers", type=int, metavar="N", help="threads for decoding, and for computing on the CPU (default: all processors)")
+    add("--batch", type=int, metavar="N", help="fields computed together (default: the config's, 8)")
+    add("--overwrite", action="store_true", help="make wells again that are there")
+    add("--strict", action="store_true", help="stop at an image that cannot be used instead of leaving its site out")
+    add("--dry-run", action="store_true", help="say what would be read and written, and stop")
+    add("--quiet", action="store_true", help="no progress on stderr")
+    return made
+
+
+def parse(arguments: Sequence[str] | None = None) -> tuple[list[str], Options, bool]:
+    """Barcodes, options and whether it is a dry run, from a command line. Bad use exits with status 2."""
+    made = parser()
+    given = vars(made.parse_args(arguments))
+    barcodes, dry_run = list(dict.fromkeys(given.pop("plate"))), given.pop("dry_run")
+    for barcode in barcodes:
+        check_barcode(barcode)
+    if given["wells"]:
+        given["wells"] = [w for text in given["wells"] for w in text.replace(",", " ").split()]
+    if given["sites"]:
+        given["sites"] = [n for text in given["sites"] for part in text.replace(",", " ").split() for n in numbers(part)]
+    return barcodes, options_from(given), dry_run
+
+
+def numbers(text: str) -> list[int]:
+    """`3` or `1-4` to site numbers."""
+    match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text)
+    if not match:
+        raise ValueError(f"{text!r} is no site number; expected 3, or 1-4")
+    return list(range(int(match[1]), int(match[2] or match[1]) + 1))
