@@ -127,7 +127,7 @@ class Claim:
     """
 
     def __init__(self, output: Path, plate: str, wells: Iterable[str]):
-        """Claim `wells`. The caller holds `gate(output)`. RuntimeError names the live run that holds one of them."""
+        """Claim `wells`. The caller holds `gate(output)`. BlockingIOError names the live run that holds one of them."""
         wells = sorted(wells)
         self.others = []  # live runs on other wells of the plate
         for folder in output.glob(f".{plate}.run-*"):
@@ -135,7 +135,7 @@ class Claim:
             if other is None:
                 shutil.rmtree(folder, ignore_errors=True)
             elif shared := sorted(set(wells) & set(other["wells"])):
-                raise RuntimeError(
+                raise BlockingIOError(
                     f"{plate}: process {other['process']} on {other['host']} is already at work on {len(shared)} of these "
                     f"wells ({', '.join(shared[:4])}{', ...' if len(shared) > 4 else ''}); wait for it, stop it, or choose "
                     "other wells"

@@ -17,7 +17,6 @@ import time
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -36,7 +35,6 @@ from .options import Options, options_from, parse
 from .plate import Plate, Site, find_plate
 from .progress import Progress
 from .provenance import check_inputs, inputs_of, settings_of
-from .segmentation import segment
 from .sink import Sink
 from .store import PlateWriter
 
@@ -57,16 +55,17 @@ def extract(plate: str, images: str | os.PathLike[str] | None = None, **options:
     wells, OSError where the disk fails. What was finished stays.
     """
     chosen = options_from({"images": images, **options})
-    extract_plate(find_plate(plate, chosen.images_root, chosen.config.plate), chosen)
+    found = find_plate(plate, chosen.images_root, chosen.config.plate)
+    extract_plate(found, chosen, open_device(chosen.device, chosen.workers))
     return open_plate(chosen.output / f"{plate}.zarr")
 
 
-def extract_plate(plate: Plate, options: Options) -> "Outcome":
+def extract_plate(plate: Plate, options: Options, device: Device) -> "Outcome":
     """One plate: the program in one reading."""
     started = time.monotonic()
     wells = chosen_wells(plate, options)
     with Progress(plate.barcode, sum(map(len, wells.values())), options.quiet) as progress:
-        run = prepare(plate, wells, options, progress)
+        run = prepare(plate, wells, options, device, progress)
         with open_store(run) as store, Sink(store, plate.folder, progress, options.strict) as sink:
             for fields in read(run, store.missing_wells()):
                 pixels = correct(fields.pixels, run.illumination, device=run.device)  # float32 [B, C, H, W], 0..1
@@ -102,10 +101,11 @@ def chosen_wells(plate: Plate, options: Options) -> dict[str, dict[int, Site]]:
     return wells
 
 
-def prepare(plate: Plate, wells: Mapping[str, Mapping[int, Site]], options: Options, progress: Progress) -> Run:
-    """Open the device and the illumination functions, and say what was chosen."""
+def prepare(
+    plate: Plate, wells: Mapping[str, Mapping[int, Site]], options: Options, device: Device, progress: Progress
+) -> Run:
+    """Find the illumination functions, and say what was chosen."""
     names = columns(COMPARTMENTS, plate.channels, options.config.features)
-    device = open_device(options.device, options.workers)
     progress.say(f"{plate.barcode}: channels {plate.channel_line}")
     illumination = open_illumination(
         plate,
@@ -181,6 +181,8 @@ def find_labels(
     if run.options.masks:
         size = pixels.shape[2], pixels.shape[3]
         return read_masks(run.options.masks, run.plate.barcode, sites, size, run.device, run.options.mask_pattern), {}
+    from .segmentation import segment
+
     found = segment(pixels, run.plate.channels, run.options.config.segmentation, run.device)
     return found.labels, found.unfiltered
 
@@ -260,7 +262,8 @@ def describe(plate: Plate, options: Options) -> str:
     lines = [
         f"{plate.barcode}: {len(wells)} wells, {n_sites} sites, {plate.folder}",
         f"  channels: {plate.channel_line}",
-        f"  read: {len(inputs) - absent} files, {sum(max(i.bytes, 0) for i in inputs) / 1e6:.0f} MB" + f"; {absent} are missing" * (absent > 0),
+        f"  read: {len(inputs) - absent} files, {sum(max(i.bytes, 0) for i in inputs) / 1e6:.0f} MB"
+        + f"; {absent} are missing" * (absent > 0),
         f"  illumination: {options.illumination}; labels: {options.masks or 'segmentation'}",
         f"  write: {target}, {len(names)} features, about {CELLS_A_FIELD * n_sites * len(names) * 4 * 0.8 / 1e6:.0f} MB",
         f"  there already: {len(there)} wells" + (", which would be made again" if there and options.overwrite else ""),
@@ -281,41 +284,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if dry_run:
             print("\n".join(describe(plate, options) for plate in plates))
             return DONE
-        left_out = 0
+        device = open_device(options.device, options.workers)
+    except (ValueError, OSError, RuntimeError) as error:
+        return failed(error, BAD_USE)
+    left_out = 0
+    try:
         for plate in plates:
-            done = extract_plate(plate, options)
+            done = extract_plate(plate, options, device)
             print(done, flush=True)
             left_out += done.left_out
+    except (FileNotFoundError, ValueError) as error:
+        return failed(error, BAD_USE)
+    except OSError as error:
+        return failed(error, BAD_USE if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else TRY_AGAIN)
+    except (MemoryError, RuntimeError) as error:
+        return failed(error, TRY_AGAIN)
     except KeyboardInterrupt:
-        return failed("interrupted; run the same command again to go on", TRY_AGAIN)
-    except Exception as error:  # noqa: BLE001 - the boundary: what is known becomes a line and a status, the rest is raised
-        if (status := status_of(error)) is None:
-            raise
-        return failed(str(error) or type(error).__name__, status)
+        return failed("interrupted; the same command goes on where this stopped", TRY_AGAIN)
     if left_out:
         print(f"{left_out} sites were left out: see {options.output / 'quarantine.csv'}", file=sys.stderr)
     return QUARANTINED if left_out else DONE
 
 
-def status_of(error: Exception) -> int | None:
-    """The exit status that an error means; None for one that nobody foresaw."""
-    if isinstance(error, OSError) and not isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError)):
-        return BAD_USE if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else TRY_AGAIN
-    if isinstance(error, (MemoryError, RuntimeError)) and not isinstance(error, (NotImplementedError, RecursionError)):
-        return TRY_AGAIN
-    return BAD_USE if isinstance(error, (ValueError, OSError)) else None
-
-
-def failed(message: str, status: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+def failed(reason: BaseException | str, status: int) -> int:
+    print(f"error: {reason}" if str(reason) else f"error: {type(reason).__name__}", file=sys.stderr)
     return status
 
 
 class Command(types.ModuleType):
     """This module, callable: `jumpgpu.extract` is the function to importers and the module to `python -m`."""
 
-    def __call__(self, *arguments: Any, **keywords: Any) -> StoredPlate:
-        return extract(*arguments, **keywords)
+    def __call__(self, plate: str, images: str | os.PathLike[str] | None = None, **options: Any) -> StoredPlate:
+        return extract(plate, images, **options)
 
 
 def run_command() -> NoReturn:

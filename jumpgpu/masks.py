@@ -10,21 +10,19 @@ import torch
 from .device import Device
 from .names import COMPARTMENTS
 
-PATTERN = "{well}_s{site}_{compartment}.tiff"
 
-
-def mask_files(folder: Path, well: str, site: int, pattern: str = PATTERN) -> dict[str, Path]:
+def mask_files(folder: Path, plate: str, well: str, site: int, pattern: str) -> dict[str, Path]:
     """Compartment -> label image file of a site, whether or not it is there."""
-    return {c: folder / pattern.format(well=well, site=site, compartment=c) for c in COMPARTMENTS}
+    return {c: folder / pattern.format(plate=plate, well=well, site=site, compartment=c) for c in COMPARTMENTS}
 
 
 def read_masks(
-    folder: Path, plate: str, sites: Sequence[tuple[str, int]], size: tuple[int, int], device: Device, pattern: str = PATTERN
+    folder: Path, plate: str, sites: Sequence[tuple[str, int]], size: tuple[int, int], device: Device, pattern: str
 ) -> dict[str, torch.Tensor]:
     """Compartment -> int32 [B, H, W] for the (well, site) pairs of a batch; errors name plate, well, site and file."""
     labels = {c: np.zeros((len(sites), *size), np.int32) for c in COMPARTMENTS}
     for b, (well, site) in enumerate(sites):
-        for compartment, file in mask_files(folder, well, site, pattern).items():
+        for compartment, file in mask_files(folder, plate, well, site, pattern).items():
             where = f"{plate} {well} site {site} {compartment}"
             if not file.is_file():
                 raise FileNotFoundError(f"{where}: no label image {file}")

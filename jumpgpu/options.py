@@ -49,7 +49,9 @@ class Options:
         if self.masks is not None and not self.masks.is_dir():
             raise FileNotFoundError(f"masks folder {self.masks} does not exist")
         if unknown := sorted(set(re.findall(r"{(.*?)}", self.mask_pattern)) - {"plate", "well", "site", "compartment"}):
-            raise ValueError(f"mask pattern {self.mask_pattern!r}: unknown {{{unknown[0]}}}; known: plate, well, site, compartment")
+            raise ValueError(
+                f"mask pattern {self.mask_pattern!r}: unknown {{{unknown[0]}}}; known: plate, well, site, compartment"
+            )
 
     @property
     def images_root(self) -> str:
@@ -89,15 +91,19 @@ def parser() -> argparse.ArgumentParser:
     """The command line of `python -m jumpgpu.extract`."""
     made = argparse.ArgumentParser(
         prog="python -m jumpgpu.extract",
-        description="Measure the cells of Cell Painting plates: images in, one zarr store a plate out. A stopped run is run again.",
-        epilog="Exit status: 0 done, 2 bad use, 3 done but sites were left out, 75 worth trying again.",
+        description="Measure the cells of Cell Painting plates: images in, one zarr store a plate out.",
+        epilog="A stopped run is run again. Exit status: 0 done, 2 bad use, 3 done but sites were left out, 75 worth trying again.",
     )
     add = made.add_argument
     add("--plate", required=True, action="append", metavar="BARCODE", help="plate to measure; may be given several times")
     add("--images", metavar="PATH", help="folder with the plates' folders, or a load_data.csv (default: the config's)")
     add("--output", default=".", metavar="DIR", help="holds <plate>.zarr, illum/ and quarantine.csv (default: %(default)s)")
-    add("--illumination", default="estimate", metavar="WHAT",
-        help="estimate (over the whole plate), flatfield (Harmony's), none, or a folder of functions (default: %(default)s)")  # fmt: skip
+    add(
+        "--illumination",
+        default="estimate",
+        metavar="WHAT",
+        help="estimate (over the plate), flatfield (Harmony's), none, or a folder of functions (default: %(default)s)",
+    )
     add("--wells", nargs="+", metavar="WELL", help="only these wells: A01 B02, or A01,B02")
     add("--sites", "--fields", nargs="+", metavar="N", help="only these sites: 1 2 3, 1,2,3 or 1-3")
     add("--masks", metavar="DIR", help="use these label images instead of segmenting")
@@ -106,7 +112,12 @@ def parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="cpu, cuda, cuda:N or auto (default: %(default)s)")
     add("--save-labels", action="store_true", help="store the label images, with an overview, as OME-Zarr")
     add("--save-overview", action="store_true", help="store each site at an eighth of its size, as OME-Zarr")
-    add("--workers", type=int, metavar="N", help="threads for decoding, and for computing on the CPU (default: all processors)")
+    add(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="threads for decoding, and for computing on the CPU (default: all processors)",
+    )
     add("--batch", type=int, metavar="N", help="fields computed together (default: the config's, 8)")
     add("--overwrite", action="store_true", help="make wells again that are there")
     add("--strict", action="store_true", help="stop at an image that cannot be used instead of leaving its site out")

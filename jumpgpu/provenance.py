@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,32 +11,24 @@ from typing import Any
 import torch
 
 from . import __version__
-from .config import Config
 from .device import Device, kernel_digest
 from .layout import Input
+from .masks import mask_files
+from .options import Options
 from .plate import Plate, Site
 from .store import PlateWriter
 
 LIBRARIES = ("imagecodecs", "numpy", "scikit-image", "scipy", "tifffile", "torch")  # whose versions may move a number
 
 
-def settings_of(
-    plate: Plate,
-    config: Config,
-    device: Device,
-    illumination: torch.Tensor | None,
-    *,
-    source: str,
-    sites: Sequence[int] | None,
-    masks: Path | None,
-    saved: Sequence[str],
-) -> dict[str, Any]:
+def settings_of(plate: Plate, device: Device, illumination: torch.Tensor, options: Options) -> dict[str, Any]:
     """Everything that a stored number depends on, as JSON values, for the store's fingerprint.
 
     Not among them: what cannot move a number (batch size, thread counts, where the images lie), and the images
     themselves, which each well's record lists.
     """
-    settings = dataclasses.asdict(config)
+    saved = {"labels": options.save_labels, "overview": options.save_overview or options.save_labels}
+    settings = dataclasses.asdict(options.config)
     settings.pop("batch")
     settings["plate"].pop("images")
     return {
@@ -46,28 +38,29 @@ def settings_of(
         "kernels": kernel_digest(),
         "device": device.name,
         "channels": list(plate.channels),
-        "illumination": {"source": source, "sha256": digest_of(illumination)},
-        "masks": masks is not None,
-        "sites": "all" if sites is None else sorted(sites),
-        "saved": sorted(saved),
+        "illumination": hashlib.sha256(illumination.cpu().contiguous().numpy().tobytes()).hexdigest(),
+        "labels": "given" if options.masks else "segmented",
+        "sites": "all" if options.sites is None else sorted(options.sites),
+        "saved": [name for name, asked in saved.items() if asked],
     }
 
 
-def digest_of(illumination: torch.Tensor | None) -> str | None:
-    """SHA-256 of illumination functions' values."""
-    if illumination is None:
-        return None
-    return hashlib.sha256(illumination.cpu().contiguous().numpy().tobytes()).hexdigest()
+def inputs_of(plate: Plate, site: Site, options: Options) -> tuple[Input, ...]:
+    """A site's files as they are now, relative to the plate's folder or the masks'; absent ones have -1 bytes."""
+    files = [
+        Input(channel, os.path.relpath(file, plate.folder), size_of(file))
+        for channel, file in zip(plate.channels, site.files, strict=True)
+        if file
+    ]
+    if options.masks:
+        for compartment, path in mask_files(
+            options.masks, plate.barcode, site.well, site.site, options.mask_pattern
+        ).items():
+            files.append(Input(f"{compartment} labels", os.path.relpath(path, options.masks), size_of(path)))
+    return tuple(files)
 
 
-def inputs_of(plate: Plate, site: Site, masks: Mapping[str, Path]) -> tuple[Input, ...]:
-    """A site's files as they are now, relative to the plate's folder; absent ones have -1 bytes."""
-    files = [(channel, file) for channel, file in zip(plate.channels, site.files, strict=True) if file]
-    files += [(f"mask {compartment}", str(file)) for compartment, file in masks.items()]
-    return tuple(Input(name, os.path.relpath(file, plate.folder), size_of(file)) for name, file in files)
-
-
-def size_of(file: str) -> int:
+def size_of(file: str | Path) -> int:
     try:
         return os.stat(file).st_size
     except OSError:

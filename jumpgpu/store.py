@@ -77,7 +77,7 @@ class PlateWriter:
     wells : well -> the sites expected in it. Other runs may work on other wells of the plate at the same time.
     overwrite : make these wells again. With other settings than the plate's, its wells go, so they must all be among these.
 
-    Raises ValueError where the plate has other settings (it lists them), RuntimeError where a live run has one of the wells.
+    Raises ValueError where the plate has other settings (it lists them), BlockingIOError while a run has one of the wells.
     """
 
     def __init__(

@@ -1,12 +1,13 @@
-"""Made-up stored plates for the tests: small tables drawn by well and site, so that any run makes the same bits."""
+"""Made-up plates for the tests, stored and as images, drawn by plate, well and site, so that any run makes the same bits."""
 
 import zlib
 from pathlib import Path
 
 import numpy as np
+import tifffile
 
 from jumpgpu.layout import Input, Layout, SiteTable
-from jumpgpu.names import feature_name
+from jumpgpu.names import feature_name, well_position
 from jumpgpu.store import PlateWriter
 
 CHANNELS = ("DNA", "ER")
@@ -64,3 +65,30 @@ def write_plate(
 def contents(plate: Path) -> dict[str, bytes]:
     """Every file under a folder, by relative path."""
     return {p.relative_to(plate).as_posix(): p.read_bytes() for p in sorted(plate.rglob("*")) if p.is_file()}
+
+
+def write_images(
+    root: Path, plate: str = "DEMO", wells: tuple[str, ...] = ("A01", "B02"), sites: tuple[int, ...] = (1, 2)
+) -> Path:
+    """A small plate on disk: 48 x 64 fields under `root/images`, label images of four cells a field under `root/masks`."""
+    folder, masks = root / "images" / f"{plate}__2026-01-01-Measurement1" / "Images", root / "masks"
+    folder.mkdir(parents=True)
+    masks.mkdir(exist_ok=True)
+    for well in wells:
+        row, column = well_position(well)
+        for site in sites:
+            rng = np.random.default_rng([zlib.crc32(f"{plate}{well}".encode()), site])
+            for channel in range(1, 6):
+                pixels = rng.integers(200, 4000, size=(48, 64), dtype=np.uint16)
+                name = f"r{row:02d}c{column:02d}f{site:02d}p01-ch{channel}sk1fk1fl1.tiff"
+                tifffile.imwrite(folder / name, pixels, compression="lzw")
+            cells = np.zeros((48, 64), np.uint16)
+            for n in range(4):
+                y, x = 2 + 24 * (n // 2), 2 + 32 * (n % 2)
+                cells[y : y + 18, x : x + 24 + site] = n + 1
+            nuclei = np.zeros_like(cells)
+            nuclei[6:-6] = np.where(np.arange(64) % 32 < 16, cells, 0)[6:-6]
+            cytoplasm = np.where(nuclei > 0, 0, cells)
+            for name, image in (("Cells", cells), ("Nuclei", nuclei), ("Cytoplasm", cytoplasm)):
+                tifffile.imwrite(masks / f"{well}_s{site}_{name}.tiff", image)
+    return folder

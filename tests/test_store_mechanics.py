@@ -302,12 +302,12 @@ def test_two_runs_share_a_plate_but_not_a_well(tmp_path):
     layout = Layout("BR00117010", COLUMNS, CHANNELS)
     with PlateWriter(tmp_path, layout, SETTINGS, {"A02": [1], "B10": [1]}) as first:
         with pytest.raises(
-            RuntimeError, match=rf"process {os.getpid()} on .* is already at work on 1 of these wells \(B10\)"
+            BlockingIOError, match=rf"process {os.getpid()} on .* is already at work on 1 of these wells \(B10\)"
         ):
             PlateWriter(tmp_path, layout, SETTINGS, {"B10": [1], "C03": [1]})
         with PlateWriter(tmp_path, layout, SETTINGS, {"C03": [1]}) as second:
             second.append(draw_site("C03", 1))
-        with pytest.raises(RuntimeError, match="is at work on it; wait for it before --overwrite"):
+        with pytest.raises(BlockingIOError, match="is at work on it; wait for it before --overwrite"):
             PlateWriter(tmp_path, layout, {"x": 1}, {"C03": [1], "D04": [1]}, overwrite=True)
         first.append(draw_site("A02", 1))
         first.append(draw_site("B10", 1))
