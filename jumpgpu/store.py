@@ -126,7 +126,7 @@ class PlateWriter:
                 "--wells, or give another --output"
             )
         if self._claim.others:
-            raise RuntimeError(
+            raise BlockingIOError(
                 f"{self.layout.plate}: {self._claim.others[0]} is at work on it; wait for it before --overwrite"
             )
         commit_folder({"zarr.json": self._manifest([], {})}, self.path, self._claim.staging)
