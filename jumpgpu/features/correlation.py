@@ -1,0 +1,82 @@
+"""How the channels of an object go together (CellProfiler MeasureColocalization), for every pair of channels.
+
+Pearson's correlation, the overlap coefficient with its two halves K, Manders' coefficients and their rank-weighted form.
+All but the correlation look at pixels where both channels reach a share of the object's own maximum.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import torch
+
+from ..config import FeatureSettings
+from ..device import Device
+from ..names import channel_order, feature_name
+from ..objects import Scene
+from ..order import order_statistics
+
+BOTH = ("Correlation", "Overlap")  # one number a pair
+EACH = ("K", "Manders", "RWC")  # one for either channel first
+MEASURED = len(BOTH) + 2 * len(EACH)  # order of the kernel: BOTH, EACH of (a, b), EACH of (b, a)
+
+
+def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings) -> list[str]:
+    """Column names of `measure` for one compartment, in its order: pair by pair, channels alphabetical."""
+    return [
+        feature_name(compartment, "Correlation", *parts)
+        for a, b in combinations(channel_order(channels), 2)
+        for parts in [(m, a, b) for m in BOTH + EACH] + [(m, b, a) for m in EACH]
+    ]
+
+
+def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Tensor:
+    """float64 [N, F]: coefficients without unit, the compartments' columns one after the other.
+
+    nan where a coefficient is 0 / 0: correlation of an object in which a channel is constant, overlap and K where no pixel
+    reaches both thresholds, everything of an empty object. Where no object of the field has such a pixel, overlap, K,
+    Manders and RWC are 0, as in CellProfiler.
+    """
+    objects, order = scene.objects, order_statistics(scene, device)
+    names = channel_order(scene.channels)
+    pairs = [[scene.channels.index(c) for c in pair] for pair in combinations(names, 2)]
+    rows, n, n_channels = objects.rows, objects.n, len(names)
+    stats = device.empty(rows, n_channels, 4, dtype=torch.float64)
+    common = dict(
+        values=scene.values,
+        row_start=order.row_start,
+        start=objects.start,
+        schedule=objects.schedule,
+        n_pixels=objects.pixel.numel(),
+        n_row_pixels=order.sorted.shape[1],
+        channels=n_channels,
+    )
+    device.launch(
+        "correlation_channels",
+        rows * n_channels,
+        sorted=order.sorted,
+        share=settings.correlation.threshold / 100,
+        stats=stats,
+        **common,
+    )
+    found = device.empty(rows, len(pairs), MEASURED + 1, dtype=torch.float64)
+    device.launch(
+        "correlation_pairs",
+        rows * len(pairs),
+        ranks=order.ranks,
+        levels=order.levels,
+        stats=stats,
+        field=objects.field,
+        pairs=device.tensor(pairs, torch.int32),
+        compartments=len(objects.compartments),
+        cells=n,
+        n_pairs=len(pairs),
+        found=found,
+        **common,
+    )
+    found = found.view(len(objects.compartments), n, len(pairs), MEASURED + 1)
+    counted = found.new_zeros(len(objects.compartments), objects.shape[0], len(pairs))
+    counted.index_add_(1, objects.field.long(), found[..., MEASURED])  # whole numbers: any order gives the same
+    none = counted[:, objects.field.long()] == 0
+    table = found[..., :MEASURED]
+    table[..., 1:] = torch.where(none[..., None], 0.0, table[..., 1:])
+    return table.permute(1, 0, 2, 3).reshape(n, -1)
