@@ -4,6 +4,8 @@ Scenes are never square and never one field; they hold the cases that go wrong: 
 border, touching objects, a saturated patch with ties, a constant patch, an empty cytoplasm, and a field with no object.
 """
 
+import dataclasses
+
 import numpy as np
 import torch
 
@@ -132,3 +134,20 @@ def row_masks(scene: Scene) -> list[tuple[int, int, str, np.ndarray]]:
         for name in o.compartments
         for b, n in zip(o.field, o.number, strict=True)
     ]
+
+
+def carried(scene: Scene, device: Device) -> Scene:
+    """The scene with its tensors on another device, for a test of what is measured on it, not of how it is made."""
+
+    def moved(value: object) -> object:
+        if isinstance(value, torch.Tensor):
+            return value.to(device.torch)
+        if isinstance(value, dict):
+            return {k: moved(v) for k, v in value.items()}
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return dataclasses.replace(value, **{f.name: moved(getattr(value, f.name)) for f in dataclasses.fields(value)})
+        return value
+
+    out = moved(scene)
+    assert isinstance(out, Scene)
+    return out

@@ -6,6 +6,7 @@ All but the correlation look at pixels where both channels reach a share of the 
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import torch
 
@@ -41,15 +42,15 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     pairs = [[scene.channels.index(c) for c in pair] for pair in combinations(names, 2)]
     rows, n, n_channels = objects.rows, objects.n, len(names)
     stats = device.empty(rows, n_channels, 4, dtype=torch.float64)
-    common = dict(
-        values=scene.values,
-        row_start=order.row_start,
-        start=objects.start,
-        schedule=objects.schedule,
-        n_pixels=objects.pixel.numel(),
-        n_row_pixels=order.sorted.shape[1],
-        channels=n_channels,
-    )
+    common: dict[str, Any] = {
+        "values": scene.values,
+        "row_start": order.row_start,
+        "start": objects.start,
+        "schedule": objects.schedule,
+        "n_pixels": objects.pixel.numel(),
+        "n_row_pixels": order.sorted.shape[1],
+        "channels": n_channels,
+    }
     device.launch(
         "correlation_channels",
         rows * n_channels,
