@@ -28,7 +28,7 @@ def expected(labels: np.ndarray, outside: bool) -> np.ndarray:
 def cells(seed: int, shape: tuple[int, int, int], n: int, reach: float) -> np.ndarray:
     """Labels by nearest of n points, background beyond `reach`: touching regions, borders and gaps."""
     random = np.random.default_rng(seed)
-    b, h, w = shape
+    _, h, w = shape
     y, x = np.mgrid[:h, :w]
     labels = np.zeros(shape, np.int32)
     for field in labels:

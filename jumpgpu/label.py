@@ -1,0 +1,152 @@
+"""Connected components, numbers in raster order, and what is done to labels by table."""
+
+from dataclasses import dataclass
+
+import torch
+
+from .device import Device, blocks
+
+TILE = (64, 128)  # rows and columns of a block of label_tiles
+FOREGROUND, BACKGROUND = 1, 2
+OUTSIDE = -2  # root of background that reaches the border
+NONE = 0x7FFFFFFF
+
+
+@dataclass(frozen=True)
+class Components:
+    """Connected pixels of a mask: the foreground in eight directions, the background in four.
+
+    root    int32 [B, H, W]  first pixel of the component, as index in its field; -1: this class was left out; -2: background
+                             that reaches the border
+    filled  int32 [B, H, W]  1 for the foreground and its holes (when the background was labelled)
+    """
+
+    root: torch.Tensor
+    filled: torch.Tensor
+
+
+def find_components(mask: torch.Tensor, classes: int, device: Device) -> Components:
+    """Components of the foreground (1), the background (2) or both (3) of a uint8 [B, H, W] mask."""
+    b, h, w = mask.shape
+    parent, root, filled = (device.empty(b, h, w, dtype=torch.int32) for _ in range(3))
+    if mask.numel() == 0:
+        return Components(root, filled)
+    across, down = -(-w // TILE[1]), -(-h // TILE[0])
+    size = {"mask": mask, "height": h, "width": w}
+    device.launch("label_tiles", b * across * down, classes=classes, parent=parent, **size)
+    seams = b * ((down - 1) * w + (across - 1) * h)
+    device.launch("label_seams", blocks(seams), classes=classes, n_items=seams, parent=parent, **size)
+    if classes & BACKGROUND:
+        border = b * 2 * (h + w)
+        device.launch("label_outside", blocks(border), n_items=border, parent=parent, **size)
+    device.launch(
+        "label_roots", blocks(mask.numel()), parent=parent, plane=h * w, n_pixels=mask.numel(), root=root, filled=filled
+    )
+    return Components(root, filled)
+
+
+def number_points(points: torch.Tensor, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Set pixels of uint8 [B, H, W], numbered 1..n in raster order: int32 [B, H, W]; and n: int64 [B]."""
+    b, h, w = points.shape
+    in_row = device.empty(b, h, dtype=torch.int32)
+    number = device.empty(b, h, w, dtype=torch.int32)
+    device.launch("count_points", b * h, points=points, width=w, in_row=in_row)
+    upto = torch.cumsum(in_row, 1)
+    before = (upto - in_row).to(torch.int32)
+    device.launch("number_points", b * h, points=points, in_row=in_row, before=before, width=w, number=number)
+    return number, upto[:, -1]
+
+
+def label_components(mask: torch.Tensor, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eight-connected components of uint8 [B, H, W], numbered by their first pixel: int32 [B, H, W]; and counts int64 [B]."""
+    b, h, w = mask.shape
+    root = find_components(mask, FOREGROUND, device).root
+    here = torch.arange(h * w, dtype=torch.int32, device=device.torch).view(1, h, w)
+    number, counts = number_points((root == here).to(torch.uint8), device)
+    picked = torch.gather(number.view(b, -1), 1, root.view(b, -1).clamp_min(0).long()).view(b, h, w)
+    return torch.where(root >= 0, picked, 0), counts
+
+
+def label_extents(labels: torch.Tensor, capacity: int, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pixels of each label, and whether it touches the image's border: int32 [B, capacity] each, labels below `capacity`."""
+    b, h, w = labels.shape
+    area, border = device.zeros(b, capacity, dtype=torch.int32), device.zeros(b, capacity, dtype=torch.int32)
+    device.launch("label_extents", b * h, labels=labels, height=h, width=w, capacity=capacity, area=area, border=border)
+    return area, border
+
+
+def apply_tables(
+    labels: torch.Tensor, table: torch.Tensor, other: torch.Tensor, device: Device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels int32 [B, H, W] through two tables int32 [B, capacity]."""
+    plane = labels.shape[1] * labels.shape[2]
+    first, second = torch.empty_like(labels), torch.empty_like(labels)
+    device.launch(
+        "apply_tables",
+        blocks(labels.numel()),
+        labels=labels,
+        table=table.contiguous(),
+        other=other.contiguous(),
+        capacity=table.shape[1],
+        plane=plane,
+        n_pixels=labels.numel(),
+        first=first,
+        second=second,
+    )
+    return first, second
+
+
+def label_maximum(labels: torch.Tensor, values: torch.Tensor, capacity: int, device: Device) -> torch.Tensor:
+    """The greatest of the int32 [B, H, W] values within each label: int32 [B, capacity]; 0 where there is none above 0."""
+    b, h, w = labels.shape
+    most = device.zeros(b, capacity, dtype=torch.int32)
+    device.launch(
+        "label_maximum", b * h, labels=labels, values=values, height=h, width=w, capacity=capacity, most=most
+    )
+    return most
+
+
+def fill_holes(labels: torch.Tensor, capacity: int, device: Device, *, objects: bool) -> torch.Tensor:
+    """Background within one label takes it; with `objects`, so do labels within it (centrosome fill_labeled_holes).
+
+    Labels are int32 [B, H, W] below `capacity`; so is the result.
+    """
+    b, h, w = labels.shape
+    root = find_components((labels != 0).view(torch.uint8), BACKGROUND, device).root
+    words = device.empty(3, b, h * w, dtype=torch.int32)
+    label_words = device.zeros(3, b, capacity, dtype=torch.int32)
+    label_words[1] = NONE
+    contact = device.empty(b, 2 * h * w, 2, dtype=torch.int32)
+    count = device.zeros(b, dtype=torch.int32)
+    filled = torch.empty_like(labels)
+    image = {"labels": labels, "root": root, "capacity": capacity}
+    sizes = {"n_pixels": b * h * w, "n_labels": b * capacity}
+    device.launch(
+        "start_holes", b * h, height=h, width=w, words=words, label_words=label_words, **image, **sizes
+    )
+    device.launch(
+        "list_contacts", b * h, height=h, width=w, label_words=label_words, contact=contact, count=count, **image
+    )
+    device.launch(
+        "resolve_holes",
+        b,
+        contact=contact,
+        count=count,
+        capacity=capacity,
+        plane=h * w,
+        words=words,
+        label_words=label_words,
+        **sizes,
+    )
+    device.launch(
+        "fill_holes",
+        blocks(labels.numel()),
+        words=words,
+        label_words=label_words,
+        plane=h * w,
+        objects=int(objects),
+        filled=filled,
+        **image,
+        **sizes,
+    )
+    return filled

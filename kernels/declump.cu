@@ -1,0 +1,162 @@
+// declump.cu: one seed an object, from the maxima of the distance to the edge or of the intensity.
+//
+//   Shape      value = sqrt(squared distance) + jitter, a fixed tiny random number a pixel, so that a plateau has one maximum.
+//   Intensity  value = the smoothed image.
+//   A pixel of the mask is a maximum if no pixel of its own component within the disk has a greater value, and its value is > 0.
+//   Touching maxima are eroded to one point (to a ring round a hole) by four tables in turn, each over all points at once.
+//
+// Source   CellProfiler IdentifyPrimaryObjects, centrosome is_local_maximum and binary_shrink.
+// Oracle   centrosome (tests/test_declump_centrosome.py); CellProfiler's label images
+// Launch   a thread a pixel; shrink: a block a field.
+// Order    comparisons only. Squared distances below 500^2 that differ are further apart than the jitter reaches: they decide alone.
+#include "jg.cuh"
+
+namespace {
+constexpr int DECIDES = 500 * 500;
+struct Points { int count, left, removed; };
+}  // namespace
+
+// In   mask     uint8   [B, H, W];  root  int32 [B, H, W]   component of each pixel
+//      squared  int32   [B, H, W]   squared distance to the edge
+//      jitter   float64 [H, W]
+//      offset   int32   [K, 2]      dy, dx of the disk without its centre, nearest first
+// Out  maxima   uint8   [B, H, W]
+extern "C" __global__ void __launch_bounds__(128, 8) shape_maxima(
+    const uint8_t* __restrict__ mask, const int32_t* __restrict__ root, const int32_t* __restrict__ squared,
+    const double* __restrict__ jitter, const int32_t* __restrict__ offset, int32_t n_offsets, int32_t height, int32_t width,
+    uint8_t* __restrict__ maxima)
+{
+    const int y = int(blockIdx.x) % height;
+    const int64_t row = int64_t(blockIdx.x) * width, field = int64_t(int(blockIdx.x) / height) * height * width;
+    JG_FOR(x, width) {
+        bool top = mask[row + x] != 0;
+        if (top) {
+            const int component = root[row + x], mine = squared[row + x];
+            const double noise = jitter[int64_t(y) * width + x], value = sqrt(double(mine)) + noise;
+            top = value > 0;
+            for (int k = 0; top && k < n_offsets; ++k) {
+                const int v = y + offset[2 * k], u = x + offset[2 * k + 1];
+                if (v < 0 || v >= height || u < 0 || u >= width) continue;
+                const int64_t q = int64_t(v) * width + u;
+                if (!mask[field + q] || root[field + q] != component) continue;
+                const int other = squared[field + q];
+                if (other < mine && mine < DECIDES) continue;
+                top = !(other > mine && other < DECIDES) && !(value < sqrt(double(other)) + jitter[q]);
+            }
+        }
+        maxima[row + x] = top;
+    }
+}
+JG_REGISTER(shape_maxima)
+
+// The same for any values.
+// In   value    float64 [B, H, W]
+extern "C" __global__ void __launch_bounds__(128, 8) value_maxima(
+    const uint8_t* __restrict__ mask, const int32_t* __restrict__ root, const double* __restrict__ value,
+    const int32_t* __restrict__ offset, int32_t n_offsets, int32_t height, int32_t width, uint8_t* __restrict__ maxima)
+{
+    const int y = int(blockIdx.x) % height;
+    const int64_t row = int64_t(blockIdx.x) * width, field = int64_t(int(blockIdx.x) / height) * height * width;
+    JG_FOR(x, width) {
+        bool top = mask[row + x] != 0;
+        if (top) {
+            const int component = root[row + x];
+            const double mine = value[row + x];
+            top = mine > 0;
+            for (int k = 0; top && k < n_offsets; ++k) {
+                const int v = y + offset[2 * k], u = x + offset[2 * k + 1];
+                if (v < 0 || v >= height || u < 0 || u >= width) continue;
+                const int64_t q = field + int64_t(v) * width + u;
+                top = !(mask[q] && root[q] == component && mine < value[q]);
+            }
+        }
+        maxima[row + x] = top;
+    }
+}
+JG_REGISTER(value_maxima)
+
+// In   table    uint8 [4, 512]      whether a point stays, by its 3 x 3 neighbourhood (bit 3 (dy + 1) + dx + 1), in four passes
+// Scr  list     int32 [B, H * W];  stays  uint8 [B, H * W]
+// In/Out points uint8 [B, H, W]
+extern "C" __global__ void __launch_bounds__(1024) shrink(
+    const uint8_t* __restrict__ table, int32_t height, int32_t width, int32_t* __restrict__ list, uint8_t* __restrict__ stays,
+    uint8_t* __restrict__ points)
+{
+    JG_SHARED(Points, s);
+    const int n = height * width;
+    const int64_t field = int64_t(blockIdx.x) * n;
+    uint8_t* __restrict__ set = points + field;
+    int32_t* __restrict__ at = list + field;
+    JG_ONCE { s.count = 0; s.removed = 0; }
+    __syncthreads();
+    JG_FOR(p, n)                                         // the list's order does not matter: a pass looks first, then removes
+        if (set[p]) at[jg::atomic_sum(&s.count, 1)] = p;
+    __syncthreads();
+    const int count = s.count;
+    bool more = count > 0;
+    while (more) {
+        int removed = 0;
+        for (int pass = 0; pass < 4; ++pass) {
+            const uint8_t* __restrict__ keep = table + 512 * pass;
+            JG_FOR(i, count) {
+                const int p = at[i], y = p / width, x = p % width;
+                int bits = 0;
+                for (int dy = -1; dy <= 1; ++dy)
+                    for (int dx = -1; dx <= 1; ++dx)
+                        if (y + dy >= 0 && y + dy < height && x + dx >= 0 && x + dx < width && set[p + dy * width + dx])
+                            bits |= 1 << (3 * (dy + 1) + dx + 1);
+                stays[field + i] = set[p] && keep[bits];
+            }
+            __syncthreads();
+            JG_FOR(i, count) {
+                const int p = at[i];
+                if (set[p] && !stays[field + i]) { set[p] = 0; removed = 1; }
+            }
+            __syncthreads();
+        }
+        jg::gather_most(&s.removed, removed);
+        __syncthreads();
+        more = s.removed != 0;
+        __syncthreads();
+        JG_ONCE s.removed = 0;
+        __syncthreads();
+    }
+}
+JG_REGISTER(shrink)
+
+// How many seeds each component has, and one of them. One thread a pixel.
+// In   number   int32 [B, H, W]   seeds, 1..n
+// Out  seeds    int32 [B, H * W]  starts as 0; by root;  one  int32 [B, H * W]  greatest number among them, starts as 0
+extern "C" __global__ void __launch_bounds__(128, 8) count_seeds(
+    const int32_t* __restrict__ number, const int32_t* __restrict__ root, int64_t plane, int64_t n_pixels,
+    int32_t* __restrict__ seeds, int32_t* __restrict__ one)
+{
+    JG_FOR_ITEMS(i, n_pixels) {
+        if (number[i] == 0) continue;
+        const int64_t at = i / plane * plane + root[i];
+        jg::atomic_sum(seeds + at, 1);
+        jg::atomic_most(one + at, number[i]);
+    }
+}
+JG_REGISTER(count_seeds)
+
+// Components with one seed are objects as they stand; the others wait for the watershed.
+// Out  labels    int32 [B, H, W]   number of the only seed, or 0
+//      contested uint8 [B, H, W]   pixels of components with several seeds
+extern "C" __global__ void __launch_bounds__(128, 8) label_single_seeds(
+    const uint8_t* __restrict__ mask, const int32_t* __restrict__ root, const int32_t* __restrict__ seeds,
+    const int32_t* __restrict__ one, int64_t plane, int64_t n_pixels, int32_t* __restrict__ labels,
+    uint8_t* __restrict__ contested)
+{
+    JG_FOR_ITEMS(i, n_pixels) {
+        int label = 0, several = 0;
+        if (mask[i]) {
+            const int64_t at = i / plane * plane + root[i];
+            several = seeds[at] > 1;
+            label = several ? 0 : one[at];
+        }
+        labels[i] = label;
+        contested[i] = uint8_t(several);
+    }
+}
+JG_REGISTER(label_single_seeds)

@@ -1,0 +1,396 @@
+// threshold.cu: the global threshold of a field (minimum cross-entropy, Otsu with two or three classes), the logarithm before it.
+//
+//   Minimum cross-entropy (Li & Tam 1998), on v = value - least value:
+//       t0 = mean(v);   t' = (b - f) / (log b - log f),   f, b the means of v above t and not above it
+//   until |t' - t| <= tolerance, which is half of 1/65536 or half the least gap between distinct values if that is more.
+//   Values count in steps of 2^-40, so that every sum is an integer; the threshold moves by less than 1e-12 for it.
+//   Otsu: the bin centre that maximises the variance between classes, over 256 bins (two classes) or 128 (three, in float32).
+//   Logarithm: values below least + range / 256 become that, then log, stretched to 0..1.
+//   A constant field's threshold is its value.
+//
+// Source   CellProfiler Threshold; scikit-image 0.18.3 threshold_li, threshold_otsu, threshold_multiotsu; centrosome log_transform.
+// Oracle   scikit-image, centrosome (tests/test_threshold_skimage.py); CellProfiler's thresholds of the real fields
+// Launch   a block a field (cross_entropy, value_gap, otsu: any block size), a block a CHUNK of values (extrema, histogram), or a
+//          thread a value (log_stretch).
+// Order    sums are integers; Otsu adds bins in order.
+#include "jg.cuh"
+#include "jg_math.cuh"
+
+namespace {
+constexpr double UNIT = 1099511627776.0;       // 2^40
+constexpr int CELLS = 65537;                   // of width 1/65536, over 0..1 (threshold.py: CELLS)
+constexpr int ROUNDS = 10000;
+constexpr int CHUNK = 65536;                   // values of a block of extrema and histogram (threshold.py: CHUNK)
+constexpr int MOST_BINS = 256;
+
+union Double { double value; uint64_t bits; };  // the order of non-negative doubles is that of their bits
+JG_FN double value_of(uint64_t bits) { Double d; d.bits = bits; return d.value; }
+JG_FN uint64_t bits_of(double value) { Double d; d.value = value; return d.bits; }
+
+// rint(v 2^40) for v in [0, 1]: adding 1.5 * 2^12 leaves exactly those digits.
+JG_FN int64_t fixed(double v) {
+    return int64_t(bits_of(v + 6144.0) - bits_of(6144.0));
+}
+
+struct Tally { uint32_t bin[MOST_BINS]; };
+struct Entropy { jg::CountScratch<2> scratch; };
+struct Otsu {
+    double edge[MOST_BINS + 1], centre[MOST_BINS], best[MOST_BINS];
+    float zeroth[MOST_BINS], first[MOST_BINS];
+    int32_t at[MOST_BINS];
+};
+
+template <class T> JG_FN double cross_entropy_of(const T* v, int n, uint64_t least, double tolerance, Entropy& s) {
+    const int64_t lowest = fixed(value_of(least));
+    jg::Counts<2> all = {};
+    {
+        uint64_t total = 0;
+        JG_FOR(i, n) total += uint64_t(fixed(double(v[i])) - lowest);
+        all.v[1] = total;
+        all = jg::block_count(all, s.scratch);
+    }
+    const double stop = tolerance * UNIT;
+    double next = double(all.v[1]) / n, now;
+    int round = 0;
+    do {                                                 // every thread holds the same totals, so all leave together
+        now = next;
+        const int64_t cut = int64_t(now) + lowest;       // floor: now >= 0
+        uint64_t count = 0, total = 0;
+        JG_FOR(i, n) {
+            const int64_t value = fixed(double(v[i]));
+            const uint64_t above = value > cut ? ~uint64_t(0) : 0;
+            count -= above;
+            total += uint64_t(value - lowest) & above;
+        }
+        const jg::Counts<2> fore = jg::block_count(jg::Counts<2>{{count, total}}, s.scratch);
+        if (fore.v[0] == 0) break;
+        const double f = double(fore.v[1]) / double(fore.v[0]);
+        const double b = double(all.v[1] - fore.v[1]) / double(uint64_t(n) - fore.v[0]);
+        next = b == 0 ? 0 : (b - f) / (jg::log_same(b / UNIT) - jg::log_same(f / UNIT));
+    } while (fabs(next - now) > stop && ++round < ROUNDS);
+    return (next + double(lowest)) / UNIT;
+}
+
+// Distinct values fall into cells of 1/65536. A cell that holds two of them has a gap below 1/65536, which is all there is to
+// know: real fields are done after the first piece.
+template <class T> JG_FN double value_gap_of(const T* v, int n, uint64_t* cells, int* clash, uint64_t* gap) {
+    uint64_t *least = cells, *most = cells + CELLS;
+    JG_FOR(k, CELLS) { least[k] = ~uint64_t(0); most[k] = 0; }
+    JG_ONCE { *clash = 0; *gap = ~uint64_t(0); }
+    __syncthreads();
+    for (int i0 = 0; i0 < n; i0 += 4096) {
+        const int m = jg::least(4096, n - i0);
+        JG_FOR(i, m) {
+            const double value = double(v[i0 + i]);
+            const int cell = int(value * 65536);
+            jg::atomic_least(least + cell, bits_of(value));
+            jg::atomic_most(most + cell, bits_of(value));
+        }
+        __syncthreads();
+        int found = 0;
+        JG_FOR(i, m) {
+            const int cell = int(double(v[i0 + i]) * 65536);
+            found |= jg::atomic_read(least + cell) != jg::atomic_read(most + cell);
+        }
+        jg::gather_most(clash, found);
+        __syncthreads();
+        if (*clash) return 0;
+    }
+    JG_FOR(k, CELLS) {                                   // few distinct values: each looks for the one below it
+        if (least[k] == ~uint64_t(0)) continue;
+        int below = k - 1;
+        while (below >= 0 && least[below] == ~uint64_t(0)) --below;
+        if (below < 0) continue;
+        jg::atomic_least(gap, bits_of(double(T(value_of(least[k])) - T(value_of(least[below])))));
+    }
+    __syncthreads();
+    return *gap == ~uint64_t(0) ? 0 : value_of(*gap);
+}
+
+template <class T> JG_FN void extrema_of(const T* v, int n, uint64_t* low, uint64_t* high) {
+    uint64_t least = ~uint64_t(0), most = 0;
+    JG_FOR(i, n) {
+        const uint64_t bits = bits_of(double(v[i]));
+        least = jg::least(least, bits);
+        most = jg::most(most, bits);
+    }
+    least = jg::warp_least(least);
+    most = jg::warp_most(most);
+    if (jg::lane() == 0) {
+        jg::atomic_least(low, least);
+        jg::atomic_most(high, most);
+    }
+}
+
+// Bin edges as numpy.histogram's, in the values' own type.
+template <class T> JG_FN double bin_edge(int k, int bins, double low, double high) {
+    return k == bins ? double(T(high)) : double(T(double(k) * ((high - low) / bins) + low));
+}
+
+template <class T> JG_FN void histogram_of(const T* v, int n, int bins, double low, double high, uint32_t* tally, uint32_t* out) {
+    JG_FOR(k, bins) tally[k] = 0;
+    __syncthreads();
+    const double scale = bins / (high - low);
+    JG_FOR(i, n) {
+        const double value = double(v[i]);
+        int k = jg::least(bins - 1, int((value - low) * scale));
+        while (k > 0 && value < bin_edge<T>(k, bins, low, high)) --k;
+        while (k < bins - 1 && value >= bin_edge<T>(k + 1, bins, low, high)) ++k;
+        jg::tally(tally + k);
+    }
+    __syncthreads();
+    JG_FOR(k, bins) if (tally[k]) jg::atomic_sum(out + k, tally[k]);
+}
+
+template <class T> JG_FN T log_of(double value, double low, double high) {
+    constexpr double eps = sizeof(T) == 4 ? 1.1920928955078125e-07 : 2.220446049250313e-16;
+    const T floor = T(T(low) + T(T(T(high) - T(low)) / T(256)) + T(eps));
+    return T(jg::log_same(double(T(value) < floor ? floor : T(value))));
+}
+template <class T> JG_FN T stretched(double value, double low, double high) {
+    const T bottom = log_of<T>(low, low, high), top = log_of<T>(high, low, high);
+    return top == bottom ? T(0) : T(T(log_of<T>(value, low, high) - bottom) / T(top - bottom));
+}
+
+// One thread: bins of the variance between two classes.
+template <class T> JG_FN double otsu_two(const uint32_t* count, int bins, double low, double high, Otsu& s) {
+    for (int k = 0; k < bins; ++k)
+        s.centre[k] = double(T(T(T(bin_edge<T>(k, bins, low, high)) + T(bin_edge<T>(k + 1, bins, low, high))) / T(2)));
+    double weight = 0, sum = 0;                          // from above, kept for the second pass
+    for (int k = bins - 1; k >= 0; --k) {
+        weight += count[k];
+        sum += count[k] * s.centre[k];
+        s.edge[k] = weight;
+        s.best[k] = sum / weight;
+    }
+    double below = 0, below_sum = 0, most = -1;
+    int at = 0;
+    for (int k = 0; k + 1 < bins; ++k) {
+        below += count[k];
+        below_sum += count[k] * s.centre[k];
+        const double apart = below_sum / below - s.best[k + 1], variance = below * s.edge[k + 1] * (apart * apart);
+        if (variance > most) { most = variance; at = k; }
+    }
+    return s.centre[at];
+}
+
+// The variance of bins i..j, from running sums, in float32 as scikit-image's.
+JG_FN float class_variance(const Otsu& s, int i, int j) {
+    if (i == 0 && j == 0) return 0;
+    const float zeroth = i ? s.zeroth[j] - s.zeroth[i - 1] : s.zeroth[j], first = i ? s.first[j] - s.first[i - 1] : s.first[j];
+    return zeroth > 0 ? first * first / zeroth : 0.0f;
+}
+}  // namespace
+
+// In   values     float32 or float64 [B, stride] of which n count, 0..1; a float32 plane may be one channel of several
+//      tolerance  float64 [B];  extrema  uint64 [B, 2]  bits of the least and greatest value, as doubles
+// Out  threshold  float64 [B]
+extern "C" __global__ void __launch_bounds__(1024) cross_entropy_32(
+    const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, const uint64_t* __restrict__ extrema,
+    const double* __restrict__ tolerance, double* __restrict__ threshold)
+{
+    JG_SHARED(Entropy, s);
+    const uint64_t least = extrema[2 * blockIdx.x], most = extrema[2 * blockIdx.x + 1];
+    const double t = least == most ? value_of(least)
+        : cross_entropy_of(values + offset + blockIdx.x * stride, n, least, tolerance[blockIdx.x], s);
+    JG_ONCE threshold[blockIdx.x] = t;
+}
+JG_REGISTER(cross_entropy_32)
+
+extern "C" __global__ void __launch_bounds__(1024) cross_entropy_64(
+    const double* __restrict__ values, int64_t offset, int64_t stride, int32_t n, const uint64_t* __restrict__ extrema,
+    const double* __restrict__ tolerance, double* __restrict__ threshold)
+{
+    JG_SHARED(Entropy, s);
+    const uint64_t least = extrema[2 * blockIdx.x], most = extrema[2 * blockIdx.x + 1];
+    const double t = least == most ? value_of(least)
+        : cross_entropy_of(values + offset + blockIdx.x * stride, n, least, tolerance[blockIdx.x], s);
+    JG_ONCE threshold[blockIdx.x] = t;
+}
+JG_REGISTER(cross_entropy_64)
+
+// Scr  cells      uint64 [B, 2, CELLS]
+// Out  tolerance  float64 [B]   max(least gap between distinct values / 2, 0.5 / 65536)
+extern "C" __global__ void __launch_bounds__(1024) value_gap_32(
+    const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, uint64_t* __restrict__ cells,
+    double* __restrict__ tolerance)
+{
+    JG_SHARED(int, clash);
+    JG_SHARED(uint64_t, least_gap);
+    const double gap = value_gap_of(values + offset + blockIdx.x * stride, n, cells + int64_t(blockIdx.x) * 2 * CELLS, &clash, &least_gap);
+    JG_ONCE tolerance[blockIdx.x] = jg::most(gap / 2, 0.5 / 65536);
+}
+JG_REGISTER(value_gap_32)
+
+extern "C" __global__ void __launch_bounds__(1024) value_gap_64(
+    const double* __restrict__ values, int64_t offset, int64_t stride, int32_t n, uint64_t* __restrict__ cells,
+    double* __restrict__ tolerance)
+{
+    JG_SHARED(int, clash);
+    JG_SHARED(uint64_t, least_gap);
+    const double gap = value_gap_of(values + offset + blockIdx.x * stride, n, cells + int64_t(blockIdx.x) * 2 * CELLS, &clash, &least_gap);
+    JG_ONCE tolerance[blockIdx.x] = jg::most(gap / 2, 0.5 / 65536);
+}
+JG_REGISTER(value_gap_64)
+
+// Out  extrema  uint64 [B, 2]   starts as all ones, 0
+extern "C" __global__ void __launch_bounds__(128, 8) extrema_32(
+    const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, uint64_t* __restrict__ extrema)
+{
+    const int chunks = (n + CHUNK - 1) / CHUNK, chunk = int(blockIdx.x) % chunks;
+    const int64_t field = int(blockIdx.x) / chunks;
+    extrema_of(values + offset + field * stride + int64_t(chunk) * CHUNK, jg::least(CHUNK, n - chunk * CHUNK), extrema + 2 * field,
+               extrema + 2 * field + 1);
+}
+JG_REGISTER(extrema_32)
+
+extern "C" __global__ void __launch_bounds__(128, 8) extrema_64(
+    const double* __restrict__ values, int64_t offset, int64_t stride, int32_t n, uint64_t* __restrict__ extrema)
+{
+    const int chunks = (n + CHUNK - 1) / CHUNK, chunk = int(blockIdx.x) % chunks;
+    const int64_t field = int(blockIdx.x) / chunks;
+    extrema_of(values + offset + field * stride + int64_t(chunk) * CHUNK, jg::least(CHUNK, n - chunk * CHUNK), extrema + 2 * field,
+               extrema + 2 * field + 1);
+}
+JG_REGISTER(extrema_64)
+
+// Out  counts   uint32 [B, bins]    starts as 0; a field whose extrema agree is left alone
+extern "C" __global__ void __launch_bounds__(128, 8) histogram_32(
+    const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int32_t bins,
+    const uint64_t* __restrict__ extrema, uint32_t* __restrict__ counts)
+{
+    JG_SHARED(Tally, s);
+    const int chunks = (n + CHUNK - 1) / CHUNK, chunk = int(blockIdx.x) % chunks;
+    const int64_t field = int(blockIdx.x) / chunks;
+    const double low = value_of(extrema[2 * field]), high = value_of(extrema[2 * field + 1]);
+    if (low == high) return;
+    histogram_of(values + offset + field * stride + int64_t(chunk) * CHUNK, jg::least(CHUNK, n - chunk * CHUNK), bins, low,
+                 high, s.bin, counts + field * bins);
+}
+JG_REGISTER(histogram_32)
+
+extern "C" __global__ void __launch_bounds__(128, 8) histogram_64(
+    const double* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int32_t bins,
+    const uint64_t* __restrict__ extrema, uint32_t* __restrict__ counts)
+{
+    JG_SHARED(Tally, s);
+    const int chunks = (n + CHUNK - 1) / CHUNK, chunk = int(blockIdx.x) % chunks;
+    const int64_t field = int(blockIdx.x) / chunks;
+    const double low = value_of(extrema[2 * field]), high = value_of(extrema[2 * field + 1]);
+    if (low == high) return;
+    histogram_of(values + offset + field * stride + int64_t(chunk) * CHUNK, jg::least(CHUNK, n - chunk * CHUNK), bins, low,
+                 high, s.bin, counts + field * bins);
+}
+JG_REGISTER(histogram_64)
+
+// In   single     1: the values were float32, and edges and centres are rounded to it
+// Out  threshold  float64 [B]   two classes over all bins
+extern "C" __global__ void __launch_bounds__(128, 8) otsu_2(
+    const uint32_t* __restrict__ counts, int32_t bins, const uint64_t* __restrict__ extrema, int32_t single,
+    double* __restrict__ threshold)
+{
+    JG_SHARED(Otsu, s);
+    const double low = value_of(extrema[2 * blockIdx.x]), high = value_of(extrema[2 * blockIdx.x + 1]);
+    const uint32_t* __restrict__ count = counts + int64_t(blockIdx.x) * bins;
+    JG_ONCE threshold[blockIdx.x] = low == high ? low
+        : single ? otsu_two<float>(count, bins, low, high, s) : otsu_two<double>(count, bins, low, high, s);
+}
+JG_REGISTER(otsu_2)
+
+// Out  threshold  float64 [B]   three classes; the lower threshold, or the upper one
+extern "C" __global__ void __launch_bounds__(128, 8) otsu_3(
+    const uint32_t* __restrict__ counts, int32_t bins, int32_t n, const uint64_t* __restrict__ extrema, int32_t single,
+    int32_t upper, double* __restrict__ threshold)
+{
+    JG_SHARED(Otsu, s);
+    const double low = value_of(extrema[2 * blockIdx.x]), high = value_of(extrema[2 * blockIdx.x + 1]);
+    const uint32_t* __restrict__ count = counts + int64_t(blockIdx.x) * bins;
+    if (low == high) {
+        JG_ONCE threshold[blockIdx.x] = low;
+        return;
+    }
+    JG_FOR(k, MOST_BINS) { s.best[k] = -1; s.at[k] = 0; }
+    JG_ONCE {
+        s.zeroth[0] = s.first[0] = float(double(count[0]) / n);
+        for (int k = 1; k < bins; ++k) {
+            const float share = float(double(count[k]) / n);
+            s.zeroth[k] = s.zeroth[k - 1] + share;
+            s.first[k] = s.first[k - 1] + float(k) * share;
+        }
+    }
+    __syncthreads();
+    JG_FOR(i, bins - 2) {                                // the first of the best, as a search in order finds it
+        float best = -1;
+        int at = i + 1;
+        const float lowest = class_variance(s, 0, i);
+        for (int j = i + 1; j < bins - 1; ++j) {
+            const float sum = lowest + class_variance(s, j + 1, bins - 1) + class_variance(s, i + 1, j);
+            if (sum > best) { best = sum; at = j; }
+        }
+        s.best[i] = double(best);
+        s.at[i] = at;
+    }
+    __syncthreads();
+    JG_ONCE {
+        int i = 0, distinct = 0;
+        for (int k = 1; k < bins - 2; ++k)
+            if (s.best[k] > s.best[i]) i = k;
+        int k = upper ? s.at[i] : i;
+        for (int b = 0; b < bins; ++b) distinct += count[b] != 0;
+        if (distinct <= 3) {                             // as many values as classes: between them, whatever the variance
+            int met = 0;
+            for (int b = 0; b < bins; ++b)
+                if (count[b] && met++ == upper) { k = b; break; }
+        }
+        const double left = single ? bin_edge<float>(k, bins, low, high) : bin_edge<double>(k, bins, low, high);
+        const double right = single ? bin_edge<float>(k + 1, bins, low, high) : bin_edge<double>(k + 1, bins, low, high);
+        threshold[blockIdx.x] = single ? double(float(float(left) + float(right)) / 2.0f) : (left + right) / 2;
+    }
+}
+JG_REGISTER(otsu_3)
+
+// Out  stretched  float32 or float64 [B, n]   the logarithm, 0..1; 0 in a constant field
+extern "C" __global__ void __launch_bounds__(128, 8) log_stretch_32(
+    const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int64_t n_items,
+    const uint64_t* __restrict__ extrema, float* __restrict__ logarithm)
+{
+    JG_FOR_ITEMS(i, n_items) {
+        const int64_t field = i / n;
+        const double low = value_of(extrema[2 * field]), high = value_of(extrema[2 * field + 1]);
+        logarithm[i] = stretched<float>(double(values[offset + field * stride + i % n]), low, high);
+    }
+}
+JG_REGISTER(log_stretch_32)
+
+extern "C" __global__ void __launch_bounds__(128, 8) log_stretch_64(
+    const double* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int64_t n_items,
+    const uint64_t* __restrict__ extrema, double* __restrict__ logarithm)
+{
+    JG_FOR_ITEMS(i, n_items) {
+        const int64_t field = i / n;
+        const double low = value_of(extrema[2 * field]), high = value_of(extrema[2 * field + 1]);
+        logarithm[i] = stretched<double>(values[offset + field * stride + i % n], low, high);
+    }
+}
+JG_REGISTER(log_stretch_64)
+
+// The way back, then correction and bounds.
+// In   original  float64 [B]   on the stretched logarithm if `logarithm`, else on the values' scale
+// Out  original  float64 [B]   on the values' scale;  threshold  float64 [B]  min(max(original * correction, lower), upper)
+extern "C" __global__ void __launch_bounds__(128, 8) finish_threshold(
+    const uint64_t* __restrict__ extrema, int32_t n_fields, int32_t logarithm, int32_t single, double correction, double lower,
+    double upper, double* __restrict__ original, double* __restrict__ threshold)
+{
+    JG_FOR_ITEMS(b, n_fields) {
+        const double low = value_of(extrema[2 * b]), high = value_of(extrema[2 * b + 1]);
+        double t = original[b];
+        if (logarithm && low != high) {
+            const double bottom = single ? double(log_of<float>(low, low, high)) : log_of<double>(low, low, high);
+            const double top = single ? double(log_of<float>(high, low, high)) : log_of<double>(high, low, high);
+            t = jg::exp_same(bottom + t * (top - bottom));
+            original[b] = t;
+        }
+        threshold[b] = jg::least(jg::most(t * correction, lower), upper);
+    }
+}
+JG_REGISTER(finish_threshold)
