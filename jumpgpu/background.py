@@ -1,6 +1,7 @@
 """The smooth background of block minima, subtracted (CellProfiler CorrectIlluminationCalculate 'Background')."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ def subtract_background(pixels: torch.Tensor, channel: int, settings: Background
         raise ValueError(f"background: {columns} blocks of {settings.block} pixels in a row of {w}; at most {MOST}")
     minima = device.empty(b, rows, columns, dtype=torch.float32)
     corrected = device.empty(b, h, w, dtype=torch.float64)
-    where = {"channels": c, "channel": channel, "height": h, "width": w, "rows": rows, "columns": columns}
+    where: dict[str, Any] = {"channels": c, "channel": channel, "height": h, "width": w, "rows": rows, "columns": columns}
     device.launch(
         "block_minimum",
         b * rows * columns,

@@ -1,6 +1,7 @@
 """Connected components, numbers in raster order, and what is done to labels by table."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -32,7 +33,7 @@ def find_components(mask: torch.Tensor, classes: int, device: Device) -> Compone
     if mask.numel() == 0:
         return Components(root, filled)
     across, down = -(-w // TILE[1]), -(-h // TILE[0])
-    size = {"mask": mask, "height": h, "width": w}
+    size: dict[str, Any] = {"mask": mask, "height": h, "width": w}
     device.launch("label_tiles", b * across * down, classes=classes, parent=parent, **size)
     seams = b * ((down - 1) * w + (across - 1) * h)
     device.launch("label_seams", blocks(seams), classes=classes, n_items=seams, parent=parent, **size)
@@ -58,7 +59,7 @@ def number_points(points: torch.Tensor, device: Device) -> tuple[torch.Tensor, t
 
 
 def label_components(mask: torch.Tensor, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Eight-connected components of uint8 [B, H, W], numbered by their first pixel: int32 [B, H, W]; and counts int64 [B]."""
+    """Eight-connected components of uint8 [B, H, W], numbered by first pixel: int32 [B, H, W]; counts int64 [B]."""
     b, h, w = mask.shape
     root = find_components(mask, FOREGROUND, device).root
     here = torch.arange(h * w, dtype=torch.int32, device=device.torch).view(1, h, w)
@@ -100,9 +101,7 @@ def label_maximum(labels: torch.Tensor, values: torch.Tensor, capacity: int, dev
     """The greatest of the int32 [B, H, W] values within each label: int32 [B, capacity]; 0 where there is none above 0."""
     b, h, w = labels.shape
     most = device.zeros(b, capacity, dtype=torch.int32)
-    device.launch(
-        "label_maximum", b * h, labels=labels, values=values, height=h, width=w, capacity=capacity, most=most
-    )
+    device.launch("label_maximum", b * h, labels=labels, values=values, height=h, width=w, capacity=capacity, most=most)
     return most
 
 
@@ -119,14 +118,10 @@ def fill_holes(labels: torch.Tensor, capacity: int, device: Device, *, objects: 
     contact = device.empty(b, 2 * h * w, 2, dtype=torch.int32)
     count = device.zeros(b, dtype=torch.int32)
     filled = torch.empty_like(labels)
-    image = {"labels": labels, "root": root, "capacity": capacity}
-    sizes = {"n_pixels": b * h * w, "n_labels": b * capacity}
-    device.launch(
-        "start_holes", b * h, height=h, width=w, words=words, label_words=label_words, **image, **sizes
-    )
-    device.launch(
-        "list_contacts", b * h, height=h, width=w, label_words=label_words, contact=contact, count=count, **image
-    )
+    image: dict[str, Any] = {"labels": labels, "root": root, "capacity": capacity}
+    sizes: dict[str, Any] = {"n_pixels": b * h * w, "n_labels": b * capacity}
+    device.launch("start_holes", b * h, height=h, width=w, words=words, label_words=label_words, **image, **sizes)
+    device.launch("list_contacts", b * h, height=h, width=w, label_words=label_words, contact=contact, count=count, **image)
     device.launch(
         "resolve_holes",
         b,

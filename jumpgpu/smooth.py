@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ def edge_weights(taps: tuple[float, ...], n: int) -> np.ndarray:
     return out
 
 
-def _weights(taps: tuple[float, ...], h: int, w: int, device: Device) -> dict[str, object]:
+def _weights(taps: tuple[float, ...], h: int, w: int, device: Device) -> dict[str, Any]:
     return {
         "tap": device.tensor(np.array(taps)),
         "edge_y": device.tensor(edge_weights(taps, h)),

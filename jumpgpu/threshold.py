@@ -5,6 +5,7 @@ Values are intensities, 0..1. A field of one value has that value as its thresho
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -35,7 +36,7 @@ class Planes:
     def single(self) -> bool:
         return self.values.dtype == torch.float32
 
-    def launch(self, device: Device, kernel: str, grid: int, *, block: int = 128, **values: object) -> None:
+    def launch(self, device: Device, kernel: str, grid: int, *, block: int = 128, **values: Any) -> None:
         """Launch the kernel of this element type over these planes."""
         device.launch(
             f"{kernel}_{32 if self.single else 64}",
@@ -114,14 +115,14 @@ def find_extrema(planes: Planes, device: Device) -> torch.Tensor:
     return bits
 
 
-def cross_entropy(planes: Planes, extrema: torch.Tensor, _: ThresholdSettings, device: Device, original: torch.Tensor) -> None:
+def cross_entropy(
+    planes: Planes, extrema: torch.Tensor, _: ThresholdSettings, device: Device, original: torch.Tensor
+) -> None:
     b = planes.shape[0]
     tolerance = device.empty(b, dtype=torch.float64)
     cells = device.empty(b, 2, CELLS, dtype=torch.uint64)
     planes.launch(device, "value_gap", b, block=WIDE_BLOCK, cells=cells, tolerance=tolerance)
-    planes.launch(
-        device, "cross_entropy", b, block=WIDE_BLOCK, extrema=extrema, tolerance=tolerance, threshold=original
-    )
+    planes.launch(device, "cross_entropy", b, block=WIDE_BLOCK, extrema=extrema, tolerance=tolerance, threshold=original)
 
 
 def histogram(planes: Planes, extrema: torch.Tensor, bins: int, device: Device) -> torch.Tensor:

@@ -1,0 +1,170 @@
+"""Touching nuclei are told apart: a seed for each, and the watershed between seeds (CellProfiler IdentifyPrimaryObjects)."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from .config import PrimarySettings
+from .device import Device, blocks
+from .distance import squared_distance
+from .label import BACKGROUND, FOREGROUND, Components, find_components, label_components, number_points
+from .smooth import gaussian_taps, smooth
+from .watershed import watershed
+
+JITTER = 0.001  # pixels: the random numbers that part equal distances
+WIDE_BLOCK = 512  # threads of the kernels that give a whole field to one block
+LARGEST = 1 << 24  # contested pixels of a field whose ranks float32 can hold
+
+
+def separate(
+    images: torch.Tensor, mask: torch.Tensor, settings: PrimarySettings, device: Device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Objects of the mask, numbered by their seeds in raster order.
+
+    Parameters
+    ----------
+    images : float64 [B, H, W]
+        What was thresholded.
+    mask : uint8 [B, H, W]
+
+    Returns
+    -------
+    labels : int32 [B, H, W]
+    counts : int64 [B]
+    """
+    if settings.declump == "none" or settings.dividing_lines == "none":
+        return label_components(mask, device)
+    by_shape = "shape" in (settings.declump, settings.dividing_lines)
+    components = find_components(mask, FOREGROUND | BACKGROUND if by_shape else FOREGROUND, device)
+    squared = None
+    if by_shape:
+        # CellProfiler fills holes for the distances alone when it is told never to fill them.
+        inside = components.filled if settings.fill_holes == "never" else (mask != 0).to(torch.int32)
+        squared = squared_distance(inside, device, outside=False)
+    number, counts = find_seeds(images, mask, components, squared, settings, device)
+    labels, contested = single_seeds(mask, components, number, device)
+    if settings.dividing_lines == "intensity":
+        depth = 1.0 - images
+    else:
+        assert squared is not None
+        depth = -(torch.sqrt(squared.double()) + (jitter(*mask.shape[1:], device) if settings.declump == "shape" else 0.0))
+    several = contested.view(torch.bool)
+    flooded = watershed(ranks(depth, several), several, torch.where(several, number, 0), device)
+    return labels + flooded, counts
+
+
+def find_seeds(
+    images: torch.Tensor,
+    mask: torch.Tensor,
+    components: Components,
+    squared: torch.Tensor | None,
+    settings: PrimarySettings,
+    device: Device,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Seeds, numbered in raster order: int32 [B, H, W]; and how many each field has: int64 [B]."""
+    b, h, w = mask.shape
+    size: dict[str, Any] = {"height": h, "width": w, "mask": mask, "root": components.root}
+    offsets = device.tensor(disk(max(1.0, suppression(settings) - 0.5)))
+    maxima = device.empty(b, h, w, dtype=torch.uint8)
+    size |= {"offset": offsets, "n_offsets": len(offsets), "maxima": maxima}
+    if settings.declump == "shape":
+        assert squared is not None
+        device.launch("shape_maxima", b * h, squared=squared, jitter=jitter(h, w, device), **size)
+        return number_points(maxima, device)
+    smoothed = smooth(images, declump_taps(settings), device) if smoothing_size(settings) else images
+    device.launch("value_maxima", b * h, value=smoothed, **size)
+    device.launch(
+        "shrink",
+        b,
+        block=WIDE_BLOCK,
+        table=device.tensor(shrink_tables()),
+        height=h,
+        width=w,
+        list=device.empty(b, h * w, dtype=torch.int32),
+        stays=device.empty(b, h * w, dtype=torch.uint8),
+        points=maxima,
+    )
+    return label_components(maxima, device)
+
+
+def single_seeds(
+    mask: torch.Tensor, components: Components, number: torch.Tensor, device: Device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels where a component has one seed: int32 [B, H, W]; and the pixels of those that have several: uint8 [B, H, W]."""
+    b, h, w = mask.shape
+    seeds, one = device.zeros(b, h * w, dtype=torch.int32), device.zeros(b, h * w, dtype=torch.int32)
+    labels, contested = device.empty(b, h, w, dtype=torch.int32), device.empty(b, h, w, dtype=torch.uint8)
+    size: dict[str, Any] = {"root": components.root, "plane": h * w, "n_pixels": mask.numel(), "seeds": seeds, "one": one}
+    device.launch("count_seeds", blocks(mask.numel()), number=number, **size)
+    device.launch("label_single_seeds", blocks(mask.numel()), mask=mask, labels=labels, contested=contested, **size)
+    return labels, contested
+
+
+def ranks(depth: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """The position of each value among those inside, over the batch, equal ones in raster order: float32 [B, H, W]."""
+    values = depth[inside]
+    if values.numel() > LARGEST:
+        raise ValueError(f"{values.numel()} pixels lie in clumps; at most {LARGEST}: use a smaller batch")
+    order = torch.sort(values, stable=True).indices
+    rank = torch.empty(values.shape, dtype=torch.float32, device=values.device)
+    rank[order] = torch.arange(len(values), dtype=torch.float32, device=values.device)
+    out = torch.zeros(depth.shape, dtype=torch.float32, device=values.device)
+    out[inside] = rank
+    return out
+
+
+def suppression(settings: PrimarySettings) -> float:
+    """Maxima nearer than this are one, in pixels."""
+    return settings.min_diameter / 1.5 if settings.suppression is None else settings.suppression
+
+
+def smoothing_size(settings: PrimarySettings) -> float:
+    return 2.35 * settings.min_diameter / 3.5 if settings.smoothing is None else settings.smoothing
+
+
+def declump_taps(settings: PrimarySettings) -> tuple[float, ...]:
+    """The declumping filter: a Gaussian cut at half its size."""
+    size = smoothing_size(settings)
+    return gaussian_taps(size / 2.35, max(int(size / 2.0), 1), normalised=False)
+
+
+@cache
+def disk(radius: float) -> np.ndarray:
+    """Offsets (dy, dx) within a radius, nearest first, without the centre: int32 [K, 2]."""
+    r = int(radius)
+    dy, dx = np.mgrid[-r : r + 1, -r : r + 1]
+    squared = (dy * dy + dx * dx).ravel()
+    order = np.argsort(squared, kind="stable")
+    order = order[(squared[order] > 0) & (squared[order] <= radius * radius)]
+    return np.stack([dy.ravel()[order], dx.ravel()[order]], 1).astype(np.int32)
+
+
+@cache
+def jitter(height: int, width: int, device: Device) -> torch.Tensor:
+    """The fixed random numbers that CellProfiler adds to distances: float64 [H, W], pixels."""
+    return device.tensor(np.random.RandomState(0).uniform(0, JITTER, (height, width)))
+
+
+@cache
+def shrink_tables() -> np.ndarray:
+    """Whether a set point stays, by its neighbourhood, in the four passes of a shrink: uint8 [4, 512].
+
+    Bit 3 (dy + 1) + dx + 1 of the index is the neighbour at dy, dx. A pass removes points that hang on to the left alone, or
+    by the upper left corner alone (each further pass turns both by a quarter), unless the rest of the neighbours would fall
+    apart; a point with all eight neighbours stays.
+    """
+    around = [0, 1, 2, 5, 8, 7, 6, 3]
+    bits = (np.arange(512)[:, None] >> np.arange(9)) & 1
+    ring = bits[:, around]
+    pieces = ((ring == 0) & (np.roll(ring, -1, 1) == 1)).sum(1) + ring.all(1)
+    keep = (bits[:, 4] == 1) & (pieces != 1)
+    keep[511] = True
+    tables = []
+    for turn in range(4):
+        up_left, _, _, right, down_right, down, _, left = np.roll(ring, -2 * turn, 1).T
+        by_side = (left == 1) & (right == 0)
+        by_corner = (up_left == 1) & (right == 0) & (down_right == 0) & (down == 0)
+        tables.append(keep | ((bits[:, 4] == 1) & ~by_side & ~by_corner))
+    return np.stack(tables).astype(np.uint8)

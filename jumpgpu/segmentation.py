@@ -1,0 +1,244 @@
+"""Nuclei, cells and cytoplasm: label images that share numbers (CellProfiler's Identify modules).
+
+Nuclei are the clumps above a threshold, told apart; cells grow from nuclei; cytoplasm is what the nucleus leaves of
+its cell. The steps and their arithmetic are CellProfiler 4.2.8's; `docs/segmentation.md` says how closely they agree.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from .background import subtract_background
+from .config import SecondarySettings, SegmentationSettings
+from .declump import separate
+from .device import Device, blocks
+from .label import apply_tables, fill_holes, label_extents, label_maximum
+from .threshold import above_threshold, channel_planes, find_threshold, whole_planes
+from .watershed import watershed
+
+DECLUMP = ("shape", "intensity", "none")
+SECONDARY = ("watershed", "propagation", "distance")
+FILL = ("never", "after_declump", "both")
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Labels of a batch of fields, numbered 1..n alike in all compartments of a field.
+
+    labels      compartment -> int32 [B, H, W]
+    unfiltered  compartment -> int32 [B, H, W]: what CellProfiler hands to its neighbour measurements, its 'small removed'
+                objects. Nuclei: kept ones and those too large; Cells: those of every seed, at the border too. Kept objects
+                have their own number, the others numbers above the field's count
+    counts      int32 [B]        cells of each field
+    thresholds  name -> float64 [B]: Threshold_OrigThreshold_Nuclei and so on
+    """
+
+    labels: dict[str, torch.Tensor]
+    unfiltered: dict[str, torch.Tensor]
+    counts: torch.Tensor
+    thresholds: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Primary:
+    """Nuclei and what became of every object that was found.
+
+    nuclei      int32 [B, H, W]         kept, 1..n
+    unfiltered  int32 [B, H, W]         kept and too large
+    unedited    int32 [B, H, W]         every object found, in order of its seed
+    border      int32 [B, capacity]     by unedited label: touches the image's border
+    number      int32 [B, capacity]     by unedited label: 1..n if kept, above n if not
+    counts      int32 [B]               n
+    """
+
+    nuclei: torch.Tensor
+    unfiltered: torch.Tensor
+    unedited: torch.Tensor
+    border: torch.Tensor
+    number: torch.Tensor
+    counts: torch.Tensor
+
+
+def segment(
+    pixels: torch.Tensor, channels: tuple[str, ...] | list[str], settings: SegmentationSettings, device: Device
+) -> Segmentation:
+    """Find nuclei, cells and cytoplasm in a batch of fields.
+
+    Parameters
+    ----------
+    pixels : float32 [B, C, H, W]
+        Corrected intensity, 0..1.
+    channels : sequence of str
+        Names along the C axis.
+
+    Raises
+    ------
+    ValueError
+        A channel that the settings name is not there, or a setting is not known.
+    """
+    check(channels, settings)
+    b, _, h, w = pixels.shape
+    thresholds: dict[str, torch.Tensor] = {}
+    if b == 0 or h == 0 or w == 0:
+        empty = {name: device.zeros(b, h, w, dtype=torch.int32) for name in ("Nuclei", "Cells", "Cytoplasm")}
+        return Segmentation(empty, dict(empty), device.zeros(b, dtype=torch.int32), thresholds)
+    primary = find_nuclei(pixels, list(channels).index(settings.nuclei.channel), settings, device, thresholds)
+    cells, every_cell = find_cells(
+        pixels, list(channels).index(settings.cells.channel), primary, settings.cells, device, thresholds
+    )
+    nuclei, unfiltered, counts = primary.nuclei, primary.unfiltered, primary.counts
+    if settings.filter_border_nuclei or settings.cells.discard_border:
+        nuclei, cells, unfiltered, every_cell, counts = drop_border(nuclei, cells, unfiltered, every_cell, settings, device)
+    cytoplasm = torch.empty_like(cells)
+    device.launch(
+        "cytoplasm_of",
+        b * h,
+        nuclei=nuclei,
+        cells=cells,
+        height=h,
+        width=w,
+        outline=int(settings.shrink_nucleus),
+        cytoplasm=cytoplasm,
+    )
+    return Segmentation(
+        {"Nuclei": nuclei, "Cells": cells, "Cytoplasm": cytoplasm},
+        {"Nuclei": unfiltered, "Cells": every_cell, "Cytoplasm": cytoplasm},
+        counts,
+        thresholds,
+    )
+
+
+def check(channels: tuple[str, ...] | list[str], settings: SegmentationSettings) -> None:
+    """ValueError for a channel or a setting that is not known."""
+    for step, channel in (("nuclei", settings.nuclei.channel), ("cells", settings.cells.channel)):
+        if channel not in channels:
+            raise ValueError(f"segmentation.{step}.channel is {channel!r}; this plate's channels are {tuple(channels)}")
+    for name, value, known in (
+        ("nuclei.declump", settings.nuclei.declump, DECLUMP),
+        ("nuclei.dividing_lines", settings.nuclei.dividing_lines, DECLUMP),
+        ("nuclei.fill_holes", settings.nuclei.fill_holes, FILL),
+        ("cells.method", settings.cells.method, SECONDARY),
+    ):
+        if value not in known:
+            raise ValueError(f"unknown segmentation.{name} {value!r}; expected one of {known}")
+
+
+def find_nuclei(
+    pixels: torch.Tensor, channel: int, settings: SegmentationSettings, device: Device, thresholds: dict[str, torch.Tensor]
+) -> Primary:
+    """CellProfiler IdentifyPrimaryObjects."""
+    s = settings.nuclei
+    if s.background is None:
+        images = pixels[:, channel].double()
+    else:
+        images = subtract_background(pixels, channel, s.background, device)
+    planes = whole_planes(images)
+    original, final = find_threshold(planes, s.threshold, device)
+    thresholds["Threshold_OrigThreshold_Nuclei"], thresholds["Threshold_FinalThreshold_Nuclei"] = original, final
+    mask = above_threshold(planes, final, s.threshold.smoothing, device)
+    unedited, found = separate(images, mask, s, device)
+    capacity = int(found.max()) + 1
+    area, border = label_extents(unedited, capacity, device)
+    exists = torch.arange(capacity, device=device.torch) > 0
+    kept = exists & (area > 0)
+    if s.discard_border:
+        kept &= border == 0
+    not_small = kept
+    if s.discard_size:
+        not_small = kept & (area >= torch.pi * (s.min_diameter * s.min_diameter) / 4)
+        kept = not_small & (area <= torch.pi * (s.max_diameter * s.max_diameter) / 4)
+    ids = torch.arange(capacity, dtype=torch.int32, device=device.torch).expand_as(area)
+    if s.fill_holes != "never":
+        alive, _ = apply_tables(unedited, torch.where(kept, ids, 0), torch.where(kept, ids, 0), device)
+        filled = fill_holes(alive, capacity, device, objects=True)
+        area_filled, _ = label_extents(filled, capacity, device)
+        kept &= area_filled > 0
+    number, counts = renumber(kept, exists & (area > 0))
+    if s.fill_holes != "never":
+        nuclei, _ = apply_tables(filled, torch.where(kept, number, 0), number, device)
+        unfiltered, _ = apply_tables(unedited, torch.where(not_small, number, 0), number, device)
+    else:
+        nuclei, unfiltered = apply_tables(unedited, torch.where(kept, number, 0), torch.where(not_small, number, 0), device)
+    return Primary(nuclei, unfiltered, unedited, border, number, counts)
+
+
+def renumber(kept: torch.Tensor, exists: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Numbers by old label [B, capacity]: kept ones 1..n in order, other existing ones above n; and n, int32 [B]."""
+    rank = torch.cumsum(kept, 1)
+    counts = rank[:, -1:]
+    others = torch.cumsum(exists & ~kept, 1)
+    number = torch.where(kept, rank, torch.where(exists, counts + others, 0))
+    return number.to(torch.int32), counts[:, 0].to(torch.int32)
+
+
+def find_cells(
+    pixels: torch.Tensor,
+    channel: int,
+    primary: Primary,
+    settings: SecondarySettings,
+    device: Device,
+    thresholds: dict[str, torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """CellProfiler IdentifySecondaryObjects: the cells of kept nuclei, and those of every seed; int32 [B, H, W] each."""
+    b, _, h, w = pixels.shape
+    planes = channel_planes(pixels, channel)
+    original, final = find_threshold(planes, settings.threshold, device)
+    thresholds["Threshold_OrigThreshold_Cells"], thresholds["Threshold_FinalThreshold_Cells"] = original, final
+    seeds, mask = device.empty(b, h, w, dtype=torch.int32), device.empty(b, h, w, dtype=torch.uint8)
+    depth = device.empty(b, h, w, dtype=torch.float32)
+    capacity = primary.number.shape[1]
+    device.launch(
+        "cell_seeds",
+        blocks(seeds.numel()),
+        unedited=primary.unedited,
+        kept=primary.nuclei,
+        border=primary.border,
+        number=primary.number,
+        capacity=capacity,
+        values=pixels,
+        offset=planes.offset,
+        stride=planes.stride,
+        plane=h * w,
+        n_pixels=seeds.numel(),
+        threshold=final,
+        seeds=seeds,
+        mask=mask,
+        depth=depth,
+    )
+    if settings.method != "watershed":
+        raise ValueError(f"segmentation.cells.method {settings.method!r} is not there yet")
+    every_cell = watershed(depth, mask.view(torch.bool), seeds, device)
+    if settings.fill_holes:
+        every_cell = fill_holes(every_cell, capacity, device, objects=False)
+    of_nucleus = label_maximum(every_cell, primary.nuclei, capacity, device)
+    cells, every_cell = apply_tables(
+        every_cell, of_nucleus, torch.arange(capacity, dtype=torch.int32, device=device.torch).repeat(b, 1), device
+    )
+    return cells, every_cell
+
+
+def drop_border(
+    nuclei: torch.Tensor,
+    cells: torch.Tensor,
+    unfiltered: torch.Tensor,
+    every_cell: torch.Tensor,
+    settings: SegmentationSettings,
+    device: Device,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Cells whose nucleus (or which themselves) touch the image's border are dropped, the others numbered anew."""
+    capacity = int(torch.stack([unfiltered.max(), every_cell.max(), nuclei.max()]).max()) + 1
+    area, border = label_extents(nuclei, capacity, device)
+    dropped = torch.zeros_like(area, dtype=torch.bool)
+    if settings.filter_border_nuclei:
+        dropped |= border > 0
+    if settings.cells.discard_border:
+        dropped |= label_extents(cells, capacity, device)[1] > 0
+    kept = (area > 0) & ~dropped
+    exists = (torch.arange(capacity, device=device.torch) > 0).expand_as(kept)
+    number, counts = renumber(kept, exists)
+    only = torch.where(kept, number, 0)
+    nuclei, _ = apply_tables(nuclei, only, only, device)
+    cells, _ = apply_tables(cells, only, only, device)
+    unfiltered, _ = apply_tables(unfiltered, number, number, device)
+    every_cell, _ = apply_tables(every_cell, number, number, device)
+    return nuclei, cells, unfiltered, every_cell, counts
