@@ -1,0 +1,36 @@
+"""Check stored plates: every byte, shape, column and identity against the records written with them.
+
+    python -m jumpgpu.verify BR00117010.zarr
+
+Prints a line a plate, and a line for each thing that is wrong. Exit status 0 when all is right, 1 when something is
+not, 2 when there is no plate to check.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from .opened import open_plate
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m jumpgpu.verify", description="Check stored plates.")
+    parser.add_argument("plates", nargs="+", metavar="PLATE", help="a plate's .zarr folder, or its path without the suffix")
+    status = 0
+    for path in parser.parse_args(arguments).plates:
+        try:
+            plate = open_plate(path)
+        except (FileNotFoundError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            status = 2
+            continue
+        problems = plate.verify()
+        print(f"{plate.barcode}  {len(plate.wells)} wells  {f'{len(problems)} problems' if problems else 'whole'}", flush=True)
+        print("\n".join(f"  {problem}" for problem in problems), end="\n" * bool(problems))
+        status = status or bool(problems)
+    return int(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""Crashes: a run killed, a disk that fails at any step, power lost; what is left is whole, and the next run ends the same."""
+
+import errno
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import jumpgpu
+from jumpgpu import durable
+from jumpgpu.extract import main
+from jumpgpu.verify import main as verify
+
+from .conftest import CHECKOUT
+from .crashing import Encoded, Faulty, check, steps_of, write
+from .plates import contents, write_images
+
+
+def killed_at_steps(n, folder):
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.crashing", "kill", str(n), str(folder)], cwd=CHECKOUT, capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def test_killed_at_some_steps_of_a_commit(tmp_path):
+    assert killed_at_steps(25, tmp_path).startswith("25 kills")
+
+
+@pytest.mark.slow
+def test_killed_at_every_step_of_a_commit(tmp_path):
+    kills, *held = map(int, re.findall(r"\d+", killed_at_steps(0, tmp_path))[:4])
+    print(f"{kills} kills")
+    assert kills > 150
+    assert min(held) > 0
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
+def test_a_disk_that_fails_at_some_steps(tmp_path, monkeypatch, number):
+    layout = Encoded()
+    total = steps_of(tmp_path / "whole", layout)
+    whole = contents(tmp_path / "whole" / "DEMO.zarr")
+
+    def fail():
+        raise OSError(number, os.strerror(number))
+
+    for step in random.Random(number).sample(range(total), 25):
+        output = tmp_path / f"failed{step}"
+        monkeypatch.setattr(durable, "os", Faulty(step, fail))
+        with pytest.raises(OSError, match=re.escape(os.strerror(number))):
+            write(output, layout)
+        monkeypatch.undo()
+        assert not list(output.glob(".DEMO.run-*")), "a run that ends by an error takes its staging folder along"
+        check(output, layout, whole)
+
+
+def test_a_disk_that_stays_full(tmp_path, monkeypatch):
+    layout = Encoded()
+    total = steps_of(tmp_path / "whole", layout)
+
+    class Full(Faulty):
+        def __getattr__(self, name):
+            if self.count > self.step:
+                self.count = self.step
+            return super().__getattr__(name)
+
+    def fail():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    whole = contents(tmp_path / "whole" / "DEMO.zarr")
+    for step in range(3, total, total // 10):
+        output = tmp_path / f"full{step}"
+        monkeypatch.setattr(durable, "os", Full(step, fail))
+        with pytest.raises(OSError, match="No space left"):
+            write(output, layout)
+        monkeypatch.undo()
+        assert not list(output.glob(".DEMO.run-*"))
+        check(output, layout, whole)
+
+
+class Journal:
+    """The os module; notes what was written and what is synced, and judges every rename."""
+
+    def __init__(self):
+        self.paths, self.unsynced, self.judged = {}, set(), 0
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def open(self, path, flags, *mode):
+        descriptor = os.open(path, flags, *mode)
+        self.paths[descriptor] = Path(path)
+        if flags & os.O_CREAT:
+            self.unsynced |= {Path(path), Path(path).parent}
+        return descriptor
+
+    def write(self, descriptor, data):
+        self.unsynced.add(self.paths[descriptor])
+        return os.write(descriptor, data)
+
+    def fsync(self, descriptor):
+        os.fsync(descriptor)
+        self.unsynced.discard(self.paths[descriptor])
+
+    def rename(self, old, new):
+        assert not self.below(old), "renamed before all of it was synced"
+        self.judged += 1
+        for directory in [old, *(p for p in Path(old).rglob("*") if p.is_dir())]:
+            self.paths[directory] = directory
+        os.rename(old, new)
+        self.unsynced.add(Path(new).parent)
+
+    def replace(self, old, new):
+        assert Path(old) not in self.unsynced, "put in place before it was synced"
+        self.judged += 1
+        os.replace(old, new)
+        self.unsynced.add(Path(new).parent)
+
+    def below(self, folder):
+        return {p for p in self.unsynced if p == Path(folder) or Path(folder) in p.parents}
+
+
+def test_everything_is_synced_before_it_is_renamed_and_the_folder_after(tmp_path, monkeypatch):
+    journal = Journal()
+    monkeypatch.setattr(durable, "os", journal)
+    write(tmp_path / "out", Encoded())
+    assert journal.judged == 1 + 2 * 2 + 1  # the plate; a row and a well, twice; the plate's metadata at the end
+    assert not journal.below(tmp_path / "out" / "DEMO.zarr"), "renamed into a folder that was not synced afterwards"
+    synced = {p for p in journal.paths.values() if isinstance(p, Path)}
+    made = {p.parent.relative_to(tmp_path / "out/DEMO.zarr/A/01") for p in (tmp_path / "out/DEMO.zarr/A/01").rglob("*")}
+    staged = {p.relative_to(s) for s in synced if s.name == "01" for p in synced if p.is_relative_to(s)}
+    assert made <= staged, "a directory whose entries were not synced"
+
+
+def arguments(tmp_path):
+    write_images(tmp_path, wells=tuple(f"A{n:02d}" for n in range(1, 13)))
+    (tmp_path / "small.toml").write_text('[features]\nfamilies = ["number", "texture"]\n')
+    paths = {"--images": "images", "--masks": "masks", "--config": "small.toml"}
+    return ["--plate", "DEMO", "--illumination", "none", "--device", "cpu", "--batch", "2"] + [
+        word for option, path in paths.items() for word in (option, str(tmp_path / path))
+    ]
+
+
+def kill_at_random(tmp_path, kills, seed):
+    """Kill the command `kills` times at random moments of its work, then let it finish; wells found whole at each kill."""
+    command = arguments(tmp_path)
+    assert main([*command, "--output", str(tmp_path / "whole")]) == 0
+    whole, held, rng = contents(tmp_path / "whole" / "DEMO.zarr"), [], random.Random(seed)
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    output = tmp_path / "killed"
+    for _ in range(kills):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jumpgpu.extract", *command, "--output", str(output), "--quiet"],
+            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        while process.poll() is None and not list(output.glob(".DEMO.run-*")):
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.25))
+        process.kill()
+        killed = process.wait() == -9
+        if (output / "DEMO.zarr").exists():
+            plate = jumpgpu.open_plate(output / "DEMO.zarr")
+            assert plate.verify() == []
+            held.append(len(plate.wells))
+        if not killed:  # it was done: begin anew
+            assert contents(output / "DEMO.zarr") == whole
+            (output / "DEMO.zarr").rename(output / f"done{len(held)}")
+    assert main([*command, "--output", str(output)]) == 0
+    assert contents(output / "DEMO.zarr") == whole
+    return held
+
+
+def test_killed_at_random(tmp_path):
+    kill_at_random(tmp_path, 3, seed=0)
+
+
+@pytest.mark.slow
+def test_killed_at_random_fifty_times(tmp_path):
+    held = kill_at_random(tmp_path, 50, seed=1)
+    print(f"50 kills; wells whole at each: {held}")
+    assert len(set(held)) > 3
+
+
+def test_verify_says_what_is_wrong(tmp_path, capsys):
+    write(tmp_path, Encoded())
+    assert verify([str(tmp_path / "DEMO")]) == 0
+    assert capsys.readouterr().out == "DEMO  2 wells  whole\n"
+    (tmp_path / "DEMO.zarr/B/02/tables/cells/X/c.0.0").write_bytes(b"")
+    assert verify([str(tmp_path / "DEMO.zarr")]) == 1
+    assert re.match(r"DEMO  2 wells  1 problems\n  DEMO B02: tables/cells/X/c.0.0 is not as", capsys.readouterr().out)
+    assert verify([str(tmp_path / "NONE")]) == 2
+    assert "no plate at" in capsys.readouterr().err
