@@ -35,6 +35,7 @@ from .options import Options, options_from, parse
 from .plate import Plate, Site, find_plate
 from .progress import Progress
 from .provenance import check_inputs, inputs_of, settings_of
+from .segmentation import segment
 from .sink import Sink
 from .store import PlateWriter
 
@@ -181,8 +182,6 @@ def find_labels(
     if run.options.masks:
         size = pixels.shape[2], pixels.shape[3]
         return read_masks(run.options.masks, run.plate.barcode, sites, size, run.device, run.options.mask_pattern), {}
-    from .segmentation import segment
-
     found = segment(pixels, run.plate.channels, run.options.config.segmentation, run.device)
     return found.labels, found.unfiltered
 

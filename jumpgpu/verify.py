@@ -26,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             status = 2
             continue
         problems = plate.verify()
-        print(f"{plate.barcode}  {len(plate.wells)} wells  {f'{len(problems)} problems' if problems else 'whole'}", flush=True)
+        print(
+            f"{plate.barcode}  {len(plate.wells)} wells  {f'{len(problems)} problems' if problems else 'whole'}", flush=True
+        )
         print("\n".join(f"  {problem}" for problem in problems), end="\n" * bool(problems))
         status = status or bool(problems)
     return int(status)
