@@ -13,7 +13,7 @@ import pandas as pd
 from pycytominer.operations import InverseNormalTransform, RobustMAD, Spherize
 
 from .aggregate import COUNT
-from .platemaps import SAMPLE, feature_columns, is_negcon
+from .platemaps import SAMPLE, common_features, feature_columns, is_negcon
 from .recipes import NormalizeSettings, SphereSettings
 
 SCALE = 1.4826  # MAD to standard deviation of a normal distribution
@@ -132,12 +132,6 @@ def correct_well_positions(plates: Sequence[pd.DataFrame]) -> list[pd.DataFrame]
         values = plate[features] - offset[plate["Metadata_Well"].map(position).to_numpy()]
         corrected.append(pd.concat([plate.drop(columns=feature_columns(plate)), values], axis=1))
     return corrected
-
-
-def common_features(plates: Sequence[pd.DataFrame]) -> list[str]:
-    """Features that all plates have, in the first plate's order."""
-    shared = set.intersection(*(set(feature_columns(p)) for p in plates))
-    return [f for f in feature_columns(plates[0]) if f in shared]
 
 
 def sphere(profiles: pd.DataFrame, settings: SphereSettings) -> pd.DataFrame:

@@ -151,8 +151,15 @@ def metadata_columns(columns: Sequence[str]) -> list[str]:
 
 def feature_columns(profiles: pd.DataFrame) -> list[str]:
     """Columns that are features: numeric and not `Metadata_*`; others' file columns such as an index are none."""
+    numeric = {d: pd.api.types.is_numeric_dtype(d) for d in set(profiles.dtypes)}
     return [
         c
-        for c in profiles.columns
-        if not c.startswith(("Metadata_", "Unnamed")) and pd.api.types.is_numeric_dtype(profiles[c])
+        for c, d in zip(profiles.columns, profiles.dtypes, strict=True)
+        if numeric[d] and not c.startswith(("Metadata_", "Unnamed"))
     ]
+
+
+def common_features(tables: Sequence[pd.DataFrame]) -> list[str]:
+    """Features that all tables have, in the first table's order."""
+    shared = set.intersection(*(set(feature_columns(t)) for t in tables))
+    return [f for f in feature_columns(tables[0]) if f in shared]

@@ -15,16 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .normalize import (
-    Fit,
-    common_features,
-    correct_cell_count,
-    correct_well_positions,
-    harmonize,
-    normalize,
-    sphere,
-)
-from .platemaps import feature_columns
+from .normalize import Fit, correct_cell_count, correct_well_positions, harmonize, normalize, sphere
+from .platemaps import common_features, feature_columns
 from .recipes import Recipe
 from .selection import select
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from .designs import is_inner, treated_wells
 from .names import BRIGHTFIELD, CHANNELS
-from .platemaps import SAMPLE, feature_columns
+from .platemaps import SAMPLE, common_features
 
 DRAWS = 10_000
 PERCENTILE = 95.0  # of the null: 5 % false positives
@@ -89,8 +89,7 @@ def concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Profiles of several plates: the features they have in common, rows in (plate, well) order."""
     if not tables:
         raise ValueError("no profiles to score")
-    shared = set.intersection(*(set(feature_columns(t)) for t in tables))
-    features = [f for f in feature_columns(tables[0]) if f in shared]
+    features = common_features(tables)
     if not features:
         raise ValueError("the plates have no feature in common; give tables of one recipe")
     metadata = list(dict.fromkeys(c for t in tables for c in t if c.startswith("Metadata_")))
@@ -98,7 +97,7 @@ def concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     typed = [t.drop(columns=[c for c in metadata if c in t and t[c].isna().all()]) for t in typed]
     together = pd.concat(typed, ignore_index=True)
     together = together.reindex(columns=[*metadata, *features])
-    return together.sort_values(["Metadata_Plate", "Metadata_Well"], kind="stable", ignore_index=True)
+    return together.sort_values(["Metadata_Plate", "Metadata_Well"], kind="stable", ignore_index=True).copy()
 
 
 def choose_wells(profiles: pd.DataFrame, group: str = SAMPLE, inner: bool = False, plate_format: int = 384) -> pd.DataFrame:
