@@ -2,8 +2,8 @@
 
 Two conventions for the p-value of a group, which differ on the same data; every table has both:
 
-map         p of the group's mAP against the mean of nulls of its wells' configurations (copairs now; it reuses one null for all
-            wells of a configuration)
+map         p of the group's mAP against the mean of nulls of its wells' configurations (copairs now; it reuses one null
+            for all wells of a configuration)
 geometric   the geometric mean of the wells' own p-values (scores published before December 2023)
 
 q-values are Benjamini-Hochberg's over the groups of a condition, and the fraction retrieved is the share with q < 0.05.
@@ -90,7 +90,9 @@ def replicability(
     meta = pd.DataFrame({"sample": sample, "plate": rows["Metadata_Plate"], "negcon": negcon.astype(int)})
     precision = average_precision(meta, finite_values(rows), ["sample"], [], ["plate"], ["negcon"])
     precision = precision[precision["negcon"] == 0]
-    table = significance(precision, "sample", ("replicability", condition), null_size, seed).rename(columns={"sample": group})
+    table = significance(precision, "sample", ("replicability", condition), null_size, seed).rename(
+        columns={"sample": group}
+    )
     return MeanPrecision("map-replicability", condition, table, settings_of(group, null_size, seed, rows))
 
 
@@ -181,9 +183,7 @@ def average_precision(
     return lists.average_precision(*arguments, multilabel_col=multilabel, distance="abs_cosine", progress_bar=False)
 
 
-def significance(
-    precision: pd.DataFrame, group: str, served: tuple[str, str], null_size: int, seed: int
-) -> pd.DataFrame:
+def significance(precision: pd.DataFrame, group: str, served: tuple[str, str], null_size: int, seed: int) -> pd.DataFrame:
     """mAP, p and q of each group by both conventions."""
     from copairs.compute import random_ap
     from copairs.map import mean_average_precision

@@ -1,8 +1,8 @@
 """Percent Matching: the share of pairs of treatments with one label (a gene) that are more alike than pairs with two.
 
 Between two sets of profiles (compounds and guides or overexpression reagents of one gene) or within one (compounds of one
-target, guides of one gene). Overexpression and inhibition are expected to oppose each other, knockout and inhibition to agree,
-so both tails and |r| are reported.
+target, guides of one gene). Overexpression and inhibition are expected to oppose each other, knockout and inhibition
+to agree, so both tails and |r| are reported.
 """
 
 import numpy as np

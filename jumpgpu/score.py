@@ -4,17 +4,21 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from . import designs, platemaps
-from .names import BRIGHTFIELD, CHANNELS, FAMILIES
+from . import designs, figures, maps, platemaps
+from .maps import MeanPrecision
+from .matching import LABEL, percent_matching
+from .names import BRIGHTFIELD, CHANNELS, COMPARTMENTS, FAMILIES
 from .platemaps import SAMPLE, feature_columns
 from .profiles import read_profiles, write_table
 from .replicating import percent_replicating
 from .scores import DRAWS, Score, choose_features, concatenate
+from .transfer import Baselines, baselines, pairs
 
 TABLES = (  # looked for in this order when --table is not given
     "normalized_feature_select_negcon_batch",
@@ -29,14 +33,30 @@ TABLES = (  # looked for in this order when --table is not given
 def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(prog="python -m jumpgpu.score", description=__doc__)
     commands = arguments.add_subparsers(dest="score", required=True)
-    replicating = commands.add_parser("replicating", help="Percent Replicating")
-    add_common(replicating)
-    replicating.add_argument("--group", default=SAMPLE, help=f"column whose equal values are replicates [{SAMPLE}]")
-    replicating.add_argument(
-        "--null-wells",
-        default="typical",
-        help="wells a draw: a number, 'typical' (the median group's) or 'matched' [typical]",
+
+    one = commands.add_parser("replicating", help="Percent Replicating: are replicates more alike than other wells?")
+    add_common(one)
+    one.add_argument(
+        "--null-wells", default="typical", help="wells a set: a number, typical (the median group's) or matched"
     )
+
+    one = commands.add_parser("matching", help="Percent Matching: are treatments of one gene more alike than others?")
+    add_common(one)
+    add_against(one)
+    one.add_argument("--label", default=LABEL, help=f"column whose equal values match [{LABEL}]")
+
+    one = commands.add_parser("map", help="mean average precision by copairs, both p-value conventions")
+    add_common(one)
+    one.add_argument("--label", help="score matching by this column (several labels: a|b) instead of replicability")
+    one.add_argument("--across", help="column in which the two of a matching pair must differ, such as Perturbation")
+    one.add_argument(
+        "--keep", choices=(*maps.CONVENTIONS, "all"), default="map", help="treatments to match: retrieved by [map]"
+    )
+    one.add_argument("--null-size", type=int, default=maps.NULL_SIZE, help=f"random rankings [{maps.NULL_SIZE}]")
+
+    one = commands.add_parser("transfer", help="predict profiles of one condition from another: the baselines' scores")
+    add_common(one)
+    add_against(one, required=True)
     return arguments
 
 
@@ -46,7 +66,9 @@ def add_common(command: argparse.ArgumentParser) -> None:
     add("--plate", action="append", required=True, help="barcode below <output>/profiles, or a profile file (repeatable)")
     add("--output", type=Path, default=Path("."), help="folder of profiles/; results go to its scores/ [.]")
     add("--table", choices=TABLES, help="which table of a barcode [the first there is: feature-selected, by negcon]")
+    add("--group", default=SAMPLE, help=f"column that names a treatment, whose wells are replicates [{SAMPLE}]")
     add("--metadata", type=Path, help="metadata folder with experiment-metadata.tsv [<output>/metadata]")
+    add("--treatments", type=Path, help="treatment table whose further columns are joined, such as target_list")
     add("--batch", help="batch of the experiment table, where barcodes appear in several")
     add("--by", action="append", default=[], help="column that separates conditions, such as Cell_type or Time (repeatable)")
     add("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only such plates or wells (repeatable)")
@@ -56,10 +78,17 @@ def add_common(command: argparse.ArgumentParser) -> None:
     add("--without-channel", action="append", default=[], choices=(*CHANNELS, *BRIGHTFIELD), help="no feature of these")
     add("--fluorescence", action="store_true", help="no feature of a brightfield channel")
     add("--family", action="append", default=[], choices=FAMILIES, help="only features of these families")
-    add("--compartment", action="append", default=[], help="only features of these compartments")
-    add("--draws", type=int, default=DRAWS, help=f"sets in the null [{DRAWS}]")
+    add("--compartment", action="append", default=[], choices=COMPARTMENTS, help="only features of these compartments")
+    add("--draws", type=int, default=DRAWS, help=f"sets or pairs in the null [{DRAWS}]")
     add("--seed", type=int, default=0, help="another number, another null [0]")
     add("--name", help="name of the results' files [the score's]")
+    add("--no-figures", action="store_true", help="write the table and JSON only")
+
+
+def add_against(command: argparse.ArgumentParser, required: bool = False) -> None:
+    help = "plates of the other side, such as another modality" + ("" if required else " [pairs within --plate]")
+    command.add_argument("--against", action="append", default=[], required=required, metavar="PLATE", help=help)
+    command.add_argument("--same", action="append", default=[], help="pair only conditions that agree in this --by column")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,34 +96,105 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     try:
         start = time.perf_counter()
-        profiles = read_all(options)
-        scores = [score(part, condition, options) for condition, part in conditions(profiles, options.by)]
-        write(scores, options.output / "scores", options.name or options.score)
-        for result in scores:
-            label = f"  {result.condition}" if result.condition else ""
-            scored = int(result.table["value"].notna().sum())
+        name = options.name or options.score
+        results = list(SCORES[options.score](options))
+        write(results, options.output / "scores", name, not options.no_figures)
+        for result in results:
             seconds = time.perf_counter() - start
-            print(f"{result.name}{label}  {result.percent:.1f} %  {scored} scored  {seconds:.1f} s")
+            print("  ".join(filter(None, [result.name, result.condition, headline(result), f"{seconds:.1f} s"])))
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def read_all(options: argparse.Namespace) -> pd.DataFrame:
-    """All profiles asked for, with conditions, wells and features chosen; findings about the design go to stderr."""
+def score_replicating(options: argparse.Namespace) -> Iterator[Score]:
+    null_wells = int(options.null_wells) if options.null_wells.isdigit() else options.null_wells
+    for condition, rows in conditions(read_all(options, options.plate), options.by):
+        report_design(rows, condition, options)
+        yield percent_replicating(rows, options.group, condition, null_wells, options.draws, options.seed)
+
+
+def score_matching(options: argparse.Namespace) -> Iterator[Score]:
+    for condition, rows, others in sides(options):
+        report_design(rows, condition, options)
+        yield percent_matching(
+            rows, others, column_name(options.label), options.group, condition, options.draws, options.seed
+        )
+
+
+def score_map(options: argparse.Namespace) -> Iterator[MeanPrecision]:
+    for condition, rows in conditions(read_all(options, options.plate), options.by):
+        report_design(rows, condition, options)
+        keep = None
+        if options.label is None or options.keep != "all":
+            result = maps.replicability(rows, options.group, condition, options.null_size, options.seed)
+            if options.label is None:
+                yield result
+                continue
+            keep = list(result.table.loc[result.table[f"retrieved_{options.keep}"], options.group])
+        label = column_name(options.label)
+        column(rows, label)
+        across = column_name(options.across) if options.across else None
+        yield maps.matching(rows, label, options.group, keep, across, condition, options.null_size, options.seed)
+
+
+def score_transfer(options: argparse.Namespace) -> Iterator[Baselines]:
+    for condition, rows, others in sides(options):
+        assert others is not None
+        matched = pairs(rows, others, options.group, seed=options.seed)
+        yield baselines(matched, condition, {"on": options.group, "seed": options.seed})
+
+
+SCORES: dict[str, Callable[[argparse.Namespace], Iterator[Any]]] = {
+    "replicating": score_replicating,
+    "matching": score_matching,
+    "map": score_map,
+    "transfer": score_transfer,
+}
+
+
+def headline(result: Score | MeanPrecision | Baselines) -> str:
+    """The result in a few words."""
+    if isinstance(result, Score):
+        scored = int(result.table["value"].notna().sum())
+        return f"{result.percent:.1f} % above  {result.share('below'):.1f} % below  {scored} scored"
+    if isinstance(result, MeanPrecision):
+        shares = "  ".join(f"{result.fraction_retrieved(c):.3f} retrieved (p {c})" for c in maps.CONVENTIONS)
+        return f"{shares}  {len(result.table)} scored"
+    rows = result.table.itertuples()
+    return "  ".join(
+        f"{r.baseline}: r {r.correlation:.2f}, retrieval {r.retrieval:.2f} (chance {r.chance:.2f})" for r in rows
+    )
+
+
+def report_design(profiles: pd.DataFrame, condition: str, options: argparse.Namespace) -> None:
+    """What the design means for the score, on stderr, before it."""
+    findings = [f"{condition or 'plates'}: {f}" for f in designs.check_replicates(profiles, options.group)]
+    for _, plate in profiles.groupby("Metadata_Plate", sort=True):
+        findings += designs.check_plate(plate, plate_format=options.plate_format)
+    for finding in findings:
+        print(finding, file=sys.stderr)
+
+
+def read_all(options: argparse.Namespace, plates: Sequence[str]) -> pd.DataFrame:
+    """All profiles asked for, with conditions, wells and features chosen."""
     tables = []
-    for argument in options.plate:
+    for argument in plates:
         path = find_profiles(argument, options.output, options.table)
         print(f"profiles: {path}", file=sys.stderr)
         tables.append(read_profiles(path))
     profiles = concatenate(tables)
+    if options.treatments:
+        treatments = platemaps.read_treatments(options.treatments)
+        treatments = treatments.rename(columns=lambda c: f"Metadata_{c}")
+        new = [SAMPLE, *(c for c in treatments if c not in profiles)]
+        profiles = profiles.merge(treatments.loc[treatments[SAMPLE].notna(), new], on=SAMPLE, how="left")
     columns = [column_name(c) for c in (*options.by, *(w.partition("=")[0] for w in options.where))]
     if any(c not in profiles for c in columns):
         folder = options.metadata or options.output / "metadata"
-        profiles = platemaps.add_conditions(
-            profiles, platemaps.read_experiments(folder / platemaps.EXPERIMENTS, options.batch)
-        )
+        experiments = platemaps.read_experiments(folder / platemaps.EXPERIMENTS, options.batch)
+        profiles = platemaps.add_conditions(profiles, experiments)
     for where in options.where:
         name, _, value = where.partition("=")
         profiles = profiles[column(profiles, name).astype(str) == value]
@@ -145,18 +245,40 @@ def conditions(profiles: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[str,
         yield " ".join(values), rows.reset_index(drop=True)
 
 
-def score(profiles: pd.DataFrame, condition: str, options: argparse.Namespace) -> Score:
-    """The score asked for, over one condition's profiles."""
-    for finding in designs.check_replicates(profiles, options.group):
-        print(f"{condition or 'plates'}: {finding}", file=sys.stderr)
-    null_wells = int(options.null_wells) if options.null_wells.isdigit() else options.null_wells
-    return percent_replicating(profiles, options.group, condition, null_wells, options.draws, options.seed)
+def sides(options: argparse.Namespace) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame | None]]:
+    """Each condition of --plate with each of --against (or alone), `A549 24 to A549 96` a name."""
+    if stray := [s for s in options.same if s not in options.by]:
+        raise ValueError(f"--same {stray[0]} is no column of --by")
+    first = list(conditions(read_all(options, options.plate), options.by))
+    if not options.against:
+        yield from ((condition, rows, None) for condition, rows in first)
+        return
+    second = list(conditions(read_all(options, options.against), options.by))
+    met = False
+    for condition, rows in first:
+        for other, others in second:
+            if all(column(rows, s).iloc[0] == column(others, s).iloc[0] for s in options.same):
+                met = True
+                yield f"{condition} to {other}" if condition else "", rows, others
+    if not met:
+        raise ValueError(f"no two conditions of --plate and --against agree in {', '.join(options.same)}")
 
 
-def write(scores: Sequence[Score], folder: Path, name: str) -> None:
-    """`<name>.parquet` (a row a group), `<name>.json` (a record a condition)."""
-    write_table(pd.concat([s.tidy() for s in scores], ignore_index=True), folder / f"{name}.parquet")
-    (folder / f"{name}.json").write_text(json.dumps([s.summary() for s in scores], indent=1) + "\n")
+def write(results: Sequence[Any], folder: Path, name: str, with_figures: bool) -> None:
+    """`<name>.parquet` (a row a group), `<name>.json` (a record a condition), figures as PNG and SVG."""
+    write_table(pd.concat([r.tidy() for r in results], ignore_index=True), folder / f"{name}.parquet")
+    records = [{k: None if v != v else v for k, v in r.summary().items()} for r in results]  # JSON has no nan
+    beside = folder / f".{name}.json.part"
+    beside.write_text(json.dumps(records, indent=1) + "\n")
+    beside.replace(folder / f"{name}.json")
+    if not with_figures:
+        return
+    if all(isinstance(r, Score) for r in results):
+        figures.save(figures.distributions(results), folder / name)
+        if len(results) > 1:
+            figures.save(figures.bars(results), folder / f"{name}_percent")
+    elif all(isinstance(r, MeanPrecision) for r in results):
+        figures.save(figures.precisions(results), folder / name)
 
 
 if __name__ == "__main__":
