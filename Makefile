@@ -19,8 +19,8 @@ $(VENV)/installed: pyproject.toml CMakeLists.txt
 demo: $(VENV)/installed
 	$(RUN) -m jumpgpu.synthetic --output $(DEMO)/images --plate DEMO1 --plate DEMO2 --wells 24 --sites 2 --size 540
 	$(RUN) -m jumpgpu.extract --plate DEMO1 --plate DEMO2 --images $(DEMO)/images --output $(DEMO) --save-labels
-	$(RUN) -m jumpgpu.profile --plate DEMO1 --plate DEMO2 --input $(DEMO) --metadata $(DEMO)/images/metadata --output $(DEMO)/profiles
-	$(RUN) -m jumpgpu.score replicating --profiles $(DEMO)/profiles --output $(DEMO)/scores
+	$(RUN) -m jumpgpu.profile --plate DEMO1 --plate DEMO2 --metadata $(DEMO)/images/metadata --output $(DEMO)
+	$(RUN) -m jumpgpu.score replicating --plate DEMO1 --plate DEMO2 --output $(DEMO)
 
 test: $(VENV)/installed
 	$(RUN) -m pytest

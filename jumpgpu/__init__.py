@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .extract import extract as extract
     from .opened import open_plate as open_plate
+    from .transfer import pairs as pairs
 
 __version__ = "0.1.0"
-PUBLIC = {"extract": ".extract", "open_plate": ".opened"}  # name -> its module, imported when first asked for
-__all__ = ["extract", "open_plate"]
+# name -> its module, imported when first asked for
+PUBLIC = {"extract": ".extract", "open_plate": ".opened", "pairs": ".transfer"}
+__all__ = ["extract", "open_plate", "pairs"]
 
 
 def __getattr__(name: str) -> Any:

@@ -154,10 +154,7 @@ def harmonize(profiles: pd.DataFrame, column: str) -> pd.DataFrame:
     features = feature_columns(profiles)
     if profiles[column].nunique() < 2:
         raise ValueError(f"Harmony integrates over {column}, which has one value here; leave it out (--without harmony)")
-    metadata = profiles[[column]].astype(str)
-    result = harmonypy.run_harmony(profiles[features].to_numpy(float), metadata, [column], random_state=0, verbose=False)
-    corrected = np.asarray(result.Z_corr)
-    corrected = corrected if corrected.shape == (len(profiles), len(features)) else corrected.T
-    return pd.concat(
-        [profiles.drop(columns=features), pd.DataFrame(corrected, columns=features, index=profiles.index)], axis=1
-    )
+    values = profiles[features].to_numpy(float).T  # features first: with as many features as wells harmonypy could not tell
+    result = harmonypy.run_harmony(values, profiles[[column]].astype(str), [column], random_state=0, verbose=False)
+    corrected = pd.DataFrame(result.Z_corr, columns=features, index=profiles.index)
+    return pd.concat([profiles.drop(columns=features), corrected], axis=1)
