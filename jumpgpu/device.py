@@ -105,7 +105,7 @@ def kernel_sources() -> dict[str, tuple[Path, tuple[Argument, ...]]]:
 def kernel_digest() -> str:
     """SHA-256 over every kernel source and header, for the store's record of what made its numbers."""
     folder, digest = kernel_folder(), hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in {".cu", ".cuh", ".h"}):
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in {".cu", ".cuh", ".h", ".cpp"}):
         digest.update(f"{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
@@ -203,7 +203,7 @@ class CpuDevice(Device):
                 raise ValueError(f"unknown kernel {kernel!r}")
             entry = getattr(self.library, f"jg_launch_{kernel}")
             entry.argtypes = [ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint64]
-            entry.restype = None
+            entry.restype = ctypes.c_char_p
             arguments = kernel_sources()[kernel][1]
             self._bound[kernel] = entry, arguments, _Binding(arguments)
         return self._bound[kernel]
@@ -220,8 +220,8 @@ class CpuDevice(Device):
                     check_names(kernel, arguments, values)
                     raise
                 slot.value = check_tensor(kernel, argument, value, self.torch) if argument.pointer else value
-            if grid:
-                entry(grid, block, binding.pointers, self.workers, self.seed)
+            if grid and (wrong := entry(grid, block, binding.pointers, self.workers, self.seed)):
+                raise RuntimeError(f"{kernel}: {wrong.decode()}")
 
 
 class CudaDevice(Device):
@@ -320,7 +320,8 @@ def open_device(name: str = "auto", workers: int | None = None) -> Device:
         raise ValueError(f"unknown device {name!r}; expected 'cpu', 'cuda', 'cuda:N' or 'auto'")
     if not torch.cuda.is_available():
         raise RuntimeError(
-            "device 'cuda' was asked for and no CUDA device is visible; device='cpu' runs the same kernels on this machine's cores"
+            "device 'cuda' was asked for and no CUDA device is visible; "
+            "device='cpu' runs the same kernels on this machine's cores"
         )
     return CudaDevice(int(index or 0))
 

@@ -25,7 +25,7 @@ def shared() -> Path:
     return folder
 
 
-@pytest.fixture(params=["fibers", "ptx"])
+@pytest.fixture(params=["fibers", "tsan", "asan", "ptx"])
 def way(request: pytest.FixtureRequest) -> Way:
     """Each way to run kernels in turn; tests/ways.py says how to use it."""
     return Way(request.param)
