@@ -208,6 +208,7 @@ template <class Keep, class Emit> JG_FN int warp_select(int n, Keep keep, Emit e
         const int i = i0 + lane();
         const bool mine = i < n && keep(i);
         const uint32_t votes = __ballot_sync(0xffffffffu, mine);
+        __syncwarp();                                  // a ballot orders no memory
         if (mine) emit(i, k + __popc(votes & ((1u << lane()) - 1u)));
         k += __popc(votes);
     }

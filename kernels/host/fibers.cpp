@@ -6,8 +6,8 @@
 //   4  and above: every fiber at random; at an atomic it may be ranked anew
 // A wait that can never end is reported: a barrier that some threads do not reach, two different barriers, part of a warp.
 //
-// Under ThreadSanitizer each CUDA thread is a fiber of its own to it. Changing over orders nothing; barriers and warp exchanges
-// order what they order on a GPU; the start and the end of a launch order all, and blocks that follow each other in one place
+// Under ThreadSanitizer each CUDA thread is a fiber of its own to it. Changing over orders nothing, nor do warp exchanges;
+// __syncthreads and __syncwarp order what they order on a GPU; the start and the end of a launch order all, and blocks that follow each other in one place
 // are ordered, those in different places not. Two words a barrier, used in turn, since a fast
 // fiber may be at the next barrier before a slow one has left this. This file itself is built without -fsanitize.
 #include "jg_host.h"
@@ -102,7 +102,7 @@ struct Fiber {
     At at = At::ready;
     int line = 0;
     uint64_t slot[2] = {};
-    unsigned barriers = 0, exchanges = 0;                // passed so far; the lowest bit picks the slot and the sync word
+    unsigned barriers = 0, warp_barriers = 0, exchanges = 0;   // so far; the lowest bit picks the sync word or the slot
     void* tsan = nullptr;
     char* stack = nullptr;
 };
@@ -193,7 +193,7 @@ bool furnish(Machine& m, Place& p, unsigned threads) {
         Fiber& f = p.fibers[i];
         f.place = &p;
         f.thread = i;
-        f.barriers = f.exchanges = 0;
+        f.barriers = f.warp_barriers = f.exchanges = 0;
         if (!f.stack && !(f.stack = reserve(STACK))) return false;
         if (m.tsan && !f.tsan) f.tsan = __tsan_create_fiber(0);
     }
@@ -255,24 +255,25 @@ void barrier(int line) {
 void warp_barrier(int line) {
     Machine& m = machine();
     Fiber& f = *m.now;
-    char* const word = &f.place->warp_word[f.thread / 32][f.exchanges++ & 1];
+    char* const word = &f.place->warp_word[f.thread / 32][f.warp_barriers++ & 1];
     if (m.tsan) __tsan_release(word);
     wait(At::warp, line);
     if (m.tsan) __tsan_acquire(word);
 }
+// Exchanges wait for the whole warp but order no memory, as on a GPU: only barriers do.
 uint64_t exchange_down(uint64_t mine, int offset) {
     Fiber& f = *machine().now;
-    const unsigned turn = f.exchanges & 1;
+    const unsigned turn = f.exchanges++ & 1;
     f.slot[turn] = mine;
-    warp_barrier(0);
+    wait(At::warp, 0);
     const unsigned from = f.thread + unsigned(offset);
     return from / 32 == f.thread / 32 ? f.place->fibers[from].slot[turn] : mine;
 }
 unsigned ballot(bool mine) {
     Fiber& f = *machine().now;
-    const unsigned turn = f.exchanges & 1, first = f.thread / 32 * 32;
+    const unsigned turn = f.exchanges++ & 1, first = f.thread / 32 * 32;
     f.slot[turn] = mine;
-    warp_barrier(0);
+    wait(At::warp, 0);
     unsigned votes = 0;
     for (unsigned i = 0; i < 32; ++i) votes |= unsigned(f.place->fibers[first + i].slot[turn]) << i;
     return votes;
