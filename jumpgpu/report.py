@@ -1,0 +1,265 @@
+"""The plate's page: `python -m jumpgpu.report PLATE` writes one HTML file that needs nothing else.
+
+It shows heat maps of the cell count and of every feature, each well's picture with outlines one click away, treated wells
+against negative controls, edge effects, replicates against their null, illumination functions, what was quarantined, and
+how the numbers were made. It works offline, by keyboard and on a phone.
+"""
+
+import argparse
+import base64
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from . import pictures, platemaps
+from .aggregate import COUNT, aggregate
+from .names import well_position
+from .opened import StoredPlate, open_plate
+
+FORMATS = ((2, 3), (4, 6), (8, 12), (16, 24), (32, 48))  # rows and columns of plates
+MISSING = 65535  # of a quantised value
+PICTURE = 540  # pixels of a well's picture, at most
+
+
+def report(
+    plate: StoredPlate,
+    *,
+    metadata: Path | None = None,
+    scores: Sequence[Path] = (),
+    pictures_of: str = "first",
+) -> str:
+    """The page of a plate, as HTML.
+
+    Parameters
+    ----------
+    plate : an open plate
+    metadata : folder of plate maps and treatments (`platemaps`); without it no well has a treatment
+    scores : JSON files of `python -m jumpgpu.score`
+    pictures_of : 'first' site of each well, 'all' sites, or 'none'; needs overviews in the store (--save-overview)
+
+    Raises ValueError for a damaged plate or other metadata, FileNotFoundError for a file that is not there.
+    """
+    import jinja2
+
+    if pictures_of not in ("first", "all", "none"):
+        raise ValueError(f"pictures_of is {pictures_of!r}; expected 'first', 'all' or 'none'")
+    profiles = profiles_of(plate)
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("jumpgpu"), autoescape=True, undefined=jinja2.StrictUndefined)
+    page = environment.get_template("report.html.jinja")
+    quarantine = plate.quarantine
+    return page.render(
+        barcode=plate.barcode,
+        facts=facts(plate, profiles, quarantine),
+        data=script_safe(
+            {
+                "barcode": plate.barcode,
+                **grid(plate.wells),
+                "wells": wells_of(plate, profiles, treatments(plate, metadata), quarantine),
+                "features": quantised(profiles),
+                "pictures": dict(well_pictures(plate, pictures_of)),
+                "scores": [score_of(json.loads(path.read_text())) for path in scores],
+            }
+        ),
+        illumination=illumination_pictures(plate),
+        quarantine=quarantine.astype(str).to_dict("records"),
+        provenance=list(flat(plate.settings)),
+    )
+
+
+def profiles_of(plate: StoredPlate) -> pd.DataFrame:
+    """Well means by well; no rows for a plate without cells."""
+    if not any(plate.record(w)["cells"] for w in plate.wells):
+        return pd.DataFrame(columns=[COUNT, *plate.columns], index=pd.Index([], name="Metadata_Well"), dtype=float)
+    return aggregate(plate).set_index("Metadata_Well")
+
+
+def grid(wells: Sequence[str]) -> dict[str, int]:
+    """Rows and columns of the smallest plate that has these wells."""
+    positions = [well_position(w) for w in wells] or [(1, 1)]
+    rows, columns = max(r for r, _ in positions), max(c for _, c in positions)
+    rows, columns = next((f for f in FORMATS if f[0] >= rows and f[1] >= columns), FORMATS[-1])
+    return {"rows": rows, "columns": columns}
+
+
+def treatments(plate: StoredPlate, metadata: Path | None) -> dict[str, dict[str, str]]:
+    """Well -> treatment and control type, from the plate map; empty without metadata."""
+    if metadata is None:
+        return {}
+    path = platemaps.find_platemap(metadata, plate.barcode)
+    table = platemaps.find_treatments(metadata, path)
+    wells = pd.DataFrame({"Metadata_Plate": plate.barcode, "Metadata_Well": plate.wells})
+    known = platemaps.annotate(
+        wells, platemaps.read_platemap(path), platemaps.read_treatments(table) if table is not None else None
+    )
+    names = [c for c in ("Metadata_pert_iname", "Metadata_gene", platemaps.SAMPLE) if c in known]
+    found = {}
+    for row in known.to_dict("records"):
+        words = [str(row[n]) for n in names if isinstance(row[n], str)]
+        control = row.get(platemaps.CONTROL)
+        found[row["Metadata_Well"]] = {
+            "treatment": words[0] if words else "",
+            "control": control if isinstance(control, str) else "",
+        }
+    return found
+
+
+def wells_of(
+    plate: StoredPlate, profiles: pd.DataFrame, known: dict[str, dict[str, str]], quarantine: pd.DataFrame
+) -> list[dict[str, Any]]:
+    """What the page says of each well."""
+    flagged = quarantine.groupby("well").size().to_dict() if len(quarantine) else {}
+    found = []
+    for well in plate.wells:
+        record = plate.record(well)
+        row, column = well_position(well)
+        sites = [{"site": s["site"], "cells": s["cells"]} for s in record["sites"]]
+        treatment = known.get(well, {"treatment": "", "control": ""})
+        found.append(
+            {"well": well, "row": row, "column": column, "cells": record["cells"], "sites": sites}
+            | {"flags": int(flagged.get(well, 0)), "profile": profiles.index.get_loc(well) if well in profiles.index else -1}
+            | treatment
+        )
+    return found
+
+
+def quantised(profiles: pd.DataFrame) -> dict[str, Any]:
+    """Every feature's well means in 65,535 steps between its least and greatest: what a heat map can show, in few bytes."""
+    names = platemaps.feature_columns(profiles.drop(columns=COUNT))
+    values = profiles[names].to_numpy(float).T.reshape(len(names), -1)
+    finite = np.isfinite(values)
+    least = np.where(finite, values, np.inf).min(1, initial=np.inf)
+    most = np.where(finite, values, -np.inf).max(1, initial=-np.inf)
+    known = finite.any(1)
+    least, most = np.where(known, least, 0.0), np.where(known, most, 0.0)
+    scaled = (values - least[:, None]) / np.where(most > least, most - least, 1.0)[:, None] * (MISSING - 1)
+    steps = np.where(finite, np.rint(np.where(finite, scaled, 0)), MISSING).astype("<u2")
+    return {
+        "names": names,
+        "least": [float(f"{v:.7g}") for v in least],
+        "most": [float(f"{v:.7g}") for v in most],
+        "steps": base64.b64encode(steps.tobytes()).decode(),
+    }
+
+
+def well_pictures(plate: StoredPlate, which: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Well -> pictures of its sites, from the stored overviews and labels; wells without overviews are left out."""
+    for well in plate.wells if which != "none" else ():
+        sites = [s["site"] for s in plate.record(well)["sites"]]
+        drawn = []
+        for site in sites[: 1 if which == "first" else None]:
+            try:
+                field = plate.overview(well, site)
+            except ValueError:
+                break  # saved for all sites of a plate or for none
+            drawn.append({"site": site, "url": pictures.data_url(draw(plate, well, site, field))})
+        if drawn:
+            yield well, drawn
+
+
+def draw(plate: StoredPlate, well: str, site: int, field: np.ndarray) -> np.ndarray:
+    """A site's overview as colours, enlarged, with outlines where labels are stored; uint8 [H, W, 3]."""
+    times = max(1, PICTURE // max(field.shape[1:]))
+    height, width = (times * n for n in field.shape[1:])
+    image = pictures.enlarge(pictures.composite(field, plate.channels), height, width)
+    try:
+        labels = plate.labels(well, site)
+    except ValueError:
+        return image
+    some = next(iter(labels.values()))
+    rows, columns = ((np.arange(n) + 0.5) * full / n for n, full in ((height, some.shape[0]), (width, some.shape[1])))
+    return pictures.outline(image, {k: v[np.ix_(rows.astype(int), columns.astype(int))] for k, v in labels.items()})
+
+
+def illumination_pictures(plate: StoredPlate) -> list[dict[str, str]]:
+    """The plate's estimated illumination functions, if they lie where extract saves them."""
+    found = []
+    for channel in plate.channels:
+        path = plate.path.parent / "illum" / plate.barcode / f"{plate.barcode}_Illum{channel}.npy"
+        if path.is_file():
+            function = np.load(path, allow_pickle=False)
+            step = max(1, max(function.shape) // 180)
+            small = np.asarray(function[::step, ::step], float)
+            spread = max(float(small.max() - small.min()), 1e-9)
+            shade = np.rint((small - small.min()) / spread * 255).astype(np.uint8)
+            limits = f"{function.min():.3f} .. {function.max():.3f}"
+            found.append({"channel": channel, "limits": limits, "url": pictures.data_url(shade, "png")})
+    return found
+
+
+def score_of(score: dict[str, Any]) -> dict[str, Any]:
+    """What the page shows of a score's JSON: names, percent, and histograms of its values and its null."""
+    values, null = (np.array([v for v in score[k] if v is not None], float) for k in ("values", "null"))
+    edges = np.histogram_bin_edges(np.concatenate([values, null]), 40)
+    return {
+        "name": score["score"],
+        "condition": score["condition"],
+        "percent": score["percent"],
+        "null_95th": score["null_95th"],
+        "edges": edges.tolist(),
+        "values": np.histogram(values, edges)[0].tolist(),
+        "null": (np.histogram(null, edges)[0] / max(1, len(null))).tolist(),
+    }
+
+
+def facts(plate: StoredPlate, profiles: pd.DataFrame, quarantine: pd.DataFrame) -> list[tuple[str, str]]:
+    """The figures at the top of the page."""
+    records = [plate.record(w) for w in plate.wells]
+    sites = sum(len(r["sites"]) for r in records)
+    cells = sum(r["cells"] for r in records)
+    left_out = 0 if quarantine.empty else len(quarantine.loc[~quarantine["used"].astype(bool), ["well", "site"]].drop_duplicates())
+    return [
+        ("wells", f"{len(records):,}"),
+        ("sites", f"{sites:,}"),
+        ("cells", f"{cells:,}"),
+        ("cells a site", f"{cells / sites:.0f}" if sites else "none"),
+        ("features", f"{len(plate.columns):,}"),
+        ("sites left out", f"{left_out:,}"),
+        ("wells without cells", f"{len(records) - len(profiles):,}"),
+    ]
+
+
+def flat(settings: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as dotted names and values."""
+    if isinstance(settings, dict) and settings:
+        for key, value in settings.items():
+            yield from flat(value, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, settings if isinstance(settings, str) else json.dumps(settings)
+
+
+def script_safe(data: Any) -> str:
+    """JSON that may stand inside a <script> element, whatever strings it holds."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").replace("\u2028", "\\u2028")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status 0 done, 2 bad use."""
+    parser = argparse.ArgumentParser(prog="python -m jumpgpu.report", description=__doc__.split("\n\n")[0])
+    parser.add_argument("plates", nargs="+", metavar="PLATE", help="<plate>.zarr, or folder/barcode")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where <plate>.html goes (default: beside the plate)")
+    parser.add_argument("--metadata", type=Path, metavar="DIR", help="folder of plate maps and treatments")
+    parser.add_argument("--scores", type=Path, nargs="*", default=[], metavar="FILE", help="JSON files of jumpgpu.score")
+    parser.add_argument("--pictures", default="first", choices=("first", "all", "none"), help="sites shown (default: first)")
+    options = parser.parse_args(argv)
+    try:
+        for path in options.plates:
+            plate = open_plate(path)
+            page = report(plate, metadata=options.metadata, scores=options.scores, pictures_of=options.pictures)
+            target = (options.output or plate.path.parent) / f"{plate.barcode}.html"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(page, encoding="utf-8")
+            print(f"{plate.barcode}  {target}  {len(page) / 1e6:.1f} MB")
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
