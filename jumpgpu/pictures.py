@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 COLOURS = {  # light added to red, green and blue by a channel at full brightness
-    "DNA": (0.15, 0.35, 1.0),
-    "ER": (0.0, 0.85, 0.35),
-    "RNA": (0.75, 0.75, 0.0),
-    "AGP": (1.0, 0.45, 0.0),
-    "Mito": (0.9, 0.0, 0.45),
+    "DNA": (0.1, 0.3, 0.9),
+    "ER": (0.0, 0.5, 0.2),
+    "RNA": (0.3, 0.3, 0.0),
+    "AGP": (0.7, 0.3, 0.0),
+    "Mito": (0.6, 0.0, 0.3),
 }
 OUTLINES = {"Nuclei": (90, 190, 255), "Cells": (255, 255, 255)}  # drawn in this order
 

@@ -49,7 +49,9 @@ def report(
     if pictures_of not in ("first", "all", "none"):
         raise ValueError(f"pictures_of is {pictures_of!r}; expected 'first', 'all' or 'none'")
     profiles = profiles_of(plate)
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("jumpgpu"), autoescape=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("jumpgpu"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
     page = environment.get_template("report.html.jinja")
     quarantine = plate.quarantine
     return page.render(
@@ -211,7 +213,9 @@ def facts(plate: StoredPlate, profiles: pd.DataFrame, quarantine: pd.DataFrame) 
     records = [plate.record(w) for w in plate.wells]
     sites = sum(len(r["sites"]) for r in records)
     cells = sum(r["cells"] for r in records)
-    left_out = 0 if quarantine.empty else len(quarantine.loc[~quarantine["used"].astype(bool), ["well", "site"]].drop_duplicates())
+    left_out = (
+        0 if quarantine.empty else len(quarantine.loc[~quarantine["used"].astype(bool), ["well", "site"]].drop_duplicates())
+    )
     return [
         ("wells", f"{len(records):,}"),
         ("sites", f"{sites:,}"),

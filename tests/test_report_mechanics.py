@@ -1,0 +1,121 @@
+"""The plate's page: whole, safe, self-contained, and alive in a browser."""
+
+import base64
+import html
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from jumpgpu import pictures, report
+from jumpgpu.layout import Layout, Quarantined, SiteTable
+from jumpgpu.opened import open_plate
+from jumpgpu.store import PlateWriter
+
+COLUMNS = ["Cells_AreaShape_Area", "Cells_Intensity_MeanIntensity_DNA", "Nuclei_AreaShape_Area"]
+CHANNELS = ("DNA", "ER")
+EVIL = "</script><script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def plate(tmp_path_factory):
+    """Four wells, one left out, one flagged, with overviews and labels, a plate map and a nasty treatment name."""
+    folder = tmp_path_factory.mktemp("report")
+    rng = np.random.default_rng(2)
+    layout = Layout("DEMO", COLUMNS, CHANNELS, 0.6)
+    wells = {"A01": [1, 2], "A02": [1], "B01": [1], "B02": [1]}
+    with PlateWriter(folder, layout, {"batch": 2, "nested": {"name": EVIL}}, wells, False) as writer:
+        writer.flag(Quarantined("DEMO", "A02", 1, "DNA", "x.tiff", "saturated", used=True))
+        writer.leave_out([Quarantined("DEMO", "B02", 1, "DNA", "y.tiff", "truncated")])
+        for i, well in enumerate(("A01", "A02", "B01")):
+            for site in wells[well]:
+                writer.append(site_table(rng, well, site, 10 * i + 5))
+    metadata = folder / "metadata"
+    (metadata / "platemaps").mkdir(parents=True)
+    (metadata / "external").mkdir()
+    (metadata / "barcode_platemap.csv").write_text("Assay_Plate_Barcode,Plate_Map_Name\nDEMO,map\n")
+    rows = [f"A01\tS1\t{EVIL}\ttrt", "A02\tS2\tDMSO\tnegcon", "B01\tS3\tx\ttrt", "B02\tS4\ty\ttrt"]
+    (metadata / "platemaps" / "map.txt").write_text(
+        "\n".join(["well_position\tbroad_sample\tpert_iname\tcontrol_type", *rows])
+    )
+    return folder
+
+
+def site_table(rng, well, site, level):
+    labels = np.zeros((80, 96), np.int32)
+    labels[10:30, 10:30] = 1
+    labels[40:70, 50:80] = 2
+    values = np.full((2, len(COLUMNS)), level, np.float32)
+    values[1, 1] = np.nan
+    overview = rng.integers(0, 4000, (2, 10, 12)).astype(np.uint16)
+    return SiteTable(well, site, np.array([1, 2], np.int32), values, (), {"Cells": labels, "Nuclei": labels}, overview)
+
+
+def embedded(page):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_the_page_holds_the_plates_numbers(plate):
+    page = report.report(open_plate(plate / "DEMO"), metadata=plate / "metadata")
+    data = embedded(page)
+    assert [w["well"] for w in data["wells"]] == ["A01", "A02", "B01", "B02"]
+    assert (data["rows"], data["columns"]) == (2, 3)
+    assert data["wells"][0]["treatment"] == EVIL
+    assert data["wells"][1]["control"] == "negcon"
+    assert data["wells"][1]["flags"] == 1
+    assert data["wells"][3]["profile"] == -1
+    assert data["features"]["names"] == COLUMNS
+    steps = np.frombuffer(base64.b64decode(data["features"]["steps"]), "<u2").reshape(len(COLUMNS), 3)
+    least, most = (np.array(data["features"][k])[:, None] for k in ("least", "most"))
+    np.testing.assert_allclose(least + (most - least) * steps / 65534, np.tile([5, 15, 25], (3, 1)), atol=20 / 65534)
+    assert sorted(data["pictures"]) == ["A01", "A02", "B01"]
+
+
+def test_the_page_is_self_contained_and_safe(plate):
+    page = report.report(open_plate(plate / "DEMO"), metadata=plate / "metadata")
+    assert EVIL not in page
+    assert html.escape(EVIL) in page
+    assert "http" not in page
+    assert not re.search(r"""(src|href)=["'](?!data:)""", re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL))
+
+
+def test_a_missing_metadata_folder_is_bad_use(plate, capsys):
+    assert report.main([str(plate / "DEMO"), "--metadata", str(plate / "nowhere")]) == 2
+    assert "no such metadata folder" in capsys.readouterr().err
+
+
+def test_the_command_writes_beside_the_plate(plate, capsys):
+    assert report.main([str(plate / "DEMO"), "--pictures", "all"]) == 0
+    assert capsys.readouterr().out.startswith("DEMO  ")
+    data = embedded((plate / "DEMO.html").read_text())
+    assert [p["site"] for p in data["pictures"]["A01"]] == [1, 2]
+
+
+def test_boundaries_are_inside_their_objects():
+    labels = np.zeros((9, 11), np.int32)
+    labels[2:6, 2:5], labels[2:6, 5:9] = 1, 2
+    edge = pictures.boundary(labels)
+    assert not edge[labels == 0].any()
+    assert edge[3, [2, 4, 5, 8]].all()
+    assert not edge[3:5, 3].any()
+    assert not edge[3:5, 6:8].any()
+
+
+def test_the_page_lives_in_a_browser(plate, tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine; apt-get install chromium")
+    page = tmp_path / "page.html"
+    page.write_text(report.report(open_plate(plate / "DEMO"), metadata=plate / "metadata"))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    options += ["--disable-component-update", "--disable-sync", "--disable-quic", f"--user-data-dir={tmp_path / 'profile'}"]
+    done = subprocess.run([chromium, *options, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    labels = [html.unescape(x) for x in re.findall(r'role="gridcell"[^>]*aria-label="([^"]*)"', done.stdout)]
+    assert len(labels) == 4
+    assert labels[1] == "A02: 2, DMSO, flagged"
+    assert "A01 site 1, channels as colours" in done.stdout
+    assert len(re.findall(r'<svg viewBox="0 0 \d', done.stdout)) == 4  # one distribution, three edge views
