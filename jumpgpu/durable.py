@@ -57,11 +57,12 @@ def replace_file(path: Path, data: bytes, staging: Path) -> None:
     sync_directory(path.parent)
 
 
-def commit_folder(files: Mapping[str, bytes], target: Path, staging: Path) -> None:
+def commit_folder(files: Mapping[str, bytes], target: Path, staging: Path, replace: bool = False) -> None:
     """Write `files` (key -> bytes) as the folder `target` in one step, by way of a folder of that name under `staging`.
 
-    A `target` that exists is replaced: moved aside first, so that between the two there is none rather than a mixture.
-    Raises OSError (disk full, read-only) with `target` as it was or absent, and nothing left in `staging`.
+    A `target` that exists is an error, or with `replace` it is moved aside first, so that between the two there is none
+    rather than a mixture. Raises FileExistsError, or OSError (disk full, read-only) with `target` as it was or absent,
+    and nothing left in `staging`.
     """
     for key in files:
         check_key(key)
@@ -81,12 +82,14 @@ def commit_folder(files: Mapping[str, bytes], target: Path, staging: Path) -> No
             write_synced(path, data)
         for folder in sorted(folders, key=lambda p: -len(p.parts)):
             sync_directory(folder)
-        if target.exists():
+        if replace and target.exists():
             os.rename(target, old)
-        os.rename(fresh, target)
+        os.rename(fresh, target)  # fails on a folder that has something in it
         sync_directory(target.parent)
-    except OSError:
+    except OSError as error:
         shutil.rmtree(fresh, ignore_errors=True)
+        if error.errno == errno.ENOTEMPTY:
+            raise FileExistsError(errno.EEXIST, "is there already", str(target)) from error
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)

@@ -187,6 +187,21 @@ class StoredPlate:
 
         return pandas.DataFrame([q for w in self.wells for q in self.record(w)["quarantine"]], columns=CSV_COLUMNS)
 
+    @property
+    def nonfinite(self) -> "pandas.DataFrame":
+        """How many NaN and infinite values each column has over the plate, where it has any: columns `nan`, `inf`."""
+        import pandas
+
+        found: dict[str, dict[str, int]] = {}
+        for well in self.wells:
+            for column, counts in self.record(well)["nonfinite"].items():
+                total = found.setdefault(column, {"nan": 0, "inf": 0})
+                for kind in total:
+                    total[kind] += counts[kind]
+        place = {c: i for i, c in enumerate(self.columns)}
+        ordered = dict(sorted(found.items(), key=lambda item: place[item[0]]))
+        return pandas.DataFrame(ordered.values(), index=list(ordered), columns=["nan", "inf"])
+
     def verify(self, wells: Iterable[str] | None = None) -> list[str]:
         """What is wrong with the plate, a line each; empty where every stored byte, shape and identity is right."""
         problems = []

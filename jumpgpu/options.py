@@ -92,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m jumpgpu.extract",
         description="Measure the cells of Cell Painting plates: images in, one zarr store a plate out.",
-        epilog="A stopped run goes on when run again. Status: 0 done, 2 bad use, 3 sites were left out, 75 worth trying again.",
+        epilog="Run again, it goes on where it stopped. Status: 0 done, 2 bad use, 3 sites were left out, 75 try again.",
     )
     add = made.add_argument
     add("--plate", required=True, action="append", metavar="BARCODE", help="plate to measure; may be given several times")

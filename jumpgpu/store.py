@@ -5,6 +5,7 @@ beside its place and renamed into it (`durable.py`), so it is complete or absent
 plate is done when its wells are. Only settings with the same fingerprint may add to a plate.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -92,6 +93,7 @@ class PlateWriter:
         self.path = output / f"{layout.plate}.zarr"
         self.settings = json.loads(json.dumps(settings))
         self.fingerprint = fingerprint(self.settings)
+        self._overwrite = overwrite
         self.wells = {w: frozenset(s) for w, s in wells.items()}
         self._pending: dict[str, dict[int, SiteTable | None]] = {w: {} for w in wells}
         self._quarantine: dict[str, list[Quarantined]] = {w: [] for w in wells}
@@ -129,7 +131,7 @@ class PlateWriter:
             raise BlockingIOError(
                 f"{self.layout.plate}: {self._claim.others[0]} is at work on it; wait for it before --overwrite"
             )
-        commit_folder({"zarr.json": self._manifest([], {})}, self.path, self._claim.staging)
+        commit_folder({"zarr.json": self._manifest([], {})}, self.path, self._claim.staging, replace=True)
         return False
 
     def _manifest(self, quarantine: list[dict[str, Any]], ome: dict[str, Any]) -> bytes:
@@ -190,8 +192,9 @@ class PlateWriter:
         files = self.layout.well(well, tables, self._quarantine.pop(well), self.fingerprint)
         row = (self.path / well_key(well)).parent
         if not row.exists():
-            commit_folder({"zarr.json": node("group", {})}, row, self._claim.staging)
-        commit_folder(files, self.path / well_key(well), self._claim.staging)
+            with contextlib.suppress(FileExistsError):  # another run's first well in this row came first
+                commit_folder({"zarr.json": node("group", {})}, row, self._claim.staging)
+        commit_folder(files, self.path / well_key(well), self._claim.staging, replace=self._overwrite)
         self._done.add(well)
         return True
 

@@ -1,4 +1,4 @@
-"""Crashes: a run killed, a disk that fails at any step, power lost; what is left is whole, and the next run ends the same."""
+"""Crashes: a run killed, a disk that fails at any step, power lost; what is left is whole, the next run ends the same."""
 
 import errno
 import os

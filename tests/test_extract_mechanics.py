@@ -356,11 +356,11 @@ def test_numbers_that_cannot_be_stop_the_run(demo, capsys, monkeypatch, tmp_path
 def test_a_failing_disk_ends_the_run_and_leaves_whole_wells(demo, capsys, monkeypatch, error, status):
     honest, calls = sys.modules["jumpgpu.store"].commit_folder, []
 
-    def failing(files, target, staging):
+    def failing(files, target, staging, **options):
         calls.append(target.name)
         if len(calls) > 3:
             raise error
-        honest(files, target, staging)
+        honest(files, target, staging, **options)
 
     monkeypatch.setattr(sys.modules["jumpgpu.store"], "commit_folder", failing)
     assert main([*demo, "--batch", "1"]) == status

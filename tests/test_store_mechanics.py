@@ -18,6 +18,7 @@ from jumpgpu.durable import check_key, commit_folder
 from jumpgpu.layout import Layout, Quarantined, SiteTable, scale_of, variables
 from jumpgpu.store import PlateWriter, differences, fingerprint
 
+from .conftest import CHECKOUT
 from .plates import CHANNELS, COLUMNS, SETTINGS, contents, draw_site, write_plate
 
 WELLS = {"B10": [1, 2], "A02": [2, 1], "AA01": [7]}
@@ -204,6 +205,8 @@ def test_quarantined_sites_are_recorded_and_an_empty_well_is_present(tmp_path):
 def test_nonfinite_values_are_counted_by_column(output):
     record = jumpgpu.open_plate(output / "BR00117010").record("B10")
     assert record["nonfinite"] == {COLUMNS[1]: {"nan": 2, "inf": 0}, COLUMNS[2]: {"nan": 0, "inf": 2}}
+    total = jumpgpu.open_plate(output / "BR00117010").nonfinite
+    assert total.to_dict("index") == {COLUMNS[1]: {"nan": 5, "inf": 0}, COLUMNS[2]: {"nan": 0, "inf": 5}}
     assert record["cells"] == sum(len(draw_site("B10", s).numbers) for s in (1, 2))
     assert record["sites"][1]["inputs"][0] == {"channel": "DNA", "file": "B10_2_DNA.tiff", "bytes": 1002}
 
@@ -314,6 +317,32 @@ def test_two_runs_share_a_plate_but_not_a_well(tmp_path):
     assert jumpgpu.open_plate(tmp_path / "BR00117010").wells == ["A02", "B10", "C03"]
 
 
+def test_runs_side_by_side_make_the_bits_of_one(tmp_path):
+    wells = {f"{row}{column:02d}": [1, 2] for row in "ABC" for column in range(1, 9)}
+    write_plate(tmp_path / "one", wells)
+    program = f"""
+import sys
+from pathlib import Path
+from tests.plates import write_plate
+wells = {wells!r}
+mine = list(wells)[int(sys.argv[1]) :: 3]
+write_plate(Path({str(tmp_path / "many")!r}), {{well: wells[well] for well in mine}})
+"""
+    runs = [subprocess.Popen([sys.executable, "-c", program, str(i)], cwd=CHECKOUT) for i in range(3)]
+    assert [run.wait(timeout=120) for run in runs] == [0, 0, 0]
+    assert contents(tmp_path / "one" / "BR00117010.zarr") == contents(tmp_path / "many" / "BR00117010.zarr")
+    assert write_plate(tmp_path / "many", wells) == []
+
+
+def test_a_folder_that_is_there_is_not_replaced_unasked(tmp_path):
+    commit_folder({"a": b"1"}, tmp_path / "well", tmp_path / "..")
+    with pytest.raises(FileExistsError):
+        commit_folder({"a": b"2"}, tmp_path / "well", tmp_path / "..")
+    assert (tmp_path / "well" / "a").read_bytes() == b"1"
+    commit_folder({"a": b"3"}, tmp_path / "well", tmp_path / "..", replace=True)
+    assert (tmp_path / "well" / "a").read_bytes() == b"3"
+
+
 def test_a_dead_runs_claim_is_swept_away(tmp_path):
     program = f"""
 import os, signal
@@ -324,7 +353,7 @@ writer.append(draw_site("A02", 1))
 (writer._claim.staging / "A02").mkdir()
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
+    assert subprocess.run([sys.executable, "-c", program], check=False, cwd=CHECKOUT).returncode == -9
     assert len(list(tmp_path.glob(".BR00117010.run-*"))) == 1
     write_plate(tmp_path, {"A02": [1, 2]})
     assert list(tmp_path.glob(".BR00117010.run-*")) == []
