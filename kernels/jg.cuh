@@ -196,6 +196,25 @@ template <class T> JG_FN void atomic_write(T* at, T v) {
 #endif
 }
 
+// act(i) for the i in 0 .. n-1 with test(i), by one warp, in no order. For tests that rarely hold: the serial build makes
+// them 64 at a time, in a loop that vectorises where the test does.
+template <class Test, class Act> JG_FN void warp_each(int n, Test test, Act act) {
+#if defined(JG_SERIAL)
+    union { uint8_t hit[64]; uint64_t eight[8]; } u;
+    int i0 = 0;
+    for (; i0 + 64 <= n; i0 += 64) {
+        for (int j = 0; j < 64; ++j) u.hit[j] = test(i0 + j);
+        for (int w = 0; w < 8; ++w)
+            for (uint64_t bits = u.eight[w]; bits; bits &= bits - 1) act(i0 + 8 * w + __builtin_ctzll(bits) / 8);
+    }
+    for (; i0 < n; ++i0)
+        if (test(i0)) act(i0);
+#else
+    for (int i = lane(); i < n; i += WARP)
+        if (test(i)) act(i);
+#endif
+}
+
 // Ordered selection by one warp: emit(i, k) for the i in 0 .. n-1 with keep(i), k = 0, 1, ... in order of i; returns how many.
 // keep(i) of 32 neighbours comes before their emit, so a list may be compacted in place. The whole warp calls it.
 template <class Keep, class Emit> JG_FN int warp_select(int n, Keep keep, Emit emit) {
@@ -214,6 +233,26 @@ template <class Keep, class Emit> JG_FN int warp_select(int n, Keep keep, Emit e
     }
 #endif
     return k;
+}
+
+// The same for a test that rarely holds and does nothing else.
+template <class Test, class Emit> JG_FN int warp_pick(int n, Test test, Emit emit) {
+#if defined(JG_SERIAL)
+    int k = 0;
+    warp_each(n, test, [&](int i) { emit(i, k++); });
+    return k;
+#else
+    return warp_select(n, test, emit);
+#endif
+}
+
+// *at = max(*at, v), by threads of one block; a word of global or shared memory that no other block touches.
+JG_FN void raise_to(int* at, int v) {
+#if defined(JG_CUDA)
+    atomicMax(at, v);
+#else
+    host::max_block(at, v);
+#endif
 }
 
 // ---- Sums of doubles
@@ -269,6 +308,33 @@ template <int K, class F> JG_FN Vec<K> block_sum(int n, SumScratch<K>& s, F f) {
     __syncthreads();
 #endif
     return out;
+}
+
+// K sums over rows, with the same bits in every build: row j belongs to group j % G; each group adds its rows in order, and
+// the groups add in order. f(j, add) calls add(value), value(k) being sum k's next term. Ends with a barrier.
+template <int G, int K> struct RowScratch { double part[G][K]; };
+template <int G, int K, class F> JG_FN void row_sums(int rows, RowScratch<G, K>& s, F f) {
+#if defined(JG_SERIAL)
+    for (int g = 0; g < G; ++g) {
+        double acc[K] = {};
+        for (int j = g; j < rows; j += G)
+            f(j, [&](auto value) { for (int k = 0; k < K; ++k) acc[k] += value(k); });
+        for (int k = 0; k < K; ++k) s.part[g][k] = acc[k];
+    }
+    for (int g = 1; g < G; ++g)
+        for (int k = 0; k < K; ++k) s.part[0][k] += s.part[g][k];
+#else
+    for (int l = int(threadIdx.x); l < G * K; l += int(blockDim.x)) {
+        const int g = l / K, k = l % K;
+        double acc = 0;
+        for (int j = g; j < rows; j += G) f(j, [&](auto value) { acc += value(k); });
+        s.part[g][k] = acc;
+    }
+    __syncthreads();
+    for (int k = int(threadIdx.x); k < K; k += int(blockDim.x))
+        for (int g = 1; g < G; ++g) s.part[0][k] += s.part[g][k];
+    __syncthreads();
+#endif
 }
 
 }  // namespace jg

@@ -1,0 +1,342 @@
+"""Granular spectrum of an object in every channel (CellProfiler MeasureGranularity): kernels/granularity.cu.
+
+Column k is the share of the object's mean intensity, in percent, that an opening by reconstruction of size k takes away
+beyond size k - 1, of the channel at `subsampling` with its background removed. Percentages may be negative for k = 1,
+where the background goes too. An object without pixels has nan.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+
+from ..basins import FOREST_BLOCK, bands, find_basins
+from ..config import FeatureSettings, GranularitySettings
+from ..device import Device
+from ..names import channel_order, feature_name
+from ..objects import Scene
+
+SCALES = 16  # levels of the kernels
+COLUMNS = 256  # full-resolution columns of a tile of weights (kernels/granularity.cu)
+FIELDS_AT_ONCE = 2  # fields whose basins are held at a time
+
+
+def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings) -> list[str]:
+    """Column names of `measure` for one compartment, in its order."""
+    return [
+        feature_name(compartment, "Granularity", k, c)
+        for k in sorted(range(1, settings.granularity.spectrum + 1), key=str)
+        for c in channel_order(channels)
+    ]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Sampling of `size` pixels at n coordinates: lower index int32 [n], both weights float64 [n, 2], exact step or 0."""
+
+    size: int
+    at: np.ndarray
+    weights: np.ndarray
+    step: int
+
+    @property
+    def n(self) -> int:
+        return self.at.size
+
+
+def axis(coordinates: np.ndarray, size: int) -> Axis:
+    """The tables of scipy.ndimage.map_coordinates of order 1 with zeros outside 0 .. size - 1."""
+    inside = (coordinates >= 0) & (coordinates <= size - 1)
+    at = np.clip(np.floor(coordinates), 0, size - 1).astype(np.int32)
+    low = 1.0 - (coordinates - at)
+    weights = np.where(inside[:, None], np.stack([low, 1.0 - low], 1), 0.0)
+    step = int(at[1]) if at.size > 1 else 1
+    exact = step > 0 and inside.all() and bool((coordinates == np.arange(at.size) * step).all())
+    return Axis(size, at, weights, step if exact else 0)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Who uses a sampled pixel along one axis: first user, number of users, and their weights [n, reach]."""
+
+    first: np.ndarray
+    count: np.ndarray
+    share: np.ndarray
+
+
+def shares(sampling: Axis) -> Shares:
+    """The transpose of a sampling: how much each pixel is used by which coordinates."""
+    matrix = np.zeros((sampling.size, sampling.n))
+    for side in (0, 1):
+        at = np.minimum(sampling.at + side, sampling.size - 1)
+        np.add.at(matrix, (at, np.arange(sampling.n)), sampling.weights[:, side])
+    used = matrix != 0
+    first = np.maximum.accumulate(used.argmax(1)).astype(np.int32)
+    count = np.where(used.any(1), sampling.n - used[:, ::-1].argmax(1) - first, 0).astype(np.int32)
+    share = np.zeros((sampling.size, max(1, int(count.max()))))
+    for j in range(share.shape[1]):
+        share[:, j] = np.where(j < count, matrix[np.arange(sampling.size), np.minimum(first + j, sampling.n - 1)], 0.0)
+    return Shares(first, count, share)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Both axes of one sampling, on the device."""
+
+    rows: torch.Tensor
+    columns: torch.Tensor
+    row_weights: torch.Tensor
+    column_weights: torch.Tensor
+    step: int
+    shape: tuple[int, int]
+
+    @staticmethod
+    def of(y: Axis, x: Axis, device: Device) -> "Grid":
+        tables = (device.tensor(a) for a in (y.at, x.at, y.weights, x.weights))
+        return Grid(*tables, y.step if y.step == x.step else 0, (y.n, x.n))
+
+    def tables(self) -> dict[str, torch.Tensor]:
+        return {
+            "rows": self.rows,
+            "columns": self.columns,
+            "row_weights": self.row_weights,
+            "column_weights": self.column_weights,
+        }
+
+
+def stretched(n: int, to: float, of: float) -> np.ndarray:
+    """Coordinates 0 .. n - 1 scaled so that the last of `of` falls on the last of `to`, as CellProfiler scales them."""
+    return np.arange(n) * ((to - 1) / (of - 1) if of != 1 else 0.0)
+
+
+def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Tensor:
+    """The spectrum of every object.
+
+    Returns
+    -------
+    float64 [N, F]
+        F = `columns` of the scene's compartments one after the other; percent.
+    """
+    wanted = settings.granularity
+    check(wanted)
+    objects, channels = scene.objects, len(scene.channels)
+    fields, _, height, width = scene.pixels.shape
+    grid = sampled(height, width, wanted, device)
+    if not objects.rows:
+        return device.empty(0, len(objects.compartments) * wanted.spectrum * channels, dtype=torch.float64)
+    weights = object_weights(scene, wanted, device)
+    spectrum = device.empty(objects.rows, channels, SCALES, dtype=torch.float64)
+    for first in range(0, fields, FIELDS_AT_ONCE):
+        last = min(first + FIELDS_AT_ONCE, fields)
+        planes = scene.pixels[first:last].reshape(-1, height, width)
+        key = foreground(planes, grid, wanted, device)
+        basins = find_basins(key, 4, device)
+        size = {"height": grid.shape[0], "width": grid.shape[1], "capacity": basins.capacity}
+        levels = device.empty(planes.shape[0], basins.capacity, SCALES, dtype=torch.int32)
+        device.launch(
+            "granularity_clear",
+            planes.shape[0],
+            block=FOREST_BLOCK,
+            row_end=basins.row_end,
+            height=grid.shape[0],
+            capacity=basins.capacity,
+            levels=levels,
+        )
+        ring = device.empty(planes.shape[0], SCALES + 1, 4, grid.shape[1] + 2, dtype=torch.int32)
+        device.launch(
+            "granularity_erode",
+            planes.shape[0],
+            block=576,
+            key=key,
+            basin=basins.basin,
+            **size,
+            levels=levels,
+            ring=ring,
+        )
+        device.launch(
+            "granularity_raise",
+            planes.shape[0],
+            block=FOREST_BLOCK,
+            row_end=basins.row_end,
+            up=basins.up,
+            climb=basins.climb,
+            round=basins.round,
+            rounds=basins.rounds,
+            height=grid.shape[0],
+            capacity=basins.capacity,
+            levels=levels,
+        )
+        device.launch(
+            "granularity_spectrum",
+            objects.rows * channels,
+            values=scene.values,
+            begin=objects.start,
+            end=objects.stop,
+            schedule=objects.schedule,
+            field=objects.field,
+            box=weights.box,
+            start=weights.start,
+            weights=weights.weights,
+            key=key,
+            basin=basins.basin,
+            levels=levels,
+            n_values=scene.values.shape[1],
+            cells=objects.n,
+            channels=channels,
+            first_field=first,
+            last_field=last,
+            **size,
+            spectrum=spectrum,
+        )
+    by_name = [scene.channels.index(c) for c in channel_order(scene.channels)]
+    by_scale = [k - 1 for k in sorted(range(1, wanted.spectrum + 1), key=str)]
+    table = spectrum.view(len(objects.compartments), objects.n, channels, SCALES)[:, :, by_name][..., by_scale]
+    return table.permute(1, 0, 3, 2).reshape(objects.n, -1)
+
+
+def check(settings: GranularitySettings) -> None:
+    """ValueError for settings that have no meaning here."""
+    if not 1 <= settings.spectrum <= SCALES:
+        raise ValueError(f"granularity.spectrum must be 1..{SCALES}, got {settings.spectrum}")
+    for name in ("subsampling", "background_subsampling"):
+        if not 0 < getattr(settings, name) <= 1:
+            raise ValueError(f"granularity.{name} must be above 0 and at most 1, got {getattr(settings, name)}")
+    if settings.radius < 1:
+        raise ValueError(f"granularity.radius must be at least 1, got {settings.radius}")
+
+
+def sampled(height: int, width: int, settings: GranularitySettings, device: Device) -> Grid:
+    """The sampling of a field's planes."""
+    half = settings.subsampling
+    return Grid.of(*(axis(np.arange(math.ceil(n * half)) / half, n) for n in (height, width)), device)
+
+
+def foreground(planes: torch.Tensor, grid: Grid, settings: GranularitySettings, device: Device) -> torch.Tensor:
+    """Framed keys of the sampled planes [P, H, W] without their background; see kernels/granularity.cu."""
+    n, height, width = planes.shape
+    image = sample(planes, grid, device)
+    half, again = settings.subsampling, settings.background_subsampling
+    inner = [
+        axis(np.arange(math.ceil(s * half * again)) / again, m) for s, m in zip((height, width), grid.shape, strict=True)
+    ]
+    small = Grid.of(*inner, device)
+    background = opening(sample(image, small, device), settings.radius, device)
+    outer = [
+        axis(stretched(m, s * half * again, s * half), b.n)
+        for s, m, b in zip((height, width), grid.shape, inner, strict=True)
+    ]
+    key = device.empty(n, grid.shape[0] + 2, grid.shape[1] + 2, dtype=torch.uint32)
+    device.launch(
+        "granularity_keys",
+        bands(n, grid.shape[0] + 2),
+        image=image,
+        background=background,
+        **Grid.of(*outer, device).tables(),
+        back_height=small.shape[0],
+        back_width=small.shape[1],
+        height=grid.shape[0],
+        width=grid.shape[1],
+        key=key,
+    )
+    return key
+
+
+def sample(planes: torch.Tensor, grid: Grid, device: Device) -> torch.Tensor:
+    """float32 [P, *grid.shape]: the planes at the grid's coordinates."""
+    out = device.empty(planes.shape[0], *grid.shape, dtype=torch.float32)
+    device.launch(
+        "granularity_sample",
+        bands(planes.shape[0], grid.shape[0]),
+        image=planes,
+        **grid.tables(),
+        step=grid.step,
+        in_height=planes.shape[1],
+        in_width=planes.shape[2],
+        height=grid.shape[0],
+        width=grid.shape[1],
+        out=out,
+    )
+    return out
+
+
+def opening(planes: torch.Tensor, radius: int, device: Device) -> torch.Tensor:
+    """Grey opening of float32 [P, H, W], not negative, with the disk dy^2 + dx^2 <= radius^2."""
+    n, height, width = planes.shape
+    half_widths = [math.isqrt(radius * radius - dy * dy) for dy in range(-radius, radius + 1)]
+    reach = sorted(set(half_widths))
+    rows = device.empty(n, len(reach), height, width, dtype=torch.float32)
+    tables = device.tensor(reach, torch.int32), device.tensor([reach.index(h) for h in half_widths], torch.int32)
+    for most in (0, 1):
+        common = {"spans": len(reach), "most": most, "height": height, "width": width}
+        device.launch("granularity_spans", bands(n, height), image=planes, reach=tables[0], **common, out=rows)
+        planes = device.empty(n, height, width, dtype=torch.float32)
+        device.launch(
+            "granularity_stack", bands(n, height), spans_in=rows, span_of=tables[1], radius=radius, **common, out=planes
+        )
+    return planes
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Every row's weights on the sampled pixels: a box each (int32 [R, 4]), its first weight, and all of them, dense."""
+
+    box: torch.Tensor
+    start: torch.Tensor
+    weights: torch.Tensor
+
+
+def object_weights(scene: Scene, settings: GranularitySettings, device: Device) -> Weights:
+    """How often each sampled pixel counts in the sum over an object of the sampled image taken back to full resolution."""
+    objects = scene.objects
+    _, height, width = objects.shape
+    (y, rows), (x, across) = (sampled_back(n, settings.subsampling) for n in (height, width))
+    full = objects.box.long()
+    at = [device.tensor(a.at) for a in (y, x)]
+    low = [at[side][full[:, side].clamp(max=n - 1)] for side, n in ((0, height), (1, width))]
+    high = [(at[side][(full[:, 2 + side] - 1).clamp(min=0)] + 2).clamp(max=a.size) for side, a in ((0, y), (1, x))]
+    filled = objects.stop > objects.start
+    high = [torch.where(filled, h, b) for h, b in zip(high, low, strict=True)]
+    box = torch.stack([*low, *high], 1).to(torch.int32).contiguous()
+    area = (high[0] - low[0]).long() * (high[1] - low[1]).long()
+    end = torch.cumsum(area, 0)
+    start = end - area
+    weights = device.empty(int(end[-1]), dtype=torch.float64)
+    ends = across.first + across.count
+    tile = 1
+    while tile < x.size and (ends[tile:] - across.first[: x.size - tile]).max() <= COLUMNS:
+        tile += 1
+    n = objects.n
+    for k, compartment in enumerate(objects.compartments):
+        device.launch(
+            "granularity_weights",
+            n,
+            labels=scene.labels[compartment],
+            field=objects.field,
+            number=objects.number,
+            box=box[k * n : (k + 1) * n],
+            start=start[k * n : (k + 1) * n],
+            row_first=device.tensor(rows.first),
+            row_count=device.tensor(rows.count),
+            row_share=device.tensor(rows.share),
+            column_first=device.tensor(across.first),
+            column_count=device.tensor(across.count),
+            column_share=device.tensor(across.share),
+            row_reach=rows.share.shape[1],
+            column_reach=across.share.shape[1],
+            tile=tile,
+            full_height=height,
+            full_width=width,
+            weights=weights,
+        )
+    return Weights(box, start, weights)
+
+
+@cache
+def sampled_back(n: int, subsampling: float) -> tuple[Axis, Shares]:
+    """The sampling of a subsampled axis at its n full-resolution pixels, and its transpose."""
+    size = math.ceil(n * subsampling)
+    back = axis(stretched(n, n * subsampling, n), size)
+    return back, shares(back)

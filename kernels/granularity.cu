@@ -1,0 +1,380 @@
+// granularity.cu: the granular spectrum of every object in every channel.
+//
+//   A channel is sampled to I0 at half resolution; its background, an opening with a disk at a quarter of the resolution,
+//   is taken off: I = max(I0 - background, 0). E_k is I eroded k times by a cross (out-of-plane pixels do not count), R_k
+//   the reconstruction of E_k under I by crosses: R_k(p) is the highest level at which p is joined to a pixel of E_k.
+//   With m_0 the object's mean of the channel itself and m_k that of R_k, sampled back to full resolution,
+//       granularity_k = 100 (m_(k-1) - m_k) / max(m_0, 2^-52),   k = 1 .. 16;   nan for an object without pixels.
+//
+//   R_k by basins (basins.cu, with high values low in the order): E_k of a basin is the largest E_k of its pixels, led up and
+//   down the forest; then R_k(p) = min(I(p), E_k(basin of p)). A pixel with a neighbour of larger E_k adds nothing, since the
+//   neighbour's reaches it, so only local maxima of E_k are looked up. R_k is never written: sampling back is linear, so an
+//   object's mean is a sum over half-resolution pixels with weights that are the same for all channels and scales.
+//
+// Source   CellProfiler 4.2.8 MeasureGranularity: float32 images, sampled by scipy.ndimage.map_coordinates of order 1 in
+//          float64 and rounded to float32, float64 means.
+// Oracle   CellProfiler's output on the real fields; SciPy and scikit-image (tests/test_granularity_skimage.py)
+// Order    values are compared, never added, up to R_k; the means are jg::row_sums and jg::block_sum.
+#include "basins.cuh"
+
+constexpr int SCALES = 16;
+constexpr int32_t HIGHEST = 0x7fffffff;                // key = HIGHEST - bits of a value that is not negative
+constexpr int LEVELS = SCALES + 2;                     // I, E_1 .. E_16, and one that only looks at E_16
+constexpr int COLUMNS = 256;                           // full-resolution columns of a tile of weights
+
+// Bilinear sampling as map_coordinates does it: tables of the lower index and both weights on each axis, all 0 where a
+// coordinate is out of range. The terms add in raster order of the corners, each multiplied by its row's weight first.
+JG_FN double bilinear(float a, float b, float c, float d, double y0, double y1, double x0, double x1) {
+    return double(a) * y0 * x0 + double(b) * y0 * x1 + double(c) * y1 * x0 + double(d) * y1 * x1;
+}
+
+// Launch   a block a band of BAND rows of a plane, a warp a row; no shared memory.
+// In   image      float32 [P, in_height, in_width]
+//      rows, columns       int32 [height], [width]        lower index of every output row and column
+//      row_weights, column_weights  float64 [height, 2], [width, 2]
+//      step                int32  not 0: the coordinates are multiples of it, so the pixel itself is taken
+// Out  out        float32 [P, height, width]
+extern "C" __global__ void __launch_bounds__(128, 8) granularity_sample(
+    const float* __restrict__ image, const int32_t* __restrict__ rows, const int32_t* __restrict__ columns,
+    const double* __restrict__ row_weights, const double* __restrict__ column_weights, int32_t step,
+    int32_t in_height, int32_t in_width, int32_t height, int32_t width, float* __restrict__ out)
+{
+    const int bands = (height + jg::BAND - 1) / jg::BAND, plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
+    const float* __restrict__ from = image + int64_t(plane) * in_height * in_width;
+    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + jg::BAND, height); y += jg::warps()) {
+        float* __restrict__ to = out + (int64_t(plane) * height + y) * width;
+        const float* __restrict__ r0 = from + int64_t(rows[y]) * in_width;
+        if (step) {
+            for (int x = jg::lane(); x < width; x += jg::WARP) to[x] = r0[x * step];
+            continue;
+        }
+        const float* __restrict__ r1 = rows[y] + 1 < in_height ? r0 + in_width : r0;
+        for (int x = jg::lane(); x < width; x += jg::WARP) {
+            const int a = columns[x], b = jg::least(a + 1, in_width - 1);
+            to[x] = float(bilinear(r0[a], r0[b], r1[a], r1[b], row_weights[2 * y], row_weights[2 * y + 1],
+                                   column_weights[2 * x], column_weights[2 * x + 1]));
+        }
+    }
+}
+JG_REGISTER(granularity_sample)
+
+// Least (or, opening's second half, largest) value over every half-width of the disk's rows. A disk is convex and
+// symmetric, so reflection at the border, as SciPy has it, is the same as leaving out what is outside.
+//
+// Launch   a block a band of BAND rows of a plane, a warp a row; no shared memory.
+// In   image   float32 [P, height, width]   not negative
+//      reach   int32   [spans]              rising half-widths
+//      most    int32                        0 least, 1 largest
+// Out  out     float32 [P, spans, height, width]
+template <bool MOST> JG_FN float better(float a, float b) { return MOST ? jg::most(a, b) : jg::least(a, b); }
+template <bool MOST> JG_FN void span_row(const float* __restrict__ in, const int32_t* __restrict__ reach, int spans, int64_t pitch,
+                                         int width, float* __restrict__ out)
+{
+    int j = 0;
+    for (int k = 0; k < spans; ++k) {
+        const float* __restrict__ before = k ? out + (k - 1) * pitch : in;
+        float* __restrict__ to = out + k * pitch;
+        for (int x = jg::lane(); x < width; x += jg::WARP) to[x] = before[x];
+        while (j < reach[k]) {
+            ++j;
+            for (int x = jg::lane(); x < width - j; x += jg::WARP) to[x] = better<MOST>(to[x], in[x + j]);
+            // the same thread as above: lanes count from 0 in both loops
+            for (int x = jg::lane() + (j + jg::WARP - 1 - jg::lane()) / jg::WARP * jg::WARP; x < width; x += jg::WARP)
+                to[x] = better<MOST>(to[x], in[x - j]);
+        }
+    }
+}
+extern "C" __global__ void __launch_bounds__(128, 8) granularity_spans(
+    const float* __restrict__ image, const int32_t* __restrict__ reach, int32_t spans, int32_t most, int32_t height,
+    int32_t width, float* __restrict__ out)
+{
+    const int bands = (height + jg::BAND - 1) / jg::BAND, plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
+    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + jg::BAND, height); y += jg::warps()) {
+        const float* __restrict__ in = image + (int64_t(plane) * height + y) * width;
+        float* __restrict__ to = out + (int64_t(plane) * spans * height + y) * width;
+        if (most) span_row<true>(in, reach, spans, int64_t(height) * width, width, to);
+        else span_row<false>(in, reach, spans, int64_t(height) * width, width, to);
+    }
+}
+JG_REGISTER(granularity_spans)
+
+// The disk from its rows' spans.
+//
+// Launch   a block a band of BAND rows of a plane, a warp a row; no shared memory.
+// In   spans_in  float32 [P, spans, height, width]
+//      span_of   int32   [2 * radius + 1]   the span of the disk's row -radius .. radius
+// Out  out       float32 [P, height, width]
+template <bool MOST> JG_FN void stack_row(const float* __restrict__ in, const int32_t* __restrict__ span_of, int radius, int y,
+                                          int height, int width, float* __restrict__ to)
+{
+    for (int dy = -radius; dy <= radius; ++dy) {
+        if (dy != -radius && (y + dy < 0 || y + dy >= height)) continue;
+        const int from = jg::least(jg::most(y + dy, 0), height - 1);
+        // the first row starts the total: where it is outside, the border row stands in, with a narrower span than its own
+        const float* __restrict__ row = in + (int64_t(span_of[dy + radius]) * height + from) * width;
+        if (dy == -radius) for (int x = jg::lane(); x < width; x += jg::WARP) to[x] = row[x];
+        else for (int x = jg::lane(); x < width; x += jg::WARP) to[x] = better<MOST>(to[x], row[x]);
+    }
+}
+extern "C" __global__ void __launch_bounds__(128, 8) granularity_stack(
+    const float* __restrict__ spans_in, const int32_t* __restrict__ span_of, int32_t spans, int32_t radius, int32_t most,
+    int32_t height, int32_t width, float* __restrict__ out)
+{
+    const int bands = (height + jg::BAND - 1) / jg::BAND, plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
+    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + jg::BAND, height); y += jg::warps()) {
+        const float* __restrict__ in = spans_in + int64_t(plane) * spans * height * width;
+        float* __restrict__ to = out + (int64_t(plane) * height + y) * width;
+        if (most) stack_row<true>(in, span_of, radius, y, height, width, to);
+        else stack_row<false>(in, span_of, radius, y, height, width, to);
+    }
+}
+JG_REGISTER(granularity_stack)
+
+// I as framed keys, high values first.
+//
+// Launch   a block a band of BAND rows of a plane, frame rows included, a warp a row; no shared memory.
+// In   image       float32 [P, height, width]            I0
+//      background  float32 [P, back_height, back_width]
+//      rows, columns, row_weights, column_weights        as granularity_sample
+// Out  key         uint32  [P, height + 2, width + 2]
+extern "C" __global__ void __launch_bounds__(128, 8) granularity_keys(
+    const float* __restrict__ image, const float* __restrict__ background, const int32_t* __restrict__ rows,
+    const int32_t* __restrict__ columns, const double* __restrict__ row_weights, const double* __restrict__ column_weights,
+    int32_t back_height, int32_t back_width, int32_t height, int32_t width, uint32_t* __restrict__ key)
+{
+    const int pitch = width + 2, bands = (height + 2 + jg::BAND - 1) / jg::BAND;
+    const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
+    const float* __restrict__ back = background + int64_t(plane) * back_height * back_width;
+    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + jg::BAND, height + 2); y += jg::warps()) {
+        uint32_t* __restrict__ to = key + (int64_t(plane) * (height + 2) + y) * pitch;
+        if (y == 0 || y == height + 1) {
+            for (int x = jg::lane(); x < pitch; x += jg::WARP) to[x] = jg::OUTSIDE;
+            continue;
+        }
+        if (jg::lane() == 0) to[0] = to[pitch - 1] = jg::OUTSIDE;
+        const float* __restrict__ in = image + (int64_t(plane) * height + y - 1) * width;
+        const float* __restrict__ r0 = back + int64_t(rows[y - 1]) * back_width;
+        const float* __restrict__ r1 = rows[y - 1] + 1 < back_height ? r0 + back_width : r0;
+        const double w0 = row_weights[2 * y - 2], w1 = row_weights[2 * y - 1];
+        for (int x = jg::lane(); x < width; x += jg::WARP) {
+            const int a = columns[x], b = jg::least(a + 1, back_width - 1);
+            const float under = float(bilinear(r0[a], r0[b], r1[a], r1[b], w0, w1, column_weights[2 * x], column_weights[2 * x + 1]));
+            const float left = in[x] - under;
+            to[x + 1] = uint32_t(HIGHEST - jg::bits_of(left > 0.0f ? left : 0.0f));
+        }
+    }
+}
+JG_REGISTER(granularity_keys)
+
+// No level yet: E_k of every basin is 0, the lowest value there is.
+//
+// Launch   a block a plane; no shared memory.
+// In   row_end  int32  [P, H]
+// Out  levels   int32  [P, capacity, SCALES]
+extern "C" __global__ void __launch_bounds__(1024) granularity_clear(
+    const int32_t* __restrict__ row_end, int32_t height, int32_t capacity, int32_t* __restrict__ levels)
+{
+    const int plane = int(blockIdx.x), n = row_end[int64_t(plane) * height + height - 1];
+    int32_t* __restrict__ to = levels + int64_t(plane) * capacity * SCALES;
+    JG_FOR(i, n * SCALES) to[i] = 0;
+}
+JG_REGISTER(granularity_clear)
+
+// The largest E_k among the local maxima of E_k in every basin.
+//
+//   All erosions at once, a row of each a step: at step s row s - 2k of E_k, from the rows before, at and after it of E_(k-1),
+//   which steps s - 3, s - 2 and s - 1 made. Four rows of each are kept.
+//
+// Launch   a block a plane, up to 576 threads (a warp a level): a step is 18 rows, and a barrier follows it; no shared memory.
+// In   key      uint32  [P, H + 2, W + 2]
+//      basin    int32   [P, H + 2, W + 2]
+// In, out  levels  int32  [P, capacity, SCALES]  bits of a value
+// Out  ring     int32   [P, LEVELS - 1, 4, W + 2]  scratch
+extern "C" __global__ void __launch_bounds__(576) granularity_erode(
+    const uint32_t* __restrict__ key, const int32_t* __restrict__ basin, int32_t height, int32_t width, int32_t capacity,
+    int32_t* levels, int32_t* ring)
+{
+    const int pitch = width + 2, plane = int(blockIdx.x);
+    const int64_t base = int64_t(plane) * (height + 2) * pitch;
+    int32_t* level = levels + int64_t(plane) * capacity * SCALES;
+    ring += int64_t(plane) * (LEVELS - 1) * 4 * pitch;
+    for (int s = 0; s < height + 2 * (LEVELS - 1); ++s) {
+        for (int k = jg::warp_id(); k < LEVELS; k += jg::warps()) {
+            const int y = s - 2 * k;
+            if (y < 0 || y >= height) continue;
+            int32_t* __restrict__ to = ring + (k * 4 + (y & 3)) * pitch;
+            if (k == 0) {
+                const uint32_t* __restrict__ from = key + base + int64_t(y + 1) * pitch;
+                for (int x = 1 + jg::lane(); x <= width; x += jg::WARP) to[x] = HIGHEST - int32_t(from[x]);
+                // beside the plane stands its edge once more: it changes neither a minimum nor a maximum
+                if (jg::lane() == 0) { to[0] = HIGHEST - int32_t(from[1]); to[width + 1] = HIGHEST - int32_t(from[width]); }
+                continue;
+            }
+            const int32_t* rows = ring + (k - 1) * 4 * pitch;
+            const int32_t* __restrict__ here = rows + (y & 3) * pitch;
+            const int32_t* __restrict__ above = y ? rows + ((y - 1) & 3) * pitch : here;
+            const int32_t* __restrict__ below = y + 1 < height ? rows + ((y + 1) & 3) * pitch : here;
+            if (k <= SCALES) {
+                for (int x = 1 + jg::lane(); x <= width; x += jg::WARP)
+                    to[x] = jg::least(jg::least(jg::least(above[x], below[x]), jg::least(here[x - 1], here[x + 1])), here[x]);
+                if (jg::lane() == 0) {
+                    to[0] = jg::least(jg::least(above[1], below[1]), jg::least(here[2], here[1]));
+                    to[width + 1] = jg::least(jg::least(above[width], below[width]), jg::least(here[width - 1], here[width]));
+                }
+            }
+            if (k >= 2) {
+                // of equal neighbours one above another the upper one stands for both
+                const int over = y ? 0 : -1;
+                const int32_t* __restrict__ of = basin + base + int64_t(y + 1) * pitch + 1;
+                jg::warp_each(width, [&](int x) {
+                    const int32_t v = here[x + 1];
+                    return (v > (above[x + 1] | over)) & (v >= below[x + 1]) & (v >= here[x]) & (v >= here[x + 2]) & (v > 0);
+                }, [&](int x) { jg::atomic_most(level + int64_t(of[x]) * SCALES + k - 2, here[x + 1]); });
+            }
+        }
+        __syncthreads();
+    }
+}
+JG_REGISTER(granularity_erode)
+
+// E_k of every basin as the whole plane gives it: up the forest and down again (basins.cu).
+//
+// Launch   a block a plane, up to 1024 threads; no shared memory.
+// In   row_end, up, climb, round, rounds   as basin_forest made them
+// In, out  levels  int32  [P, capacity, SCALES]
+extern "C" __global__ void __launch_bounds__(1024) granularity_raise(
+    const int32_t* __restrict__ row_end, const int32_t* __restrict__ up, const uint64_t* __restrict__ climb,
+    const int32_t* __restrict__ round, const int32_t* __restrict__ rounds, int32_t height, int32_t capacity, int32_t* levels)
+{
+    const int plane = int(blockIdx.x), n = row_end[int64_t(plane) * height + height - 1], last = rounds[plane];
+    up += int64_t(plane) * capacity;
+    climb += int64_t(plane) * capacity;
+    round += int64_t(plane) * capacity;
+    levels += int64_t(plane) * capacity * SCALES;
+    for (int r = 1; r <= last; ++r) {
+        for (int i = jg::warp_id(); i < n; i += jg::warps()) {
+            if (round[i] != r) continue;
+            const int32_t pass = HIGHEST - int32_t(climb[i] >> 32);
+            const int32_t* mine = levels + int64_t(i) * SCALES;
+            int32_t* root = levels + int64_t(up[i]) * SCALES;
+            for (int k = jg::lane(); k < SCALES; k += jg::WARP) jg::raise_to(root + k, jg::least(pass, mine[k]));
+        }
+        __syncthreads();
+    }
+    for (int r = last; r >= 1; --r) {
+        for (int i = jg::warp_id(); i < n; i += jg::warps()) {
+            if (round[i] != r) continue;
+            const int32_t pass = HIGHEST - int32_t(climb[i] >> 32);
+            int32_t* __restrict__ mine = levels + int64_t(i) * SCALES;
+            const int32_t* __restrict__ root = levels + int64_t(up[i]) * SCALES;
+            for (int k = jg::lane(); k < SCALES; k += jg::WARP) mine[k] = jg::most(mine[k], jg::least(pass, root[k]));
+        }
+        __syncthreads();
+    }
+}
+JG_REGISTER(granularity_raise)
+
+// The weight of every half-resolution pixel in an object's sum over full-resolution pixels.
+//
+// Launch   one block an object, any size, in any order; 2 KB of shared memory for the rows' share of a tile of columns.
+// In   labels        int32   [B, full_height, full_width]   of the objects' compartment
+//      field, number int32   [N]
+//      box           int32   [N, 4]        half-open y0, x0, y1, x1 at half resolution; y1 == y0 for an empty object
+//      start         int64   [N]           first weight of each object
+//      row_first, row_count, column_first, column_count  int32 [height], [width]   the full-resolution rows and columns that
+//                                          use a half-resolution one
+//      row_share, column_share             float64 [height, row_reach], [width, column_reach]   and with what weight
+//      tile          int32                 half-resolution columns whose full-resolution ones fit in COLUMNS
+// Out  weights       float64 [...]         dense over each box, row by row
+extern "C" __global__ void __launch_bounds__(128, 8) granularity_weights(
+    const int32_t* __restrict__ labels, const int32_t* __restrict__ field, const int32_t* __restrict__ number,
+    const int32_t* __restrict__ box, const int64_t* __restrict__ start, const int32_t* __restrict__ row_first,
+    const int32_t* __restrict__ row_count, const double* __restrict__ row_share, const int32_t* __restrict__ column_first,
+    const int32_t* __restrict__ column_count, const double* __restrict__ column_share, int32_t row_reach, int32_t column_reach,
+    int32_t tile, int32_t full_height, int32_t full_width, double* __restrict__ weights)
+{
+    struct Row { double v[COLUMNS]; };
+    JG_SHARED(Row, row);
+    const int n = int(blockIdx.x), mine = number[n];
+    const int y0 = box[4 * n], x0 = box[4 * n + 1], y1 = box[4 * n + 2], x1 = box[4 * n + 3];
+    const int32_t* __restrict__ plane = labels + int64_t(field[n]) * full_height * full_width;
+    for (int y = y0; y < y1; ++y) {
+        double* __restrict__ to = weights + start[n] + int64_t(y - y0) * (x1 - x0);
+        for (int left = x0; left < x1; left += tile) {
+            const int right = jg::least(left + tile, x1), from = column_first[left];
+            const int count = column_first[right - 1] + column_count[right - 1] - from;
+            JG_FOR_OWN(x, 0, count) row.v[x] = 0;
+            for (int j = 0; j < row_count[y]; ++j) {
+                const double share = row_share[y * row_reach + j];
+                const int32_t* __restrict__ label = plane + int64_t(row_first[y] + j) * full_width + from;
+                JG_FOR_OWN(x, 0, count) row.v[x] += label[x] == mine ? share : 0.0;
+            }
+            __syncthreads();
+            JG_FOR(i, right - left) {
+                const int x = left + i, at = column_first[x] - from;
+                double sum = 0;
+                for (int j = 0; j < column_count[x]; ++j) sum += column_share[x * column_reach + j] * row.v[at + j];
+                to[x - x0] = sum;
+            }
+            __syncthreads();
+        }
+    }
+}
+JG_REGISTER(granularity_weights)
+
+// The spectrum.
+//
+// Launch   one block an object row and channel, largest rows first, rows of other fields than first_field .. last_field - 1
+//          return; any block size, 128 threads are 8 rows at a time x 16 scales; 1 KB of shared memory.
+// In   values       float32 [C, P]       the channels in list order
+//      begin, end   int64   [R]          each object row's range of them
+//      schedule     int32   [R]
+//      field        int32   [N]          row r is cell r % N
+//      box, start, weights               as granularity_weights, for all R rows
+//      key, basin, levels                of fields first_field .. last_field - 1, C planes each
+// Out  spectrum     float64 [R, C, SCALES]
+extern "C" __global__ void __launch_bounds__(128, 8) granularity_spectrum(
+    const float* __restrict__ values, const int64_t* __restrict__ begin, const int64_t* __restrict__ end,
+    const int32_t* __restrict__ schedule, const int32_t* __restrict__ field, const int32_t* __restrict__ box,
+    const int64_t* __restrict__ start, const double* __restrict__ weights, const uint32_t* __restrict__ key,
+    const int32_t* __restrict__ basin, const int32_t* __restrict__ levels, int64_t n_values, int32_t cells, int32_t channels,
+    int32_t first_field, int32_t last_field, int32_t height, int32_t width, int32_t capacity, double* __restrict__ spectrum)
+{
+    typedef jg::RowScratch<8, SCALES> Rows;
+    JG_SHARED(Rows, rows);
+    JG_SHARED(jg::SumScratch<1>, scratch);
+    const int row = schedule[int(blockIdx.x) / channels], channel = int(blockIdx.x) % channels, in = field[row % cells];
+    if (in < first_field || in >= last_field) return;
+    double* __restrict__ out = spectrum + (int64_t(row) * channels + channel) * SCALES;
+    const int n = int(end[row] - begin[row]);
+    if (n == 0) {
+        JG_FOR(k, SCALES) out[k] = nan("");
+        return;
+    }
+    const float* __restrict__ mine = values + channel * n_values + begin[row];
+    const double before = jg::block_sum<1>(n, scratch, [&](int i) { return jg::Vec<1>{{double(mine[i])}}; }).v[0] / n;
+
+    const int pitch = width + 2, plane = (in - first_field) * channels + channel;
+    const int y0 = box[4 * row], x0 = box[4 * row + 1], across = box[4 * row + 3] - x0;
+    const int64_t corner = (int64_t(plane) * (height + 2) + y0 + 1) * pitch + x0 + 1;
+    const int32_t* __restrict__ level = levels + int64_t(plane) * capacity * SCALES;
+    const double* __restrict__ weight = weights + start[row];
+    jg::row_sums<8, SCALES>(box[4 * row + 2] - y0, rows, [&](int y, auto add) {
+        const double* __restrict__ w = weight + int64_t(y) * across;
+        const uint32_t* __restrict__ k = key + corner + int64_t(y) * pitch;
+        const int32_t* __restrict__ of = basin + corner + int64_t(y) * pitch;
+        for (int x = 0; x < across; ++x) {
+            if (w[x] == 0.0) continue;
+            const double share = w[x];
+            const int32_t top = HIGHEST - int32_t(k[x]);
+            const int32_t* __restrict__ e = level + int64_t(of[x]) * SCALES;
+            add([&](int s) { return share * double(jg::float_of(jg::least(top, e[s]))); });
+        }
+    });
+    const double unit = jg::most(before, 2.220446049250313e-16);
+    JG_FOR(s, SCALES) {
+        const double last = s ? rows.part[0][s - 1] / n : before;
+        out[s] = (last - rows.part[0][s] / n) * 100.0 / unit;
+    }
+}
+JG_REGISTER(granularity_spectrum)

@@ -1,0 +1,43 @@
+"""The kernels of granularity.cu (and basins.cu under them) give the same bits in all ways."""
+
+import numpy as np
+import torch
+
+from jumpgpu.config import FeatureSettings, GranularitySettings
+from jumpgpu.device import Device
+from jumpgpu.features import granularity
+from jumpgpu.objects import make_scene
+from tests.ways import Way
+
+
+def labels() -> dict[str, np.ndarray]:
+    """Two fields of 15 x 21: two cells that touch, one cell with two pixels, one without cytoplasm."""
+    cells = np.zeros((2, 15, 21), np.int32)
+    cells[0, 1:9, :8] = 1
+    cells[0, 1:9, 8:15] = 2
+    cells[1, 14, 19:] = 1
+    nuclei = np.where(np.roll(cells, 1, 1) == cells, cells, 0)
+    cytoplasm = np.where(nuclei > 0, 0, cells)
+    return {"Cells": cells, "Cytoplasm": cytoplasm, "Nuclei": nuclei}
+
+
+def test_spectrum(way: Way) -> None:
+    settings = FeatureSettings(granularity=GranularitySettings(radius=2))
+    pixels = np.random.default_rng(2).integers(0, 60, (2, 1, 15, 21)).astype(np.float32) / np.float32(64)
+
+    def work(device: Device) -> torch.Tensor:
+        scene = make_scene(("DNA",), device.tensor(pixels), {c: device.tensor(v) for c, v in labels().items()}, {}, device)
+        return granularity.measure(scene, settings, device)
+
+    way.check(work)
+
+
+def test_foreground_with_interpolated_sampling(way: Way) -> None:
+    settings = GranularitySettings(subsampling=0.4, background_subsampling=0.6, radius=3)
+    planes = np.random.default_rng(3).random((2, 31, 43), np.float32)
+
+    def work(device: Device) -> torch.Tensor:
+        grid = granularity.sampled(31, 43, settings, device)
+        return granularity.foreground(device.tensor(planes), grid, settings, device)
+
+    way.check(work)
