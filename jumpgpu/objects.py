@@ -45,8 +45,10 @@ class Objects:
     box           int32 [K * N, 4]  half-open y0, x0, y1, x1; zeros for an empty row
     schedule      int32 [K * N]  rows by falling pixel count (ties by row): the order in which blocks take them
     pixel_field   int32 [P]      position in the batch of each listed pixel's field
-    n_cells       cells of each field, and
-    n_pixels      listed pixels of each field, known without asking the device
+    line_start    int64 [K * N + 1]  where each row's lines begin in an array with an entry a line (image row) of every box
+    n_cells       cells of each field,
+    n_pixels      listed pixels of each field, and
+    n_lines       lines of all boxes, known without asking the device
     """
 
     compartments: tuple[str, ...]
@@ -62,8 +64,10 @@ class Objects:
     box: torch.Tensor
     schedule: torch.Tensor
     pixel_field: torch.Tensor
+    line_start: torch.Tensor
     n_cells: tuple[int, ...]
     n_pixels: tuple[int, ...]
+    n_lines: int
 
     @property
     def n(self) -> int:
@@ -121,8 +125,7 @@ def find_objects(labels: dict[str, torch.Tensor], device: Device) -> Objects:
     names, planes = check_labels(labels)
     fields, height, width = planes[0].shape
     kinds = 1 << len(names)
-    four = dict(zip(("first", "second", "third", "fourth"), padded(planes), strict=True))
-    common: dict[str, Any] = dict(compartments=len(names), height=height, width=width, **four)
+    common: dict[str, Any] = dict(compartments=len(names), height=height, width=width, **label_arguments(planes))
 
     capacity = CAPACITY
     while True:
@@ -139,8 +142,9 @@ def find_objects(labels: dict[str, torch.Tensor], device: Device) -> Objects:
         odd = [p for p in range(1, kinds) if p not in order]
         once = counts[..., odd].sum(2) == 0
         size = torch.where(once, counts.sum(2), torch.stack(of_compartment).sum(0))
-        seen = torch.stack([extremes[:, 0], extremes[:, 1], (size > 0).sum(1), size.sum(1)])
-        highest, lowest, present, n_pixels = seen.tolist()  # the synchronisation
+        lines = (boxes[..., 2] - boxes[..., 0]).clamp(min=0)
+        seen = torch.stack([extremes[:, 0], extremes[:, 1], (size > 0).sum(1), size.sum(1), lines.sum((1, 2))])
+        highest, lowest, present, n_pixels, n_lines = seen.tolist()  # the synchronisation
         if max(highest) <= capacity:
             break
         capacity = max(highest)
@@ -199,8 +203,10 @@ def find_objects(labels: dict[str, torch.Tensor], device: Device) -> Objects:
         box=box.transpose(0, 1).reshape(-1, 4).contiguous(),
         schedule=torch.argsort(rows, descending=True, stable=True).to(torch.int32),
         pixel_field=pixel_field,
+        line_start=start_of((box[..., 2] - box[..., 0]).t().reshape(-1)),
         n_cells=tuple(highest),
         n_pixels=tuple(n_pixels),
+        n_lines=sum(n_lines),
     )
 
 
@@ -230,9 +236,9 @@ def start_of(sizes: torch.Tensor) -> torch.Tensor:
     return start
 
 
-def padded(planes: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Four label planes for a kernel that reads as many as there are compartments."""
-    return (planes + [planes[-1]] * 4)[:4]
+def label_arguments(planes: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The four label planes of a kernel that reads as many as there are compartments, by parameter name."""
+    return {name: planes[min(k, len(planes) - 1)] for k, name in enumerate(("first", "second", "third", "fourth"))}
 
 
 def check_labels(labels: dict[str, torch.Tensor]) -> tuple[tuple[str, ...], list[torch.Tensor]]:

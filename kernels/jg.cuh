@@ -85,6 +85,22 @@ JG_FN int lowest_bit(int v) {                          // position of the lowest
     return __builtin_ctz(unsigned(v));
 #endif
 }
+// Bits of a word: how many are set, and the places of the lowest and the highest (of a word that is not 0).
+JG_FN int count_bits(uint64_t w) {
+#if defined(JG_CUDA)
+    return __popcll(w);
+#else
+    return __builtin_popcountll(w);
+#endif
+}
+JG_FN int lowest_bit(uint64_t w) { return count_bits((w & (~w + 1)) - 1); }
+JG_FN int highest_bit(uint64_t w) {
+#if defined(JG_CUDA)
+    return 63 - __clzll(int64_t(w));
+#else
+    return 63 - __builtin_clzll(w);
+#endif
+}
 
 template <class T> JG_FN T warp_sum(T v) {            // the total, in lane 0
     JG_UNROLL for (int o = WARP / 2; o; o /= 2) v += __shfl_down_sync(0xffffffffu, v, o);

@@ -1,0 +1,97 @@
+"""What several families need of an object's outline, made once a scene: counts, row extremes, edge pixels, moments."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from ..device import Device
+from ..distance import squared_distance
+from ..objects import Scene, label_arguments
+
+POWERS = 10  # moments of order 0..9 (outline.cu)
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """Of R object rows; see outline.cu.
+
+    counts   int32 [R, 5]         border pixels by kind (three), Euler number, edge pixels
+    extent   int32 [L, 2]         first and last column of each line of each box
+    moments  float64 [R, 10, 10]  by power of y, then of x, about the floored middle of the box
+    edge     int32 [K, P]         y << 16 | x of a row's edge pixels, from its first listed pixel on
+    """
+
+    counts: torch.Tensor
+    extent: torch.Tensor
+    moments: torch.Tensor
+    edge: torch.Tensor
+
+
+def outlines(scene: Scene, device: Device) -> Outlines:
+    """The scene's outlines, traced at the first call and kept with the scene."""
+    if "outlines" not in scene.derived:
+        scene.derived["outlines"] = trace(scene, device)
+    found: Outlines = scene.derived["outlines"]
+    return found
+
+
+def trace(scene: Scene, device: Device) -> Outlines:
+    objects = scene.objects
+    _, height, width = objects.shape
+    compartments, n_pixels = len(objects.compartments), objects.pixel.numel()
+    half = width // 2 + 2
+    found = Outlines(
+        counts=device.empty(objects.rows, 5, dtype=torch.int32),
+        extent=device.empty(objects.n_lines, 2, dtype=torch.int32),
+        moments=device.empty(objects.rows, POWERS, POWERS, dtype=torch.float64),
+        edge=device.empty(compartments, n_pixels, dtype=torch.int32),
+    )
+    device.launch(
+        "trace_outlines",
+        objects.rows,
+        **label_arguments([scene.labels[c].contiguous() for c in objects.compartments]),
+        field=objects.field,
+        number=objects.number,
+        box=objects.box,
+        line_start=objects.line_start,
+        start=objects.start,
+        schedule=objects.schedule,
+        powers=power_sums(half, device.torch),
+        half=half,
+        cells=objects.n,
+        n_pixels=n_pixels,
+        height=height,
+        width=width,
+        counts=found.counts,
+        extent=found.extent,
+        moments=found.moments,
+        edge=found.edge,
+    )
+    return found
+
+
+@lru_cache(maxsize=8)
+def power_sums(half: int, device: torch.device) -> torch.Tensor:
+    """float64 [2 half + 1, 10]: entry half + t, power p is the sum of s^p over 0 <= s < t, or less that over t <= s < 0.
+
+    Summed in integers and rounded once, so that sums below 2^53 are exact.
+    """
+    table = np.zeros((2 * half + 1, POWERS))
+    for p in range(POWERS):
+        up = down = 0
+        for t in range(1, half + 1):
+            up += (t - 1) ** p
+            down -= (-t) ** p
+            table[half + t, p], table[half - t, p] = up, down
+    return torch.from_numpy(table).to(device)
+
+
+def edge_distance(scene: Scene, compartment: str, device: Device) -> torch.Tensor:
+    """int32 [B, H, W]: squared distance of a labelled pixel to the nearest pixel outside its object, kept with the scene."""
+    key = f"edge_distance/{compartment}"
+    if key not in scene.derived:
+        scene.derived[key] = squared_distance(scene.labels[compartment].contiguous(), device)
+    found: torch.Tensor = scene.derived[key]
+    return found
