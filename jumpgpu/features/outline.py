@@ -95,3 +95,14 @@ def edge_distance(scene: Scene, compartment: str, device: Device) -> torch.Tenso
         scene.derived[key] = squared_distance(scene.labels[compartment].contiguous(), device)
     found: torch.Tensor = scene.derived[key]
     return found
+
+
+def areas(scene: Scene, device: Device) -> torch.Tensor:
+    """float64 [R, 3]: each row's pixel count, sum of x and sum of y; exact."""
+    if "areas" not in scene.derived:
+        moments, box = outlines(scene, device).moments, scene.objects.box
+        n = moments[:, 0, 0]
+        middle_y, middle_x = (box[:, 0] + box[:, 2]) >> 1, (box[:, 1] + box[:, 3]) >> 1
+        scene.derived["areas"] = torch.stack([n, moments[:, 0, 1] + n * middle_x, moments[:, 1, 0] + n * middle_y], dim=1)
+    found: torch.Tensor = scene.derived["areas"]
+    return found

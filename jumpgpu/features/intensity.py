@@ -1,0 +1,105 @@
+"""Intensity of an object in every channel (CellProfiler MeasureObjectIntensity).
+
+Values are corrected intensities on the 0..1 scale, MassDisplacement is in pixels. Std is the population form; quartiles and
+median stand at position n q of the sorted values, counted from 0, interpolated between neighbours; edge pixels are those
+with a 4-neighbour in the image that has another label. An empty object has integrated intensities of 0 and nan otherwise.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from ..config import FeatureSettings
+from ..device import Device, blocks
+from ..names import channel_order, feature_name
+from ..objects import Scene
+from ..order import order_statistics
+from .outline import areas, outlines
+
+MEASUREMENTS = (  # order of the kernel
+    "IntegratedIntensity",
+    "MeanIntensity",
+    "StdIntensity",
+    "MinIntensity",
+    "MaxIntensity",
+    "IntegratedIntensityEdge",
+    "MeanIntensityEdge",
+    "StdIntensityEdge",
+    "MinIntensityEdge",
+    "MaxIntensityEdge",
+    "MassDisplacement",
+    "LowerQuartileIntensity",
+    "MedianIntensity",
+    "MADIntensity",
+    "UpperQuartileIntensity",
+)
+PLACES = 4  # centre of intensity x, y, first maximum x, y: location.py's
+SUMS = 9  # of sum_intensity
+
+
+def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings) -> list[str]:
+    """Column names of `measure` for one compartment, in its order."""
+    return [feature_name(compartment, "Intensity", m, c) for m in MEASUREMENTS for c in channel_order(channels)]
+
+
+def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Tensor:
+    """float64 [N, F]: the compartments' columns one after the other."""
+    return by_cell(scene, intensities(scene, device)[..., : len(MEASUREMENTS)])
+
+
+def by_cell(scene: Scene, found: torch.Tensor) -> torch.Tensor:
+    """[R, C, M] of object rows and channels in C order, as [N, K * M * C] with channels in the order of names."""
+    channels = [scene.channels.index(c) for c in channel_order(scene.channels)]
+    k, n = len(scene.objects.compartments), scene.objects.n
+    found = found[:, torch.tensor(channels, device=found.device)]
+    return found.reshape(k, n, len(channels), -1).permute(1, 0, 3, 2).reshape(n, k * found.shape[2] * len(channels))
+
+
+def intensities(scene: Scene, device: Device) -> torch.Tensor:
+    """float64 [R, C, 19]: MEASUREMENTS, then PLACES, of every object row; made once and kept with the scene."""
+    if "intensities" not in scene.derived:
+        scene.derived["intensities"] = _intensities(scene, device)
+    found: torch.Tensor = scene.derived["intensities"]
+    return found
+
+
+def _intensities(scene: Scene, device: Device) -> torch.Tensor:
+    objects, channels = scene.objects, len(scene.channels)
+    _, height, width = objects.shape
+    traced, order = outlines(scene, device), order_statistics(scene, device)
+    sums = device.empty(objects.rows, channels, SUMS, dtype=torch.float64)
+    found = device.empty(objects.rows, channels, len(MEASUREMENTS) + PLACES, dtype=torch.float64)
+    device.launch(
+        "sum_intensity",
+        objects.rows * channels,
+        pixels=scene.pixels,
+        values=scene.values,
+        pixel=objects.pixel,
+        start=objects.start,
+        stop=objects.stop,
+        schedule=objects.schedule,
+        field=objects.field,
+        edge=traced.edge,
+        counts=traced.counts,
+        sorted=order.sorted,
+        row_start=order.row_start,
+        cells=objects.n,
+        channels=channels,
+        height=height,
+        width=width,
+        n_pixels=objects.pixel.numel(),
+        sums=sums,
+    )
+    device.launch(
+        "finish_intensity",
+        blocks(objects.rows * channels),
+        sums=sums,
+        sorted=order.sorted,
+        row_start=order.row_start,
+        counts=traced.counts,
+        area=areas(scene, device),
+        rows=objects.rows,
+        channels=channels,
+        found=found,
+    )
+    return found
