@@ -48,7 +48,8 @@ class Objects:
     line_start    int64 [K * N + 1]  where each row's lines begin in an array with an entry a line (image row) of every box
     n_cells       cells of each field,
     n_pixels      listed pixels of each field, and
-    n_lines       lines of all boxes, known without asking the device
+    n_lines       lines of all boxes, and
+    largest_box   pixels of the largest box, known without asking the device
     """
 
     compartments: tuple[str, ...]
@@ -68,6 +69,7 @@ class Objects:
     n_cells: tuple[int, ...]
     n_pixels: tuple[int, ...]
     n_lines: int
+    largest_box: int
 
     @property
     def n(self) -> int:
@@ -143,8 +145,9 @@ def find_objects(labels: dict[str, torch.Tensor], device: Device) -> Objects:
         once = counts[..., odd].sum(2) == 0
         size = torch.where(once, counts.sum(2), torch.stack(of_compartment).sum(0))
         lines = (boxes[..., 2] - boxes[..., 0]).clamp(min=0)
-        seen = torch.stack([extremes[:, 0], extremes[:, 1], (size > 0).sum(1), size.sum(1), lines.sum((1, 2))])
-        highest, lowest, present, n_pixels, n_lines = seen.tolist()  # the synchronisation
+        inside = (lines * (boxes[..., 3] - boxes[..., 1])).amax((1, 2))
+        seen = torch.stack([extremes[:, 0], extremes[:, 1], (size > 0).sum(1), size.sum(1), lines.sum((1, 2)), inside])
+        highest, lowest, present, n_pixels, n_lines, box_pixels = seen.tolist()  # the synchronisation
         if max(highest) <= capacity:
             break
         capacity = max(highest)
@@ -207,6 +210,7 @@ def find_objects(labels: dict[str, torch.Tensor], device: Device) -> Objects:
         n_cells=tuple(highest),
         n_pixels=tuple(n_pixels),
         n_lines=sum(n_lines),
+        largest_box=max(box_pixels),
     )
 
 
@@ -236,7 +240,7 @@ def start_of(sizes: torch.Tensor) -> torch.Tensor:
     return start
 
 
-def label_arguments(planes: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+def label_arguments(planes: Sequence[torch.Tensor]) -> dict[str, Any]:
     """The four label planes of a kernel that reads as many as there are compartments, by parameter name."""
     return {name: planes[min(k, len(planes) - 1)] for k, name in enumerate(("first", "second", "third", "fourth"))}
 

@@ -1,0 +1,363 @@
+// shape.cu: convex hull, Feret diameters, enclosing circle, convex area, inner radii, and the measures made of them.
+//
+//   hull      vertices of the convex hull of the pixel centres, none on a line between others; clockwise on the screen,
+//             from the topmost of the leftmost ones
+//   Feret     largest distance of two vertices; least distance of two parallel lines that enclose them
+//   circle    the smallest one around all vertices (Chrystal's method, its tests in exact integers, ties as centrosome rounds)
+//   convex    pixels whose centre lies in or on the hull of the pixels' edge midpoints
+//   radii     of the exact distances from each pixel to the nearest pixel centre outside the object: largest, mean,
+//             median (mean of the middle two)
+//
+// Source   scikit-image 0.18 regionprops, centrosome 1.2 feret_diameter and minimum_enclosing_circle, as CellProfiler 4.2.8
+//          MeasureObjectSizeShape uses them
+// Oracle   scikit-image, centrosome, SciPy (tests/test_shape_skimage.py); CellProfiler's own output on the real fields
+// Launch   trace_hulls: one block an object row, four threads of it at work, then one. measure_radii: blocks take object rows
+//          in turns, each with scratch of its own; a thread a column, then a thread a line; 16 KB of shared memory.
+//          measure_shapes: a thread an object row.
+// Order    integers, but for quotients and roots of single numbers, and jg::block_sum over distances.
+#include "jg_math.cuh"
+
+constexpr int64_t NOTHING = int64_t(1) << 40;     // the extreme of a line without pixels
+constexpr int BINS = 4096;                        // squared distances tallied at a time
+constexpr int MOMENTS = 100, MEASURES = 25, HULL = 6;
+
+// The vertices of the lower convex hull of the points (i, value(i)), those on a line between others left out.
+template <class F> JG_FN int lower_hull(int n, F value, int32_t* vertex) {
+    int count = 0;
+    for (int i = 0; i < n; ++i) {
+        const int64_t v = value(i);
+        if (v == NOTHING) continue;
+        for (; count >= 2; --count) {
+            const int a = vertex[count - 2], b = vertex[count - 1];
+            if ((value(b) - value(a)) * (i - a) < (v - value(a)) * (b - a)) break;
+        }
+        vertex[count++] = i;
+    }
+    return count;
+}
+JG_FN int64_t ceil_of(int64_t top, int64_t bottom) { return top >= 0 ? (top + bottom - 1) / bottom : -(-top / bottom); }
+
+struct Point { int64_t y, x; };
+JG_FN int64_t dot(Point a, Point b) { return a.y * b.y + a.x * b.x; }
+JG_FN int64_t cross(Point a, Point b) { return a.x * b.y - a.y * b.x; }
+JG_FN Point operator-(Point a, Point b) { return {a.y - b.y, a.x - b.x}; }
+struct Circle { double y, x, radius; };
+
+
+// ---------------------------------------------------------------- measures of a hull's vertices, v(0) .. v(n - 1)
+
+template <class V> JG_FN double most_feret(int n, V v) {
+    int64_t best = 0;
+    for (int i = 0; i < n; ++i)
+        for (int j = i + 1; j < n; ++j) best = jg::most(best, dot(v(j) - v(i), v(j) - v(i)));
+    return sqrt(double(best));
+}
+
+template <class V> JG_FN double least_feret(int n, V v) {
+    if (n < 3) return 0;
+    double best = 0;
+    for (int i = 0, j = 1; i < n; ++i) {
+        const Point from = v(i), side = v((i + 1) % n) - from;
+        int64_t away = cross(side, v(j) - from);
+        for (;;) {                                     // the vertex farthest from this side: it only moves on
+            const int64_t next = cross(side, v((j + 1) % n) - from);
+            if (next <= away) break;
+            away = next;
+            j = (j + 1) % n;
+        }
+        const double squared = double(away) * double(away) / double(dot(side, side));
+        best = i ? jg::least(best, squared) : squared;
+    }
+    return sqrt(best);
+}
+
+// The angle at which p sees a and b, rounded as centrosome rounds it: from the cosines at a and b.
+JG_FN double rounded_angle(Point a, Point b, Point p) {
+    const double side = double(dot(a - b, a - b));
+    double left = jg::PI;
+    for (int end = 0; end < 2; ++end) {
+        const Point from = end ? a : b, to = end ? b : a;
+        const double cosine = double(dot(to - from, p - from)) / sqrt(side * double(dot(p - from, p - from)));
+        left -= jg::atan2_same(sqrt((1 - cosine) * (1 + cosine)), cosine);
+    }
+    return left;
+}
+
+// From a side: the vertex that sees it at the least angle makes, with it, the circle, or replaces one of its ends.
+template <class V> JG_FN Circle enclosing_circle(int n, V v) {
+    if (n == 0) return {0, 0, 0};
+    Point a = v(0), b = v(n > 1 ? 1 : 0), c = b;
+    const auto midway = [&] {
+        const double y = double(a.y + b.y) / 2, x = double(a.x + b.x) / 2, dy = a.y - y, dx = a.x - x;
+        return Circle{y, x, sqrt(dy * dy + dx * dx)};
+    };
+    for (int round = 0; n > 2 && round < 4 * n + 16; ++round) {
+        int64_t top = 0, bottom = 0;                   // cotangent of the least angle
+        for (int i = 0; i < n; ++i) {
+            const Point p = v(i), to_a = a - p, to_b = b - p;
+            const int64_t cosine = dot(to_a, to_b);
+            int64_t sine = cross(to_a, to_b);
+            if (sine < 0) sine = -sine;
+            if (sine == 0) continue;                   // a and b themselves: no three vertices are on a line
+            const double ahead = double(cosine) * double(bottom) - double(top) * double(sine);
+            // Of vertices on one circle the choice decides the radius' last bit, and that, whether a vertex counts in zernike.cu.
+            if (bottom == 0 || ahead > 0 || (ahead == 0 && rounded_angle(a, b, p) < rounded_angle(a, b, c))) {
+                top = cosine;
+                bottom = sine;
+                c = p;
+            }
+        }
+        if (top <= 0) return midway();
+        if (dot(b - a, c - a) < 0) a = c;
+        else if (dot(a - b, c - b) < 0) b = c;
+        else {
+            const int64_t aa = dot(a, a), bb = dot(b, b), cc = dot(c, c);
+            const double d = double(2 * (a.x * (b.y - c.y) + b.x * (c.y - a.y) + c.x * (a.y - b.y)));
+            const double x = double(aa * (b.y - c.y) + bb * (c.y - a.y) + cc * (a.y - b.y)) / d;
+            const double y = double(aa * (c.x - b.x) + bb * (a.x - c.x) + cc * (b.x - a.x)) / d;
+            const double dy = a.y - y, dx = a.x - x;
+            return {y, x, sqrt(dy * dy + dx * dx)};
+        }
+    }
+    return midway();
+}
+
+struct Hull { int32_t count[4]; int64_t first[2]; };
+
+// In   box         int32 [R, 4]
+//      line_start  int64 [R + 1]
+//      extent      int32 [L, 2]         first and last column of each line (outline.cu)
+//      schedule    int32 [R]
+// Out  scratch     int32 [6 L + 2 R]
+//      vertex      int32 [2 L, 2]       y, x of each row's vertices, from twice its first line on
+//      vertices    int32 [R]            how many
+//      hull        float64 [R, HULL]    largest and least Feret diameter; circle y, x, radius; convex area
+extern "C" __global__ void __launch_bounds__(128, 8) trace_hulls(
+    const int32_t* __restrict__ box, const int64_t* __restrict__ line_start, const int32_t* __restrict__ extent,
+    const int32_t* __restrict__ schedule, int32_t* __restrict__ scratch, int32_t* __restrict__ vertex,
+    int32_t* __restrict__ vertices, double* __restrict__ hull)
+{
+    JG_SHARED(Hull, s);
+    const int row = schedule[blockIdx.x], y0 = box[row * 4], h = box[row * 4 + 2] - y0;
+    const int32_t* __restrict__ ends = extent + line_start[row] * 2;
+    int32_t* stack = scratch + line_start[row] * 6 + row * 2;
+    // Sides 0 and 1: the least column of each line, and the most, turned round so that both are lower hulls. Sides 2 and 3:
+    // the same of the edge midpoints, coordinates doubled: line i is at 2 i + 1, the even places between are pixels' upper
+    // and lower midpoints.
+    JG_FOR(side, 4) {
+        const int right = side & 1;
+        const auto line = [&](int i) {
+            const int x = ends[i * 2 + right];
+            return x < 0 || x == 32767 ? NOTHING : int64_t(right ? -x : x);
+        };
+        if (side < 2) s.count[side] = lower_hull(h, line, stack + side * h);
+        else {
+            const auto midpoint = [&](int t) {
+                if (t & 1) return line(t >> 1) == NOTHING ? NOTHING : 2 * line(t >> 1) - 1;
+                const int64_t x = jg::least(t ? line(t / 2 - 1) : NOTHING, t < 2 * h ? line(t / 2) : NOTHING);
+                return x == NOTHING ? NOTHING : 2 * x;
+            };
+            int32_t* mine = stack + 2 * h + (side - 2) * (2 * h + 1);
+            const int n = h ? lower_hull(2 * h + 1, midpoint, mine) : 0;
+            int64_t total = 0;                         // over all lines, the first column that is not outside
+            for (int i = 0; i + 1 < n; ++i) {
+                const int from = mine[i], to = mine[i + 1];
+                const int64_t at = midpoint(from), rise = midpoint(to) - at, run = to - from;
+                for (int t = from | 1; t < to; t += 2) total += ceil_of(at * run + rise * (t - from), 2 * run);
+            }
+            s.first[right] = total;
+        }
+    }
+    __syncthreads();
+    JG_ONCE {
+        int32_t* out = vertex + line_start[row] * 4;
+        const int left = s.count[0], right = s.count[1];
+        int n = 0;
+        const auto put = [&](int side, int i) {
+            const int line = stack[side * h + i], x = ends[line * 2 + side];
+            if (n && out[(n - 1) * 2] == y0 + line && out[(n - 1) * 2 + 1] == x) return;
+            out[n * 2] = y0 + line;
+            out[n * 2 + 1] = x;
+            ++n;
+        };
+        int start = 0;
+        for (int i = 1; i < left; ++i) if (ends[stack[i] * 2] < ends[stack[start] * 2]) start = i;
+        for (int i = start; i >= 0 && left; --i) put(0, i);
+        for (int i = 0; i < right; ++i) put(1, i);
+        for (int i = left - 1; i > start; --i) put(0, i);
+        if (n > 1 && out[0] == out[n * 2 - 2] && out[1] == out[n * 2 - 1]) --n;
+        vertices[row] = n;
+        const auto v = [&](int i) { return Point{out[i * 2], out[i * 2 + 1]}; };
+        const Circle circle = enclosing_circle(n, v);
+        double* measure = hull + row * HULL;
+        measure[0] = most_feret(n, v);
+        measure[1] = least_feret(n, v);
+        measure[2] = circle.y;
+        measure[3] = circle.x;
+        measure[4] = circle.radius;
+        measure[5] = double(h - s.first[0] - s.first[1]);
+    }
+}
+JG_REGISTER(trace_hulls)
+
+struct Radii { uint32_t bin[BINS]; int most; int64_t counted; double middle[2]; };
+
+// In   first .. fourth  int32 [B, H, W]  labels of the compartments, in row order
+//      field, number, box, schedule      as ever
+//      largest     pixels of the largest box
+// Out  near        int32 [blocks, largest]  scratch: squared distance along the column
+//      squared     int32 [blocks, largest]  scratch: squared distance
+//      radii       float64 [R, 3]       largest, mean, median distance; 0 for an empty row
+extern "C" __global__ void __launch_bounds__(128, 8) measure_radii(
+    const int32_t* __restrict__ first, const int32_t* __restrict__ second, const int32_t* __restrict__ third,
+    const int32_t* __restrict__ fourth, const int32_t* __restrict__ field, const int32_t* __restrict__ number,
+    const int32_t* __restrict__ box, const int32_t* __restrict__ schedule, int32_t rows, int32_t cells, int32_t height,
+    int32_t width, int64_t largest, int32_t* __restrict__ near, int32_t* __restrict__ squared, double* __restrict__ radii)
+{
+    JG_SHARED(Radii, s);
+    JG_SHARED(jg::SumScratch<2>, scratch);
+    int32_t* __restrict__ column = near + blockIdx.x * largest;
+    int32_t* __restrict__ best = squared + blockIdx.x * largest;
+    for (int turn = int(blockIdx.x); turn < rows; turn += int(gridDim.x)) {
+        const int row = schedule[turn], k = row / cells, cell = row % cells, n = number[cell];
+        const int y0 = box[row * 4], x0 = box[row * 4 + 1], h = box[row * 4 + 2] - y0, w = box[row * 4 + 3] - x0;
+        const int32_t* __restrict__ label = (k == 0 ? first : k == 1 ? second : k == 2 ? third : fourth)
+                                            + (int64_t(field[cell]) * height + y0) * width + x0;
+        JG_ONCE s.most = 0;
+        for (int y = 0; y < h; ++y)                    // a column stays with its thread: no barrier between lines
+            JG_FOR(x, w) {
+                const int steps = (y ? column[(y - 1) * w + x] : 0) + 1;
+                column[y * w + x] = label[int64_t(y) * width + x] == n ? steps : 0;
+            }
+        for (int y = h - 1; y >= 0; --y)
+            JG_FOR(x, w) {
+                const int below = y < h - 1 ? best[(y + 1) * w + x] : 0, above = column[y * w + x];
+                best[y * w + x] = jg::least(above, below + 1);
+            }
+        __syncthreads();
+        int top = 0;
+        JG_FOR(y, h) {
+            int32_t* __restrict__ square = column + y * w;
+            int32_t* __restrict__ out = best + y * w;
+            int worst = 0;
+            for (int x = 0; x < w; ++x) {
+                const int side = jg::least(x + 1, w - x);
+                square[x] = out[x] * out[x];
+                out[x] = jg::least(square[x], side * side);
+                worst = jg::most(worst, out[x]);
+            }
+            for (int j = 1; j * j < worst; ++j) {
+                const int further = j * j;
+                for (int x = j; x < w - j; ++x) out[x] = jg::least(out[x], jg::least(square[x - j], square[x + j]) + further);
+                for (int x = 0; x < jg::least(j, w - j); ++x) out[x] = jg::least(out[x], square[x + j] + further);
+                for (int x = jg::most(j, w - j); x < w; ++x) out[x] = jg::least(out[x], square[x - j] + further);
+                if (j % 4 == 0) {
+                    worst = 0;
+                    for (int x = 0; x < w; ++x) worst = jg::most(worst, out[x]);
+                }
+            }
+            for (int x = 0; x < w; ++x) top = jg::most(top, out[x]);
+        }
+        jg::gather_most(&s.most, top);
+        __syncthreads();
+        const int most = s.most;
+        JG_ONCE s.middle[0] = s.middle[1] = 0;
+        jg::Vec<2> total = {{0, 0}};                   // distance, pixels
+        for (int pass = 0; pass < 2; ++pass) {         // the sum and count; then, count known, the middle ones
+            const int64_t count = int64_t(total.v[1]), wanted[2] = {(count - 1) / 2, count / 2};
+            JG_ONCE s.counted = 0;
+            for (int base = 0; base <= most && (pass == 0 || most >= BINS || base == 0); base += BINS) {
+                const int bins = jg::least(BINS, most + 1 - base);
+                if (pass == 0 || most >= BINS) {
+                    JG_FOR(i, bins) s.bin[i] = 0;
+                    __syncthreads();
+                    JG_FOR(i, h * w) {
+                        const int bin = best[i] - base;
+                        if (bin >= 0 && bin < bins) jg::tally(&s.bin[bin]);
+                    }
+                    __syncthreads();
+                }
+                if (pass == 0) {
+                    const jg::Vec<2> part = jg::block_sum<2>(bins, scratch, [&](int i) {
+                        const double many = base + i ? s.bin[i] : 0;
+                        return jg::Vec<2>{{many * sqrt(double(base + i)), many}};
+                    });
+                    total.v[0] += part.v[0];
+                    total.v[1] += part.v[1];
+                } else {
+                    JG_ONCE for (int i = base ? 0 : 1; i < bins; ++i) {
+                        for (int m = 0; m < 2; ++m)
+                            if (s.counted <= wanted[m] && wanted[m] < s.counted + s.bin[i]) s.middle[m] = sqrt(double(base + i));
+                        s.counted += s.bin[i];
+                    }
+                    __syncthreads();
+                }
+            }
+        }
+        JG_ONCE {
+            radii[row * 3] = sqrt(double(most));
+            radii[row * 3 + 1] = h ? total.v[0] / total.v[1] : 0;
+            radii[row * 3 + 2] = h ? (s.middle[0] + s.middle[1]) / 2 : 0;
+        }
+        __syncthreads();
+    }
+}
+JG_REGISTER(measure_radii)
+
+// In   box         int32 [R, 4]
+//      counts      int32 [R, 5]         straight, slanted, half, euler, edge (outline.cu)
+//      moments     float64 [R, 10, 10]
+//      hull        float64 [R, HULL]
+//      radii       float64 [R, 3]
+// Out  shapes      float64 [R, MEASURES]  in the order of shape.py
+extern "C" __global__ void __launch_bounds__(128, 8) measure_shapes(
+    const int32_t* __restrict__ box, const int32_t* __restrict__ counts, const double* __restrict__ moments,
+    const double* __restrict__ hull, const double* __restrict__ radii, int32_t rows, double* __restrict__ shapes)
+{
+    JG_FOR_ITEMS(row, rows) {
+        const double* __restrict__ m = moments + row * MOMENTS;
+        const int32_t* __restrict__ at = box + row * 4;
+        const int32_t* __restrict__ rim = counts + row * 5;
+        const double* __restrict__ bound = hull + row * HULL;
+        double* __restrict__ out = shapes + row * MEASURES;
+        const double n = m[0], inside = double(at[2] - at[0]) * (at[3] - at[1]);
+        const double nan = n * 0.0 / 0.0;
+        out[0] = n;
+        for (int i = 1; i < MEASURES; ++i) out[i] = nan;
+        if (n == 0) continue;
+        const double root2 = 1.41421356237309514547;
+        const double perimeter = rim[0] + rim[1] * root2 + rim[2] * ((1 + root2) / 2);
+        // Second moments about the centroid; sums about the box's middle are exact, and its distance from there is small.
+        const double sum_y = m[10], sum_x = m[1];
+        const double yy = (m[20] - sum_y * sum_y / n) / n, xx = (m[2] - sum_x * sum_x / n) / n, xy = (m[11] - sum_y * sum_x / n) / n;
+        const double half = (yy + xx) / 2, apart = sqrt((yy - xx) * (yy - xx) + 4 * xy * xy) / 2;
+        const double major = half + apart;
+        const double minor = jg::most(major > 0 ? (yy * xx - xy * xy) / major : 0, 0.0);      // product of both over one
+        const double turn = xx == yy ? (xy > 0 ? -jg::PI / 4 : jg::PI / 4) : 0.5 * jg::atan2_same(2 * xy, yy - xx);
+        out[1] = inside;
+        out[2] = at[3];
+        out[3] = at[2];
+        out[4] = at[1];
+        out[5] = at[0];
+        out[6] = ((at[1] + at[3]) >> 1) + sum_x / n;
+        out[7] = ((at[0] + at[2]) >> 1) + sum_y / n;
+        out[8] = perimeter * perimeter / (4 * jg::PI * n);
+        out[9] = major > 0 ? sqrt(jg::most(1 - minor / major, 0.0)) : 0;
+        out[10] = sqrt(4 * n / jg::PI);
+        out[11] = rim[3];
+        out[12] = n / inside;
+        out[13] = 4 * jg::PI * n / (perimeter * perimeter);
+        out[14] = 4 * sqrt(major);
+        out[15] = bound[0];
+        out[16] = radii[row * 3];
+        out[17] = radii[row * 3 + 1];
+        out[18] = radii[row * 3 + 2];
+        out[19] = bound[1];
+        out[20] = 4 * sqrt(minor);
+        out[21] = turn * (180 / jg::PI);
+        out[22] = perimeter;
+        out[23] = n / bound[5];
+        out[24] = bound[5];
+    }
+}
+JG_REGISTER(measure_shapes)
