@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 DEMO ?= demo
+PLATES = --plate DEMO1 --plate DEMO2 --plate DEMO3
 
 .PHONY: demo test test-slow check bench gpu lib clean
 
@@ -15,12 +16,14 @@ $(VENV)/installed: pyproject.toml CMakeLists.txt
 	$(RUN) -m pip install -q -e ".[dev,map]"
 	touch $@
 
-# Two replicate plates, drawn; images to features, profiles, a score and the plate's page.
+# Three replicate plates, drawn; images to features, profiles, a score and the plate's page.
 demo: $(VENV)/installed
-	$(RUN) -m jumpgpu.synthetic --output $(DEMO)/images --plate DEMO1 --plate DEMO2 --wells 24 --sites 2 --size 540
-	$(RUN) -m jumpgpu.extract --plate DEMO1 --plate DEMO2 --images $(DEMO)/images --output $(DEMO) --save-labels
-	$(RUN) -m jumpgpu.profile --plate DEMO1 --plate DEMO2 --metadata $(DEMO)/images/metadata --output $(DEMO)
-	$(RUN) -m jumpgpu.score replicating --plate DEMO1 --plate DEMO2 --output $(DEMO)
+	$(RUN) -m jumpgpu.synthetic --output $(DEMO)/images --plate DEMO --replicates 3 --wells 24 --sites 2 --size 540 --cells 40
+	$(RUN) -m jumpgpu.extract $(PLATES) --images $(DEMO)/images --output $(DEMO) --save-labels --save-overview
+	$(RUN) -m jumpgpu.profile $(PLATES) --output $(DEMO) --metadata $(DEMO)/images/metadata
+	$(RUN) -m jumpgpu.score replicating $(PLATES) --output $(DEMO) --metadata $(DEMO)/images/metadata
+	$(RUN) -m jumpgpu.report $(DEMO)/DEMO1 $(DEMO)/DEMO2 $(DEMO)/DEMO3 --metadata $(DEMO)/images/metadata \
+		--scores $(DEMO)/scores/replicating.json
 
 test: $(VENV)/installed
 	$(RUN) -m pytest

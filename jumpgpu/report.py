@@ -64,7 +64,7 @@ def report(
                 "wells": wells_of(plate, profiles, treatments(plate, metadata), quarantine),
                 "features": quantised(profiles),
                 "pictures": dict(well_pictures(plate, pictures_of)),
-                "scores": [score_of(json.loads(path.read_text())) for path in scores],
+                "scores": [score for path in scores for score in scores_of(path)],
             }
         ),
         illumination=illumination_pictures(plate),
@@ -193,19 +193,17 @@ def illumination_pictures(plate: StoredPlate) -> list[dict[str, str]]:
     return found
 
 
-def score_of(score: dict[str, Any]) -> dict[str, Any]:
-    """What the page shows of a score's JSON: names, percent, and histograms of its values and its null."""
-    values, null = (np.array([v for v in score[k] if v is not None], float) for k in ("values", "null"))
-    edges = np.histogram_bin_edges(np.concatenate([values, null]), 40)
-    return {
-        "name": score["score"],
-        "condition": score["condition"],
-        "percent": score["percent"],
-        "null_95th": score["null_95th"],
-        "edges": edges.tolist(),
-        "values": np.histogram(values, edges)[0].tolist(),
-        "null": (np.histogram(null, edges)[0] / max(1, len(null))).tolist(),
-    }
+def scores_of(path: Path) -> Iterator[dict[str, Any]]:
+    """What the page shows of a score's JSON, a condition at a time: percent, and the values beside their null."""
+    for record in json.loads(path.read_text()):
+        if "histogram" in record:
+            yield {
+                "name": record["score"],
+                "condition": record["condition"],
+                "percent": record["percent"],
+                "null_95th": record["null_95th"],
+                **record["histogram"],
+            }
 
 
 def facts(plate: StoredPlate, profiles: pd.DataFrame, quarantine: pd.DataFrame) -> list[tuple[str, str]]:

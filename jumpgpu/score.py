@@ -267,7 +267,11 @@ def sides(options: argparse.Namespace) -> Iterator[tuple[str, pd.DataFrame, pd.D
 def write(results: Sequence[Any], folder: Path, name: str, with_figures: bool) -> None:
     """`<name>.parquet` (a row a group), `<name>.json` (a record a condition), figures as PNG and SVG."""
     write_table(pd.concat([r.tidy() for r in results], ignore_index=True), folder / f"{name}.parquet")
-    records = [{k: None if v != v else v for k, v in r.summary().items()} for r in results]  # JSON has no nan
+    records = [
+        {k: None if v != v else v for k, v in r.summary().items()}  # JSON has no nan
+        | ({"histogram": r.histogram()} if isinstance(r, Score) else {})
+        for r in results
+    ]
     beside = folder / f".{name}.json.part"
     beside.write_text(json.dumps(records, indent=1) + "\n")
     beside.replace(folder / f"{name}.json")

@@ -63,6 +63,13 @@ class Score:
             **self.settings,
         }
 
+    def histogram(self, bins: int = 40) -> dict[str, list[float]]:
+        """Shares of the scored values and of the null in equal bins: `edges` [bins + 1], `values`, `null` [bins]."""
+        values = self.table["value"].dropna().to_numpy(float)
+        edges = np.histogram_bin_edges(np.concatenate([values, self.null]), bins)
+        shares = {k: np.histogram(v, edges)[0] / max(1, len(v)) for k, v in (("values", values), ("null", self.null))}
+        return {"edges": edges.tolist(), **{k: v.tolist() for k, v in shares.items()}}
+
     def tidy(self) -> pd.DataFrame:
         """The table with its score and condition, to be put below others."""
         table = self.table.copy()

@@ -87,6 +87,14 @@ def test_a_missing_metadata_folder_is_bad_use(plate, capsys):
     assert "no such metadata folder" in capsys.readouterr().err
 
 
+def test_the_page_shows_scores_that_have_a_null(plate, tmp_path):
+    histogram = {"edges": [0.0, 0.5, 1.0], "values": [0.25, 0.75], "null": [0.9, 0.1]}
+    record = {"score": "replicating", "condition": "48 h", "percent": 75.0, "null_95th": 0.6, "histogram": histogram}
+    (tmp_path / "replicating.json").write_text(json.dumps([record, {"score": "map", "condition": ""}]))
+    data = embedded(report.report(open_plate(plate / "DEMO"), scores=[tmp_path / "replicating.json"]))
+    assert data["scores"] == [{"name": "replicating", "condition": "48 h", "percent": 75.0, "null_95th": 0.6, **histogram}]
+
+
 def test_the_command_writes_beside_the_plate(plate, capsys):
     assert report.main([str(plate / "DEMO"), "--pictures", "all"]) == 0
     assert capsys.readouterr().out.startswith("DEMO  ")
