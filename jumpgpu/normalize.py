@@ -62,7 +62,9 @@ def normalize(profiles: pd.DataFrame, reference: str, settings: NormalizeSetting
     features = feature_columns(profiles)
     wells = reference_wells(profiles, reference)
     values = profiles[features].astype(float)
-    scaler = RobustMAD(epsilon=settings.epsilon).fit(values[wells])
+    known = values[wells].notna().any()
+    scaler = RobustMAD(epsilon=settings.epsilon).fit(values.loc[wells, known])
+    scaler.median, scaler.mad = scaler.median.reindex(features), scaler.mad.reindex(features)  # nan where none is known
     dropped: dict[str, str] = {}
     if settings.zero_mad == "drop":
         empty = scaler.mad.isna()
