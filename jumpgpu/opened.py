@@ -141,7 +141,10 @@ class StoredPlate:
 
         chosen = self._choose(columns)
         identity, values = self._table(wells, chosen)
-        return pandas.concat([pandas.DataFrame(identity), pandas.DataFrame(values, columns=chosen)], axis=1)
+        table = pandas.DataFrame(values, columns=chosen, copy=False)
+        for position, (name, column) in enumerate(identity.items()):
+            table.insert(position, name, column)  # a concat would copy the features
+        return table
 
     def to_polars(self, wells: Iterable[str] | None = None, columns: Iterable[str] | None = None) -> "polars.DataFrame":
         """As `to_pandas`, for polars (which must be installed)."""

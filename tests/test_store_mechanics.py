@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import anndata
 import numpy as np
@@ -12,10 +13,11 @@ import pandas as pd
 import polars as pl
 import pytest
 import zarr
+from zarr.codecs import BloscCodec, TransposeCodec
 
 import jumpgpu
 from jumpgpu.durable import check_key, commit_folder
-from jumpgpu.layout import Layout, Quarantined, SiteTable, scale_of, variables
+from jumpgpu.layout import Layout, Quarantined, SiteTable, array_files, read_array, scale_of, variables
 from jumpgpu.store import PlateWriter, differences, fingerprint
 
 from .conftest import CHECKOUT
@@ -366,6 +368,43 @@ def test_a_table_of_the_wrong_shape_is_refused(tmp_path):
         pytest.raises(ValueError, match=r"A02 site 1: table is"),
     ):
         writer.append(SiteTable("A02", 1, np.arange(3), np.zeros((3, 2))))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(3500, dtype=np.float32).reshape(7, 500) ** 1.5,
+        np.arange(88, dtype=np.int32),
+        np.arange(5 * 13 * 17, dtype=np.uint16).reshape(5, 13, 17) * 59,
+        np.arange(120000, dtype=np.int32).reshape(300, 400) // 997,
+        np.array(["", "b", "cd\u00e4"] * 30, dtype=object),
+    ],
+    ids=["table", "column", "overview", "labels", "text"],
+)
+def test_arrays_are_encoded_as_zarr_encodes_them(array):
+    files: dict[str, object] = {}
+    codec = BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle" if array.dtype == object else "shuffle")
+    created = zarr.create_array(
+        zarr.storage.MemoryStore(files),
+        name="x",
+        shape=array.shape,
+        dtype="string" if array.dtype == object else array.dtype,
+        chunks=array.shape,
+        filters=[TransposeCodec(order=(1, 0))] if array.dtype == np.float32 else "auto",
+        compressors=codec,
+        chunk_key_encoding={"name": "default", "separator": "."},
+        zarr_format=3,
+    )
+    created[...] = array
+    theirs = {key: data.to_bytes() for key, data in files.items() if key.startswith("x/")}
+    with ThreadPoolExecutor(1) as pool:  # Blosc takes another path off the main thread
+        for ours in (array_files("x", array, {}), pool.submit(array_files, "x", array, {}).result()):
+            assert sorted(ours) == sorted(theirs)
+            for key, data in theirs.items():
+                assert json.loads(ours[key]) == json.loads(data) if key.endswith(".json") else ours[key] == data
+    np.testing.assert_array_equal(read_array(ours, "x"), array)
+    with pytest.raises(ValueError, match="x cannot be read"):
+        read_array({**ours, "x/zarr.json": b"{}"}, "x")
 
 
 def test_a_barcode_that_is_no_name_is_refused(tmp_path):
