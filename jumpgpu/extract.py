@@ -181,7 +181,10 @@ def find_labels(
     """Compartment -> int32 [B, H, W], and the same before objects were discarded (empty where masks are given)."""
     if run.options.masks:
         size = pixels.shape[2], pixels.shape[3]
-        return read_masks(run.options.masks, run.plate.barcode, sites, size, run.device, run.options.mask_pattern), {}
+        masks = read_masks(run.options.masks, run.plate.barcode, sites, size, run.device, run.options.mask_pattern)
+        for line in masks.report:
+            run.progress.say(line)
+        return masks.labels, {}
     found = segment(pixels, run.plate.channels, run.options.config.segmentation, run.device)
     return found.labels, found.unfiltered
 

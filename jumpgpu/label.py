@@ -112,16 +112,15 @@ def fill_holes(labels: torch.Tensor, capacity: int, device: Device, *, objects: 
     """
     b, h, w = labels.shape
     root = find_components((labels != 0).view(torch.uint8), BACKGROUND, device).root
-    words = device.empty(3, b, h * w, dtype=torch.int32)
-    label_words = device.zeros(3, b, capacity, dtype=torch.int32)
-    label_words[1] = NONE
+    words = device.empty(3, b, h * w + capacity, dtype=torch.int32)
+    words[:, :, h * w :] = torch.tensor([0, NONE, 0], dtype=torch.int32, device=device.torch).view(3, 1, 1)
     contact = device.empty(b, 2 * h * w, 2, dtype=torch.int32)
     count = device.zeros(b, dtype=torch.int32)
     filled = torch.empty_like(labels)
-    image: dict[str, Any] = {"labels": labels, "root": root, "capacity": capacity}
-    sizes: dict[str, Any] = {"n_pixels": b * h * w, "n_labels": b * capacity}
-    device.launch("start_holes", b * h, height=h, width=w, words=words, label_words=label_words, **image, **sizes)
-    device.launch("list_contacts", b * h, height=h, width=w, label_words=label_words, contact=contact, count=count, **image)
+    image: dict[str, Any] = {"labels": labels, "root": root, "capacity": capacity, "words": words}
+    n_words = b * (h * w + capacity)
+    device.launch("start_holes", b * h, height=h, width=w, n_words=n_words, **image)
+    device.launch("list_contacts", b * h, height=h, width=w, contact=contact, count=count, **image)
     device.launch(
         "resolve_holes",
         b,
@@ -129,19 +128,17 @@ def fill_holes(labels: torch.Tensor, capacity: int, device: Device, *, objects: 
         count=count,
         capacity=capacity,
         plane=h * w,
+        n_words=n_words,
         words=words,
-        label_words=label_words,
-        **sizes,
     )
     device.launch(
         "fill_holes",
         blocks(labels.numel()),
-        words=words,
-        label_words=label_words,
         plane=h * w,
+        n_pixels=labels.numel(),
+        n_words=n_words,
         objects=int(objects),
         filled=filled,
         **image,
-        **sizes,
     )
     return filled

@@ -1,6 +1,12 @@
-"""Label images given by the user in place of segmentation."""
+"""Label images given by the user in place of segmentation: from CellProfiler, Cellpose, StarDist or by hand.
+
+Every site gives nuclei and cells, as TIFF, NPY or OME-Zarr labels, and cytoplasm if there is any. Numbers may have gaps
+and need not agree between the two: a cell is kept if exactly one nucleus has most of its overlap with it, and both then
+share a number, 1..n in the order of the cells' own. What has no partner is left out and reported, by site.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -8,26 +14,162 @@ import tifffile
 import torch
 
 from .device import Device
-from .names import COMPARTMENTS
+from .names import COMPARTMENTS, well_position
+
+SUFFIXES = (".tiff", ".tif", ".npy", ".zarr")
+SHOWN = 5  # labels named in a report
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Label images of a batch.
+
+    labels  compartment -> int32 [B, H, W], numbered 1..n alike
+    report  what was left out or is odd, a line each, beginning with plate, well and site
+    """
+
+    labels: dict[str, torch.Tensor]
+    report: tuple[str, ...]
 
 
 def mask_files(folder: Path, plate: str, well: str, site: int, pattern: str) -> dict[str, Path]:
-    """Compartment -> label image file of a site, whether or not it is there."""
-    return {c: folder / pattern.format(plate=plate, well=well, site=site, compartment=c) for c in COMPARTMENTS}
+    """Compartment -> label image of a site, whether or not it is there.
+
+    A folder that is itself an OME-Zarr plate (as `--save-labels` and `jumpgpu.segment` write it) is read by its layout.
+    Elsewhere the pattern's name counts, or the same name with another of the known endings.
+    """
+    if (folder / "zarr.json").is_file():
+        well_position(well)
+        place = folder / well[:-2] / well[-2:] / str(site) / "labels"
+        return {c: place / c.lower() / "0" for c in COMPARTMENTS}
+    found = {}
+    for compartment in COMPARTMENTS:
+        asked = folder / pattern.format(plate=plate, well=well, site=site, compartment=compartment)
+        others = [asked.with_suffix(s) for s in SUFFIXES] if asked.suffix in SUFFIXES else []
+        found[compartment] = next((p for p in (asked, *others) if p.exists()), asked)
+    return found
+
+
+def read_image(path: Path, where: str) -> np.ndarray:
+    """One label image, [H, W] of any integer type."""
+    try:
+        if path.is_dir():
+            import zarr
+
+            node = zarr.open(str(path), mode="r")
+            image = np.asarray(node["0"] if isinstance(node, zarr.Group) else node)
+        elif path.suffix == ".npy":
+            image = np.load(path, allow_pickle=False)
+        else:
+            image = tifffile.imread(path)
+    except (OSError, ValueError, KeyError, tifffile.TiffFileError) as error:
+        raise ValueError(f"{where}: {path} cannot be read as a label image: {error}") from error
+    image = image.squeeze()
+    if image.ndim != 2 or image.dtype.kind not in "iub":
+        raise ValueError(f"{where}: {path} is {image.dtype} {image.shape}; expected one plane of integer labels")
+    if image.size and (image.min() < 0 or image.max() > 2**31 - 1):
+        raise ValueError(f"{where}: {path} has labels from {image.min()} to {image.max()}; expected 0 .. 2147483647")
+    return image.astype(np.int64)
 
 
 def read_masks(
     folder: Path, plate: str, sites: Sequence[tuple[str, int]], size: tuple[int, int], device: Device, pattern: str
-) -> dict[str, torch.Tensor]:
-    """Compartment -> int32 [B, H, W] for the (well, site) pairs of a batch; errors name plate, well, site and file."""
+) -> Masks:
+    """Label images of the (well, site) pairs of a batch.
+
+    FileNotFoundError for nuclei or cells that are not there, ValueError for what is no label image of this size; both
+    name plate, well, site and file. Cytoplasm is derived where it is absent: the cell without what lies inside the
+    nucleus's outline.
+    """
     labels = {c: np.zeros((len(sites), *size), np.int32) for c in COMPARTMENTS}
+    report: list[str] = []
     for b, (well, site) in enumerate(sites):
+        where = f"{plate} {well} site {site}"
+        images = {}
         for compartment, file in mask_files(folder, plate, well, site, pattern).items():
-            where = f"{plate} {well} site {site} {compartment}"
-            if not file.is_file():
-                raise FileNotFoundError(f"{where}: no label image {file}")
-            image = tifffile.imread(file)
-            if image.shape != size or image.dtype.kind not in "iu":
-                raise ValueError(f"{where}: {file} is {image.dtype} {image.shape}, expected integers {size}")
+            if not file.exists():
+                if compartment == "Cytoplasm":
+                    continue
+                raise FileNotFoundError(f"{where} {compartment}: no label image {file}")
+            images[compartment] = read_image(file, f"{where} {compartment}")
+            if images[compartment].shape != size:
+                shape = " x ".join(map(str, images[compartment].shape))
+                raise ValueError(f"{where} {compartment}: {file} is {shape} pixels, the field is {size[0]} x {size[1]}")
+        found, notes = pair(images["Nuclei"], images["Cells"], images.get("Cytoplasm"))
+        report += [f"{where}: {note}" for note in notes]
+        for compartment, image in found.items():
             labels[compartment][b] = image
-    return {c: device.tensor(image) for c, image in labels.items()}
+    return Masks({c: device.tensor(image) for c, image in labels.items()}, tuple(report))
+
+
+def pair(
+    nuclei: np.ndarray, cells: np.ndarray, cytoplasm: np.ndarray | None = None
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Nuclei and cells one to one, under common numbers 1..n; and what was left out, in words.
+
+    A nucleus belongs to the cell that it overlaps most (the lower number of equals). A given cytoplasm belongs to the
+    cell of its own number in the cells' image.
+    """
+    notes = []
+    nuclei, nucleus_ids = compact(nuclei)
+    cells, cell_ids = compact(cells)
+    for name, ids in (("nuclei", nucleus_ids), ("cells", cell_ids)):
+        if len(ids) and ids[-1] != len(ids):
+            notes.append(f"{name} numbered anew: {len(ids)} labels, highest {ids[-1]}")
+    n_cells = len(cell_ids)
+    both = (nuclei > 0) & (cells > 0)
+    keys, overlap = np.unique(nuclei[both] * (n_cells + 1) + cells[both], return_counts=True)
+    owner = np.zeros(len(nucleus_ids) + 1, np.int64)
+    for k in np.lexsort(
+        (-(keys % (n_cells + 1)), overlap)
+    ):  # the greatest overlap comes last, and of equals the lowest cell
+        owner[keys[k] // (n_cells + 1)] = keys[k] % (n_cells + 1)
+    owned = np.bincount(owner[1:], minlength=n_cells + 1)
+    owned[0] = 0
+    single = owned == 1
+    number = np.where(single, np.cumsum(single), 0)
+    lonely = nucleus_ids[owner[1:] == 0]
+    for ids, what in (
+        (lonely, "nuclei without a cell left out"),
+        (cell_ids[owned[1:] == 0], "cells without a nucleus left out"),
+        (cell_ids[owned[1:] > 1], "cells with several nuclei left out"),
+    ):
+        if len(ids):
+            named = ", ".join(map(str, ids[:SHOWN])) + (", ..." if len(ids) > SHOWN else "")
+            notes.append(f"{len(ids)} {what} ({named})")
+    new_nuclei, new_cells = number[owner][nuclei], number[cells]
+    spilled = np.unique(new_nuclei[(new_nuclei > 0) & (new_nuclei != new_cells)])
+    if len(spilled):
+        notes.append(f"{len(spilled)} nuclei reach beyond their cell")
+    if cytoplasm is None:
+        new_cytoplasm = np.where((new_nuclei > 0) & ~outline(new_nuclei), 0, new_cells)
+    else:
+        lookup = dict(zip(cell_ids.tolist(), number[1:].tolist(), strict=True))
+        ids, positions = np.unique(cytoplasm, return_inverse=True)
+        new_cytoplasm = np.array([lookup.get(i, 0) for i in ids.tolist()])[positions].reshape(cytoplasm.shape)
+        if unknown := [i for i in ids.tolist() if i and i not in lookup]:
+            notes.append(f"{len(unknown)} cytoplasms without a cell left out")
+        if (astray := (new_cytoplasm > 0) & (new_cytoplasm != new_cells)).any():
+            notes.append(f"{len(np.unique(new_cytoplasm[astray]))} cytoplasms reach beyond the cell of their number")
+    found = {"Nuclei": new_nuclei, "Cells": new_cells, "Cytoplasm": new_cytoplasm}
+    return {name: image.astype(np.int32) for name, image in found.items()}, notes
+
+
+def compact(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as 1..n in their order, and what they were."""
+    ids, positions = np.unique(labels, return_inverse=True)
+    positions = positions.reshape(labels.shape)
+    if len(ids) and ids[0] == 0:
+        return positions, ids[1:]
+    return positions + 1, ids
+
+
+def outline(labels: np.ndarray) -> np.ndarray:
+    """Pixels with another label among their eight neighbours, or on the image's border."""
+    padded = np.pad(labels, 1, constant_values=-1)
+    h, w = labels.shape
+    differs = np.zeros(labels.shape, bool)
+    for dy in range(3):
+        for dx in range(3):
+            differs |= padded[dy : dy + h, dx : dx + w] != labels
+    return differs

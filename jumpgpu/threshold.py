@@ -120,7 +120,7 @@ def cross_entropy(
 ) -> None:
     b = planes.shape[0]
     tolerance = device.empty(b, dtype=torch.float64)
-    cells = device.empty(b, 2, CELLS, dtype=torch.uint64)
+    cells = device.zeros(b, 2, CELLS, dtype=torch.int64).view(torch.uint64)
     planes.launch(device, "value_gap", b, block=WIDE_BLOCK, cells=cells, tolerance=tolerance)
     planes.launch(device, "cross_entropy", b, block=WIDE_BLOCK, extrema=extrema, tolerance=tolerance, threshold=original)
 

@@ -132,47 +132,45 @@ extern "C" __global__ void __launch_bounds__(128, 8) cytoplasm_of(
 }
 JG_REGISTER(cytoplasm_of)
 
-// Start of the holes: every node's words, and the labels that touch the border or the background outside.
+// Start of the holes: the nodes' words, and the labels that touch the border or the background outside.
 // In   root     int32 [B, H, W]   background by label.cu: first pixel of the piece, -2 outside, -1 no background
-// Out  words    int32 [3, B, H * W]   by root: solid, low, high
-//      label_words  int32 [3, B, capacity]   by label; starts as 0, NONE, 0
+// Out  words    int32 [3, B, H * W + capacity]   solid, low, high: by root, then by label (those start as 0, NONE, 0)
 extern "C" __global__ void __launch_bounds__(128, 8) start_holes(
     const int32_t* __restrict__ labels, const int32_t* __restrict__ root, int32_t height, int32_t width, int32_t capacity,
-    int64_t n_pixels, int64_t n_labels, int32_t* __restrict__ words, int32_t* __restrict__ label_words)
+    int64_t n_words, int32_t* __restrict__ words)
 {
-    (void)n_labels;
     const int64_t at = int64_t(blockIdx.x) * width, plane = int64_t(height) * width;
     const int y = int(blockIdx.x) % height;
     const int64_t field = int64_t(blockIdx.x) / height;
+    int32_t* __restrict__ node = words + field * (plane + capacity);
     JG_FOR(x, width) {
-        const int64_t p = at + x;
+        const int64_t p = at + x, here = p - field * plane;
         const int label = labels[p];
         if (label == 0) {
-            if (root[p] == int(p - field * plane)) {
-                words[p] = 0;
-                words[n_pixels + p] = NONE;
-                words[2 * n_pixels + p] = 0;
+            if (root[p] == int(here)) {
+                node[here] = 0;
+                node[n_words + here] = NONE;
+                node[2 * n_words + here] = 0;
             }
             continue;
         }
         const bool solid = y == 0 || y == height - 1 || x == 0 || x == width - 1 || root[p - width] == -2 || root[p + width] == -2
             || root[p - 1] == -2 || root[p + 1] == -2;
-        if (solid && !jg::atomic_read(label_words + field * capacity + label))
-            jg::atomic_most(label_words + field * capacity + label, 1);
+        if (solid && !jg::atomic_read(node + plane + label)) jg::atomic_most(node + plane + label, 1);
     }
 }
 JG_REGISTER(start_holes)
 
 // The contacts that are not settled yet, each run of them once.
-// Out  contact  int32 [B, 2 H W, 2]   nodes: label > 0, or -1 - root;  count  int32 [B]   starts as 0
+// Out  contact  int32 [B, 2 H W, 2]   nodes: root, or H W + label;  count  int32 [B]   starts as 0
 extern "C" __global__ void __launch_bounds__(128, 8) list_contacts(
-    const int32_t* __restrict__ labels, const int32_t* __restrict__ root, const int32_t* __restrict__ label_words,
-    int32_t height, int32_t width, int32_t capacity, int32_t* __restrict__ contact, int32_t* __restrict__ count)
+    const int32_t* __restrict__ labels, const int32_t* __restrict__ root, const int32_t* __restrict__ words, int32_t height,
+    int32_t width, int32_t capacity, int32_t* __restrict__ contact, int32_t* __restrict__ count)
 {
     const int64_t at = int64_t(blockIdx.x) * width, plane = int64_t(height) * width;
     const int y = int(blockIdx.x) % height;
     const int64_t field = int64_t(blockIdx.x) / height;
-    const int32_t* __restrict__ solid = label_words + field * capacity;
+    const int32_t* __restrict__ solid = words + field * (plane + capacity) + plane;
     int32_t* __restrict__ list = contact + field * plane * 4;
     JG_FOR(x, width) {
         for (int side = 0; side < 2; ++side) {
@@ -184,26 +182,24 @@ extern "C" __global__ void __launch_bounds__(128, 8) list_contacts(
             if (side && x > 0 && labels[p - 1] == a && labels[q - 1] == b
                 && (a || root[p - 1] == root[p]) && (b || root[q - 1] == root[q])) continue;
             const int slot = jg::atomic_sum(count + field, 1);   // the list's order does not matter
-            list[2 * slot] = a ? a : -1 - root[p];
-            list[2 * slot + 1] = b ? b : -1 - root[q];
+            list[2 * slot] = a ? int(plane) + a : root[p];
+            list[2 * slot + 1] = b ? int(plane) + b : root[q];
         }
     }
 }
 JG_REGISTER(list_contacts)
 
 extern "C" __global__ void __launch_bounds__(1024) resolve_holes(
-    const int32_t* __restrict__ contact, const int32_t* __restrict__ count, int32_t capacity, int64_t plane, int64_t n_pixels,
-    int64_t n_labels, int32_t* __restrict__ words, int32_t* __restrict__ label_words)
+    const int32_t* __restrict__ contact, const int32_t* __restrict__ count, int32_t capacity, int64_t plane, int64_t n_words,
+    int32_t* __restrict__ words)
 {
     JG_SHARED(Change, s);
     const int64_t field = blockIdx.x;
     const int32_t* __restrict__ list = contact + field * plane * 4;
     const int n = count[field];
-    auto node = [&](int name) {
-        int32_t* solid = name > 0 ? label_words + field * capacity + name : words + field * plane + (-1 - name);
-        const int64_t step = name > 0 ? n_labels : n_pixels;
-        return Node{solid, solid + step, solid + 2 * step};
-    };
+    const int pixels = int(plane);
+    int32_t* __restrict__ of_field = words + field * (plane + capacity);
+    auto node = [&](int k) { return Node{of_field + k, of_field + n_words + k, of_field + 2 * n_words + k}; };
     for (int stage = 0; stage < 2; ++stage) {
         for (;;) {
             JG_ONCE s.any = 0;
@@ -212,8 +208,8 @@ extern "C" __global__ void __launch_bounds__(1024) resolve_holes(
             JG_FOR(i, n) {
                 const int a = list[2 * i], b = list[2 * i + 1];
                 if (stage == 0) {
-                    touch(node(a), a > 0, a, node(b), &changed);
-                    touch(node(b), b > 0, b, node(a), &changed);
+                    touch(node(a), a > pixels, a - pixels, node(b), &changed);
+                    touch(node(b), b > pixels, b - pixels, node(a), &changed);
                 } else {
                     pass_on(node(a), node(b), &changed);
                     pass_on(node(b), node(a), &changed);
@@ -233,17 +229,14 @@ JG_REGISTER(resolve_holes)
 // Out  filled   int32 [B, H, W]
 extern "C" __global__ void __launch_bounds__(128, 8) fill_holes(
     const int32_t* __restrict__ labels, const int32_t* __restrict__ root, const int32_t* __restrict__ words,
-    const int32_t* __restrict__ label_words, int32_t capacity, int64_t plane, int64_t n_pixels, int64_t n_labels, int32_t objects,
-    int32_t* __restrict__ filled)
+    int32_t capacity, int64_t plane, int64_t n_pixels, int64_t n_words, int32_t objects, int32_t* __restrict__ filled)
 {
     JG_FOR_ITEMS(i, n_pixels) {
         const int64_t field = i / plane;
         int label = labels[i];
         if (label == 0 ? root[i] >= 0 : objects != 0) {
-            const int64_t at = label ? field * capacity + label : field * plane + root[i];
-            const int32_t* __restrict__ of = label ? label_words : words;
-            const int64_t step = label ? n_labels : n_pixels;
-            if (of[at] == 0) label = of[at + step] == NONE ? 0 : of[at + step];
+            const int64_t at = field * (plane + capacity) + (label ? plane + label : root[i]);
+            if (words[at] == 0) label = words[at + n_words] == NONE ? 0 : words[at + n_words];
         }
         filled[i] = label;
     }

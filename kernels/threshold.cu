@@ -74,8 +74,7 @@ template <class T> JG_FN double cross_entropy_of(const T* v, int n, uint64_t lea
 // Distinct values fall into cells of 1/65536. A cell that holds two of them has a gap below 1/65536, which is all there is to
 // know: real fields are done after the first piece.
 template <class T> JG_FN double value_gap_of(const T* v, int n, uint64_t* cells, int* clash, uint64_t* gap) {
-    uint64_t *least = cells, *most = cells + CELLS;
-    JG_FOR(k, CELLS) { least[k] = ~uint64_t(0); most[k] = 0; }
+    uint64_t *least = cells, *most = cells + CELLS;       // both start as 0: the least is kept as its complement
     JG_ONCE { *clash = 0; *gap = ~uint64_t(0); }
     __syncthreads();
     for (int i0 = 0; i0 < n; i0 += 4096) {
@@ -83,25 +82,25 @@ template <class T> JG_FN double value_gap_of(const T* v, int n, uint64_t* cells,
         JG_FOR(i, m) {
             const double value = double(v[i0 + i]);
             const int cell = int(value * 65536);
-            jg::atomic_least(least + cell, bits_of(value));
+            jg::atomic_most(least + cell, ~bits_of(value));
             jg::atomic_most(most + cell, bits_of(value));
         }
         __syncthreads();
         int found = 0;
         JG_FOR(i, m) {
             const int cell = int(double(v[i0 + i]) * 65536);
-            found |= jg::atomic_read(least + cell) != jg::atomic_read(most + cell);
+            found |= ~jg::atomic_read(least + cell) != jg::atomic_read(most + cell);
         }
         jg::gather_most(clash, found);
         __syncthreads();
         if (*clash) return 0;
     }
     JG_FOR(k, CELLS) {                                   // few distinct values: each looks for the one below it
-        if (least[k] == ~uint64_t(0)) continue;
+        if (least[k] == 0) continue;
         int below = k - 1;
-        while (below >= 0 && least[below] == ~uint64_t(0)) --below;
+        while (below >= 0 && least[below] == 0) --below;
         if (below < 0) continue;
-        jg::atomic_least(gap, bits_of(double(T(value_of(least[k])) - T(value_of(least[below])))));
+        jg::atomic_least(gap, bits_of(double(T(value_of(most[k])) - T(value_of(most[below])))));
     }
     __syncthreads();
     return *gap == ~uint64_t(0) ? 0 : value_of(*gap);
@@ -209,7 +208,7 @@ extern "C" __global__ void __launch_bounds__(1024) cross_entropy_64(
 }
 JG_REGISTER(cross_entropy_64)
 
-// Scr  cells      uint64 [B, 2, CELLS]
+// Scr  cells      uint64 [B, 2, CELLS]   starts as 0
 // Out  tolerance  float64 [B]   max(least gap between distinct values / 2, 0.5 / 65536)
 extern "C" __global__ void __launch_bounds__(1024) value_gap_32(
     const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, uint64_t* __restrict__ cells,
