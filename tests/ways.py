@@ -32,12 +32,6 @@ compile stops no other test.
 
 import ctypes
 import dataclasses
-import hashlib
-import os
-import select
-import subprocess
-import tempfile
-import weakref
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -49,7 +43,6 @@ import torch
 from jumpgpu.device import (
     BLOCK,
     C_TYPES,
-    NUMPY_TYPES,
     Argument,
     CpuDevice,
     Device,
@@ -58,100 +51,22 @@ from jumpgpu.device import (
     full_source,
     kernel_sources,
 )
-from tests.ptx import nvrtc
-from tests.ptx.simulator import Sim
+from tests.builds import build, digest, ptx
+from tests.driver import Driver
+from tests.ptx.launch import Kernel
 
-BUILD = Path(__file__).resolve().parents[1] / "build" / "ways"
 FIBER_BLOCKS, FIBER_SEEDS, PTX_BLOCKS = (32, 64, 128, 256), range(6), (32, 128, 256)
-COMMON = "-w -std=c++17 -ffp-contract=off -fPIC -fvisibility=hidden -pthread"
-# Flags of a kernel file, and those of the runtime (pool.cpp or fibers.cpp), which as fibers must not be instrumented.
-FLAVOURS = {
-    "serial": (f"{COMMON} -O2", f"{COMMON} -O2"),
-    "fibers": (f"{COMMON} -O1 -DJG_FIBERS", f"{COMMON} -O2 -DJG_FIBERS"),
-    "tsan": (f"{COMMON} -O1 -g -fsanitize=thread", f"{COMMON} -O1 -g -fsanitize=thread"),
-    "tsan-fibers": (f"{COMMON} -O1 -g -fsanitize=thread -DJG_FIBERS", f"{COMMON} -O2 -DJG_FIBERS"),
-    "asan": (
-        f"{COMMON} -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined",
-        f"{COMMON} -O1 -g -fsanitize=address",
-    ),
-}
-ARCHITECTURE = "compute_80"
 
 Work = Callable[[Device], Any]
 
 
-def digest(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
-
-
-@cache
-def compiler() -> tuple[str, str]:
-    """The C++ compiler and what it says of itself."""
-    command = os.environ.get("CXX", "c++")
-    return command, subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout
-
-
-def cached(name: str, parts: tuple[str, ...], make: Callable[[Path], None]) -> Path:
-    """A file in build/ways/ that is named by the digest of all it is made from; made only if it is not there."""
-    stem, dot, suffix = name.rpartition(".")
-    out = BUILD / f"{stem}-{digest(*parts)}{dot}{suffix}"
-    if not out.exists():
-        BUILD.mkdir(parents=True, exist_ok=True)
-        part = out.with_name(f"{out.name}.{os.getpid()}.part")
-        make(part)
-        part.replace(out)
-    return out
-
-
-def run_compiler(what: str, *arguments: str) -> None:
-    done = subprocess.run([compiler()[0], *arguments], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{what} does not compile:\n{done.stderr[:4000]}")
-
-
-def headers(folder: Path) -> str:
-    return "\0".join(p.read_text() for p in sorted(folder.rglob("*")) if p.suffix in {".cuh", ".h"})
-
-
-def build(path: Path, flavour: str) -> Path:
-    """The library of one .cu file in one flavour."""
-    flags, runtime_flags = FLAVOURS[flavour]
-    folder = path.parent
-    runtime = folder / "host" / ("fibers.cpp" if "-DJG_FIBERS" in flags else "pool.cpp")
-    shared = (headers(folder), *compiler())
-
-    def make_runtime(out: Path) -> None:
-        run_compiler(runtime.name, *runtime_flags.split(), "-c", str(runtime), "-o", str(out))
-
-    def make(out: Path) -> None:
-        made = cached(f"{runtime.stem}-{flavour}.o", (runtime.read_text(), runtime_flags, *shared), make_runtime)
-        run_compiler(
-            f"{path.name} ({flavour})",
-            *flags.split(),
-            "-shared",
-            "-I",
-            str(folder),
-            "-x",
-            "c++",
-            str(path),
-            "-x",
-            "none",
-            str(made),
-            "-o",
-            str(out),
-        )
-
-    return cached(f"{path.stem}-{flavour}.so", (path.read_text(), runtime.read_text(), flags, runtime_flags, *shared), make)
-
-
-def ptx(path: Path) -> str:
-    """What NVRTC makes of one .cu file."""
-    source = full_source(path)
-
-    def make(out: Path) -> None:
-        out.write_bytes(nvrtc.compile_source(source, path.name, ARCHITECTURE))
-
-    return cached(f"{path.stem}.ptx", (source, ARCHITECTURE, nvrtc.version()), make).read_text()
+def find(kernel: str, values: dict[str, Any]) -> tuple[Path, tuple[Argument, ...]]:
+    """The file and the parameters of a kernel that is given these arguments."""
+    if kernel not in kernel_sources():
+        raise ValueError(f"unknown kernel {kernel!r}")
+    path, arguments = kernel_sources()[kernel]
+    check_names(kernel, arguments, values)
+    return path, arguments
 
 
 class HostDevice(CpuDevice):
@@ -170,51 +85,6 @@ class HostDevice(CpuDevice):
 
     def launch(self, kernel: str, grid: int, *, block: int = BLOCK, **values: Any) -> None:
         super().launch(kernel, grid, block=self.block or block, **values)
-
-
-class Driver:
-    """A process that has a sanitizer in it from the start and launches kernels for us (host_driver.cpp)."""
-
-    LIMIT_S = 120
-
-    def __init__(self, sanitizer: str):
-        source = Path(__file__).with_name("host_driver.cpp")
-        flag = f"-fsanitize={sanitizer}"
-
-        def make(out: Path) -> None:
-            run_compiler(
-                source.name, "-O1", "-g", "-std=c++17", flag, str(source), "-rdynamic", "-ldl", "-pthread", "-o", str(out)
-            )
-
-        program = cached(f"driver-{sanitizer}.exe", (source.read_text(), flag, *compiler()), make)
-        options = {
-            "TSAN_OPTIONS": "exitcode=0 atexit_sleep_ms=0 report_bugs=1",
-            "ASAN_OPTIONS": "detect_leaks=0",
-            "UBSAN_OPTIONS": "print_stacktrace=1",
-        }
-        self.errors = tempfile.TemporaryFile()  # noqa: SIM115
-        self.memory = tempfile.NamedTemporaryFile(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)  # noqa: SIM115
-        self.process = subprocess.Popen(
-            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, env={**os.environ, **options}
-        )
-        weakref.finalize(self, self.process.kill)
-
-    def ask(self, request: str) -> str:
-        """The answer to one request; AssertionError with the sanitizer's report where there is one."""
-        stdin, stdout = self.process.stdin, self.process.stdout
-        assert stdin is not None
-        assert stdout is not None
-        stdin.write(request.encode() + b"\n")
-        stdin.flush()
-        answered, _, _ = select.select([stdout], [], [], self.LIMIT_S)
-        answer = stdout.readline().decode().strip() if answered else f"nothing for {self.LIMIT_S} s"
-        if answer != "0 ok":
-            self.process.kill()
-            self.process.wait()
-            self.errors.seek(0)
-            report = self.errors.read().decode(errors="replace")[:6000]
-            raise AssertionError(f"{request.split()[1]}: {answer or 'the process ended'}\n{report}")
-        return answer
 
 
 class DriverDevice(Device):
@@ -268,37 +138,32 @@ class DriverDevice(Device):
             bytes_[:] = whole[starts[base] : starts[base] + bytes_.size]
 
 
-def find(kernel: str, values: dict[str, Any]) -> tuple[Path, tuple[Argument, ...]]:
-    """The file and the parameters of a kernel that is given these arguments."""
-    if kernel not in kernel_sources():
-        raise ValueError(f"unknown kernel {kernel!r}")
-    path, arguments = kernel_sources()[kernel]
-    check_names(kernel, arguments, values)
-    return path, arguments
+@cache
+def ptx_kernel(path: Path, digest: str, name: str) -> Kernel:
+    return Kernel(ptx(path), name)
 
 
 class PtxDevice(Device):
-    """The kernel's PTX in the interpreter; a finding of its checks is an error."""
+    """The kernel's PTX in the machine of tests/ptx; a finding of its checks is an error."""
 
-    def __init__(self, block: int):
-        self.name, self.block, self.torch, self.description = "cpu", block, torch.device("cpu"), f"ptx, block {block}"
+    def __init__(self, block: int, seed: int = 0):
+        self.name, self.block, self.seed = "cpu", block, seed
+        self.torch = torch.device("cpu")
+        self.description = f"ptx, block {block}"
 
     def launch(self, kernel: str, grid: int, *, block: int = BLOCK, **values: Any) -> None:
         path, arguments = find(kernel, values)
-        packed, memory = [], {}
+        packed, arrays = [], []
         for a in arguments:
             value = values[a.name]
             if a.pointer:
-                packed.append(np.uint64(check_tensor(kernel, a, value, self.torch)))
-                array = value.numpy()
-                if array.size:
-                    memory[value.data_ptr(), array.nbytes] = array
+                packed.append(check_tensor(kernel, a, value, self.torch))
+                arrays.append(value.numpy())
             else:
-                packed.append(NUMPY_TYPES[a.dtype](value))
-        if not grid:
-            return
-        sim = Sim(ptx(path), kernel, list(memory.values())).launch(grid, self.block, packed)
-        assert not sim.found, f"{kernel}, block {self.block}:\n{sim.report()}"
+                packed.append(int.from_bytes(bytes(C_TYPES[a.dtype](value)), "little"))
+        if grid:
+            run = ptx_kernel(path, digest(full_source(path)), kernel).run(grid, self.block, packed, arrays, seed=self.seed)
+            assert not run.findings, "\n".join([f"{kernel}, block {self.block}:", *map(str, run.findings[:12])])
 
 
 def leaves(value: Any, name: str = "result") -> Iterator[tuple[str, torch.Tensor]]:
