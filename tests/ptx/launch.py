@@ -110,8 +110,8 @@ class Kernel:
     ) -> "Run":
         """Launch over `grid` blocks, `resident` of them interleaved at a time.
 
-        `arguments` are the bits of each parameter; `arrays` all memory that the kernel may touch (those that overlap are one);
-        `defined`, an array of flags a byte for each, or None where all of it is.
+        `arguments` are the bits of each parameter; `arrays` all memory that the kernel may touch (those that overlap are
+        one); `defined`, an array of flags a byte for each, or None where all of it is.
         """
         code = self.code
         values = code.constants.copy()
@@ -179,7 +179,7 @@ class Run:
     counts: np.ndarray
 
     def total(self, what: str, opcode: str = "", space: str = "") -> int:
-        """The sum of one count over the instructions of an opcode ('ld', 'atom', 'bar', ...) and a memory space, or over all."""
+        """The sum of one count over the instructions of an opcode ('ld', 'bar', ...) and a memory space, or over all."""
         column = self.counts[:, COUNTS.index(what)]
         chosen = [
             (not opcode or i.opcode[0] == opcode)

@@ -139,7 +139,8 @@ class Lowering:
         records["guard"] = records["destination"] = records["source"] = -1
         records["mask"] = ONES
         records[-1]["flow"] = EXIT
-        for record, self.now in zip(records, self.program.instructions, strict=False):
+        for record, instruction in zip(records, self.program.instructions, strict=False):
+            self.now = instruction
             if self.now.guard:
                 record["guard"], record["negated"] = self.slots[self.now.guard], self.now.negated
             self.instruction(record, self.now.opcode, self.now.operands)
