@@ -18,9 +18,6 @@ from tokenize import TokenError
 
 import numpy as np
 import torch
-from skimage.filters import median
-from skimage.morphology import disk
-from skimage.transform import resize
 
 from .config import IlluminationSettings
 from .device import Device, blocks
@@ -161,6 +158,10 @@ def smooth(mean: np.ndarray, settings: IlluminationSettings) -> np.ndarray:
 
     Reduced, median filtered on 16 bits, rescaled, enlarged. The radius and the truncation to 16 bits are CellProfiler's.
     """
+    from skimage.filters import median  # half a second to import, and only an estimate needs it
+    from skimage.morphology import disk
+    from skimage.transform import resize
+
     height, width = mean.shape
     small = tuple(max(1, round(side * settings.resize)) for side in mean.shape)
     reduced = resize(mean, small, order=1, mode="symmetric", anti_aliasing=min(small) < min(mean.shape))
