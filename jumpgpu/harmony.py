@@ -17,9 +17,10 @@ from defusedxml.ElementTree import DefusedXMLParser
 INDEX_NAMES = ("Index.idx.xml", "Index.xml")
 MAX_BYTES = 1 << 30  # of an index; a plate of 384 wells x 9 fields x 8 channels has 60 MB
 MAX_TOKEN = 1 << 20  # bytes of one tag
-MAX_TEXT = 1 << 16  # characters of one element that is read
+MAX_TEXT = 1 << 14  # characters of one element that is read
 MAX_DEPTH = 16  # real ones have 6
 MAX_IMAGES = 2_000_000
+MAX_CHANNELS = 64
 CHUNK = 1 << 16
 WANTED = frozenset(  # leaves whose text is kept
     {"Name", "PlateID", "URL", "Row", "Col", "FieldID", "PlaneID", "TimepointID", "ChannelID", "ChannelName", "PositionX"}
@@ -74,9 +75,10 @@ class Index:
     flatfields: dict[int, Flatfield] = field(default_factory=dict)
 
 
-def find_index(folder: Path) -> Path | None:
-    """The index beside the images, or in the folder above them."""
-    places = (folder, folder.parent) if folder.name == "Images" else (folder,)
+def find_index(folder: Path, root: Path) -> Path | None:
+    """The index beside the images, or in the folder above them where that is inside the root."""
+    above = folder.name == "Images" and folder.parent.resolve().is_relative_to(root.resolve())
+    places = (folder, folder.parent) if above else (folder,)
     return next((p / name for p in places for name in INDEX_NAMES if (p / name).is_file()), None)
 
 
@@ -182,6 +184,8 @@ class _Reader:
         if not entry.get("ChannelID"):
             return
         channel = whole(entry, "ChannelID", f"{self.path}: Entry")
+        if len(self.channels) > MAX_CHANNELS or len(self.flatfields) > MAX_CHANNELS:
+            raise ValueError(f"{self.path}: more than {MAX_CHANNELS} channels")
         if name := entry.get("ChannelName"):
             self.channels[channel] = name
         for tag in ("ImageResolutionX", "ImageResolutionY", "ImageSizeX", "ImageSizeY"):

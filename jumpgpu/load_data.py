@@ -6,6 +6,7 @@ Rows are streamed; nothing is opened that they name. Paths are judged by `plate.
 import csv
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from .names import well_name
 
 MAX_BYTES = 2 << 30
 MAX_LINE = 1 << 17  # characters; a row of eight channels with URLs has 4,000
+MAX_CHANNELS = 64
 MAX_SITES = 1 << 17  # of one plate: 1536 wells with 85 sites
 PREFIXES = ("FileName_", "PathName_", "URL_")
 
@@ -64,8 +66,8 @@ def lines(file, path: Path) -> Iterator[str]:  # type: ignore[no-untyped-def]
 
 def collect(table: "csv.DictReader[str]", path: Path, barcode: str) -> LoadData:
     header = list(table.fieldnames or [])
-    if repeated := sorted({c for c in header if header.count(c) > 1}):
-        raise ValueError(f"{path}: column {repeated[0]!r} appears twice")
+    if repeated := [c for c, n in Counter(header).items() if n > 1]:
+        raise ValueError(f"{path}: column {repeated[0][:60]!r} appears twice")
     if missing := [c for c in ("Metadata_Plate", "Metadata_Well", "Metadata_Site") if c not in header]:
         raise ValueError(f"{path}: no column {missing[0]}; a load_data.csv has Metadata_Plate, Metadata_Well, Metadata_Site")
     columns = channel_columns(header, path)
@@ -119,6 +121,8 @@ def channel_columns(header: list[str], path: Path) -> dict[str, tuple[str, ...]]
             columns[channel] = (f"PathName_{rest}", column)
         else:
             raise ValueError(f"{path}: column {column} without PathName_{rest}")
+    if len(columns) > MAX_CHANNELS:
+        raise ValueError(f"{path}: {len(columns)} channels, more than {MAX_CHANNELS}")
     if not columns:
         raise ValueError(f"{path}: no FileName_<channel> with PathName_<channel>, and no URL_<channel> column")
     return columns

@@ -96,12 +96,12 @@ def find_plate(barcode: str, images: str | Path, settings: PlateSettings | None 
     if not root.is_dir():
         raise FileNotFoundError(f"images root {root} is no folder; give --images or set [plate] images in the config")
     folder = find_folder(barcode, root)
-    if folder and (index := find_index(folder)):
-        return from_index(barcode, index, folder, root, settings)
+    if folder and (index := find_index(folder, root)):
+        return from_index(barcode, check_inside(index, root), folder, root, settings)
     tables = [folder / "load_data.csv"] if folder else []
     tables += [root / barcode / "load_data.csv", root / f"{barcode}_load_data.csv", root / "load_data.csv"]
     if table := next((t for t in tables if t.is_file()), None):
-        return from_load_data(barcode, table, root, settings)
+        return from_load_data(barcode, check_inside(table, root), root, settings)
     if not folder:
         seen = sorted(e.name for e in os.scandir(root) if e.is_dir())[:5]
         raise FileNotFoundError(
@@ -137,7 +137,14 @@ def find_folder(barcode: str, root: Path) -> Path | None:
         )
     if not found:
         return None
-    return found[0] / "Images" if (found[0] / "Images").is_dir() else found[0]
+    return check_inside(found[0] / "Images" if (found[0] / "Images").is_dir() else found[0], root)
+
+
+def check_inside(path: Path, root: Path) -> Path:
+    """The path itself, if it is inside the root with symlinks followed; ValueError otherwise."""
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"{path} leads outside the images root {root}; give --images the folder it leads to")
+    return path
 
 
 def channel_of(name: str, stains: Mapping[str, str]) -> str | None:
@@ -230,10 +237,13 @@ def group_images(
         raise ValueError(f"{barcode}: {path.name} has {len(table)} sites, more than {MAX_SITES}")
     if not table:
         raise ValueError(f"{barcode}: {path.name} lists no image of {', '.join(settings.channels)}")
-    return tuple(
-        Site(well_name(row, column), site, tuple(table[row, column, site]), *places[row, column, site])
-        for row, column, site in sorted(table)
-    )
+    try:
+        return tuple(
+            Site(well_name(row, column), site, tuple(table[row, column, site]), *places[row, column, site])
+            for row, column, site in sorted(table)
+        )
+    except ValueError as error:
+        raise ValueError(f"{barcode}: {path}: {error}") from error
 
 
 def check_single(found: set[int], chosen: int | None, what: str, key: str | None) -> None:

@@ -48,6 +48,13 @@ def test_index_wins_over_file_names_and_config(tmp_path: Path) -> None:
     assert plate.notes == ("Index.idx.xml calls the plate 'other', not BR00000001",)
 
 
+def test_index_above_the_images(tmp_path: Path) -> None:
+    images = write_plate(tmp_path)
+    (images.parent / "Index.idx.xml").write_text(index_xml())
+    assert find_plate("BR00000001", tmp_path).channel_source == "Index.idx.xml"
+    assert "plate.numbers" in find_plate("BR00000001", images).channel_source  # the root is the Images folder itself
+
+
 def test_load_data_paths(tmp_path: Path) -> None:
     images = write_plate(tmp_path)
     table = tmp_path / "load_data.csv"
