@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+from scipy.ndimage import distance_transform_edt, find_objects
 
 from jumpgpu.device import Device
 from jumpgpu.names import CHANNELS, COMPARTMENTS, well_position
@@ -40,3 +41,17 @@ def real_labels(shared: Path, wells: tuple[str, ...] = WELLS) -> dict[str, np.nd
 def real_scene(shared: Path, device: Device, wells: tuple[str, ...] = WELLS) -> Scene:
     labels = {c: device.tensor(v) for c, v in real_labels(shared, wells).items()}
     return make_scene(CHANNELS, device.tensor(real_pixels(shared, wells)), labels, {}, device)
+
+
+@cache
+def unique_centres(shared: Path) -> dict[str, set[tuple[str, int]]]:
+    """Compartment -> (well, number) of the objects with one pixel farthest from the edge. Of several, CellProfiler takes any."""
+    found: dict[str, set[tuple[str, int]]] = {}
+    for compartment, planes in real_labels(shared).items():
+        for well, plane in zip(WELLS, planes, strict=True):
+            for number, box in enumerate(find_objects(plane), 1):
+                ys, xs = (slice(max(s.start - 1, 0), s.stop + 1) for s in box)
+                distance = distance_transform_edt(plane[ys, xs] == number)
+                if np.count_nonzero(distance == distance.max()) == 1:
+                    found.setdefault(compartment, set()).add((well, number))
+    return found

@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from jumpgpu import features
 from jumpgpu.config import FeatureSettings
-from jumpgpu.names import BRIGHTFIELD, CHANNELS, family_of, stored_order
+from jumpgpu.device import Device
+from jumpgpu.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS, family_of, stored_order
+from jumpgpu.objects import make_scene
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 WORDS = {  # CellProfiler's family words by family of ours
@@ -40,3 +43,10 @@ def test_families_by_name() -> None:
     assert features.columns(["Nuclei"], ["DNA"], FeatureSettings(families=("number",))) == ["Nuclei_Number_Object_Number"]
     with pytest.raises(ValueError, match="unknown feature family 'colour'"):
         features.columns(settings=FeatureSettings(families=("colour",)))
+
+
+def test_a_batch_without_objects_has_the_columns(device: Device) -> None:
+    labels = {c: torch.zeros(2, 9, 12, dtype=torch.int32) for c in COMPARTMENTS}
+    scene = make_scene(CHANNELS, torch.zeros(2, 5, 9, 12), labels, {}, device)
+    table = features.measure_scene(scene, FeatureSettings(), device)
+    assert table.shape == (0, len(features.columns(channels=CHANNELS)))

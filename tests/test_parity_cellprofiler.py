@@ -20,7 +20,7 @@ KNOWN: dict[str, str] = {}
 @pytest.mark.parametrize("family", features.existing())
 def test_columns_equal_cellprofilers(family: str, shared: Path, device: Device) -> None:
     mine = parity.ours(shared, device, [family])
-    found = parity.gaps(mine, parity.reference(shared, mine.columns))
+    found = parity.gaps(mine, parity.reference(shared, mine.columns), shared)
     missed = parity.misses(found)
     unexplained = missed.drop(index=[c for c in missed.index if c in KNOWN])
     with pd.option_context("display.width", 200, "display.max_columns", 20):

@@ -80,4 +80,4 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     none = counted[:, objects.field.long()] == 0
     table = found[..., :MEASURED]
     table[..., 1:] = torch.where(none[..., None], 0.0, table[..., 1:])
-    return table.permute(1, 0, 2, 3).reshape(n, -1)
+    return table.permute(1, 0, 2, 3).flatten(1)

@@ -1,0 +1,278 @@
+// radial.cu: how a channel's intensity is spread from an object's centre to its edge, in rings of scaled distance.
+//
+//   edge e(p)     Euclidean distance to the nearest pixel that is not the object's (the image's border is no edge)
+//   centre        the pixel with the largest e; of several, the first in raster order
+//   inner d(p)    length of the shortest path inside the object from the centre, steps of 1 and sqrt 2 to the 8 neighbours
+//   ring          floor(bins * d / (d + e + 0.001)); pixels without a path from the centre are left out
+//   FracAtD       the ring's share of the intensity      MeanFrac   that share over (the ring's share of the pixels + 2^-52)
+//   RadialCV      coefficient of variation of the mean intensities of the ring's 8 wedges, those that have pixels; 0 without any
+//   Sums of intensity are float32, pixel after pixel in raster order.
+//
+// Source   CellProfiler 4.2.8 MeasureObjectIntensityDistribution ('Object centers are these objects', scaled), whose sums are
+//          float32; it takes any of several farthest pixels.
+// Oracle   SciPy, centrosome's propagate (tests/test_radial_centrosome.py); CellProfiler's own output on the real fields
+// Launch   radial_rings: any number of blocks, each takes every gridDim-th row, so that scratch is a block's and not a row's;
+//          radial_sums: one block a row, all its channels, since they share the order of pixels.
+// Order    distances are exact integers: a path of a straight and b diagonal steps is a S + b T with T / S next to sqrt 2, which
+//          orders paths to one pixel as their lengths do (those differ by 0.17 or not at all) and gives back a and b. The inner
+//          distance is the one solution of "no neighbour offers less", so any schedule of offers finds it. Sums have one order.
+#include "jg.cuh"
+
+constexpr int STRAIGHT = 33461, DIAGONAL = 47321;      // consecutive convergents: coprime, T / S - sqrt 2 is 3e-10
+constexpr int INVERSE = 19601;                         // DIAGONAL * INVERSE = 1 modulo STRAIGHT
+constexpr int UNTOUCHED = 0x7fffffff - DIAGONAL;       // a path of more than 64,000 pixels counts as none
+constexpr int FAR = 32767;                             // no edge in this column
+constexpr int WEDGES = 8, MOST_BINS = 31, NO_RING = 255;
+
+// The length a + b sqrt 2 of a path of a S + b T: b is known modulo S, which no field's paths reach.
+JG_FN double path_length(int steps) {
+    const double product = double(steps) * INVERSE;    // below 2^53
+    const int turns = int(product * (1.0 / STRAIGHT)); // one off at most
+    double diagonal = product - double(turns) * STRAIGHT;
+    diagonal += diagonal < 0 ? STRAIGHT : diagonal >= STRAIGHT ? -STRAIGHT : 0;
+    return rint((steps - diagonal * DIAGONAL) * (1.0 / STRAIGHT)) + diagonal * 1.41421356237309504880;
+}
+
+struct RadialScratch { int32_t farthest, centre, moved, changed; };
+
+// One line takes what the line beside it offers, then its own pixels offer to each other until none takes: afterwards the line
+// is what it would be if that were all there is. Ends with a barrier. Returns whether this thread's pixels changed.
+JG_FN int relax_line(
+    int32_t* __restrict__ line, const int32_t* __restrict__ beside, const int32_t* __restrict__ list, int w,
+    int32_t* __restrict__ offers, RadialScratch& s)
+{
+    int changed = 0;
+    JG_FOR_OWN(x, 1, w - 1) {
+        const int offer = jg::least(beside[x] + STRAIGHT, jg::least(beside[x - 1], beside[x + 1]) + DIAGONAL);
+        const int v = list[x] < 0 ? UNTOUCHED : jg::least(line[x], offer);
+        changed |= v ^ line[x];
+        line[x] = v;
+    }
+    for (;;) {
+        __syncthreads();
+        int moved = 0;
+        JG_FOR_OWN(x, 1, w - 1) {
+            const int offer = jg::least(line[x - 1], line[x + 1]) + STRAIGHT;
+            offers[x] = list[x] < 0 ? UNTOUCHED : jg::least(line[x], offer);
+            moved |= offers[x] ^ line[x];
+        }
+        jg::gather_most(&s.moved, moved != 0);
+        changed |= moved;
+        __syncthreads();
+        if (!s.moved) break;
+        JG_FOR_OWN(x, 1, w - 1) line[x] = offers[x];
+        __syncthreads();
+        JG_ONCE s.moved = 0;
+    }
+    return changed != 0;
+}
+
+// In   pixel         int32   [P]          y << 16 | x
+//      start, stop   int64   [rows]       each row's range of the list
+//      box           int32   [rows, 4]
+//      schedule      int32   [rows]
+//      row_start     int64   [rows + 1]   each row's first entry of place and ring
+//      height, width of a field
+//      room          the largest (h + 2) * (w + 2) of a box
+// Out  place         int32   [R]          the row's pixels in raster order: position in its list
+//      ring          uint8   [R]          ring * 8 + wedge of each, 255 where there is no path
+//      maps          int32   [blocks, 4, room]             scratch
+//      lines         int32   [blocks, height + width + 4]  scratch
+extern "C" __global__ void __launch_bounds__(128, 8) radial_rings(
+    const int32_t* __restrict__ pixel, const int64_t* __restrict__ start, const int64_t* __restrict__ stop,
+    const int32_t* __restrict__ box, const int32_t* __restrict__ schedule, const int64_t* __restrict__ row_start,
+    int32_t rows, int32_t height, int32_t width, int64_t room, int32_t bins, int32_t* __restrict__ place,
+    uint8_t* __restrict__ ring, int32_t* __restrict__ maps, int32_t* __restrict__ lines)
+{
+    JG_SHARED(RadialScratch, s);
+    int32_t* __restrict__ list = maps + int64_t(blockIdx.x) * 4 * room;    // position in the list, -1 outside the object
+    int32_t* __restrict__ gap = list + room;           // squared distance to the edge within the column; later the code
+    int32_t* __restrict__ edge = gap + room;           // squared distance to the edge
+    int32_t* __restrict__ path = edge + room;          // steps from the centre
+    int32_t* __restrict__ of_line = lines + int64_t(blockIdx.x) * (height + width + 4);
+    int32_t* __restrict__ offers = of_line + height + 2;
+    for (int turn = int(blockIdx.x); turn < rows; turn += int(gridDim.x)) {
+        const int row = schedule[turn];
+        const int n = int(stop[row] - start[row]);
+        if (n == 0) continue;
+        const int y0 = box[4 * row] - 1, x0 = box[4 * row + 1] - 1;
+        const int h = box[4 * row + 2] + 1 - y0, w = box[4 * row + 3] + 1 - x0;   // a pixel more on each side
+        const int32_t* __restrict__ pixels = pixel + start[row];
+        __syncthreads();                               // the row before is done with the scratch
+        JG_FOR(i, h * w) { list[i] = -1; path[i] = UNTOUCHED; }
+        JG_ONCE { s.farthest = -1; s.centre = 0x7fffffff; s.moved = 0; }
+        __syncthreads();
+        JG_FOR(i, n) list[((pixels[i] >> 16) - y0) * w + (pixels[i] & 0xffff) - x0] = i;
+        __syncthreads();
+
+        // Edge: down and up the columns, which stay with their threads, then along each row as far as its longest gap.
+        for (int y = 0; y < h; ++y)
+            JG_FOR(x, w) {
+                const int open = (y0 + y < 0) | (y0 + y >= height) | (x0 + x < 0) | (x0 + x >= width) ? FAR : 0;
+                const int above = y ? gap[(y - 1) * w + x] + 1 : FAR;
+                gap[y * w + x] = list[y * w + x] < 0 ? open : jg::least(above, FAR);
+            }
+        for (int y = h - 2; y >= 0; --y)
+            JG_FOR(x, w) gap[y * w + x] = jg::least(gap[y * w + x], gap[(y + 1) * w + x] + 1);
+        __syncthreads();
+        JG_FOR(y, h) {
+            int reach = 0;
+            for (int x = 0; x < w; ++x) reach = jg::most(reach, list[y * w + x] < 0 ? 0 : gap[y * w + x]);
+            of_line[y] = jg::least(reach, w);
+        }
+        JG_FOR(i, h * w) edge[i] = gap[i] * gap[i];
+        __syncthreads();
+        int farthest = -1;
+        for (int y = 1; y < h - 1; ++y) {
+            int32_t* __restrict__ to = edge + y * w;
+            const int32_t* __restrict__ from = gap + y * w;
+            for (int j = 1, reach = of_line[y]; j < reach; ++j) {
+                JG_FOR_OWN(x, j, w) to[x] = jg::least(to[x], from[x - j] * from[x - j] + j * j);
+                JG_FOR_OWN(x, 0, w - j) to[x] = jg::least(to[x], from[x + j] * from[x + j] + j * j);
+            }
+            JG_FOR_OWN(x, 0, w) farthest = jg::most(farthest, list[y * w + x] < 0 ? -1 : to[x]);
+        }
+        jg::gather_most(&s.farthest, farthest);
+        __syncthreads();
+        int centre = 0x7fffffff;
+        JG_FOR(i, h * w)
+            if (list[i] >= 0 && edge[i] == s.farthest) centre = jg::least(centre, i);
+        jg::gather_least(&s.centre, centre);
+        __syncthreads();
+        centre = s.centre;
+        const int cy = centre / w, cx = centre % w;
+
+        // Paths: from the centre's line down, then up and down over all lines until nothing changes.
+        JG_ONCE { path[centre] = 0; s.changed = 0; }
+        __syncthreads();
+        for (int y = cy; y < h - 1; ++y) relax_line(path + y * w, path + (y - 1) * w, list + y * w, w, offers, s);
+        for (;;) {
+            int changed = 0;
+            for (int y = h - 3; y > 0; --y)
+                changed |= relax_line(path + y * w, path + (y + 1) * w, list + y * w, w, offers, s);
+            for (int y = 2; y < h - 1; ++y)
+                changed |= relax_line(path + y * w, path + (y - 1) * w, list + y * w, w, offers, s);
+            jg::gather_most(&s.changed, changed);
+            __syncthreads();
+            if (!s.changed) break;
+            __syncthreads();
+            JG_ONCE s.changed = 0;
+            __syncthreads();
+        }
+
+        JG_FOR_YX(y, x, 1, h - 1, 1, w - 1) {
+            const int i = y * w + x, dy = y - cy, dx = x - cx;
+            const double inner = path_length(path[i]), whole = inner + sqrt(double(edge[i]));
+            const int at = int(inner / (whole + 0.001) * bins);
+            const int wedge = int(dy > 0) + 2 * int(dx > 0) + 4 * int((dy < 0 ? -dy : dy) > (dx < 0 ? -dx : dx));
+            gap[i] = path[i] >= UNTOUCHED ? NO_RING : at * WEDGES + wedge;
+        }
+        JG_FOR(y, h) {
+            int count = 0;
+            for (int x = 1; x < w - 1; ++x) count += list[y * w + x] >= 0;
+            of_line[y] = count;
+        }
+        __syncthreads();
+        JG_ONCE {
+            int total = 0;
+            for (int y = 0; y < h; ++y) {
+                const int count = of_line[y];
+                of_line[y] = total;
+                total += count;
+            }
+        }
+        __syncthreads();
+        JG_FOR(y, h) {
+            int64_t at = row_start[row] + of_line[y];
+            for (int i = y * w + 1; i < (y + 1) * w - 1; ++i)
+                if (list[i] >= 0) {
+                    place[at] = list[i];
+                    ring[at++] = uint8_t(gap[i]);
+                }
+        }
+    }
+}
+JG_REGISTER(radial_rings)
+
+// One slot's sum over the row: slot = ring * 8 + wedge, or RINGS + ring for a whole ring. On a GPU every thread walks the row
+// for its own slots; the serial build walks it once for all. Either way a slot's values are added in raster order.
+constexpr int RINGS = (MOST_BINS + 1) * WEDGES, SLOTS = RINGS + MOST_BINS + 1;
+constexpr int MOST_CHANNELS = 8;                       // channels of a block
+struct RingSums { float sum[SLOTS][MOST_CHANNELS]; uint32_t count[RINGS]; };
+
+// In   values        float32 [C, P]
+//      start         int64   [rows]
+//      schedule      int32   [rows]
+//      row_start, place, ring of radial_rings
+//      block = position in the schedule * ceil(C / 8) + group of 8 channels
+// Out  found         float64 [rows, C, 3, bins]   FracAtD, MeanFrac, RadialCV
+extern "C" __global__ void __launch_bounds__(128, 8) radial_sums(
+    const float* __restrict__ values, const int64_t* __restrict__ start, const int32_t* __restrict__ schedule,
+    const int64_t* __restrict__ row_start, const int32_t* __restrict__ place, const uint8_t* __restrict__ ring,
+    int64_t n_pixels, int32_t channels, int32_t bins, double* __restrict__ found)
+{
+    JG_SHARED(RingSums, s);
+    const int groups = (channels + MOST_CHANNELS - 1) / MOST_CHANNELS;
+    const int row = schedule[int(blockIdx.x) / groups], c0 = int(blockIdx.x) % groups * MOST_CHANNELS;
+    const int taken = jg::least(MOST_CHANNELS, channels - c0), rings = (bins + 1) * WEDGES;
+    const int n = int(row_start[row + 1] - row_start[row]);
+    const int32_t* __restrict__ at = place + row_start[row];
+    const uint8_t* __restrict__ code = ring + row_start[row];
+    const float* __restrict__ value = values + c0 * n_pixels + start[row];
+    JG_FOR(r, rings) s.count[r] = 0;
+    __syncthreads();
+    JG_FOR(i, n)
+        if (code[i] != NO_RING) jg::tally(&s.count[code[i]]);
+#if defined(JG_SERIAL)
+    for (int r = 0; r < rings; ++r)
+        for (int c = 0; c < MOST_CHANNELS; ++c) s.sum[r][c] = 0;
+    for (int r = 0; r <= bins; ++r)
+        for (int c = 0; c < MOST_CHANNELS; ++c) s.sum[RINGS + r][c] = 0;
+    for (int i = 0; i < n; ++i) {
+        if (code[i] == NO_RING) continue;
+        float* __restrict__ wedge = s.sum[code[i]];
+        float* __restrict__ whole = s.sum[RINGS + code[i] / WEDGES];
+        for (int c = 0; c < taken; ++c) {
+            const float v = value[c * n_pixels + at[i]];
+            wedge[c] += v;
+            whole[c] += v;
+        }
+    }
+#else
+    JG_FOR(t, (rings + bins + 1) * taken) {
+        const int slot = t / taken, c = t % taken, r = slot < rings ? slot : slot - rings;
+        const int shift = slot < rings ? 0 : 3;
+        float sum = 0;
+        for (int i = 0; i < n; ++i)
+            if (code[i] != NO_RING && code[i] >> shift == r) sum += value[c * n_pixels + at[i]];
+        s.sum[slot < rings ? slot : RINGS + r][c] = sum;
+    }
+#endif
+    __syncthreads();
+    JG_FOR(t, taken * bins) {
+        const int c = t / bins, bin = t % bins;
+        float all = 0;
+        double pixels = 0, in_ring = 0;
+        for (int b = 0; b <= bins; ++b) all += s.sum[RINGS + b][c];
+        for (int r = 0; r < rings; ++r) pixels += s.count[r];
+        double mean[WEDGES], total = 0, square = 0;
+        int filled = 0;
+        for (int g = 0; g < WEDGES; ++g) {
+            const uint32_t count = s.count[bin * WEDGES + g];
+            in_ring += count;
+            filled += count > 0;
+            mean[g] = count ? s.sum[bin * WEDGES + g][c] / double(count) : 0.0;
+            total += mean[g];
+        }
+        const double centre = total / filled;
+        for (int g = 0; g < WEDGES; ++g)
+            if (s.count[bin * WEDGES + g]) square += (mean[g] - centre) * (mean[g] - centre);
+        const double deviation = sqrt(square / filled);
+        const float share = s.sum[RINGS + bin][c] / all;
+        double* __restrict__ out = found + (int64_t(row) * channels + c0 + c) * 3 * bins + bin;
+        out[0] = share;
+        out[bins] = share / (in_ring / pixels + 2.220446049250313e-16);
+        out[2 * bins] = filled == 0 ? 0.0 : centre == 0 ? deviation : deviation / centre;
+    }
+}
+JG_REGISTER(radial_sums)

@@ -1,0 +1,28 @@
+"""The radial kernels give the same bits in all their ways."""
+
+import numpy as np
+import torch
+
+from jumpgpu.config import FeatureSettings, RadialSettings
+from jumpgpu.device import Device
+from jumpgpu.features import radial
+from jumpgpu.objects import make_scene
+from tests.scenes import carried, drawn_pixels, ellipse
+from tests.ways import Way
+
+
+def test_radial_same_in_all_ways(way: Way, device: Device) -> None:
+    labels = np.zeros((2, 13, 17), np.int32)
+    labels[0][ellipse(13, 17, 5, 6, 6, 5)] = 1
+    labels[0][4:6, 5:12] = 0  # a slit: ways that turn round
+    labels[0][9:, 14:] = 2
+    labels[1, 2:12, 1:3] = labels[1, 10:12, 1:9] = labels[1, 3, 3:9] = 1
+    labels[1, 7, 6] = 1  # out of reach
+    labels[1, 0, 16] = 2
+    pixels = torch.from_numpy(drawn_pixels({"Cells": labels}, 2))
+    scene = make_scene(("A", "B"), pixels, {"Cells": torch.from_numpy(labels)}, {}, device)
+
+    def work(other: Device) -> torch.Tensor:
+        return radial.measure(carried(scene, other), FeatureSettings(radial=RadialSettings(bins=3)), other)
+
+    way.check(work)
