@@ -45,7 +45,7 @@ def real_scene(shared: Path, device: Device, wells: tuple[str, ...] = WELLS) -> 
 
 @cache
 def unique_centres(shared: Path) -> dict[str, set[tuple[str, int]]]:
-    """Compartment -> (well, number) of the objects with one pixel farthest from the edge. Of several, CellProfiler takes any."""
+    """By compartment, (well, number) of objects with one pixel farthest from the edge; of several it takes any."""
     found: dict[str, set[tuple[str, int]]] = {}
     for compartment, planes in real_labels(shared).items():
         for well, plane in zip(WELLS, planes, strict=True):

@@ -69,15 +69,16 @@ def measure_scene(scene: Scene, settings: FeatureSettings, device: Device) -> to
 
     One row a cell; a cell that lacks a compartment (an empty cytoplasm) has that compartment's numbers for an empty object.
     """
+    names = _as_measured(scene.objects.compartments, scene.channels, settings)
+    if not scene.objects.n or not names:
+        return device.empty(scene.objects.n, len(names), dtype=torch.float64)
     parts = []
     for name in chosen(settings):
         part = family(name).measure(scene, settings, device)
         wanted = len(_family_columns(name, scene.objects.compartments, scene.channels, settings))
         assert part.shape == (scene.objects.n, wanted), f"{name}: {tuple(part.shape)} for {wanted} columns"
         parts.append(part)
-    names = _as_measured(scene.objects.compartments, scene.channels, settings)
-    table = torch.cat(parts, dim=1) if parts else device.empty(scene.objects.n, 0, dtype=torch.float64)
-    return table[:, torch.tensor(stored_order(names), device=table.device)]
+    return torch.cat(parts, dim=1)[:, device.tensor(stored_order(names))]
 
 
 def _family_columns(name: str, compartments: Sequence[str], channels: Sequence[str], settings: FeatureSettings) -> list[str]:

@@ -28,7 +28,7 @@ def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings
     """Column names of `measure` for one compartment, in its order."""
     return [
         feature_name(compartment, "Granularity", k, c)
-        for k in sorted(range(1, settings.granularity.spectrum + 1), key=str)
+        for k in range(1, settings.granularity.spectrum + 1)
         for c in channel_order(channels)
     ]
 
@@ -192,8 +192,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
             spectrum=spectrum,
         )
     by_name = [scene.channels.index(c) for c in channel_order(scene.channels)]
-    by_scale = [k - 1 for k in sorted(range(1, wanted.spectrum + 1), key=str)]
-    table = spectrum.view(len(objects.compartments), objects.n, channels, SCALES)[:, :, by_name][..., by_scale]
+    table = spectrum.view(len(objects.compartments), objects.n, channels, SCALES)[:, :, by_name, : wanted.spectrum]
     return table.permute(1, 0, 3, 2).reshape(objects.n, -1)
 
 

@@ -1,7 +1,8 @@
 """How intensity is spread from an object's centre to its edge (CellProfiler MeasureObjectIntensityDistribution).
 
 Rings of equal width in scaled distance, 1 the innermost: each pixel stands at d / (d + e), d its way from the centre inside
-the object, e its distance to the edge. The centre is the pixel farthest from the edge; of several, the first in raster order.
+the object, e its distance to the edge. The centre is the pixel farthest from the edge, of several
+the first in raster order.
 """
 
 from collections.abc import Sequence
