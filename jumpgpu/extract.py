@@ -40,6 +40,7 @@ from .sink import Sink
 from .store import PlateWriter
 
 DONE, BAD_USE, QUARANTINED, TRY_AGAIN = 0, 2, 3, 75
+GO_ON = "finished wells are kept, and the same command goes on from there"
 SURE = {"Number", "Children", "Parent"}  # families whose numbers always exist
 
 
@@ -297,19 +298,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             left_out += done.left_out
     except (FileNotFoundError, ValueError) as error:
         return failed(error, BAD_USE)
-    except OSError as error:
-        return failed(error, BAD_USE if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else TRY_AGAIN)
-    except (MemoryError, RuntimeError) as error:
+    except BlockingIOError as error:
         return failed(error, TRY_AGAIN)
+    except OSError as error:
+        place = f"{error.strerror or error}: {error.filename or options.output}"
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return failed(f"{place}; give an --output that can be written", BAD_USE)
+        return failed(f"{place}; {GO_ON}", TRY_AGAIN)
+    except (MemoryError, RuntimeError) as error:
+        return failed(f"{str(error) or 'out of memory'}; {GO_ON}", TRY_AGAIN)
     except KeyboardInterrupt:
-        return failed("interrupted; the same command goes on where this stopped", TRY_AGAIN)
+        return failed(f"interrupted; {GO_ON}", TRY_AGAIN)
     if left_out:
         print(f"{left_out} sites were left out: see {options.output / 'quarantine.csv'}", file=sys.stderr)
     return QUARANTINED if left_out else DONE
 
 
 def failed(reason: BaseException | str, status: int) -> int:
-    print(f"error: {reason}" if str(reason) else f"error: {type(reason).__name__}", file=sys.stderr)
+    print(f"error: {reason}", file=sys.stderr)
     return status
 
 

@@ -351,9 +351,14 @@ def test_numbers_that_cannot_be_stop_the_run(demo, capsys, monkeypatch, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(OSError(28, "No space left on device"), 75), (OSError(30, "Read-only"), 2), (MemoryError(), 75)]
+    ("error", "status", "message"),
+    [
+        (OSError(28, "No space left on device"), 75, "No space left on device: out; finished wells are kept"),
+        (PermissionError(13, "Permission denied", "x.zarr"), 2, "Permission denied: x.zarr; give an --output that can"),
+        (MemoryError(), 75, "out of memory; finished wells are kept"),
+    ],
 )
-def test_a_failing_disk_ends_the_run_and_leaves_whole_wells(demo, capsys, monkeypatch, error, status):
+def test_a_failing_disk_ends_the_run_and_leaves_whole_wells(demo, capsys, monkeypatch, error, status, message):
     honest, calls = sys.modules["jumpgpu.store"].commit_folder, []
 
     def failing(files, target, staging, **options):
@@ -364,7 +369,7 @@ def test_a_failing_disk_ends_the_run_and_leaves_whole_wells(demo, capsys, monkey
 
     monkeypatch.setattr(sys.modules["jumpgpu.store"], "commit_folder", failing)
     assert main([*demo, "--batch", "1"]) == status
-    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {message}")
     assert jumpgpu.open_plate("out/DEMO").wells == ["A01"]
     assert not [t for t in threading.enumerate() if t.name.startswith(("store", "decode"))]
     monkeypatch.undo()
