@@ -185,6 +185,7 @@ def read_all(options: argparse.Namespace, plates: Sequence[str]) -> pd.DataFrame
         print(f"profiles: {path}", file=sys.stderr)
         tables.append(read_profiles(path))
     profiles = concatenate(tables)
+    del tables
     if options.treatments:
         treatments = platemaps.read_treatments(options.treatments)
         treatments = treatments.rename(columns=lambda c: f"Metadata_{c}")

@@ -99,12 +99,17 @@ def concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     features = common_features(tables)
     if not features:
         raise ValueError("the plates have no feature in common; give tables of one recipe")
-    metadata = list(dict.fromkeys(c for t in tables for c in t if c.startswith("Metadata_")))
-    typed = [t[[c for c in metadata if c in t] + features] for t in tables]
-    typed = [t.drop(columns=[c for c in metadata if c in t and t[c].isna().all()]) for t in typed]
-    together = pd.concat(typed, ignore_index=True)
-    together = together.reindex(columns=[*metadata, *features])
-    return together.sort_values(["Metadata_Plate", "Metadata_Well"], kind="stable", ignore_index=True).copy()
+    names = list(dict.fromkeys(c for t in tables for c in t if c.startswith("Metadata_")))
+    parts = [t[[c for c in names if c in t]].dropna(axis=1, how="all") for t in tables]
+    metadata = pd.concat(parts, ignore_index=True).reindex(columns=names)
+    order = metadata.sort_values(["Metadata_Plate", "Metadata_Well"], kind="stable").index
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    values, row = np.empty((len(order), len(features))), 0
+    for table in tables:  # one copy of the features, however many plates
+        values[place[row : row + len(table)]] = table[features].to_numpy(float)
+        row += len(table)
+    return pd.concat([metadata.loc[order].reset_index(drop=True), pd.DataFrame(values, columns=features)], axis=1)
 
 
 def choose_wells(profiles: pd.DataFrame, group: str = SAMPLE, inner: bool = False, plate_format: int = 384) -> pd.DataFrame:

@@ -85,13 +85,14 @@ def correlations(values: np.ndarray) -> np.ndarray:
     """
     known = np.isfinite(values)
     n = known.sum(axis=0)
-    centered = np.where(known, values, 0) - np.divide(
-        np.where(known, values, 0).sum(axis=0), n, out=np.zeros(len(n)), where=n > 0
-    )
+    centered = np.where(known, values, 0)  # the one copy: a batch is a gigabyte
+    largest = np.maximum(centered.max(axis=0, initial=0), -centered.min(axis=0, initial=0))
+    centered -= np.divide(centered.sum(axis=0), n, out=np.zeros(len(n)), where=n > 0)
     centered[~known] = 0
-    scale = np.abs(centered).max(axis=0, initial=0)
-    constant = scale <= 1e-13 * np.abs(np.where(known, values, 0)).max(axis=0, initial=0)
-    centered = np.where(constant, 0, centered / np.where(constant, 1, scale))
+    scale = np.maximum(centered.max(axis=0, initial=0), -centered.min(axis=0, initial=0))
+    constant = scale <= 1e-13 * largest
+    centered /= np.where(constant, 1, scale)
+    centered[:, constant] = 0
     r = np.empty((values.shape[1], values.shape[1]))
     if known.all():
         np.matmul(centered.T, centered, out=r)
