@@ -193,7 +193,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         )
     by_name = [scene.channels.index(c) for c in channel_order(scene.channels)]
     table = spectrum.view(len(objects.compartments), objects.n, channels, SCALES)[:, :, by_name, : wanted.spectrum]
-    return table.permute(1, 0, 3, 2).reshape(objects.n, -1)
+    return table.permute(1, 0, 3, 2).flatten(1)
 
 
 def check(settings: GranularitySettings) -> None:

@@ -52,7 +52,7 @@ def by_cell(scene: Scene, found: torch.Tensor) -> torch.Tensor:
     channels = [scene.channels.index(c) for c in channel_order(scene.channels)]
     k, n = len(scene.objects.compartments), scene.objects.n
     found = found[:, torch.tensor(channels, device=found.device)]
-    return found.reshape(k, n, len(channels), -1).permute(1, 0, 3, 2).reshape(n, k * found.shape[2] * len(channels))
+    return found.reshape(k, n, *found.shape[1:]).permute(1, 0, 3, 2).flatten(1)
 
 
 def intensities(scene: Scene, device: Device) -> torch.Tensor:

@@ -41,10 +41,11 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     objects, channels = scene.objects, len(scene.channels)
     area = areas(scene, device)
     flat = torch.where(area[:, :1] > 0, 0.0, torch.nan)
-    center = torch.cat([area[:, 1:] / area[:, :1], flat], dim=1).reshape(-1, objects.n, 3)
+    center = torch.cat([area[:, 1:] / area[:, :1], flat], dim=1).reshape(len(objects.compartments), objects.n, 3)
     x, y, max_x, max_y = intensities(scene, device)[..., len(INTENSITIES) :].unbind(2)
     z = flat.expand(-1, channels)
-    places = by_cell(scene, torch.stack([x, y, z, max_x, max_y, z], dim=2)).reshape(objects.n, len(objects.compartments), -1)
+    places = by_cell(scene, torch.stack([x, y, z, max_x, max_y, z], dim=2))
+    places = places.reshape(objects.n, len(objects.compartments), 6 * channels)
     parts = []
     for k, compartment in enumerate(objects.compartments):
         parts += [center[k, :, : len(_axes(compartment))], places[:, k]]

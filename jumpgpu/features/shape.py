@@ -102,7 +102,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     if shape.advanced:
         found.append(shape_moments.measure(traced.moments, objects.box))
     table = torch.cat(found, dim=1)
-    return table.reshape(len(objects.compartments), objects.n, -1).transpose(0, 1).reshape(objects.n, -1)
+    return table.reshape(len(objects.compartments), objects.n, table.shape[1]).transpose(0, 1).flatten(1)
 
 
 def trace_hulls(scene: Scene, extent: torch.Tensor, device: Device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -124,8 +124,8 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         features=features,
     )
     order = [scene.channels.index(c) for c in channel_order(scene.channels)]
-    by_row = features[:, order].permute(0, 4, 1, 2, 3).reshape(len(objects.compartments), objects.n, -1)
-    return by_row.permute(1, 0, 2).reshape(objects.n, -1)
+    by_row = features[:, order].permute(0, 4, 1, 2, 3).flatten(1)
+    return by_row.reshape(len(objects.compartments), objects.n, by_row.shape[1]).transpose(0, 1).flatten(1)
 
 
 @lru_cache(maxsize=8)
