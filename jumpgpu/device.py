@@ -84,6 +84,12 @@ def signatures(source: str) -> dict[str, tuple[Argument, ...]]:
     return found
 
 
+def type_code(arguments: tuple[Argument, ...]) -> str:
+    """A signature's types as the host library spells them (jg_types_* in kernels/host/launch.h)."""
+    pointers = "".join("P" if a.pointer else "-" for a in arguments)
+    return pointers + "".join(np.dtype(NUMPY_TYPES[a.dtype]).char.replace("l", "q").replace("L", "Q") for a in arguments)
+
+
 def kernel_folder() -> Path:
     """The folder of the `.cu` files: inside the package when installed, beside it in a checkout."""
     here = Path(__file__).resolve().parent
@@ -201,10 +207,18 @@ class CpuDevice(Device):
         if kernel not in self._bound:
             if kernel not in kernel_sources():
                 raise ValueError(f"unknown kernel {kernel!r}")
+            arguments = kernel_sources()[kernel][1]
+            types = getattr(self.library, f"jg_types_{kernel}", None)
+            if types is not None:
+                types.restype = ctypes.c_char_p
+            if types is None or types().decode() != type_code(arguments):
+                raise RuntimeError(
+                    f"{self.library._name} was built from other sources than {kernel_sources()[kernel][0]}; "
+                    "build it again with `pip install -e .` or `make lib`"
+                )
             entry = getattr(self.library, f"jg_launch_{kernel}")
             entry.argtypes = [ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint64]
             entry.restype = ctypes.c_char_p
-            arguments = kernel_sources()[kernel][1]
             self._bound[kernel] = entry, arguments, _Binding(arguments)
         return self._bound[kernel]
 
