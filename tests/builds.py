@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from jumpgpu.device import full_source
+from jumpgpu.device import CUDA_OPTIONS, full_source
 from tests.ptx import nvrtc
 
 BUILD = Path(__file__).resolve().parents[1] / "build" / "ways"
@@ -24,6 +24,7 @@ FLAVOURS = {
     ),
 }
 ARCHITECTURE = "compute_80"
+CUPY_OPTIONS = (*CUDA_OPTIONS, "-ftz=true")  # CuPy appends this to what it is given
 
 
 def digest(*parts: str) -> str:
@@ -97,6 +98,6 @@ def ptx(path: Path) -> str:
     source = full_source(path)
 
     def make(out: Path) -> None:
-        out.write_bytes(nvrtc.compile_source(source, path.name, ARCHITECTURE))
+        out.write_bytes(nvrtc.compile_source(source, path.name, ARCHITECTURE, options=CUPY_OPTIONS))
 
-    return cached(f"{path.stem}.ptx", (source, ARCHITECTURE, nvrtc.version()), make).read_text()
+    return cached(f"{path.stem}.ptx", (source, ARCHITECTURE, *CUPY_OPTIONS, nvrtc.version()), make).read_text()
