@@ -50,6 +50,14 @@ class SphereSettings:
 
 
 @dataclass(frozen=True)
+class ScoreSettings:
+    """How `python -m jumpgpu.score` draws its nulls where its options do not say."""
+
+    draws: int = 10_000  # sets or pairs of a null
+    null_wells: str = "typical"  # wells a set: typical (the median group's), matched (each group's own), or a number
+
+
+@dataclass(frozen=True)
 class Recipe:
     aggregate: str = "mean"  # of every feature over a well's cells
     corrections: tuple[str, ...] = ()
@@ -57,6 +65,7 @@ class Recipe:
     select: SelectSettings = field(default_factory=SelectSettings)
     sphere: SphereSettings | None = None  # fitted on the negative controls of all plates of the run
     harmony: str | None = None  # the column whose values are batches, such as Metadata_Plate
+    score: ScoreSettings = field(default_factory=ScoreSettings)
 
 
 def load_recipe(path: str | Path) -> Recipe:

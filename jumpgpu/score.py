@@ -16,8 +16,9 @@ from .matching import LABEL, percent_matching
 from .names import BRIGHTFIELD, CHANNELS, COMPARTMENTS, FAMILIES
 from .platemaps import SAMPLE, feature_columns
 from .profiles import read_profiles, write_table
+from .recipes import load_recipe
 from .replicating import percent_replicating
-from .scores import DRAWS, Score, choose_features, concatenate
+from .scores import Score, choose_features, concatenate
 from .transfer import Baselines, baselines, pairs
 
 TABLES = (  # looked for in this order when --table is not given
@@ -79,7 +80,8 @@ def add_common(command: argparse.ArgumentParser) -> None:
     add("--fluorescence", action="store_true", help="no feature of a brightfield channel")
     add("--family", action="append", default=[], choices=FAMILIES, help="only features of these families")
     add("--compartment", action="append", default=[], choices=COMPARTMENTS, help="only features of these compartments")
-    add("--draws", type=int, default=DRAWS, help=f"sets or pairs in the null [{DRAWS}]")
+    add("--recipe", default="jumpgpu", help="recipe whose [score] table says how nulls are drawn [jumpgpu]")
+    add("--draws", type=int, help="sets or pairs in the null [the recipe's]")
     add("--seed", type=int, default=0, help="another number, another null [0]")
     add("--name", help="name of the results' files [the score's]")
     add("--no-figures", action="store_true", help="write the table and JSON only")
@@ -96,6 +98,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     try:
         start = time.perf_counter()
+        settings = load_recipe(options.recipe).score
+        options.draws = options.draws or settings.draws
+        options.null_wells = getattr(options, "null_wells", None) or settings.null_wells
         name = options.name or options.score
         results = list(SCORES[options.score](options))
         write(results, options.output / "scores", name, not options.no_figures)

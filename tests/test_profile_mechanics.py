@@ -113,10 +113,10 @@ def test_anndata_holds_the_same_table(output):
 
 
 def test_score_writes_table_and_json(output, capsys):
-    assert score.main(["replicating", *plates(), "--output", str(output), "--draws", "500"]) == 0
+    assert score.main(["replicating", *plates(), "--output", str(output), "--recipe", "cpjump1-2021-06"]) == 0
     assert "replicating  100.0 % above  0.0 % below  4 scored" in capsys.readouterr().out
     record = json.loads((output / "scores" / "replicating.json").read_text())[0]
-    assert (record["percent"], record["draws"], record["null_k"], record["wells"]) == (100.0, 500, 4, 48)
+    assert (record["percent"], record["draws"], record["null_k"], record["wells"]) == (100.0, 1000, 4, 48)
     tidy = pd.read_parquet(output / "scores" / "replicating.parquet")
     assert list(tidy["Metadata_broad_sample"]) == SAMPLES
     assert tidy["above"].all()
