@@ -7,6 +7,7 @@ end in a batch.
 """
 
 import collections
+import contextlib
 import io
 import os
 import stat
@@ -15,7 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import imagecodecs
 import numpy as np
@@ -27,7 +28,7 @@ from .plate import Plate, Site
 MAX_SIDE = 8192  # pixels; the largest camera of these microscopes has 2160
 MAX_OVERHEAD = 1 << 20  # bytes of a TIFF beside its pixels; Harmony's tags have 85,000
 SATURATED = 0.01  # share of pixels at 65535 from which an image is flagged
-PROBES = 9  # images whose headers vote on a plate's field size where its metadata has none
+PROBES = 9  # sites whose images' headers vote on a plate's field size where its metadata has none
 COMPRESSIONS = (1, 5, 8, 32773, 32946, 50000)  # none, LZW, deflate, PackBits, deflate, zstd: all lossless
 # What tifffile and imagecodecs raise on malformed files; ImcdError and TiffFileError are among them.
 MALFORMED = (
@@ -271,19 +272,19 @@ def one_line(error: BaseException) -> str:
     return " ".join(f"{error}".split())[:200] or type(error).__name__
 
 
-def read_bytes(file: str, roots: Sequence[Path], limit: int) -> bytes:
+@contextlib.contextmanager
+def open_inside(file: str, roots: Sequence[Path], limit: int) -> Iterator[BinaryIO]:
     """A regular file inside the roots, symlinks followed, of at most `limit` bytes; OSError or ValueError otherwise."""
     real = Path(os.path.realpath(file))
     if not any(real.is_relative_to(root) for root in roots):
         raise ValueError(f"a symlink leads outside the images root {roots[0]}; give --images the folder it leads to")
-    descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # non-blocking: opening a pipe must not wait
-    with open(descriptor, "rb") as handle:
-        status = os.fstat(descriptor)
+    with open(real, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as handle:  # a pipe must not wait
+        status = os.fstat(handle.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("not a regular file")
         if status.st_size > limit:
             raise ValueError(f"{status.st_size} bytes, more than {limit} for an image of this size")
-        return handle.read(limit + 1)
+        yield handle
 
 
 def decode(file: str, roots: Sequence[Path], out: np.ndarray) -> None:
@@ -291,7 +292,9 @@ def decode(file: str, roots: Sequence[Path], out: np.ndarray) -> None:
 
     Everything the file declares is checked before its pixels are touched; nothing is allocated by what it declares.
     """
-    data = read_bytes(file, roots, 2 * out.nbytes + MAX_OVERHEAD)
+    limit = 2 * out.nbytes + MAX_OVERHEAD
+    with open_inside(file, roots, limit) as handle:
+        data = handle.read(limit)
     with tifffile.TiffFile(io.BytesIO(data), is_ome=False) as tiff:
         page = single_page(tiff)
         if page.shape != out.shape:
@@ -336,7 +339,7 @@ def single_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
 
 
 def field_size(plate: Plate) -> tuple[int, int]:
-    """Height and width of the plate's fields: its metadata's, else what most of a few images spread over the plate have.
+    """Height and width of the plate's fields: its metadata's, else what most images of a few sites spread over it have.
 
     Asks the whole plate, never a selection of wells, so that every run agrees. ValueError where no image can be read.
     """
@@ -355,7 +358,6 @@ def field_size(plate: Plate) -> tuple[int, int]:
             for file in site.files:
                 try:
                     votes[header_size(file or "", plate.roots)] += 1
-                    break
                 except MALFORMED as error:
                     first = first or f"{file}: {one_line(error)}"
             if votes and group is sites:
@@ -367,9 +369,9 @@ def field_size(plate: Plate) -> tuple[int, int]:
 
 def header_size(file: str, roots: Sequence[Path]) -> tuple[int, int]:
     """Height and width that a TIFF declares."""
-    data = read_bytes(file, roots, 2 * MAX_SIDE * MAX_SIDE * 2 + MAX_OVERHEAD)
-    with tifffile.TiffFile(io.BytesIO(data), is_ome=False) as tiff:
+    limit = 4 * MAX_SIDE * MAX_SIDE + MAX_OVERHEAD
+    with open_inside(file, roots, limit) as handle, tifffile.TiffFile(handle, is_ome=False) as tiff:
         height, width = single_page(tiff).shape
-    if max(height, width) > MAX_SIDE:
-        raise ValueError(f"declares {height} x {width} pixels, more than {MAX_SIDE} a side")
+    if max(height, width) > MAX_SIDE or min(height, width) < 1:
+        raise ValueError(f"declares {height} x {width} pixels; a field has 1 to {MAX_SIDE} a side")
     return height, width

@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import tifffile
 
 from jumpgpu.config import IlluminationSettings
 from jumpgpu.device import Device
+from jumpgpu.fields import read_fields
 from jumpgpu.harmony import Flatfield
-from jumpgpu.illumination import estimate_illumination, load_illumination, polynomial
+from jumpgpu.illumination import correct, estimate_illumination, load_illumination, polynomial
 from jumpgpu.names import CHANNELS
 from jumpgpu.plate import find_plate
 
@@ -55,3 +58,25 @@ def test_reference_flatfields_load(shared: Path) -> None:
     loaded = load_illumination(shared / "data/cellprofiler/flatfield", plate, ("Mito", "DNA"))
     theirs = np.load(shared / "data/cellprofiler/flatfield/IllumMito.npz")["illum"]
     np.testing.assert_array_equal(loaded.functions[0].numpy(), theirs)
+
+
+def test_corrected_pixels_are_cellprofilers(shared: Path, device: Device) -> None:
+    """Least and greatest intensity of each object are pixels of CellProfiler's corrected image: equal bits in float32."""
+    plate = find_plate("BR00117010", shared / "data/fields")
+    functions = device.tensor(load_illumination(shared / "data/cellprofiler/flatfield", plate, CHANNELS).functions)
+    table = pd.read_parquet(shared / "data/cellprofiler/Cells.parquet")
+    checked = 0
+    for batch in read_fields(plate, batch=2):
+        pixels = correct(batch.pixels, functions, device=device).numpy()
+        for (well, site), images in zip(batch.sites, pixels, strict=True):
+            labels = tifffile.imread(shared / f"data/cellprofiler/{well}_s{site}_Cells.tiff")
+            rows = table[table["Metadata_Well"] == well].sort_values("ObjectNumber")
+            order = np.argsort(labels, axis=None, kind="stable")
+            starts = np.searchsorted(labels.ravel()[order], rows["ObjectNumber"])
+            for channel, image in zip(CHANNELS, images, strict=True):
+                for name, extreme in (("Min", np.minimum), ("Max", np.maximum)):
+                    theirs = rows[f"Intensity_{name}Intensity_{channel}"].to_numpy(np.float32)
+                    ours = extreme.reduceat(image.ravel()[order], starts)
+                    np.testing.assert_array_equal(ours, theirs, err_msg=f"{well} {channel} {name}")
+                    checked += len(theirs)
+    assert checked == 526 * 5 * 2

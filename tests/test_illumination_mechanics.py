@@ -1,7 +1,10 @@
 """Illumination sources: estimate and its reuse, flat fields, folders, none; and what is refused."""
 
 import io
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ from jumpgpu.config import IlluminationSettings
 from jumpgpu.device import Device
 from jumpgpu.harmony import Flatfield
 from jumpgpu.illumination import load_illumination, open_illumination, parse_npy, polynomial, rescale
-from jumpgpu.names import CHANNELS
+from jumpgpu.names import CHANNELS, well_name
 from jumpgpu.plate import find_plate
 
 from .image_plates import NUMBERS, image_name, index_xml, write_plate, write_tiff
@@ -81,6 +84,45 @@ def test_estimate_is_kept_and_reused_only_for_the_same_inputs(plate, device: Dev
 def test_estimate_does_not_depend_on_batch_or_threads(plate, device: Device) -> None:  # type: ignore[no-untyped-def]
     expected = open_illumination(plate, device=device, batch=1, workers=0).functions
     assert torch.equal(expected, open_illumination(plate, device=device, batch=3, workers=2).functions)
+
+
+MEASURED = """
+import resource, sys
+from jumpgpu.config import IlluminationSettings
+from jumpgpu.device import open_device
+from jumpgpu.illumination import estimate_illumination
+from jumpgpu.plate import find_plate
+device = open_device("cpu")
+peaks = []
+for barcode in ("SMALL", "LARGE"):
+    _, n, _ = estimate_illumination(find_plate(barcode, sys.argv[1]), IlluminationSettings(), device=device, batch=4)
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(n, peaks[1] - peaks[0])
+"""
+
+
+def test_memory_does_not_grow_with_the_plate(tmp_path: Path) -> None:
+    """400 fields after 20: 160 MB of pixels, and at most 16 MB more memory (lists of names, threads' buffers)."""
+    written = write_plate(tmp_path / "one", wells=("A01",), sites=(1,), shape=(200, 200))
+    for barcode, wells in (("SMALL", 5), ("LARGE", 100)):
+        folder = tmp_path / "all" / barcode
+        folder.mkdir(parents=True)
+        for k in range(wells):
+            well = well_name(k // 24 + 1, k % 24 + 1)
+            for site in range(1, 5):
+                for c in NUMBERS.values():
+                    os.link(written / image_name("A01", 1, c), folder / image_name(well, site, c))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", MEASURED, str(tmp_path / "all")],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    n, kilobytes = map(int, done.stdout.split())
+    assert n == 400
+    assert kilobytes < 16_000
 
 
 def test_none(plate, device: Device) -> None:  # type: ignore[no-untyped-def]

@@ -10,7 +10,7 @@ from .test_illumination_numpy import scene
 
 
 def test_correct_same_in_all_ways(way) -> None:  # type: ignore[no-untyped-def]
-    pixels, functions = scene(2, 3, 39, 41)
+    pixels, functions = scene(2, 3, 29, 31)
 
     def work(device: Device) -> torch.Tensor:
         return correct(device.tensor(pixels), device.tensor(functions), device=device)
@@ -19,10 +19,10 @@ def test_correct_same_in_all_ways(way) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_accumulate_fields_same_in_all_ways(way) -> None:  # type: ignore[no-untyped-def]
-    pixels, _ = scene(3, 2, 47, 53)
+    pixels, _ = scene(3, 2, 33, 37)
 
     def work(device: Device) -> torch.Tensor:
-        sums = device.zeros(2, 47, 53, dtype=torch.int64)
+        sums = device.zeros(2, 33, 37, dtype=torch.int64)
         n = sums.numel()
         device.launch("accumulate_fields", blocks(n), pixels=device.tensor(pixels), fields=3, n_values=n, sums=sums)
         return sums
