@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
+from . import quality
 from .device import Device, open_device
 from .features import columns, measure_scene
 from .fields import read_fields
@@ -130,14 +131,15 @@ def prepare(
 def open_store(run: Run) -> Iterator[PlateWriter]:
     """The plate's store; wells that are there already are left alone if they were made from the same files."""
     plate = run.plate
-    layout = Layout(plate.barcode, run.columns, plate.channels, plate.pixel_um)
+    measures = quality.columns(plate.channels) if run.options.config.features.image_quality else ()
+    layout = Layout(plate.barcode, run.columns, plate.channels, plate.pixel_um, measures)
     sites = {well: list(members) for well, members in run.wells.items()}
     with PlateWriter(run.options.output, layout, run.settings, sites, run.options.overwrite) as store:
         done = {w: members for w, members in run.wells.items() if w not in store.missing_wells()}
         check_inputs(store, {w: {n: inputs_of(plate, s, run.options) for n, s in m.items()} for w, m in done.items()})
         if done:
             run.progress.say(f"{plate.barcode}: {len(done)} of {len(sites)} wells are there already")
-            run.progress.advance(sum(map(len, done.values())))
+            run.progress.advance(sum(map(len, done.values())), before=True)
         yield store
 
 
@@ -204,6 +206,9 @@ def site_tables(sites: Sequence[tuple[str, int]], scene: Scene, values: np.ndarr
     numbers, start = scene.objects.number.cpu().numpy(), scene.objects.field_start.tolist()
     images = {name: image.cpu().numpy() for name, image in scene.labels.items()} if options.save_labels else {}
     overviews = shrink(scene.pixels) if options.save_overview or options.save_labels else None
+    measures = None
+    if options.config.features.image_quality:
+        measures = quality.measure_images(scene.pixels, scene.channels, run.device).cpu().numpy()
     return [
         SiteTable(
             well,
@@ -213,6 +218,7 @@ def site_tables(sites: Sequence[tuple[str, int]], scene: Scene, values: np.ndarr
             inputs=inputs_of(run.plate, run.wells[well][site], options),
             labels={name: image[b] for name, image in images.items()},
             overview=None if overviews is None else overviews[b],
+            quality=None if measures is None else measures[b],
         )
         for b, (well, site) in enumerate(sites)
     ]

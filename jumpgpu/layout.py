@@ -2,6 +2,7 @@
 
     A/01/                          a well; its attributes hold the record: sites, inputs, quarantine, checksums
         tables/cells               an AnnData table: X float32 [cells, features], obs Metadata_*, var
+        tables/fields              with image quality: the same with a row a site
         5/0                        with overviews: site 5, uint16 [C, H/8, W/8]
         5/labels/nuclei/0          with labels: int32 [H, W]
 
@@ -62,6 +63,7 @@ class SiteTable:
     values    float32 [n, F]   features in stored order; any float type is taken
     labels    compartment -> int32 [H, W], or empty
     overview  uint16 [C, h, w] the field at an eighth of its size, or None
+    quality   float [G]        whole-image measures, or None
     """
 
     well: str
@@ -71,6 +73,7 @@ class SiteTable:
     inputs: tuple[Input, ...] = ()
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     overview: np.ndarray | None = None
+    quality: np.ndarray | None = None
 
 
 def well_key(well: str) -> str:
@@ -173,33 +176,57 @@ def scale_of(column: str) -> str:
 
 
 class Layout:
-    """What every well of a plate shares: barcode, columns, channels, and the encoded `var` of its tables."""
+    """What every well of a plate shares: barcode, columns, channels, and the encoded `var` of its tables.
 
-    def __init__(self, plate: str, columns: Sequence[str], channels: Sequence[str], pixel_size_um: float | None = None):
+    `quality` names the whole-image measures, if there are any.
+    """
+
+    def __init__(
+        self,
+        plate: str,
+        columns: Sequence[str],
+        channels: Sequence[str],
+        pixel_size_um: float | None = None,
+        quality: Sequence[str] = (),
+    ):
         self.plate = check_barcode(plate)
-        self.columns = list(columns)
+        self.columns, self.quality = list(columns), list(quality)
         self.channels = list(channels)
         self.pixel_size_um = pixel_size_um
         self._var = frame_files("tables/cells/var", self.columns, variables(self.columns, self.channels))
+        if quality:
+            self._quality_var = frame_files("tables/fields/var", self.quality, variables(self.quality, self.channels))
 
-    def table(self, well: str, sites: Sequence[SiteTable]) -> dict[str, bytes]:
-        """`tables` of a well: an AnnData table of its sites' cells, in the order of the sites."""
+    def tables(self, well: str, sites: Sequence[SiteTable]) -> dict[str, bytes]:
+        """`tables` of a well: an AnnData table of its sites' cells, in the order of the sites, and one of the sites."""
         number = np.concatenate([np.asarray(s.numbers, np.int32) for s in sites] or [np.zeros(0, np.int32)])
-        site = np.concatenate([np.full(len(s.numbers), s.site, np.int32) for s in sites] or [np.zeros(0, np.int32)])
-        values = np.empty((number.size, len(self.columns)), np.float32)
-        row = 0
-        for s in sites:
-            with np.errstate(over="ignore"):  # past float32 is inf, which the record counts
-                values[row : row + len(s.numbers)] = s.values
-            row += len(s.numbers)
-        names = [f"{self.plate}_{well}_{s}_{n}" for s, n in zip(site.tolist(), number.tolist(), strict=True)]
-        row_identity = ([self.plate] * number.size, [well] * number.size, site, number)
+        site = np.array([s.site for s in sites], np.int32)
+        cells = [len(s.numbers) for s in sites]
+        files = {"tables/zarr.json": node("group", {})}
+        files |= (
+            self._table("cells", well, [s.values for s in sites], {ROW[2]: site.repeat(cells), ROW[3]: number}) | self._var
+        )
+        if self.quality:
+            measures = [np.reshape(s.quality, (1, -1)) for s in sites if s.quality is not None]
+            files |= self._table("fields", well, measures, {ROW[2]: site}) | self._quality_var
+        return files
+
+    def _table(
+        self, name: str, well: str, parts: Sequence[np.ndarray], identity: Mapping[str, np.ndarray]
+    ) -> dict[str, bytes]:
+        """An AnnData table but for its `var`: the parts' rows as float32, and who they are."""
+        n = len(next(iter(identity.values())))
+        values = np.empty((n, len(self.columns if name == "cells" else self.quality)), np.float32)
+        with np.errstate(over="ignore"):  # past float32 is inf, which the record counts
+            if parts:
+                np.concatenate(parts, out=values, casting="same_kind")
+        names = ["_".join(map(str, row)) for row in zip(*(v.tolist() for v in identity.values()), strict=True)]
+        index = [f"{self.plate}_{well}_{row}" for row in names]
+        key = f"tables/{name}"
         return {
-            "tables/zarr.json": node("group", {}),
-            "tables/cells/zarr.json": node("group", ANNDATA),
-            **array_files("tables/cells/X", values, ARRAY),
-            **frame_files("tables/cells/obs", names, dict(zip(ROW, row_identity, strict=True))),
-            **self._var,
+            f"{key}/zarr.json": node("group", ANNDATA),
+            **array_files(f"{key}/X", values, ARRAY),
+            **frame_files(f"{key}/obs", index, {ROW[0]: [self.plate] * n, ROW[1]: [well] * n, **identity}),
         }
 
     def images(self, site: SiteTable) -> dict[str, bytes]:
@@ -234,7 +261,7 @@ class Layout:
     ) -> dict[str, bytes]:
         """Every file of a well; its own zarr.json, which holds the record, comes last."""
         sites = sorted(sites, key=lambda s: s.site)
-        files = self.table(well, sites)
+        files = self.tables(well, sites)
         for site in sites:
             files |= self.images(site)
         record = {

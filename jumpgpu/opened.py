@@ -168,6 +168,26 @@ class StoredPlate:
         obs = pandas.DataFrame(identity, index=pandas.Index(index, dtype=object))
         return anndata.AnnData(values, obs=obs, var=variable)
 
+    def image_quality(self, wells: Iterable[str] | None = None) -> "pandas.DataFrame":
+        """One row a site: Metadata_Plate, Metadata_Well, Metadata_Site, then Image_ImageQuality_*.
+
+        ValueError where the plate was made without `image_quality = true` under [features].
+        """
+        import pandas
+
+        rows = []
+        for well in self.wells if wells is None else wells:
+            files = self._read(well, self.record(well), "tables/fields/")
+            if not files:
+                raise ValueError(f"{self.barcode} {well} has no image quality; set image_quality = true under [features]")
+            names = [str(n) for n in read_array(files, "tables/fields/var/_index")]
+            part = pandas.DataFrame(read_array(files, "tables/fields/X"), columns=names)
+            identity = (self.barcode, well, read_array(files, f"tables/fields/obs/{ROW[2]}"))
+            for position, (name, column) in enumerate(zip(ROW, identity, strict=False)):
+                part.insert(position, name, column)
+            rows.append(part)
+        return pandas.concat(rows, ignore_index=True) if rows else pandas.DataFrame(columns=ROW[:3])
+
     def labels(self, well: str, site: int) -> dict[str, np.ndarray]:
         """Compartment -> int32 [H, W]; ValueError where the plate was made without --save-labels."""
         return {k.capitalize(): v for k, v in self._images(well, site, "labels/", "label images", "--save-labels").items()}

@@ -11,7 +11,7 @@ class Progress:
 
     def __init__(self, title: str, total: int, quiet: bool = False):
         self.title, self.total, self.quiet = title, total, quiet
-        self.done = 0
+        self.done = self.found = 0
         self.started = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
@@ -30,17 +30,19 @@ class Progress:
             TextColumn("fields  {task.fields[rate]}"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
+            refresh_per_second=2,
             transient=True,
         )
         self._task = self._bar.add_task(self.title, total=self.total, rate="")
         self._bar.start()
         return self
 
-    def advance(self, fields: int) -> None:
-        """Count fields as finished."""
+    def advance(self, fields: int, before: bool = False) -> None:
+        """Count fields as finished; `before` this run, they do not count for the rate."""
         self.done += fields
+        self.found += fields * before
         if self._bar:
-            rate = self.done / max(time.monotonic() - self.started, 1e-9)
+            rate = (self.done - self.found) / max(time.monotonic() - self.started, 1e-9)
             self._bar.update(self._task, completed=self.done, rate=f"{rate:.1f}/s")
 
     def say(self, text: str) -> None:

@@ -70,7 +70,7 @@ def contents(plate: Path) -> dict[str, bytes]:
 def write_images(
     root: Path, plate: str = "DEMO", wells: tuple[str, ...] = ("A01", "B02"), sites: tuple[int, ...] = (1, 2)
 ) -> Path:
-    """A small plate on disk: 48 x 64 fields under `root/images`, label images of four cells a field under `root/masks`."""
+    """A small plate on disk: 56 x 64 fields under `root/images`, label images of four cells a field under `root/masks`."""
     folder, masks = root / "images" / f"{plate}__2026-01-01-Measurement1" / "Images", root / "masks"
     folder.mkdir(parents=True)
     masks.mkdir(exist_ok=True)
@@ -79,10 +79,10 @@ def write_images(
         for site in sites:
             rng = np.random.default_rng([zlib.crc32(f"{plate}{well}".encode()), site])
             for channel in range(1, 6):
-                pixels = rng.integers(200, 4000, size=(48, 64), dtype=np.uint16)
+                pixels = rng.integers(200, 4000, size=(56, 64), dtype=np.uint16)
                 name = f"r{row:02d}c{column:02d}f{site:02d}p01-ch{channel}sk1fk1fl1.tiff"
                 tifffile.imwrite(folder / name, pixels, compression="lzw")
-            cells = np.zeros((48, 64), np.uint16)
+            cells = np.zeros((56, 64), np.uint16)
             for n in range(4):
                 y, x = 2 + 24 * (n // 2), 2 + 32 * (n % 2)
                 cells[y : y + 18, x : x + 24 + site] = n + 1

@@ -142,35 +142,44 @@ def arguments(tmp_path):
     write_images(tmp_path, wells=tuple(f"A{n:02d}" for n in range(1, 13)))
     (tmp_path / "small.toml").write_text('[features]\nfamilies = ["number", "texture"]\n')
     paths = {"--images": "images", "--masks": "masks", "--config": "small.toml"}
-    return ["--plate", "DEMO", "--illumination", "none", "--device", "cpu", "--batch", "2"] + [
+    return ["--plate", "DEMO", "--illumination", "none", "--device", "cpu", "--batch", "1"] + [
         word for option, path in paths.items() for word in (option, str(tmp_path / path))
     ]
+
+
+def start(command, output):
+    """Start the command in a process of its own and wait until it is at work."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jumpgpu.extract", *command, "--output", str(output), "--quiet"],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    before = set(output.glob(".DEMO.run-*"))
+    while process.poll() is None and set(output.glob(".DEMO.run-*")) <= before:
+        time.sleep(0.002)
+    return process
 
 
 def kill_at_random(tmp_path, kills, seed):
     """Kill the command `kills` times at random moments of its work, then let it finish; wells found whole at each kill."""
     command = arguments(tmp_path)
-    assert main([*command, "--output", str(tmp_path / "whole")]) == 0
+    process, began = start(command, tmp_path / "whole"), time.monotonic()
+    assert process.wait() == 0
+    span = time.monotonic() - began
     whole, held, rng = contents(tmp_path / "whole" / "DEMO.zarr"), [], random.Random(seed)
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     output = tmp_path / "killed"
-    for _ in range(kills):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "jumpgpu.extract", *command, "--output", str(output), "--quiet"],
-            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        while process.poll() is None and not list(output.glob(".DEMO.run-*")):
-            time.sleep(0.002)
-        time.sleep(rng.uniform(0, 0.25))
+    while len(held) < kills:
+        process = start(command, output)
+        time.sleep(rng.uniform(0, span))
         process.kill()
-        killed = process.wait() == -9
-        if (output / "DEMO.zarr").exists():
+        if process.wait() == 0:  # it was done before: begin anew
+            assert contents(output / "DEMO.zarr") == whole
+            (output / "DEMO.zarr").rename(tmp_path / f"done{len(held)}")
+        elif not (output / "DEMO.zarr").exists():
+            held.append(0)
+        else:
             plate = jumpgpu.open_plate(output / "DEMO.zarr")
             assert plate.verify() == []
             held.append(len(plate.wells))
-        if not killed:  # it was done: begin anew
-            assert contents(output / "DEMO.zarr") == whole
-            (output / "DEMO.zarr").rename(output / f"done{len(held)}")
     assert main([*command, "--output", str(output)]) == 0
     assert contents(output / "DEMO.zarr") == whole
     return held

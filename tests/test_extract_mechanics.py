@@ -10,6 +10,7 @@ import threading
 import time
 import tomllib
 
+import anndata
 import numpy as np
 import pytest
 import tifffile
@@ -99,7 +100,7 @@ def test_other_settings_and_changed_files_are_refused_until_overwritten(demo, ca
     assert main([*demo, "--overwrite"]) == 0
     assert len(jumpgpu.open_plate("out/DEMO").columns) == 780 + 9
     file = next((tmp_path / "images").rglob("r01c01f02*ch3*"))
-    tifffile.imwrite(file, np.arange(48 * 64, dtype=np.uint16).reshape(48, 64))
+    tifffile.imwrite(file, np.arange(56 * 64, dtype=np.uint16).reshape(56, 64))
     assert main(demo) == 2
     assert re.search(r"A01 site 2\.r01c01f02p01-ch3sk1fk1fl1.tiff: stored \d+, asked \d+", capsys.readouterr().err)
     assert main([*demo, "--wells", "A01", "--overwrite"]) == 0
@@ -113,7 +114,7 @@ def break_images(tmp_path):
         whole = (folder / f"r02c02f01p01-ch{channel}sk1fk1fl1.tiff").read_bytes()
         (folder / f"r02c02f01p01-ch{channel}sk1fk1fl1.tiff").write_bytes(whole[: len(whole) // 2])
     tifffile.imwrite(folder / "r02c02f02p01-ch4sk1fk1fl1.tiff", np.zeros((10, 12), np.uint16))
-    tifffile.imwrite(folder / "r01c01f02p01-ch4sk1fk1fl1.tiff", np.full((48, 64), 7, np.uint16))
+    tifffile.imwrite(folder / "r01c01f02p01-ch4sk1fk1fl1.tiff", np.full((56, 64), 7, np.uint16))
 
 
 def test_bad_images_leave_their_site_out_and_are_named(demo, capsys, tmp_path):
@@ -229,14 +230,30 @@ def test_the_library_does_the_same(demo, tmp_path):
         plate.to_pandas().iloc[:, 4:], jumpgpu.open_plate("out/DEMO").to_pandas(["A01"]).iloc[:, 4:]
     )
     np.testing.assert_array_equal(plate.labels("A01", 2)["Cells"], tifffile.imread("masks/A01_s2_Cells.tiff"))
-    assert plate.overview("A01", 2).shape == (5, 6, 8)
+    assert plate.overview("A01", 2).shape == (5, 7, 8)
     raw = tifffile.imread(next((tmp_path / "images").rglob("r01c01f02*ch5*"))).astype(int)
-    squares = raw.reshape(6, 8, 8, 8).sum(axis=(1, 3))
+    squares = raw.reshape(7, 8, 8, 8).sum(axis=(1, 3))
     np.testing.assert_array_equal(plate.overview("A01", 2)[0], (squares + 32) // 64)  # no correction: DNA is ch5
     with pytest.raises(TypeError, match="has no option 'ouput'"):
         jumpgpu.extract("DEMO", images="images", ouput="x")
     with pytest.raises(TypeError, match="wells and sites are lists"):
         jumpgpu.extract("DEMO", images="images", wells="A01")
+
+
+def test_image_quality_is_stored_when_asked_for(demo, tmp_path):
+    (tmp_path / "small.toml").write_text('[features]\nfamilies = ["number"]\nimage_quality = true\n')
+    assert main([*demo, "--wells", "B02"]) == 0
+    plate = jumpgpu.open_plate("out/DEMO")
+    table = plate.image_quality()
+    assert list(table.columns[:3]) == ["Metadata_Plate", "Metadata_Well", "Metadata_Site"]
+    assert table.Metadata_Site.to_list() == [1, 2]
+    raw = tifffile.imread(next((tmp_path / "images").rglob("r02c02f02*ch5*")))
+    assert table["Image_ImageQuality_MeanIntensity_DNA"][1] == pytest.approx(raw.mean() / 65535, rel=1e-6)
+    assert anndata.read_zarr(plate.path / "B" / "02" / "tables" / "fields").shape == (2, len(table.columns) - 3)
+    assert plate.verify() == []
+    assert main([*demo, "--output", "without", "--config", "cpjump1", "--wells", "B02"]) == 0
+    with pytest.raises(ValueError, match="has no image quality; set image_quality = true"):
+        jumpgpu.open_plate("without/DEMO").image_quality()
 
 
 def test_options_of_the_command_line_and_the_library_are_the_same():
