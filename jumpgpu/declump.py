@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from .config import PrimarySettings
-from .device import Device, blocks
+from .device import Device
 from .distance import squared_distance
 from .label import BACKGROUND, FOREGROUND, Components, find_components, label_components, number_points
 from .smooth import gaussian_taps, smooth
@@ -45,14 +45,16 @@ def separate(
         squared = squared_distance(inside, device, outside=False)
     number, counts = find_seeds(images, mask, components, squared, settings, device)
     labels, contested = single_seeds(mask, components, number, device)
+    inside = torch.nonzero(contested.view(-1)).view(-1)
     if settings.dividing_lines == "intensity":
-        depth = 1.0 - images
+        depth = 1.0 - images.view(-1)[inside]
     else:
         assert squared is not None
-        depth = -(torch.sqrt(squared.double()) + (jitter(*mask.shape[1:], device) if settings.declump == "shape" else 0.0))
-    several = contested.view(torch.bool)
-    flooded = watershed(ranks(depth, several), several, torch.where(several, number, 0), device)
-    return labels + flooded, counts
+        depth = -torch.sqrt(squared.view(-1)[inside].double())
+        if settings.declump == "shape":
+            depth -= jitter(*mask.shape[1:], device).view(-1)[inside % (mask.shape[1] * mask.shape[2])]
+    labels += watershed(ranks(depth, inside, mask.shape), contested.view(torch.bool), number, device)
+    return labels, counts
 
 
 def find_seeds(
@@ -96,22 +98,19 @@ def single_seeds(
     b, h, w = mask.shape
     seeds, one = device.zeros(b, h * w, dtype=torch.int32), device.zeros(b, h * w, dtype=torch.int32)
     labels, contested = device.empty(b, h, w, dtype=torch.int32), device.empty(b, h, w, dtype=torch.uint8)
-    size: dict[str, Any] = {"root": components.root, "plane": h * w, "n_pixels": mask.numel(), "seeds": seeds, "one": one}
-    device.launch("count_seeds", blocks(mask.numel()), number=number, **size)
-    device.launch("label_single_seeds", blocks(mask.numel()), mask=mask, labels=labels, contested=contested, **size)
+    size: dict[str, Any] = {"root": components.root, "height": h, "width": w, "seeds": seeds, "one": one}
+    device.launch("count_seeds", b * h, number=number, **size)
+    device.launch("label_single_seeds", b * h, mask=mask, labels=labels, contested=contested, **size)
     return labels, contested
 
 
-def ranks(depth: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    """The position of each value among those inside, over the batch, equal ones in raster order: float32 [B, H, W]."""
-    values = depth[inside]
-    if values.numel() > LARGEST:
-        raise ValueError(f"{values.numel()} pixels lie in clumps; at most {LARGEST}: use a smaller batch")
-    order = torch.sort(values, stable=True).indices
-    rank = torch.empty(values.shape, dtype=torch.float32, device=values.device)
-    rank[order] = torch.arange(len(values), dtype=torch.float32, device=values.device)
-    out = torch.zeros(depth.shape, dtype=torch.float32, device=values.device)
-    out[inside] = rank
+def ranks(depth: torch.Tensor, inside: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """float32 of `shape`: the position of each value among all, equal ones in raster order, put where it stands."""
+    if depth.numel() > LARGEST:
+        raise ValueError(f"{depth.numel()} pixels lie in clumps; at most {LARGEST}: use a smaller batch")
+    order = torch.sort(depth, stable=True).indices
+    out = torch.zeros(shape, dtype=torch.float32, device=depth.device)
+    out.view(-1)[inside[order]] = torch.arange(len(depth), dtype=torch.float32, device=depth.device)
     return out
 
 

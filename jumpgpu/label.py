@@ -40,9 +40,7 @@ def find_components(mask: torch.Tensor, classes: int, device: Device) -> Compone
     if classes & BACKGROUND:
         border = b * 2 * (h + w)
         device.launch("label_outside", blocks(border), n_items=border, parent=parent, **size)
-    device.launch(
-        "label_roots", blocks(mask.numel()), parent=parent, plane=h * w, n_pixels=mask.numel(), root=root, filled=filled
-    )
+    device.launch("label_roots", b * h, parent=parent, height=h, width=w, root=root, filled=filled)
     return Components(root, filled)
 
 
@@ -80,21 +78,38 @@ def apply_tables(
     labels: torch.Tensor, table: torch.Tensor, other: torch.Tensor, device: Device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Labels int32 [B, H, W] through two tables int32 [B, capacity]."""
-    plane = labels.shape[1] * labels.shape[2]
+    b, h, w = labels.shape
     first, second = torch.empty_like(labels), torch.empty_like(labels)
     device.launch(
         "apply_tables",
-        blocks(labels.numel()),
+        b * h,
         labels=labels,
         table=table.contiguous(),
         other=other.contiguous(),
         capacity=table.shape[1],
-        plane=plane,
-        n_pixels=labels.numel(),
+        height=h,
+        width=w,
         first=first,
         second=second,
     )
     return first, second
+
+
+def apply_table(labels: torch.Tensor, table: torch.Tensor, device: Device) -> torch.Tensor:
+    """Labels int32 [B, H, W] through a table int32 [B, capacity]."""
+    b, h, w = labels.shape
+    first = torch.empty_like(labels)
+    device.launch(
+        "apply_table",
+        b * h,
+        labels=labels,
+        table=table.contiguous(),
+        capacity=table.shape[1],
+        height=h,
+        width=w,
+        first=first,
+    )
+    return first
 
 
 def label_maximum(labels: torch.Tensor, values: torch.Tensor, capacity: int, device: Device) -> torch.Tensor:
@@ -133,9 +148,9 @@ def fill_holes(labels: torch.Tensor, capacity: int, device: Device, *, objects: 
     )
     device.launch(
         "fill_holes",
-        blocks(labels.numel()),
-        plane=h * w,
-        n_pixels=labels.numel(),
+        b * h,
+        height=h,
+        width=w,
         n_words=n_words,
         objects=int(objects),
         filled=filled,

@@ -11,8 +11,8 @@ import torch
 from .background import subtract_background
 from .config import SecondarySettings, SegmentationSettings
 from .declump import separate
-from .device import Device, blocks
-from .label import apply_tables, fill_holes, label_extents, label_maximum
+from .device import Device
+from .label import apply_table, apply_tables, fill_holes, label_extents, label_maximum
 from .threshold import above_threshold, channel_planes, find_threshold, whole_planes
 from .watershed import watershed
 
@@ -149,14 +149,14 @@ def find_nuclei(
         kept = not_small & (area <= torch.pi * (s.max_diameter * s.max_diameter) / 4)
     ids = torch.arange(capacity, dtype=torch.int32, device=device.torch).expand_as(area)
     if s.fill_holes != "never":
-        alive, _ = apply_tables(unedited, torch.where(kept, ids, 0), torch.where(kept, ids, 0), device)
+        alive = apply_table(unedited, torch.where(kept, ids, 0), device)
         filled = fill_holes(alive, capacity, device, objects=True)
         area_filled, _ = label_extents(filled, capacity, device)
         kept &= area_filled > 0
     number, counts = renumber(kept, exists & (area > 0))
     if s.fill_holes != "never":
-        nuclei, _ = apply_tables(filled, torch.where(kept, number, 0), number, device)
-        unfiltered, _ = apply_tables(unedited, torch.where(not_small, number, 0), number, device)
+        nuclei = apply_table(filled, torch.where(kept, number, 0), device)
+        unfiltered = apply_table(unedited, torch.where(not_small, number, 0), device)
     else:
         nuclei, unfiltered = apply_tables(unedited, torch.where(kept, number, 0), torch.where(not_small, number, 0), device)
     return Primary(nuclei, unfiltered, unedited, border, number, counts)
@@ -189,7 +189,7 @@ def find_cells(
     capacity = primary.number.shape[1]
     device.launch(
         "cell_seeds",
-        blocks(seeds.numel()),
+        b * h,
         unedited=primary.unedited,
         kept=primary.nuclei,
         border=primary.border,
@@ -198,8 +198,8 @@ def find_cells(
         values=pixels,
         offset=planes.offset,
         stride=planes.stride,
-        plane=h * w,
-        n_pixels=seeds.numel(),
+        height=h,
+        width=w,
         threshold=final,
         seeds=seeds,
         mask=mask,
@@ -211,10 +211,7 @@ def find_cells(
     if settings.fill_holes:
         every_cell = fill_holes(every_cell, capacity, device, objects=False)
     of_nucleus = label_maximum(every_cell, primary.nuclei, capacity, device)
-    cells, every_cell = apply_tables(
-        every_cell, of_nucleus, torch.arange(capacity, dtype=torch.int32, device=device.torch).repeat(b, 1), device
-    )
-    return cells, every_cell
+    return apply_table(every_cell, of_nucleus, device), every_cell
 
 
 def drop_border(
@@ -237,8 +234,6 @@ def drop_border(
     exists = (torch.arange(capacity, device=device.torch) > 0).expand_as(kept)
     number, counts = renumber(kept, exists)
     only = torch.where(kept, number, 0)
-    nuclei, _ = apply_tables(nuclei, only, only, device)
-    cells, _ = apply_tables(cells, only, only, device)
-    unfiltered, _ = apply_tables(unfiltered, number, number, device)
-    every_cell, _ = apply_tables(every_cell, number, number, device)
+    nuclei, cells = apply_table(nuclei, only, device), apply_table(cells, only, device)
+    unfiltered, every_cell = apply_table(unfiltered, number, device), apply_table(every_cell, number, device)
     return nuclei, cells, unfiltered, every_cell, counts

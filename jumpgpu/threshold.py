@@ -178,6 +178,5 @@ def above_threshold(planes: Planes, threshold: torch.Tensor, smoothing: float, d
         images = planes.values.reshape(b, -1, h, w)[:, planes.offset // planes.n].double().contiguous()
         return smooth_above(images, threshold, gaussian_taps(smoothing / 0.6744 / 2.0), device)
     above = device.empty(b, h, w, dtype=torch.uint8)
-    items = above.numel()
-    planes.launch(device, "above_threshold", blocks(items), n_items=items, threshold=threshold, above=above)
+    planes.launch(device, "above_threshold", b * h, height=h, threshold=threshold, above=above)
     return above

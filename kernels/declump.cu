@@ -7,7 +7,7 @@
 //
 // Source   CellProfiler IdentifyPrimaryObjects, centrosome is_local_maximum and binary_shrink.
 // Oracle   centrosome (tests/test_declump_centrosome.py); CellProfiler's label images
-// Launch   a thread a pixel; shrink: a block a field.
+// Launch   a block a row; shrink: a block a field.
 // Order    comparisons only. Squared distances below 500^2 that differ are further apart than the jitter reaches: they decide alone.
 #include "jg.cuh"
 
@@ -124,18 +124,19 @@ extern "C" __global__ void __launch_bounds__(1024) shrink(
 }
 JG_REGISTER(shrink)
 
-// How many seeds each component has, and one of them. One thread a pixel.
+// How many seeds each component has, and one of them.
 // In   number   int32 [B, H, W]   seeds, 1..n
 // Out  seeds    int32 [B, H * W]  starts as 0; by root;  one  int32 [B, H * W]  greatest number among them, starts as 0
 extern "C" __global__ void __launch_bounds__(128, 8) count_seeds(
-    const int32_t* __restrict__ number, const int32_t* __restrict__ root, int64_t plane, int64_t n_pixels,
+    const int32_t* __restrict__ number, const int32_t* __restrict__ root, int32_t height, int32_t width,
     int32_t* __restrict__ seeds, int32_t* __restrict__ one)
 {
-    JG_FOR_ITEMS(i, n_pixels) {
-        if (number[i] == 0) continue;
-        const int64_t at = i / plane * plane + root[i];
+    const int64_t row = int64_t(blockIdx.x) * width, field = int64_t(int(blockIdx.x) / height) * height * width;
+    JG_FOR(x, width) {
+        if (number[row + x] == 0) continue;
+        const int64_t at = field + root[row + x];
         jg::atomic_sum(seeds + at, 1);
-        jg::atomic_most(one + at, number[i]);
+        jg::atomic_most(one + at, number[row + x]);
     }
 }
 JG_REGISTER(count_seeds)
@@ -145,18 +146,19 @@ JG_REGISTER(count_seeds)
 //      contested uint8 [B, H, W]   pixels of components with several seeds
 extern "C" __global__ void __launch_bounds__(128, 8) label_single_seeds(
     const uint8_t* __restrict__ mask, const int32_t* __restrict__ root, const int32_t* __restrict__ seeds,
-    const int32_t* __restrict__ one, int64_t plane, int64_t n_pixels, int32_t* __restrict__ labels,
+    const int32_t* __restrict__ one, int32_t height, int32_t width, int32_t* __restrict__ labels,
     uint8_t* __restrict__ contested)
 {
-    JG_FOR_ITEMS(i, n_pixels) {
+    const int64_t row = int64_t(blockIdx.x) * width, field = int64_t(int(blockIdx.x) / height) * height * width;
+    JG_FOR(x, width) {
         int label = 0, several = 0;
-        if (mask[i]) {
-            const int64_t at = i / plane * plane + root[i];
+        if (mask[row + x]) {
+            const int64_t at = field + root[row + x];
             several = seeds[at] > 1;
             label = several ? 0 : one[at];
         }
-        labels[i] = label;
-        contested[i] = uint8_t(several);
+        labels[row + x] = label;
+        contested[row + x] = uint8_t(several);
     }
 }
 JG_REGISTER(label_single_seeds)

@@ -38,10 +38,27 @@ JG_FN void join(int32_t* parent, int a, int b) {
     }
 }
 
+// Past the last pixel of the run that begins at x.
+JG_FN int run_end(const uint8_t* row, int x, int width) {
+    const uint8_t first = row[x];
+#if defined(JG_SERIAL) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    for (++x; x + 8 <= width; x += 8) {                  // eight pixels at a time
+        uint64_t eight;
+        memcpy(&eight, row + x, 8);
+        eight ^= first * 0x0101010101010101ull;
+        if (eight) return x + __builtin_ctzll(eight) / 8;
+    }
+    while (x < width && row[x] == first) ++x;
+#else
+    do ++x; while (x < width && row[x] == first);
+#endif
+    return x;
+}
+
 JG_FN bool takes_part(bool foreground, int classes) { return (classes & (foreground ? FOREGROUND : BACKGROUND)) != 0; }
 }  // namespace
 
-// In   mask     uint8 [B, H, W]
+// In   mask     uint8 [B, H, W]   0 or 1
 //      classes  1 foreground, 2 background, 3 both
 // Out  parent   int32 [B, H, W]   a pixel of the same component and tile, as index in its field; -1: class left out
 extern "C" __global__ void __launch_bounds__(128, 4) label_tiles(
@@ -55,40 +72,46 @@ extern "C" __global__ void __launch_bounds__(128, 4) label_tiles(
     const uint8_t* __restrict__ in = mask + at;
     int32_t* __restrict__ out = parent + at;
 
-    JG_FOR(y, h) {                                       // a run hangs from its first pixel
+    JG_FOR(y, h) {                                       // a run is known by its first pixel
         const uint8_t* __restrict__ row = in + int64_t(y) * width;
-        int start = 0;
-        for (int x = 0; x < w; ++x) {
-            if (x == 0 || (row[x] != 0) != (row[x - 1] != 0)) start = y * TILE_W + x;
-            s.parent[y * TILE_W + x] = start;
-        }
+        for (int x = 0; x < w; x = run_end(row, x, w)) s.parent[y * TILE_W + x] = y * TILE_W + x;
     }
     __syncthreads();
     JG_FOR(y, h) {                                       // each contact of two runs once
         if (y == 0) continue;
         const uint8_t *row = in + int64_t(y) * width, *above = row - width;
-        for (int x = 0; x < w; ++x) {
-            const bool mine = row[x] != 0, north = (above[x] != 0) == mine;
-            if (!takes_part(mine, classes)) continue;
-            const bool west = x > 0 && (row[x - 1] != 0) == mine, north_west = x > 0 && (above[x - 1] != 0) == mine;
-            const int p = y * TILE_W + x;
-            if (north) {
-                if (!(west && north_west)) join(s.parent, p, p - TILE_W);
-            } else if (mine) {
-                if (north_west && !west) join(s.parent, p, p - TILE_W - 1);
-                if (x + 1 < w && above[x + 1] != 0 && row[x + 1] == 0) join(s.parent, p, p - TILE_W + 1);
+        int a0 = 0, a1 = run_end(above, 0, w);
+        for (int x0_run = 0; x0_run < w;) {
+            const int end = run_end(row, x0_run, w);
+            const bool mine = row[x0_run] != 0;
+            const int reach = mine ? 1 : 0;
+            while (a1 + reach <= x0_run && a1 < w) { a0 = a1; a1 = run_end(above, a0, w); }
+            for (;;) {
+                if (a0 < end + reach && (above[a0] != 0) == mine && takes_part(mine, classes))
+                    join(s.parent, y * TILE_W + x0_run, (y - 1) * TILE_W + a0);
+                if (a1 >= end || a1 >= w) break;          // this run above goes on over the next
+                a0 = a1;
+                a1 = run_end(above, a0, w);
             }
+            // A foreground run touches one that begins just beyond its end, across the corner.
+            if (mine && a1 == end && a1 < w && above[a1] != 0 && takes_part(true, classes))
+                join(s.parent, y * TILE_W + x0_run, (y - 1) * TILE_W + a1);
+            x0_run = end;
         }
     }
     __syncthreads();
-    JG_FOR_YX(y, x, 0, h, 0, w) {
-        const bool mine = in[int64_t(y) * width + x] != 0;
-        int root = UNLABELLED;
-        if (takes_part(mine, classes)) {
-            root = find(s.parent, y * TILE_W + x);
-            root = (y0 + root / TILE_W) * width + x0 + root % TILE_W;
+    JG_FOR(y, h) {
+        const uint8_t* __restrict__ row = in + int64_t(y) * width;
+        int32_t* __restrict__ to = out + int64_t(y) * width;
+        for (int x = 0; x < w;) {
+            const int end = run_end(row, x, w);
+            int root = UNLABELLED;
+            if (takes_part(row[x] != 0, classes)) {
+                root = find(s.parent, y * TILE_W + x);
+                root = (y0 + root / TILE_W) * width + x0 + root % TILE_W;
+            }
+            for (; x < end; ++x) to[x] = root;
         }
-        out[int64_t(y) * width + x] = root;
     }
 }
 JG_REGISTER(label_tiles)
@@ -152,18 +175,28 @@ extern "C" __global__ void __launch_bounds__(128, 8) label_outside(
 JG_REGISTER(label_outside)
 
 // In   parent   int32 [B, H, W]   after all joins
+// Launch   a block a row.
 // Out  root     int32 [B, H, W]   first pixel of the component; -1 class left out, -2 background joined to the border
 //      filled   int32 [B, H, W]   1 but for background joined to the border: the foreground and its holes
 extern "C" __global__ void __launch_bounds__(128, 8) label_roots(
-    const int32_t* __restrict__ parent, int64_t plane, int64_t n_pixels, int32_t* __restrict__ root,
+    const int32_t* __restrict__ parent, int32_t height, int32_t width, int32_t* __restrict__ root,
     int32_t* __restrict__ filled)
 {
-    JG_FOR_ITEMS(i, n_pixels) {
-        const int32_t* __restrict__ links = parent + i / plane * plane;
-        int at = int(i % plane), up = links[at];
-        while (up >= 0 && up != at) { at = up; up = links[at]; }
-        root[i] = up;
-        filled[i] = up != OUTSIDE;
+    const int64_t at = int64_t(blockIdx.x) * width;
+    const int32_t* __restrict__ links = parent + int64_t(int(blockIdx.x) / height) * height * width;
+    int known = UNLABELLED, end = UNLABELLED;            // neighbours mostly hang from the same pixel
+    JG_FOR(x, width) {
+        const int link = parent[at + x];
+        if (link != known) {
+            known = end = link;
+            while (end >= 0) {
+                const int up = links[end];
+                if (up == end) break;
+                end = up;
+            }
+        }
+        root[at + x] = end;
+        filled[at + x] = end != OUTSIDE;
     }
 }
 JG_REGISTER(label_roots)

@@ -61,15 +61,26 @@ JG_REGISTER(label_extents)
 // Out  first, second  int32 [B, H, W]   labels through two tables [B, capacity]; the second may be the first
 extern "C" __global__ void __launch_bounds__(128, 8) apply_tables(
     const int32_t* __restrict__ labels, const int32_t* __restrict__ table, const int32_t* __restrict__ other, int32_t capacity,
-    int64_t plane, int64_t n_pixels, int32_t* __restrict__ first, int32_t* __restrict__ second)
+    int32_t height, int32_t width, int32_t* __restrict__ first, int32_t* __restrict__ second)
 {
-    JG_FOR_ITEMS(i, n_pixels) {
-        const int64_t at = i / plane * capacity + labels[i];
-        first[i] = table[at];
-        second[i] = other[at];
+    const int64_t at = int64_t(blockIdx.x) * width, field = int64_t(int(blockIdx.x) / height) * capacity;
+    JG_FOR(x, width) {
+        const int label = labels[at + x];
+        first[at + x] = table[field + label];
+        second[at + x] = other[field + label];
     }
 }
 JG_REGISTER(apply_tables)
+
+// Out  first  int32 [B, H, W]   labels through one table
+extern "C" __global__ void __launch_bounds__(128, 8) apply_table(
+    const int32_t* __restrict__ labels, const int32_t* __restrict__ table, int32_t capacity, int32_t height, int32_t width,
+    int32_t* __restrict__ first)
+{
+    const int64_t at = int64_t(blockIdx.x) * width, field = int64_t(int(blockIdx.x) / height) * capacity;
+    JG_FOR(x, width) first[at + x] = table[field + labels[at + x]];
+}
+JG_REGISTER(apply_table)
 
 // The greatest of `values` within each label.
 // Out  most     int32 [B, capacity]   starts as 0
@@ -95,17 +106,22 @@ JG_REGISTER(label_maximum)
 extern "C" __global__ void __launch_bounds__(128, 8) cell_seeds(
     const int32_t* __restrict__ unedited, const int32_t* __restrict__ kept, const int32_t* __restrict__ border,
     const int32_t* __restrict__ number, int32_t capacity, const float* __restrict__ values, int64_t offset, int64_t stride,
-    int64_t plane, int64_t n_pixels, const double* __restrict__ threshold, int32_t* __restrict__ seeds,
+    int32_t height, int32_t width, const double* __restrict__ threshold, int32_t* __restrict__ seeds,
     uint8_t* __restrict__ mask, float* __restrict__ depth)
 {
-    JG_FOR_ITEMS(i, n_pixels) {
-        const int64_t field = i / plane;
-        const float value = values[offset + field * stride + i % plane];
-        const int64_t at = field * capacity + unedited[i];
-        const int seed = unedited[i] && (kept[i] || border[at]) ? number[at] : 0;
-        seeds[i] = seed;
-        mask[i] = seed != 0 || double(value) >= threshold[field];
-        depth[i] = 1.0f - value;
+    const int y = int(blockIdx.x) % height, field = int(blockIdx.x) / height;
+    const int64_t at = int64_t(blockIdx.x) * width;
+    const float* __restrict__ value = values + offset + field * stride + int64_t(y) * width;
+    const double t = threshold[field];
+    const int32_t *touches = border + int64_t(field) * capacity, *called = number + int64_t(field) * capacity;
+    JG_FOR(x, width) {
+        mask[at + x] = double(value[x]) >= t;
+        depth[at + x] = 1.0f - value[x];
+    }
+    JG_FOR(x, width) {                                   // the same threads
+        const int label = unedited[at + x], seed = label && (kept[at + x] || touches[label]) ? called[label] : 0;
+        seeds[at + x] = seed;
+        if (seed) mask[at + x] = 1;
     }
 }
 JG_REGISTER(cell_seeds)
@@ -228,17 +244,18 @@ JG_REGISTER(resolve_holes)
 // In   objects  1: objects that lie within another take its label too; 0: only background is filled
 // Out  filled   int32 [B, H, W]
 extern "C" __global__ void __launch_bounds__(128, 8) fill_holes(
-    const int32_t* __restrict__ labels, const int32_t* __restrict__ root, const int32_t* __restrict__ words,
-    int32_t capacity, int64_t plane, int64_t n_pixels, int64_t n_words, int32_t objects, int32_t* __restrict__ filled)
+    const int32_t* __restrict__ labels, const int32_t* __restrict__ root, const int32_t* __restrict__ words, int32_t capacity,
+    int32_t height, int32_t width, int64_t n_words, int32_t objects, int32_t* __restrict__ filled)
 {
-    JG_FOR_ITEMS(i, n_pixels) {
-        const int64_t field = i / plane;
-        int label = labels[i];
-        if (label == 0 ? root[i] >= 0 : objects != 0) {
-            const int64_t at = field * (plane + capacity) + (label ? plane + label : root[i]);
-            if (words[at] == 0) label = words[at + n_words] == NONE ? 0 : words[at + n_words];
+    const int64_t at = int64_t(blockIdx.x) * width, plane = int64_t(height) * width;
+    const int32_t* __restrict__ node = words + int64_t(int(blockIdx.x) / height) * (plane + capacity);
+    JG_FOR(x, width) {
+        int label = labels[at + x];
+        if (label == 0 ? root[at + x] >= 0 : objects != 0) {
+            const int64_t k = label ? plane + label : root[at + x];
+            if (node[k] == 0) label = node[k + n_words] == NONE ? 0 : node[k + n_words];
         }
-        filled[i] = label;
+        filled[at + x] = label;
     }
 }
 JG_REGISTER(fill_holes)

@@ -18,14 +18,21 @@ JG_FN void filter(const double* image, int height, int width, const double* tap,
     // Positions count from x0 - radius, the first that the piece needs; those beyond the border stay 0.
     const int left = x0 - radius, n = x1 - left + radius, a0 = jg::most(0, -left), a1 = jg::least(width - left, n);
     JG_FOR_OWN(i, 0, n) s.column[i] = 0;
-    {
-        const double* here = image + int64_t(y) * width + left;
-        const double w = tap[0];
-        JG_FOR_OWN(i, a0, a1) s.column[i] = here[i] * w;
-    }
-    for (int k = radius; k; --k) {
+    const double* at = image + int64_t(y) * width + left;
+    const double centre = tap[0];
+    JG_FOR_OWN(i, a0, a1) s.column[i] = at[i] * centre;
+    int k = radius;
+    if (y >= k && y + k < height)                        // three pairs a pass: the sum stays in a register meanwhile
+        for (; k > 2; k -= 3) {
+            const double w0 = tap[k], w1 = tap[k - 1], w2 = tap[k - 2];
+            const int64_t far = int64_t(k) * width, next = far - width, near = next - width;
+            JG_FOR_OWN(i, a0, a1)
+                s.column[i] = s.column[i] + (at[i - far] + at[i + far]) * w0 + (at[i - next] + at[i + next]) * w1
+                    + (at[i - near] + at[i + near]) * w2;
+        }
+    for (; k; --k) {
         const double w = tap[k];
-        const double *above = image + int64_t(y - k) * width + left, *below = image + int64_t(y + k) * width + left;
+        const double *above = at - int64_t(k) * width, *below = at + int64_t(k) * width;
         if (y >= k && y + k < height) {
             JG_FOR_OWN(i, a0, a1) s.column[i] += (above[i] + below[i]) * w;
         } else if (y >= k) {
@@ -37,10 +44,18 @@ JG_FN void filter(const double* image, int height, int width, const double* tap,
     __syncthreads();
     const double* __restrict__ column = s.column + radius;
     double* __restrict__ row = s.row;
-    JG_FOR(i, x1 - x0) row[i] = column[i] * tap[0];
-    for (int k = radius; k; --k) {
+    JG_FOR(i, x1 - x0) row[i] = column[i] * centre;
+    for (k = radius; k > 2; k -= 3) {
+        const double w0 = tap[k], w1 = tap[k - 1], w2 = tap[k - 2];
+        const int j = k;
+        JG_FOR(i, x1 - x0)
+            row[i] = row[i] + (column[i - j] + column[i + j]) * w0 + (column[i - j + 1] + column[i + j - 1]) * w1
+                + (column[i - j + 2] + column[i + j - 2]) * w2;
+    }
+    for (; k; --k) {
         const double w = tap[k];
-        JG_FOR(i, x1 - x0) row[i] += (column[i - k] + column[i + k]) * w;
+        const int j = k;
+        JG_FOR(i, x1 - x0) row[i] += (column[i - j] + column[i + j]) * w;
     }
 }
 }  // namespace
@@ -84,17 +99,25 @@ JG_REGISTER(smooth)
 // In   values     float32 or float64, one plane a field at offset + field * stride
 // Out  above      uint8 [B, n]   values at or above the field's threshold
 extern "C" __global__ void __launch_bounds__(128, 8) above_threshold_32(
-    const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int64_t n_items,
+    const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int32_t height,
     const double* __restrict__ threshold, uint8_t* __restrict__ above)
 {
-    JG_FOR_ITEMS(i, n_items) above[i] = double(values[offset + i / n * stride + i % n]) >= threshold[i / n];
+    const int width = n / height, y = int(blockIdx.x) % height, field = int(blockIdx.x) / height;
+    const float* __restrict__ value = values + offset + field * stride + int64_t(y) * width;
+    uint8_t* __restrict__ out = above + int64_t(blockIdx.x) * width;
+    const double t = threshold[field];
+    JG_FOR(x, width) out[x] = double(value[x]) >= t;
 }
 JG_REGISTER(above_threshold_32)
 
 extern "C" __global__ void __launch_bounds__(128, 8) above_threshold_64(
-    const double* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int64_t n_items,
+    const double* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int32_t height,
     const double* __restrict__ threshold, uint8_t* __restrict__ above)
 {
-    JG_FOR_ITEMS(i, n_items) above[i] = values[offset + i / n * stride + i % n] >= threshold[i / n];
+    const int width = n / height, y = int(blockIdx.x) % height, field = int(blockIdx.x) / height;
+    const double* __restrict__ value = values + offset + field * stride + int64_t(y) * width;
+    uint8_t* __restrict__ out = above + int64_t(blockIdx.x) * width;
+    const double t = threshold[field];
+    JG_FOR(x, width) out[x] = double(value[x]) >= t;
 }
 JG_REGISTER(above_threshold_64)
