@@ -89,7 +89,7 @@ def segment(
     nuclei, unfiltered, counts = primary.nuclei, primary.unfiltered, primary.counts
     if settings.filter_border_nuclei or settings.cells.discard_border:
         nuclei, cells, unfiltered, every_cell, counts = drop_border(nuclei, cells, unfiltered, every_cell, settings, device)
-    cytoplasm = torch.empty_like(cells)
+    cytoplasm = device.empty(*cells.shape, dtype=torch.int32)
     device.launch(
         "cytoplasm_of",
         b * h,

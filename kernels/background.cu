@@ -74,15 +74,16 @@ extern "C" __global__ void __launch_bounds__(128, 8) subtract_background(
     }
     JG_FOR_OWN(x, x0, x1) s.sum[x - x0] = 0;
     __syncthreads();
+    double* __restrict__ sum = s.sum;
     for (int k = 0; k < columns; ++k) {
         const double value = s.column[k];
         const double* __restrict__ wx = weight_x + int64_t(k) * width;
-        JG_FOR_OWN(x, jg::most(x0, reach[2 * k]), jg::least(x1, reach[2 * k + 1])) s.sum[x - x0] += value * wx[x];
+        JG_FOR_OWN(x, jg::most(x0, reach[2 * k]), jg::least(x1, reach[2 * k + 1])) sum[x - x0] += value * wx[x];
     }
     const float* __restrict__ in = pixels + ((field * channels + channel) * height + y) * width;
     double* __restrict__ out = corrected + (field * height + y) * width;
     JG_FOR_OWN(x, x0, x1) {
-        const double v = double(in[x]) - s.sum[x - x0];
+        const double v = double(in[x]) - sum[x - x0];
         out[x] = jg::least(jg::most(v, 0.0), 1.0);
     }
 }

@@ -135,15 +135,22 @@ extern "C" __global__ void __launch_bounds__(128, 8) cytoplasm_of(
 {
     const int64_t at = int64_t(blockIdx.x) * width;
     const int y = int(blockIdx.x) % height;
-    const int32_t *row = nuclei + at, *above = row - width, *below = row + width;
-    JG_FOR(x, width) {
-        const int mine = row[x];
-        bool stays = mine == 0;
-        if (!stays && outline)
-            stays = y == 0 || y == height - 1 || x == 0 || x == width - 1 || above[x - 1] != mine || above[x] != mine
-                || above[x + 1] != mine || row[x - 1] != mine || row[x + 1] != mine || below[x - 1] != mine || below[x] != mine
-                || below[x + 1] != mine;
-        cytoplasm[at + x] = stays ? cells[at + x] : 0;
+    const int32_t *__restrict__ row = nuclei + at, *__restrict__ cell = cells + at;
+    int32_t* __restrict__ out = cytoplasm + at;
+    if (!outline || y == 0 || y == height - 1) {
+        JG_FOR(x, width) out[x] = row[x] == 0 || outline ? cell[x] : 0;
+        return;
+    }
+    const int32_t *__restrict__ above = row - width, *__restrict__ below = row + width;
+    JG_FOR(k, width - 2) {
+        const int x = k + 1, mine = row[x];
+        const int differ = (above[x - 1] ^ mine) | (above[x] ^ mine) | (above[x + 1] ^ mine) | (row[x - 1] ^ mine)
+            | (row[x + 1] ^ mine) | (below[x - 1] ^ mine) | (below[x] ^ mine) | (below[x + 1] ^ mine);
+        out[x] = (mine == 0) | (differ != 0) ? cell[x] : 0;
+    }
+    JG_ONCE {
+        out[0] = cell[0];
+        out[width - 1] = cell[width - 1];
     }
 }
 JG_REGISTER(cytoplasm_of)
@@ -189,10 +196,12 @@ extern "C" __global__ void __launch_bounds__(128, 8) list_contacts(
     const int32_t* __restrict__ solid = words + field * (plane + capacity) + plane;
     int32_t* __restrict__ list = contact + field * plane * 4;
     JG_FOR(x, width) {
+        const int64_t p = at + x;
+        const int a = labels[p], right = x + 1 < width ? labels[p + 1] : a, under = y + 1 < height ? labels[p + width] : a;
+        if ((a == right) & (a == under)) continue;
         for (int side = 0; side < 2; ++side) {
-            if (side ? y + 1 == height : x + 1 == width) continue;
-            const int64_t p = at + x, q = p + (side ? width : 1);
-            const int a = labels[p], b = labels[q];
+            const int64_t q = p + (side ? width : 1);
+            const int b = side ? under : right;
             if (a == b || (a == 0 && root[p] == -2) || (b == 0 && root[q] == -2)) continue;
             if (a && b && solid[a] && solid[b]) continue;
             if (side && x > 0 && labels[p - 1] == a && labels[q - 1] == b

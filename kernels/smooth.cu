@@ -17,28 +17,29 @@ struct Piece { double column[PIECE + 2 * RADIUS], row[PIECE]; };
 JG_FN void filter(const double* image, int height, int width, const double* tap, int radius, int y, int x0, int x1, Piece& s) {
     // Positions count from x0 - radius, the first that the piece needs; those beyond the border stay 0.
     const int left = x0 - radius, n = x1 - left + radius, a0 = jg::most(0, -left), a1 = jg::least(width - left, n);
-    JG_FOR_OWN(i, 0, n) s.column[i] = 0;
-    const double* at = image + int64_t(y) * width + left;
+    double* __restrict__ sum = s.column;
+    const double* __restrict__ at = image + int64_t(y) * width + left;
     const double centre = tap[0];
-    JG_FOR_OWN(i, a0, a1) s.column[i] = at[i] * centre;
+    JG_FOR_OWN(i, 0, n) sum[i] = 0;
+    JG_FOR_OWN(i, a0, a1) sum[i] = at[i] * centre;
     int k = radius;
     if (y >= k && y + k < height)                        // three pairs a pass: the sum stays in a register meanwhile
         for (; k > 2; k -= 3) {
             const double w0 = tap[k], w1 = tap[k - 1], w2 = tap[k - 2];
             const int64_t far = int64_t(k) * width, next = far - width, near = next - width;
             JG_FOR_OWN(i, a0, a1)
-                s.column[i] = s.column[i] + (at[i - far] + at[i + far]) * w0 + (at[i - next] + at[i + next]) * w1
+                sum[i] = sum[i] + (at[i - far] + at[i + far]) * w0 + (at[i - next] + at[i + next]) * w1
                     + (at[i - near] + at[i + near]) * w2;
         }
     for (; k; --k) {
         const double w = tap[k];
         const double *above = at - int64_t(k) * width, *below = at + int64_t(k) * width;
         if (y >= k && y + k < height) {
-            JG_FOR_OWN(i, a0, a1) s.column[i] += (above[i] + below[i]) * w;
+            JG_FOR_OWN(i, a0, a1) sum[i] += (above[i] + below[i]) * w;
         } else if (y >= k) {
-            JG_FOR_OWN(i, a0, a1) s.column[i] += above[i] * w;
+            JG_FOR_OWN(i, a0, a1) sum[i] += above[i] * w;
         } else if (y + k < height) {
-            JG_FOR_OWN(i, a0, a1) s.column[i] += below[i] * w;
+            JG_FOR_OWN(i, a0, a1) sum[i] += below[i] * w;
         }
     }
     __syncthreads();
