@@ -128,8 +128,11 @@ def parser() -> argparse.ArgumentParser:
 
 def parse(arguments: Sequence[str] | None = None) -> tuple[list[str], Options, bool]:
     """Barcodes, options and whether it is a dry run, from a command line. Bad use exits with status 2."""
-    made = parser()
-    given = vars(made.parse_args(arguments))
+    return settle(vars(parser().parse_args(arguments)))
+
+
+def settle(given: dict[str, Any]) -> tuple[list[str], Options, bool]:
+    """What `parse` returns, from the parser's values."""
     barcodes, dry_run = list(dict.fromkeys(given.pop("plate"))), given.pop("dry_run")
     for barcode in barcodes:
         check_barcode(barcode)
