@@ -7,14 +7,15 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from jumpgpu.device import CUDA_OPTIONS, full_source
+from jumpgpu.device import CUDA_OPTIONS
+from jumpgpu.kernel_files import full_source
 from tests.ptx import nvrtc
 
 BUILD = Path(__file__).resolve().parents[1] / "build" / "ways"
 COMMON = "-w -std=c++17 -ffp-contract=off -fPIC -fvisibility=hidden -pthread"
 # Flags of a kernel file, and those of the runtime (pool.cpp or fibers.cpp), which as fibers must not be instrumented.
 FLAVOURS = {
-    "serial": (f"{COMMON} -O2", f"{COMMON} -O2"),
+    "serial": (f"{COMMON} -O3 -fno-math-errno -fno-trapping-math", f"{COMMON} -O2"),
     "fibers": (f"{COMMON} -O1 -DJG_FIBERS", f"{COMMON} -O2 -DJG_FIBERS"),
     "tsan": (f"{COMMON} -O1 -g -fsanitize=thread", f"{COMMON} -O1 -g -fsanitize=thread"),
     "tsan-fibers": (f"{COMMON} -O1 -g -fsanitize=thread -DJG_FIBERS", f"{COMMON} -O2 -DJG_FIBERS"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jumpgpu.device import full_source, kernel_folder, kernel_sources, signatures
+from jumpgpu.kernel_files import full_source, kernel_folder, kernel_sources, signatures
 from tests.builds import CUPY_OPTIONS, cached
 from tests.ptx import nvrtc
 

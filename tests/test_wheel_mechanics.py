@@ -40,7 +40,12 @@ def test_the_wheel_works_without_a_compiler(wheel, tmp_path):
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, wheel], check=True)
     without_compiler = {**os.environ, "PYTHONPATH": str(site), "CXX": "/nonexistent", "CC": "/nonexistent"}
     done = subprocess.run(
-        [sys.executable, "-c", USE, str(site)], cwd=tmp_path, env=without_compiler, check=True, capture_output=True, text=True
+        [sys.executable, "-c", USE, str(site)],
+        cwd=tmp_path,
+        env=without_compiler,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     from jumpgpu.device import kernel_digest
 

@@ -40,17 +40,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from jumpgpu.device import (
-    BLOCK,
-    C_TYPES,
-    Argument,
-    CpuDevice,
-    Device,
-    check_names,
-    check_tensor,
-    full_source,
-    kernel_sources,
-)
+from jumpgpu.device import BLOCK, CpuDevice, Device
+from jumpgpu.kernel_files import C_TYPES, Argument, check_names, check_scalar, check_tensor, full_source, kernel_sources
 from tests.builds import build, digest, ptx
 from tests.driver import Driver
 from tests.ptx.launch import Kernel
@@ -110,7 +101,7 @@ class DriverDevice(Device):
         for a in arguments:
             value = values[a.name]
             if not a.pointer:
-                words.append(f"v{bytes(C_TYPES[a.dtype](value))[::-1].hex()}")
+                words.append(f"v{bytes(C_TYPES[a.dtype](check_scalar(kernel, a, value)))[::-1].hex()}")
                 continue
             address = check_tensor(kernel, a, value, self.torch)
             storage = value.untyped_storage()
@@ -160,7 +151,7 @@ class PtxDevice(Device):
                 packed.append(check_tensor(kernel, a, value, self.torch))
                 arrays.append(value.numpy())
             else:
-                packed.append(int.from_bytes(bytes(C_TYPES[a.dtype](value)), "little"))
+                packed.append(int.from_bytes(bytes(C_TYPES[a.dtype](check_scalar(kernel, a, value))), "little"))
         if grid:
             run = ptx_kernel(path, digest(full_source(path)), kernel).run(grid, self.block, packed, arrays, seed=self.seed)
             assert not run.findings, "\n".join([f"{kernel}, block {self.block}:", *map(str, run.findings[:12])])

@@ -5,8 +5,6 @@ import importlib.util
 from functools import cache
 from pathlib import Path
 
-from jumpgpu.device import CUDA_OPTIONS
-
 
 class CompileError(Exception):
     """What NVRTC wrote about a source that it refused."""
@@ -30,7 +28,7 @@ def version() -> str:
 
 
 def compile_source(
-    source: str, name: str, architecture: str, *, cubin: bool = False, options: tuple[str, ...] = CUDA_OPTIONS
+    source: str, name: str, architecture: str, *, cubin: bool = False, options: tuple[str, ...] = ()
 ) -> bytes:
     """PTX (or a cubin) of a source for `compute_80`, `sm_90` or the like. `name` is what messages call it."""
     nvrtc = library()
