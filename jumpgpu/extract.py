@@ -164,18 +164,23 @@ def measure(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, run: Run) ->
     if not sites:
         return []
     try:
-        labels, unfiltered = find_labels(sites, pixels, run)
-        scene = make_scene(run.plate.channels, pixels, labels, unfiltered, run.device)
-        values = measure_scene(scene, run.options.config.features, run.device).cpu().numpy()
-        check_finite(values, run.columns)
-        return site_tables(sites, scene, values, run)
+        return measure_together(sites, pixels, run)
     except (MemoryError, RuntimeError) as error:
         where = f"{run.plate.barcode} {sites[0][0]} site {sites[0][1]}"
         if len(sites) == 1:
-            raise RuntimeError(f"{where}: {error}") from error
+            raise RuntimeError(f"{where}: {error or type(error).__name__}") from error
         half = len(sites) // 2
         run.progress.say(f"{where} and {len(sites) - 1} more fields: {error}; trying again, {half} at a time")
     return measure(sites[:half], pixels[:half], run) + measure(sites[half:], pixels[half:], run)
+
+
+def measure_together(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, run: Run) -> list[SiteTable]:
+    """`measure` in one piece."""
+    labels, unfiltered = find_labels(sites, pixels, run)
+    scene = make_scene(run.plate.channels, pixels, labels, unfiltered, run.device)
+    values = measure_scene(scene, run.options.config.features, run.device).cpu().numpy()
+    check_finite(values, run.columns)
+    return site_tables(sites, scene, values, run)
 
 
 def find_labels(

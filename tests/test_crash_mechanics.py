@@ -186,7 +186,7 @@ def kill_at_random(tmp_path, kills, seed):
 
 
 def test_killed_at_random(tmp_path):
-    kill_at_random(tmp_path, 3, seed=0)
+    kill_at_random(tmp_path, 2, seed=0)
 
 
 @pytest.mark.slow
