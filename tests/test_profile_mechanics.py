@@ -16,15 +16,15 @@ from jumpgpu.recipes import load_recipe
 
 from .profiles_drawn import draw_effects, feature_names, write_metadata, write_store
 
-PLATES = ["P1", "P2", "P3"]
+PLATES = ["P1", "P2"]
 COLUMNS = feature_names(40)
 SAMPLES = ["A-1", "B-1", "C-1", "D-1"]
-PLATEMAP = {well_name(1 + i // 6, 1 + i % 6): ([*SAMPLES, None, None][i % 6]) for i in range(24)}
+PLATEMAP = {well_name(1 + i // 6, 1 + i % 6): ([*SAMPLES, None, None][i % 6]) for i in range(12)}
 
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory):
-    """Three plates of 24 wells as stores of cells, with their metadata, profiled with the default recipe."""
+    """Two plates of 12 wells as stores of cells, with their metadata, profiled with the default recipe."""
     folder = tmp_path_factory.mktemp("profiles")
     write_metadata(folder / "metadata", PLATEMAP, PLATES)
     effects = draw_effects(SAMPLES, [2.0] * 4, len(COLUMNS))
@@ -99,7 +99,7 @@ def test_every_feature_has_its_fit_and_its_reason(output):
     features = table(output, "P1", "_features")
     assert len(features) == 2 * len(COLUMNS)
     constant = features[features["feature"] == COLUMNS[5]]
-    assert set(constant["dropped"]) == {"MAD 0 over 24 wells", "MAD 0 over 8 negative controls"}
+    assert set(constant["dropped"]) == {"MAD 0 over 12 wells", "MAD 0 over 4 negative controls"}
     selected = table(output, "P1", "_normalized_feature_select_negcon_plate")
     stayed = features[(features["reference"] == "negcon") & (features["dropped"] == "")]["feature"]
     assert list(stayed) == [c for c in selected if not c.startswith("Metadata_")]
@@ -116,7 +116,7 @@ def test_score_writes_table_and_json(output, capsys):
     assert score.main(["replicating", *plates(), "--output", str(output), "--recipe", "cpjump1-2021-06"]) == 0
     assert "replicating  100.0 % above  0.0 % below  4 scored" in capsys.readouterr().out
     record = json.loads((output / "scores" / "replicating.json").read_text())[0]
-    assert (record["percent"], record["draws"], record["null_k"], record["wells"]) == (100.0, 1000, 4, 48)
+    assert (record["percent"], record["draws"], record["null_k"], record["wells"]) == (100.0, 1000, 4, 16)
     tidy = pd.read_parquet(output / "scores" / "replicating.parquet")
     assert list(tidy["Metadata_broad_sample"]) == SAMPLES
     assert tidy["above"].all()
@@ -142,7 +142,7 @@ def test_a_plate_map_that_misses_a_well_is_an_error(output, tmp_path, capsys):
     layout.to_csv(tmp_path / "map.txt", sep="\t", index=False)
     arguments = ["--plate", "P1", "--output", str(output), "--platemap", str(tmp_path / "map.txt")]
     assert profile.main(arguments) == 2
-    assert "P1: the plate map misses 23 wells of the profiles, first A02" in capsys.readouterr().err
+    assert "P1: the plate map misses 11 wells of the profiles, first A02" in capsys.readouterr().err
 
 
 def test_recipes_load_and_unknown_words_are_refused(tmp_path):
