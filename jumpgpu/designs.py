@@ -53,14 +53,14 @@ def check_plate(profiles: pd.DataFrame, platemap: pd.DataFrame | None = None, pl
 
 def check_replicates(profiles: pd.DataFrame, group: str = SAMPLE) -> list[str]:
     """Findings about plates scored together: layouts, replicates of each treatment."""
-    found = []
+    found, treated = [], treated_wells(profiles, group)
     if twice := int(profiles.duplicated(["Metadata_Plate", "Metadata_Well"]).sum()):
         found.append(f"{twice} wells are given more than once: replicates would correlate with themselves")
     layouts: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for plate, rows in profiles.groupby("Metadata_Plate", sort=True):
         layout = tuple(sorted(zip(rows["Metadata_Well"], rows[group].astype(str), strict=True)))
         layouts.setdefault(layout, []).append(str(plate))
-    counts = profiles.loc[treated_wells(profiles), group].value_counts()
+    counts = profiles.loc[treated, group].value_counts()
     if len(layouts) == 1 and profiles["Metadata_Plate"].nunique() > 1:
         found.append("every treatment keeps its well on all plates: position and treatment effects cannot be told apart")
     elif len(layouts) > 1:
@@ -73,9 +73,13 @@ def check_replicates(profiles: pd.DataFrame, group: str = SAMPLE) -> list[str]:
     return found
 
 
-def treated_wells(profiles: pd.DataFrame) -> pd.Series:
+def treated_wells(profiles: pd.DataFrame, group: str = SAMPLE) -> pd.Series:
     """bool a row: a treatment or positive control, neither empty nor a negative control."""
-    treated = profiles[SAMPLE].notna() & (profiles[SAMPLE].astype(str) != "")
+    if group not in profiles:
+        raise ValueError(f"the profiles have no column {group}; annotate them (python -m jumpgpu.profile)")
+    treated = pd.Series(True, index=profiles.index)
+    for column in {group, SAMPLE} & set(profiles.columns):
+        treated &= profiles[column].notna() & (profiles[column].astype(str) != "")
     if CONTROL in profiles:
         treated &= profiles[CONTROL] != NEGCON
     return treated

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import importlib.metadata
 import json
 import sys
 import time
@@ -10,11 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import designs, platemaps
+from . import __version__, designs, platemaps
 from .aggregate import aggregate
 from .opened import open_plate
 from .platemaps import feature_columns
-from .profiles import FEATURES, barcode_of, make_profiles, read_profiles, write_anndata, write_table
+from .profiles import FEATURES, RECORD, barcode_of, make_profiles, read_profiles, write_anndata, write_table
 from .recipes import LEVELS, Recipe, load_recipe
 from .recipes import check as check_recipe
 
@@ -54,6 +55,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"recipe {options.recipe}: {json.dumps(dataclasses.asdict(recipe))}", file=sys.stderr)
     wells: dict[str, int] = {}
     kept: dict[str, str] = {}
+    tables: dict[str, list[str]] = {}
 
     def augmented() -> Iterator[pd.DataFrame]:
         for argument in options.plate:
@@ -68,11 +70,14 @@ def run(options: argparse.Namespace) -> None:
 
     for plate, name, table in make_profiles(augmented(), recipe):
         save(table, folder / plate / f"{plate}_{name}", options.anndata and name != FEATURES)
+        tables.setdefault(plate, []).append(name)
         if name == FEATURES:
             kept[plate] = summarize(table)
             print(f"{plate}  {kept[plate]}", file=sys.stderr)
         else:
             print(f"{plate}  {name}  {len(table)} wells  {len(feature_columns(table))} features", file=sys.stderr)
+    for plate, names in tables.items():
+        write_record(folder / plate / f"{plate}_{RECORD}", recipe, names)
     seconds = time.perf_counter() - start
     for plate in wells:
         print(f"{plate}  {wells[plate]} wells  {kept[plate]}  {seconds:.1f} s")
@@ -130,6 +135,15 @@ def summarize(features: pd.DataFrame) -> str:
         degenerate = dropped.str.startswith(("MAD 0", "missing in all")).sum()
         parts.append(f"{reference}: {degenerate} without a MAD dropped, {(dropped == '').sum()} selected")
     return "  ".join(parts)
+
+
+def write_record(path: Path, recipe: Recipe, tables: Sequence[str]) -> None:
+    """Beside a plate's tables: the recipe as it was run, the tables that run made, and the versions it ran with."""
+    versions = {name: importlib.metadata.version(name) for name in ("pycytominer", "pandas", "numpy", "scipy")}
+    record = {"recipe": dataclasses.asdict(recipe), "tables": list(tables), "versions": {"jumpgpu": __version__, **versions}}
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text(json.dumps(record, indent=1) + "\n")
+    beside.replace(path)
 
 
 def save(table: pd.DataFrame, path: Path, with_anndata: bool) -> None:

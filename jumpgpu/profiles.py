@@ -21,6 +21,7 @@ from .recipes import Recipe
 from .selection import select
 
 FEATURES = "features"  # name of the table of fits and reasons
+RECORD = "recipe.json"  # beside a plate's tables: the recipe as run and the tables it made
 LATER = {"sphere": "spherized", "harmony": "harmony"}  # steps after selection, and their word in a table's name
 
 

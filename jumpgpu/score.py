@@ -15,7 +15,7 @@ from .maps import MeanPrecision
 from .matching import LABEL, percent_matching
 from .names import BRIGHTFIELD, CHANNELS, COMPARTMENTS, FAMILIES
 from .platemaps import SAMPLE, feature_columns
-from .profiles import read_profiles, write_table
+from .profiles import RECORD, read_profiles, write_table
 from .recipes import load_recipe
 from .replicating import percent_replicating
 from .scores import Score, choose_features, concatenate
@@ -184,13 +184,12 @@ def report_design(profiles: pd.DataFrame, condition: str, options: argparse.Name
 
 def read_all(options: argparse.Namespace, plates: Sequence[str]) -> pd.DataFrame:
     """All profiles asked for, with conditions, wells and features chosen."""
-    tables = []
-    for argument in plates:
-        path = find_profiles(argument, options.output, options.table)
+    paths = [find_profiles(p, options.output, options.table) for p in plates]
+    same_table(paths, plates)
+    for path in paths:
         print(f"profiles: {path}", file=sys.stderr)
-        tables.append(read_profiles(path))
-    profiles = concatenate(tables)
-    del tables
+    profiles = concatenate([read_profiles(p) for p in paths])
+    column(profiles, options.group)
     if options.treatments:
         treatments = platemaps.read_treatments(options.treatments)
         treatments = treatments.rename(columns=lambda c: f"Metadata_{c}")
@@ -219,15 +218,26 @@ def read_all(options: argparse.Namespace, plates: Sequence[str]) -> pd.DataFrame
 
 
 def find_profiles(argument: str, output: Path, table: str | None) -> Path:
-    """A profile file: given by path, or a barcode's table."""
+    """A profile file: given by path, or a barcode's table (of the last run of profile, in the order of `TABLES`)."""
     path = Path(argument)
     if path.name.endswith((".parquet", ".csv", ".csv.gz")):
         return path
     folder = output / "profiles" / argument
-    for name in (table,) if table else TABLES:
+    record = folder / f"{argument}_{RECORD}"
+    made = json.loads(record.read_text())["tables"] if record.is_file() else TABLES
+    for name in (table,) if table else [t for t in TABLES if t in made]:
         if (path := folder / f"{argument}_{name}.parquet").is_file():
             return path
     raise FileNotFoundError(f"plate {argument}: no {table or 'normalized'} table in {folder}; run python -m jumpgpu.profile")
+
+
+def same_table(paths: Sequence[Path], plates: Sequence[str]) -> None:
+    """ValueError where barcodes led to different tables: their features would not mean the same."""
+    kinds = {
+        p.stem.removeprefix(f"{plate}_") for p, plate in zip(paths, plates, strict=True) if p.name.startswith(f"{plate}_")
+    }
+    if len(kinds) > 1:
+        raise ValueError(f"the plates have different tables ({', '.join(sorted(kinds))}); choose one by --table")
 
 
 def column_name(name: str) -> str:

@@ -114,9 +114,7 @@ def concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def choose_wells(profiles: pd.DataFrame, group: str = SAMPLE, inner: bool = False, plate_format: int = 384) -> pd.DataFrame:
     """Treated wells with a value of `group`: no negative control, no empty well; positive controls stay."""
-    if group not in profiles:
-        raise ValueError(f"the profiles have no column {group}; annotate them (python -m jumpgpu.profile)")
-    keep = treated_wells(profiles) & profiles[group].notna()
+    keep = treated_wells(profiles, group)
     if inner:
         keep &= is_inner(profiles["Metadata_Well"], plate_format)
     if not keep.any():

@@ -105,6 +105,21 @@ def test_every_feature_has_its_fit_and_its_reason(output):
     assert list(stayed) == [c for c in selected if not c.startswith("Metadata_")]
 
 
+def test_the_recipe_is_recorded_and_the_score_takes_the_last_runs_table(output, tmp_path, capsys):
+    record = json.loads((output / "profiles" / "P1" / "P1_recipe.json").read_text())
+    assert record["recipe"]["normalize"]["zero_mad"] == "drop"
+    assert "normalized_feature_select_negcon_plate" in record["tables"]
+    wells = [a for p in PLATES for a in ("--plate", str(output / "profiles" / p / f"{p}_augmented.parquet"))]
+    run = ["--output", str(tmp_path)]
+    assert profile.main([*wells, *run, "--level", "batch"]) == 0
+    assert profile.main([*wells[:2], *run, "--level", "plate"]) == 0
+    assert score.main(["replicating", *plates(), *run]) == 2
+    assert "the plates have different tables" in capsys.readouterr().err
+    assert profile.main([*wells, *run, "--level", "plate"]) == 0
+    assert score.main(["replicating", *plates(), *run, "--no-figures"]) == 0
+    assert "P2_normalized_feature_select_negcon_plate.parquet" in capsys.readouterr().err
+
+
 def test_anndata_holds_the_same_table(output):
     data = anndata.read_h5ad(output / "profiles" / "P1" / "P1_normalized_negcon.h5ad")
     found = table(output, "P1", "_normalized_negcon")
