@@ -1,0 +1,118 @@
+"""An object's neighbours of its own kind: how many, how close, how much of the outline they touch (MeasureObjectNeighbors).
+
+Distances are pixels; 0 means adjacent. Objects that were discarded (at the border, or too large) count as neighbours and for
+distances and angle, as in CellProfiler; the numbers of the closest are among the kept ones and never the object's own.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from ..config import FeatureSettings
+from ..device import Device, blocks
+from ..names import feature_name
+from ..objects import Scene
+
+MEASUREMENTS = (
+    "NumberOfNeighbors",
+    "PercentTouching",
+    "FirstClosestObjectNumber",
+    "FirstClosestDistance",
+    "SecondClosestObjectNumber",
+    "SecondClosestDistance",
+    "AngleBetweenNeighbors",
+)
+MOST_DISTANCES = 8  # neighbors.cu
+
+
+def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings) -> list[str]:
+    """Column names of `measure` for one compartment, in its order; none where no distance is configured."""
+    return [
+        feature_name(compartment, "Neighbors", m, distance or "Adjacent")
+        for distance in distances_of(compartment, settings)
+        for m in MEASUREMENTS
+    ]
+
+
+def distances_of(compartment: str, settings: FeatureSettings) -> tuple[int, ...]:
+    """The distances at which a compartment's neighbours are measured; ValueError for one that has no meaning."""
+    found: tuple[int, ...] = getattr(settings.neighbors, compartment.lower(), ())
+    if any(d < 0 for d in found) or len(found) > MOST_DISTANCES or len(set(found)) < len(found):
+        raise ValueError(
+            f"neighbors.{compartment.lower()} is {found}; expected up to {MOST_DISTANCES} distances of 0 or more"
+        )
+    return found
+
+
+def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Tensor:
+    """float64 [N, F]: counts, percent, object numbers, pixels and degrees, the compartments' columns one after the other.
+
+    0 where there is no such neighbour. An object without pixels has 0 neighbours, 0 percent and nan distances and angle.
+    """
+    parts = [device.empty(scene.objects.n, 0, dtype=torch.float64)]
+    for k, compartment in enumerate(scene.objects.compartments):
+        if distances := distances_of(compartment, settings):
+            labels = scene.unfiltered.get(compartment, scene.labels[compartment]).contiguous()
+            contacts, nearest = contacts_and_nearest(scene, k, labels, [d or 1 for d in distances], device)
+            for i in range(len(distances)):
+                found = contacts[:, 1 + 2 * i :]
+                percent = found[:, 1] * 100.0 / contacts[:, 0].clamp(min=1)
+                parts.append(torch.cat([torch.stack([found[:, 0], percent], dim=1), nearest], dim=1))
+    return torch.cat(parts, dim=1)
+
+
+def contacts_and_nearest(
+    scene: Scene, k: int, labels: torch.Tensor, distances: list[int], device: Device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of compartment k: float64 [N, 1 + 2 D] outline, then by distance neighbours and touched pixels; [N, 5] the nearest."""
+    objects, n = scene.objects, scene.objects.n
+    fields, height, width = labels.shape
+    kept = max(objects.n_cells)
+    most = 1 + (int(labels.max()) if objects.compartments[k] in scene.unfiltered else kept)
+    contacts = device.empty(n, 1 + 2 * len(distances), dtype=torch.int32)
+    device.launch(
+        "neighbor_contacts",
+        n,
+        labels=labels,
+        pixel=objects.pixel,
+        start=objects.start[k * n : (k + 1) * n],
+        stop=objects.stop[k * n : (k + 1) * n],
+        field=objects.field,
+        number=objects.number,
+        distances=device.tensor(distances, torch.int32),
+        spans=device.tensor(disks(distances)),
+        n_distances=len(distances),
+        rows=max(distances) + 1,
+        height=height,
+        width=width,
+        most=most,
+        contacts=contacts,
+        seen=device.zeros(n, len(distances), most, dtype=torch.int32),
+    )
+    sums = device.zeros(fields, most, 3, dtype=torch.uint64)
+    device.launch("neighbor_centres", fields * height, labels=labels, height=height, width=width, most=most, sums=sums)
+    nearest = device.empty(n, 5, dtype=torch.float64)
+    device.launch(
+        "neighbor_nearest",
+        blocks(n),
+        sums=sums,
+        field=objects.field,
+        number=objects.number,
+        kept=device.tensor(objects.n_cells, torch.int32),
+        objects=n,
+        most=most,
+        nearest=nearest,
+    )
+    return contacts.to(torch.float64), nearest
+
+
+def disks(distances: list[int]) -> torch.Tensor:
+    """How far disks reach to either side, int32 [D, 2, S] in rows 0 .. S - 1 from the centre: of d, and of d + 1/2."""
+    return torch.tensor(
+        [
+            [[math.isqrt(max(square - row * row, 0)) for row in range(max(distances) + 1)] for square in (d * d, d * d + d)]
+            for d in distances  # (d + 1/2)^2 for whole numbers is d^2 + d
+        ],
+        dtype=torch.int32,
+    )
