@@ -17,11 +17,32 @@ import imagecodecs
 import numpy as np
 import torch
 
-from . import options as command from .device import Device, open_device from .extract import BAD_USE, DONE,
-QUARANTINED, TRY_AGAIN, Outcome, Run, chosen_wells, failed, open_store, outcome, prepare, read from .extract import
-shrink as overview_of from .illumination import correct from .layout import SiteTable from .masks import outline from
-.options import Options from .plate import Plate, find_plate from .progress import Progress from .provenance import
-inputs_of from .segmentation import Segmentation, segment from .sink import Sink
+from . import options as command
+from .device import Device, open_device
+from .extract import (
+    BAD_USE,
+    DONE,
+    QUARANTINED,
+    TRY_AGAIN,
+    Outcome,
+    Run,
+    chosen_wells,
+    failed,
+    open_store,
+    outcome,
+    prepare,
+    read,
+)
+from .extract import shrink as overview_of
+from .illumination import correct
+from .layout import SiteTable
+from .masks import outline
+from .options import Options
+from .plate import Plate, find_plate
+from .progress import Progress
+from .provenance import inputs_of
+from .segmentation import Segmentation, segment
+from .sink import Sink
 
 NUCLEUS, CELL = (255, 64, 255), (64, 255, 64)  # colours of outlines
 
