@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import false_discovery_control
 
 from .platemaps import SAMPLE, feature_columns, is_negcon
 from .scores import generator
@@ -187,6 +186,7 @@ def significance(precision: pd.DataFrame, group: str, served: tuple[str, str], n
     """mAP, p and q of each group by both conventions."""
     from copairs.compute import random_ap
     from copairs.map import mean_average_precision
+    from scipy.stats import false_discovery_control
 
     precision = precision[precision["average_precision"].notna() & (precision["n_pos_pairs"] > 0)]
     copairs_seed = int(generator("map", *served, null_size, seed).integers(2**31))

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import pycytominer
 
 SUFFIXES = (".txt", ".tsv", ".csv")
 CONTROL = "Metadata_control_type"
@@ -93,6 +92,8 @@ def annotate(profiles: pd.DataFrame, platemap: pd.DataFrame, treatments: pd.Data
     Wells join by position, treatments by broad_sample; an empty broad_sample joins the table's empty row. Rows are in the
     plate map's order. A well that the map misses is a ValueError: it would vanish.
     """
+    import pycytominer  # takes seconds to import, and scoring needs none of it
+
     if lost := sorted(set(profiles["Metadata_Well"]) - set(platemap["well_position"])):
         plate = profiles["Metadata_Plate"].iloc[0]
         raise ValueError(f"{plate}: the plate map misses {len(lost)} wells of the profiles, first {lost[0]}")

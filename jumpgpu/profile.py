@@ -15,7 +15,8 @@ from . import __version__, designs, platemaps
 from .aggregate import aggregate
 from .opened import open_plate
 from .platemaps import feature_columns
-from .profiles import FEATURES, RECORD, barcode_of, make_profiles, read_profiles, write_anndata, write_table
+from .profile_files import RECORD, read_profiles, write_anndata, write_table
+from .profiles import FEATURES, barcode_of, make_profiles
 from .recipes import LEVELS, Recipe, load_recipe
 from .recipes import check as check_recipe
 

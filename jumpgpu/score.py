@@ -15,7 +15,7 @@ from .maps import MeanPrecision
 from .matching import LABEL, percent_matching
 from .names import BRIGHTFIELD, CHANNELS, COMPARTMENTS, FAMILIES
 from .platemaps import SAMPLE, feature_columns
-from .profiles import RECORD, read_profiles, write_table
+from .profile_files import RECORD, read_profiles, write_table
 from .recipes import load_recipe
 from .replicating import percent_replicating
 from .scores import Score, choose_features, concatenate

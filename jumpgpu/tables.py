@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from .platemaps import read_table
-from .profiles import write_table
+from .profile_files import write_table
 
 BINS = (1, 2, 3, 4, 5, 10, 20, 50)  # targets: each first number of a row
 

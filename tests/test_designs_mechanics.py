@@ -15,7 +15,7 @@ from jumpgpu.platemaps import (
     read_platemap,
     read_treatments,
 )
-from jumpgpu.profiles import write_table
+from jumpgpu.profile_files import write_table
 from jumpgpu.replicating import percent_replicating
 from jumpgpu.score import main
 from jumpgpu.scores import concatenate

@@ -42,7 +42,7 @@ GROUPS: dict[str, tuple[set[str], set[str]]] = {
         {"words", "device", "reading"},
     ),
     "profiles": (
-        {"recipes", "aggregate", "normalize", "selection", "profiles", "designs", "tables"},
+        {"recipes", "aggregate", "normalize", "selection", "profiles", "profile_files", "designs", "tables"},
         {"words", "store"},
     ),
     "scores": ({"scores", "maps", "matching", "replicating", "transfer", "figures"}, {"words", "store", "profiles"}),

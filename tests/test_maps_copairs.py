@@ -7,7 +7,7 @@ from copairs.map import average_precision, mean_average_precision
 
 from jumpgpu.maps import matching, replicability
 from jumpgpu.platemaps import feature_columns
-from jumpgpu.profiles import read_profiles
+from jumpgpu.profile_files import read_profiles
 from jumpgpu.scores import concatenate
 
 from .profiles_drawn import draw_effects, draw_plate

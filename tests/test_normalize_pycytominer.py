@@ -8,7 +8,8 @@ import pytest
 from jumpgpu.aggregate import summarize
 from jumpgpu.normalize import correct_cell_count, correct_well_positions, harmonize, inverse_normal, normalize, sphere
 from jumpgpu.platemaps import annotate, feature_columns, find_platemap, find_treatments, read_platemap, read_treatments
-from jumpgpu.profiles import make_profiles, read_profiles
+from jumpgpu.profile_files import read_profiles
+from jumpgpu.profiles import make_profiles
 from jumpgpu.recipes import NormalizeSettings, SphereSettings, load_recipe
 
 from .profiles_drawn import draw_effects, draw_plate

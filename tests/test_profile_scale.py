@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from jumpgpu.names import well_name
-from jumpgpu.profiles import write_table
+from jumpgpu.profile_files import write_table
 
 from .profiles_drawn import feature_names, write_metadata
 

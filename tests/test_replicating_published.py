@@ -8,7 +8,7 @@ import pytest
 
 from jumpgpu.names import BRIGHTFIELD
 from jumpgpu.platemaps import feature_columns
-from jumpgpu.profiles import read_profiles
+from jumpgpu.profile_files import read_profiles
 from jumpgpu.replicating import percent_replicating
 from jumpgpu.scores import choose_features, concatenate
 
