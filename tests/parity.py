@@ -17,13 +17,12 @@ import pandas as pd
 from jumpgpu import features
 from jumpgpu.config import FeatureSettings
 from jumpgpu.device import Device, open_device
-from jumpgpu.names import COMPARTMENTS, family_of
-from tests.real import WELLS, real_scene, unique_centres
+from jumpgpu.names import COMPARTMENTS, family_of, stored_order
+from jumpgpu.objects import Scene
+from tests.real import WELLS, real_scene, segmented_scene, unique_centres
 
 LEVELS = {"1e-6 + 1e-4": (1e-6, 1e-4), "1e-6 + 1e-6": (1e-6, 1e-6), "1e-9 + 1e-7": (1e-9, 1e-7)}
 SHARE = 0.999
-# Judged end to end only: CellProfiler's neighbours include border objects that its saved label images lack.
-NOT_FROM_LABELS = "Cells_Neighbors_"
 
 
 def reference(shared: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -38,11 +37,20 @@ def reference(shared: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def ours(shared: Path, device: Device, families: Sequence[str] | None = None) -> pd.DataFrame:
-    """Our numbers for the same cells."""
-    settings = FeatureSettings(families=tuple(families or features.existing()))
-    scene = real_scene(shared, device)
+    """Our numbers for the same cells; Neighbors from the raw images on, since the saved label images lack border objects."""
+    families = tuple(families or features.existing())
+    tables = []
+    if others := tuple(f for f in families if f != "neighbors"):
+        tables.append(measured(real_scene(shared, device), others, device))
+    if "neighbors" in families:
+        tables.append(measured(segmented_scene(shared, device), ("neighbors",), device))
+    table = pd.concat(tables, axis=1)
+    return table.iloc[:, stored_order(list(table.columns))]
+
+
+def measured(scene: Scene, families: tuple[str, ...], device: Device) -> pd.DataFrame:
+    settings, o = FeatureSettings(families=families), scene.objects
     table = features.measure_scene(scene, settings, device).cpu().numpy()
-    o = scene.objects
     index = pd.MultiIndex.from_arrays(
         [np.array(WELLS)[o.field.cpu().numpy()], o.number.cpu().numpy()], names=["Metadata_Well", "ObjectNumber"]
     )
@@ -54,7 +62,7 @@ def comparable(column: str, scene_index: pd.MultiIndex, shared: Path) -> np.ndar
     if family_of(column) == "RadialDistribution":  # CellProfiler's choice among several centres is its sort's
         unique = unique_centres(shared)[column.split("_", 1)[0]]
         return np.array([cell in unique for cell in scene_index])
-    return np.full(len(scene_index), not column.startswith(NOT_FROM_LABELS))
+    return np.ones(len(scene_index), bool)
 
 
 def gaps(mine: pd.DataFrame, theirs: pd.DataFrame, shared: Path) -> pd.DataFrame:

@@ -7,9 +7,11 @@ import numpy as np
 import tifffile
 from scipy.ndimage import distance_transform_edt, find_objects
 
+from jumpgpu.config import SegmentationSettings
 from jumpgpu.device import Device
 from jumpgpu.names import CHANNELS, COMPARTMENTS, well_position
 from jumpgpu.objects import Scene, make_scene
+from jumpgpu.segmentation import segment
 
 WELLS = ("A21", "D08", "D14", "F10", "M02", "N09")
 PHENIX = {"Mito": 1, "AGP": 2, "RNA": 3, "ER": 4, "DNA": 5}
@@ -41,6 +43,13 @@ def real_labels(shared: Path, wells: tuple[str, ...] = WELLS) -> dict[str, np.nd
 def real_scene(shared: Path, device: Device, wells: tuple[str, ...] = WELLS) -> Scene:
     labels = {c: device.tensor(v) for c, v in real_labels(shared, wells).items()}
     return make_scene(CHANNELS, device.tensor(real_pixels(shared, wells)), labels, {}, device)
+
+
+def segmented_scene(shared: Path, device: Device) -> Scene:
+    """The six fields on our own labels, which know the objects that CellProfiler found and its label images lack."""
+    pixels = device.tensor(real_pixels(shared))
+    found = segment(pixels, CHANNELS, SegmentationSettings(), device)
+    return make_scene(CHANNELS, pixels, found.labels, found.unfiltered, device)
 
 
 @cache
