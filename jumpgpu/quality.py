@@ -1,7 +1,7 @@
 """Quality of whole images, for quality control (CellProfiler MeasureImageQuality).
 
 One row a field, one set of columns a channel: `Image_ImageQuality_FocusScore_DNA`. Off by default. Sums run as kernels;
-medians are taken by torch, and the power spectrum by SciPy on the host, so that all numbers are the same on every device.
+medians are taken by torch; power spectrum and threshold by SciPy and NumPy on the host, the same on every device.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,9 @@ MEASUREMENTS = (
     "MaxIntensity",
     "PercentMaximal",  # pixels as bright as the brightest: saturation
     "PercentMinimal",
+    "ThresholdOtsu",  # two classes, weighted variance, of the logarithms; its name ends in 2W
 )
+OTSU_BINS = 256
 
 
 def columns(channels: Sequence[str], scales: Sequence[int] = (5, 10, 20, 50)) -> list[str]:
@@ -36,8 +38,15 @@ def columns(channels: Sequence[str], scales: Sequence[int] = (5, 10, 20, 50)) ->
         feature_name("Image", "ImageQuality", measurement, channel, *scale)
         for channel in channel_order(channels)
         for measurement in MEASUREMENTS
-        for scale in ([(s,) for s in scales] if measurement == "LocalFocusScore" else [()])
+        for scale in scales_of(measurement, scales)
     ]
+
+
+def scales_of(measurement: str, scales: Sequence[int]) -> list[tuple[int | str, ...]]:
+    """What a measurement's names end in."""
+    if measurement == "LocalFocusScore":
+        return [(s,) for s in scales]
+    return [("2W",)] if measurement == "ThresholdOtsu" else [()]
 
 
 def measure_images(
@@ -102,6 +111,7 @@ def measure_images(
         "MaxIntensity": limits[:, 1],
         "PercentMaximal": percent[:, 1],
         "PercentMinimal": percent[:, 0],
+        "ThresholdOtsu": torch.from_numpy(np.array([otsu_threshold(image) for image in host])),
     }
     parts = []
     for measurement in MEASUREMENTS:
@@ -156,3 +166,33 @@ def power_slope(image: np.ndarray) -> float:
     if seen.sum() < 2:
         return 0.0
     return float(np.polyfit(np.log(labels[seen]), np.log(ring[seen]), 1)[0])
+
+
+def otsu_threshold(image: np.ndarray) -> float:
+    """The threshold between two classes of the logarithms, at one of 256 quantiles (centrosome's get_otsu_threshold).
+
+    float32 [H, W], and float32 up to the logarithms, as there. A constant image has its own value.
+    """
+    least, most = image.min(), image.max()
+    floor = least + (most - least) / 256 + np.finfo(np.float32).eps
+    logs = np.log(np.maximum(image.ravel(), floor)).astype(np.float64)
+    low, high = logs.min(), logs.max()
+    if low == high:
+        return float(np.exp(low))
+    values = np.sort((logs - low) / (high - low))
+    step = len(values) // min(OTSU_BINS, len(values))
+    places = np.arange(0, len(values) - 1, step)
+    below = running_variance(values)[places] * places
+    above = running_variance(values[::-1])[::-1][places + 1] * (len(values) - 1 - places)
+    best = int(np.argmin(below + above))
+    quantiles = values[places + 1]
+    cut = (quantiles[max(0, best - 1)] + quantiles[min(len(quantiles) - 1, best + 1)]) / 2
+    return float(np.exp(cut * (high - low) + low))
+
+
+def running_variance(values: np.ndarray) -> np.ndarray:
+    """Sample variance of the first 1, 2, ... values, by Welford's recurrence; 0 for one."""
+    counts = np.arange(1, len(values) + 1)
+    means = values.cumsum() / counts
+    squares = ((values[1:] - means[:-1]) * (values[1:] - means[1:])).cumsum()
+    return np.concatenate([[0], squares / counts[:-1]])

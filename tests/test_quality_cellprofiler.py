@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from centrosome.threshold import get_otsu_threshold
 from numpy.testing import assert_allclose
 
 from jumpgpu import quality
@@ -27,18 +28,23 @@ CELLPROFILER = {  # 4.2.8.1
 }
 
 
+OTSU = "Image_ImageQuality_ThresholdOtsu_DNA_2W"  # the module's value is centrosome's
+
+
 def test_quality_equals_cellprofiler(device):
     image = torch.from_numpy(draw())
     pixels = torch.stack([torch.zeros_like(image), image]).reshape(2, 1, *image.shape)  # a black field beside it
     got = quality.measure_images(pixels, ("DNA",), device).numpy()
     names = quality.columns(("DNA",))
-    assert sorted(names) == sorted(CELLPROFILER)
+    assert sorted(names) == sorted([*CELLPROFILER, OTSU])
     # CellProfiler sums float32 in float32: about 1e-7 a sum, and the roots and ratios of such sums
-    assert_allclose(got[1], [CELLPROFILER[n] for n in names], rtol=2e-6)
+    otsu = get_otsu_threshold(draw())
+    assert_allclose(got[1], [CELLPROFILER.get(n, otsu) for n in names], rtol=2e-6)
     black = dict(zip(names, got[0], strict=True))
     assert black.pop("Image_ImageQuality_TotalArea_DNA") == image.numel()
     assert black.pop("Image_ImageQuality_PercentMaximal_DNA") == 100
     assert black.pop("Image_ImageQuality_PercentMinimal_DNA") == 100
+    assert_allclose(black.pop(OTSU), np.finfo(np.float32).eps, rtol=2e-6)  # its logarithms have a floor
     assert not any(black.values())
 
 
