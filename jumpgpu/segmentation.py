@@ -12,6 +12,7 @@ from .background import subtract_background
 from .config import SecondarySettings, SegmentationSettings
 from .declump import separate
 from .device import Device
+from .grow import grow_by_distance, propagate
 from .label import apply_table, apply_tables, fill_holes, label_extents, label_maximum
 from .threshold import above_threshold, channel_planes, find_threshold, whole_planes
 from .watershed import watershed
@@ -182,8 +183,11 @@ def find_cells(
     """CellProfiler IdentifySecondaryObjects: the cells of kept nuclei, and those of every seed; int32 [B, H, W] each."""
     b, _, h, w = pixels.shape
     planes = channel_planes(pixels, channel)
-    original, final = find_threshold(planes, settings.threshold, device)
-    thresholds["Threshold_OrigThreshold_Cells"], thresholds["Threshold_FinalThreshold_Cells"] = original, final
+    if settings.method == "distance":  # CellProfiler takes no threshold here
+        final = torch.zeros(b, dtype=torch.float64, device=device.torch)
+    else:
+        original, final = find_threshold(planes, settings.threshold, device)
+        thresholds["Threshold_OrigThreshold_Cells"], thresholds["Threshold_FinalThreshold_Cells"] = original, final
     seeds, mask = device.empty(b, h, w, dtype=torch.int32), device.empty(b, h, w, dtype=torch.uint8)
     depth = device.empty(b, h, w, dtype=torch.float32)
     capacity = primary.number.shape[1]
@@ -205,9 +209,13 @@ def find_cells(
         mask=mask,
         depth=depth,
     )
-    if settings.method != "watershed":
-        raise ValueError(f"segmentation.cells.method {settings.method!r} is not there yet")
-    every_cell = watershed(depth, mask.view(torch.bool), seeds, device)
+    if settings.method == "distance":
+        every_cell = grow_by_distance(seeds, settings.distance, device)
+    elif settings.method == "propagation":
+        above = above_threshold(planes, final, settings.threshold.smoothing, device)
+        every_cell = propagate(planes, above, seeds, settings.regularization, device)
+    else:
+        every_cell = watershed(depth, mask.view(torch.bool), seeds, device)
     if settings.fill_holes:
         every_cell = fill_holes(every_cell, capacity, device, objects=False)
     of_nucleus = label_maximum(every_cell, primary.nuclei, capacity, device)

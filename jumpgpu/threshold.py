@@ -84,8 +84,7 @@ def find_threshold(planes: Planes, settings: ThresholdSettings, device: Device) 
     scaled, scaled_extrema = planes, extrema
     if logarithm:
         logs = device.empty(*planes.shape, dtype=planes.values.dtype)
-        items = logs.numel()
-        planes.launch(device, "log_stretch", blocks(items), n_items=items, extrema=extrema, logarithm=logs)
+        planes.launch(device, "log_stretch", b * planes.shape[1], height=planes.shape[1], extrema=extrema, logarithm=logs)
         scaled = whole_planes(logs)
         scaled_extrema = find_extrema(scaled, device)
     METHOD[settings.method](scaled, scaled_extrema, settings, device, original)

@@ -146,11 +146,6 @@ template <class T> JG_FN T log_of(double value, double low, double high) {
     const T floor = T(T(low) + T(T(T(high) - T(low)) / T(256)) + T(eps));
     return T(jg::log_same(double(T(value) < floor ? floor : T(value))));
 }
-template <class T> JG_FN T stretched(double value, double low, double high) {
-    const T bottom = log_of<T>(low, low, high), top = log_of<T>(high, low, high);
-    return top == bottom ? T(0) : T(T(log_of<T>(value, low, high) - bottom) / T(top - bottom));
-}
-
 // One thread: bins of the variance between two classes.
 template <class T> JG_FN double otsu_two(const uint32_t* count, int bins, double low, double high, Otsu& s) {
     for (int k = 0; k < bins; ++k)
@@ -350,26 +345,28 @@ JG_REGISTER(otsu_3)
 
 // Out  stretched  float32 or float64 [B, n]   the logarithm, 0..1; 0 in a constant field
 extern "C" __global__ void __launch_bounds__(128, 8) log_stretch_32(
-    const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int64_t n_items,
+    const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int32_t height,
     const uint64_t* __restrict__ extrema, float* __restrict__ logarithm)
 {
-    JG_FOR_ITEMS(i, n_items) {
-        const int64_t field = i / n;
-        const double low = value_of(extrema[2 * field]), high = value_of(extrema[2 * field + 1]);
-        logarithm[i] = stretched<float>(double(values[offset + field * stride + i % n]), low, high);
-    }
+    const int width = n / height, y = int(blockIdx.x) % height, field = int(blockIdx.x) / height;
+    const double low = value_of(extrema[2 * field]), high = value_of(extrema[2 * field + 1]);
+    const float bottom = log_of<float>(low, low, high), top = log_of<float>(high, low, high);
+    const float* __restrict__ value = values + offset + field * stride + int64_t(y) * width;
+    float* __restrict__ out = logarithm + int64_t(blockIdx.x) * width;
+    JG_FOR(x, width) out[x] = top == bottom ? float(0) : float(float(log_of<float>(double(value[x]), low, high) - bottom) / float(top - bottom));
 }
 JG_REGISTER(log_stretch_32)
 
 extern "C" __global__ void __launch_bounds__(128, 8) log_stretch_64(
-    const double* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int64_t n_items,
+    const double* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int32_t height,
     const uint64_t* __restrict__ extrema, double* __restrict__ logarithm)
 {
-    JG_FOR_ITEMS(i, n_items) {
-        const int64_t field = i / n;
-        const double low = value_of(extrema[2 * field]), high = value_of(extrema[2 * field + 1]);
-        logarithm[i] = stretched<double>(values[offset + field * stride + i % n], low, high);
-    }
+    const int width = n / height, y = int(blockIdx.x) % height, field = int(blockIdx.x) / height;
+    const double low = value_of(extrema[2 * field]), high = value_of(extrema[2 * field + 1]);
+    const double bottom = log_of<double>(low, low, high), top = log_of<double>(high, low, high);
+    const double* __restrict__ value = values + offset + field * stride + int64_t(y) * width;
+    double* __restrict__ out = logarithm + int64_t(blockIdx.x) * width;
+    JG_FOR(x, width) out[x] = top == bottom ? double(0) : double(double(log_of<double>(double(value[x]), low, high) - bottom) / double(top - bottom));
 }
 JG_REGISTER(log_stretch_64)
 

@@ -1,0 +1,69 @@
+"""Cells by distance from their seeds, plain or weighed by the image (CellProfiler's Distance - N and Propagation)."""
+
+import torch
+
+from .device import Device
+from .threshold import Planes
+
+FARTHEST = 1000  # pixels that Distance - N may reach
+WIDE_BLOCK = 512  # threads of the kernel that gives a whole field to one block
+
+
+def grow_by_distance(seeds: torch.Tensor, reach: int, device: Device) -> torch.Tensor:
+    """Labels int32 [B, H, W] of the nearest seed pixel within `reach` pixels; of equals the leftmost, then the topmost."""
+    if not 0 <= reach <= FARTHEST:
+        raise ValueError(f"segmentation.cells.distance is {reach}; it may be 0 to {FARTHEST} pixels")
+    b, h, w = seeds.shape
+    rise = device.empty(b, h, w, dtype=torch.int16)
+    labels = device.empty(b, h, w, dtype=torch.int32)
+    device.launch("nearest_in_column", b * h, seeds=seeds, height=h, width=w, reach=reach, rise=rise)
+    device.launch("grow_by_distance", b * h, seeds=seeds, rise=rise, width=w, reach=reach, labels=labels)
+    return labels
+
+
+def propagate(planes: Planes, mask: torch.Tensor, seeds: torch.Tensor, weight: float, device: Device) -> torch.Tensor:
+    """Labels int32 [B, H, W] of the seed with the shortest way within the mask.
+
+    Parameters
+    ----------
+    planes : float32 planes
+        The image whose differences lengthen a step.
+    mask : uint8 [B, H, W]
+        Where cells may be.
+    seeds : int32 [B, H, W]
+        They keep their label, in the mask or out of it.
+    weight : float
+        What a step of one pixel costs beside the image's differences; above 0.
+    """
+    if weight <= 0:
+        raise ValueError(f"segmentation.cells.regularization is {weight:g}; it must be above 0")
+    b, h, w = seeds.shape
+    step = device.empty(4, b, h, w, dtype=torch.float64)
+    distance = device.empty(b, h, w, dtype=torch.float64)
+    labels = device.empty(b, h, w, dtype=torch.int32)
+    device.launch(
+        "propagation_steps",
+        b * h,
+        values=planes.values,
+        offset=planes.offset,
+        stride=planes.stride,
+        height=h,
+        width=w,
+        n_pixels=seeds.numel(),
+        weight=weight,
+        step=step,
+    )
+    device.launch(
+        "propagate",
+        b,
+        block=WIDE_BLOCK,
+        step=step,
+        mask=mask,
+        seeds=seeds,
+        height=h,
+        width=w,
+        n_pixels=seeds.numel(),
+        distance=distance,
+        labels=labels,
+    )
+    return labels
