@@ -1,0 +1,98 @@
+"""`python -m jumpgpu.columns`: the columns that a configuration gives, and what each of them means."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from difflib import get_close_matches
+from functools import reduce
+from typing import Any
+
+from . import features
+from .config import Config, load_config
+from .features.explained import FAMILIES, PARTS
+from .names import CHANNELS, COMPARTMENTS
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What one column means, in words."""
+
+    column: str
+    compartment: str
+    family: str
+    parts: str  # measure, channel, scale and so on, as the name says them
+    formula: str
+    source: str
+    unit: str
+    settings: str
+    nan: str
+
+    def __str__(self) -> str:
+        rows = {f.name: getattr(self, f.name) for f in fields(self)}
+        return "\n".join(f"{name:<12}{value}" for name, value in rows.items())
+
+
+def explain(column: str, config: Config | None = None) -> Explanation:
+    """Family, formula, source, unit, settings and NaN rule of a column, whichever settings its name stands for.
+
+    ValueError for a name that is no column's, with the nearest ones that are.
+    """
+    compartment, _, rest = column.partition("_")
+    word, _, rest = rest.partition("_")
+    family = FAMILIES.get(word)
+    match = family.match(rest) if family and compartment else None
+    if family is None or match is None:
+        near = get_close_matches(column, features.columns(channels=CHANNELS), 3)
+        raise ValueError(f"{column!r} is no column" + (f"; the nearest are {', '.join(near)}" if near else ""))
+    found = {k: v for k, v in match.groupdict().items() if v}
+    formula, unit, nan = family.measures[found.pop("measure", "")]
+    said = [match["measure"]] if match["measure"] else []
+    said += [f"{PARTS[part]}: {value}" for part, value in found.items()]
+    settings = config or Config()
+    return Explanation(
+        column,
+        compartment,
+        word,
+        "; ".join(said),
+        formula,
+        f"CellProfiler 4.2.8, {family.source}; jumpgpu/features/{family.file}.py",
+        unit or family.unit,
+        ", ".join(f"{key} = {_setting(settings, key)}" for key in family.settings) or "none",
+        nan or family.nan,
+    )
+
+
+def _setting(config: Config, key: str) -> Any:
+    value = reduce(getattr, key.split("."), config)
+    assert not is_dataclass(value), key
+    return list(value) if isinstance(value, tuple) else value
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(prog="python -m jumpgpu.columns", description=__doc__)
+    found.add_argument("--explain", metavar="NAME", nargs="+", help="say what these columns mean")
+    found.add_argument("--channels", nargs="+", help="names of the channels; the configuration's when absent")
+    found.add_argument("--compartments", nargs="+", default=COMPARTMENTS, help="names of the label images")
+    found.add_argument("--config", help="a preset or a .toml file; CPJUMP1 when absent")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """List the columns, one a line, or explain some; 2 for bad use."""
+    args = parser().parse_args(arguments)
+    try:
+        config = load_config(args.config) if args.config else Config()
+        if args.explain:
+            print("\n\n".join(str(explain(name, config)) for name in args.explain))
+        else:
+            channels = args.channels or config.plate.channels
+            print("\n".join(features.columns(args.compartments, channels, config.features)))
+    except (ValueError, FileNotFoundError) as error:
+        print(f"jumpgpu.columns: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

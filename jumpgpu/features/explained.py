@@ -1,0 +1,280 @@
+"""What every column means: formula, unit, NaN rule, settings and source, by family and measure.
+
+A family's `Family.name` matches what stands after the family word in a column; its groups name the parts. A measure is
+(formula, unit, NaN rule); an empty unit or rule is the family's. `jumpgpu.columns --explain` prints it.
+"""
+
+import re
+from dataclasses import dataclass
+
+CHANNEL = r"(?P<channel>.+)"
+EMPTY = "nan for an object without pixels"
+Measure = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family's columns: their pattern, measures, source module, our file, settings, and what the measures share."""
+
+    name: str
+    measures: dict[str, Measure]
+    source: str
+    file: str
+    settings: tuple[str, ...]  # keys of the configuration file
+    unit: str = "none"
+    nan: str = EMPTY
+
+    def match(self, rest: str) -> re.Match[str] | None:
+        words = "|".join(sorted(map(re.escape, self.measures), key=len, reverse=True))
+        return re.fullmatch(self.name.replace("MEASURE", f"(?P<measure>{words})"), rest)
+
+
+def plain(**measures: str | tuple[str, ...]) -> dict[str, Measure]:
+    """Measures from a formula, or a formula with its unit and then its NaN rule."""
+    rows = {name: (row,) if isinstance(row, str) else row for name, row in measures.items()}
+    return {name: (row[0], row[1] if len(row) > 1 else "", row[2] if len(row) > 2 else "") for name, row in rows.items()}
+
+
+PIXELS, SQUARE, DEGREES, INTENSITY = "pixels", "pixels squared", "degrees", "intensity, 0..1 of the camera's range"
+
+SHAPE = plain(
+    Area=("number of pixels", SQUARE, "0 for an object without pixels"),
+    BoundingBoxArea=("height times width of the upright box around the object", SQUARE),
+    BoundingBoxMaximum_X="first column past the object",
+    BoundingBoxMaximum_Y="first row past the object",
+    BoundingBoxMinimum_X="first column of the object",
+    BoundingBoxMinimum_Y="first row of the object",
+    Center_X="mean column of the object's pixels, from 0",
+    Center_Y="mean row of the object's pixels, from 0",
+    Compactness=("perimeter^2 / (4 pi area)", "none"),
+    ConvexArea=("pixels whose centre lies in the hull of the pixels' edge midpoints", SQUARE),
+    Eccentricity=("sqrt(1 - (minor axis / major axis)^2) of the ellipse with the object's second moments", "none"),
+    EquivalentDiameter="diameter of the disk of the same area, sqrt(4 area / pi)",
+    EulerNumber=("8-connected pieces less their holes", "count"),
+    Extent=("area / bounding box area", "none"),
+    FormFactor=("4 pi area / perimeter^2", "none"),
+    MajorAxisLength="longer axis of the ellipse with the object's second moments",
+    MaxFeretDiameter="largest distance of two vertices of the convex hull of pixel centres",
+    MaximumRadius="largest distance from a pixel of the object to the nearest pixel outside it",
+    MeanRadius="mean distance from the object's pixels to the nearest pixel outside it",
+    MedianRadius="median distance from the object's pixels to the nearest pixel outside it",
+    MinFeretDiameter="least distance of two parallel lines around the convex hull of pixel centres",
+    MinorAxisLength="shorter axis of the ellipse with the object's second moments",
+    Orientation=("angle of the major axis to the vertical, -90 to 90", DEGREES),
+    Perimeter="length of the outline through pixel centres: 1, sqrt 2 or (1 + sqrt 2) / 2 by how each outline pixel joins",
+    Solidity=("area / convex area", "none"),
+    Zernike=(
+        "magnitude of the Zernike moment (n, m) over the smallest enclosing circle: |sum V_nm| / (pi radius^2)",
+        "none",
+        "nan where the circle has no radius (one pixel) and for an object without pixels",
+    ),
+    SpatialMoment=("sum of row^i column^j from the corner of the bounding box", "pixels^(i + j)"),
+    CentralMoment=("sum of (row - mean)^i (column - mean)^j", "pixels^(i + j)"),
+    NormalizedMoment=("central moment / area^((i + j) / 2 + 1)", "none", "nan below order 2 and for an empty object"),
+    HuMoment=("Hu's invariant of the normalised moments", "none"),
+    InertiaTensor=("entry of the inertia tensor: second central moments / area", SQUARE),
+    InertiaTensorEigenvalues=("larger (0) or smaller (1) eigenvalue of the inertia tensor", SQUARE),
+)
+COLOCALIZATION = plain(
+    Correlation=(
+        "sum (a - mean a)(b - mean b) / sqrt(sum (a - mean a)^2 sum (b - mean b)^2) over the object",
+        "",
+        "nan where a channel is constant in the object, and for an object without pixels",
+    ),
+    Overlap="sum a b / sqrt(sum a^2 sum b^2) over pixels where both channels reach their thresholds",
+    K="sum a b / sum a^2 over pixels where both channels reach their thresholds; a is the channel named first",
+    Manders=(
+        "sum of a where both channels reach their thresholds / sum of a where a does; a is the channel named first",
+        "",
+        "nan where a is 0 throughout the object; 0 throughout a field in which no pixel reaches both thresholds",
+    ),
+    RWC=(
+        "Manders with each a weighted by 1 - |rank a - rank b| / R: dense ranks over all pixels of the compartment in the "
+        "field, R the larger number of distinct values",
+        "",
+        "nan where a is 0 throughout the object; 0 throughout a field in which no pixel reaches both thresholds",
+    ),
+)
+INTENSITIES = plain(
+    IntegratedIntensity=("sum over the object's pixels", "", "0 for an object without pixels"),
+    MeanIntensity="mean over the object's pixels",
+    StdIntensity="sqrt(mean (v - mean)^2) over the object's pixels",
+    MinIntensity="least value of the object",
+    MaxIntensity="largest value of the object",
+    IntegratedIntensityEdge=(
+        "sum over edge pixels (a 4-neighbour in the image has another label)",
+        "",
+        "0 without edge pixels",
+    ),
+    MeanIntensityEdge=("mean over edge pixels", "", "nan without edge pixels"),
+    StdIntensityEdge=("sqrt(mean (v - mean)^2) over edge pixels", "", "nan without edge pixels"),
+    MinIntensityEdge=("least value of the edge pixels", "", "nan without edge pixels"),
+    MaxIntensityEdge=("largest value of the edge pixels", "", "nan without edge pixels"),
+    MassDisplacement=("distance of the centre of intensity from the object's centre", PIXELS, EMPTY + " or intensity"),
+    LowerQuartileIntensity="value at position n / 4 of the n sorted pixels, from 0, interpolated",
+    MedianIntensity="value at position n / 2 of the n sorted pixels, from 0, interpolated",
+    MADIntensity="value at position n / 2 of the sorted |v - median|",
+    UpperQuartileIntensity="value at position 3 n / 4 of the n sorted pixels, from 0, interpolated",
+)
+PLACES = plain(
+    Center="mean position of the object's pixels, from 0; Z is 0",
+    CenterMassIntensity=("mean position weighted by intensity, from 0; Z is 0", "", EMPTY + " or intensity"),
+    MaxIntensity="position of the brightest pixel, of several the first in raster order; Z is 0",
+)
+NEIGHBORS = plain(
+    NumberOfNeighbors=("other objects with a pixel no farther than d from one of the object's", "count", "never; 0"),
+    PercentTouching=("share of the outline with another object's pixel no farther than d + 1/2", "percent", "never; 0"),
+    FirstClosestObjectNumber=(
+        "number of the kept object with the nearest centre, never its own; 0 if none",
+        "label",
+        "never",
+    ),
+    FirstClosestDistance="distance of centres to the nearest object, a discarded one perhaps; 0 if none",
+    SecondClosestObjectNumber=("number of the kept object with the second nearest centre; 0 if none", "label", "never"),
+    SecondClosestDistance="distance of centres to the second nearest object, a discarded one perhaps; 0 if none",
+    AngleBetweenNeighbors=(
+        "angle at the object's centre between the nearest and the second nearest; 0 without two",
+        DEGREES,
+        EMPTY + ", and where rounding makes the cosine exceed 1",
+    ),
+)
+RINGS = plain(
+    FracAtD=(
+        "share of the object's intensity in the ring",
+        "",
+        EMPTY + " or intensity",
+    ),
+    MeanFrac=("FracAtD / (the ring's share of the object's pixels + 2^-52)", "", EMPTY + " or intensity"),
+    RadialCV=(
+        "standard deviation / mean of the mean intensities of the ring's wedges of 45 degrees that have pixels",
+        "",
+        "never; 0 for a ring without pixels",
+    ),
+)
+MATRIX = "p(i, j): share of pixel pairs at the scale and direction, either way round, with grey levels i and j, 0 left out; "
+HARALICK = plain(
+    AngularSecondMoment=MATRIX + "sum p^2",
+    Contrast=MATRIX + "sum (i - j)^2 p",
+    Correlation=MATRIX + "sum (i - mean)(j - mean) p / variance; 1 where the variance is 0",
+    Variance=MATRIX + "sum (i - mean)^2 p",
+    InverseDifferenceMoment=MATRIX + "sum p / (1 + (i - j)^2)",
+    SumAverage=MATRIX + "mean of i + j",
+    SumVariance=MATRIX + "variance of i + j",
+    SumEntropy=MATRIX + "entropy of i + j, in bits",
+    Entropy=MATRIX + "- sum p log2 p",
+    DifferenceVariance=MATRIX + "variance of the bins of the histogram of |i - j|",
+    DifferenceEntropy=MATRIX + "entropy of |i - j|, in bits",
+    InfoMeas1=MATRIX + "(entropy - HXY1) / entropy of the marginal, HXY1 = - sum p log2(p_i p_j)",
+    InfoMeas2=MATRIX + "sqrt(1 - e^(-2 (HXY2 - entropy))), HXY2 the entropy of the product of the marginals",
+)
+
+FAMILIES: dict[str, Family] = {
+    "AreaShape": Family(
+        r"MEASURE(_(?P<i>\d+))?(_(?P<j>\d+))?",
+        SHAPE,
+        "MeasureObjectSizeShape",
+        "shape",
+        ("features.shape.zernike", "features.shape.advanced", "features.shape.convex_area"),
+        PIXELS,
+    ),
+    "Correlation": Family(
+        r"MEASURE_(?P<pair>.+)",
+        COLOCALIZATION,
+        "MeasureColocalization",
+        "correlation",
+        ("features.correlation.threshold", "features.correlation.costes"),
+        nan="nan where no pixel reaches both thresholds; 0 throughout a field in which none does",
+    ),
+    "Granularity": Family(
+        rf"(?P<measure>)(?P<scale>\d+)_{CHANNEL}",
+        plain(
+            **{
+                "": "100 (m(k - 1) - m(k)) / m(0): what an opening by reconstruction of size k takes from the object's mean "
+                "intensity beyond size k - 1, of the channel at half resolution with its background removed"
+            }
+        ),
+        "MeasureGranularity",
+        "granularity",
+        (
+            "features.granularity.subsampling",
+            "features.granularity.background_subsampling",
+            "features.granularity.radius",
+            "features.granularity.spectrum",
+        ),
+        "percent",
+    ),
+    "Intensity": Family(rf"MEASURE_{CHANNEL}", INTENSITIES, "MeasureObjectIntensity", "intensity", (), INTENSITY),
+    "Location": Family(
+        rf"MEASURE_(?P<axis>[XYZ])(_{CHANNEL})?",
+        PLACES,
+        "the Identify modules and MeasureObjectIntensity",
+        "location",
+        (),
+        PIXELS,
+    ),
+    "Number": Family(
+        r"Object_MEASURE",
+        plain(Number="the object's label in its field, 1..n; the three compartments of a cell share it"),
+        "the Identify modules",
+        "number",
+        (),
+        "label",
+        "never",
+    ),
+    "Children": Family(
+        r"(?P<relative>.+)_MEASURE",
+        plain(Count="objects of that compartment in this one: 1, or 0 where either has no pixels"),
+        "the Identify modules",
+        "number",
+        (),
+        "count",
+        "never",
+    ),
+    "Parent": Family(
+        r"MEASURE(?P<relative>.+)",
+        plain(**{"": "number of the object of that compartment that holds this one; 0 where either has no pixels"}),
+        "the Identify modules",
+        "number",
+        (),
+        "label",
+        "never",
+    ),
+    "Neighbors": Family(
+        r"MEASURE_(?P<distance>\d+|Adjacent)",
+        NEIGHBORS,
+        "MeasureObjectNeighbors",
+        "neighbors",
+        ("features.neighbors.cells", "features.neighbors.nuclei", "features.neighbors.cytoplasm"),
+        PIXELS,
+    ),
+    "RadialDistribution": Family(
+        rf"MEASURE_{CHANNEL}_(?P<ring>\d+)of(?P<rings>\d+)",
+        RINGS,
+        "MeasureObjectIntensityDistribution",
+        "radial",
+        ("features.radial.bins",),
+    ),
+    "Texture": Family(
+        rf"MEASURE_{CHANNEL}_(?P<scale>\d+)_(?P<direction>0[0-3])_(?P<levels>\d+)",
+        HARALICK,
+        "MeasureTexture",
+        "texture",
+        ("features.texture.scales", "features.texture.levels"),
+        "none; levels are 0..255 of the full intensity range",
+        "nan for an object without pixels; 0 where a direction of the scale has no counted pair",
+    ),
+}
+PARTS = {  # a name's further parts, in words
+    "channel": "channel",
+    "pair": "channels",
+    "axis": "axis, X the column and Y the row",
+    "scale": "scale",
+    "direction": "direction (00 right, 01 down right, 02 down, 03 down left)",
+    "levels": "grey levels",
+    "ring": "ring, 1 the innermost",
+    "rings": "of how many rings of equal width in d / (d + e): d the way from the centre inside the object, e to the edge",
+    "distance": "distance d in pixels, Adjacent for 1",
+    "relative": "of compartment",
+    "i": "first index",
+    "j": "second index",
+}

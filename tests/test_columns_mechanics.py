@@ -1,0 +1,65 @@
+"""Every column is explained, and the command prints columns and explanations."""
+
+import numpy as np
+import pytest
+
+from jumpgpu import columns as command
+from jumpgpu import features
+from jumpgpu.columns import explain
+from jumpgpu.config import FeatureSettings, ShapeSettings
+from jumpgpu.device import Device
+from jumpgpu.features.explained import FAMILIES
+from jumpgpu.names import BRIGHTFIELD, CHANNELS
+from tests.scenes import drawn_labels, drawn_scene
+from tests.test_columns_frozen import CONFIGS
+
+
+def test_all_columns_are_explained() -> None:
+    every = (CONFIGS / "columns_8_channels.txt").read_text().split()
+    assert len(every) == 5792
+    used = set()
+    for column in every:
+        found = explain(column)
+        assert found.column == column
+        assert all(vars(found).values()), found
+        used.add((found.family, found.parts.split(";")[0]))
+    wide = FeatureSettings(shape=ShapeSettings(advanced=True, convex_area=True))
+    for column in features.columns(channels=CHANNELS + BRIGHTFIELD, settings=wide):
+        used.add((explain(column).family, explain(column).parts.split(";")[0]))
+    stale = [(f, m) for f, family in FAMILIES.items() for m in family.measures if m and (f, m) not in used]
+    assert not stale, "these measures are no column's"
+
+
+def test_nan_rules_hold_for_objects_without_pixels(device: Device) -> None:
+    scene = drawn_scene(device, drawn_labels())
+    table = features.measure_scene(scene, FeatureSettings(), device).numpy()
+    o = scene.objects
+    empty = dict(zip(o.compartments, (o.stop == o.start).numpy().reshape(len(o.compartments), o.n), strict=True))
+    assert empty["Cytoplasm"].any()
+    assert empty["Nuclei"].any()
+    for column, values in zip(features.columns(channels=CHANNELS), table.T, strict=True):
+        without = values[empty[column.split("_", 1)[0]]]
+        said = explain(column).nan
+        assert np.isnan(without).all() == said.startswith("nan") or not without.size, f"{column}: {without}, but {said!r}"
+
+
+def test_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main([]) == 0
+    assert capsys.readouterr().out.split() == (CONFIGS / "columns.txt").read_text().split()
+    assert command.main(["--channels", "GFP", "--compartments", "Blobs"]) == 0
+    assert "Blobs_Intensity_MeanIntensity_GFP" in capsys.readouterr().out.split()
+    assert (
+        command.main(["--explain", "Cells_Texture_Contrast_RNA_5_02_256", "Blobs_RadialDistribution_FracAtD_My_dye_1of4"])
+        == 0
+    )
+    out = capsys.readouterr().out
+    assert "MeasureTexture" in out
+    assert "channel: My_dye" in out
+
+
+@pytest.mark.parametrize(
+    "name", ["Cells_Texture_Contrast_RNA_5_07_256", "Cells", "Cells_Colour_Hue_RNA", "_Number_Object_Number"]
+)
+def test_names_that_are_no_columns(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--explain", name]) == 2
+    assert f"{name!r} is no column" in capsys.readouterr().err
