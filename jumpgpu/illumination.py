@@ -21,6 +21,7 @@ import torch
 
 from .config import IlluminationSettings
 from .device import Device, blocks
+from .durable import sync_directory, write_synced
 from .fields import Problem, field_size, read_fields
 from .harmony import Flatfield
 from .plate import Plate
@@ -309,13 +310,12 @@ def save_illumination(
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Write a file beside its place and rename it there."""
+    """Write a file beside its place, under a name no other run uses, and rename it there."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(part, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    part.unlink(missing_ok=True)
+    write_synced(part, data)
     os.replace(part, path)
+    sync_directory(path.parent)
 
 
 def read_kept(folder: Path, plate: Plate, channels: Sequence[str], key: str) -> Illumination | None:

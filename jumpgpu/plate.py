@@ -60,6 +60,7 @@ class Plate:
 
     def select(self, wells: Collection[str] | None = None, sites: Collection[int] | None = None) -> tuple[Site, ...]:
         """The sites of these wells that have these numbers, all where None; ValueError for one the plate has not."""
+        wells = None if wells is None else set(wells)
         if unknown := sorted(set(wells or ()) - set(self.wells)):
             have = self.wells
             raise ValueError(
@@ -336,12 +337,18 @@ def from_load_data(barcode: str, path: Path, root: Path, settings: PlateSettings
         folder=path.parent,
         roots=tuple(r.resolve() for r in roots),
         channels=settings.channels,
-        channel_labels=tuple(key if names[key] == key else f"{key} {names[key]}" for key in keys.values()),
+        channel_labels=tuple(table_label(key, table) for key in keys.values()),
         channel_source=path.name,
         sites=tuple(sorted(sites, key=lambda s: (well_position(s.well), s.site))),
         pixel_um=table.pixel_um,
         size=table.size,
     )
+
+
+def table_label(key: str, table: LoadData) -> str:
+    """What a table says of a channel: its Phenix number as the first row's file has it, and its name."""
+    match = PHENIX.fullmatch(table.rows[0].files[key][1])
+    return " ".join([*([f"ch{int(match[5])}"] if match else []), table.labels.get(key, key)])
 
 
 def locate(written: str, roots: tuple[Path, ...], remap: Mapping[str, Path], where: str) -> Path:

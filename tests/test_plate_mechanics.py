@@ -211,6 +211,10 @@ def test_real_load_data(shared: Path) -> None:
     folder = shared / "data/load_data"
     plate = find_plate("BR00117035", folder, PlateSettings(remap={"/data/bucket/": "/mnt"}))
     assert len(plate.sites) == 9
+    assert (
+        plate.channel_line
+        == "DNA=ch5 DNA, ER=ch4 ER, RNA=ch3 RNA, AGP=ch2 AGP, Mito=ch1 Mito; from BR00117035_load_data.csv"
+    )
     assert plate.sites[8].files[0] == (
         "/mnt/cpg0016-jump/source_4/images/2021_04_26_Batch1/images/BR00117035__2021-05-02T16_02_51-Measurement1/Images/"
         "r01c01f09p01-ch5sk1fk1fl1.tiff"
@@ -218,7 +222,7 @@ def test_real_load_data(shared: Path) -> None:
     settings = PlateSettings(remap={"s3://cellpainting-gallery": "/mnt"}, channels=(*CHANNELS, *BRIGHTFIELD))
     url = find_plate("BR00117035", folder / "BR00117035_load_data_url.csv", settings)
     assert url.sites[0].files[:5] == plate.sites[0].files
-    assert url.channel_labels[5:] == ("Brightfield_H", "Brightfield_L", "Brightfield")
+    assert url.channel_labels[4:] == ("ch1 Mito", "ch6 Brightfield_H", "ch7 Brightfield_L", "ch8 Brightfield")
     assert url.pixel_um == pytest.approx(0.5979760809567617)
     table = folder / "BR00143976_load_data_with_illum.csv"
     settings = PlateSettings(remap={"/data/ALSF_pilot_data": "/mnt"}, channels=(*CHANNELS, "Brightfield"))
