@@ -17,7 +17,7 @@ from .opened import open_plate
 from .platemaps import feature_columns
 from .profile_files import RECORD, read_profiles, write_anndata, write_table
 from .profiles import FEATURES, barcode_of, make_profiles
-from .recipes import LEVELS, Recipe, load_recipe
+from .recipes import LEVELS, REFERENCES, Recipe, load_recipe
 from .recipes import check as check_recipe
 
 STEPS = ("well_position", "cell_count", "inverse_normal", "sphere", "harmony")  # what --without may name
@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     add("--platemap", type=Path, help="one plate map for all plates, instead of the barcode table")
     add("--treatments", type=Path, help="treatment table, instead of the plate map's own in external/")
     add("--level", choices=LEVELS, help="select features over a plate or over all plates given [the recipe's]")
+    add("--reference", action="append", choices=REFERENCES, help="normalise by these wells only (repeatable) [the recipe's]")
     add("--without", action="append", default=[], choices=STEPS, help="leave out a step of the recipe (repeatable)")
     add("--anndata", action="store_true", help="write every table as .h5ad too")
     return arguments
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> None:
     start = time.perf_counter()
-    recipe = reduce(load_recipe(options.recipe), options.without, options.level)
+    recipe = reduce(load_recipe(options.recipe), options.without, options.level, options.reference)
     folder = options.output / "profiles"
     print(f"recipe {options.recipe}: {json.dumps(dataclasses.asdict(recipe))}", file=sys.stderr)
     wells: dict[str, int] = {}
@@ -109,11 +110,13 @@ def annotate_plate(table: pd.DataFrame, options: argparse.Namespace) -> tuple[pd
     return annotated, platemap
 
 
-def reduce(recipe: Recipe, without: Sequence[str], level: str | None) -> Recipe:
-    """The recipe without the named steps, selecting at `level` if that is given."""
+def reduce(recipe: Recipe, without: Sequence[str], level: str | None, references: Sequence[str] | None) -> Recipe:
+    """The recipe without the named steps, with the level of selection and the references that are given."""
     normalize, select = recipe.normalize, recipe.select
     if "inverse_normal" in without:
         normalize = dataclasses.replace(normalize, inverse_normal=False)
+    if references:
+        normalize = dataclasses.replace(normalize, references=tuple(dict.fromkeys(references)))
     if level is not None:
         select = dataclasses.replace(select, level=level)
     recipe = dataclasses.replace(

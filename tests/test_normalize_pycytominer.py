@@ -207,3 +207,15 @@ def test_selection_over_the_batch_keeps_one_set_of_features():
     assert "selection (batch): correlation" in set(reasons)
     assert features[4] not in default["P1", "normalized_feature_select_negcon_plate"]
     assert features[4] in default["P0", "normalized_feature_select_negcon_plate"]
+
+
+def test_a_plate_of_one_control_or_none_says_so():
+    effects = draw_effects(SAMPLES, [1.0] * len(SAMPLES), 40)
+    one = draw_plate("P1", effects, [*SAMPLES, None])
+    made = {n: t for _, n, t in make_profiles([one], load_recipe("jumpgpu"))}
+    assert feature_columns(made["normalized_feature_select_negcon_plate"]) == []
+    assert len(feature_columns(made["normalized_feature_select_plate"])) > 20
+    reasons = made["features"].query("reference == 'negcon'")["dropped"]
+    assert set(reasons) == {"MAD 0 over 1 negative controls"}
+    with pytest.raises(ValueError, match=r"P1: no negative control among 20 wells; .*--reference all"):
+        list(make_profiles([draw_plate("P1", effects, SAMPLES)], load_recipe("jumpgpu")))
