@@ -1,5 +1,7 @@
 """The feature families: which exist, what columns they give, and one call that measures them all.
 
+`measure(pixels, labels)` is the door for notebooks; a run calls `measure_scene` batch by batch.
+
 A family is a module of this package with `columns(compartment, channels, settings)` and
 `measure(scene, settings, device)`; nothing else about it is known here. Columns are put into the stored order of
 `configs/columns.txt` by `names.stored_order`.
@@ -16,6 +18,7 @@ from ..config import FeatureSettings
 from ..device import Device
 from ..names import COMPARTMENTS, stored_order
 from ..objects import Scene
+from .table import measure as measure
 
 FAMILIES = (  # every family there is, in the order in which their columns come before they are put into stored order
     "shape",
