@@ -60,7 +60,7 @@ class SiteTable:
     """One finished field.
 
     numbers   int32 [n]        the cells' label numbers
-    values    float32 [n, F]   features in stored order; any float type is taken
+    values    float32 [n, F]   features in stored order (the writer takes any float type)
     labels    compartment -> int32 [H, W], or empty
     overview  uint16 [C, h, w] the field at an eighth of its size, or None
     quality   float [G]        whole-image measures, or None
@@ -89,6 +89,13 @@ def digest(data: bytes) -> str:
 def node(kind: str, attributes: Mapping[str, Any]) -> bytes:
     """The zarr.json of a group."""
     return json.dumps({"zarr_format": 3, "node_type": kind, "attributes": attributes}, indent=1).encode()
+
+
+def sealed(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes with a digest of themselves among ours, so that a record that was changed is known."""
+    ours = {key: value for key, value in attributes["jumpgpu"].items() if key != "digest"}
+    body = json.dumps({**attributes, "jumpgpu": ours}, sort_keys=True).encode()
+    return {**attributes, "jumpgpu": {**ours, "digest": digest(body)}}
 
 
 def array_files(key: str, array: np.ndarray, attributes: Mapping[str, Any]) -> dict[str, bytes]:
@@ -217,9 +224,8 @@ class Layout:
         """An AnnData table but for its `var`: the parts' rows as float32, and who they are."""
         n = len(next(iter(identity.values())))
         values = np.empty((n, len(self.columns if name == "cells" else self.quality)), np.float32)
-        with np.errstate(over="ignore"):  # past float32 is inf, which the record counts
-            if parts:
-                np.concatenate(parts, out=values, casting="same_kind")
+        if parts:
+            np.concatenate(parts, out=values, casting="same_kind")
         names = ["_".join(map(str, row)) for row in zip(*(v.tolist() for v in identity.values()), strict=True)]
         index = [f"{self.plate}_{well}_{row}" for row in names]
         key = f"tables/{name}"
@@ -277,14 +283,14 @@ class Layout:
         }
         images = [{"path": str(s.site)} for s in sites if s.overview is not None]
         ome = {"ome": {"version": OME_VERSION, "well": {"images": images}}} if images else {}
-        files["zarr.json"] = node("group", ome | {"jumpgpu": record})
+        files["zarr.json"] = node("group", sealed(ome | {"jumpgpu": record}))
         return files
 
     def _nonfinite(self, sites: Sequence[SiteTable]) -> dict[str, dict[str, int]]:
         """NaN and infinite values by column, where there are any."""
         found: dict[str, dict[str, int]] = {}
         nan = sum((np.isnan(s.values).sum(axis=0) for s in sites), np.zeros(len(self.columns), np.int64))
-        inf = sum((np.isinf(np.asarray(s.values, np.float32)).sum(axis=0) for s in sites), np.zeros_like(nan))
+        inf = sum((np.isinf(s.values).sum(axis=0) for s in sites), np.zeros_like(nan))
         for i in np.flatnonzero(nan + inf):
             found[self.columns[i]] = {"nan": int(nan[i]), "inf": int(inf[i])}
         return found

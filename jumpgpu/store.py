@@ -11,12 +11,15 @@ import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
+from . import __version__
 from .durable import Claim, commit_folder, gate, replace_file
-from .layout import FORMAT, OME_VERSION, Input, Layout, Quarantined, SiteTable, digest, node, well_key
+from .layout import FORMAT, OME_VERSION, Input, Layout, Quarantined, SiteTable, digest, node, sealed, well_key
 from .names import well_position
 
 MAX_RECORD = 1 << 26  # bytes of a zarr.json that is read
@@ -47,12 +50,16 @@ def read_attributes(folder: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_RECORD:
         raise ValueError(f"{path} is larger than {MAX_RECORD} bytes")
     try:
-        ours = json.loads(path.read_bytes())["attributes"]["jumpgpu"]
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError) as error:
+        attributes = json.loads(path.read_bytes())["attributes"]
+        ours = attributes["jumpgpu"]
+        form = ours["format"]
+    except (ValueError, RecursionError, LookupError, TypeError) as error:
         raise ValueError(f"{path} is no record of jumpgpu's") from error
-    if not isinstance(ours, dict) or ours.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {ours.get('format') if isinstance(ours, dict) else ours!r}, expected {FORMAT}")
-    return ours
+    if form != FORMAT:
+        raise ValueError(f"{path} has format {form!r}, expected {FORMAT}; this is version {__version__} of jumpgpu")
+    if sealed(attributes)["jumpgpu"]["digest"] != ours.get("digest"):
+        raise ValueError(f"{path} was changed after it was written")
+    return dict(ours)
 
 
 def stored_wells(plate: Path) -> list[str]:
@@ -146,7 +153,7 @@ class PlateWriter:
             "pixel_size_um": self.layout.pixel_size_um,
             "quarantine": quarantine,
         }
-        return node("group", ome | {"jumpgpu": ours})
+        return node("group", sealed(ome | {"jumpgpu": ours}))
 
     def missing_wells(self) -> list[str]:
         """The wells still to be made, in plate order."""
@@ -171,6 +178,8 @@ class PlateWriter:
                 f"{self.layout.plate} {table.well} site {table.site}: table is {table.values.shape}, expected "
                 f"{(len(table.numbers), len(self.layout.columns))}"
             )
+        with np.errstate(over="ignore", under="ignore"):  # past float32 is inf, which the record counts
+            table = replace(table, values=np.asarray(table.values, np.float32))
         return self._account(table.well, table.site, table)
 
     def leave_out(self, entries: Sequence[Quarantined]) -> bool:

@@ -17,7 +17,7 @@ from zarr.codecs import BloscCodec, TransposeCodec
 
 import jumpgpu
 from jumpgpu.durable import check_key, commit_folder
-from jumpgpu.layout import Layout, Quarantined, SiteTable, array_files, read_array, scale_of, variables
+from jumpgpu.layout import Layout, Quarantined, SiteTable, array_files, read_array, scale_of, sealed, variables
 from jumpgpu.store import PlateWriter, differences, fingerprint
 
 from .conftest import CHECKOUT
@@ -232,6 +232,10 @@ def flip(path):
     path.write_bytes(data)
 
 
+def reseal(path, record):
+    path.write_text(json.dumps(record | {"attributes": sealed(record["attributes"])}))
+
+
 @pytest.mark.parametrize("key", ["tables/cells/X/c.0.0", "tables/cells/var/_index/c.0", "2/labels/nuclei/0/c.0.0"])
 def test_one_flipped_bit_is_found(output, key):
     plate = jumpgpu.open_plate(output / "BR00117010")
@@ -252,7 +256,7 @@ def test_verify_finds_what_checksums_cannot(output):
     record_file = plate.path / "AA" / "01" / "zarr.json"
     record = json.loads(record_file.read_text())
     record["attributes"]["jumpgpu"] |= {"fingerprint": "0", "nonfinite": {}}
-    record_file.write_text(json.dumps(record))
+    reseal(record_file, record)
     problems = plate.verify()
     for words in (
         "extra.bin is not in its record",
@@ -280,12 +284,12 @@ def test_a_record_that_leads_out_of_the_plate_is_refused(output):
     record = json.loads(record_file.read_text())
     known = {"bytes": 6, "sha256": "0"}
     record["attributes"]["jumpgpu"]["files"] = {"tables/cells/X/../../../../../../secret": known}
-    record_file.write_text(json.dumps(record))
+    reseal(record_file, record)
     with pytest.raises(ValueError, match="no key of a store"):
         plate.to_pandas(wells=["B10"])
     (plate.path / "B" / "10" / "tables" / "cells" / "X" / "link").symlink_to(outside)
     record["attributes"]["jumpgpu"]["files"] = {"tables/cells/X/link": known}
-    record_file.write_text(json.dumps(record))
+    reseal(record_file, record)
     with pytest.raises(ValueError, match="leads out of the plate"):
         plate.to_pandas(wells=["B10"])
 
