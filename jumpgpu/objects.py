@@ -17,6 +17,7 @@ from .device import Device
 
 CLASSES = 5  # lists a cell may have (objects.cu)
 CAPACITY = 1024  # cells a field that the first count has room for; it is repeated with more where they do not do
+PITCH = 8  # a box's lines in scratch start at multiples of this (shape.cu)
 HIGHEST_SIDE = 32767  # y << 16 | x in an int32
 
 # The patterns (bit k: in compartment k, of the sorted names) of a cell that is listed once, in the order of its list. Every
@@ -49,7 +50,7 @@ class Objects:
     n_cells       cells of each field,
     n_pixels      listed pixels of each field, and
     n_lines       lines of all boxes, and
-    largest_box   pixels of the largest box, known without asking the device
+    largest_box   pixels of the largest box, its lines rounded up to a multiple of 8, known without asking the device
     """
 
     compartments: tuple[str, ...]
@@ -145,7 +146,7 @@ def find_objects(labels: dict[str, torch.Tensor], device: Device) -> Objects:
         once = counts[..., odd].sum(2) == 0
         size = torch.where(once, counts.sum(2), torch.stack(of_compartment).sum(0))
         lines = (boxes[..., 2] - boxes[..., 0]).clamp(min=0)
-        inside = (lines * (boxes[..., 3] - boxes[..., 1])).amax((1, 2))
+        inside = (lines * ((boxes[..., 3] - boxes[..., 1] + PITCH - 1) // PITCH * PITCH)).amax((1, 2))
         seen = torch.stack([extremes[:, 0], extremes[:, 1], (size > 0).sum(1), size.sum(1), lines.sum((1, 2)), inside])
         highest, lowest, present, n_pixels, n_lines, box_pixels = seen.tolist()  # the synchronisation
         if max(highest) <= capacity:

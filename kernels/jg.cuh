@@ -102,6 +102,15 @@ JG_FN int highest_bit(uint64_t w) {
 #endif
 }
 
+// Rows of a box lie far apart in memory, which a CPU does not foresee; a GPU has other threads to run meanwhile.
+template <class T> JG_FN void fetch_ahead(const T* from, int n) {
+#if defined(JG_SERIAL)
+    for (int i = 0; i < n + int(64 / sizeof(T)) - 1; i += int(64 / sizeof(T))) __builtin_prefetch(from + jg::least(i, n - 1));
+#else
+    (void)from, (void)n;
+#endif
+}
+
 template <class T> JG_FN T warp_sum(T v) {            // the total, in lane 0
     JG_UNROLL for (int o = WARP / 2; o; o /= 2) v += __shfl_down_sync(0xffffffffu, v, o);
     return v;

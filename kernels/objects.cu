@@ -12,6 +12,7 @@
 
 constexpr int GROUP = 16;       // pixels a thread compares before it looks closer
 constexpr int BAND = 128;       // rows of a cell's box placed at a time
+constexpr int AHEAD = 4;        // lines asked for before they are needed
 constexpr int CLASSES = 5;      // lists a cell may have, at most
 
 struct Placed { int32_t v[BAND + 1][CLASSES]; };           // entries of each list before each row of a band
@@ -114,6 +115,8 @@ template <int K> JG_FN void list_cell(const Planes<K>& planes, int n, bool share
         JG_FOR(r, rows) {
             Planes<K> row;
             for (int k = 0; k < K; ++k) row.v[k] = planes.v[k] + int64_t(band + r) * width;
+            if (band + r + AHEAD < y1)
+                for (int k = 0; k < K; ++k) jg::fetch_ahead(row.v[k] + int64_t(AHEAD) * width + x0, x1 - x0);
             int32_t sum[CLASSES] = {};
             each_entry<K>(row, x0, x1, n, shared, class_of, [&](int c, int) { ++sum[c]; });
             for (int c = 0; c < CLASSES; ++c) placed.v[r + 1][c] = sum[c];

@@ -19,6 +19,7 @@
 constexpr int BAND = 60;        // lines of an object handled at a time
 constexpr int STRIP = 60;       // columns of a word that are its own
 constexpr int HALO = 2;
+constexpr int AHEAD = 8;        // lines asked for before they are needed
 constexpr int POWERS = 10;      // outline.py: POWERS
 constexpr uint64_t OWN = ((uint64_t(1) << STRIP) - 1) << HALO;
 constexpr int NO_PIXEL = 32767; // left end of a line without pixels; its right end is -1
@@ -92,6 +93,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) trace_outlines(
                 uint64_t w = 0;
                 if (y >= y0 && y < y1) {
                     const int32_t* __restrict__ at = label + int64_t(y) * width;
+                    if (y + AHEAD < y1 && b > a) jg::fetch_ahead(at + int64_t(AHEAD) * width + a, b - a);
                     for (int x = a; x < b; ++x) w |= uint64_t(at[x] == n) << (x - from);
                 }
                 s.word[r] = w;

@@ -19,6 +19,8 @@
 
 constexpr int64_t NOTHING = int64_t(1) << 40;     // the extreme of a line without pixels
 constexpr int BINS = 4096;                        // squared distances tallied at a time
+constexpr int PITCH = 8;                          // a line of scratch is a multiple of this (objects.py: PITCH)
+constexpr int AHEAD = 8;                          // lines asked for before they are needed
 constexpr int MOMENTS = 100, MEASURES = 25, HULL = 6;
 
 // The vertices of the lower convex hull of the points (i, value(i)), those on a line between others left out.
@@ -204,8 +206,8 @@ struct Radii { uint32_t bin[BINS]; int most; int64_t counted; double middle[2]; 
 
 // In   first .. fourth  int32 [B, H, W]  labels of the compartments, in row order
 //      field, number, box, schedule      as ever
-//      largest     pixels of the largest box
-// Out  near        int32 [blocks, largest]  scratch: squared distance along the column
+//      largest     pixels of the largest box, its lines rounded up to PITCH
+// Out  near        int32 [blocks, 3, largest]  scratch: squared distance along the column, its lines between zeros
 //      squared     int32 [blocks, largest]  scratch: squared distance
 //      radii       float64 [R, 3]       largest, mean, median distance; 0 for an empty row
 extern "C" __global__ void __launch_bounds__(128, 8) measure_radii(
@@ -216,47 +218,50 @@ extern "C" __global__ void __launch_bounds__(128, 8) measure_radii(
 {
     JG_SHARED(Radii, s);
     JG_SHARED(jg::SumScratch<2>, scratch);
-    int32_t* __restrict__ column = near + blockIdx.x * largest;
+    int32_t* __restrict__ column = near + blockIdx.x * largest * 3;
     int32_t* __restrict__ best = squared + blockIdx.x * largest;
     for (int turn = int(blockIdx.x); turn < rows; turn += int(gridDim.x)) {
         const int row = schedule[turn], k = row / cells, cell = row % cells, n = number[cell];
         const int y0 = box[row * 4], x0 = box[row * 4 + 1], h = box[row * 4 + 2] - y0, w = box[row * 4 + 3] - x0;
         const int32_t* __restrict__ label = (k == 0 ? first : k == 1 ? second : k == 2 ? third : fourth)
                                             + (int64_t(field[cell]) * height + y0) * width + x0;
+        // Lines of whole vectors, so that each stands where the next line's does; those of `column` between zeros.
+        const int pitch = (w + PITCH - 1) / PITCH * PITCH, margin = (w / 2 + PITCH) / PITCH * PITCH, wide = pitch + 2 * margin;
         JG_ONCE s.most = 0;
-        for (int y = 0; y < h; ++y)                    // a column stays with its thread: no barrier between lines
+        for (int y = 0; y < h; ++y) {                  // a column stays with its thread: no barrier between lines
+            if (y + AHEAD < h) jg::fetch_ahead(label + int64_t(y + AHEAD) * width, w);
+            int32_t* __restrict__ line = column + y * wide + margin;
             JG_FOR(x, w) {
-                const int steps = (y ? column[(y - 1) * w + x] : 0) + 1;
-                column[y * w + x] = label[int64_t(y) * width + x] == n ? steps : 0;
+                const int steps = (y ? line[x - wide] : 0) + 1;
+                line[x] = label[int64_t(y) * width + x] == n ? steps : 0;
             }
+        }
         for (int y = h - 1; y >= 0; --y)
             JG_FOR(x, w) {
-                const int below = y < h - 1 ? best[(y + 1) * w + x] : 0, above = column[y * w + x];
-                best[y * w + x] = jg::least(above, below + 1);
+                const int below = y < h - 1 ? best[(y + 1) * pitch + x] : 0, above = column[y * wide + margin + x];
+                best[y * pitch + x] = jg::least(above, below + 1);
             }
         __syncthreads();
         int top = 0;
         JG_FOR(y, h) {
-            int32_t* __restrict__ square = column + y * w;
-            int32_t* __restrict__ out = best + y * w;
+            int32_t* __restrict__ square = column + y * wide + margin;
+            int32_t* __restrict__ out = best + y * pitch;
             int worst = 0;
+            for (int x = 0; x < margin; ++x) square[x - margin] = square[w + x] = 0;
             for (int x = 0; x < w; ++x) {
-                const int side = jg::least(x + 1, w - x);
                 square[x] = out[x] * out[x];
-                out[x] = jg::least(square[x], side * side);
+                out[x] = square[x];
                 worst = jg::most(worst, out[x]);
             }
-            for (int j = 1; j * j < worst; ++j) {
+            for (int j = 1; j * j < worst; ++j) {      // ends by the margin: the middle is w / 2 from it
                 const int further = j * j;
-                for (int x = j; x < w - j; ++x) out[x] = jg::least(out[x], jg::least(square[x - j], square[x + j]) + further);
-                for (int x = 0; x < jg::least(j, w - j); ++x) out[x] = jg::least(out[x], square[x + j] + further);
-                for (int x = jg::most(j, w - j); x < w; ++x) out[x] = jg::least(out[x], square[x - j] + further);
-                if (j % 4 == 0) {
-                    worst = 0;
-                    for (int x = 0; x < w; ++x) worst = jg::most(worst, out[x]);
+                worst = 0;
+                for (int x = 0; x < w; ++x) {
+                    out[x] = jg::least(out[x], jg::least(square[x - j], square[x + j]) + further);
+                    worst = jg::most(worst, out[x]);
                 }
             }
-            for (int x = 0; x < w; ++x) top = jg::most(top, out[x]);
+            top = jg::most(top, worst);
         }
         jg::gather_most(&s.most, top);
         __syncthreads();
@@ -271,21 +276,20 @@ extern "C" __global__ void __launch_bounds__(128, 8) measure_radii(
                 if (pass == 0 || most >= BINS) {
                     JG_FOR(i, bins) s.bin[i] = 0;
                     __syncthreads();
-                    JG_FOR(i, h * w) {
-                        const int bin = best[i] - base;
-                        if (bin >= 0 && bin < bins) jg::tally(&s.bin[bin]);
+                    JG_FOR_YX(y, x, 0, h, 0, w) {
+                        const int value = best[y * pitch + x], bin = value - base;
+                        if (value > 0 && bin >= 0 && bin < bins) jg::tally(&s.bin[bin]);
                     }
                     __syncthreads();
                 }
                 if (pass == 0) {
                     const jg::Vec<2> part = jg::block_sum<2>(bins, scratch, [&](int i) {
-                        const double many = base + i ? s.bin[i] : 0;
-                        return jg::Vec<2>{{many * sqrt(double(base + i)), many}};
+                        return jg::Vec<2>{{s.bin[i] * sqrt(double(base + i)), double(s.bin[i])}};
                     });
                     total.v[0] += part.v[0];
                     total.v[1] += part.v[1];
                 } else {
-                    JG_ONCE for (int i = base ? 0 : 1; i < bins; ++i) {
+                    JG_ONCE for (int i = 0; i < bins; ++i) {
                         for (int m = 0; m < 2; ++m)
                             if (s.counted <= wanted[m] && wanted[m] < s.counted + s.bin[i]) s.middle[m] = sqrt(double(base + i));
                         s.counted += s.bin[i];

@@ -131,7 +131,8 @@ def measure_radii(scene: Scene, device: Device) -> torch.Tensor:
     objects = scene.objects
     _, height, width = objects.shape
     at_once = min(objects.rows, device.workers if isinstance(device, CpuDevice) else CUDA_BLOCKS)
-    near, squared = device.empty(2, at_once, objects.largest_box, dtype=torch.int32)
+    near = device.empty(at_once, 3, objects.largest_box, dtype=torch.int32)
+    squared = device.empty(at_once, objects.largest_box, dtype=torch.int32)
     radii = device.empty(objects.rows, 3, dtype=torch.float64)
     device.launch(
         "measure_radii",
