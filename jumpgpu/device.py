@@ -72,20 +72,25 @@ class _Binding:
         self.kernel, self.arguments = kernel, arguments
         self.slots = [ctypes.c_void_p() if a.pointer else C_TYPES[a.dtype]() for a in arguments]
         self.pointers = (ctypes.c_void_p * len(arguments))(*[ctypes.addressof(s) for s in self.slots])
+        self.plan = [(a.name, a, s, a.pointer) for a, s in zip(arguments, self.slots, strict=True)]
         self.lock = threading.Lock()
 
     def fill(self, values: dict[str, Any], device: torch.device) -> None:
         """Check every value and put it into its slot."""
         if len(values) != len(self.slots):
             check_names(self.kernel, self.arguments, values)
-        for argument, slot in zip(self.arguments, self.slots, strict=True):
+        for name, argument, slot, pointer in self.plan:
             try:
-                value = values[argument.name]
+                value = values[name]
             except KeyError:
                 check_names(self.kernel, self.arguments, values)
                 raise
-            check = check_tensor(self.kernel, argument, value, device) if argument.pointer else None
-            slot.value = check_scalar(self.kernel, argument, value) if check is None else check
+            if pointer:
+                slot.value = check_tensor(self.kernel, argument, value, device)
+            elif type(value) is int and argument.low <= value <= argument.high:
+                slot.value = value
+            else:
+                slot.value = check_scalar(self.kernel, argument, value)
 
 
 class CpuDevice(Device):

@@ -5,7 +5,7 @@ import hashlib
 import math
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,19 @@ INCLUDE = re.compile(r'^#include "([\w/.]+\.cuh)"[^\n]*\n', re.MULTILINE)
 
 @dataclass(frozen=True)
 class Argument:
-    """One parameter of a kernel: its name, element type, and whether it is a pointer."""
+    """One parameter of a kernel: its name, element type, whether it is a pointer, and the integers that its type holds."""
 
     name: str
     dtype: torch.dtype
     pointer: bool
+
+    @cached_property
+    def low(self) -> float:
+        return -math.inf if self.dtype.is_floating_point else torch.iinfo(self.dtype).min
+
+    @cached_property
+    def high(self) -> float:
+        return math.inf if self.dtype.is_floating_point else torch.iinfo(self.dtype).max
 
 
 def signatures(source: str) -> dict[str, tuple[Argument, ...]]:
@@ -168,7 +176,6 @@ def check_scalar(kernel: str, argument: Argument, value: Any) -> int | float:
         return number
     if not isinstance(value, int | np.integer | np.bool_):
         raise TypeError(f"{kernel}: {argument.name} must be an integer, got {type(value).__name__}")
-    info = torch.iinfo(argument.dtype)
-    if not info.min <= int(value) <= info.max:
+    if not argument.low <= int(value) <= argument.high:
         raise ValueError(f"{kernel}: {argument.name} = {value} does not fit {argument.dtype}")
     return int(value)
