@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from jumpgpu.drawing import Drawn, Effects, draw_field, falloff, make_tiles
+from jumpgpu.device import Device
+from jumpgpu.drawing import BACKGROUND, Drawn, Effects, draw_field, falloff, make_tiles
+from jumpgpu.illumination import correct
 from jumpgpu.names import CHANNELS
 from jumpgpu.synthetic import MECHANISMS
 
@@ -56,6 +58,21 @@ def test_light_falls_off_as_told() -> None:
         assert dark.images[c][corner].mean() / flat.images[c][corner].mean() == pytest.approx(expected, rel=2e-3)
     assert LIGHT.max() == 1
     assert (LIGHT > 0.4).all()
+
+
+def test_corrected_cells_have_the_intensity_they_were_drawn_with(device: Device) -> None:
+    """Divided by the true illumination, a cell's mean is signal plus background: to 2 %, since blur moves light out."""
+    functions = LIGHT / LIGHT.min(axis=(1, 2), keepdims=True)
+    for seed in range(3):
+        field = draw(seed, 14)
+        pixels = correct(device.tensor(field.images[None]), device.tensor(functions), device=device)[0].numpy()
+        n = len(field.table["object"])
+        areas = np.bincount(field.cells.ravel(), minlength=n + 1)[1:]
+        for c, channel in enumerate(CHANNELS):
+            found = np.bincount(field.cells.ravel(), weights=pixels[c].ravel(), minlength=n + 1)[1:] / areas
+            drawn = (field.table[f"signal_{channel}"] + BACKGROUND[channel]) * LIGHT[c].min() / 65535
+            np.testing.assert_allclose(np.median(found / drawn), 1, atol=0.02, err_msg=channel)
+            assert np.corrcoef(found, drawn)[0, 1] > 0.99, channel
 
 
 def mean(fields: list[Drawn], key: str) -> float:
