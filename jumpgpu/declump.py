@@ -41,7 +41,8 @@ def separate(
     squared = None
     if by_shape:
         # CellProfiler fills holes for the distances alone when it is told never to fill them.
-        inside = components.filled if settings.fill_holes == "never" else (mask != 0).to(torch.int32)
+        filled = settings.declump == "shape" and settings.fill_holes == "never"
+        inside = components.filled if filled else (mask != 0).to(torch.int32)
         squared = squared_distance(inside, device, outside=False)
     number, counts = find_seeds(images, mask, components, squared, settings, device)
     labels, contested = single_seeds(mask, components, number, device)
@@ -55,6 +56,15 @@ def separate(
             depth -= jitter(*mask.shape[1:], device).view(-1)[inside % (mask.shape[1] * mask.shape[2])]
     labels += watershed(ranks(depth, inside, mask.shape), contested.view(torch.bool), number, device)
     return labels, counts
+
+
+def fill_small_holes(mask: torch.Tensor, settings: PrimarySettings, device: Device) -> torch.Tensor:
+    """The mask with its holes of less than max_diameter^2 pixels filled: uint8 [B, H, W]."""
+    root = find_components(mask, BACKGROUND, device).root.view(len(mask), -1).long()
+    ones = (root >= 0).to(torch.int32)
+    area = torch.zeros(root.shape, dtype=torch.int32, device=root.device).scatter_add_(1, root.clamp_min(0), ones)
+    small = (area.gather(1, root.clamp_min(0)) < settings.max_diameter**2) & (root >= 0)
+    return mask | small.view(mask.shape).to(torch.uint8)
 
 
 def find_seeds(

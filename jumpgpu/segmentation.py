@@ -10,7 +10,7 @@ import torch
 
 from .background import subtract_background
 from .config import SecondarySettings, SegmentationSettings
-from .declump import separate
+from .declump import fill_small_holes, separate
 from .device import Device
 from .grow import grow_by_distance, propagate
 from .label import apply_table, apply_tables, fill_holes, label_extents, label_maximum
@@ -122,6 +122,11 @@ def check(channels: tuple[str, ...] | list[str], settings: SegmentationSettings)
     ):
         if value not in known:
             raise ValueError(f"unknown segmentation.{name} {value!r}; expected one of {known}")
+    if settings.nuclei.low_resolution_maxima and settings.nuclei.min_diameter > 10 and settings.nuclei.declump != "none":
+        raise ValueError(
+            "segmentation.nuclei.low_resolution_maxima is not available for a min_diameter above 10 pixels, where it would "
+            "change the maxima; set it to false (slower and finer, as CellProfiler's own option off)"
+        )
 
 
 def find_nuclei(
@@ -137,6 +142,8 @@ def find_nuclei(
     original, final = find_threshold(planes, s.threshold, device)
     thresholds["Threshold_OrigThreshold_Nuclei"], thresholds["Threshold_FinalThreshold_Nuclei"] = original, final
     mask = above_threshold(planes, final, s.threshold.smoothing, device)
+    if s.fill_holes == "both":
+        mask = fill_small_holes(mask, s, device)
     unedited, found = separate(images, mask, s, device)
     capacity = int(found.max()) + 1
     area, border = label_extents(unedited, capacity, device)

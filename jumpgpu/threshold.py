@@ -70,6 +70,8 @@ def find_threshold(planes: Planes, settings: ThresholdSettings, device: Device) 
     original, final : float64 [B]
         As the method gives it, and after correction and bounds (a manual threshold has neither).
     """
+    if settings.middle_class not in ("foreground", "background"):
+        raise ValueError(f"unknown middle_class {settings.middle_class!r}; expected 'foreground' or 'background'")
     if settings.method not in METHODS:
         raise ValueError(f"unknown threshold method {settings.method!r}; expected one of {METHODS}")
     b = planes.shape[0]
@@ -160,10 +162,49 @@ def otsu_three(
     )
 
 
+def robust_background(
+    planes: Planes, extrema: torch.Tensor, settings: ThresholdSettings, device: Device, original: torch.Tensor
+) -> None:
+    """CellProfiler leaves the highest values in where no low ones are left out; so does this."""
+    averages, spreads = ("mean", "median", "mode"), ("sd", "mad")
+    if settings.averaging not in averages or settings.variance not in spreads:
+        raise ValueError(
+            f"robust_background: averaging {settings.averaging!r} is one of {averages}, variance {settings.variance!r}
+            one of " f"{spreads}"
+        )
+    low, high = round(planes.n * settings.lower_outliers), planes.n - round(planes.n * settings.upper_outliers)
+    if low == 0:
+        high = planes.n
+    if not 0 <= low < high:
+        raise ValueError("robust_background: lower_outliers and upper_outliers leave no pixels")
+    b, h, w = planes.shape
+    chosen = planes.values.reshape(b, -1, h * w)[:, planes.offset // planes.n].double()
+    ordered = torch.sort(chosen, dim=1).values
+    kept = ordered[:, low:high]
+    n = kept.shape[1]
+    median = (kept[:, (n - 1) // 2] + kept[:, n // 2]) / 2
+    deviation = torch.sort((kept - median[:, None]).abs(), dim=1).values
+    device.launch(
+        "robust_background",
+        b,
+        sorted=ordered,
+        deviation=deviation,
+        stride=planes.n,
+        first=low,
+        n=n,
+        averaging=averages.index(settings.averaging),
+        variance=spreads.index(settings.variance),
+        deviations=settings.deviations,
+        threshold=original,
+    )
+    original.copy_(torch.where(ordered[:, 0] == ordered[:, -1], ordered[:, 0], original))
+
+
 METHOD: dict[str, Callable[[Planes, torch.Tensor, ThresholdSettings, Device, torch.Tensor], None]] = {
     "minimum_cross_entropy": cross_entropy,
     "otsu2": otsu_two,
     "otsu3": otsu_three,
+    "robust_background": robust_background,
 }
 
 

@@ -1,4 +1,4 @@
-// threshold.cu: the global threshold of a field (minimum cross-entropy, Otsu with two or three classes), the logarithm before it.
+// threshold.cu: the global threshold of a field (minimum cross-entropy, Otsu, robust background), the logarithm before it.
 //
 //   Minimum cross-entropy (Li & Tam 1998), on v = value - least value:
 //       t0 = mean(v);   t' = (b - f) / (log b - log f),   f, b the means of v above t and not above it
@@ -6,6 +6,7 @@
 //   Values count in steps of 2^-40, so that every sum is an integer; the threshold moves by less than 1e-12 for it.
 //   Otsu: the bin centre that maximises the variance between classes, over 256 bins (two classes) or 128 (three, in float32).
 //   Logarithm: values below least + range / 256 become that, then log, stretched to 0..1.
+//   Robust background: mean, median or mode of the values without a share of the lowest and highest, plus deviations * spread.
 //   A constant field's threshold is its value.
 //
 // Source   CellProfiler Threshold; scikit-image 0.18.3 threshold_li, threshold_otsu, threshold_multiotsu; centrosome log_transform.
@@ -34,6 +35,7 @@ JG_FN int64_t fixed(double v) {
 
 struct Tally { uint32_t bin[MOST_BINS]; };
 struct Entropy { jg::CountScratch<2> scratch; };
+struct Robust { jg::SumScratch<1> sum; int most, bin; };
 struct Otsu {
     double edge[MOST_BINS + 1], centre[MOST_BINS], best[MOST_BINS];
     float zeroth[MOST_BINS], first[MOST_BINS];
@@ -370,6 +372,55 @@ extern "C" __global__ void __launch_bounds__(128, 8) log_stretch_64(
 }
 JG_REGISTER(log_stretch_64)
 
+// Robust background: a location of the sorted values without their outliers, plus so many times a spread.
+// In   sorted     float64 [B, stride], of which first .. first + n count;  deviation  float64 [B, n]  sorted |value - median|
+//      averaging  0 mean, 1 median, 2 mode of ceil(sqrt(n)) equal bins;  variance  0 standard deviation, 1 median deviation
+// Out  threshold  float64 [B]
+extern "C" __global__ void __launch_bounds__(128, 8) robust_background(
+    const double* __restrict__ sorted, const double* __restrict__ deviation, int64_t stride, int32_t first, int32_t n,
+    int32_t averaging, int32_t variance, double deviations, double* __restrict__ threshold)
+{
+    JG_SHARED(Robust, s);
+    const double* __restrict__ v = sorted + blockIdx.x * stride + first;
+    const double* __restrict__ away = deviation + int64_t(blockIdx.x) * n;
+    const double low = v[0], high = v[n - 1];
+    const double mean = jg::block_sum<1>(n, s.sum, [&](int i) { return jg::Vec<1>{{v[i]}}; }).v[0] / n;
+    const double square = jg::block_sum<1>(n, s.sum, [&](int i) { return jg::Vec<1>{{(v[i] - mean) * (v[i] - mean)}}; }).v[0] / n;
+    if (averaging == 2 && low < high) {
+        const int bins = int(ceil(sqrt(double(n))));
+        JG_ONCE { s.most = 0; s.bin = bins; }
+        __syncthreads();
+        auto begin = [&](int k) {                        // the first value whose bin is k or more
+            int from = 0, to = n;
+            while (from < to) {
+                const int middle = (from + to) / 2;
+                if (int((v[middle] - low) / (high - low) * bins) >= k) to = middle; else from = middle + 1;
+            }
+            return from;
+        };
+        int most = 0;
+        JG_FOR(k, bins + 1) most = jg::most(most, begin(k + 1) - begin(k));
+        jg::gather_most(&s.most, most);
+        __syncthreads();
+        int mine = bins;
+        JG_FOR(k, bins + 1) if (begin(k + 1) - begin(k) == s.most) mine = jg::least(mine, k);
+        jg::gather_least(&s.bin, mine);
+        __syncthreads();
+    }
+    JG_ONCE {
+        const double median = (v[(n - 1) / 2] + v[n / 2]) / 2;
+        double average = averaging == 0 ? mean : median;
+        if (averaging == 2) {
+            const double at = (s.bin + 0.5) / int(ceil(sqrt(double(n)))) * (n - 1);
+            const int i = jg::least(int(at), n - 1), j = jg::least(i + 1, n - 1);
+            average = low < high ? v[i] + (v[j] - v[i]) * (at - i) : low;
+        }
+        const double spread = variance ? (away[(n - 1) / 2] + away[n / 2]) / 2 : sqrt(square);
+        threshold[blockIdx.x] = average + spread * deviations;
+    }
+}
+JG_REGISTER(robust_background)
+
 // The way back, then correction and bounds.
 // In   original  float64 [B]   on the stretched logarithm if `logarithm`, else on the values' scale
 // Out  original  float64 [B]   on the values' scale;  threshold  float64 [B]  min(max(original * correction, lower), upper)
@@ -384,8 +435,10 @@ extern "C" __global__ void __launch_bounds__(128, 8) finish_threshold(
             const double bottom = single ? double(log_of<float>(low, low, high)) : log_of<double>(low, low, high);
             const double top = single ? double(log_of<float>(high, low, high)) : log_of<double>(high, low, high);
             t = jg::exp_same(bottom + t * (top - bottom));
-            original[b] = t;
+        } else if (logarithm) {
+            t = low;
         }
+        original[b] = t;
         threshold[b] = jg::least(jg::most(t * correction, lower), upper);
     }
 }
