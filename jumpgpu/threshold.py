@@ -169,8 +169,8 @@ def robust_background(
     averages, spreads = ("mean", "median", "mode"), ("sd", "mad")
     if settings.averaging not in averages or settings.variance not in spreads:
         raise ValueError(
-            f"robust_background: averaging {settings.averaging!r} is one of {averages}, variance {settings.variance!r}
-            one of " f"{spreads}"
+            f"robust_background: averaging {settings.averaging!r} is one of {averages}, "
+            f"variance {settings.variance!r} one of {spreads}"
         )
     low, high = round(planes.n * settings.lower_outliers), planes.n - round(planes.n * settings.upper_outliers)
     if low == 0:

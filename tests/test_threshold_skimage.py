@@ -16,10 +16,14 @@ TOLERANCE = 1e-6  # the agreement asked of thresholds; values are 0..1
 
 def fields(dtype: type) -> np.ndarray:
     """Smooth bright spots on a noisy background; a field of 8-bit values; a saturated one; two values only."""
-    random = np.random.default_rng(5) values = np.zeros((4, 71, 93)) values[0] =
-    ndimage.gaussian_filter((random.random((71, 93)) > 0.99).astype(float), 3) * 4 + random.random((71, 93)) * 0.02
-    values[1] = np.round(values[0] * 255) / 255 values[2] = np.minimum(values[0] * 6, 1) values[3] = np.where(values[0]
-    > 0.05, 0.75, 0.125) return values.clip(0, 1).astype(dtype)
+    random = np.random.default_rng(5)
+    values = np.zeros((4, 71, 93))
+    spots = ndimage.gaussian_filter((random.random((71, 93)) > 0.99).astype(float), 3)
+    values[0] = spots * 4 + random.random((71, 93)) * 0.02
+    values[1] = np.round(values[0] * 255) / 255
+    values[2] = np.minimum(values[0] * 6, 1)
+    values[3] = np.where(values[0] > 0.05, 0.75, 0.125)
+    return values.clip(0, 1).astype(dtype)
 
 
 def planes_of(values: np.ndarray, device: Device) -> Planes:
@@ -39,8 +43,7 @@ def entropy(values: np.ndarray) -> float:
 def test_methods(device: Device, method: str, log: bool, dtype: type) -> None:
     values = fields(dtype)
     if method != "otsu2":
-        values = values[:3]  # of two values scikit-image refuses three classes, and stops the entropy earlier than
-        0.18.3 does
+        values = values[:3]  # two values: three classes are refused, and the entropy stops earlier than in 0.18.3
     theirs = {
         "minimum_cross_entropy": entropy,
         "otsu2": filters.threshold_otsu,
