@@ -7,6 +7,7 @@ import torch
 from .device import Device
 
 BAND = 8  # rows a block (kernels/basins.cuh: BAND)
+ROUNDS = 32  # rounds of the forest that are recorded (kernels/basins.cuh: ROUNDS)
 FOREST_BLOCK = 1024  # threads of the kernels that take a block a plane
 LARGEST_PLANE = 1 << 29  # framed pixels: the order of a step must fit in 64 bits
 LARGEST_WIDTH = (1 << 16) - 1
@@ -23,8 +24,8 @@ class Basins:
     row_end   int32  [P, H]             running count of basins by the row of their minimum; the last is their number
     up        int32  [P, capacity]      the root that the basin was hung on
     climb     uint64 [P, capacity]      the step key of the pass on the way to it
-    round     int32  [P, capacity]      the round of that, 1 ..; 0 for a root that is left at the end
-    rounds    int32  [P]
+    hung      int32  [P, capacity]      basins by the round that hung them
+    hung_end  int32  [P, ROUNDS]        how many are hung after each round
     """
 
     shape: tuple[int, int, int]
@@ -34,8 +35,12 @@ class Basins:
     row_end: torch.Tensor
     up: torch.Tensor
     climb: torch.Tensor
-    round: torch.Tensor
-    rounds: torch.Tensor
+    hung: torch.Tensor
+    hung_end: torch.Tensor
+
+    def forest(self) -> dict[str, torch.Tensor]:
+        """What the walks up and down the forest read."""
+        return {"up": self.up, "climb": self.climb, "hung": self.hung, "hung_end": self.hung_end}
 
 
 def bands(planes: int, rows: int) -> int:
@@ -75,26 +80,22 @@ def find_basins(key: torch.Tensor, connectivity: int, device: Device) -> Basins:
         "basin_descend", bands(planes, height + 2), key=key, **size, connectivity=connectivity, basin=basin, minima=minima
     )
     row_end = torch.cumsum(minima, 1, dtype=torch.int32)
-    best = device.empty(planes, capacity, dtype=torch.uint64)
-    device.launch("basin_number", bands(planes, height), row_end=row_end, **size, capacity=capacity, basin=basin, best=best)
+    device.launch("basin_number", bands(planes, height), row_end=row_end, **size, basin=basin)
     device.launch("basin_resolve", bands(planes, height), **size, basin=basin)
-    border = device.empty(planes, height, width, dtype=torch.int32)
+    border = device.empty(planes, height, width, connectivity // 2 + 2, dtype=torch.int32)
     border_count = device.empty(planes, height, dtype=torch.int32)
     device.launch(
         "basin_border",
         bands(planes, height),
-        key=key,
         basin=basin,
         **size,
         connectivity=connectivity,
-        capacity=capacity,
         border=border,
         border_count=border_count,
-        best=best,
     )
-    up, around, rep, parent = (device.empty(planes, capacity, dtype=torch.int32) for _ in range(4))
-    climb = device.empty(planes, capacity, dtype=torch.uint64)
-    rounds = device.empty(planes, dtype=torch.int32)
+    up, hung, live, rep, parent = (device.empty(planes, capacity, dtype=torch.int32) for _ in range(5))
+    climb, best = (device.empty(planes, capacity, dtype=torch.uint64) for _ in range(2))
+    hung_end = device.empty(planes, ROUNDS, dtype=torch.int32)
     device.launch(
         "basin_forest",
         planes,
@@ -103,15 +104,17 @@ def find_basins(key: torch.Tensor, connectivity: int, device: Device) -> Basins:
         basin=basin,
         row_end=row_end,
         **size,
+        connectivity=connectivity,
         capacity=capacity,
         border=border,
         border_count=border_count,
         best=best,
         up=up,
         climb=climb,
-        round=around,
-        rounds=rounds,
+        hung=hung,
+        hung_end=hung_end,
+        live=live,
         rep=rep,
         parent=parent,
     )
-    return Basins((planes, height, width), capacity, key, basin, row_end, up, climb, around, rounds)
+    return Basins((planes, height, width), capacity, key, basin, row_end, up, climb, hung, hung_end)

@@ -69,12 +69,7 @@ def watershed(
         "watershed_flood",
         fields,
         block=FOREST_BLOCK,
-        row_end=basins.row_end,
-        up=basins.up,
-        climb=basins.climb,
-        round=basins.round,
-        rounds=basins.rounds,
-        height=height,
+        **basins.forest(),
         capacity=basins.capacity,
         reached=reached,
     )

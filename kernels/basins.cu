@@ -74,15 +74,13 @@ extern "C" __global__ void __launch_bounds__(128, 8) basin_descend(
 }
 JG_REGISTER(basin_descend)
 
-// Numbers for the minima, in raster order within the plane, and the basins' lowest passes set to none.
+// Numbers for the minima, in raster order within the plane.
 //
 // Launch   a block a band of BAND rows, a warp a row; no shared memory.
 // In   row_end    int32   [P, H]             minima up to and with the row (running sum of `minima`)
 // Out  basin      int32   [P, H + 2, W + 2]  the number, 0 .., at the minima; others as they were
-//      best       uint64  [P, capacity]      NEVER
 extern "C" __global__ void __launch_bounds__(128, 8) basin_number(
-    const int32_t* __restrict__ row_end, int32_t height, int32_t width, int32_t capacity,
-    int32_t* __restrict__ basin, uint64_t* __restrict__ best)
+    const int32_t* __restrict__ row_end, int32_t height, int32_t width, int32_t* __restrict__ basin)
 {
     const int pitch = width + 2, bands = (height + jg::BAND - 1) / jg::BAND;
     const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
@@ -92,10 +90,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) basin_number(
         const int first = y ? ends[y - 1] : 0, here = (y + 1) * pitch + 1;
         if (ends[y] == first) continue;
         int32_t* to = basin + base + here;
-        jg::warp_select(width, [&](int x) { return to[x] == ~(here + x); }, [&](int x, int k) {
-            to[x] = first + k;
-            best[int64_t(plane) * capacity + first + k] = jg::NEVER;
-        });
+        jg::warp_pick(width, [=](int x) { return to[x] == ~(here + x); }, [=](int x, int k) { to[x] = first + k; });
     }
 }
 JG_REGISTER(basin_number)
@@ -114,104 +109,151 @@ extern "C" __global__ void __launch_bounds__(128, 8) basin_resolve(int32_t heigh
     int32_t* of = basin + int64_t(plane) * (height + 2) * pitch;
     JG_FOR_YX(y, x, y0 + 1, jg::least(y0 + jg::BAND, height) + 1, 1, width + 1) {
         const int p = y * pitch + x;
-        int32_t v = jg::atomic_read(of + p);
-        if (v >= 0 || v == jg::NO_BASIN) continue;
-        const int32_t first = v;
-        do v = jg::atomic_read(of + ~v); while (v < 0);
-        jg::atomic_write(of + p, v);
-        for (int q = ~first;;) {
-            const int32_t next = jg::atomic_read(of + q);
-            if (next >= 0) break;
-            jg::atomic_write(of + q, v);
-            q = ~next;
-        }
+        if (jg::atomic_read(of + p) != jg::NO_BASIN) jg::follow(of, p);
     }
 }
 JG_REGISTER(basin_resolve)
 
-// The pixels from which a pass leads, listed row by row, and every basin's lowest pass.
+// A pixel with a pass to a later neighbour: its column, its basin and those of the neighbours in the directions 4 .. 7 that
+// the connectivity has (its own where there is no neighbour). In memory SIDES + 2 numbers (basins.py: ENTRY).
+template <int CONNECTIVITY> struct Entry { int32_t x, mine, side[CONNECTIVITY / 2]; };
+template <int CONNECTIVITY> JG_FN int side_direction(int i) { return CONNECTIVITY == 8 ? 4 + i : 4 + 2 * i; }
+
+// Lists them row by row.
 //
-// Launch   a block a band of BAND rows, a warp a row; no shared memory; atomic minima on `best`, whose result has no order.
-// In   key          uint32  [P, H + 2, W + 2]
-//      basin        int32   [P, H + 2, W + 2]
-// Out  border       int32   [P, H, W]          from each row's start: x | directions of the passes << 16
+// Launch   a block a band of BAND rows, a warp a row; no shared memory.
+// In   basin        int32   [P, H + 2, W + 2]
+// Out  border       int32   [P, H, W, SIDES + 2]   entries, from each row's start
 //      border_count int32   [P, H]
-//      best         uint64  [P, capacity]      step key of the lowest pass that touches the basin
+template <int CONNECTIVITY> JG_FN int border_row(const int32_t* __restrict__ here, int pitch, int width, int32_t* border) {
+    Entry<CONNECTIVITY>* list = reinterpret_cast<Entry<CONNECTIVITY>*>(border);
+    return jg::warp_pick(width, [=](int x) {
+        const int mine = here[x], e = here[x + 1], s = here[x + pitch];
+        int found = ((mine != e) & ((mine | e) >= 0)) | ((mine != s) & ((mine | s) >= 0));
+        if (CONNECTIVITY == 8) {
+            const int sw = here[x + pitch - 1], se = here[x + pitch + 1];
+            found |= ((mine != sw) & ((mine | sw) >= 0)) | ((mine != se) & ((mine | se) >= 0));
+        }
+        return found;
+    }, [=](int x, int i) {
+        Entry<CONNECTIVITY> entry = {x, here[x], {}};
+        JG_UNROLL for (int j = 0; j < CONNECTIVITY / 2; ++j) {
+            const int other = here[x + jg::step_to(side_direction<CONNECTIVITY>(j), pitch)];
+            entry.side[j] = jg::chosen(other < 0, entry.mine, other);
+        }
+        list[i] = entry;
+    });
+}
+
 extern "C" __global__ void __launch_bounds__(128, 8) basin_border(
-    const uint32_t* __restrict__ key, const int32_t* __restrict__ basin, int32_t height, int32_t width,
-    int32_t connectivity, int32_t capacity, int32_t* __restrict__ border, int32_t* __restrict__ border_count,
-    uint64_t* best)
+    const int32_t* __restrict__ basin, int32_t height, int32_t width, int32_t connectivity, int32_t* __restrict__ border,
+    int32_t* __restrict__ border_count)
 {
     const int pitch = width + 2, bands = (height + jg::BAND - 1) / jg::BAND;
     const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
-    const int64_t base = int64_t(plane) * (height + 2) * pitch;
-    const uint32_t* __restrict__ k = key + base;
-    const int32_t* __restrict__ of = basin + base;
-    uint64_t* low = best + int64_t(plane) * capacity;
     for (int y = y0 + jg::warp_id(); y < jg::least(y0 + jg::BAND, height); y += jg::warps()) {
         const int64_t row = int64_t(plane) * height + y;
-        int32_t* list = border + row * width;
-        int found = 0;
-        const int n = jg::warp_select(width, [&](int x) {
-            const int p = (y + 1) * pitch + x + 1, mine = of[p];
-            found = 0;
-            if (mine < 0) return false;
-            int seen = mine;                             // a second pass to the basin just met is the higher one
-            for (int d = 0; d < 8; ++d) {
-                if (!jg::is_direction(d, connectivity)) continue;
-                const int q = p + jg::step_to(d, pitch), other = of[q];
-                if (other < 0 || other == mine || other == seen || (d < 4 ? k[q] > k[p] : k[q] >= k[p])) continue;
-                seen = other;
-                const uint64_t pass = jg::step_key(k[p], p, d);
-                if (!found) jg::atomic_least(low + mine, pass);
-                jg::atomic_least(low + other, pass);
-                found |= 1 << d;
-            }
-            return found != 0;
-        }, [&](int x, int i) { list[i] = x | found << 16; });
+        const int32_t* __restrict__ here = basin + (int64_t(plane) * (height + 2) + y + 1) * pitch + 1;
+        int32_t* list = border + row * width * (connectivity / 2 + 2);
+        const int n = connectivity == 8 ? border_row<8>(here, pitch, width, list) : border_row<4>(here, pitch, width, list);
         if (jg::lane() == 0) border_count[row] = n;
     }
 }
 JG_REGISTER(basin_border)
 
+// Tells the basins on both sides of an entry's passes. No branch depends on the pixels: none could be foreseen.
+template <int CONNECTIVITY> JG_FN void meet(const uint32_t* __restrict__ k, const Entry<CONNECTIVITY>& entry, int p, int pitch,
+                                            uint64_t* best)
+{
+    uint64_t least = jg::NEVER;
+    JG_UNROLL for (int j = 0; j < CONNECTIVITY / 2; ++j) {
+        const int d = side_direction<CONNECTIVITY>(j), q = p + jg::step_to(d, pitch), other = entry.side[j];
+        const uint64_t mine = jg::step_key(k[p], p, d), theirs = jg::step_key(k[q], q, 7 - d);
+        const uint64_t pass = jg::chosen(other == entry.mine, jg::NEVER, jg::chosen(theirs > mine, theirs, mine));
+        least = jg::chosen(pass < least, pass, least);
+        jg::lower_to(best + other, pass);
+    }
+    jg::lower_to(best + entry.mine, least);
+}
+
+// Gives the entries their basins' new names, drops those that have become one basin's inside, and tells every basin its
+// lowest pass.
+template <int CONNECTIVITY> JG_FN void survey(const uint32_t* __restrict__ k, const int32_t* __restrict__ up, bool first_round,
+                                              int height, int width, int32_t* border, int32_t* border_count, uint64_t* best)
+{
+    typedef Entry<CONNECTIVITY> E;
+    const int pitch = width + 2;
+    for (int y = jg::warp_id(); y < height; y += jg::warps()) {
+        E* list = reinterpret_cast<E*>(border) + int64_t(y) * width;
+        const int first = (y + 1) * pitch + 1;
+        int count = border_count[y];
+        if (count == 0) continue;
+        if (!first_round) {
+            count = jg::warp_compact(count, list, [=](int j, E* entry) {
+                *entry = list[j];
+                entry->mine = up[entry->mine];
+                int apart = 0;
+                JG_UNROLL for (int i = 0; i < CONNECTIVITY / 2; ++i) {
+                    entry->side[i] = up[entry->side[i]];
+                    apart |= entry->side[i] ^ entry->mine;
+                }
+                return apart != 0;
+            });
+            __syncwarp();
+            if (jg::lane() == 0) border_count[y] = count;
+        }
+        for (int j = jg::lane(); j < count; j += jg::WARP) meet<CONNECTIVITY>(k, list[j], first + list[j].x, pitch, best);
+    }
+}
+
 // The forest: rounds of hanging every basin that is left on another by its lowest pass.
 //
 // Launch   a block a plane, up to 1024 threads: a few hundred thousand passes shrink by half or more a round, all within one
-//          block, so that the loop ends when the work does; 4 bytes of shared memory.
+//          block, so that the loop ends when the work does; 8 bytes of shared memory.
 // In   key          uint32  [P, H + 2, W + 2]
 //      basin        int32   [P, H + 2, W + 2]
 //      row_end      int32   [P, H]             its last entry is the plane's number of basins
-// In, out  border, border_count, best          as basin_border made them; used up
+// In, out  border, border_count                as basin_border made them; used up
 // Out  up           int32   [P, capacity]      the root of the basin's tree in the round that hung it; a last root's is its own
-//      climb         uint64  [P, capacity]      the step key of the basin's own pass in that round
-//      round        int32   [P, capacity]      that round, 1 ..; 0 for a last root
-//      rounds       int32   [P]                rounds made
-//      rep, parent  int32   [P, capacity]      scratch
+//      climb        uint64  [P, capacity]      the step key of the basin's own pass in that round; a last root's is not set
+//      hung         int32   [P, capacity]      basins by the round that hung them; no order within a round
+//      hung_end     int32   [P, ROUNDS]        how many are hung after each round, the first entry 0; the last one repeats
+//      best         uint64  [P, capacity]      scratch: the lowest pass of a basin
+//      live, rep, parent    int32   [P, capacity]  scratch
 extern "C" __global__ void __launch_bounds__(1024) basin_forest(
     const uint32_t* __restrict__ key, const int32_t* __restrict__ basin, const int32_t* __restrict__ row_end,
-    int32_t height, int32_t width, int32_t capacity, int32_t* border, int32_t* border_count, uint64_t* best,
-    int32_t* up, uint64_t* climb, int32_t* round, int32_t* rounds, int32_t* rep, int32_t* parent)
+    int32_t height, int32_t width, int32_t connectivity, int32_t capacity, int32_t* border, int32_t* border_count,
+    int32_t* up, uint64_t* climb, int32_t* hung, int32_t* hung_end, uint64_t* best, int32_t* live, int32_t* rep, int32_t* parent)
 {
-    JG_SHARED(int, left);
+    struct Counts { int live, hung; };
+    JG_SHARED(Counts, counts);
     const int pitch = width + 2, plane = int(blockIdx.x), n = row_end[int64_t(plane) * height + height - 1];
     const int64_t base = int64_t(plane) * (height + 2) * pitch;
     const uint32_t* __restrict__ k = key + base;
     const int32_t* __restrict__ of = basin + base;
-    border += int64_t(plane) * height * width;
+    border += int64_t(plane) * height * width * (connectivity / 2 + 2);
     border_count += int64_t(plane) * height;
     best += int64_t(plane) * capacity;
     up += int64_t(plane) * capacity;
     climb += int64_t(plane) * capacity;
-    round += int64_t(plane) * capacity;
+    hung += int64_t(plane) * capacity;
+    hung_end += int64_t(plane) * jg::ROUNDS;
+    live += int64_t(plane) * capacity;
     rep += int64_t(plane) * capacity;
     parent += int64_t(plane) * capacity;
 
-    JG_FOR(i, n) { rep[i] = i; up[i] = i; round[i] = 0; climb[i] = jg::NEVER; }
-    __syncthreads();
-    for (int r = 1;; ++r) {
-        JG_ONCE left = 0;
-        JG_FOR(i, n) {
-            if (round[i]) continue;
+    JG_FOR(i, n) { rep[i] = i; live[i] = i; best[i] = jg::NEVER; }
+    JG_FOR(r, jg::ROUNDS) hung_end[r] = 0;
+    JG_ONCE counts.hung = 0;
+    int left = n;
+    for (int r = 1; left > 0; ++r) {
+        __syncthreads();
+        if (connectivity == 8) survey<8>(k, up, r == 1, height, width, border, border_count, best);
+        else survey<4>(k, up, r == 1, height, width, border, border_count, best);
+        JG_ONCE counts.live = 0;
+        __syncthreads();
+        JG_FOR(t, left) {
+            const int i = live[t];
             const uint64_t b = best[i];
             if (b == jg::NEVER) { parent[i] = i; continue; }
             const int p = int((b & 0xffffffffu) >> 3), q = p + jg::step_to(int(b & 7), pitch);
@@ -219,48 +261,28 @@ extern "C" __global__ void __launch_bounds__(1024) basin_forest(
             parent[i] = best[other] == b && i < other ? i : other;     // of two that chose each other the first is the root
         }
         __syncthreads();
-        int hung = 0;
-        JG_FOR(i, n) {
-            if (round[i]) continue;
+        JG_FOR(t, left) {
+            const int i = live[t];
             int root = i;
             while (parent[root] != root) root = parent[root];
             up[i] = root;
-            hung |= root != i;
+            if (root != i) {
+                climb[i] = best[i];
+                hung[jg::take_place(&counts.hung)] = i;
+            }
         }
-        jg::gather_most(&left, hung);
         __syncthreads();
-        if (!left) {
-            JG_ONCE rounds[plane] = r - 1;
-            return;
-        }
-        JG_FOR(i, n) {
-            rep[i] = up[rep[i]];
-            if (!round[i] && up[i] != i) { round[i] = r; climb[i] = best[i]; }
+        JG_FOR(i, n) rep[i] = up[rep[i]];
+        // the roots that had a pass go on; their number is in parent's place until `live` has been read
+        JG_FOR(t, left) {
+            const int i = live[t];
+            if (up[i] == i && best[i] != jg::NEVER) parent[jg::take_place(&counts.live)] = i;
             best[i] = jg::NEVER;
         }
+        JG_ONCE for (int s = r; s < jg::ROUNDS; ++s) hung_end[s] = counts.hung;
         __syncthreads();
-        for (int y = jg::warp_id(); y < height; y += jg::warps()) {
-            int32_t* list = border + int64_t(y) * width;
-            int item = 0;
-            const int count = jg::warp_select(border_count[y], [&](int j) {
-                const int x = list[j] & 0xffff, was = list[j] >> 16, p = (y + 1) * pitch + x + 1, mine = rep[of[p]];
-                int found = 0, seen = mine;
-                for (int bits = was; bits; bits &= bits - 1) {
-                    const int d = jg::lowest_bit(bits), other = rep[of[p + jg::step_to(d, pitch)]];
-                    if (other == mine || other == seen) continue;
-                    seen = other;
-                    const uint64_t b = jg::step_key(k[p], p, d);
-                    if (!found) jg::atomic_least(best + mine, b);
-                    jg::atomic_least(best + other, b);
-                    found |= 1 << d;
-                }
-                item = x | found << 16;
-                return found != 0;
-            }, [&](int, int i) { list[i] = item; });
-            __syncwarp();                                // the count is read by the whole warp above
-            if (jg::lane() == 0) border_count[y] = count;
-        }
-        __syncthreads();
+        left = counts.live;
+        JG_FOR(t, left) live[t] = parent[t];
     }
 }
 JG_REGISTER(basin_forest)

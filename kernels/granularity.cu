@@ -19,6 +19,7 @@
 
 constexpr int SCALES = 16;
 constexpr int32_t HIGHEST = 0x7fffffff;                // key = HIGHEST - bits of a value that is not negative
+constexpr int32_t BESIDE = -HIGHEST - 1;               // beyond the plane: above every value when unsigned, below when signed
 constexpr int LEVELS = SCALES + 2;                     // I, E_1 .. E_16, and one that only looks at E_16
 constexpr int COLUMNS = 256;                           // full-resolution columns of a tile of weights
 
@@ -166,6 +167,34 @@ extern "C" __global__ void __launch_bounds__(128, 8) granularity_keys(
 }
 JG_REGISTER(granularity_keys)
 
+// I without its lone peaks: a pixel above all its neighbours sinks to the highest of them. No E_k changes, since a cross that
+// holds the pixel holds a neighbour too, and neither does R_k, which is never above the highest neighbour there; a third of
+// the basins are gone.
+//
+// Launch   a block a band of BAND rows of a plane, frame rows included, a warp a row; no shared memory.
+// In   key   uint32  [P, H + 2, W + 2]
+// Out  out   uint32  [P, H + 2, W + 2]
+extern "C" __global__ void __launch_bounds__(128, 8) granularity_shave(
+    const uint32_t* __restrict__ key, int32_t height, int32_t width, uint32_t* __restrict__ out)
+{
+    const int pitch = width + 2, bands = (height + 2 + jg::BAND - 1) / jg::BAND;
+    const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
+    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + jg::BAND, height + 2); y += jg::warps()) {
+        const uint32_t* __restrict__ k = key + (int64_t(plane) * (height + 2) + y) * pitch;
+        uint32_t* __restrict__ to = out + (int64_t(plane) * (height + 2) + y) * pitch;
+        if (y == 0 || y == height + 1) {
+            for (int x = jg::lane(); x < pitch; x += jg::WARP) to[x] = jg::OUTSIDE;
+            continue;
+        }
+        if (jg::lane() == 0) to[0] = to[pitch - 1] = jg::OUTSIDE;
+        for (int x = 1 + jg::lane(); x <= width; x += jg::WARP) {
+            const uint32_t beside = jg::least(jg::least(k[x - pitch], k[x + pitch]), jg::least(k[x - 1], k[x + 1]));
+            to[x] = beside == jg::OUTSIDE ? k[x] : jg::most(k[x], beside);     // a plane of one pixel has no neighbour
+        }
+    }
+}
+JG_REGISTER(granularity_shave)
+
 // No level yet: E_k of every basin is 0, the lowest value there is.
 //
 // Launch   a block a plane; no shared memory.
@@ -189,7 +218,9 @@ JG_REGISTER(granularity_clear)
 // In   key      uint32  [P, H + 2, W + 2]
 //      basin    int32   [P, H + 2, W + 2]
 // In, out  levels  int32  [P, capacity, SCALES]  bits of a value
-// Out  ring     int32   [P, LEVELS - 1, 4, W + 2]  scratch
+// Out  ring     int32   [P, LEVELS, 4, W + 2]  scratch
+JG_FN int32_t lower(int32_t a, int32_t b) { return int32_t(jg::least(uint32_t(a), uint32_t(b))); }
+
 extern "C" __global__ void __launch_bounds__(576) granularity_erode(
     const uint32_t* __restrict__ key, const int32_t* __restrict__ basin, int32_t height, int32_t width, int32_t capacity,
     int32_t* levels, int32_t* ring)
@@ -197,7 +228,10 @@ extern "C" __global__ void __launch_bounds__(576) granularity_erode(
     const int pitch = width + 2, plane = int(blockIdx.x);
     const int64_t base = int64_t(plane) * (height + 2) * pitch;
     int32_t* level = levels + int64_t(plane) * capacity * SCALES;
-    ring += int64_t(plane) * (LEVELS - 1) * 4 * pitch;
+    ring += int64_t(plane) * LEVELS * 4 * pitch;
+    int32_t* beside = ring + (LEVELS - 1) * 4 * pitch;
+    JG_FOR(x, pitch) beside[x] = BESIDE;
+    __syncthreads();
     for (int s = 0; s < height + 2 * (LEVELS - 1); ++s) {
         for (int k = jg::warp_id(); k < LEVELS; k += jg::warps()) {
             const int y = s - 2 * k;
@@ -206,30 +240,24 @@ extern "C" __global__ void __launch_bounds__(576) granularity_erode(
             if (k == 0) {
                 const uint32_t* __restrict__ from = key + base + int64_t(y + 1) * pitch;
                 for (int x = 1 + jg::lane(); x <= width; x += jg::WARP) to[x] = HIGHEST - int32_t(from[x]);
-                // beside the plane stands its edge once more: it changes neither a minimum nor a maximum
-                if (jg::lane() == 0) { to[0] = HIGHEST - int32_t(from[1]); to[width + 1] = HIGHEST - int32_t(from[width]); }
+                if (jg::lane() == 0) to[0] = to[width + 1] = BESIDE;
                 continue;
             }
             const int32_t* rows = ring + (k - 1) * 4 * pitch;
             const int32_t* __restrict__ here = rows + (y & 3) * pitch;
-            const int32_t* __restrict__ above = y ? rows + ((y - 1) & 3) * pitch : here;
-            const int32_t* __restrict__ below = y + 1 < height ? rows + ((y + 1) & 3) * pitch : here;
+            const int32_t* __restrict__ above = y ? rows + ((y - 1) & 3) * pitch : beside;
+            const int32_t* __restrict__ below = y + 1 < height ? rows + ((y + 1) & 3) * pitch : beside;
             if (k <= SCALES) {
                 for (int x = 1 + jg::lane(); x <= width; x += jg::WARP)
-                    to[x] = jg::least(jg::least(jg::least(above[x], below[x]), jg::least(here[x - 1], here[x + 1])), here[x]);
-                if (jg::lane() == 0) {
-                    to[0] = jg::least(jg::least(above[1], below[1]), jg::least(here[2], here[1]));
-                    to[width + 1] = jg::least(jg::least(above[width], below[width]), jg::least(here[width - 1], here[width]));
-                }
+                    to[x] = lower(lower(lower(above[x], below[x]), lower(here[x - 1], here[x + 1])), here[x]);
+                if (jg::lane() == 0) to[0] = to[width + 1] = BESIDE;
             }
-            if (k >= 2) {
-                // of equal neighbours one above another the upper one stands for both
-                const int over = y ? 0 : -1;
+            if (k >= 2) {                                // of equal neighbours the first in raster order stands for all
                 const int32_t* __restrict__ of = basin + base + int64_t(y + 1) * pitch + 1;
-                jg::warp_each(width, [&](int x) {
+                jg::warp_each(width, [=](int x) {
                     const int32_t v = here[x + 1];
-                    return (v > (above[x + 1] | over)) & (v >= below[x + 1]) & (v >= here[x]) & (v >= here[x + 2]) & (v > 0);
-                }, [&](int x) { jg::atomic_most(level + int64_t(of[x]) * SCALES + k - 2, here[x + 1]); });
+                    return (v > above[x + 1]) & (v >= below[x + 1]) & (v > here[x]) & (v >= here[x + 2]) & (v > 0);
+                }, [&](int x, int) { jg::raise_to(level + int64_t(of[x]) * SCALES + k - 2, here[x + 1]); });
             }
         }
         __syncthreads();
@@ -240,20 +268,21 @@ JG_REGISTER(granularity_erode)
 // E_k of every basin as the whole plane gives it: up the forest and down again (basins.cu).
 //
 // Launch   a block a plane, up to 1024 threads; no shared memory.
-// In   row_end, up, climb, round, rounds   as basin_forest made them
+// In   up, climb, hung, hung_end   as basin_forest made them
 // In, out  levels  int32  [P, capacity, SCALES]
 extern "C" __global__ void __launch_bounds__(1024) granularity_raise(
-    const int32_t* __restrict__ row_end, const int32_t* __restrict__ up, const uint64_t* __restrict__ climb,
-    const int32_t* __restrict__ round, const int32_t* __restrict__ rounds, int32_t height, int32_t capacity, int32_t* levels)
+    const int32_t* __restrict__ up, const uint64_t* __restrict__ climb, const int32_t* __restrict__ hung,
+    const int32_t* __restrict__ hung_end, int32_t capacity, int32_t* levels)
 {
-    const int plane = int(blockIdx.x), n = row_end[int64_t(plane) * height + height - 1], last = rounds[plane];
+    const int plane = int(blockIdx.x);
     up += int64_t(plane) * capacity;
     climb += int64_t(plane) * capacity;
-    round += int64_t(plane) * capacity;
+    hung += int64_t(plane) * capacity;
+    hung_end += int64_t(plane) * jg::ROUNDS;
     levels += int64_t(plane) * capacity * SCALES;
-    for (int r = 1; r <= last; ++r) {
-        for (int i = jg::warp_id(); i < n; i += jg::warps()) {
-            if (round[i] != r) continue;
+    for (int r = 1; r < jg::ROUNDS && hung_end[r - 1] < hung_end[jg::ROUNDS - 1]; ++r) {
+        for (int t = hung_end[r - 1] + jg::warp_id(); t < hung_end[r]; t += jg::warps()) {
+            const int i = hung[t];
             const int32_t pass = HIGHEST - int32_t(climb[i] >> 32);
             const int32_t* mine = levels + int64_t(i) * SCALES;
             int32_t* root = levels + int64_t(up[i]) * SCALES;
@@ -261,9 +290,10 @@ extern "C" __global__ void __launch_bounds__(1024) granularity_raise(
         }
         __syncthreads();
     }
-    for (int r = last; r >= 1; --r) {
-        for (int i = jg::warp_id(); i < n; i += jg::warps()) {
-            if (round[i] != r) continue;
+    for (int r = jg::ROUNDS - 1; r >= 1; --r) {
+        if (hung_end[r - 1] == hung_end[r]) continue;
+        for (int t = hung_end[r - 1] + jg::warp_id(); t < hung_end[r]; t += jg::warps()) {
+            const int i = hung[t];
             const int32_t pass = HIGHEST - int32_t(climb[i] >> 32);
             int32_t* __restrict__ mine = levels + int64_t(i) * SCALES;
             const int32_t* __restrict__ root = levels + int64_t(up[i]) * SCALES;

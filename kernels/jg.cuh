@@ -67,6 +67,12 @@ JG_FN int first_own(int k0) {
 #endif
 }
 
+// a where c holds, else b, of integers, without a branch: for what a processor cannot foresee.
+template <class T> JG_FN T chosen(bool c, T a, T b) {
+    const T mask = T(-T(c));
+    return T((a & mask) | (b & ~mask));
+}
+
 template <class T> JG_FN T least(T a, T b) { return a < b ? a : b; }
 template <class T> JG_FN T most(T a, T b) { return a > b ? a : b; }
 
@@ -221,38 +227,70 @@ template <class T> JG_FN void atomic_write(T* at, T v) {
 #endif
 }
 
-// act(i) for the i in 0 .. n-1 with test(i), by one warp, in no order. For tests that rarely hold: the serial build makes
-// them 64 at a time, in a loop that vectorises where the test does.
-template <class Test, class Act> JG_FN void warp_each(int n, Test test, Act act) {
+// act(i, flags) for the i in 0 .. n-1 whose flags(i), a byte, is not 0, by one warp, in no order. The serial build takes
+// the flags 64 at a time, in a loop that vectorises where they are plain arithmetic, and branches on none of them.
+template <class Flags, class Act> JG_FN void warp_each(int n, Flags flags, Act act) {
 #if defined(JG_SERIAL)
     union { uint8_t hit[64]; uint64_t eight[8]; } u;
-    int i0 = 0;
-    for (; i0 + 64 <= n; i0 += 64) {
-        for (int j = 0; j < 64; ++j) u.hit[j] = test(i0 + j);
-        for (int w = 0; w < 8; ++w)
-            for (uint64_t bits = u.eight[w]; bits; bits &= bits - 1) act(i0 + 8 * w + __builtin_ctzll(bits) / 8);
+    uint8_t at[64];
+    for (int i0 = 0; i0 < n; i0 += 64) {
+        const int m = least(n - i0, 64);
+        if (m == 64) for (int j = 0; j < 64; ++j) u.hit[j] = flags(i0 + j);
+        else {
+            for (int w = 0; w < 8; ++w) u.eight[w] = 0;
+            for (int j = 0; j < m; ++j) u.hit[j] = flags(i0 + j);
+        }
+        int found = 0;
+        for (int w = 0; w < 8; ++w) {
+            if (u.eight[w] == 0) continue;
+            for (int j = 8 * w; j < 8 * w + 8; ++j) { at[found & 63] = uint8_t(j); found += u.hit[j] != 0; }
+        }
+        for (int k = 0; k < found; ++k) act(i0 + at[k], int(u.hit[at[k]]));
     }
-    for (; i0 < n; ++i0)
-        if (test(i0)) act(i0);
 #else
-    for (int i = lane(); i < n; i += WARP)
-        if (test(i)) act(i);
+    for (int i = lane(); i < n; i += WARP) {
+        const int f = flags(i);
+        if (f) act(i, f);
+    }
 #endif
 }
 
-// Ordered selection by one warp: emit(i, k) for the i in 0 .. n-1 with keep(i), k = 0, 1, ... in order of i; returns how many.
-// keep(i) of 32 neighbours comes before their emit, so a list may be compacted in place. The whole warp calls it.
-template <class Keep, class Emit> JG_FN int warp_select(int n, Keep keep, Emit emit) {
+// Ordered selection by one warp: out[k] = item for the i in 0 .. n-1 with keep(i, &item), k = 0, 1, ... in order of i; returns
+// how many. 32 neighbours are asked before one is written, so keep may read `out` at i itself: a list is compacted in
+// place. The whole warp calls it. The serial build writes every item and keeps the place where it was not wanted.
+template <class T, class Keep> JG_FN int warp_compact(int n, T* out, Keep keep) {
     int k = 0;
 #if defined(JG_SERIAL)
-    for (int i = 0; i < n; ++i)
-        if (keep(i)) emit(i, k++);
+    for (int i = 0; i < n; ++i) {
+        T item;
+        const bool mine = keep(i, &item);
+        out[k] = item;
+        k += mine;
+    }
 #else
     for (int i0 = 0; i0 < n; i0 += WARP) {
         const int i = i0 + lane();
-        const bool mine = i < n && keep(i);
+        T item;
+        const bool mine = i < n && keep(i, &item);
         const uint32_t votes = __ballot_sync(0xffffffffu, mine);
-        __syncwarp();                                  // a ballot orders no memory
+        __syncwarp();                                    // a vote orders no memory
+        if (mine) out[k + __popc(votes & ((1u << lane()) - 1u))] = item;
+        k += __popc(votes);
+    }
+#endif
+    return k;
+}
+
+// Ordered selection as by warp_each: emit(i, k) for the i whose flags(i), a byte, is not 0, k = 0, 1, ... in order of i.
+template <class Flags, class Emit> JG_FN int warp_pick(int n, Flags flags, Emit emit) {
+    int k = 0;
+#if defined(JG_SERIAL)
+    warp_each(n, flags, [&](int i, int) { emit(i, k++); });
+#else
+    for (int i0 = 0; i0 < n; i0 += WARP) {
+        const int i = i0 + lane();
+        const bool mine = i < n && flags(i);
+        const uint32_t votes = __ballot_sync(0xffffffffu, mine);
         if (mine) emit(i, k + __popc(votes & ((1u << lane()) - 1u)));
         k += __popc(votes);
     }
@@ -260,23 +298,28 @@ template <class Keep, class Emit> JG_FN int warp_select(int n, Keep keep, Emit e
     return k;
 }
 
-// The same for a test that rarely holds and does nothing else.
-template <class Test, class Emit> JG_FN int warp_pick(int n, Test test, Emit emit) {
+// *at = max(*at, v) and min(*at, v), by threads of one block; a word of global or shared memory that no other block touches.
+template <class T> JG_FN void raise_to(T* at, T v) {
 #if defined(JG_SERIAL)
-    int k = 0;
-    warp_each(n, test, [&](int i) { emit(i, k++); });
-    return k;
+    *at = most(*at, v);
 #else
-    return warp_select(n, test, emit);
+    if (v > atomic_read(at)) atomic_most(at, v);
 #endif
 }
-
-// *at = max(*at, v), by threads of one block; a word of global or shared memory that no other block touches.
-JG_FN void raise_to(int* at, int v) {
-#if defined(JG_CUDA)
-    atomicMax(at, v);
+template <class T> JG_FN void lower_to(T* at, T v) {
+#if defined(JG_SERIAL)
+    const T old = *at;
+    *at = chosen(v < old, v, old);
 #else
-    host::max_block(at, v);
+    if (v < atomic_read(at)) atomic_least(at, v);
+#endif
+}
+// A place of its own in a list that threads of one block append to: the list is a set, its order means nothing.
+JG_FN int take_place(int* count) {
+#if defined(JG_SERIAL)
+    return (*count)++;
+#else
+    return atomic_sum(count, 1);
 #endif
 }
 

@@ -59,10 +59,13 @@ extern "C" __global__ void __launch_bounds__(128, 8) watershed_seed(
     const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
     const int64_t base = int64_t(plane) * (height + 2) * pitch;
     uint64_t* low = reached + int64_t(plane) * capacity;
-    JG_FOR_YX(y, x, y0, jg::least(y0 + jg::BAND, height), 0, width) {
-        if (seeds[(int64_t(plane) * height + y) * width + x] == 0) continue;
-        const int p = (y + 1) * pitch + x + 1, b = basin[base + p];
-        if (b >= 0) jg::atomic_least(low + b, jg::order_of(key[base + p], p));
+    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + jg::BAND, height); y += jg::warps()) {
+        const int32_t* __restrict__ seed = seeds + (int64_t(plane) * height + y) * width;
+        const int first = (y + 1) * pitch + 1;
+        const int32_t* __restrict__ of = basin + base + first;
+        jg::warp_each(width, [=](int x) { return (seed[x] != 0) & (of[x] >= 0); }, [&](int x, int) {
+            jg::atomic_least(low + of[x], jg::order_of(key[base + first + x], first + x));
+        });
     }
 }
 JG_REGISTER(watershed_seed)
@@ -70,31 +73,32 @@ JG_REGISTER(watershed_seed)
 // M of every basin's lowest pixel: up the forest and down again (basins.cu).
 //
 // Launch   a block a plane, up to 1024 threads; no shared memory; atomic minima within the block.
-// In   row_end  int32   [P, H]             its last entry is the plane's number of basins
-//      up       int32   [P, capacity]
-//      climb     uint64  [P, capacity]
-//      round    int32   [P, capacity]
-//      rounds   int32   [P]
+// In   up, climb, hung, hung_end   as basin_forest made them
 // In, out  reached  uint64  [P, capacity]  the lowest seed in the basin; then the least of that and of what leads in
 extern "C" __global__ void __launch_bounds__(1024) watershed_flood(
-    const int32_t* __restrict__ row_end, const int32_t* __restrict__ up, const uint64_t* __restrict__ climb,
-    const int32_t* __restrict__ round, const int32_t* __restrict__ rounds, int32_t height, int32_t capacity,
-    uint64_t* reached)
+    const int32_t* __restrict__ up, const uint64_t* __restrict__ climb, const int32_t* __restrict__ hung,
+    const int32_t* __restrict__ hung_end, int32_t capacity, uint64_t* reached)
 {
-    const int plane = int(blockIdx.x), n = row_end[int64_t(plane) * height + height - 1], last = rounds[plane];
+    const int plane = int(blockIdx.x);
     up += int64_t(plane) * capacity;
     climb += int64_t(plane) * capacity;
-    round += int64_t(plane) * capacity;
+    hung += int64_t(plane) * capacity;
+    hung_end += int64_t(plane) * jg::ROUNDS;
     reached += int64_t(plane) * capacity;
-    for (int r = 1; r <= last; ++r) {
-        JG_FOR(i, n) {
-            if (round[i] == r) jg::atomic_least(reached + up[i], jg::most(jg::order_of_step(climb[i]), reached[i]));
+    for (int r = 1; r < jg::ROUNDS && hung_end[r - 1] < hung_end[jg::ROUNDS - 1]; ++r) {
+        const int n = hung_end[r] - hung_end[r - 1];
+        JG_FOR(t, n) {
+            const int i = hung[hung_end[r - 1] + t];
+            jg::lower_to(reached + up[i], jg::most(jg::order_of_step(climb[i]), reached[i]));
         }
         __syncthreads();
     }
-    for (int r = last; r >= 1; --r) {
-        JG_FOR(i, n) {
-            if (round[i] == r) reached[i] = jg::least(reached[i], jg::most(jg::order_of_step(climb[i]), reached[up[i]]));
+    for (int r = jg::ROUNDS - 1; r >= 1; --r) {
+        const int n = hung_end[r] - hung_end[r - 1];
+        if (n == 0) continue;
+        JG_FOR(t, n) {
+            const int i = hung[hung_end[r - 1] + t];
+            reached[i] = jg::least(reached[i], jg::most(jg::order_of_step(climb[i]), reached[up[i]]));
         }
         __syncthreads();
     }
@@ -110,6 +114,24 @@ JG_REGISTER(watershed_flood)
 //      reached  uint64  [P, capacity]
 // Out  link     int32   [P, H + 2, W + 2]  a label (0 outside and where no seed reaches), or ~index of the pixel to ask;
 //                                          the frame is not written
+
+// The neighbour with the least M; what is outside has the highest key there is.
+template <int CONNECTIVITY> JG_FN int entered_from(const uint32_t* __restrict__ k, const int32_t* __restrict__ of,
+                                                   const uint64_t* __restrict__ low, int p, int pitch)
+{
+    const int mine = of[p];
+    uint64_t least = jg::NEVER;
+    int from = p;
+    JG_UNROLL for (int d = 0; d < 8; ++d) {
+        if (!jg::is_direction(d, CONNECTIVITY)) continue;
+        const int q = p + jg::step_to(d, pitch), c = of[q];
+        const uint64_t here = jg::most(low[c < 0 ? mine : c], jg::order_of(k[q], q));
+        from = here < least ? q : from;
+        least = jg::least(here, least);
+    }
+    return from;
+}
+
 extern "C" __global__ void __launch_bounds__(128, 8) watershed_link(
     const uint32_t* __restrict__ key, const int32_t* __restrict__ basin, const int32_t* __restrict__ seeds,
     const uint64_t* __restrict__ reached, int32_t height, int32_t width, int32_t connectivity, int32_t capacity,
@@ -121,29 +143,18 @@ extern "C" __global__ void __launch_bounds__(128, 8) watershed_link(
     const uint32_t* __restrict__ k = key + base;
     const int32_t* __restrict__ of = basin + base;
     const uint64_t* __restrict__ low = reached + int64_t(plane) * capacity;
-    JG_FOR_YX(y, x, y0, jg::least(y0 + jg::BAND, height), 0, width) {
-        const int p = (y + 1) * pitch + x + 1, mine = of[p];
-        int to = 0;
-        if (mine >= 0) {
-            const int seed = seeds[(int64_t(plane) * height + y) * width + x];
+    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + jg::BAND, height); y += jg::warps()) {
+        const int32_t* __restrict__ seed = seeds + (int64_t(plane) * height + y) * width;
+        const int first = (y + 1) * pitch + 1;
+        int32_t* __restrict__ to = link + base + first;
+        for (int x = jg::lane(); x < width; x += jg::WARP) to[x] = of[first + x] >= 0 ? seed[x] : 0;
+        jg::warp_each(width, [=](int x) { return (of[first + x] >= 0) & (seed[x] == 0); }, [&](int x, int) {
+            const int p = first + x, mine = of[p];
             const uint64_t m = low[mine];
-            if (seed) to = seed;
-            else if (m != jg::NEVER) {
-                int from = int(m & 0xffffffffu);
-                if (m <= jg::order_of(k[p], p)) {
-                    uint64_t least = jg::NEVER;
-                    for (int d = 0; d < 8; ++d) {
-                        if (!jg::is_direction(d, connectivity)) continue;
-                        const int q = p + jg::step_to(d, pitch), other = of[q];
-                        if (other < 0 || (d < 4 ? k[q] > k[p] : k[q] >= k[p])) continue;   // M(q) is q at the least
-                        const uint64_t here = jg::most(low[other], jg::order_of(k[q], q));
-                        if (here < least) { least = here; from = q; }
-                    }
-                }
-                to = ~from;
-            }
-        }
-        link[base + p] = to;
+            if (m == jg::NEVER) return;
+            if (m > jg::order_of(k[p], p)) to[x] = ~int(m & 0xffffffffu);
+            else to[x] = ~(connectivity == 8 ? entered_from<8>(k, of, low, p, pitch) : entered_from<4>(k, of, low, p, pitch));
+        });
     }
 }
 JG_REGISTER(watershed_link)
@@ -160,18 +171,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) watershed_settle(
     const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
     int32_t* at = link + int64_t(plane) * (height + 2) * pitch;
     JG_FOR_YX(y, x, y0, jg::least(y0 + jg::BAND, height), 0, width) {
-        const int p = (y + 1) * pitch + x + 1;
-        int32_t v = jg::atomic_read(at + p);
-        if (v < 0) {
-            while (v < 0) v = jg::atomic_read(at + ~v);
-            for (int q = p;;) {
-                const int32_t next = jg::atomic_read(at + q);
-                if (next >= 0) break;
-                jg::atomic_write(at + q, v);
-                q = ~next;
-            }
-        }
-        labels[(int64_t(plane) * height + y) * width + x] = v;
+        labels[(int64_t(plane) * height + y) * width + x] = jg::follow(at, (y + 1) * pitch + x + 1);
     }
 }
 JG_REGISTER(watershed_settle)

@@ -145,7 +145,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
             capacity=basins.capacity,
             levels=levels,
         )
-        ring = device.empty(planes.shape[0], SCALES + 1, 4, grid.shape[1] + 2, dtype=torch.int32)
+        ring = device.empty(planes.shape[0], SCALES + 2, 4, grid.shape[1] + 2, dtype=torch.int32)
         device.launch(
             "granularity_erode",
             planes.shape[0],
@@ -160,12 +160,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
             "granularity_raise",
             planes.shape[0],
             block=FOREST_BLOCK,
-            row_end=basins.row_end,
-            up=basins.up,
-            climb=basins.climb,
-            round=basins.round,
-            rounds=basins.rounds,
-            height=grid.shape[0],
+            **basins.forest(),
             capacity=basins.capacity,
             levels=levels,
         )
@@ -240,7 +235,11 @@ def foreground(planes: torch.Tensor, grid: Grid, settings: GranularitySettings, 
         width=grid.shape[1],
         key=key,
     )
-    return key
+    shaved = torch.empty_like(key)
+    device.launch(
+        "granularity_shave", bands(n, grid.shape[0] + 2), key=key, height=grid.shape[0], width=grid.shape[1], out=shaved
+    )
+    return shaved
 
 
 def sample(planes: torch.Tensor, grid: Grid, device: Device) -> torch.Tensor:
