@@ -155,7 +155,7 @@ def read(run: Run, wells: Sequence[str]) -> Iterator[Any]:
         workers=run.options.workers,
         device=run.device.torch,
     )
-    with contextlib.closing(batches):  # type: ignore[type-var]
+    with contextlib.closing(batches):
         yield from batches
 
 

@@ -12,7 +12,7 @@ import io
 import os
 import stat
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +92,7 @@ def read_fields(
     workers: int | None = None,
     ahead: int = 2,
     device: torch.device | None = None,
-) -> Iterator[FieldBatch]:
+) -> Generator[FieldBatch, None, None]:
     """Batches of the plate's fields, in plate order.
 
     Parameters
@@ -127,7 +127,7 @@ def _stream(
     workers: int | None,
     ahead: int,
     device: torch.device,
-) -> Iterator[FieldBatch]:
+) -> Generator[FieldBatch, None, None]:
     batches = [selected[i : i + batch] for i in range(0, len(selected), batch)]
     last = {site.well: i // batch for i, site in enumerate(selected)}
     ring = _Ring(min(ahead + 1, len(batches)), (min(batch, len(selected)), len(channels), *size), device)
