@@ -97,17 +97,22 @@ def annotate(profiles: pd.DataFrame, platemap: pd.DataFrame, treatments: pd.Data
     if lost := sorted(set(profiles["Metadata_Well"]) - set(platemap["well_position"])):
         plate = profiles["Metadata_Plate"].iloc[0]
         raise ValueError(f"{plate}: the plate map misses {len(lost)} wells of the profiles, first {lost[0]}")
+    brought = {f"Metadata_{c}" for t in (platemap, treatments) if t is not None for c in t}
+    profiles = profiles.drop(columns=[c for c in profiles if c in brought])  # an earlier annotation gives way
     if treatments is not None:
         treatments = treatments.rename(columns=lambda c: c if c.startswith("Metadata_") else f"Metadata_{c}")
         shared = {f"Metadata_{c}" for c in platemap.columns} - {SAMPLE}
         treatments = treatments.drop(columns=[c for c in treatments if c in shared])
-    return pycytominer.annotate(
-        profiles,
+    features = feature_columns(profiles)
+    annotated = pycytominer.annotate(  # of the metadata alone: it compares rows by every column it is given
+        profiles.drop(columns=features).assign(Metadata_row=range(len(profiles))),
         platemap,
         join_on=["Metadata_well_position", "Metadata_Well"],
         external_metadata=treatments,
         external_join_on=None if treatments is None else SAMPLE,
     )
+    values = profiles[features].iloc[annotated.pop("Metadata_row")].reset_index(drop=True)
+    return pd.concat([annotated.reset_index(drop=True), values], axis=1)
 
 
 def read_experiments(path: str | Path, batch: str | None = None) -> pd.DataFrame:

@@ -105,7 +105,6 @@ def annotate_plate(table: pd.DataFrame, options: argparse.Namespace) -> tuple[pd
     path = options.platemap or platemaps.find_platemap(folder, plate)
     platemap = platemaps.read_platemap(path)
     treatments = options.treatments or platemaps.find_treatments(folder, path)
-    table = table.drop(columns=[c for c in table if c == platemaps.SAMPLE])
     annotated = platemaps.annotate(table, platemap, None if treatments is None else platemaps.read_treatments(treatments))
     return annotated, platemap
 

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from .platemaps import feature_columns
 
@@ -13,7 +16,15 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     """A Parquet file, complete or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
-    table.to_parquet(beside, index=False)
+    doubles = set(table.columns[table.dtypes == float])
+    features = [c for c in feature_columns(table) if c in doubles]
+    others = table.drop(columns=features)
+    data = pa.Table.from_pandas(others, preserve_index=False)
+    columns = dict(zip(features, np.asfortranarray(table[features].to_numpy(float)).T, strict=True))
+    arrays = {c: data.column(c) if c in others else pa.array(columns[c], from_pandas=False) for c in table}
+    pq.write_table(
+        pa.table(arrays), beside, use_dictionary=list(others.columns)
+    )  # thousands of columns: pandas takes seconds
     beside.replace(path)
 
 

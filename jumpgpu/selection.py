@@ -14,6 +14,8 @@ from pycytominer.operations import get_na_columns, variance_threshold
 from .platemaps import feature_columns
 from .recipes import SelectSettings
 
+BLOCK = 512  # features at a time, where all at once would take much memory
+
 
 def select(profiles: pd.DataFrame, settings: SelectSettings) -> tuple[pd.DataFrame, dict[str, str]]:
     """Profiles without the features that the operations exclude, and those features with their reasons.
@@ -45,14 +47,16 @@ def frequency(profiles: pd.DataFrame, features: list[str], settings: SelectSetti
     occurs) or distinct values / wells < `unique_cut`; missing values are no values but their wells count.
     """
     excluded = []
-    for feature in features:
-        values = np.sort(profiles[feature].to_numpy(float))
-        values = values[: len(values) - int(np.isnan(values).sum())]  # nan sorts last
-        starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]])) if len(values) else np.zeros(0, int)
-        counts = np.sort(np.diff(starts, append=len(values)))
-        ratio = counts[-2] / counts[-1] if len(counts) > 1 else 0.0
-        if ratio < settings.frequency_cut or len(counts) / len(profiles) < settings.unique_cut:
-            excluded.append(feature)
+    for start in range(0, len(features), BLOCK):
+        block = features[start : start + BLOCK]
+        columns = np.sort(profiles[block].to_numpy(float).T, axis=1)  # nan sorts last
+        known = columns.shape[1] - np.isnan(columns).sum(axis=1)
+        for feature, n, values in zip(block, known, columns, strict=True):
+            starts = np.flatnonzero(np.concatenate([[True], values[1:n] != values[: n - 1]])) if n else np.zeros(0, int)
+            counts = np.sort(np.diff(starts, append=n))
+            ratio = counts[-2] / counts[-1] if len(counts) > 1 else 0.0
+            if ratio < settings.frequency_cut or len(counts) / len(profiles) < settings.unique_cut:
+                excluded.append(feature)
     return excluded
 
 
@@ -73,9 +77,6 @@ def correlation(profiles: pd.DataFrame, features: list[str], settings: SelectSet
         if rank[np.flatnonzero(r[i] > settings.correlation)].min(initial=len(features)) < rank[i]:
             excluded.append(feature)
     return excluded
-
-
-BLOCK = 512  # rows of the correlation matrix made at once where values are missing
 
 
 def correlations(values: np.ndarray) -> np.ndarray:

@@ -98,6 +98,8 @@ def test_annotation_is_the_published_one(shared):
     ignored = ["Metadata_pubchem_cid"]
     pd.testing.assert_frame_equal(ours.drop(columns=ignored), theirs[ours.columns].drop(columns=ignored))
     assert (ours["Metadata_control_type"] == "negcon").sum() == 64
+    again = annotate(ours.assign(Metadata_gene="stale"), read_platemap(platemap), read_treatments(treatments))
+    pd.testing.assert_frame_equal(again, ours)
 
 
 def test_empty_wells_of_a_genetic_map_are_no_controls(shared):
