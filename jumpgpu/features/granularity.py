@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 import torch
 
-from ..basins import FOREST_BLOCK, bands, find_basins
+from ..basins import FOREST_BLOCK, Basins, bands, find_basins
 from ..config import FeatureSettings, GranularitySettings
 from ..device import Device
 from ..names import channel_order, feature_name
@@ -21,6 +21,7 @@ from ..objects import Scene
 
 SCALES = 16  # levels of the kernels
 COLUMNS = 256  # full-resolution columns of a tile of weights (kernels/granularity.cu)
+ERODE_BLOCK = 576  # threads: a warp for every level
 FIELDS_AT_ONCE = 2  # fields whose basins are held at a time
 
 
@@ -135,35 +136,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         key = foreground(planes, grid, wanted, device)
         basins = find_basins(key, 4, device)
         size = {"height": grid.shape[0], "width": grid.shape[1], "capacity": basins.capacity}
-        levels = device.empty(planes.shape[0], basins.capacity, SCALES, dtype=torch.int32)
-        device.launch(
-            "granularity_clear",
-            planes.shape[0],
-            block=FOREST_BLOCK,
-            row_end=basins.row_end,
-            height=grid.shape[0],
-            capacity=basins.capacity,
-            levels=levels,
-        )
-        ring = device.empty(planes.shape[0], SCALES + 2, 4, grid.shape[1] + 2, dtype=torch.int32)
-        device.launch(
-            "granularity_erode",
-            planes.shape[0],
-            block=576,
-            key=key,
-            basin=basins.basin,
-            **size,
-            levels=levels,
-            ring=ring,
-        )
-        device.launch(
-            "granularity_raise",
-            planes.shape[0],
-            block=FOREST_BLOCK,
-            **basins.forest(),
-            capacity=basins.capacity,
-            levels=levels,
-        )
+        levels = levels_of(basins, device)
         device.launch(
             "granularity_spectrum",
             objects.rows * channels,
@@ -200,6 +173,28 @@ def check(settings: GranularitySettings) -> None:
             raise ValueError(f"granularity.{name} must be above 0 and at most 1, got {getattr(settings, name)}")
     if settings.radius < 1:
         raise ValueError(f"granularity.radius must be at least 1, got {settings.radius}")
+
+
+def levels_of(basins: Basins, device: Device) -> torch.Tensor:
+    """int32 [P, capacity, SCALES]: the bits of every basin's E_k, so that R_k is the lesser of it and the pixel."""
+    planes, height, width = basins.shape
+    levels = device.empty(planes, basins.capacity, SCALES, dtype=torch.int32)
+    ring = device.empty(planes, SCALES + 2, 4, width + 2, dtype=torch.int32)
+    common = {"capacity": basins.capacity, "levels": levels}
+    device.launch("granularity_clear", planes, block=FOREST_BLOCK, row_end=basins.row_end, height=height, **common)
+    device.launch(
+        "granularity_erode",
+        planes,
+        block=ERODE_BLOCK,
+        key=basins.key,
+        basin=basins.basin,
+        height=height,
+        width=width,
+        **common,
+        ring=ring,
+    )
+    device.launch("granularity_raise", planes, block=FOREST_BLOCK, **basins.forest(), **common)
+    return levels
 
 
 def sampled(height: int, width: int, settings: GranularitySettings, device: Device) -> Grid:
