@@ -30,7 +30,8 @@ def settings_of(plate: Plate, device: Device, illumination: torch.Tensor, option
     saved = {"labels": options.save_labels, "overview": options.save_overview or options.save_labels}
     settings = dataclasses.asdict(options.config)
     settings.pop("batch")
-    settings["plate"].pop("images")
+    for key in ("images", "remap"):
+        settings["plate"].pop(key)
     return {
         "config": settings,
         "jumpgpu": __version__,

@@ -163,12 +163,12 @@ class PlateWriter:
         """How a finished well's sites (site -> its files now) differ from what it was made from, one line a difference."""
         record = read_attributes(self.path / well_key(well))
         left_out = {q["site"] for q in record["quarantine"] if not q["used"]}
-        made = {s["site"]: {i["file"]: i["bytes"] for i in s["inputs"]} for s in record["sites"]}
+        made = {s["site"]: {i["channel"]: f"{i['file']} ({i['bytes']} bytes)" for i in s["inputs"]} for s in record["sites"]}
         lines = [f"{well} site {s}: was not there" for s in sorted(set(inputs) - set(made) - left_out)]
         lines += [f"{well} site {s}: is no longer there" for s in sorted(set(made) - set(inputs))]
         for site in sorted(set(made) & set(inputs)):
-            now = {i.file: i.bytes for i in inputs[site]}
-            lines += [f"{well} site {line}" for line in differences(made[site], now, str(site))]
+            now = {i.channel: f"{i.file} ({i.bytes} bytes)" for i in inputs[site]}
+            lines += [f"{well} site {site} {line}" for line in differences(made[site], now)]
         return lines
 
     def append(self, table: SiteTable) -> bool:

@@ -102,7 +102,10 @@ def test_other_settings_and_changed_files_are_refused_until_overwritten(demo, ca
     file = next((tmp_path / "images").rglob("r01c01f02*ch3*"))
     tifffile.imwrite(file, np.arange(56 * 64, dtype=np.uint16).reshape(56, 64))
     assert main(demo) == 2
-    assert re.search(r"A01 site 2\.r01c01f02p01-ch3sk1fk1fl1.tiff: stored \d+, asked \d+", capsys.readouterr().err)
+    assert re.search(
+        r"A01 site 2 RNA: stored r01c01f02p01-ch3sk1fk1fl1.tiff \(\d+ bytes\), asked r01c01f02.*\(\d+ b",
+        capsys.readouterr().err,
+    )
     assert main([*demo, "--wells", "A01", "--overwrite"]) == 0
     assert main(demo) == 0
 

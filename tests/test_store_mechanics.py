@@ -222,7 +222,7 @@ def test_changed_inputs_are_named(output):
         assert writer.changed_inputs("B10", now) == [
             "B10 site 3: was not there",
             "B10 site 1: is no longer there",
-            "B10 site 2.B10_2_ER.tiff: stored 1002, asked absent",
+            "B10 site 2 ER: stored B10_2_ER.tiff (1002 bytes), asked absent",
         ]
 
 
