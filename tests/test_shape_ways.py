@@ -19,7 +19,7 @@ SETTINGS = FeatureSettings()
 
 
 def small_scenes() -> Iterator[Scene]:
-    """Two fields with touching, odd and empty objects; one object wider than a word and taller than a band."""
+    """Two fields with touching, odd and empty objects; one object taller than a band, one wider than a word."""
     labels = {c: np.zeros((2, 9, 13), np.int32) for c in ("Cells", "Nuclei")}
     labels["Cells"][0][ellipse(9, 13, 4, 4, 5, 4, 0.4)] = 1
     labels["Cells"][0, 3:5, 3:5] = 0
@@ -27,7 +27,8 @@ def small_scenes() -> Iterator[Scene]:
     labels["Cells"][1, 8, 12] = 1
     labels["Nuclei"][0, 2:6, 2:7] = 1
     tall = np.zeros((1, 66, 67), np.int32)
-    tall[0, 1:65, 2] = tall[0, 63, 2:66] = 1
+    tall[0, 1:65, 2] = 1
+    tall[0, 65, 1:66] = 2
     host = HostDevice("serial")
     for drawn in (labels, {"Cells": tall}):
         pixels = torch.from_numpy(drawn_pixels({c: v[:, :, :] for c, v in drawn.items()}, 2))
