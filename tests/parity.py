@@ -1,7 +1,7 @@
 """Our features against CellProfiler's own tables, on its own labels and flat fields (six real fields, 526 cells).
 
     python -m tests.parity --families intensity location --worst 20     # the columns with the worst gaps
-    python -m tests.parity --markdown docs/parity.md                    # the whole table
+    python -m tests.parity_page docs/parity.md                          # the comparison as a page
 
 A column agrees when |ours - theirs| <= atol + rtol |theirs| for 99.9 % of the cells, NaN equal to NaN.
 """
