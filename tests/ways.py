@@ -214,8 +214,11 @@ class Way:
             for block in PTX_BLOCKS:
                 yield PtxDevice(block)
 
-    def check(self, work: Work) -> None:
-        """Run the work in this way and on the serial build; AssertionError where bits differ or a check finds something."""
-        want = work(HostDevice("serial"))
+    def check(self, work: Work, want: Any = None) -> None:
+        """Run the work in this way and on the serial build; AssertionError where bits differ or a check finds something.
+
+        `want` is what to expect where the serial build is not to be asked.
+        """
+        want = work(HostDevice("serial")) if want is None else want
         for device in self.devices():
             assert_equal_bits(work(device), want, device.description)
