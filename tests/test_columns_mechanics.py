@@ -6,7 +6,7 @@ import pytest
 from jumpgpu import columns as command
 from jumpgpu import features
 from jumpgpu.columns import explain
-from jumpgpu.config import FeatureSettings, ShapeSettings
+from jumpgpu.config import CorrelationSettings, FeatureSettings, ShapeSettings
 from jumpgpu.device import Device
 from jumpgpu.features.explained import FAMILIES
 from jumpgpu.names import BRIGHTFIELD, CHANNELS
@@ -23,7 +23,9 @@ def test_all_columns_are_explained() -> None:
         assert found.column == column
         assert all(vars(found).values()), found
         used.add((found.family, found.parts.split(";")[0]))
-    wide = FeatureSettings(shape=ShapeSettings(advanced=True, convex_area=True))
+    wide = FeatureSettings(
+        shape=ShapeSettings(advanced=True, convex_area=True), correlation=CorrelationSettings(costes=True)
+    )
     for column in features.columns(channels=CHANNELS + BRIGHTFIELD, settings=wide):
         used.add((explain(column).family, explain(column).parts.split(";")[0]))
     stale = [(f, m) for f, family in FAMILIES.items() for m in family.measures if m and (f, m) not in used]

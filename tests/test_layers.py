@@ -22,6 +22,7 @@ GROUPS: dict[str, tuple[set[str], set[str]]] = {
     ),
     "images": (
         {
+            "grow",
             "smooth",
             "threshold",
             "label",

@@ -15,18 +15,22 @@ from ..device import Device
 from ..names import channel_order, feature_name
 from ..objects import Scene
 from ..order import order_statistics
+from . import costes
 
 BOTH = ("Correlation", "Overlap")  # one number a pair
 EACH = ("K", "Manders", "RWC")  # one for either channel first
+COSTES = "Costes"  # off by default
+LEVELS = 65535  # steps of Costes' search: 16-bit images
 MEASURED = len(BOTH) + 2 * len(EACH)  # order of the kernel: BOTH, EACH of (a, b), EACH of (b, a)
 
 
 def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings) -> list[str]:
     """Column names of `measure` for one compartment, in its order: pair by pair, channels alphabetical."""
+    each = (*EACH, COSTES) if settings.correlation.costes else EACH
     return [
         feature_name(compartment, "Correlation", *parts)
         for a, b in combinations(channel_order(channels), 2)
-        for parts in [(m, a, b) for m in BOTH + EACH] + [(m, b, a) for m in EACH]
+        for parts in [(m, a, b) for m in BOTH + each] + [(m, b, a) for m in each]
     ]
 
 
@@ -80,4 +84,8 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     none = counted[:, objects.field.long()] == 0
     table = found[..., :MEASURED]
     table[..., 1:] = torch.where(none[..., None], 0.0, table[..., 1:])
+    if settings.correlation.costes:
+        above = costes.coefficients(scene, pairs, LEVELS, device).view(*table.shape[:3], 2)
+        ahead = len(BOTH + EACH)
+        table = torch.cat([table[..., :ahead], above[..., :1], table[..., ahead:], above[..., 1:]], dim=3)
     return table.permute(1, 0, 2, 3).flatten(1)

@@ -94,6 +94,12 @@ COLOCALIZATION = plain(
         "",
         "nan where a is 0 throughout the object; 0 throughout a field in which no pixel reaches both thresholds",
     ),
+    Costes=(
+        "sum of a where both channels are above Costes' thresholds of the image / sum of a at or above its own; a is the "
+        "channel named first",
+        "",
+        "nan where a is nowhere so in the object; 0 throughout a field in which no pixel is above both thresholds",
+    ),
 )
 INTENSITIES = plain(
     IntegratedIntensity=("sum over the object's pixels", "", "0 for an object without pixels"),

@@ -1,0 +1,148 @@
+"""Costes' thresholds for every pair of channels of an image, and Manders' coefficients above them (MeasureColocalization).
+
+The threshold of channel a walks the grid of camera values by CellProfiler's 'Faster' search, b's along the regression line
+of b on a, down to where the pixels below either are no longer correlated. Off by default: it looks at whole images.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..device import Device, blocks
+from ..objects import Scene
+
+RUN = 16384  # pixels a block sums (costes.cu)
+SUMS = 10
+
+
+def coefficients(scene: Scene, pairs: Sequence[Sequence[int]], levels: int, device: Device) -> torch.Tensor:
+    """float64 [rows, Q, 2]: Costes_ab and Costes_ba of every object row and pair of positions on the C axis.
+
+    nan where no pixel of the object is at or above the threshold; 0 throughout a field and compartment in which no pixel is
+    above both.
+    """
+    objects, wanted = scene.objects, device.tensor(pairs, torch.int32)
+    limits = torch.tensor(thresholds(scene.pixels, pairs, levels, device), dtype=torch.float64).to(torch.float32)
+    found = device.empty(objects.rows, len(pairs), 5, dtype=torch.float64)
+    device.launch(
+        "costes_objects",
+        objects.rows * len(pairs),
+        values=scene.values,
+        start=objects.start,
+        stop=objects.stop,
+        schedule=objects.schedule,
+        field=objects.field,
+        pairs=wanted,
+        threshold=device.tensor(limits),
+        n_pixels=objects.pixel.numel(),
+        cells=objects.n,
+        n_pairs=len(pairs),
+        found=found,
+    )
+    k, fields = len(objects.compartments), objects.field.long()
+    counted = found.new_zeros(k, objects.shape[0], len(pairs))
+    counted.index_add_(1, fields, found[..., 4].view(k, objects.n, len(pairs)))  # whole numbers: any order gives the same
+    none = (counted[:, fields] == 0).view(objects.rows, len(pairs), 1)
+    return torch.where(none, 0.0, found[..., :2] / found[..., 2:4])
+
+
+def thresholds(
+    pixels: torch.Tensor, pairs: Sequence[Sequence[int]], levels: int, device: Device
+) -> list[tuple[float, float]]:
+    """Of every field and pair, field by field, the thresholds of both channels.
+
+    pixels : float32 [B, C, H, W], 0..1
+    levels : steps of the search between 0 and 1, the camera's highest value
+    """
+    sums = Moments(pixels, pairs, device)
+    items = pixels.shape[0] * len(pairs)
+    lines = [regression(*row) for row in sums(None, [True] * items)]
+    searches = [Search(levels) for _ in range(items)]
+    while any(running := [s.last != s.mid for s in searches]):
+        tried = [(s.mid / levels, a * (s.mid / levels) + b) for s, (a, b) in zip(searches, lines, strict=True)]
+        for search, wanted, row in zip(searches, running, sums(tried, running), strict=True):
+            if wanted:
+                search.step(*row)
+    chosen = [(s.valid - 1) / levels for s in searches]
+    return [(t, a * t + b) for t, (a, b) in zip(chosen, lines, strict=True)]
+
+
+@dataclass
+class Search:
+    """CellProfiler's 'Faster' search for the highest threshold below which correlation is still not negative."""
+
+    right: float
+    left: float = 1
+    last: float = 0
+    valid: float = 1
+
+    def __post_init__(self) -> None:
+        self.mid: float = (self.right - self.left) // (6 / 5) + self.left
+
+    def step(self, n: float, spread_a: float, spread_b: float, together: float, *_: float) -> None:
+        """Narrow the window by what the pixels below the tried threshold say."""
+        if n <= 2 or (spread_a > 0 and spread_b > 0 and together < 0):
+            self.left = self.mid - 1
+        elif spread_a > 0 and spread_b > 0:  # a constant channel has no correlation and moves nothing
+            self.right, self.valid = self.mid + 1, self.mid
+        self.last = self.mid
+        self.mid = (self.right - self.left) // (6 / 5 if self.right - self.left > 6 else 2) + self.left
+
+
+def regression(
+    n: float, spread_a: float, spread_b: float, together: float, mean_a: float, mean_b: float
+) -> tuple[float, float]:
+    """Slope and intercept of the orthogonal regression of b on a; nan where the channels do not vary together."""
+    apart = spread_b - spread_a
+    slope = (apart + math.sqrt(apart * apart + 4 * together * together)) / (2 * together) if together else math.nan
+    return slope, mean_b - slope * mean_a
+
+
+class Moments:
+    """Sums over whole images, by field and pair."""
+
+    def __init__(self, pixels: torch.Tensor, pairs: Sequence[Sequence[int]], device: Device):
+        fields, channels, height, width = pixels.shape
+        self.device, self.items = device, fields * len(pairs)
+        self.runs = -(-height * width // RUN)
+        middle = pixels.view(fields, channels, -1)[:, :, height * width // 2].to(torch.float64)  # any value near the rest
+        self.shift = [[middle[f, c].item() for c in pair] for f in range(fields) for pair in pairs]
+        self.common: dict[str, Any] = {
+            "pixels": pixels,
+            "pairs": device.tensor(pairs, torch.int32),
+            "shift": middle.contiguous(),
+            "channels": channels,
+            "n_pairs": len(pairs),
+            "plane": height * width,
+            "runs": self.runs,
+            "parts": device.zeros(self.items, self.runs, SUMS, dtype=torch.float64),
+        }
+        self.totals = device.zeros(self.items, SUMS, dtype=torch.float64)
+
+    def __call__(self, limits: list[tuple[float, float]] | None, running: list[bool]) -> list[tuple[float, ...]]:
+        """Of the pixels below either limit (above 0 in either channel where None), and where `running`: their number,
+        sum of squares about the mean of a and of b, of products, and the means."""
+        device, mask = self.device, self.device.tensor(running, torch.int32)
+        limit = torch.tensor(limits or [(0.0, 0.0)] * self.items, dtype=torch.float64).to(torch.float32)
+        device.launch(
+            "costes_moments",
+            self.items * self.runs,
+            threshold=device.tensor(limit),
+            running=mask,
+            all=int(limits is None),
+            **self.common,
+        )
+        parts, totals = self.common["parts"], self.totals
+        device.launch(
+            "costes_totals", blocks(self.items), parts=parts, running=mask, items=self.items, runs=self.runs, totals=totals
+        )
+        found: list[tuple[float, ...]] = []
+        for (n, a, b, aa, bb, ab, *ends), (at, bt) in zip(totals.tolist(), self.shift, strict=True):
+            many = max(n, 1.0)
+            spread_a = (aa - a * a / many) if ends[0] < ends[2] else 0.0  # exactly 0 where the channel is constant
+            spread_b = (bb - b * b / many) if ends[1] < ends[3] else 0.0
+            found.append((n, spread_a, spread_b, ab - a * b / many, at + a / many, bt + b / many))
+        return found
