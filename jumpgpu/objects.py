@@ -261,6 +261,8 @@ def check_labels(labels: dict[str, torch.Tensor]) -> tuple[tuple[str, ...], list
             raise ValueError(
                 f"labels must all be [B, H, W]: {names[0]} is {list(planes[0].shape)}, {name} {list(plane.shape)}"
             )
+    if not planes[0].numel():
+        raise ValueError(f"labels must have at least one field and pixel, got {list(planes[0].shape)}")
     if max(planes[0].shape[1:]) > HIGHEST_SIDE:
         raise ValueError(
             f"a field may have {HIGHEST_SIDE} rows and columns at most, got {list(planes[0].shape[1:])}; cut it into tiles"

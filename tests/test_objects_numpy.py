@@ -116,6 +116,8 @@ def test_what_cannot_be_listed(device: Device) -> None:
         find_objects({str(i): labels["Cells"] for i in range(5)}, device)
     with pytest.raises(ValueError, match="32767 rows and columns at most"):
         find_objects({"Cells": torch.zeros(1, 1, 40000, dtype=torch.int32)}, device)
+    with pytest.raises(ValueError, match=r"at least one field and pixel, got \[0, 5, 7\]"):
+        find_objects({"Cells": torch.zeros(0, 5, 7, dtype=torch.int32)}, device)
     pixels = device.tensor(drawn_pixels(drawn_labels()))
     with pytest.raises(ValueError, match=r"C = 4 \(DNA, ER, RNA, AGP\), got \[3, 5, 83, 101\]"):
         make_scene(CHANNELS[:4], pixels, labels, {}, device)
