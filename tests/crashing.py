@@ -1,7 +1,11 @@
 """Writes a small plate while something goes wrong at a chosen step, in a process that is killed or a disk that fails.
 
-Run as a program (`python -m tests.crashing kill STEPS FOLDER`) it forks a child for each step, has it killed there,
-checks what is left, and lets a second run finish. Wells are encoded before the fork, so that a child needs no thread.
+Run as a program it forks a child for each kill, checks what is left, and lets a second run finish:
+
+    python -m tests.crashing steps N FOLDER    killed before N of its steps, drawn with a seed; before each where N is 0
+    python -m tests.crashing times N FOLDER    killed at N random moments, going on from what the last kill left
+
+Wells are encoded before the fork, so that a child needs no thread.
 """
 
 import os
@@ -9,7 +13,8 @@ import random
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +29,17 @@ WELLS = {"A01": [1], "B02": [1]}
 STEPS = ("open", "write", "fsync", "mkdir", "rename", "replace")
 
 
+MORE_WELLS = {f"{row}{column:02d}": [1] for row in "ABC" for column in range(1, 5)}
+
+
 class Encoded(Layout):
     """A layout that has encoded its wells once for all."""
 
-    def __init__(self) -> None:
+    def __init__(self, wells: Mapping[str, list[int]] = WELLS) -> None:
+        self.wells = wells
         super().__init__("DEMO", COLUMNS, CHANNELS)
         print_ = fingerprint(SETTINGS)
-        self.ready = {w: super(Encoded, self).well(w, [draw_site(w, s) for s in WELLS[w]], [], print_) for w in WELLS}
+        self.ready = {w: super(Encoded, self).well(w, [draw_site(w, s) for s in wells[w]], [], print_) for w in wells}
 
     def well(self, well: str, *_: Any) -> dict[str, bytes]:
         return self.ready[well]
@@ -56,15 +65,15 @@ class Faulty:
         return call
 
 
-def write(output: Path, layout: Layout) -> None:
+def write(output: Path, layout: Encoded) -> None:
     """One run over the plate."""
-    with PlateWriter(output, layout, SETTINGS, WELLS) as writer:
+    with PlateWriter(output, layout, SETTINGS, layout.wells) as writer:
         for well in writer.missing_wells():
-            for site in WELLS[well]:
+            for site in layout.wells[well]:
                 writer.append(draw_site(well, site))
 
 
-def steps_of(folder: Path, layout: Layout) -> int:
+def steps_of(folder: Path, layout: Encoded) -> int:
     """How many steps an undisturbed run takes."""
     counter = Faulty(-1, lambda: None)
     durable.os = counter  # type: ignore[assignment]
@@ -73,19 +82,48 @@ def steps_of(folder: Path, layout: Layout) -> int:
     return counter.count
 
 
-def check(output: Path, layout: Layout, whole: dict[str, bytes]) -> int:
-    """What is left is a plate of whole wells or none; a second run makes it the undisturbed one. The wells it held."""
-    held = 0
-    if (output / "DEMO.zarr").exists():
-        plate = open_plate(output / "DEMO.zarr")
-        held = len(plate.wells)
-        for well in plate.wells:
-            for key, data in layout.well(well, []).items():
-                assert (plate.path / well[:-2] / well[-2:] / key).read_bytes() == data, (well, key)
+def look(output: Path, layout: Encoded) -> int:
+    """What is left is a plate of whole wells, or none. How many it holds."""
+    if not (output / "DEMO.zarr").exists():
+        return 0
+    plate = open_plate(output / "DEMO.zarr")
+    for well in plate.wells:
+        for key, data in layout.well(well, []).items():
+            assert (plate.path / well[:-2] / well[-2:] / key).read_bytes() == data, (well, key)
+    return len(plate.wells)
+
+
+def check(output: Path, layout: Encoded, whole: dict[str, bytes]) -> int:
+    """Look, and let a second run make it the undisturbed plate. The wells that were there before."""
+    held = look(output, layout)
     write(output, layout)
     assert contents(output / "DEMO.zarr") == whole
     assert sorted(p.name for p in output.iterdir()) == [".jumpgpu.lock", "DEMO.zarr"]
     return held
+
+
+def kill_at_times(kills: int, folder: Path) -> None:
+    """Kill runs at random moments, each going on from what the last left; a finished plate is begun anew."""
+    layout, rng, held, finished = Encoded(MORE_WELLS), random.Random(0), [], 0
+    began = time.monotonic()
+    write(folder / "whole", layout)
+    span = time.monotonic() - began
+    whole = contents(folder / "whole" / "DEMO.zarr")
+    while len(held) < kills:
+        child = os.fork()
+        if child == 0:
+            write(folder / "killed", layout)
+            os._exit(0)
+        time.sleep(rng.uniform(0, span / 2))
+        os.kill(child, signal.SIGKILL)
+        if os.WIFSIGNALED(os.waitpid(child, 0)[1]):
+            held.append(look(folder / "killed", layout))
+        else:
+            finished += 1
+            assert contents(folder / "killed" / "DEMO.zarr") == whole
+            shutil.rmtree(folder / "killed")
+    check(folder / "killed", layout, whole)
+    print(f"{kills} kills, {finished} finished between; wells whole at each: {held}")
 
 
 def kill(steps: list[int], folder: Path) -> None:
@@ -109,7 +147,9 @@ def kill(steps: list[int], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    place = Path(sys.argv[3])
-    total = steps_of(place / "counted", Encoded())
-    wanted = int(sys.argv[2])
-    kill(list(range(total)) if not wanted else sorted(random.Random(0).sample(range(total), min(wanted, total))), place)
+    count, place = int(sys.argv[2]), Path(sys.argv[3])
+    if sys.argv[1] == "times":
+        kill_at_times(count, place)
+    else:
+        total = steps_of(place / "counted", Encoded())
+        kill(list(range(total)) if not count else sorted(random.Random(0).sample(range(total), count)), place)

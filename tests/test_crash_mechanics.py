@@ -21,21 +21,29 @@ from .crashing import Encoded, Faulty, check, steps_of, write
 from .plates import contents, write_images
 
 
-def killed_at_steps(n, folder):
+def killed(how, n, folder):
     process = subprocess.run(
-        [sys.executable, "-m", "tests.crashing", "kill", str(n), str(folder)], cwd=CHECKOUT, capture_output=True, text=True
+        [sys.executable, "-m", "tests.crashing", how, str(n), str(folder)], cwd=CHECKOUT, capture_output=True, text=True
     )
     assert process.returncode == 0, process.stderr
     return process.stdout
 
 
 def test_killed_at_some_steps_of_a_commit(tmp_path):
-    assert killed_at_steps(25, tmp_path).startswith("25 kills")
+    assert killed("steps", 12, tmp_path).startswith("12 kills")
+
+
+def test_killed_at_fifty_random_moments(tmp_path):
+    said = killed("times", 50, tmp_path)
+    print(said)
+    held = [int(n) for n in re.findall(r"\d+", said.split(":")[1])]
+    assert len(held) == 50
+    assert len(set(held)) > 5
 
 
 @pytest.mark.slow
 def test_killed_at_every_step_of_a_commit(tmp_path):
-    kills, *held = map(int, re.findall(r"\d+", killed_at_steps(0, tmp_path))[:4])
+    kills, *held = map(int, re.findall(r"\d+", killed("steps", 0, tmp_path))[:4])
     print(f"{kills} kills")
     assert kills > 150
     assert min(held) > 0
@@ -50,7 +58,7 @@ def test_a_disk_that_fails_at_some_steps(tmp_path, monkeypatch, number):
     def fail():
         raise OSError(number, os.strerror(number))
 
-    for step in random.Random(number).sample(range(total), 25):
+    for step in random.Random(number).sample(range(total), 12):
         output = tmp_path / f"failed{step}"
         monkeypatch.setattr(durable, "os", Faulty(step, fail))
         with pytest.raises(OSError, match=re.escape(os.strerror(number))):
@@ -185,12 +193,12 @@ def kill_at_random(tmp_path, kills, seed):
     return held
 
 
-def test_killed_at_random(tmp_path):
-    kill_at_random(tmp_path, 2, seed=0)
+def test_the_command_killed_at_random(tmp_path):
+    kill_at_random(tmp_path, 1, seed=0)
 
 
 @pytest.mark.slow
-def test_killed_at_random_fifty_times(tmp_path):
+def test_the_command_killed_at_random_fifty_times(tmp_path):
     held = kill_at_random(tmp_path, 50, seed=1)
     print(f"50 kills; wells whole at each: {held}")
     assert len(set(held)) > 3
