@@ -16,7 +16,7 @@
 // Order    distances are exact integers: a path of a straight and b diagonal steps is a S + b T with T / S next to sqrt 2, which
 //          orders paths to one pixel as their lengths do (those differ by 0.17 or not at all) and gives back a and b. The inner
 //          distance is the one solution of "no neighbour offers less", so any schedule of offers finds it. Sums have one order.
-#include "jg.cuh"
+#include "jg_math.cuh"
 
 constexpr int STRAIGHT = 33461, DIAGONAL = 47321;      // consecutive convergents: coprime, T / S - sqrt 2 is 3e-10
 constexpr int INVERSE = 19601;                         // DIAGONAL * INVERSE = 1 modulo STRAIGHT
@@ -276,3 +276,48 @@ extern "C" __global__ void __launch_bounds__(128, 8) radial_sums(
     }
 }
 JG_REGISTER(radial_sums)
+
+// Zernike moments of the intensity on the object's smallest enclosing circle: sum v R_nm(r^2) (y + i x)^m in radii from its
+// centre. magnitude = |moment| / pixels, phase = atan2(real, imaginary), as CellProfiler has it.
+// A circle without radius (one pixel) gives nan.
+//
+// In   values, pixel, start, stop, schedule as above
+//      hull          float64 [rows, 6]    of trace_hulls (shape.cu): circle y, x, radius at 2, 3, 4
+//      orders        int32   [Z, 2]       n, m
+//      polynomials   float64 [Z, 5]       coefficients of R_nm in r^2, the highest first, (n - m) / 2 + 1 of them
+// Out  found         float64 [rows, C, 2, Z]
+extern "C" __global__ void __launch_bounds__(128, 8) radial_zernike(
+    const float* __restrict__ values, const int32_t* __restrict__ pixel, const int64_t* __restrict__ start,
+    const int64_t* __restrict__ stop, const int32_t* __restrict__ schedule, const double* __restrict__ hull,
+    const int32_t* __restrict__ orders, const double* __restrict__ polynomials, int64_t n_pixels, int32_t channels, int32_t n_orders,
+    double* __restrict__ found)
+{
+    JG_SHARED(jg::SumScratch<2>, s);
+    const int row = schedule[int(blockIdx.x) / channels], c = int(blockIdx.x) % channels;
+    const int n = int(stop[row] - start[row]);
+    const float* __restrict__ value = values + c * n_pixels + start[row];
+    const int32_t* __restrict__ at = pixel + start[row];
+    const double cy = hull[row * 6 + 2], cx = hull[row * 6 + 3], radius = hull[row * 6 + 4];
+    double* __restrict__ out = found + (int64_t(row) * channels + c) * 2 * n_orders;
+    for (int z = 0; z < n_orders; ++z) {
+        const int m = orders[2 * z + 1], terms = (orders[2 * z] - m) / 2 + 1;
+        const double* __restrict__ weight = polynomials + 5 * z;
+        const jg::Vec<2> sum = jg::block_sum<2>(n, s, [&](int i) {
+            const double y = ((at[i] >> 16) - cy) / radius, x = ((at[i] & 0xffff) - cx) / radius, square = x * x + y * y;
+            double radial = 0, real = 1, imaginary = 0;
+            for (int k = 0; k < terms; ++k) radial = radial * square + weight[k];
+            for (int k = 0; k < m; ++k) {
+                const double r = real * y - imaginary * x;
+                imaginary = real * x + imaginary * y;
+                real = r;
+            }
+            const double w = square > 1 ? 0.0 : value[i] * radial;
+            return jg::Vec<2>{{w * real, w * imaginary}};
+        });
+        JG_ONCE {
+            out[z] = sqrt(sum.v[0] * sum.v[0] + sum.v[1] * sum.v[1]) / n;
+            out[n_orders + z] = sum.v[0] == sum.v[0] ? jg::atan2_same(sum.v[0], sum.v[1]) : sum.v[0];
+        }
+    }
+}
+JG_REGISTER(radial_zernike)

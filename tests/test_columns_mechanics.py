@@ -6,7 +6,7 @@ import pytest
 from jumpgpu import columns as command
 from jumpgpu import features
 from jumpgpu.columns import explain
-from jumpgpu.config import CorrelationSettings, FeatureSettings, ShapeSettings
+from jumpgpu.config import CorrelationSettings, FeatureSettings, RadialSettings, ShapeSettings
 from jumpgpu.device import Device
 from jumpgpu.features.explained import FAMILIES
 from jumpgpu.names import BRIGHTFIELD, CHANNELS
@@ -24,7 +24,9 @@ def test_all_columns_are_explained() -> None:
         assert all(vars(found).values()), found
         used.add((found.family, found.parts.split(";")[0]))
     wide = FeatureSettings(
-        shape=ShapeSettings(advanced=True, convex_area=True), correlation=CorrelationSettings(costes=True)
+        shape=ShapeSettings(advanced=True, convex_area=True),
+        correlation=CorrelationSettings(costes=True),
+        radial=RadialSettings(zernike="magnitudes_and_phase"),
     )
     for column in features.columns(channels=CHANNELS + BRIGHTFIELD, settings=wide):
         used.add((explain(column).family, explain(column).parts.split(";")[0]))

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from centrosome.cpmorphology import minimum_enclosing_circle
 from centrosome.propagate import propagate
+from centrosome.zernike import construct_zernike_polynomials, get_zernike_indexes
 from scipy.ndimage import distance_transform_edt
 
 from jumpgpu.config import FeatureSettings, RadialSettings
@@ -97,3 +99,38 @@ def test_wrong_number_of_rings(device: Device) -> None:
     with pytest.raises(ValueError, match="bins is 40"):
         radial.measure(scene, FeatureSettings(radial=RadialSettings(bins=40)), device)
     assert radial.measure(scene, FeatureSettings(), device).shape == (0, 12)
+
+
+def test_zernike(device: Device) -> None:
+    labels = drawn_labels()
+    tensors = {"Cells": torch.from_numpy(labels["Cells"])}
+    scene = make_scene(CHANNELS, torch.from_numpy(drawn_pixels(labels, len(CHANNELS))), tensors, {}, device)
+    settings = FeatureSettings(radial=RadialSettings(zernike="magnitudes_and_phase"))
+    table = radial.measure(scene, settings, device).numpy()
+    names = radial.columns("Cells", CHANNELS, settings)
+    assert len(names) == table.shape[1] == 2 * (12 + 60)
+    orders = get_zernike_indexes(10)
+    for row, (field, _, _, mask) in enumerate(row_masks(scene)):
+        (centre,), (radius,) = minimum_enclosing_circle(mask.astype(int), np.array([1]))
+        if not radius:
+            assert np.isnan(table[row, 24:]).all()
+            continue
+        y, x = ((np.argwhere(mask) - centre) / radius).T
+        polynomials = construct_zernike_polynomials(x, y, orders)
+        for c, channel in enumerate(CHANNELS):
+            values = scene.pixels[field, c].numpy()[mask].astype(float)
+            for k, (n, m) in enumerate(orders):
+                moment = np.sum(values * polynomials[:, k])
+                found = [
+                    table[row, names.index(f"Cells_RadialDistribution_Zernike{w}_{channel}_{n}_{m}")]
+                    for w in ("Magnitude", "Phase")
+                ]
+                # The circle's centre and radius round differently by some 1e-15; the moments are at most the sum of values.
+                assert found[0] == pytest.approx(abs(moment) / values.size, rel=1e-9, abs=1e-11)
+                if abs(moment) > 1e-6:
+                    assert np.exp(1j * found[1]) == pytest.approx(1j * np.conj(moment) / abs(moment), abs=1e-6)
+
+
+def test_wrong_zernike() -> None:
+    with pytest.raises(ValueError, match="zernike is 'phase'"):
+        radial.columns("Cells", CHANNELS, FeatureSettings(radial=RadialSettings(zernike="phase")))

@@ -6,6 +6,7 @@ import torch
 from jumpgpu.config import FeatureSettings, RadialSettings
 from jumpgpu.device import Device
 from jumpgpu.features import radial
+from jumpgpu.features.outline import outlines
 from jumpgpu.objects import make_scene
 from tests.scenes import carried, drawn_pixels, ellipse
 from tests.ways import Way
@@ -24,5 +25,19 @@ def test_radial_same_in_all_ways(way: Way, device: Device) -> None:
 
     def work(other: Device) -> torch.Tensor:
         return radial.measure(carried(scene, other), FeatureSettings(radial=RadialSettings(bins=3)), other)
+
+    way.check(work)
+
+
+def test_radial_zernike_same_in_all_ways(way: Way, device: Device) -> None:
+    labels = np.zeros((2, 9, 13), np.int32)
+    labels[0][ellipse(9, 13, 4, 5, 4, 3)] = 1
+    labels[1, 2:4, 3:11], labels[1, 8, 12] = 1, 2
+    pixels = torch.from_numpy(drawn_pixels({"Cells": labels}, 1))
+    scene = make_scene(("A",), pixels, {"Cells": torch.from_numpy(labels)}, {}, device)
+    outlines(scene, device)  # kept with the scene; it has tests of its own
+
+    def work(other: Device) -> torch.Tensor:
+        return radial.zernike(carried(scene, other), other)
 
     way.check(work)

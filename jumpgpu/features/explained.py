@@ -156,6 +156,16 @@ RINGS = plain(
         "",
         "never; 0 for a ring without pixels",
     ),
+    ZernikeMagnitude=(
+        "|sum of v V_nm| / pixels over the object, V_nm the Zernike polynomial on its smallest enclosing circle",
+        INTENSITY,
+        "nan where the circle has no radius (one pixel) and for an object without pixels",
+    ),
+    ZernikePhase=(
+        "atan2(real, imaginary) of sum of v V_nm, V_nm the Zernike polynomial on the smallest enclosing circle",
+        "radians",
+        "nan where the circle has no radius (one pixel) and for an object without pixels",
+    ),
 )
 MATRIX = "p(i, j): share of pixel pairs at the scale and direction, either way round, with grey levels i and j, 0 left out; "
 HARALICK = plain(
@@ -254,11 +264,11 @@ FAMILIES: dict[str, Family] = {
         PIXELS,
     ),
     "RadialDistribution": Family(
-        rf"MEASURE_{CHANNEL}_(?P<ring>\d+)of(?P<rings>\d+)",
+        rf"MEASURE_{CHANNEL}_((?P<ring>\d+)of(?P<rings>\d+)|(?P<i>\d+)_(?P<j>\d+))",
         RINGS,
         "MeasureObjectIntensityDistribution",
         "radial",
-        ("features.radial.bins",),
+        ("features.radial.bins", "features.radial.zernike"),
     ),
     "Texture": Family(
         rf"MEASURE_{CHANNEL}_(?P<scale>\d+)_(?P<direction>0[0-3])_(?P<levels>\d+)",

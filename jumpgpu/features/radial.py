@@ -3,9 +3,12 @@
 Rings of equal width in scaled distance, 1 the innermost: each pixel stands at d / (d + e), d its way from the centre inside
 the object, e its distance to the edge. The centre is the pixel farthest from the edge, of several
 the first in raster order.
+
+Off by default: Zernike moments of the intensity on the object's smallest enclosing circle, n up to 9.
 """
 
 from collections.abc import Sequence
+from math import factorial
 
 import torch
 
@@ -13,11 +16,16 @@ from ..config import FeatureSettings
 from ..device import CpuDevice, Device
 from ..names import channel_order, feature_name
 from ..objects import Scene, start_of
+from . import shape
+from .outline import outlines
 
 MEASUREMENTS = ("FracAtD", "MeanFrac", "RadialCV")  # order of the kernel
 MOST_BINS = 31  # radial.cu: ring and wedge fit a byte
 BLOCKS = 1024  # blocks of radial_rings on a GPU, each with scratch of its own
 CHANNELS = 8  # channels a block of radial_sums takes
+
+
+ZERNIKE = {"none": (), "magnitudes": ("ZernikeMagnitude",), "magnitudes_and_phase": ("ZernikeMagnitude", "ZernikePhase")}
 
 
 def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings) -> list[str]:
@@ -28,7 +36,19 @@ def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings
         for m in MEASUREMENTS
         for c in channel_order(channels)
         for ring in range(1, bins + 1)
+    ] + [
+        feature_name(compartment, "RadialDistribution", m, c, *order)
+        for m in zernike_measures(settings)
+        for c in channel_order(channels)
+        for order in shape.ZERNIKE
     ]
+
+
+def zernike_measures(settings: FeatureSettings) -> tuple[str, ...]:
+    """What is wanted of the Zernike moments of intensity; ValueError for what nobody measures."""
+    if settings.radial.zernike not in ZERNIKE:
+        raise ValueError(f"radial.zernike is {settings.radial.zernike!r}; expected one of {tuple(ZERNIKE)}")
+    return ZERNIKE[settings.radial.zernike]
 
 
 def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Tensor:
@@ -82,6 +102,38 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         bins=bins,
         found=found,
     )
-    found = found[:, [scene.channels.index(c) for c in channel_order(scene.channels)]]
-    table = found.view(len(objects.compartments), objects.n, n_channels, len(MEASUREMENTS), bins)
-    return table.permute(1, 0, 3, 2, 4).flatten(1)
+    by_name = [scene.channels.index(c) for c in channel_order(scene.channels)]
+    parts = [found[:, by_name].transpose(1, 2).flatten(1)]
+    if wanted := zernike_measures(settings):
+        parts.append(zernike(scene, device)[:, by_name, : len(wanted)].transpose(1, 2).flatten(1))
+    table = torch.cat(parts, dim=1)
+    return table.view(len(objects.compartments), objects.n, table.shape[1]).transpose(0, 1).flatten(1)
+
+
+def zernike(scene: Scene, device: Device) -> torch.Tensor:
+    """float64 [R, C, 2, Z]: magnitude and phase (radians) of the Zernike moments of intensity, n up to 9; nan on a point."""
+    objects, n_channels = scene.objects, len(scene.channels)
+    hull, _, _ = shape.trace_hulls(scene, outlines(scene, device).extent, device)
+    polynomials = torch.zeros(len(shape.ZERNIKE), 5, dtype=torch.float64)
+    for z, (n, m) in enumerate(shape.ZERNIKE):
+        for k in range((n - m) // 2 + 1):
+            below = factorial(k) * factorial((n + m) // 2 - k) * factorial((n - m) // 2 - k)
+            polynomials[z, k] = (-1) ** k * factorial(n - k) // below
+    found = device.empty(objects.rows, n_channels, 2, len(shape.ZERNIKE), dtype=torch.float64)
+    device.launch(
+        "radial_zernike",
+        objects.rows * n_channels,
+        values=scene.values,
+        pixel=objects.pixel,
+        start=objects.start,
+        stop=objects.stop,
+        schedule=objects.schedule,
+        hull=hull,
+        orders=device.tensor(shape.ZERNIKE, torch.int32),
+        polynomials=device.tensor(polynomials),
+        n_pixels=objects.pixel.numel(),
+        channels=n_channels,
+        n_orders=len(shape.ZERNIKE),
+        found=found,
+    )
+    return found
