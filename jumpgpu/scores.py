@@ -143,7 +143,7 @@ def choose_features(
         named = known & set(words)
         if channels and (not named or not named <= set(channels)):
             continue
-        if named & set(without_channels) or (families and words[1] not in families):
+        if named & set(without_channels) or (families and not set(words[1:2]) & set(families)):
             continue
         if compartments and words[0] not in compartments:
             continue

@@ -103,6 +103,7 @@ def test_features_are_chosen_by_what_they_name():
     assert choose_features(names, channels=["RNA", "DNA"]) == names[1:3]
     assert choose_features(names, without_channels=["HighZBF", "LowZBF", "Brightfield"]) == names[:3]
     assert choose_features(names, families=["Correlation"], compartments=["Nuclei"]) == names[2:4]
+    assert choose_features([*names, "embedding"], families=["Texture"]) == names[1:2]
     with pytest.raises(ValueError, match="unknown channel 'Hoechst'"):
         choose_features(names, channels=["Hoechst"])
     with pytest.raises(ValueError, match="no feature of 5 is left"):
