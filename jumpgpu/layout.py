@@ -24,7 +24,7 @@ from .names import check_barcode, family_of, well_position
 
 FORMAT = 1  # of the records; a reader refuses others
 OME_VERSION = "0.5"
-MAX_ARRAY = 1 << 34  # bytes; a well's largest array is far below
+MAX_RATIO = 512  # bytes of an array a stored byte; LZ4 does not reach 256
 OVERVIEW = 8  # an overview's pixel is a square of this many
 ROW = ("Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_ObjectNumber")
 ANNDATA = {"encoding-type": "anndata", "encoding-version": "0.1.0"}
@@ -306,8 +306,8 @@ def read_array(files: Mapping[str, bytes], key: str) -> np.ndarray:
     store = MemoryStore({k: make(v) for k, v in files.items() if k.startswith(f"{key}/")}, read_only=True)
     try:
         opened = zarr.open_array(store, path=key, mode="r")
-        if opened.nbytes > MAX_ARRAY:
-            raise ValueError(f"declares {opened.nbytes} bytes")
+        if opened.nbytes > (1 << 20) + MAX_RATIO * sum(len(v) for k, v in files.items() if k.startswith(f"{key}/")):
+            raise ValueError(f"declares {opened.nbytes} bytes, more than its files can hold")
         return np.asarray(opened[...])
     except (KeyError, TypeError, RuntimeError, FileNotFoundError, ValueError) as error:
         raise ValueError(f"{key} cannot be read: {error}") from error

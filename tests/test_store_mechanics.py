@@ -276,6 +276,14 @@ def test_keys_that_leave_the_store_are_refused(key, tmp_path):
     assert not (tmp_path / "well").exists()
 
 
+def test_an_array_that_declares_more_than_its_files_hold_is_refused():
+    files = array_files("x", np.arange(6, dtype=np.float32).reshape(2, 3), {})
+    metadata = json.loads(files["x/zarr.json"])
+    metadata["shape"] = metadata["chunk_grid"]["configuration"]["chunk_shape"] = [1 << 20, 1 << 20]
+    with pytest.raises(ValueError, match="x cannot be read: declares 4398046511104 bytes, more than its files can hold"):
+        read_array({**files, "x/zarr.json": json.dumps(metadata).encode()}, "x")
+
+
 def test_a_record_that_leads_out_of_the_plate_is_refused(output):
     plate = jumpgpu.open_plate(output / "BR00117010")
     outside = output / "secret"
