@@ -1,10 +1,13 @@
 """Fixtures shared by all tests."""
 
+import json
+import os
 from pathlib import Path
 
 import pytest
 
 from jumpgpu.device import Device, open_device
+from jumpgpu.kernel_files import kernel_sources
 from tests.ways import Way
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -25,7 +28,22 @@ def shared() -> Path:
     return folder
 
 
-@pytest.fixture(params=["fibers", "tsan", "asan", "ptx"])
+@pytest.fixture(params=["fibers", "tsan", "asan", "ptx", pytest.param("cuda", marks=pytest.mark.gpu)])
 def way(request: pytest.FixtureRequest) -> Way:
     """Each way to run kernels in turn; tests/ways.py says how to use it."""
     return Way(request.param)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many kernels passed in each way in this run, where any did."""
+    if Way.checked:
+        passed = ", ".join(f"{way} {len(kernels)}" for way, kernels in sorted(Way.checked.items()))
+        terminalreporter.write_line(f"kernels (of {len(kernel_sources())}) with equal bits, by way: {passed}")
+        if os.environ.get("JUMPGPU_WAYS_RECORD"):
+            missing = {way: sorted(kernel_sources().keys() - kernels) for way, kernels in Way.checked.items()}
+            record = {
+                "kernels": len(kernel_sources()),
+                "passed": {w: sorted(k) for w, k in Way.checked.items()},
+                "missing": missing,
+            }
+            Path(os.environ["JUMPGPU_WAYS_RECORD"]).write_text(json.dumps(record, indent=1))

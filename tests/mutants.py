@@ -241,13 +241,13 @@ def word_for(message: str) -> str:
     """The kind of a fault that a message tells of."""
     kinds = (
         ("no end after|nothing for", "hang"),
+        ("the process ended", "crash"),
         ("data race|racecheck", "race"),
         ("initcheck", "uninitialised"),
         ("memcheck|AddressSanitizer", "out of bounds"),
         ("runtime error", "undefined"),
         ("synccheck|barrier|missing from a warp", "barrier"),
         ("differs", "wrong result"),
-        ("the process ended", "crash"),
         ("ThreadSanitizer", "reported"),
     )
     return next((word for pattern, word in kinds if re.search(pattern, message)), message[:40])

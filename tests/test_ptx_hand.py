@@ -222,8 +222,9 @@ def test_blocks_are_interleaved_at_global_atomics():
     assert (np.diff(tickets.astype(int), axis=1) > 1).any(), "every block had its tickets in a row"
 
 
-def test_vector_loads_of_a_part_of_a_warp_and_divergent_exchanges():
-    body = """shfl.sync.bfly.b32 %r9, %r2, 1, 31, -1; mul.wide.u32 %q3, %r2, 4; add.s64 %q4, %q1, %q3; st.global.u32 [%q4], %r9;
+def test_exchanges_of_a_whole_warp():
+    body = """shfl.sync.bfly.b32 %r9, %r2, 1, 31, -1;
+        mul.wide.u32 %q3, %r2, 4; add.s64 %q4, %q1, %q3; st.global.u32 [%q4], %r9;
         vote.sync.ballot.b32 %r10, %p1, -1; activemask.b32 %r11; st.global.u32 [%q4+128], %r11;"""
     a = np.zeros(4096, np.uint32)
     body = "setp.lt.u32 %p1, %r2, 3; " + body

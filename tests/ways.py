@@ -40,13 +40,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from jumpgpu.device import BLOCK, CpuDevice, Device
+from jumpgpu.device import BLOCK, CpuDevice, CudaDevice, Device, open_device
 from jumpgpu.kernel_files import C_TYPES, Argument, check_names, check_scalar, check_tensor, full_source, kernel_sources
 from tests.builds import build, digest, ptx
 from tests.driver import Driver
 from tests.ptx.launch import Kernel
 
 FIBER_BLOCKS, FIBER_SEEDS, PTX_BLOCKS = (32, 64, 128, 256), range(6), (32, 128, 256)
+CUDA_BLOCKS = (32, 64, 128)  # 128: what __launch_bounds__ allows
 
 Work = Callable[[Device], Any]
 
@@ -193,8 +194,22 @@ def assert_equal_bits(got: Any, want: Any, label: str) -> None:
             )
 
 
+class GpuDevice(CudaDevice):
+    """A GPU, with a block size of ours."""
+
+    def __init__(self, block: int):
+        super().__init__()
+        self.block = block
+        self.description += f", block {block}"
+
+    def launch(self, kernel: str, grid: int, *, block: int = BLOCK, **values: Any) -> None:
+        super().launch(kernel, grid, block=self.block, **values)
+
+
 class Way:
     """One way to run kernels, as the fixture `way` hands it to a test."""
+
+    checked: ClassVar[dict[str, set[str]]] = {}  # kernels that passed, by way
 
     def __init__(self, name: str):
         self.name = name
@@ -207,18 +222,33 @@ class Way:
         elif self.name == "tsan":
             for block, seed in ((64, 1), (128, 5)):
                 yield DriverDevice("tsan-fibers", block, seed)
-            yield DriverDevice("tsan", 1, workers=3)
+            yield DriverDevice("tsan", 128, workers=3)
         elif self.name == "asan":
-            yield DriverDevice("asan", 1)
+            yield DriverDevice("asan", 128)
         elif self.name == "ptx":
             for block in PTX_BLOCKS:
                 yield PtxDevice(block)
+        elif self.name == "cuda":
+            if not torch.cuda.is_available():
+                raise RuntimeError("the cuda way was asked for and no CUDA device is visible")
+            for block in CUDA_BLOCKS:
+                yield GpuDevice(block)
 
     def check(self, work: Work, want: Any = None) -> None:
         """Run the work in this way and on the serial build; AssertionError where bits differ or a check finds something.
 
         `want` is what to expect where the serial build is not to be asked.
         """
-        want = work(HostDevice("serial")) if want is None else want
+        if want is None:
+            want = work(open_device("cpu") if self.name == "cuda" else HostDevice("serial"))
+        launched: set[str] = set()
         for device in self.devices():
+            launch = device.launch
+
+            def note(kernel: str, *arguments: Any, launch: Any = launch, **values: Any) -> None:
+                launched.add(kernel)
+                launch(kernel, *arguments, **values)
+
+            device.launch = note  # type: ignore[method-assign]
             assert_equal_bits(work(device), want, device.description)
+        self.checked.setdefault(self.name, set()).update(launched)
