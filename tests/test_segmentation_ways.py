@@ -65,6 +65,19 @@ def test_otsu(way: Way) -> None:
     way.check(work)
 
 
+def test_robust_background(way: Way) -> None:
+    pixels = torch.from_numpy(blobs(8, (2, 5, 11), 1))
+    pixels[1] = 0.5
+
+    def work(device: Device) -> object:
+        planes = whole_planes(device.tensor(pixels))
+        mode = ThresholdSettings(method="robust_background", averaging="mode", variance="mad")
+        mean = ThresholdSettings(method="robust_background", lower_outliers=0.1)
+        return find_threshold(planes, mode, device), find_threshold(planes, mean, device)
+
+    way.check(work)
+
+
 def test_otsu_of_three_classes(way: Way) -> None:
     counts = torch.zeros((2, 17), dtype=torch.int32)
     counts[0] = torch.arange(17) % 5
@@ -127,16 +140,16 @@ def test_distance(way: Way) -> None:
 
 
 def test_seeds_by_shape_and_intensity(way: Way) -> None:
-    values = blobs(6, (2, 13, 21), 2)
-    values[1, 4:8, 4:9] = 1.0  # a plateau, shrunk to a point
+    values = blobs(6, (2, 9, 13), 1.5)
+    values[1, 3:6, 4:8] = 1.0  # a plateau, shrunk to a point
     mask = (values > 0.45).astype(np.uint8)
 
     def work(device: Device) -> object:
         images, inside = device.tensor(torch.from_numpy(values)), device.tensor(torch.from_numpy(mask))
         components = find_components(inside, FOREGROUND | BACKGROUND, device)
         squared = squared_distance(components.filled, device, outside=False)
-        shape, counts = find_seeds(images, inside, components, squared, PrimarySettings(suppression=3.0), device)
-        settings = PrimarySettings(declump="intensity", suppression=3.0, smoothing=0.0)
+        shape, counts = find_seeds(images, inside, components, squared, PrimarySettings(suppression=2.0), device)
+        settings = PrimarySettings(declump="intensity", suppression=2.0, smoothing=0.0)
         intensity, _ = find_seeds(images, inside, components, None, settings, device)
         return shape, counts, intensity, single_seeds(inside, components, shape, device)
 
@@ -158,13 +171,13 @@ def test_holes(way: Way) -> None:
 
 
 def test_segmentation(way: Way) -> None:
-    dna = np.zeros((2, 26, 34), np.float32)
-    for field, y, x in ((0, 8, 8), (0, 9, 16), (0, 18, 31), (1, 12, 12)):
-        yy, xx = np.mgrid[:26, :34]
-        dna[field] = np.maximum(dna[field], np.exp(-((yy - y) ** 2 + (xx - x) ** 2) / 18).astype(np.float32))
+    dna = np.zeros((2, 13, 23), np.float32)
+    for field, y, x in ((0, 5, 5), (0, 6, 11), (0, 9, 21), (1, 6, 8)):
+        yy, xx = np.mgrid[:13, :23]
+        dna[field] = np.maximum(dna[field], np.exp(-((yy - y) ** 2 + (xx - x) ** 2) / 8).astype(np.float32))
     pixels = torch.from_numpy(np.stack([dna * 0.5, np.sqrt(dna) * 0.3], 1))
     settings = SegmentationSettings(
-        nuclei=PrimarySettings(background=None, min_diameter=4.0, suppression=3.0),
+        nuclei=PrimarySettings(background=None, min_diameter=3.0, suppression=2.0),
         cells=SecondarySettings(threshold=ThresholdSettings(method="manual", manual=0.05)),
         filter_border_nuclei=True,
     )
