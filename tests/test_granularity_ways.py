@@ -11,11 +11,11 @@ from tests.ways import Way
 
 
 def labels() -> dict[str, np.ndarray]:
-    """Two fields of 15 x 21: two cells that touch, one cell with two pixels, one without cytoplasm."""
-    cells = np.zeros((2, 15, 21), np.int32)
-    cells[0, 1:9, :8] = 1
-    cells[0, 1:9, 8:15] = 2
-    cells[1, 14, 19:] = 1
+    """Two fields of 11 x 17: two cells that touch, one cell with two pixels, one without cytoplasm."""
+    cells = np.zeros((2, 11, 17), np.int32)
+    cells[0, 1:9, :6] = 1
+    cells[0, 1:9, 6:12] = 2
+    cells[1, 10, 15:] = 1
     nuclei = np.where(np.roll(cells, 1, 1) == cells, cells, 0)
     cytoplasm = np.where(nuclei > 0, 0, cells)
     return {"Cells": cells, "Cytoplasm": cytoplasm, "Nuclei": nuclei}
@@ -23,7 +23,7 @@ def labels() -> dict[str, np.ndarray]:
 
 def test_spectrum(way: Way) -> None:
     settings = FeatureSettings(granularity=GranularitySettings(radius=2))
-    pixels = np.random.default_rng(2).integers(0, 60, (2, 1, 15, 21)).astype(np.float32) / np.float32(64)
+    pixels = np.random.default_rng(2).integers(0, 60, (2, 1, 11, 17)).astype(np.float32) / np.float32(64)
 
     def work(device: Device) -> torch.Tensor:
         scene = make_scene(("DNA",), device.tensor(pixels), {c: device.tensor(v) for c, v in labels().items()}, {}, device)

@@ -17,7 +17,7 @@ from ..basins import FOREST_BLOCK, Basins, bands, find_basins
 from ..config import FeatureSettings, GranularitySettings
 from ..device import Device
 from ..names import channel_order, feature_name
-from ..objects import Scene
+from ..objects import Objects, Scene
 
 SCALES = 16  # levels of the kernels
 COLUMNS = 256  # full-resolution columns of a tile of weights (kernels/granularity.cu)
@@ -128,7 +128,10 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     grid = sampled(height, width, wanted, device)
     if not objects.rows:
         return device.empty(0, len(objects.compartments) * wanted.spectrum * channels, dtype=torch.float64)
-    weights = object_weights(scene, wanted, device)
+    parts = find_parts(objects, device)
+    weights = part_weights(scene, parts, wanted, device)
+    sizes = objects.cell_start[1:] - objects.cell_start[:-1]
+    schedule = torch.argsort(sizes, descending=True, stable=True).to(torch.int32)
     spectrum = device.empty(objects.rows, channels, SCALES, dtype=torch.float64)
     for first in range(0, fields, FIELDS_AT_ONCE):
         last = min(first + FIELDS_AT_ONCE, fields)
@@ -139,20 +142,23 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         levels = levels_of(basins, device)
         device.launch(
             "granularity_spectrum",
-            objects.rows * channels,
+            objects.n * channels,
             values=scene.values,
-            begin=objects.start,
-            end=objects.stop,
-            schedule=objects.schedule,
-            field=objects.field,
+            low=parts.low,
+            high=parts.high,
+            pattern=parts.pattern,
             box=weights.box,
             start=weights.start,
             weights=weights.weights,
+            schedule=schedule,
+            field=objects.field,
             key=key,
             basin=basins.basin,
             levels=levels,
             n_values=scene.values.shape[1],
             cells=objects.n,
+            compartments=len(objects.compartments),
+            parts=parts.pattern.shape[1],
             channels=channels,
             first_field=first,
             last_field=last,
@@ -273,57 +279,99 @@ def opening(planes: torch.Tensor, radius: int, device: Device) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """The pixels of each cell that lie in the same compartments: stretches of its list that no object's range cuts.
+
+    low, high  int64 [N, 2 K - 1]     range of `Objects.pixel`
+    pattern    int32 [N, 2 K - 1]     bit k: in compartment k; 0: no part
+    care       int32 [N, 2 K - 1]     the compartments by whose labels its pixels are known
+    box        int64 [4, N, 2 K - 1]  y0, x0, y1, x1 that hold it; y0 == y1 for none
+    """
+
+    low: torch.Tensor
+    high: torch.Tensor
+    pattern: torch.Tensor
+    care: torch.Tensor
+    box: torch.Tensor
+
+
+def find_parts(objects: Objects, device: Device) -> Parts:
+    """The parts of every cell, in list order."""
+    kinds = len(objects.compartments)
+    start, stop = (a.view(kinds, -1, 1) for a in (objects.start, objects.stop))
+    cuts = torch.sort(torch.cat([start, stop]).squeeze(2).T, 1).values
+    low, high = cuts[:, :-1].contiguous(), cuts[:, 1:].contiguous()
+    within = (start <= low) & (high <= stop) & (low < high)
+    bits = (1 << torch.arange(kinds, dtype=torch.int32, device=device.torch)).view(-1, 1, 1)
+    pattern = (within * bits).sum(0).to(torch.int32)
+    # Compartments that share pixels are listed together: a part lies outside all the others. Separate lists say nothing of them.
+    together = (within.sum(0) > 1).any(1, keepdim=True)
+    care = torch.where(together, (1 << kinds) - 1, pattern).to(torch.int32).contiguous()
+    boxes = objects.box.view(kinds, -1, 1, 4).long()
+    corners = [torch.where(within, boxes[..., i], 0).amax(0) for i in (0, 1)]
+    beyond = [torch.where(within, boxes[..., i], max(objects.shape)).amin(0) for i in (2, 3)]
+    box = torch.stack([*corners, *beyond])
+    return Parts(low, high, pattern, care, torch.where(pattern > 0, box, 0))
+
+
+@dataclass(frozen=True)
 class Weights:
-    """Every row's weights on the sampled pixels: a box each (int32 [R, 4]), its first weight, and all of them, dense."""
+    """Every part's weights on the sampled pixels: box int32 [N, E, 4], first weight int64 [N, E], and all of them, dense."""
 
     box: torch.Tensor
     start: torch.Tensor
     weights: torch.Tensor
 
 
-def object_weights(scene: Scene, settings: GranularitySettings, device: Device) -> Weights:
-    """How often each sampled pixel counts in the sum over an object of the sampled image taken back to full resolution."""
+def part_weights(scene: Scene, parts: Parts, settings: GranularitySettings, device: Device) -> Weights:
+    """How often each sampled pixel counts in the sum over a part of the sampled image taken back to full resolution."""
     objects = scene.objects
     _, height, width = objects.shape
     (y, rows), (x, across) = (sampled_back(n, settings.subsampling) for n in (height, width))
-    full = objects.box.long()
-    at = [device.tensor(a.at) for a in (y, x)]
-    low = [at[side][full[:, side].clamp(max=n - 1)] for side, n in ((0, height), (1, width))]
-    high = [(at[side][(full[:, 2 + side] - 1).clamp(min=0)] + 2).clamp(max=a.size) for side, a in ((0, y), (1, x))]
-    filled = objects.stop > objects.start
-    high = [torch.where(filled, h, b) for h, b in zip(high, low, strict=True)]
-    box = torch.stack([*low, *high], 1).to(torch.int32).contiguous()
-    area = (high[0] - low[0]).long() * (high[1] - low[1]).long()
-    end = torch.cumsum(area, 0)
-    start = end - area
+    filled = parts.pattern > 0
+    low, high = [], []
+    for side, sampling in enumerate((y, x)):
+        at = device.tensor(sampling.at)
+        first = at[parts.box[side]].long()
+        last = at[(parts.box[2 + side] - 1).clamp(min=0)].long() + 2
+        low.append(first)
+        high.append(torch.where(filled, last.clamp(max=sampling.size), first))
+    box = torch.stack([*low, *high], 2).to(torch.int32)
+    area = (high[0] - low[0]) * (high[1] - low[1])
+    end = torch.cumsum(area.flatten(), 0)
+    start = end.view(area.shape) - area
     weights = device.empty(int(end[-1]), dtype=torch.float64)
     ends = across.first + across.count
     tile = 1
     while tile < x.size and (ends[tile:] - across.first[: x.size - tile]).max() <= COLUMNS:
         tile += 1
-    n = objects.n
-    for k, compartment in enumerate(objects.compartments):
-        device.launch(
-            "granularity_weights",
-            n,
-            labels=scene.labels[compartment],
-            field=objects.field,
-            number=objects.number,
-            box=box[k * n : (k + 1) * n],
-            start=start[k * n : (k + 1) * n],
-            row_first=device.tensor(rows.first),
-            row_count=device.tensor(rows.count),
-            row_share=device.tensor(rows.share),
-            column_first=device.tensor(across.first),
-            column_count=device.tensor(across.count),
-            column_share=device.tensor(across.share),
-            row_reach=rows.share.shape[1],
-            column_reach=across.share.shape[1],
-            tile=tile,
-            full_height=height,
-            full_width=width,
-            weights=weights,
-        )
+    planes = [scene.labels[c].contiguous() for c in objects.compartments]
+    planes += [planes[0]] * (4 - len(planes))
+    device.launch(
+        "granularity_weights",
+        parts.pattern.numel(),
+        **dict(zip(("first", "second", "third", "fourth"), planes, strict=True)),
+        field=objects.field,
+        number=objects.number,
+        pattern=parts.pattern,
+        care=parts.care,
+        box=box,
+        start=start,
+        row_first=device.tensor(rows.first),
+        row_count=device.tensor(rows.count),
+        row_share=device.tensor(rows.share),
+        column_first=device.tensor(across.first),
+        column_count=device.tensor(across.count),
+        column_share=device.tensor(across.share),
+        compartments=len(objects.compartments),
+        parts=parts.pattern.shape[1],
+        row_reach=rows.share.shape[1],
+        column_reach=across.share.shape[1],
+        tile=tile,
+        full_height=height,
+        full_width=width,
+        weights=weights,
+    )
     return Weights(box, start, weights)
 
 
