@@ -120,23 +120,26 @@ extern "C" __global__ void __launch_bounds__(128, 8) radial_rings(
             for (int x = 0; x < w; ++x) reach = jg::most(reach, list[y * w + x] < 0 ? 0 : gap[y * w + x]);
             of_line[y] = jg::least(reach, w);
         }
-        JG_FOR(i, h * w) edge[i] = gap[i] * gap[i];
+        __syncthreads();
+        JG_FOR(i, h * w) edge[i] = gap[i] *= gap[i];
         __syncthreads();
         int farthest = -1;
         for (int y = 1; y < h - 1; ++y) {
             int32_t* __restrict__ to = edge + y * w;
             const int32_t* __restrict__ from = gap + y * w;
             for (int j = 1, reach = of_line[y]; j < reach; ++j) {
-                JG_FOR_OWN(x, j, w) to[x] = jg::least(to[x], from[x - j] * from[x - j] + j * j);
-                JG_FOR_OWN(x, 0, w - j) to[x] = jg::least(to[x], from[x + j] * from[x + j] + j * j);
+                const int left = jg::least(j, w - 1), right = jg::most(w - j, left);   // beyond these one side is all there is
+                JG_FOR_OWN(x, 1, left) to[x] = x + j < w ? jg::least(to[x], from[x + j] + j * j) : to[x];
+                JG_FOR_OWN(x, left, right) to[x] = jg::least(to[x], jg::least(from[x - j], from[x + j]) + j * j);
+                JG_FOR_OWN(x, right, w - 1) to[x] = x >= j ? jg::least(to[x], from[x - j] + j * j) : to[x];
             }
             JG_FOR_OWN(x, 0, w) farthest = jg::most(farthest, list[y * w + x] < 0 ? -1 : to[x]);
         }
         jg::gather_most(&s.farthest, farthest);
         __syncthreads();
         int centre = 0x7fffffff;
-        JG_FOR(i, h * w)
-            if (list[i] >= 0 && edge[i] == s.farthest) centre = jg::least(centre, i);
+        const int most = s.farthest;
+        JG_FOR(i, h * w) centre = jg::least(centre, (list[i] >= 0) & (edge[i] == most) ? i : 0x7fffffff);
         jg::gather_least(&s.centre, centre);
         __syncthreads();
         centre = s.centre;
@@ -184,11 +187,13 @@ extern "C" __global__ void __launch_bounds__(128, 8) radial_rings(
         __syncthreads();
         JG_FOR(y, h) {
             int64_t at = row_start[row] + of_line[y];
-            for (int i = y * w + 1; i < (y + 1) * w - 1; ++i)
-                if (list[i] >= 0) {
-                    place[at] = list[i];
-                    ring[at++] = uint8_t(gap[i]);
-                }
+            int last = (y + 1) * w - 2;
+            while (last > y * w && list[last] < 0) --last;
+            for (int i = y * w + 1; i <= last; ++i) {  // without a branch: what is written outside is written over
+                place[at] = list[i];
+                ring[at] = uint8_t(gap[i]);
+                at += list[i] >= 0;
+            }
         }
     }
 }
