@@ -9,7 +9,7 @@ import torch
 
 from jumpgpu import features
 from jumpgpu.config import FeatureSettings
-from jumpgpu.device import Device
+from jumpgpu.device import CpuDevice, Device
 from jumpgpu.objects import make_scene
 from tests.scenes import CHANNELS, drawn_labels, drawn_pixels, one_field, ragged_labels
 
@@ -115,3 +115,11 @@ def test_channels_may_come_in_any_order(device: Device) -> None:
         )
         found.append(features.measure_scene(scene, settings, device))
     assert torch.equal(torch.nan_to_num(found[0], nan=-1), torch.nan_to_num(found[1], nan=-1))
+
+
+@pytest.mark.parametrize("family", features.existing())
+def test_threads_do_not_matter(family: str) -> None:
+    labels = drawn_labels()
+    pixels = drawn_pixels(labels)
+    (one, columns), (three, _) = (table(family, labels, pixels, CpuDevice(workers)) for workers in (1, 3))
+    assert_same_bits(one, three, columns)
