@@ -203,7 +203,8 @@ def compare_truth(shared: Path) -> list[dict[str, Any]]:
             result = score(labels, truth)
             rows.append({"scene": name, "tool": tool, **dataclasses.asdict(result)})
             f1 = " ".join(f"{v:.3f}" for v in result.f1)
-            print(f"{name:22} {tool:12} {result.truth:4d} {result.found:4d}  {f1}  {result.missed} {result.split} {result.merged}")
+            faults = f"{result.missed} {result.split} {result.merged}"
+            print(f"{name:22} {tool:12} {result.truth:4d} {result.found:4d}  {f1}  {faults}")
     return rows
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from .config import PrimarySettings
+from .declump_low import low_resolution_maxima
 from .device import Device
 from .distance import squared_distance
 from .label import BACKGROUND, FOREGROUND, Components, find_components, label_components, number_points
@@ -77,16 +78,23 @@ def find_seeds(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Seeds, numbered in raster order: int32 [B, H, W]; and how many each field has: int64 [B]."""
     b, h, w = mask.shape
-    size: dict[str, Any] = {"height": h, "width": w, "mask": mask, "root": components.root}
-    offsets = device.tensor(disk(max(1.0, suppression(settings) - 0.5)))
+    scale = 10.0 / settings.min_diameter if settings.low_resolution_maxima and settings.min_diameter > 10 else 1.0
+    offsets = device.tensor(disk(max(1.0, suppression(settings, scale) - 0.5)))
     maxima = device.empty(b, h, w, dtype=torch.uint8)
-    size |= {"offset": offsets, "n_offsets": len(offsets), "maxima": maxima}
+    inside: dict[str, Any] = {"height": h, "width": w, "mask": mask, "root": components.root}
+    inside |= {"offset": offsets, "n_offsets": len(offsets), "maxima": maxima}
     if settings.declump == "shape":
         assert squared is not None
-        device.launch("shape_maxima", b * h, squared=squared, jitter=jitter(h, w, device), **size)
-        return number_points(maxima, device)
-    smoothed = smooth(images, declump_taps(settings), device) if smoothing_size(settings) else images
-    device.launch("value_maxima", b * h, value=smoothed, **size)
+        if scale == 1:  # no two neighbours are equal, so maxima are points
+            device.launch("shape_maxima", b * h, squared=squared, jitter=jitter(h, w, device), **inside)
+            return number_points(maxima, device)
+        values = torch.sqrt(squared.double()) + jitter(h, w, device)
+    else:
+        values = smooth(images, declump_taps(settings), device) if smoothing_size(settings) else images
+    if scale == 1:
+        device.launch("value_maxima", b * h, value=values, **inside)
+    else:
+        maxima = low_resolution_maxima(values, mask, components, scale, offsets, device)
     device.launch(
         "shrink",
         b,
@@ -98,7 +106,8 @@ def find_seeds(
         stays=device.empty(b, h * w, dtype=torch.uint8),
         points=maxima,
     )
-    return label_components(maxima, device)
+    number, counts = label_components(maxima, device)
+    return number * mask, counts
 
 
 def single_seeds(
@@ -124,8 +133,10 @@ def ranks(depth: torch.Tensor, inside: torch.Tensor, shape: torch.Size) -> torch
     return out
 
 
-def suppression(settings: PrimarySettings) -> float:
-    """Maxima nearer than this are one, in pixels."""
+def suppression(settings: PrimarySettings, scale: float) -> float:
+    """Maxima nearer than this are one, in pixels of the image at that scale."""
+    if scale < 1:
+        return 7.0 if settings.suppression is None else settings.suppression * scale + 0.5
     return settings.min_diameter / 1.5 if settings.suppression is None else settings.suppression
 
 

@@ -122,11 +122,6 @@ def check(channels: tuple[str, ...] | list[str], settings: SegmentationSettings)
     ):
         if value not in known:
             raise ValueError(f"unknown segmentation.{name} {value!r}; expected one of {known}")
-    if settings.nuclei.low_resolution_maxima and settings.nuclei.min_diameter > 10 and settings.nuclei.declump != "none":
-        raise ValueError(
-            "segmentation.nuclei.low_resolution_maxima is not available for a min_diameter above 10 pixels, where it would "
-            "change the maxima; set it to false (slower and finer, as CellProfiler's own option off)"
-        )
 
 
 def find_nuclei(

@@ -31,6 +31,7 @@ GROUPS: dict[str, tuple[set[str], set[str]]] = {
             "watershed",
             "background",
             "declump",
+            "declump_low",
             "segmentation",
             "quality",
         },

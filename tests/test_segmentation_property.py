@@ -152,6 +152,3 @@ def test_unknown_settings_and_channels_are_told(device: Device) -> None:
     wrong = dataclasses.replace(SETTINGS, cells=dataclasses.replace(SETTINGS.cells, method="flood"))
     with pytest.raises(ValueError, match=r"unknown segmentation.cells.method 'flood'; expected one of \('watershed'"):
         segment(pixels, CHANNELS, wrong, device)
-    coarse = dataclasses.replace(SETTINGS, nuclei=dataclasses.replace(SETTINGS.nuclei, min_diameter=15.0))
-    with pytest.raises(ValueError, match="low_resolution_maxima"):
-        segment(pixels, CHANNELS, coarse, device)
