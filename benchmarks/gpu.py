@@ -5,7 +5,7 @@
 From a checkout with torch, CuPy and the test extra installed; nothing is downloaded. In order, while time is left:
 
   compare     every kernel case of tests/test_*_ways.py on the GPU, at three block sizes, bit for bit with the CPU
-  sanitize    compute-sanitizer's memcheck, racecheck, initcheck and synccheck over some of these cases, where it is installed
+  sanitize    compute-sanitizer's memcheck, racecheck, initcheck and synccheck over some of these, where it is installed
   measure     benchmarks.stages on the GPU, where its fields are there
 
 Exit status 0: all that could run passed; 1: something failed; 2: no CUDA device or no CuPy.
@@ -136,9 +136,8 @@ def main(arguments: Sequence[str] | None = None, runner: Runner = run) -> int:
     figures = {"device": device.description, "torch_cuda": torch.version.cuda, "steps": steps, "skipped": skipped}
     write_json(options.json, figures)
     failed = [s["step"] for s in steps if s["status"]]
-    print(
-        f"{device.description}: {len(steps) - len(failed)} of {len(steps)} steps passed; {'; '.join(skipped) or 'none skipped'}"
-    )
+    passed = f"{len(steps) - len(failed)} of {len(steps)} steps passed"
+    print(f"{device.description}: {passed}; {'; '.join(skipped) or 'none skipped'}")
     return 1 if failed else 0
 
 
