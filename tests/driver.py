@@ -1,10 +1,11 @@
 """A process with a sanitizer in it that launches kernels for us, since a sanitizer must be there from the start."""
 
+import atexit
+import contextlib
 import os
 import select
 import subprocess
 import tempfile
-import weakref
 from pathlib import Path
 
 from tests.builds import cached, compiler, run_compiler
@@ -14,6 +15,7 @@ class Driver:
     """A process that has a sanitizer in it from the start and launches kernels for us (host_driver.cpp)."""
 
     LIMIT_S = 120
+    LIBRARIES = 8
 
     def __init__(self, sanitizer: str):
         source = Path(__file__).with_name("host_driver.cpp")
@@ -35,13 +37,31 @@ class Driver:
         self.process = subprocess.Popen(
             [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, env={**os.environ, **options}
         )
-        weakref.finalize(self, self.process.kill)
+        self.libraries: set[str] = set()
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """End the process and close what belongs to it."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.errors, self.memory):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+        atexit.unregister(self.close)
+
+    @property
+    def full(self) -> bool:
+        """Ended, or with so many libraries in it that a sanitizer runs out of threads or mappings."""
+        return self.process.poll() is not None or len(self.libraries) >= self.LIBRARIES
 
     def ask(self, request: str) -> str:
         """The answer to one request; AssertionError with the sanitizer's report where there is one."""
         stdin, stdout = self.process.stdin, self.process.stdout
         assert stdin is not None
         assert stdout is not None
+        self.libraries.add(request.split()[0])
         stdin.write(request.encode() + b"\n")
         stdin.flush()
         answered, _, _ = select.select([stdout], [], [], self.LIMIT_S)
@@ -51,5 +71,6 @@ class Driver:
             self.process.wait()
             self.errors.seek(0)
             report = self.errors.read().decode(errors="replace")[:6000]
+            self.close()
             raise AssertionError(f"{request.split()[1]}: {answer or 'the process ended'}\n{report}")
         return answer

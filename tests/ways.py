@@ -48,6 +48,7 @@ from tests.ptx.launch import Kernel
 
 FIBER_BLOCKS, FIBER_SEEDS, PTX_BLOCKS = (32, 64, 128, 256), range(6), (32, 128, 256)
 CUDA_BLOCKS = (32, 64, 128)  # 128: what __launch_bounds__ allows
+POISON = 0xA5
 
 Work = Callable[[Device], Any]
 
@@ -91,7 +92,9 @@ class DriverDevice(Device):
 
     def _driver(self) -> Driver:
         sanitizer = "thread" if self.flavour.startswith("tsan") else "address,undefined"
-        if sanitizer not in self._drivers or self._drivers[sanitizer].process.poll() is not None:
+        if sanitizer in self._drivers and self._drivers[sanitizer].full:
+            self._drivers.pop(sanitizer).close()
+        if sanitizer not in self._drivers:
             self._drivers[sanitizer] = Driver(sanitizer)
         return self._drivers[sanitizer]
 
@@ -142,19 +145,40 @@ class PtxDevice(Device):
         self.name, self.block, self.seed = "cpu", block, seed
         self.torch = torch.device("cpu")
         self.description = f"ptx, block {block}"
+        self.empties: dict[int, int] = {}  # storages that `empty` made: address and bytes
+
+    def empty(self, *shape: int, dtype: torch.dtype) -> torch.Tensor:
+        """Filled with a pattern, by which a launch knows what nobody has written yet."""
+        made = super().empty(*shape, dtype=dtype)
+        storage = made.untyped_storage()
+        if storage.nbytes():
+            storage.fill_(POISON)
+            self.empties[storage.data_ptr()] = storage.nbytes()
+        return made
+
+    def defined(self, value: torch.Tensor) -> np.ndarray | None:
+        """A flag a byte for a tensor that `empty` made; None for others, all of which is defined."""
+        storage = value.untyped_storage()
+        if value.dtype.itemsize < 4 or self.empties.get(storage.data_ptr()) != storage.nbytes():
+            return None
+        elements = value.numpy().reshape(-1).view(f"u{value.dtype.itemsize}")
+        pattern = int.from_bytes(bytes([POISON]) * value.dtype.itemsize, "little")
+        return np.repeat((elements != pattern).astype(np.uint8), value.dtype.itemsize)
 
     def launch(self, kernel: str, grid: int, *, block: int = BLOCK, **values: Any) -> None:
         path, arguments = find(kernel, values)
-        packed, arrays = [], []
+        packed, arrays, defined = [], [], []
         for a in arguments:
             value = values[a.name]
             if a.pointer:
                 packed.append(check_tensor(kernel, a, value, self.torch))
                 arrays.append(value.numpy())
+                defined.append(self.defined(value))
             else:
                 packed.append(int.from_bytes(bytes(C_TYPES[a.dtype](check_scalar(kernel, a, value))), "little"))
         if grid:
-            run = ptx_kernel(path, digest(full_source(path)), kernel).run(grid, self.block, packed, arrays, seed=self.seed)
+            made = ptx_kernel(path, digest(full_source(path)), kernel)
+            run = made.run(grid, self.block, packed, arrays, defined=defined, seed=self.seed)
             assert not run.findings, "\n".join([f"{kernel}, block {self.block}:", *map(str, run.findings[:12])])
 
 

@@ -318,7 +318,8 @@ const char* run_fibers(unsigned grid, unsigned threads, uint64_t seed, void (*bo
     for (unsigned b = 0; b < grid; ++b) order.push_back(seed == 1 ? grid - 1 - b : b);
     if (seed > 2)
         for (unsigned b = grid; b > 1; --b) std::swap(order[b - 1], order[m.random(b)]);
-    const unsigned resident = std::min({grid, RESIDENT[seed % 6], std::max(1u, 1024 / threads)});
+    const unsigned most = m.tsan ? 512 : 1024;           // ThreadSanitizer has some 8000 threads for all libraries
+    const unsigned resident = std::min({grid, RESIDENT[seed % 6], std::max(1u, most / threads)});
     while (m.places.size() < resident) m.places.emplace_back(new Place);
     auto next = [&](unsigned place) {
         if (order.empty()) return;
