@@ -38,7 +38,7 @@ def reference(shared: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 def ours(shared: Path, device: Device, families: Sequence[str] | None = None) -> pd.DataFrame:
     """Our numbers for the same cells; Neighbors from the raw images on, since the saved label images lack border objects."""
-    families = tuple(families or features.existing())
+    families = tuple(families or features.FAMILIES)
     tables = []
     if others := tuple(f for f in families if f != "neighbors"):
         tables.append(measured(real_scene(shared, device), others, device))
@@ -109,7 +109,7 @@ def misses(found: pd.DataFrame, level: str = "1e-6 + 1e-4") -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--families", nargs="+", choices=features.existing(), help="default: all")
+    parser.add_argument("--families", nargs="+", choices=features.FAMILIES, help="default: all")
     parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[2] / "shared")
     parser.add_argument("--worst", type=int, default=15, help="how many of the worst columns to print")
     parser.add_argument("--level", choices=LEVELS, default="1e-6 + 1e-4", help="the tolerance by which they are ranked")

@@ -32,7 +32,7 @@ def assert_same_bits(ours: np.ndarray, theirs: np.ndarray, columns: list[str]) -
 
 
 @pytest.mark.parametrize("scene", SCENES)
-@pytest.mark.parametrize("family", features.existing())
+@pytest.mark.parametrize("family", features.FAMILIES)
 def test_a_batch_is_its_fields(family: str, scene: str, device: Device) -> None:
     labels = SCENES[scene]()
     pixels = drawn_pixels(labels)
@@ -43,7 +43,7 @@ def test_a_batch_is_its_fields(family: str, scene: str, device: Device) -> None:
 
 
 @pytest.mark.parametrize("scene", SCENES)
-@pytest.mark.parametrize("family", features.existing())
+@pytest.mark.parametrize("family", features.FAMILIES)
 def test_removing_a_cell_changes_no_other(family: str, scene: str, device: Device) -> None:
     labels = one_field(SCENES[scene](), 0)
     pixels = drawn_pixels(labels)
@@ -55,7 +55,7 @@ def test_removing_a_cell_changes_no_other(family: str, scene: str, device: Devic
     assert_same_bits(np.delete(whole, number - 1, 0)[:, own], rest[:, own], [columns[i] for i in own])
 
 
-@pytest.mark.parametrize("family", [f for f in features.existing() if f not in ("number", "neighbors")])
+@pytest.mark.parametrize("family", [f for f in features.FAMILIES if f not in ("number", "neighbors")])
 def test_renumbering_permutes_rows(family: str, device: Device) -> None:
     labels = one_field(drawn_labels(), 0)
     pixels = drawn_pixels(labels)
@@ -117,7 +117,7 @@ def test_channels_may_come_in_any_order(device: Device) -> None:
     assert torch.equal(torch.nan_to_num(found[0], nan=-1), torch.nan_to_num(found[1], nan=-1))
 
 
-@pytest.mark.parametrize("family", features.existing())
+@pytest.mark.parametrize("family", features.FAMILIES)
 def test_threads_do_not_matter(family: str) -> None:
     labels = drawn_labels()
     pixels = drawn_pixels(labels)

@@ -72,7 +72,7 @@ def measure(
     """
     import pandas
 
-    from . import columns, existing, measure_scene
+    from . import FAMILIES, columns, measure_scene
 
     opened = device if isinstance(device, Device) else open_device(device)
     stack = intensities(pixels, scale)
@@ -89,7 +89,7 @@ def measure(
     scene = make_scene(names, opened.tensor(stack), tensors, whole, opened)
     chosen = settings or FeatureSettings()
     if families is not None or settings is None:
-        chosen = replace(chosen, families=tuple(families if families is not None else existing()))
+        chosen = replace(chosen, families=tuple(families if families is not None else FAMILIES))
     values = measure_scene(scene, chosen, opened).cpu().numpy()
     wanted = columns(scene.objects.compartments, names, chosen)
     field, number = (t.cpu().numpy() for t in (scene.objects.field, scene.objects.number))
