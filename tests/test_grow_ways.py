@@ -1,0 +1,47 @@
+"""The kernels that grow cells from seeds, and the float64 thresholds, give the same bits in all their ways."""
+
+import numpy as np
+import torch
+
+from jumpgpu.config import ThresholdSettings
+from jumpgpu.device import Device
+from jumpgpu.grow import grow_by_distance, propagate
+from jumpgpu.threshold import above_threshold, channel_planes, find_threshold, whole_planes
+from tests.ways import Way
+
+
+def scene() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pixels float32 [2, 2, 13, 21], a mask with holes, and seeds: touching, outside the mask, none in a field."""
+    rng = np.random.default_rng(4)
+    pixels = torch.from_numpy(rng.random((2, 2, 13, 21), np.float32))
+    mask = torch.from_numpy((rng.random((2, 13, 21)) < 0.8).astype(np.uint8))
+    seeds = torch.zeros(2, 13, 21, dtype=torch.int32)
+    seeds[0, 2:4, 3:6], seeds[0, 2:4, 6:8], seeds[0, 12, 20], seeds[0, 7, 10] = 1, 2, 3, 4
+    mask[0, 12, 20] = 0
+    return pixels, mask, seeds
+
+
+def test_cells_by_distance(way: Way) -> None:
+    _, _, seeds = scene()
+    way.check(lambda device: grow_by_distance(device.tensor(seeds), 6, device))
+
+
+def test_cells_by_propagation(way: Way) -> None:
+    pixels, mask, seeds = scene()
+
+    def work(device: Device) -> torch.Tensor:
+        planes = channel_planes(device.tensor(pixels), 1)
+        return propagate(planes, device.tensor(mask), device.tensor(seeds), 0.05, device)
+
+    way.check(work)
+
+
+def test_thresholds_of_float64(way: Way) -> None:
+    pixels, _, _ = scene()
+
+    def work(device: Device) -> object:
+        planes = whole_planes(device.tensor(pixels[:, 0].double()))
+        found = find_threshold(planes, ThresholdSettings(method="otsu2", log_transform=True), device)
+        return found, above_threshold(planes, found[1], 0.0, device)
+
+    way.check(work)
