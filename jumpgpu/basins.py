@@ -1,6 +1,7 @@
 """Basins of framed planes and the forest of their lowest passes (kernels/basins.cu), for watershed and granularity."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -38,7 +39,7 @@ class Basins:
     hung: torch.Tensor
     hung_end: torch.Tensor
 
-    def forest(self) -> dict[str, torch.Tensor]:
+    def forest(self) -> dict[str, Any]:
         """What the walks up and down the forest read."""
         return {"up": self.up, "climb": self.climb, "hung": self.hung, "hung_end": self.hung_end}
 

@@ -256,7 +256,8 @@ extern "C" __global__ void __launch_bounds__(576) granularity_erode(
                 const int32_t* __restrict__ of = basin + base + int64_t(y + 1) * pitch + 1;
                 jg::warp_each(width, [=](int x) {
                     const int32_t v = here[x + 1];
-                    return (v > above[x + 1]) & (v >= below[x + 1]) & (v > here[x]) & (v >= here[x + 2]) & (v > 0);
+                    const int32_t before = jg::most(jg::most(above[x + 1], here[x]), 0), after = jg::most(below[x + 1], here[x + 2]);
+                    return (v > before) & (v >= after);
                 }, [&](int x, int) { jg::raise_to(level + int64_t(of[x]) * SCALES + k - 2, here[x + 1]); });
             }
         }

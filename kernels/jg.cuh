@@ -227,25 +227,31 @@ template <class T> JG_FN void atomic_write(T* at, T v) {
 #endif
 }
 
-// act(i, flags) for the i in 0 .. n-1 whose flags(i), a byte, is not 0, by one warp, in no order. The serial build takes
-// the flags 64 at a time, in a loop that vectorises where they are plain arithmetic, and branches on none of them.
+#if defined(JG_SERIAL)
+template <int M, class Flags, class Act> JG_FN void each_of(int i0, Flags flags, Act act) {
+    union { uint8_t hit[M]; uint64_t eight[M / 8]; } u;
+    uint8_t at[M];
+    for (int j = 0; j < M; ++j) u.hit[j] = flags(i0 + j);
+    int found = 0;
+    for (int w = 0; w < M / 8; ++w) {
+        if (u.eight[w] == 0) continue;
+        for (int j = 8 * w; j < 8 * w + 8; ++j) { at[found & (M - 1)] = uint8_t(j); found += u.hit[j] != 0; }
+    }
+    for (int k = 0; k < found; ++k) act(i0 + at[k], int(u.hit[at[k]]));
+}
+#endif
+
+// act(i, flags) for the i in 0 .. n-1 whose flags(i), a byte, is not 0, by one warp, in no order. For flags that are mostly 0:
+// the serial build takes 64 at a time, in a loop that vectorises where they are plain arithmetic, and branches on none of them.
 template <class Flags, class Act> JG_FN void warp_each(int n, Flags flags, Act act) {
 #if defined(JG_SERIAL)
-    union { uint8_t hit[64]; uint64_t eight[8]; } u;
-    uint8_t at[64];
-    for (int i0 = 0; i0 < n; i0 += 64) {
-        const int m = least(n - i0, 64);
-        if (m == 64) for (int j = 0; j < 64; ++j) u.hit[j] = flags(i0 + j);
-        else {
-            for (int w = 0; w < 8; ++w) u.eight[w] = 0;
-            for (int j = 0; j < m; ++j) u.hit[j] = flags(i0 + j);
-        }
-        int found = 0;
-        for (int w = 0; w < 8; ++w) {
-            if (u.eight[w] == 0) continue;
-            for (int j = 8 * w; j < 8 * w + 8; ++j) { at[found & 63] = uint8_t(j); found += u.hit[j] != 0; }
-        }
-        for (int k = 0; k < found; ++k) act(i0 + at[k], int(u.hit[at[k]]));
+    int i = 0;
+    for (; i + 64 <= n; i += 64) each_of<64>(i, flags, act);
+    if (i + 32 <= n) { each_of<32>(i, flags, act); i += 32; }
+    if (i + 16 <= n) { each_of<16>(i, flags, act); i += 16; }
+    for (; i < n; ++i) {
+        const int f = flags(i);
+        if (f) act(i, f);
     }
 #else
     for (int i = lane(); i < n; i += WARP) {

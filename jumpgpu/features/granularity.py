@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from ..objects import Objects, Scene
 SCALES = 16  # levels of the kernels
 COLUMNS = 256  # full-resolution columns of a tile of weights (kernels/granularity.cu)
 ERODE_BLOCK = 576  # threads: a warp for every level
-FIELDS_AT_ONCE = 2  # fields whose basins are held at a time
+FIELDS_AT_ONCE = 1  # fields whose basins are held at a time
 
 
 def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings) -> list[str]:
@@ -96,10 +97,10 @@ class Grid:
 
     @staticmethod
     def of(y: Axis, x: Axis, device: Device) -> "Grid":
-        tables = (device.tensor(a) for a in (y.at, x.at, y.weights, x.weights))
-        return Grid(*tables, y.step if y.step == x.step else 0, (y.n, x.n))
+        rows, columns, row_weights, column_weights = (device.tensor(a) for a in (y.at, x.at, y.weights, x.weights))
+        return Grid(rows, columns, row_weights, column_weights, y.step if y.step == x.step else 0, (y.n, x.n))
 
-    def tables(self) -> dict[str, torch.Tensor]:
+    def tables(self) -> dict[str, Any]:
         return {
             "rows": self.rows,
             "columns": self.columns,
@@ -186,7 +187,7 @@ def levels_of(basins: Basins, device: Device) -> torch.Tensor:
     planes, height, width = basins.shape
     levels = device.empty(planes, basins.capacity, SCALES, dtype=torch.int32)
     ring = device.empty(planes, SCALES + 2, 4, width + 2, dtype=torch.int32)
-    common = {"capacity": basins.capacity, "levels": levels}
+    common: dict[str, Any] = {"capacity": basins.capacity, "levels": levels}
     device.launch("granularity_clear", planes, block=FOREST_BLOCK, row_end=basins.row_end, height=height, **common)
     device.launch(
         "granularity_erode",
@@ -206,7 +207,8 @@ def levels_of(basins: Basins, device: Device) -> torch.Tensor:
 def sampled(height: int, width: int, settings: GranularitySettings, device: Device) -> Grid:
     """The sampling of a field's planes."""
     half = settings.subsampling
-    return Grid.of(*(axis(np.arange(math.ceil(n * half)) / half, n) for n in (height, width)), device)
+    y, x = (axis(np.arange(math.ceil(n * half)) / half, n) for n in (height, width))
+    return Grid.of(y, x, device)
 
 
 def foreground(planes: torch.Tensor, grid: Grid, settings: GranularitySettings, device: Device) -> torch.Tensor:
@@ -217,7 +219,7 @@ def foreground(planes: torch.Tensor, grid: Grid, settings: GranularitySettings, 
     inner = [
         axis(np.arange(math.ceil(s * half * again)) / again, m) for s, m in zip((height, width), grid.shape, strict=True)
     ]
-    small = Grid.of(*inner, device)
+    small = Grid.of(inner[0], inner[1], device)
     background = opening(sample(image, small, device), settings.radius, device)
     outer = [
         axis(stretched(m, s * half * again, s * half), b.n)
@@ -229,7 +231,7 @@ def foreground(planes: torch.Tensor, grid: Grid, settings: GranularitySettings, 
         bands(n, grid.shape[0] + 2),
         image=image,
         background=background,
-        **Grid.of(*outer, device).tables(),
+        **Grid.of(outer[0], outer[1], device).tables(),
         back_height=small.shape[0],
         back_width=small.shape[1],
         height=grid.shape[0],
@@ -304,7 +306,7 @@ def find_parts(objects: Objects, device: Device) -> Parts:
     within = (start <= low) & (high <= stop) & (low < high)
     bits = (1 << torch.arange(kinds, dtype=torch.int32, device=device.torch)).view(-1, 1, 1)
     pattern = (within * bits).sum(0).to(torch.int32)
-    # Compartments that share pixels are listed together: a part lies outside all the others. Separate lists say nothing of them.
+    # Compartments that share pixels are listed together, and a part lies outside all the others.
     together = (within.sum(0) > 1).any(1, keepdim=True)
     care = torch.where(together, (1 << kinds) - 1, pattern).to(torch.int32).contiguous()
     boxes = objects.box.view(kinds, -1, 1, 4).long()
@@ -347,10 +349,11 @@ def part_weights(scene: Scene, parts: Parts, settings: GranularitySettings, devi
         tile += 1
     planes = [scene.labels[c].contiguous() for c in objects.compartments]
     planes += [planes[0]] * (4 - len(planes))
+    named: dict[str, Any] = dict(zip(("first", "second", "third", "fourth"), planes, strict=True))
     device.launch(
         "granularity_weights",
         parts.pattern.numel(),
-        **dict(zip(("first", "second", "third", "fourth"), planes, strict=True)),
+        **named,
         field=objects.field,
         number=objects.number,
         pattern=parts.pattern,
