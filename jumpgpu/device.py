@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch import dtype as DType
 
 from .kernel_files import (
     C_TYPES,
@@ -51,13 +53,13 @@ class Device:
         """
         raise NotImplementedError
 
-    def empty(self, *shape: int, dtype: torch.dtype) -> torch.Tensor:
+    def empty(self, *shape: int, dtype: DType) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=self.torch)
 
-    def zeros(self, *shape: int, dtype: torch.dtype) -> torch.Tensor:
+    def zeros(self, *shape: int, dtype: DType) -> Tensor:
         return torch.zeros(shape, dtype=dtype, device=self.torch)
 
-    def tensor(self, array: Any, dtype: torch.dtype | None = None) -> torch.Tensor:
+    def tensor(self, array: Any, dtype: DType | None = None) -> Tensor:
         """A NumPy array, list or tensor as a contiguous tensor on this device."""
         return torch.as_tensor(array, dtype=dtype).to(self.torch).contiguous()
 
@@ -70,7 +72,7 @@ class _Binding:
 
     def __init__(self, kernel: str, arguments: tuple[Argument, ...]):
         self.kernel, self.arguments = kernel, arguments
-        self.slots = [ctypes.c_void_p() if a.pointer else C_TYPES[a.dtype]() for a in arguments]
+        self.slots: list[Any] = [ctypes.c_void_p() if a.pointer else C_TYPES[a.dtype]() for a in arguments]
         self.pointers = (ctypes.c_void_p * len(arguments))(*[ctypes.addressof(s) for s in self.slots])
         self.plan = [(a.name, a, s, a.pointer) for a, s in zip(arguments, self.slots, strict=True)]
         self.lock = threading.Lock()

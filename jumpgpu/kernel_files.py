@@ -37,7 +37,7 @@ C_TYPES = {
     torch.float32: ctypes.c_float,
     torch.float64: ctypes.c_double,
 }
-NUMPY_TYPES = {
+NUMPY_TYPES: dict[torch.dtype, Any] = {
     torch.int8: np.int8,
     torch.uint8: np.uint8,
     torch.int16: np.int16,
