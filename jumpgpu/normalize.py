@@ -42,7 +42,9 @@ def reference_wells(profiles: pd.DataFrame, reference: str) -> pd.Series:
     wells = pd.Series(True, index=profiles.index) if reference == "all" else is_negcon(profiles)
     if not wells.any():
         plate = profiles["Metadata_Plate"].iloc[0]
-        raise ValueError(f"{plate}: no negative control among {len(profiles)} wells; normalise by all wells alone (--reference all)")
+        raise ValueError(
+            f"{plate}: no negative control among {len(profiles)} wells; normalise by all wells alone (--reference all)"
+        )
     return wells
 
 
