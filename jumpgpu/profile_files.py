@@ -16,7 +16,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     """A Parquet file, complete or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
-    doubles = set(table.columns[table.dtypes == float])
+    doubles = set(table.select_dtypes("float64"))
     features = [c for c in feature_columns(table) if c in doubles]
     others = table.drop(columns=features)
     data = pa.Table.from_pandas(others, preserve_index=False)
