@@ -172,7 +172,8 @@ extern "C" __global__ void __launch_bounds__(128, 8) watershed_settle(
     const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
     int32_t* at = link + int64_t(plane) * (height + 2) * pitch;
     JG_FOR_YX(y, x, y0, jg::least(y0 + jg::BAND, height), 0, width) {
-        labels[(int64_t(plane) * height + y) * width + x] = jg::follow(at, (y + 1) * pitch + x + 1);
+        const int p = (y + 1) * pitch + x + 1, v = jg::atomic_read(at + p);
+        labels[(int64_t(plane) * height + y) * width + x] = v >= 0 ? v : jg::follow(at, p);    // mostly known, by regions
     }
 }
 JG_REGISTER(watershed_settle)

@@ -23,7 +23,7 @@ from ..objects import Objects, Scene
 SCALES = 16  # levels of the kernels
 COLUMNS = 256  # full-resolution columns of a tile of weights (kernels/granularity.cu)
 ERODE_BLOCK = 576  # threads: a warp for every level
-FIELDS_AT_ONCE = 1  # fields whose basins are held at a time
+FIELDS_AT_ONCE = 2  # fields whose basins are held at a time
 
 
 def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings) -> list[str]:
@@ -134,13 +134,14 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     sizes = objects.cell_start[1:] - objects.cell_start[:-1]
     schedule = torch.argsort(sizes, descending=True, stable=True).to(torch.int32)
     spectrum = device.empty(objects.rows, channels, SCALES, dtype=torch.float64)
+    levels = None  # of the first fields, which are as many as any
     for first in range(0, fields, FIELDS_AT_ONCE):
         last = min(first + FIELDS_AT_ONCE, fields)
         planes = scene.pixels[first:last].reshape(-1, height, width)
         key = foreground(planes, grid, wanted, device)
         basins = find_basins(key, 4, device)
         size = {"height": grid.shape[0], "width": grid.shape[1], "capacity": basins.capacity}
-        levels = levels_of(basins, device)
+        levels = levels_of(basins, device, levels)
         device.launch(
             "granularity_spectrum",
             objects.n * channels,
@@ -182,10 +183,14 @@ def check(settings: GranularitySettings) -> None:
         raise ValueError(f"granularity.radius must be at least 1, got {settings.radius}")
 
 
-def levels_of(basins: Basins, device: Device) -> torch.Tensor:
-    """int32 [P, capacity, SCALES]: the bits of every basin's E_k, so that R_k is the lesser of it and the pixel."""
+def levels_of(basins: Basins, device: Device, levels: torch.Tensor | None = None) -> torch.Tensor:
+    """int32 [P, capacity, SCALES]: the bits of every basin's E_k, so that R_k is the lesser of it and the pixel.
+
+    `levels` is written to where it is given, of P planes or more: it is large, and little of it is ever touched.
+    """
     planes, height, width = basins.shape
-    levels = device.empty(planes, basins.capacity, SCALES, dtype=torch.int32)
+    if levels is None:
+        levels = device.empty(planes, basins.capacity, SCALES, dtype=torch.int32)
     ring = device.empty(planes, SCALES + 2, 4, width + 2, dtype=torch.int32)
     common: dict[str, Any] = {"capacity": basins.capacity, "levels": levels}
     device.launch("granularity_clear", planes, block=FOREST_BLOCK, row_end=basins.row_end, height=height, **common)
@@ -343,10 +348,6 @@ def part_weights(scene: Scene, parts: Parts, settings: GranularitySettings, devi
     end = torch.cumsum(area.flatten(), 0)
     start = end.view(area.shape) - area
     weights = device.empty(int(end[-1]), dtype=torch.float64)
-    ends = across.first + across.count
-    tile = 1
-    while tile < x.size and (ends[tile:] - across.first[: x.size - tile]).max() <= COLUMNS:
-        tile += 1
     planes = [scene.labels[c].contiguous() for c in objects.compartments]
     planes += [planes[0]] * (4 - len(planes))
     named: dict[str, Any] = dict(zip(("first", "second", "third", "fourth"), planes, strict=True))
@@ -370,7 +371,7 @@ def part_weights(scene: Scene, parts: Parts, settings: GranularitySettings, devi
         parts=parts.pattern.shape[1],
         row_reach=rows.share.shape[1],
         column_reach=across.share.shape[1],
-        tile=tile,
+        tile=tile_of(width, settings.subsampling),
         full_height=height,
         full_width=width,
         weights=weights,
@@ -384,3 +385,13 @@ def sampled_back(n: int, subsampling: float) -> tuple[Axis, Shares]:
     size = math.ceil(n * subsampling)
     back = axis(stretched(n, n * subsampling, n), size)
     return back, shares(back)
+
+
+@cache
+def tile_of(n: int, subsampling: float) -> int:
+    """The most sampled columns whose users always fit in COLUMNS."""
+    users = sampled_back(n, subsampling)[1]
+    ends, tile = users.first + users.count, 1
+    while tile < ends.size and (ends[tile:] - users.first[: ends.size - tile]).max() <= COLUMNS:
+        tile += 1
+    return tile
