@@ -139,7 +139,7 @@ class Allocation:
 class CudaTensor(torch.Tensor):
     """A CPU tensor that says it is on cuda:0."""
 
-    allocation: Allocation | None
+    allocation: Allocation | None = None
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
@@ -203,10 +203,9 @@ class Gpu:
         return found
 
     def wrap(self, tensor: torch.Tensor) -> "CudaTensor":
-        if isinstance(tensor, CudaTensor):
-            return tensor
-        made = torch.Tensor._make_subclass(CudaTensor, tensor)
-        made.allocation = self.allocation(made)
+        made = tensor if isinstance(tensor, CudaTensor) else torch.Tensor._make_subclass(CudaTensor, tensor)
+        if made.allocation is None:
+            made.allocation = self.allocation(made)
         return made
 
     def holding(self, address: int) -> Allocation | None:
@@ -254,7 +253,7 @@ class Mode(TorchFunctionMode):
         if name in ("to", "cuda", "cpu"):
             return self.move(func, name, args, kwargs, to_cuda)
         inputs = list(tensors_in([args, kwargs]))
-        ours = [t for t in inputs if isinstance(t, CudaTensor)]
+        ours = [GPU.wrap(t) for t in inputs if isinstance(t, CudaTensor)]
         if ours and name == "numpy":
             raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first")
         if ours and name not in MIXED and any(not isinstance(t, CudaTensor) and t.dim() for t in inputs):
