@@ -8,6 +8,8 @@
 //
 // Source   scikit-image's watershed (CellProfiler's IdentifyPrimaryObjects and IdentifySecondaryObjects), which breaks
 //          equal values by age in the queue instead of by raster index.
+// Differs  over six real fields, from CellProfiler's own labels: cells in 0 of 2,427,361 labelled pixels (cpjump1) and 3 of
+//          2,821,899 (jump-production), objects before any is discarded in 0 of 648,619 and 0 of 639,628 (docs/segmentation.md).
 // Oracle   tests/reference/flood.py, a sequential queue in the same order: equal everywhere. scikit-image's: equal where
 //          values are distinct (declumping's jittered distances are); 1 of the 2.7 million labelled pixels differs in the
 //          cells of six real fields, whose RNA images have ties (tests/test_watershed_skimage.py).
