@@ -199,7 +199,6 @@ extern "C" __global__ void __launch_bounds__(128, 8) texture_count(
         const int step[4] = {far, far * stride + far, far * stride, far * stride - far};
         for (int d = 0; d < D; ++d) {
             uint64_t mine[TOTALS] = {};
-            __syncthreads();
             JG_FOR(k, 2 * S + 2) { s.sum[k] = 0; s.diff[k] = 0; }
             JG_FOR(k, S + 1) s.level[k] = 0;
             if (tile == levels) {
