@@ -168,8 +168,8 @@ def test_bad_use_of_the_cuda_device():
 
 
 def test_without_cupy_the_extra_is_named(monkeypatch):
-    with standin():
-        monkeypatch.setitem(sys.modules, "cupy", None)
+    with standin(), monkeypatch.context() as patch:  # undone before the stand-in is, or it would be put back for good
+        patch.setitem(sys.modules, "cupy", None)
         with pytest.raises(RuntimeError, match=r"pip install 'jumpgpu\[cuda\]'"):
             open_device("cuda")
 

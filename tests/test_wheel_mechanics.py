@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from jumpgpu.kernel_files import kernel_digest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 USE = """
-import sys, torch
+import sys
+sys.path[:0] = sys.argv[1:]  # the wheel's folder, then this environment's packages without the editable install's hook
+import torch
 import jumpgpu
 from jumpgpu import config, device, features, kernel_files
 assert jumpgpu.__file__.startswith(sys.argv[1]), jumpgpu.__file__
@@ -44,9 +47,9 @@ def test_the_wheel_works_without_a_compiler(wheel, tmp_path):
     assert libraries == ["jumpgpu/lib/kernels_x86-64-v2.so"]
     site = tmp_path / "site"
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, wheel], check=True)
-    without_compiler = {**os.environ, "PYTHONPATH": str(site), "CXX": "/nonexistent", "CC": "/nonexistent"}
+    without_compiler = {**os.environ, "CXX": "/nonexistent", "CC": "/nonexistent"}
     done = subprocess.run(
-        [sys.executable, "-c", USE, str(site)],
+        [sys.executable, "-S", "-c", USE, str(site), sysconfig.get_path("purelib")],
         cwd=tmp_path,
         env=without_compiler,
         capture_output=True,
