@@ -38,9 +38,11 @@ check: $(VENV)/installed
 	$(RUN) -m mypy
 	$(RUN) -m pytest -q tests/test_layers.py tests/test_kernels_compile.py -k "not architecture or sm_80"
 
+# Small, on drawn fields; benchmarks/ tells what else there is (peers, growth, real fields).
 bench: $(VENV)/installed
 	$(RUN) -m benchmarks.kernels
-	$(RUN) -m benchmarks.throughput
+	$(RUN) -m jumpgpu.synthetic --output build/bench --plate BENCH --wells 6 --sites 1
+	$(RUN) -m benchmarks.throughput --images build/bench --plate BENCH --illumination flatfield --json build/bench/throughput.json
 
 # On a machine with a CUDA GPU, with torch and CuPy installed in PYTHON: bitwise comparison with the CPU, then
 # compute-sanitizer, then benchmarks. Under ten minutes; downloads nothing.

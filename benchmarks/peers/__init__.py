@@ -28,8 +28,8 @@ ENVIRONMENTS = HERE.parents[1] / "build" / "peers"
 PEERS = ("cp_measure",)
 
 
-def run_peer(peer: str, images: str, plate_name: str, illumination: str) -> dict[str, Any]:
-    """The peer's figures; FileNotFoundError where its environment was not made."""
+def run_peer(peer: str, images: str, plate_name: str, illumination: str, n_fields: int) -> dict[str, Any]:
+    """The peer's figures on the plate's first fields; FileNotFoundError where its environment was not made."""
     python = ENVIRONMENTS / peer / "bin" / "python"
     if not python.is_file():
         raise FileNotFoundError(f"no environment for {peer}; run benchmarks/peers/setup {peer}")
@@ -48,8 +48,8 @@ def run_peer(peer: str, images: str, plate_name: str, illumination: str) -> dict
         path = Path(folder) / "fields.npz"
         np.savez(
             path,
-            pixels=np.concatenate(pixels),
+            pixels=np.concatenate(pixels)[:n_fields],
             channels=np.array(plate.channels),
-            **{k: np.concatenate(v) for k, v in labels.items()},
+            **{k: np.concatenate(v)[:n_fields] for k, v in labels.items()},
         )
         return json.loads(run_command([python, HERE / f"{peer}.py", path]).output.splitlines()[-1])
