@@ -22,7 +22,7 @@ from benchmarks.machine import RESULTS, seconds, write_json
 from jumpgpu.background import block_weights, subtract_background
 from jumpgpu.config import BackgroundSettings, PrimarySettings, SegmentationSettings, ThresholdSettings, load_config
 from jumpgpu.declump import find_seeds, jitter, separate
-from jumpgpu.device import open_device
+from jumpgpu.device import Device, open_device
 from jumpgpu.distance import squared_distance
 from jumpgpu.drawing import Effects, draw_field, falloff, make_tiles
 from jumpgpu.grow import propagate
@@ -179,32 +179,55 @@ def by_skimage(image: np.ndarray) -> np.ndarray:
     return np.asarray(segmentation.watershed(-distance, seeds, mask=mask))
 
 
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """A DNA image float32 [H, W], its true nuclei int64 [H, W], and the settings to find them with."""
+
+    name: str
+    dna: np.ndarray
+    truth: np.ndarray
+    settings: PrimarySettings
+
+
+def drawn_by_hand(shared: Path) -> Scene:
+    """A real image whose nuclei people outlined: it has no background, smaller nuclei and nuclei on the border."""
+    nuclei = load_config("cpjump1").segmentation.nuclei
+    loose = ThresholdSettings(smoothing=1.3488)
+    settings = dataclasses.replace(nuclei, discard_border=False, background=None, threshold=loose, discard_size=False)
+    image = tifffile.imread(shared / "data/nuclei/img2d.tif").astype(np.float32) / 255
+    return Scene("nuclei, by hand", image, tifffile.imread(shared / "data/nuclei/mask2d.tif").astype(np.int64), settings)
+
+
+def drawn_by_us(density: int) -> Scene:
+    """A synthetic field of `density` nuclei."""
+    nuclei = load_config("cpjump1").segmentation.nuclei
+    size, rng = (1080, 1080), np.random.default_rng(density)
+    drawn = draw_field(rng, size, density, Effects(), make_tiles(rng, size), np.ones_like(falloff(size)))
+    dna = drawn.images[0].astype(np.float32) / 65535
+    settings = dataclasses.replace(nuclei, discard_border=False)
+    return Scene(f"drawn, {density} a field", dna, drawn.nuclei.astype(np.int64), settings)
+
+
+def nuclei_of(scene: Scene, device: Device) -> np.ndarray:
+    """The nuclei that are found: int64 [H, W]."""
+    pixels = torch.from_numpy(np.stack([scene.dna, scene.dna])[None])
+    chosen = dataclasses.replace(load_config("cpjump1").segmentation, nuclei=scene.settings)
+    return np.asarray(segment(pixels, ("DNA", "RNA"), chosen, device).labels["Nuclei"][0].numpy(), np.int64)
+
+
 def compare_truth(shared: Path) -> list[dict[str, Any]]:
     device = open_device("cpu")
-    plain = load_config("cpjump1").segmentation
-    nuclei = dataclasses.replace(plain.nuclei, discard_border=False)
-    scenes: list[tuple[str, np.ndarray, np.ndarray, PrimarySettings]] = []
-    image = tifffile.imread(shared / "data/nuclei/img2d.tif").astype(np.float32) / 255
-    loose = ThresholdSettings(smoothing=1.3488)
-    by_hand = dataclasses.replace(nuclei, background=None, threshold=loose, discard_size=False)
-    scenes.append(("nuclei, by hand", image, tifffile.imread(shared / "data/nuclei/mask2d.tif").astype(np.int64), by_hand))
-    size = (1080, 1080)
-    for density in DENSITIES:
-        rng = np.random.default_rng(density)
-        drawn = draw_field(rng, size, density, Effects(), make_tiles(rng, size), np.ones_like(falloff(size)))
-        dna = drawn.images[0].astype(np.float32) / 65535
-        scenes.append((f"drawn, {density} a field", dna, drawn.nuclei.astype(np.int64), nuclei))
     rows = []
-    for name, dna, truth, settings in scenes:
-        pixels = torch.from_numpy(np.stack([dna, dna])[None])
-        chosen = dataclasses.replace(plain, nuclei=settings)
-        ours = segment(pixels, ("DNA", "RNA"), chosen, device).labels["Nuclei"][0].numpy().astype(np.int64)
-        for tool, labels in (("jumpgpu", ours), ("scikit-image", by_skimage(dna).astype(np.int64))):
-            result = score(labels, truth)
-            rows.append({"scene": name, "tool": tool, **dataclasses.asdict(result)})
+    for scene in (drawn_by_hand(shared), *map(drawn_by_us, DENSITIES)):
+        for tool, labels in (
+            ("jumpgpu", nuclei_of(scene, device)),
+            ("scikit-image", by_skimage(scene.dna).astype(np.int64)),
+        ):
+            result = score(labels, scene.truth)
+            rows.append({"scene": scene.name, "tool": tool, **dataclasses.asdict(result)})
             f1 = " ".join(f"{v:.3f}" for v in result.f1)
             faults = f"{result.missed} {result.split} {result.merged}"
-            print(f"{name:22} {tool:12} {result.truth:4d} {result.found:4d}  {f1}  {faults}")
+            print(f"{scene.name:22} {tool:12} {result.truth:4d} {result.found:4d}  {f1}  {faults}")
     return rows
 
 

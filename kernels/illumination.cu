@@ -5,7 +5,7 @@
 //
 // Source   CellProfiler LoadData (counts to float32, divided by 65535), CorrectIlluminationApply (Divide, both truncations);
 //          CorrectIlluminationCalculate's mean over all images, which is exact here.
-// Oracle   NumPy's float32 arithmetic, bit for bit (tests/test_illumination_skimage.py); CellProfiler's functions
+// Oracle   NumPy's float32 arithmetic, bit for bit (tests/test_illumination_numpy.py); CellProfiler's functions
 // Launch   a thread an item over the grid, any block size; no shared memory. correct: the blocks of a field follow each other, so
 //          that no item divides by the field's size.
 // Order    correct: nothing is accumulated. accumulate_fields: integers.

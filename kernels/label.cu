@@ -4,7 +4,7 @@
 //   its first pixel in raster order; a background component that reaches the image's border is 'outside'.
 //
 // Source   Playne & Hawick (2018), a union by atomic minimum; CellProfiler numbers components as scipy.ndimage.label does.
-// Oracle   scipy.ndimage.label, binary_fill_holes (tests/test_label_scipy.py)
+// Oracle   scipy.ndimage.label, binary_fill_holes (tests/test_label_centrosome.py)
 // Launch   label_tiles: a block a tile, 32 KB of shared memory; the others a thread an item or a block a row.
 // Order    a root is the least index of its component however unions interleave; numbers follow the roots' order.
 #include "jg.cuh"

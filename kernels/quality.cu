@@ -6,7 +6,7 @@
 //                    cell (y * m / height, x * n / width)
 //
 // Source   CellProfiler MeasureImageQuality: calculate_focus_scores, calculate_saturation, run_intensity_measurement
-// Oracle   NumPy (tests/test_quality_numpy.py); CellProfiler's module by hand (tests/oracles/)
+// Oracle   CellProfiler's module by hand (tests/oracles/image_quality.py), NumPy, centrosome (tests/test_quality_cellprofiler.py)
 // Launch   one block an image row, or a grid cell, of one field and channel; any block size; 1 KB of shared memory.
 // Order    jg::block_sum along a row, rows added in order by the caller; counts are integers.
 #include "jg.cuh"

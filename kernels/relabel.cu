@@ -6,7 +6,7 @@
 //   within holes takes the least label that they take.
 //
 // Source   CellProfiler IdentifyPrimaryObjects, IdentifySecondaryObjects, IdentifyTertiaryObjects; centrosome fill_labeled_holes, outline.
-// Oracle   centrosome (tests/test_relabel_centrosome.py)
+// Oracle   centrosome, SciPy (tests/test_label_centrosome.py)
 // Launch   a block a row, or a thread a pixel; resolve_holes: a block a field.
 // Order    integer sums, minima and maxima; the holes are a least fixed point, which any order of steps reaches.
 #include "jg.cuh"

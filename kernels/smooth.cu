@@ -4,7 +4,7 @@
 //   above  = smooth >= threshold of the field
 //
 // Source   centrosome smooth_with_function_and_mask, CellProfiler Threshold and IdentifyPrimaryObjects (smoothing filter).
-// Oracle   scipy.ndimage.correlate1d (tests/test_smooth_scipy.py)
+// Oracle   scipy.ndimage.gaussian_filter, convolve1d (tests/test_label_centrosome.py)
 // Launch   a block a piece of a row, any block size; 29 KB of shared memory.
 // Order    rows before columns; the centre, then pairs of taps from the outermost inwards, as SciPy adds them.
 #include "jg.cuh"

@@ -4,6 +4,7 @@ A module that stands in no group is a command: it may import everything, and onl
 """
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,11 @@ def test_only_the_device_knows_cupy_and_ctypes() -> None:
         if name.split(".")[0] in ("cupy", "ctypes")
     }
     assert knows <= {"device", "kernel_files"}
+
+
+def test_every_test_that_a_kernel_names_is_there() -> None:
+    tests = Path(__file__).parent
+    for path in sorted((tests.parent / "kernels").rglob("*.cu*")) + sorted((tests.parent / "kernels").rglob("*.h")):
+        named = set(re.findall(r"\btest_\w+\.py|\btests/[\w/.]*\w", path.read_text()))
+        missing = sorted(n for n in named if not (tests / n.removeprefix("tests/")).exists())
+        assert not missing, f"{path.name} names {missing}"

@@ -58,9 +58,22 @@ def test_a_batch_is_its_fields_one_at_a_time(device: Device, preset: str) -> Non
         assert_same(field_of(together, b), field_of(flipped, 4 - b))
 
 
-def test_threads_change_nothing() -> None:
+@pytest.mark.parametrize("preset", ["cpjump1", "jump-production"])
+def test_sixteen_small_fields_are_their_fields_one_at_a_time(device: Device, preset: str) -> None:
+    settings = load_config(preset).segmentation
+    pixels = torch.cat([drawn(10 + n, 1, n, 97, 131) for n in range(16)])  # the first has no nucleus
+    together = segment(pixels, CHANNELS, settings, device)
+    assert together.counts[0] == 0
+    assert together.counts.max() > 5
+    for b in range(16):
+        assert_same(field_of(together, b), segment(pixels[b : b + 1], CHANNELS, settings, device))
+
+
+@pytest.mark.parametrize("preset", ["cpjump1", "jump-production"])
+def test_threads_change_nothing(preset: str) -> None:
+    settings = load_config(preset).segmentation
     pixels = drawn(1, 4, 18)
-    assert_same(*(segment(pixels, CHANNELS, SETTINGS, open_device("cpu", workers)) for workers in (1, 2)))
+    assert_same(*(segment(pixels, CHANNELS, settings, open_device("cpu", workers)) for workers in (1, 2)))
 
 
 def test_numbers_and_nesting(device: Device) -> None:
