@@ -11,9 +11,9 @@
 // Differs  over six real fields, from CellProfiler's own labels: cells in 0 of 2,427,361 labelled pixels (cpjump1) and 3 of
 //          2,821,899 (jump-production), objects before any is discarded in 0 of 648,619 and 0 of 639,628 (docs/segmentation.md).
 // Oracle   tests/reference/flood.py, a sequential queue in the same order: equal everywhere. scikit-image's: equal where
-//          values are distinct (declumping's jittered distances are). Another comparison than the one above, from CellProfiler's
-//          nuclei within a mask of the test's own threshold: 1 of the 2.7 million labelled pixels differs from scikit-image's in the cells of six real
-//          fields, whose RNA images have ties (tests/test_watershed_skimage.py).
+//          values are distinct (declumping's jittered distances are). Another comparison than the one above, from
+//          CellProfiler's nuclei within a mask of the test's own threshold: 1 of the 2.7 million labelled pixels differs from
+//          scikit-image's in the cells of six real fields, whose RNA images have ties (tests/test_watershed_skimage.py).
 // Order    one order of unique integers decides everything; the atomics are minima.
 #include "basins.cuh"
 
