@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .designs import treated_wells
 from .platemaps import SAMPLE, feature_columns, is_negcon
 from .scores import generator
 
@@ -72,14 +73,15 @@ def replicability(
     Parameters
     ----------
     profiles : DataFrame
-        Profiles of the replicate plates together, negative controls included.
+        Profiles of the replicate plates together, negative controls included; empty wells (no treatment, or "")
+        are left out.
     group : str
         The column whose equal values are replicates.
     null_size : int
         Random rankings for each configuration (number of positives, number of all).
     """
     negcon = is_negcon(profiles)
-    rows = profiles[negcon | profiles[group].notna()]
+    rows = profiles[negcon | treated_wells(profiles, group)]
     rows = rows.sort_values(["Metadata_Plate", "Metadata_Well"], kind="stable", ignore_index=True)
     negcon = is_negcon(rows)
     if not negcon.any():
@@ -119,7 +121,8 @@ def matching(
     across : str
         A column (such as Metadata_Perturbation) in which the two of a pair must differ, positives and negatives alike.
     """
-    wells = profiles[profiles[group].notna() & profiles[label].notna() & ~is_negcon(profiles)]
+    labelled = profiles[label].notna() & (profiles[label].astype(str) != "")
+    wells = profiles[treated_wells(profiles, group) & labelled]
     if keep is not None:
         wells = wells[wells[group].isin(set(keep))]
     if wells.empty:

@@ -2,6 +2,10 @@
 
 One row a field, one set of columns a channel: `Image_ImageQuality_FocusScore_DNA`. Off by default. Sums run as kernels;
 medians are taken by torch; power spectrum and threshold by SciPy and NumPy on the host, the same on every device.
+
+Values are of corrected pixels: divided by the illumination function and clipped to 0..1, as of an image measured after
+CorrectIlluminationApply. Of raw images, as some quality-control pipelines take them, MaxIntensity and PercentMaximal differ:
+a saturated pixel is no longer at 1 where the function is not.
 """
 
 from collections.abc import Sequence
@@ -60,18 +64,17 @@ def measure_images(
         Corrected intensity, 0..1.
     channels : names of the C axis
     scales : pixels
-        Grid cell sizes of LocalFocusScore; none may exceed the image.
+        Grid cell sizes of LocalFocusScore, at least 1.
 
     Returns
     -------
-    float64 [B, F] on the host, F = `columns`. A black image's focus scores and slope are 0, as CellProfiler's.
+    float64 [B, F] on the host, F = `columns`. A black image's focus scores and slope are 0, as CellProfiler's;
+    LocalFocusScore is nan at a scale beyond the image's smaller side.
     """
     fields, n_channels, height, width = pixels.shape
     planes, area = fields * n_channels, height * width
-    if any(not 1 <= s <= min(height, width) for s in scales):
-        raise ValueError(
-            f"image quality scales {tuple(scales)} must lie in 1 .. {min(height, width)}, the image's smaller side"
-        )
+    if any(s < 1 for s in scales):
+        raise ValueError(f"image quality scales {tuple(scales)} must be 1 pixel at least")
     sums = device.empty(planes, height, dtype=torch.float64)
     row_extremes = device.empty(planes, height, 2, dtype=torch.int32)
     device.launch("quality_rows", planes * height, pixels=pixels, width=width, sums=sums, extremes=row_extremes)
@@ -116,7 +119,8 @@ def measure_images(
     parts = []
     for measurement in MEASUREMENTS:
         if measurement == "LocalFocusScore":
-            parts += [local_focus(pixels, scale, device) for scale in scales]
+            absent = torch.full((planes,), torch.nan, dtype=torch.float64)  # columns stay, whatever the image's size
+            parts += [local_focus(pixels, s, device) if s <= min(height, width) else absent for s in scales]
         else:
             parts.append(found[measurement].cpu().to(torch.float64))
     table = torch.stack(parts, 1).reshape(fields, n_channels, -1)

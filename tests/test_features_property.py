@@ -3,26 +3,41 @@
 Equal bits throughout: a cell's numbers depend on that cell's pixels alone, in an order that only it decides.
 """
 
+from dataclasses import replace
+
+import mahotas
 import numpy as np
 import pytest
 import torch
 
 from jumpgpu import features
-from jumpgpu.config import FeatureSettings
+from jumpgpu.config import CorrelationSettings, FeatureSettings, RadialSettings
 from jumpgpu.device import CpuDevice, Device
+from jumpgpu.names import BRIGHTFIELD
 from jumpgpu.objects import make_scene
 from tests.scenes import CHANNELS, drawn_labels, drawn_pixels, one_field, ragged_labels
 
 SCENES = {"cells": drawn_labels, "ragged": ragged_labels}
+FULL = FeatureSettings(  # with what is off by default and has channels
+    correlation=CorrelationSettings(costes=True), radial=RadialSettings(zernike="magnitudes_and_phase")
+)
 # What depends on the other cells of the field by its meaning.
 OF_THE_FIELD = ("_Neighbors_", "_Correlation_RWC_", "_Number_Object_Number", "_Parent_")
 
 
-def table(family: str, labels: dict[str, np.ndarray], pixels: np.ndarray, device: Device) -> tuple[np.ndarray, list[str]]:
-    settings = FeatureSettings(families=(family,))
-    scene = make_scene(CHANNELS, device.tensor(pixels), {c: device.tensor(v) for c, v in labels.items()}, {}, device)
+def table(
+    family: str,
+    labels: dict[str, np.ndarray],
+    pixels: np.ndarray,
+    device: Device,
+    channels: tuple[str, ...] = CHANNELS,
+    extra: bool = False,
+) -> tuple[np.ndarray, list[str]]:
+    settings = FULL if extra else FeatureSettings()
+    settings = replace(settings, families=(family,))
+    scene = make_scene(channels, device.tensor(pixels), {c: device.tensor(v) for c, v in labels.items()}, {}, device)
     found = features.measure_scene(scene, settings, device)
-    return found.cpu().numpy(), features.columns(scene.objects.compartments, CHANNELS, settings)
+    return found.cpu().numpy(), features.columns(scene.objects.compartments, channels, settings)
 
 
 def assert_same_bits(ours: np.ndarray, theirs: np.ndarray, columns: list[str]) -> None:
@@ -123,3 +138,57 @@ def test_threads_do_not_matter(family: str) -> None:
     pixels = drawn_pixels(labels)
     (one, columns), (three, _) = (table(family, labels, pixels, CpuDevice(workers)) for workers in (1, 3))
     assert_same_bits(one, three, columns)
+
+
+@pytest.mark.parametrize("chosen", [CHANNELS, ("Brightfield", "AGP"), ("LowZBF",)], ids="+".join)
+@pytest.mark.parametrize("family", features.FAMILIES)
+def test_further_channels_change_no_column(family: str, chosen: tuple[str, ...], device: Device) -> None:
+    """Of eight channels, each column is what it is without the others: fluorescence and brightfield, RWC and Costes too."""
+    labels = one_field(drawn_labels(), 0)
+    every = CHANNELS + BRIGHTFIELD
+    pixels = eight_channels(labels)
+    whole, columns = table(family, labels, pixels, device, every, extra=True)
+    part, fewer = table(family, labels, pixels[:, [every.index(c) for c in chosen]].copy(), device, chosen, extra=True)
+    assert_same_bits(part, whole[:, [columns.index(c) for c in fewer]], fewer)
+    if family == "correlation":
+        assert any("RWC" in c for c in fewer) == (len(chosen) > 1)
+
+
+def test_brightfield_planes_are_measured_as_any_other(device: Device) -> None:
+    """Mean and texture of each brightfield plane by NumPy and mahotas, object by object."""
+    labels = one_field(drawn_labels(), 0)
+    pixels = eight_channels(labels)
+    every = CHANNELS + BRIGHTFIELD
+    (means, mean_names), (textures, names) = (table(f, labels, pixels, device, every) for f in ("intensity", "texture"))
+    checked = 0
+    for channel in BRIGHTFIELD:
+        plane, cells = pixels[0, every.index(channel)], labels["Cells"][0]
+        for n in range(1, int(cells.max()) + 1):
+            own = cells == n
+            mean = means[n - 1, mean_names.index(f"Cells_Intensity_MeanIntensity_{channel}")]
+            np.testing.assert_allclose(mean, plane[own].mean(dtype=np.float64), rtol=1e-12)
+            y, x = np.nonzero(own)
+            if min(np.ptp(y), np.ptp(x)) < 6:
+                continue
+            box = np.s_[y.min() : y.max() + 1, x.min() : x.max() + 1]
+            grey = np.where(own[box], np.rint(plane[box] * np.float32(255)), 0).astype(np.uint8)
+            expected = mahotas.features.haralick(grey, distance=3, ignore_zeros=True)[:, [1, 3]]
+            ours = [
+                [textures[n - 1, names.index(f"Cells_Texture_{m}_{channel}_3_0{d}_256")] for m in ("Contrast", "Variance")]
+                for d in range(4)
+            ]
+            np.testing.assert_allclose(ours, expected, rtol=1e-9, err_msg=f"{channel} {n}")
+            checked += 1
+    assert checked >= 15
+
+
+def eight_channels(labels: dict[str, np.ndarray]) -> np.ndarray:
+    """float32 [B, 8, H, W]: `drawn_pixels` and three brightfield planes: bright everywhere, cells by a rim and a shadow."""
+    first = labels["Cells"]
+    rng = np.random.default_rng(11)
+    rim = (first > 0).astype(float)
+    planes = []
+    for slope in (1.0, -1.0, 0.2):  # above, below and in focus
+        relief = np.roll(rim, 1, axis=2) - np.roll(rim, -1, axis=2)
+        planes.append(np.clip(0.45 + 0.12 * slope * relief + rng.normal(scale=0.02, size=first.shape), 0, 1))
+    return np.concatenate([drawn_pixels(labels), np.stack(planes, 1).astype(np.float32)], axis=1)

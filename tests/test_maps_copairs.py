@@ -85,3 +85,26 @@ def test_no_controls_is_an_error():
     profiles = draw_plate("P", effects, ["A-1", "A-1"])
     with pytest.raises(ValueError, match="no negative controls to rank"):
         replicability(pd.DataFrame(profiles))
+
+
+def test_empty_wells_are_no_treatment():
+    """Others' Parquet has "" where a CSV has nothing: the scores are the same, and no group is named "" """
+    samples = ["A-1", "B-1", "C-1", "D-1"]
+    empty = ["E-1", "E-2"]  # becomes nothing at all, and ""
+    effects = draw_effects([*samples, *empty], [5.0] * 6)
+    profiles = concatenate([draw_plate(f"P{k}", effects, [*samples, *empty, *[None] * 8]) for k in range(3)])
+    profiles["Metadata_target"] = profiles["Metadata_broad_sample"].map(
+        dict(zip(samples, ["x", "x", "y", "y"], strict=True))
+    )
+    of_empty = profiles["Metadata_broad_sample"].isin(empty)
+    tables = []
+    for nothing in (None, ""):
+        wells = profiles.copy()
+        wells["Metadata_broad_sample"] = wells["Metadata_broad_sample"].astype(object).mask(of_empty, nothing)
+        wells["Metadata_target"] = wells["Metadata_target"].astype(object).mask(of_empty, nothing)
+        replicable, matched = replicability(wells, null_size=99), matching(wells, "Metadata_target", null_size=99)
+        assert list(replicable.table["Metadata_broad_sample"]) == samples
+        assert list(matched.table["Metadata_target"]) == ["x", "y"]
+        tables.append((replicable.table, matched.table))
+    for left, right in zip(*tables, strict=True):
+        pd.testing.assert_frame_equal(left, right)

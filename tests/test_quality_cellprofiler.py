@@ -57,3 +57,13 @@ def test_quality_equals_cellprofiler_in_any_channel_order(device):
     assert_allclose(got["Image_ImageQuality_TotalIntensity_RNA"], total, rtol=2e-6)  # float32 sums, as above
     assert_allclose(got["Image_ImageQuality_TotalIntensity_AGP"], total / 2, rtol=2e-6)
     assert np.argmax(["AGP" in n for n in names]) == 0
+
+
+def test_scales_beyond_the_image_are_nan(device):
+    """Columns stay whatever the image's size; the scales that fit are what they are alone."""
+    pixels = torch.from_numpy(draw())[None, None, :37, :53].contiguous()
+    got = dict(zip(quality.columns(("DNA",)), quality.measure_images(pixels, ("DNA",), device)[0].tolist(), strict=True))
+    assert [n for n, v in got.items() if np.isnan(v)] == ["Image_ImageQuality_LocalFocusScore_DNA_50"]
+    fitting = (5, 10, 20)
+    alone = quality.measure_images(pixels, ("DNA",), device, fitting)[0].tolist()
+    assert alone == [got[n] for n in quality.columns(("DNA",), fitting)]
