@@ -12,6 +12,7 @@ COMMANDS = {
     "report": "a plate's page: one HTML file",
     "verify": "check a stored plate against its records",
     "synthetic": "draw plates with known cells and effects",
+    "config": "print every setting of a preset or file",
     "columns": "list and explain the feature columns",
     "tables": "the metadata's tables: compounds by number of targets",
     "doctor": "what this machine has, and what to install",

@@ -1,16 +1,23 @@
-"""Settings: a TOML file to frozen dataclasses. An unknown key is an error that lists the known ones.
+"""Settings: a TOML file to frozen dataclasses. An unknown key or a value that cannot be meant is an error.
 
-The defaults of every dataclass are CPJUMP1's, so `configs/cpjump1.toml` says what they are and an empty file means them.
+    python -m jumpgpu.config jump-production
+
+prints every setting of a preset or file as TOML, and CPJUMP1's if none is given. The defaults of every dataclass are CPJUMP1's, so `configs/cpjump1.toml` says what they are and an empty file means them.
 """
 
+import argparse
 import dataclasses
+import json
+import sys
 import tomllib
 import types
 import typing
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .limits import check
 from .names import CHANNELS
 
 
@@ -234,11 +241,13 @@ def config_folder() -> Path:
 
 
 def build(kind: Any, table: dict[str, Any], where: str) -> Any:
-    """A dataclass from a TOML table, its absent keys at their defaults; ValueError names file, key and what is known."""
+    """A dataclass from a TOML table, its absent keys at their defaults; ValueError names file, key and what is expected."""
     hints = typing.get_type_hints(kind)
     if unknown := sorted(set(table) - set(hints)):
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; known here: {', '.join(hints)}")
-    return kind(**{key: convert(hints[key], value, f"{where}: {key}") for key, value in table.items()})
+    made = kind(**{key: convert(hints[key], value, f"{where}: {key}") for key, value in table.items()})
+    check(made, where)
+    return made
 
 
 def convert(hint: Any, value: Any, where: str) -> Any:
@@ -265,3 +274,45 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ValueError(f"{where}: expected {hint.__name__}, got {value!r}")
     return value
+
+
+def as_toml(config: Config) -> str:
+    """Every setting as TOML that `load_config` reads back; what is None is the word "none"."""
+    return "\n".join(toml_lines(dataclasses.asdict(config))) + "\n"
+
+
+def toml_lines(table: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[str]:
+    """A table's own values, then its tables."""
+    if path:
+        yield f"\n[{'.'.join(path)}]"
+    for key, value in table.items():
+        if not isinstance(value, dict):
+            yield f"{toml_key(key)} = {toml_value(value)}"
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from toml_lines(value, (*path, toml_key(key)))
+
+
+def toml_key(key: str) -> str:
+    return key if key.isidentifier() and key.isascii() else toml_value(key)
+
+
+def toml_value(value: Any) -> str:
+    """A number, word, truth or list of them; JSON's spelling is TOML's for these."""
+    return json.dumps("none" if value is None else value, ensure_ascii=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    made = argparse.ArgumentParser(prog="python -m jumpgpu.config", description="Print every setting as TOML.")
+    made.add_argument("config", nargs="?", default="cpjump1", help="TOML file or preset name (default: %(default)s)")
+    try:
+        print(as_toml(load_config(made.parse_args(arguments).config)), end="")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

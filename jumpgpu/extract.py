@@ -36,6 +36,7 @@ from .options import Options, options_from, parse
 from .plate import Plate, Site, find_plate
 from .progress import Progress
 from .provenance import check_inputs, inputs_of, settings_of
+from .segmentation import check as check_segmentation
 from .segmentation import segment
 from .sink import Sink
 from .store import PlateWriter
@@ -97,7 +98,9 @@ class Run:
 
 
 def chosen_wells(plate: Plate, options: Options) -> dict[str, dict[int, Site]]:
-    """Well -> site number -> site, of what was chosen; ValueError for what the plate has not."""
+    """Well -> site number -> site, of what was chosen; ValueError for what the plate has not, a channel to segment by too."""
+    if not options.masks:
+        check_segmentation(plate.channels, options.config.segmentation)
     wells: dict[str, dict[int, Site]] = {}
     for site in plate.select(options.wells, options.sites):
         wells.setdefault(site.well, {})[site.site] = site

@@ -14,7 +14,7 @@ from .declump import fill_small_holes, separate
 from .device import Device
 from .grow import grow_by_distance, propagate
 from .label import apply_table, apply_tables, fill_holes, label_extents, label_maximum
-from .threshold import above_threshold, channel_planes, find_threshold, whole_planes
+from .threshold import above_threshold, channel_planes, check_words, find_threshold, whole_planes
 from .watershed import watershed
 
 DECLUMP = ("shape", "intensity", "none")
@@ -122,6 +122,8 @@ def check(channels: tuple[str, ...] | list[str], settings: SegmentationSettings)
     ):
         if value not in known:
             raise ValueError(f"unknown segmentation.{name} {value!r}; expected one of {known}")
+    check_words(settings.nuclei.threshold)
+    check_words(settings.cells.threshold)
 
 
 def find_nuclei(

@@ -62,6 +62,14 @@ def whole_planes(images: torch.Tensor) -> Planes:
     return Planes(images, 0, h * w, (b, h, w))
 
 
+def check_words(settings: ThresholdSettings) -> None:
+    """ValueError for a method, or a word of a method, that is not known."""
+    if settings.middle_class not in ("foreground", "background"):
+        raise ValueError(f"unknown middle_class {settings.middle_class!r}; expected 'foreground' or 'background'")
+    if settings.method not in METHODS:
+        raise ValueError(f"unknown threshold method {settings.method!r}; expected one of {METHODS}")
+
+
 def find_threshold(planes: Planes, settings: ThresholdSettings, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
     """Thresholds of each field by the method of `settings`.
 
@@ -70,10 +78,7 @@ def find_threshold(planes: Planes, settings: ThresholdSettings, device: Device) 
     original, final : float64 [B]
         As the method gives it, and after correction and bounds (a manual threshold has neither).
     """
-    if settings.middle_class not in ("foreground", "background"):
-        raise ValueError(f"unknown middle_class {settings.middle_class!r}; expected 'foreground' or 'background'")
-    if settings.method not in METHODS:
-        raise ValueError(f"unknown threshold method {settings.method!r}; expected one of {METHODS}")
+    check_words(settings)
     b = planes.shape[0]
     if settings.method == "manual":
         manual = torch.full((b,), settings.manual, dtype=torch.float64, device=device.torch)

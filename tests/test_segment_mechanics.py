@@ -1,5 +1,6 @@
 """The segment command: what it writes, and that its labels can be read back as masks."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import imagecodecs
@@ -8,6 +9,7 @@ import pytest
 
 import jumpgpu
 from jumpgpu.device import Device
+from jumpgpu.extract import main as extract
 from jumpgpu.masks import read_masks
 from jumpgpu.options import MASK_PATTERN
 from jumpgpu.segment import main, outline_picture
@@ -42,6 +44,21 @@ def test_labels_and_outlines_are_written_and_read_back(
 def test_bad_use_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--plate", "NONE", "--images", str(tmp_path)]) == 2
     assert "NONE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [main, extract])
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_a_channel_that_is_not_there_is_told_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: Callable[[list[str]], int], dry: list[str]
+) -> None:
+    write_images(tmp_path)
+    (tmp_path / "lab.toml").write_text('[segmentation.cells]\nchannel = "Actin"\n')
+    given = ["--plate", "DEMO", "--images", str(tmp_path / "images"), "--config", str(tmp_path / "lab.toml")]
+    assert command([*given, "--device", "cpu", "--output", str(tmp_path / "out"), *dry]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: segmentation.cells.channel is 'Actin'; this plate's channels are (")
+    assert not (tmp_path / "out").exists()
 
 
 def test_outlines_are_drawn_on_the_objects() -> None:

@@ -1,0 +1,103 @@
+"""What a setting's value may be: ranges of numbers and known words, by dataclass and field.
+
+`check` is run on what a TOML file says; the dataclasses of `config` themselves take what they are given.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+MOST_PIXELS = 10_000  # no size in pixels is greater than a camera's side
+
+
+@dataclass(frozen=True)
+class Range:
+    """Finite numbers from `least` (or, if `above`, beyond it) to `most`."""
+
+    least: float = -math.inf
+    most: float = math.inf
+    above: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return math.isfinite(value) and self.least <= value <= self.most and not (self.above and value == self.least)
+
+    def __str__(self) -> str:
+        low = f"{'above' if self.above else 'at least'} {self.least:g}" if self.least > -math.inf else ""
+        high = f"at most {self.most:g}" if self.most < math.inf else ""
+        return " and ".join(filter(None, ("a finite number", low, high)))
+
+
+FINITE, POSITIVE, NOT_NEGATIVE, SHARE = Range(), Range(0, above=True), Range(0), Range(0, 1)
+DECLUMP = ("shape", "intensity", "none")
+
+LIMITS: dict[str, dict[str, Range | tuple[str, ...]]] = {
+    "IlluminationSettings": {
+        "resize": Range(0, 1, above=True),
+        "filter_size": Range(1, MOST_PIXELS),
+        "quantile": SHARE,
+    },
+    "BackgroundSettings": {"block": Range(1, MOST_PIXELS), "filter_size": Range(1, MOST_PIXELS)},
+    "ThresholdSettings": {
+        "method": ("minimum_cross_entropy", "otsu2", "otsu3", "robust_background", "manual"),
+        "smoothing": Range(0, MOST_PIXELS),
+        "correction": POSITIVE,
+        "lower": SHARE,
+        "upper": SHARE,
+        "middle_class": ("foreground", "background"),
+        "lower_outliers": SHARE,
+        "upper_outliers": SHARE,
+        "averaging": ("mean", "median", "mode"),
+        "variance": ("sd", "mad"),
+    },
+    "PrimarySettings": {
+        "min_diameter": Range(0, MOST_PIXELS, above=True),
+        "max_diameter": Range(0, MOST_PIXELS, above=True),
+        "declump": DECLUMP,
+        "dividing_lines": DECLUMP,
+        "smoothing": Range(0, MOST_PIXELS),  # 0: no smoothing
+        "suppression": Range(0, MOST_PIXELS),
+        "fill_holes": ("never", "after_declump", "both"),
+    },
+    "SecondarySettings": {
+        "method": ("watershed", "propagation", "distance"),
+        "distance": Range(1, MOST_PIXELS),
+        "regularization": NOT_NEGATIVE,
+    },
+    "CorrelationSettings": {"threshold": Range(0, 100)},
+    "GranularitySettings": {
+        "subsampling": Range(0, 1, above=True),
+        "background_subsampling": Range(0, 1, above=True),
+        "radius": Range(1, MOST_PIXELS),
+        "spectrum": Range(1, 16),
+    },
+    "RadialSettings": {"bins": Range(1, 31), "zernike": ("none", "magnitudes", "magnitudes_and_phase")},
+    "TextureSettings": {"scales": Range(1, MOST_PIXELS), "levels": Range(2, 256)},
+    "NeighborsSettings": {name: Range(0, MOST_PIXELS) for name in ("cells", "nuclei", "cytoplasm")},
+    "PlateSettings": {"plane": NOT_NEGATIVE},
+    "Config": {"batch": Range(1)},
+}
+
+ORDERED = {  # dataclass: fields of which the first may not exceed the second
+    "ThresholdSettings": ("lower", "upper"),
+    "PrimarySettings": ("min_diameter", "max_diameter"),
+}
+
+
+def check(settings: Any, where: str) -> None:
+    """ValueError that names file, key, value and what is expected, for a dataclass's own values (not its tables')."""
+    kind = type(settings).__name__
+    limits = LIMITS.get(kind, {})
+    for name in (f.name for f in dataclasses.fields(settings)):
+        given = getattr(settings, name)
+        for value in given if isinstance(given, tuple) else (given,):
+            limit = limits.get(name, FINITE if isinstance(value, float) else None)
+            if limit is None or value is None or value in limit:
+                continue
+            expected = limit if isinstance(limit, Range) else f"one of {', '.join(limit)}"
+            raise ValueError(f"{where}: {name}: expected {expected}, got {value!r}")
+    if kind in ORDERED:
+        low, high = ORDERED[kind]
+        least, most = getattr(settings, low), getattr(settings, high)
+        if least > most:
+            raise ValueError(f"{where}: {low}: expected at most {high}, which is {most!r}, got {least!r}")
