@@ -2,7 +2,8 @@
 
     python -m jumpgpu.config jump-production
 
-prints every setting of a preset or file as TOML, and CPJUMP1's if none is given. The defaults of every dataclass are CPJUMP1's, so `configs/cpjump1.toml` says what they are and an empty file means them.
+prints every setting of a preset or file as TOML, and CPJUMP1's if none is given. The defaults of every dataclass are
+CPJUMP1's, so `configs/cpjump1.toml` says what they are and an empty file means them.
 """
 
 import argparse

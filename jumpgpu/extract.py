@@ -9,6 +9,7 @@ is at work, the device failed, somebody interrupted.
 """
 
 import contextlib
+import dataclasses
 import errno
 import os
 import signal
@@ -25,10 +26,10 @@ import torch
 from . import quality
 from .device import Device, open_device
 from .features import columns, measure_scene
-from .fields import read_fields
+from .fields import FieldBatch, read_fields
 from .illumination import correct, open_illumination
 from .layout import OVERVIEW, Layout, SiteTable
-from .masks import read_masks
+from .masks import check_masks, read_masks
 from .names import COMPARTMENTS, family_of
 from .objects import Scene, make_scene
 from .opened import StoredPlate, open_plate
@@ -41,6 +42,7 @@ from .segmentation import segment
 from .sink import Sink
 from .store import PlateWriter
 
+Labels = dict[str, torch.Tensor]  # compartment -> int32 [B, H, W]
 DONE, BAD_USE, QUARANTINED, TRY_AGAIN = 0, 2, 3, 75
 GO_ON = "finished wells are kept, and the same command goes on from there"
 SURE = {"Number", "Children", "Parent"}  # families whose numbers always exist
@@ -70,10 +72,12 @@ def extract_plate(plate: Plate, options: Options, device: Device) -> "Outcome":
     wells = chosen_wells(plate, options)
     with Progress(plate.barcode, sum(map(len, wells.values())), options.quiet) as progress:
         run = prepare(plate, wells, options, device, progress)
-        with open_store(run) as store, Sink(store, plate.folder, progress, options.strict) as sink:
+        folders = (plate.folder, *([options.masks] if options.masks else []))
+        with open_store(run) as store, Sink(store, folders, progress, options.strict) as sink:
             for fields in read(run, store.missing_wells()):
+                fields, given = take_masks(fields, run)
                 pixels = correct(fields.pixels, run.illumination, device=run.device)  # float32 [B, C, H, W], 0..1
-                sink.put(fields, measure(fields.sites, pixels, run))
+                sink.put(fields, measure(fields.sites, pixels, given, run))
     return outcome(plate.barcode, options, wells, time.monotonic() - started)
 
 
@@ -98,12 +102,14 @@ class Run:
 
 
 def chosen_wells(plate: Plate, options: Options) -> dict[str, dict[int, Site]]:
-    """Well -> site number -> site, of what was chosen; ValueError for what the plate has not, a channel to segment by too."""
+    """Well -> site number -> site, of what was chosen; ValueError for what the plate has not."""
     if not options.masks:
         check_segmentation(plate.channels, options.config.segmentation)
     wells: dict[str, dict[int, Site]] = {}
     for site in plate.select(options.wells, options.sites):
         wells.setdefault(site.well, {})[site.site] = site
+    if options.masks:
+        check_masks(options.masks, plate.barcode, [(w, n) for w in wells for n in wells[w]], options.mask_pattern)
     return wells
 
 
@@ -162,42 +168,52 @@ def read(run: Run, wells: Sequence[str]) -> Iterator[Any]:
         yield from batches
 
 
-def measure(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, run: Run) -> list[SiteTable]:
+def take_masks(fields: FieldBatch, run: Run) -> tuple[FieldBatch, Labels]:
+    """The given label images, and the batch without the sites whose images cannot be used; none where none are given."""
+    if not run.options.masks:
+        return fields, {}
+    size = fields.pixels.shape[2], fields.pixels.shape[3]
+    masks = read_masks(run.options.masks, run.plate.barcode, fields.sites, size, run.device, run.options.mask_pattern)
+    for line in masks.report:
+        run.progress.say(line)
+    if masks.problems:
+        sites = tuple(fields.sites[row] for row in masks.rows)
+        fields = dataclasses.replace(
+            fields,
+            pixels=fields.pixels[list(masks.rows)],
+            sites=sites,
+            quarantined=(*fields.quarantined, *masks.problems),
+            flags=tuple(p for p in fields.flags if (p.well, p.site) in sites),
+        )
+    return fields, masks.labels
+
+
+def measure(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, given: Labels, run: Run) -> list[SiteTable]:
     """Corrected fields, float32 [B, C, H, W], to finished tables; in halves where memory or the device gives out."""
     if not sites:
         return []
     try:
-        return measure_together(sites, pixels, run)
+        return measure_together(sites, pixels, given, run)
     except (MemoryError, RuntimeError) as error:
         where = f"{run.plate.barcode} {sites[0][0]} site {sites[0][1]}"
         if len(sites) == 1:
             raise RuntimeError(f"{where}: {error or type(error).__name__}") from error
         half = len(sites) // 2
         run.progress.say(f"{where} and {len(sites) - 1} more fields: {error}; trying again, {half} at a time")
-    return measure(sites[:half], pixels[:half], run) + measure(sites[half:], pixels[half:], run)
+    first, second = ({c: image[part] for c, image in given.items()} for part in (slice(half), slice(half, None)))
+    return measure(sites[:half], pixels[:half], first, run) + measure(sites[half:], pixels[half:], second, run)
 
 
-def measure_together(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, run: Run) -> list[SiteTable]:
+def measure_together(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, given: Labels, run: Run) -> list[SiteTable]:
     """`measure` in one piece."""
-    labels, unfiltered = find_labels(sites, pixels, run)
+    labels, unfiltered = given, {}
+    if not given:
+        found = segment(pixels, run.plate.channels, run.options.config.segmentation, run.device)
+        labels, unfiltered = found.labels, found.unfiltered
     scene = make_scene(run.plate.channels, pixels, labels, unfiltered, run.device)
     values = measure_scene(scene, run.options.config.features, run.device).cpu().numpy()
     check_finite(values, run.columns)
     return site_tables(sites, scene, values, run)
-
-
-def find_labels(
-    sites: Sequence[tuple[str, int]], pixels: torch.Tensor, run: Run
-) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """Compartment -> int32 [B, H, W], and the same before objects were discarded (empty where masks are given)."""
-    if run.options.masks:
-        size = pixels.shape[2], pixels.shape[3]
-        masks = read_masks(run.options.masks, run.plate.barcode, sites, size, run.device, run.options.mask_pattern)
-        for line in masks.report:
-            run.progress.say(line)
-        return masks.labels, {}
-    found = segment(pixels, run.plate.channels, run.options.config.segmentation, run.device)
-    return found.labels, found.unfiltered
 
 
 def check_finite(values: np.ndarray, names: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ import tifffile
 import torch
 
 from .device import Device
+from .fields import MALFORMED, Problem, one_line
 from .names import COMPARTMENTS, well_position
 
 SUFFIXES = (".tiff", ".tif", ".npy", ".zarr")
@@ -24,11 +25,15 @@ SHOWN = 5  # labels named in a report
 class Masks:
     """Label images of a batch.
 
-    labels  compartment -> int32 [B, H, W], numbered 1..n alike
-    report  what was left out or is odd, a line each, beginning with plate, well and site
+    labels    compartment -> int32 [B, H, W], numbered 1..n alike; of the sites that can be used
+    rows      which of the sites asked for those are
+    problems  what is wrong with the others
+    report    what was left out or is odd, a line each, beginning with plate, well and site
     """
 
     labels: dict[str, torch.Tensor]
+    rows: tuple[int, ...]
+    problems: tuple[Problem, ...]
     report: tuple[str, ...]
 
 
@@ -50,8 +55,15 @@ def mask_files(folder: Path, plate: str, well: str, site: int, pattern: str) -> 
     return found
 
 
-def read_image(path: Path, where: str) -> np.ndarray:
-    """One label image, [H, W] of any integer type."""
+def check_masks(folder: Path, plate: str, sites: Sequence[tuple[str, int]], pattern: str) -> None:
+    """FileNotFoundError where no site has an image of its nuclei: the folder or the pattern is a mistake."""
+    if sites and not any(mask_files(folder, plate, *site, pattern)["Nuclei"].exists() for site in sites):
+        first = mask_files(folder, plate, *sites[0], pattern)["Nuclei"]
+        raise FileNotFoundError(f"{plate}: none of {len(sites)} sites has a label image of its nuclei, such as {first}")
+
+
+def read_image(path: Path) -> np.ndarray:
+    """One label image, [H, W] of any integer type; ValueError says what is wrong with it."""
     try:
         if path.is_dir():
             import zarr
@@ -62,13 +74,13 @@ def read_image(path: Path, where: str) -> np.ndarray:
             image = np.load(path, allow_pickle=False)
         else:
             image = tifffile.imread(path)
-    except (OSError, ValueError, KeyError, tifffile.TiffFileError) as error:
-        raise ValueError(f"{where}: {path} cannot be read as a label image: {error}") from error
+    except MALFORMED as error:
+        raise ValueError(f"cannot be read as a label image: {one_line(error)}") from error
     image = image.squeeze()
     if image.ndim != 2 or image.dtype.kind not in "iub":
-        raise ValueError(f"{where}: {path} is {image.dtype} {image.shape}; expected one plane of integer labels")
+        raise ValueError(f"{image.dtype} {image.shape}; expected one plane of integer labels")
     if image.size and (image.min() < 0 or image.max() > 2**31 - 1):
-        raise ValueError(f"{where}: {path} has labels from {image.min()} to {image.max()}; expected 0 .. 2147483647")
+        raise ValueError(f"labels from {image.min()} to {image.max()}; expected 0 .. 2147483647")
     return image.astype(np.int64)
 
 
@@ -77,29 +89,41 @@ def read_masks(
 ) -> Masks:
     """Label images of the (well, site) pairs of a batch.
 
-    FileNotFoundError for nuclei or cells that are not there, ValueError for what is no label image of this size; both
-    name plate, well, site and file. Cytoplasm is derived where it is absent: the cell without what lies inside the
-    nucleus's outline.
+    A site whose nuclei or cells are not there, or one of whose files is no label image of this size, takes no row and is
+    among the problems. Cytoplasm is derived where it is absent: the cell without what lies inside the nucleus's outline.
     """
-    labels = {c: np.zeros((len(sites), *size), np.int32) for c in COMPARTMENTS}
+    rows: list[int] = []
+    found: list[dict[str, np.ndarray]] = []
+    problems: list[Problem] = []
     report: list[str] = []
     for b, (well, site) in enumerate(sites):
-        where = f"{plate} {well} site {site}"
-        images = {}
+        images, bad = {}, []
         for compartment, file in mask_files(folder, plate, well, site, pattern).items():
-            if not file.exists():
-                if compartment == "Cytoplasm":
-                    continue
-                raise FileNotFoundError(f"{where} {compartment}: no label image {file}")
-            images[compartment] = read_image(file, f"{where} {compartment}")
-            if images[compartment].shape != size:
-                shape = " x ".join(map(str, images[compartment].shape))
-                raise ValueError(f"{where} {compartment}: {file} is {shape} pixels, the field is {size[0]} x {size[1]}")
-        found, notes = pair(images["Nuclei"], images["Cells"], images.get("Cytoplasm"))
-        report += [f"{where}: {note}" for note in notes]
-        for compartment, image in found.items():
-            labels[compartment][b] = image
-    return Masks({c: device.tensor(image) for c, image in labels.items()}, tuple(report))
+            try:
+                if file.exists():
+                    images[compartment] = sized(read_image(file), size)
+                elif compartment != "Cytoplasm":
+                    raise ValueError("the file is missing")
+            except ValueError as error:
+                bad.append(Problem(plate, well, site, compartment, str(file), f"no {compartment} label image: {error}"))
+        problems += bad
+        if not bad:
+            paired, notes = pair(images["Nuclei"], images["Cells"], images.get("Cytoplasm"))
+            report += [f"{plate} {well} site {site}: {note}" for note in notes]
+            rows.append(b)
+            found.append(paired)
+    labels = {c: np.zeros((len(rows), *size), np.int32) for c in COMPARTMENTS}
+    for row, paired in enumerate(found):
+        for compartment, image in paired.items():
+            labels[compartment][row] = image
+    return Masks({c: device.tensor(image) for c, image in labels.items()}, tuple(rows), tuple(problems), tuple(report))
+
+
+def sized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The image, if it is of the field's size; ValueError if not."""
+    if image.shape != size:
+        raise ValueError(f"{image.shape[0]} x {image.shape[1]} pixels, the field is {size[0]} x {size[1]}")
+    return image
 
 
 def pair(

@@ -71,7 +71,7 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool
     wells = chosen_wells(plate, options)
     with Progress(plate.barcode, sum(map(len, wells.values())), options.quiet) as progress:
         run = prepare(plate, wells, options, device, progress)
-        with open_store(run) as store, Sink(store, plate.folder, progress, options.strict) as sink:
+        with open_store(run) as store, Sink(store, [plate.folder], progress, options.strict) as sink:
             for fields in read(run, store.missing_wells()):
                 pixels = correct(fields.pixels, run.illumination, device=device)
                 found = segment(pixels, plate.channels, config.segmentation, device)

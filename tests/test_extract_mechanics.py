@@ -172,6 +172,7 @@ def test_a_dry_run_says_and_writes_nothing(demo, capsys, tmp_path):
         (["--sites", "x"], "'x' is no site number"),
         (["--config", "absent.toml"], "absent.toml"),
         (["--config", "nopreset"], "unknown preset"),
+        (["--masks", "images"], "DEMO: none of 4 sites has a label image of its nuclei, such as images/A01_s1_Nuclei"),
         (["--masks", "absent"], "masks folder absent does not exist"),
         (["--illumination", "absent"], "no DNA illumination function in absent"),
         (["--device", "tpu"], "unknown device 'tpu'"),
@@ -207,11 +208,20 @@ def test_several_plates(demo, capsys, tmp_path):
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["DEMO", "DEMO2"]
 
 
-def test_a_missing_mask_is_named(demo, capsys, tmp_path):
+def test_a_bad_mask_leaves_its_site_out_and_its_siblings_in(demo, capsys, tmp_path):
+    assert main([*demo, "--output", "whole"]) == 0
     (tmp_path / "masks" / "B02_s1_Nuclei.tiff").unlink()
-    assert main(demo) == 2
-    assert "DEMO B02 site 1 Nuclei" in capsys.readouterr().err
-    assert not list((tmp_path / "out").glob(".DEMO.run-*"))
+    assert main([*demo, "--strict"]) == 2
+    assert "DEMO B02 site 1 Nuclei: no Nuclei label image: the file is missing" in capsys.readouterr().err
+    assert main(demo) == 3
+    assert "1 sites left out" in capsys.readouterr().out
+    with open("out/quarantine.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert [row[k] for k in ("plate", "well", "site", "channel")] == ["DEMO", "B02", "1", "Nuclei"]
+    assert row["file"] == "B02_s1_Nuclei.tiff"
+    whole, part = (jumpgpu.open_plate(f"{name}/DEMO").to_pandas() for name in ("whole", "out"))
+    kept = (whole["Metadata_Well"] != "B02") | (whole["Metadata_Site"] != 1)
+    assert whole[kept].reset_index(drop=True).equals(part.reset_index(drop=True))
 
 
 def test_the_library_does_the_same(demo, tmp_path):

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 import tifffile
 import zarr
 
@@ -84,26 +83,33 @@ def test_a_plate_of_ome_zarr_labels_is_read_by_its_layout(tmp_path: Path) -> Non
     assert files["Nuclei"] == tmp_path / "AB/07/12/labels/nuclei/0"
 
 
-def test_errors_name_plate_well_site_and_file(tmp_path: Path, device: Device) -> None:
+def test_a_site_that_cannot_be_used_takes_no_row_and_is_named(tmp_path: Path, device: Device) -> None:
     nuclei, cells = scene()
-    tifffile.imwrite(tmp_path / "B03_s1_Nuclei.tiff", nuclei)
-    with pytest.raises(FileNotFoundError, match=r"P1 B03 site 1 Cells: no label image .*B03_s1_Cells\.tiff"):
-        read_masks(tmp_path, "P1", [("B03", 1)], (12, 30), device, MASK_PATTERN)
-    tifffile.imwrite(tmp_path / "B03_s1_Cells.tiff", cells[:10])
-    with pytest.raises(ValueError, match=r"P1 B03 site 1 Cells: .* is 10 x 30 pixels, the field is 12 x 30"):
-        read_masks(tmp_path, "P1", [("B03", 1)], (12, 30), device, MASK_PATTERN)
-    tifffile.imwrite(tmp_path / "B03_s1_Cells.tiff", cells.astype(np.float32))
-    with pytest.raises(ValueError, match=r"P1 B03 site 1 Cells: .* expected one plane of integer labels"):
-        read_masks(tmp_path, "P1", [("B03", 1)], (12, 30), device, MASK_PATTERN)
-    (tmp_path / "B03_s1_Cells.tiff").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"P1 B03 site 1 Cells: .* cannot be read"):
-        read_masks(tmp_path, "P1", [("B03", 1)], (12, 30), device, MASK_PATTERN)
+    for site in (1, 2):
+        tifffile.imwrite(tmp_path / f"B03_s{site}_Nuclei.tiff", nuclei)
+    tifffile.imwrite(tmp_path / "B03_s2_Cells.tiff", cells)
+    file = tmp_path / "B03_s1_Cells.tiff"
+
+    def problem() -> str:
+        masks = read_masks(tmp_path, "P1", [("B03", 1), ("B03", 2)], (12, 30), device, MASK_PATTERN)
+        assert masks.rows == (1,)
+        assert masks.labels["Cells"].shape == (1, 12, 30)
+        return str(masks.problems[0])
+
+    start = "P1 B03 site 1 Cells: no Cells label image: "
+    assert problem() == f"{start}the file is missing ({file})"
+    tifffile.imwrite(file, cells[:10])
+    assert problem() == f"{start}10 x 30 pixels, the field is 12 x 30 ({file})"
+    tifffile.imwrite(file, cells.astype(np.float32))
+    assert problem() == f"{start}float32 (12, 30); expected one plane of integer labels ({file})"
+    file.write_bytes(b"nothing")
+    assert problem().startswith(f"{start}cannot be read as a label image: ")
 
 
 def test_cellprofilers_labels_stay_as_they_are(shared: Path, device: Device) -> None:
     folder = shared / "data/cellprofiler"
     masks = read_masks(folder, "BR00117010", [("A21", 5), ("M02", 5)], (1080, 1080), device, MASK_PATTERN)
-    assert masks.report == ()
+    assert masks.report == masks.problems == ()
     for compartment, image in masks.labels.items():
         for b, well in enumerate(("A21", "M02")):
             np.testing.assert_array_equal(image[b].numpy(), tifffile.imread(folder / f"{well}_s5_{compartment}.tiff"))
