@@ -20,8 +20,8 @@ class Sink:
     """Feeds a `PlateWriter` from a thread of its own. What goes wrong there is raised by the next `put`, or at the end.
 
     Use it in a `with`: a clean end waits until all is written, an exception drops what is still waiting. `folders` are
-    the plate's and the masks', against which the quarantine names files; `strict` raises ValueError where a site would be left
-    out.
+    the plate's and the masks', against which the quarantine names files; `strict` raises ValueError where a
+    site would be left out.
     """
 
     def __init__(self, store: PlateWriter, folders: Sequence[Path], progress: Progress, strict: bool = False):

@@ -54,8 +54,8 @@ columns have well means within 1 % of CellProfiler's in all six wells. {others}
 """
 BEYOND = {  # why a family's well means may be further apart
     "RadialDistribution": "Where several pixels are farthest from the edge (40 % of nuclei), CellProfiler's centre is "
-    "whichever an unstable sort\nputs first, ours is the first in raster order; there is no setting for its choice, since it "
-    "differs between NumPy versions.",
+    "whichever an unstable sort\nputs first, ours is the first in raster order; there is no setting for its choice, since "
+    "it differs between NumPy versions.",
 }
 CHOICES = """## Where CellProfiler leaves a choice
 
