@@ -5,11 +5,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Any
 
-from . import features
-from .config import Config, load_config
+from . import features, quality
+from .config import Config, FeatureSettings, load_config
 from .features.explained import FAMILIES, PARTS
 from .names import CHANNELS, COMPARTMENTS
 
@@ -26,6 +26,7 @@ class Explanation:
     source: str
     unit: str
     settings: str
+    produced: str  # whether the configuration gives this very column
     nan: str
 
     def __str__(self) -> str:
@@ -36,14 +37,16 @@ class Explanation:
 def explain(column: str, config: Config | None = None) -> Explanation:
     """Family, formula, source, unit, settings and NaN rule of a column, whichever settings its name stands for.
 
+    `parts` are the name's own parameters, `settings` the configuration's, and `produced` says whether the two agree.
+
     ValueError for a name that is no column's, with the nearest ones that are.
     """
     compartment, _, rest = column.partition("_")
     word, _, rest = rest.partition("_")
     family = FAMILIES.get(word)
     match = family.match(rest) if family and compartment else None
-    if family is None or match is None:
-        near = get_close_matches(column, features.columns(channels=CHANNELS), 3)
+    if family is None or match is None or (word == "ImageQuality") != (compartment == "Image"):
+        near = get_close_matches(column, [*features.columns(channels=CHANNELS), *quality.columns(CHANNELS)], 3)
         raise ValueError(f"{column!r} is no column" + (f"; the nearest are {', '.join(near)}" if near else ""))
     found = {k: v for k, v in match.groupdict().items() if v}
     formula, unit, nan = family.measures[found.pop("measure", "")]
@@ -56,11 +59,29 @@ def explain(column: str, config: Config | None = None) -> Explanation:
         word,
         "; ".join(said),
         formula,
-        f"CellProfiler 4.2.8, {family.source}; jumpgpu/features/{family.file}.py",
+        f"CellProfiler 4.2.8, {family.source}; jumpgpu/{family.folder}{family.file}.py",
         unit or family.unit,
         ", ".join(f"{key} = {_setting(settings, key)}" for key in family.settings) or "none",
+        _produced(column, compartment, found.get("channel", ""), settings),
         nan or family.nan,
     )
+
+
+def _produced(column: str, compartment: str, channel: str, config: Config) -> str:
+    channels = tuple(config.plate.channels)
+    if column in _configured(compartment, channels, config.features):
+        return "yes"
+    if channel and channel not in channels:
+        return f"not by this configuration: its channels are {', '.join(channels)}"
+    return "not by this configuration, whose settings differ from the name's parts"
+
+
+@lru_cache(maxsize=16)
+def _configured(compartment: str, channels: tuple[str, ...], settings: FeatureSettings) -> frozenset[str]:
+    if compartment == "Image":
+        return frozenset(quality.columns(channels) if settings.image_quality else ())
+    known = COMPARTMENTS if compartment in COMPARTMENTS else (compartment,)
+    return frozenset(features.columns(known, channels, settings))
 
 
 def _setting(config: Config, key: str) -> Any:

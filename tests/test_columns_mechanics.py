@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from jumpgpu import columns as command
-from jumpgpu import features
+from jumpgpu import features, quality
 from jumpgpu.columns import explain
-from jumpgpu.config import CorrelationSettings, FeatureSettings, RadialSettings, ShapeSettings
+from jumpgpu.config import Config, CorrelationSettings, FeatureSettings, RadialSettings, ShapeSettings
 from jumpgpu.device import Device
 from jumpgpu.features.explained import FAMILIES
 from jumpgpu.names import BRIGHTFIELD, CHANNELS
@@ -29,6 +29,8 @@ def test_all_columns_are_explained() -> None:
         radial=RadialSettings(zernike="magnitudes_and_phase"),
     )
     for column in features.columns(channels=CHANNELS + BRIGHTFIELD, settings=wide):
+        used.add((explain(column).family, explain(column).parts.split(";")[0]))
+    for column in quality.columns(CHANNELS):
         used.add((explain(column).family, explain(column).parts.split(";")[0]))
     stale = [(f, m) for f, family in FAMILIES.items() for m in family.measures if m and (f, m) not in used]
     assert not stale, "these measures are no column's"
@@ -62,8 +64,44 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Cells_Texture_Contrast_RNA_5_07_256", "Cells", "Cells_Colour_Hue_RNA", "_Number_Object_Number"]
+    "name",
+    [
+        "Cells_Texture_Contrast_RNA_5_07_256",
+        "Cells",
+        "Cells_Colour_Hue_RNA",
+        "_Number_Object_Number",
+        "Cells_ImageQuality_FocusScore_DNA",
+        "Image_ImageQuality_LocalFocusScore_DNA",
+    ],
 )
 def test_names_that_are_no_columns(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--explain", name]) == 2
     assert f"{name!r} is no column" in capsys.readouterr().err
+
+
+def test_image_quality_is_explained() -> None:
+    found = explain("Image_ImageQuality_LocalFocusScore_My_dye_5_20")
+    assert "channel: My_dye_5" in found.parts
+    assert "scale: 20" in found.parts
+    assert "MeasureImageQuality, of illumination-corrected pixels; jumpgpu/quality.py" in found.source
+    column = "Image_ImageQuality_ThresholdOtsu_DNA_2W"
+    assert explain(column).produced.startswith("not by this configuration")
+    assert explain(column, Config(features=FeatureSettings(image_quality=True))).produced == "yes"
+
+
+@pytest.mark.parametrize(
+    ("column", "parts", "produced"),
+    [
+        ("Cells_Texture_Contrast_RNA_5_02_256", "grey levels: 256", True),
+        ("Cells_Texture_Contrast_RNA_5_02_16", "grey levels: 16", False),
+        ("Cells_Texture_Contrast_RNA_7_02_256", "scale: 7", False),
+        ("Cells_Neighbors_NumberOfNeighbors_5", "Adjacent for 1: 5", True),
+        ("Cells_Neighbors_NumberOfNeighbors_12", "Adjacent for 1: 12", False),
+        ("Nuclei_RadialDistribution_FracAtD_RNA_3of4", "ring, 1 the innermost: 3", True),
+        ("Nuclei_RadialDistribution_FracAtD_RNA_3of8", "to the edge: 8", False),
+        ("Nuclei_Intensity_MeanIntensity_GFP", "channel: GFP", False),
+    ],
+)
+def test_a_name_has_its_own_parameters(column: str, parts: str, produced: bool) -> None:
+    assert parts in explain(column).parts
+    assert (explain(column).produced == "yes") == produced

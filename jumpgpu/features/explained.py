@@ -23,6 +23,7 @@ class Family:
     settings: tuple[str, ...]  # keys of the configuration file
     unit: str = "none"
     nan: str = EMPTY
+    folder: str = "features/"
 
     def match(self, rest: str) -> re.Match[str] | None:
         words = "|".join(sorted(map(re.escape, self.measures), key=len, reverse=True))
@@ -184,6 +185,28 @@ HARALICK = plain(
     InfoMeas2=MATRIX + "sqrt(1 - e^(-2 (HXY2 - entropy))), HXY2 the entropy of the product of the marginals",
 )
 
+CELLS = "grid cells of about the scale's size"
+QUALITY = plain(
+    FocusScore=("variance / mean of the image", INTENSITY, "never; 0 for a black image"),
+    LocalFocusScore=(
+        f"variance / median, over {CELLS}, of each cell's variance / mean",
+        INTENSITY,
+        "nan where the scale exceeds the image's smaller side; 0 where undefined",
+    ),
+    PowerLogLogSlope="slope of log power against log radius, radii 2 .. an eighth of the smaller side; 0 if constant",
+    TotalArea=("number of pixels", SQUARE),
+    TotalIntensity=("sum over the image", INTENSITY),
+    MeanIntensity=("mean over the image", INTENSITY),
+    MedianIntensity=("median of the image", INTENSITY),
+    StdIntensity=("sqrt(mean (v - mean)^2)", INTENSITY),
+    MADIntensity=("median of |v - median|", INTENSITY),
+    MinIntensity=("least value of the image", INTENSITY),
+    MaxIntensity=("largest value of the image", INTENSITY),
+    PercentMaximal=("share of the pixels that have the largest value", "percent"),
+    PercentMinimal=("share of the pixels that have the least value", "percent"),
+    ThresholdOtsu=("threshold between two classes of the logarithms, weighted variance", INTENSITY),
+)
+
 FAMILIES: dict[str, Family] = {
     "AreaShape": Family(
         r"MEASURE(_(?P<i>\d+))?(_(?P<j>\d+))?",
@@ -276,8 +299,17 @@ FAMILIES: dict[str, Family] = {
         "MeasureTexture",
         "texture",
         ("features.texture.scales", "features.texture.levels"),
-        "none; levels are 0..255 of the full intensity range",
+        "none; grey levels, as many as the name says, are of the full intensity range",
         "nan for an object without pixels; 0 where a direction of the scale has no counted pair",
+    ),
+    "ImageQuality": Family(  # of the whole corrected image
+        rf"(?=(LocalFocus)?)(?=(Threshold)?)MEASURE_{CHANNEL}(?(1)_(?P<scale>\d+))(?(2)_2W)",
+        QUALITY,
+        "MeasureImageQuality, of illumination-corrected pixels",
+        "quality",
+        ("features.image_quality",),
+        nan="never",
+        folder="",
     ),
 }
 PARTS = {  # a name's further parts, in words
