@@ -1,9 +1,12 @@
 """The ways' own machinery: what they compare, and that each says what is wrong."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from jumpgpu.device import Device
+from jumpgpu.kernel_files import kernel_sources
 from tests.ways import PtxDevice, Way, assert_equal_bits
 
 
@@ -52,3 +55,18 @@ def test_the_interpreter_checks_what_it_is_given():
         logs(PtxDevice(32), torch.zeros(5))
     with pytest.raises(ValueError, match="unknown kernel"):
         PtxDevice(32).launch("nothing", 1)
+
+
+def test_every_kernel_has_a_ways_test(request: pytest.FixtureRequest) -> None:
+    """In a run of all ways tests, this one near their end: a kernel that no work launched is named."""
+    files = {p.name for p in Path(__file__).parent.glob("test_*_ways.py") if "way.check(" in p.read_text()}
+    collected = {item.path.name for item in request.session.items}
+    if (
+        files - collected
+        or request.config.option.keyword
+        or request.config.option.lf
+        or hasattr(request.config, "workerinput")
+    ):
+        pytest.skip("not all ways tests are in this run")
+    untested = sorted(kernel_sources().keys() - set().union(*Way.checked.values()))
+    assert not untested, f"no tests/test_*_ways.py launches {', '.join(untested)}; add a work for each (tests/ways.py)"
