@@ -41,7 +41,7 @@ def figures_of(options: argparse.Namespace) -> dict[str, Any]:
     more = sum(s.well != first for s in sites)
     if not more:
         raise ValueError(f"{options.plate} has one well; a throughput needs two or more")
-    megabytes = sum(Path(image).stat().st_size for s in sites for image in s.images.values()) / 1e6
+    megabytes = sum(Path(image).stat().st_size for s in sites for image in s.files if image) / 1e6
     whole, one, parallel, cells = [], [], [], 0
     with tempfile.TemporaryDirectory() as folder:
         for i in range(options.repeats + 1):
