@@ -182,6 +182,7 @@ def take_masks(fields: FieldBatch, run: Run) -> tuple[FieldBatch, Labels]:
             fields,
             pixels=fields.pixels[list(masks.rows)],
             sites=sites,
+            checks=tuple(fields.checks[row] for row in masks.rows),
             quarantined=(*fields.quarantined, *masks.problems),
             flags=tuple(p for p in fields.flags if (p.well, p.site) in sites),
         )

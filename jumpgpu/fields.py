@@ -23,11 +23,11 @@ import numpy as np
 import tifffile
 import torch
 
+from .checks import check_image, oddities
 from .plate import Plate, Site
 
 MAX_SIDE = 8192  # pixels; the largest camera of these microscopes has 2160
 MAX_OVERHEAD = 1 << 20  # bytes of a TIFF beside its pixels; Harmony's tags have 85,000
-SATURATED = 0.01  # share of pixels at 65535 from which an image is flagged
 PROBES = 9  # sites whose images' headers vote on a plate's field size where its metadata has none
 COMPRESSIONS = (1, 5, 8, 32773, 32946, 50000)  # none, LZW, deflate, PackBits, deflate, zstd: all lossless
 # What tifffile and imagecodecs raise on malformed files; ImcdError and TiffFileError are among them.
@@ -69,6 +69,7 @@ class FieldBatch:
     quarantined : problems of the sites that have no row; `skipped` has their (well, site)
     flags : problems of sites that are measured all the same
     finished : wells whose last selected site is in this batch, quarantined or not
+    checks : of each row of `pixels`, its images' (saturated, sharpness) in the order of the C axis (`check_image`)
     """
 
     pixels: torch.Tensor
@@ -76,6 +77,7 @@ class FieldBatch:
     quarantined: tuple[Problem, ...] = ()
     flags: tuple[Problem, ...] = ()
     finished: tuple[str, ...] = ()
+    checks: tuple[tuple[tuple[float, float], ...], ...] = ()
 
     @property
     def skipped(self) -> tuple[tuple[str, int], ...]:
@@ -148,16 +150,17 @@ def _stream(
                 return
             now = waiting.popleft()
             found = [f.result() for f in now.futures]
-            usable = [i for i, (bad, _) in enumerate(found) if not bad]
+            usable = [i for i, (bad, *_) in enumerate(found) if not bad]
             for row, i in enumerate(usable):
                 if row != i:
                     now.buffer[row].copy_(now.buffer[i])
             yield FieldBatch(
                 pixels=ring.hand_out(now.number, now.buffer[: len(usable)]),
                 sites=tuple((now.members[i].well, now.members[i].site) for i in usable),
-                quarantined=tuple(p for bad, _ in found for p in bad),
-                flags=tuple(p for bad, flags in found if not bad for p in flags),
+                quarantined=tuple(p for bad, *_ in found for p in bad),
+                flags=tuple(p for bad, flags, _ in found if not bad for p in flags),
                 finished=tuple(w for w in dict.fromkeys(s.well for s in now.members) if last[w] == now.number),
+                checks=tuple(tuple(checks) for bad, _, checks in found if not bad),
             )
     finally:
         pool.close()
@@ -168,7 +171,7 @@ class _Pending:
     number: int
     members: tuple[Site, ...]
     buffer: torch.Tensor
-    futures: "list[Future[tuple[list[Problem], list[Problem]]]]"
+    futures: "list[Future[tuple[list[Problem], list[Problem], list[tuple[float, float]]]]]"
 
 
 class _Pool:
@@ -224,10 +227,11 @@ class _Ring:
 
 def _decode_site(
     plate: Plate, site: Site, channels: tuple[str, ...], order: list[int], images: np.ndarray
-) -> tuple[list[Problem], list[Problem]]:
-    """Decode a site's images into `images` [C, H, W]; its problems that quarantine it, and its flags."""
+) -> tuple[list[Problem], list[Problem], list[tuple[float, float]]]:
+    """Decode a site's images into `images` [C, H, W]; its problems that quarantine it, its flags, its images' checks."""
     bad: list[Problem] = []
     odd: list[Problem] = []
+    checks: list[tuple[float, float]] = []
     ranges: list[tuple[int, int]] = []
     for c, channel in enumerate(channels):
         file = site.files[order[c]]
@@ -247,24 +251,13 @@ def _decode_site(
             bad.append(problem(f"unreadable {channel} image: {one_line(error)}"))
             continue
         low, high = int(images[c].min()), int(images[c].max())
-        odd.extend(problem(reason) for reason in oddities(images[c], low, high))
+        checks.append(check_image(images[c], high))
+        odd.extend(problem(reason) for reason in oddities(images[c], low, high, checks[-1][0]))
         same = [d for d, before in enumerate(ranges) if before == (low, high) and np.array_equal(images[d], images[c])]
         if same and low != high:
             odd.append(problem(f"the {channel} image is the {channels[same[0]]} image again"))
         ranges.append((low, high))
-    return bad, odd
-
-
-def oddities(image: np.ndarray, low: int, high: int) -> list[str]:
-    """Reasons to flag a readable image whose least and greatest counts are `low` and `high`."""
-    if low == high:
-        return ["zero-filled: every count is 0" if low == 0 else f"constant: every count is {low}"]
-    reasons = []
-    if low == 0 and (rows := int((image.max(axis=1) == 0).sum())):
-        reasons.append(f"zero-filled: {rows} of {image.shape[0]} rows are 0")
-    if high == 65535 and (share := np.count_nonzero(image == 65535) / image.size) >= SATURATED:
-        reasons.append(f"saturated: {100 * share:.1f} % of counts are 65535")
-    return reasons
+    return bad, odd, checks
 
 
 def one_line(error: BaseException) -> str:

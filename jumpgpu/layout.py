@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,7 @@ class SiteTable:
     labels    compartment -> int32 [H, W], or empty
     overview  uint16 [C, h, w] the field at an eighth of its size, or None
     quality   float [G]        whole-image measures, or None
+    checks    channel -> (saturated share, sharpness) of its raw image, or empty
     """
 
     well: str
@@ -74,6 +76,18 @@ class SiteTable:
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     overview: np.ndarray | None = None
     quality: np.ndarray | None = None
+    checks: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the well's record says of the site."""
+        checks = {c: [None if isnan(v) else v for v in values] for c, values in self.checks.items()}
+        return {
+            "site": self.site,
+            "cells": len(self.numbers),
+            "inputs": [asdict(i) for i in self.inputs],
+            "checks": checks,
+        }
 
 
 def well_key(well: str) -> str:
@@ -276,7 +290,7 @@ class Layout:
             "well": well,
             "fingerprint": settings_fingerprint,
             "cells": sum(len(s.numbers) for s in sites),
-            "sites": [{"site": s.site, "cells": len(s.numbers), "inputs": [asdict(i) for i in s.inputs]} for s in sites],
+            "sites": [s.record for s in sites],
             "quarantine": [asdict(q) for q in sorted(quarantine, key=lambda q: (q.site, q.channel, q.file))],
             "nonfinite": self._nonfinite(sites),
             "files": {key: {"bytes": len(data), "sha256": digest(data)} for key, data in sorted(files.items())},

@@ -188,6 +188,22 @@ class StoredPlate:
             rows.append(part)
         return pandas.concat(rows, ignore_index=True) if rows else pandas.DataFrame(columns=ROW[:3])
 
+    def image_checks(self, wells: Iterable[str] | None = None) -> "pandas.DataFrame":
+        """One row a raw image: plate, well, site, channel, `saturated` (share of counts at 65535), `sharpness`.
+
+        Sharpness is 0 for a blurred image (`checks.check_image`); compare it within a channel. Read from the records alone.
+        """
+        import pandas
+
+        rows = [
+            (self.barcode, well, site["site"], channel, *values)
+            for well in (self.wells if wells is None else wells)
+            for site in self.record(well)["sites"]
+            for channel, values in site.get("checks", {}).items()
+        ]
+        table = pandas.DataFrame(rows, columns=["plate", "well", "site", "channel", "saturated", "sharpness"])
+        return table.astype({"saturated": float, "sharpness": float})
+
     def labels(self, well: str, site: int) -> dict[str, np.ndarray]:
         """Compartment -> int32 [H, W]; ValueError where the plate was made without --save-labels."""
         return {k.capitalize(): v for k, v in self._images(well, site, "labels/", "label images", "--save-labels").items()}

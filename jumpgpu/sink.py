@@ -1,5 +1,6 @@
 """The writer thread: finished tables go to the store while the next batch is computed."""
 
+import dataclasses
 import os
 import queue
 import threading
@@ -55,8 +56,10 @@ class Sink:
             self.progress.say(f"left out: {problem}")
         for skipped in batch.skipped:
             self.store.leave_out([self._entry(p) for p in batch.quarantined if (p.well, p.site) == skipped])
+        checks = dict(zip(batch.sites, batch.checks, strict=True)) if batch.checks else {}
         for table in tables:
-            self.store.append(table)
+            found = dict(zip(self.store.layout.channels, checks.get((table.well, table.site), ()), strict=False))
+            self.store.append(dataclasses.replace(table, checks=found))
         self.progress.advance(len(batch.sites) + len(batch.skipped))
 
     def __enter__(self) -> Self:

@@ -16,6 +16,7 @@ import pytest
 import tifffile
 
 import jumpgpu
+from jumpgpu.checks import check_image
 from jumpgpu.extract import main
 from jumpgpu.options import options_from, parse
 from jumpgpu.plate import find_plate
@@ -244,9 +245,12 @@ def test_the_library_does_the_same(demo, tmp_path):
     )
     np.testing.assert_array_equal(plate.labels("A01", 2)["Cells"], tifffile.imread("masks/A01_s2_Cells.tiff"))
     assert plate.overview("A01", 2).shape == (5, 7, 8)
-    raw = tifffile.imread(next((tmp_path / "images").rglob("r01c01f02*ch5*"))).astype(int)
-    squares = raw.reshape(7, 8, 8, 8).sum(axis=(1, 3))
+    raw = tifffile.imread(next((tmp_path / "images").rglob("r01c01f02*ch5*")))
+    squares = raw.astype(int).reshape(7, 8, 8, 8).sum(axis=(1, 3))
     np.testing.assert_array_equal(plate.overview("A01", 2)[0], (squares + 32) // 64)  # no correction: DNA is ch5
+    checks = plate.image_checks().set_index(["well", "site", "channel"])
+    assert len(checks) == 2 * 5
+    assert tuple(checks.loc[("A01", 2, "DNA")]) == check_image(raw, int(raw.max()))
     with pytest.raises(TypeError, match="has no option 'ouput'"):
         jumpgpu.extract("DEMO", images="images", ouput="x")
     with pytest.raises(TypeError, match="wells and sites are lists"):

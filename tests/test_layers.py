@@ -18,7 +18,7 @@ GROUPS: dict[str, tuple[set[str], set[str]]] = {
     "words": ({"names", "config", "limits", "durable", "progress", "pictures", "platemaps"}, set()),
     "device": ({"device", "kernel_files"}, set()),
     "reading": (
-        {"harmony", "load_data", "plate", "fields", "illumination", "masks", "drawing", "synthetic"},
+        {"harmony", "load_data", "plate", "checks", "fields", "illumination", "masks", "drawing", "synthetic"},
         {"words", "device"},
     ),
     "images": (
