@@ -96,7 +96,7 @@ def by_fields(sizes: Sequence[int]) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             images = drawn(Path(folder) / "images", wells=n, height=540, width=540, cells=25.0)
             start = time.process_time()
-            extract("SCALE", images, output=Path(folder), illumination="none", workers=1, quiet=True)
+            extract("SCALE", images, output=Path(folder), illumination="none", threads=1, quiet=True)
             rows.append({"fields": n, "cpu_s": time.process_time() - start})
     return {"rows": rows, "exponent": exponent([r["fields"] for r in rows], [r["cpu_s"] for r in rows])}
 

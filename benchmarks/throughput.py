@@ -26,15 +26,15 @@ from jumpgpu.plate import find_plate
 DONE = (0, 3)  # with and without quarantined sites
 
 
-def extract(options: argparse.Namespace, folder: str, workers: int, wells: Sequence[str] = ()) -> Usage:
+def extract(options: argparse.Namespace, folder: str, threads: int, wells: Sequence[str] = ()) -> Usage:
     command = [sys.executable, "-m", "jumpgpu.extract", "--plate", options.plate, "--images", options.images]
     command += ["--illumination", options.illumination, "--output", folder, "--device", options.device, "--overwrite"]
-    command += ["--workers", str(workers), *(["--wells", *wells] if wells else [])]
+    command += ["--threads", str(threads), *(["--wells", *wells] if wells else [])]
     return run_command(command, DONE)
 
 
 def figures_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Repeated runs of the whole plate and of one well, on one core and on `--workers`, and what they say."""
+    """Repeated runs of the whole plate and of one well, on one core and on `--threads`, and what they say."""
     plate = find_plate(options.plate, options.images, load_config("cpjump1").plate)
     sites = plate.select(None, None)
     first = sites[0].well
@@ -47,14 +47,14 @@ def figures_of(options: argparse.Namespace) -> dict[str, Any]:
         for i in range(options.repeats + 1):
             runs = [
                 extract(options, folder, 1),
-                extract(options, folder, options.workers),
+                extract(options, folder, options.threads),
                 extract(options, folder, 1, [first]),
             ]
             if i == 0:
                 continue  # the warm-up: files into the page cache, compiled kernels into the device's
             for run, kept in zip(runs, (whole, parallel, one), strict=True):
                 kept.append(run)
-        extract(options, folder, options.workers)
+        extract(options, folder, options.threads)
         stored = open_plate(Path(folder) / options.plate)
         cells = sum(stored.record(w)["cells"] for w in stored.wells)
     a_field = spread([(a.cpu_s - b.cpu_s) / more for a, b in zip(whole, one, strict=True)])
@@ -73,7 +73,7 @@ def figures_of(options: argparse.Namespace) -> dict[str, Any]:
         "start_up_s": spread([b.wall_s - per_well * wall.median for b in one]),
         "whole_s_one_worker": wall_serial,
         "whole_s": wall_parallel,
-        "workers": options.workers,
+        "threads": options.threads,
         "speed_up": wall_serial.median / wall_parallel.median,
         "fields_a_s": len(sites) / wall_parallel.median,
         "cells_a_s": cells / wall_parallel.median,
@@ -114,9 +114,9 @@ def page(figures: dict[str, Any], on: dict[str, Any]) -> str:
         f"| OpenHCS 0.8.6's 19.4 s over that (reference figure, not of this run) | {OPENHCS_S / cpu.median:.0f} |",
         f"| start-up, s | {figures['start_up_s']} |",
         f"| whole plate, s, one worker | {figures['whole_s_one_worker']} |",
-        f"| whole plate, s, {figures['workers']} workers | {figures['whole_s']} |",
-        f"| speed-up by {figures['workers']} workers, start-up included | {figures['speed_up']:.2f} |",
-        f"| fields a second, {figures['workers']} workers, start-up included | {figures['fields_a_s']:.2f} |",
+        f"| whole plate, s, {figures['threads']} threads | {figures['whole_s']} |",
+        f"| speed-up by {figures['threads']} threads, start-up included | {figures['speed_up']:.2f} |",
+        f"| fields a second, {figures['threads']} threads, start-up included | {figures['fields_a_s']:.2f} |",
         f"| cells a second | {figures['cells_a_s']:.0f} |",
         f"| peak memory, MB | {figures['peak_memory_mb']:.0f} |",
         "",
@@ -158,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--illumination", default="../shared/data/cellprofiler/flatfield", help="folder, estimate, none, ..."
     )
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peer", default="none", choices=("none", *PEERS))
     parser.add_argument("--peer-fields", type=int, default=2, help="fields that the peer measures (default: %(default)s)")

@@ -62,7 +62,7 @@ def extract(plate: str, images: str | os.PathLike[str] | None = None, **options:
     """
     chosen = options_from({"images": images, **options})
     found = find_plate(plate, chosen.images_root, chosen.config.plate)
-    extract_plate(found, chosen, open_device(chosen.device, chosen.workers))
+    extract_plate(found, chosen, open_device(chosen.device, chosen.threads))
     return open_plate(chosen.output / f"{plate}.zarr")
 
 
@@ -126,7 +126,7 @@ def prepare(
         settings=options.config.illumination,
         folder=options.output / "illum" / plate.barcode,
         batch=options.fields_a_batch,
-        workers=options.workers,
+        workers=options.threads,
     )
     labels = f"label images of {options.masks}" if options.masks else "segmentation"
     progress.say(f"{plate.barcode}: illumination {illumination.source}; {labels}; {device.description}")
@@ -161,7 +161,7 @@ def read(run: Run, wells: Sequence[str]) -> Iterator[Any]:
         wells=wells,
         sites=run.options.sites,
         batch=run.options.fields_a_batch,
-        workers=run.options.workers,
+        workers=run.options.threads,
         device=run.device.torch,
     )
     with contextlib.closing(batches):
@@ -318,7 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if dry_run:
             print("\n".join(describe(plate, options) for plate in plates))
             return DONE
-        device = open_device(options.device, options.workers)
+        device = open_device(options.device, options.threads)
     except (ValueError, OSError, RuntimeError) as error:
         return failed(error, BAD_USE)
     left_out = 0

@@ -30,7 +30,7 @@ class Options:
     mask_pattern: str = MASK_PATTERN
     save_labels: bool = False
     save_overview: bool = False
-    workers: int | None = None  # threads that decode, and threads that compute; all processors where None
+    threads: int | None = None  # threads that decode, and threads that compute; all processors where None
     batch: int | None = None  # fields; the config's where None
     overwrite: bool = False
     strict: bool = False
@@ -42,7 +42,7 @@ class Options:
             well_position(well)
         if self.wells == () or self.sites == ():
             raise ValueError("no wells or sites were chosen; leave the option out for all of them")
-        for name in ("workers", "batch"):
+        for name in ("threads", "batch"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -113,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
     add("--save-labels", action="store_true", help="store the label images, with an overview, as OME-Zarr")
     add("--save-overview", action="store_true", help="store each site at an eighth of its size, as OME-Zarr")
     add(
-        "--workers",
+        "--threads",
         type=int,
         metavar="N",
         help="threads for decoding, and for computing on the CPU (default: all processors)",

@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{plate.barcode}: labels of {sum(map(len, wells.values()))} sites of {len(wells)} wells to {target}")
         if dry_run:
             return DONE
-        device = open_device(options.device, options.workers)
+        device = open_device(options.device, options.threads)
     except (ValueError, OSError, RuntimeError) as error:
         return failed(error, BAD_USE)
     left_out = 0

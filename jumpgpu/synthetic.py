@@ -134,7 +134,7 @@ def draw_site(
     return draw_field(rng, (settings.height, settings.width), settings.cells, effects, tiles, light)
 
 
-def draw_plate(output: Path, plate: str, settings: SyntheticSettings, workers: int | None = None) -> tuple[int, int]:
+def draw_plate(output: Path, plate: str, settings: SyntheticSettings, threads: int | None = None) -> tuple[int, int]:
     """Write a plate's images, index and truth; (fields, cells).
 
     A plate drawn before with the same settings is left as it is; with others, FileExistsError.
@@ -173,8 +173,8 @@ def draw_plate(output: Path, plate: str, settings: SyntheticSettings, workers: i
             for values in zip(*columns, strict=True)
         ]
 
-    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as threads:
-        tables = list(threads.map(one, jobs))
+    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+        tables = list(pool.map(one, jobs))
     rows = [row for table in tables for row in table]
     header = ["plate", "well", "site", "treatment", "strength", "object", "y", "x", "nucleus_area", "cell_area"]
     header += ["touches_border", *(f"signal_{c}" for c in CHANNELS)]
@@ -271,7 +271,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", default="1080", metavar="N|HxW", help="pixels of a field's side (default: 1080)")
     parser.add_argument("--cells", type=float, metavar="N", help="nuclei a field, on average (default: 100 for 1080 x 1080)")
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
-    parser.add_argument("--workers", type=int, metavar="N", help="threads (default: all processors)")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads (default: all processors)")
     return parser.parse_args(arguments)
 
 
@@ -301,7 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{', '.join(plates)} in {options.output}: {settings}", file=sys.stderr)
         for plate in plates:
             start = time.perf_counter()
-            n_fields, n_cells = draw_plate(options.output, plate, settings, options.workers)
+            n_fields, n_cells = draw_plate(options.output, plate, settings, options.threads)
             seconds = time.perf_counter() - start
             print(f"{plate}  {settings.wells} wells  {n_fields} fields  {n_cells} cells  {seconds:.1f} s")
         write_metadata(options.output, plates, settings)

@@ -71,7 +71,7 @@ def test_the_command_makes_a_plate(demo, capsys):
 def test_a_batch_of_one_a_thread_of_one_and_another_folder_give_the_same_bits(demo, tmp_path):
     assert main(demo) == 0
     os.rename("images", "elsewhere")
-    assert main([*demo, "--images", "elsewhere", "--output", "again", "--batch", "1", "--workers", "1", "--quiet"]) == 0
+    assert main([*demo, "--images", "elsewhere", "--output", "again", "--batch", "1", "--threads", "1", "--quiet"]) == 0
     assert contents(tmp_path / "out" / "DEMO.zarr") == contents(tmp_path / "again" / "DEMO.zarr")
 
 
@@ -177,7 +177,7 @@ def test_a_dry_run_says_and_writes_nothing(demo, capsys, tmp_path):
         (["--masks", "absent"], "masks folder absent does not exist"),
         (["--illumination", "absent"], "no DNA illumination function in absent"),
         (["--device", "tpu"], "unknown device 'tpu'"),
-        (["--workers", "0"], "workers must be at least 1"),
+        (["--threads", "0"], "threads must be at least 1"),
         (["--mask-pattern", "{well}_{object}.tiff"], "unknown {object}"),
     ],
 )

@@ -97,7 +97,7 @@ def test_truth_labels_and_table_agree(drawn: Path) -> None:
 
 
 def test_same_seed_same_bytes_whatever_the_threads(drawn: Path, tmp_path: Path) -> None:
-    assert main(["--output", str(tmp_path), "--plate", "DEMO1", "--workers", "1", *SMALL]) == 0
+    assert main(["--output", str(tmp_path), "--plate", "DEMO1", "--threads", "1", *SMALL]) == 0
     again, first = digests(tmp_path), digests(drawn)
     shared = [k for k in again if "DEMO1" in k]
     assert len(shared) > 50
