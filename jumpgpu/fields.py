@@ -10,13 +10,11 @@ import collections
 import contextlib
 import io
 import os
-import stat
 import struct
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -24,6 +22,7 @@ import tifffile
 import torch
 
 from .checks import check_image, oddities
+from .files import Files, Planes
 from .plate import Plate, Site
 
 MAX_SIDE = 8192  # pixels; the largest camera of these microscopes has 2160
@@ -116,7 +115,18 @@ def read_fields(
     if batch < 1 or ahead < 0:
         raise ValueError(f"batch must be at least 1 and ahead at least 0, got {batch} and {ahead}")
     order = [plate.channels.index(c) for c in channels]
-    return _stream(plate, selected, channels, order, field_size(plate), batch, workers, ahead, device or torch.device("cpu"))
+    size = field_size(plate)
+    batches = _stream(plate, selected, channels, order, size, batch, workers, ahead, device or torch.device("cpu"))
+    coming = [f for site in selected for c in order if (f := site.files[c])]
+    return _fetched(batches, plate.images.ahead(coming, file_limit(size)))
+
+
+def _fetched(
+    batches: Generator[FieldBatch, None, None], ahead: contextlib.AbstractContextManager[None]
+) -> Generator[FieldBatch, None, None]:
+    """The batches, while their files are fetched ahead of them from where that takes time."""
+    with ahead, contextlib.closing(batches):
+        yield from batches
 
 
 def _stream(
@@ -243,10 +253,12 @@ def _decode_site(
             bad.append(problem(f"no {channel} image is listed in {plate.channel_source}"))
             continue
         try:
-            decode(file, plate.roots, images[c])
+            decode(file, plate.images, images[c])
         except FileNotFoundError:
             bad.append(problem(f"no {channel} image: the file is missing"))
             continue
+        except ConnectionError:
+            raise  # the place is out of reach: no fault of this image
         except (*MALFORMED, MemoryError) as error:
             bad.append(problem(f"unreadable {channel} image: {one_line(error)}"))
             continue
@@ -265,29 +277,16 @@ def one_line(error: BaseException) -> str:
     return " ".join(f"{error}".split())[:200] or type(error).__name__
 
 
-@contextlib.contextmanager
-def open_inside(file: str, roots: Sequence[Path], limit: int) -> Iterator[BinaryIO]:
-    """A regular file inside the roots, symlinks followed, of at most `limit` bytes; OSError or ValueError otherwise."""
-    real = Path(os.path.realpath(file))
-    if not any(real.is_relative_to(root) for root in roots):
-        raise ValueError(f"a symlink leads outside the images root {roots[0]}; give --images the folder it leads to")
-    with open(real, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as handle:  # a pipe must not wait
-        status = os.fstat(handle.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("not a regular file")
-        if status.st_size > limit:
-            raise ValueError(f"{status.st_size} bytes, more than {limit} for an image of this size")
-        yield handle
-
-
-def decode(file: str, roots: Sequence[Path], out: np.ndarray) -> None:
-    """Decode a single-page uint16 TIFF into `out` [H, W], contiguous; an error of `MALFORMED` where it is anything else.
+def decode(file: str, images: Files, out: np.ndarray) -> None:
+    """Decode a single-page uint16 TIFF, or a plane, into `out` [H, W], contiguous; an error of `MALFORMED` where it is
+    anything else.
 
     Everything the file declares is checked before its pixels are touched; nothing is allocated by what it declares.
     """
-    limit = 2 * out.nbytes + MAX_OVERHEAD
-    with open_inside(file, roots, limit) as handle:
-        data = handle.read(limit)
+    if isinstance(images, Planes):
+        images.read_plane(file, out)
+        return
+    data = images.read(file, file_limit(out.shape))
     with tifffile.TiffFile(io.BytesIO(data), is_ome=False) as tiff:
         page = single_page(tiff)
         if page.shape != out.shape:
@@ -311,6 +310,11 @@ def decode(file: str, roots: Sequence[Path], out: np.ndarray) -> None:
             decoded: Any = imagecodecs.lzw_decode(view[offset : offset + count], out=strip)  # type: ignore[arg-type]
             if len(decoded) != len(strip):
                 raise ValueError(f"truncated: strip {k} has {len(decoded)} bytes of pixels, expected {len(strip)}")
+
+
+def file_limit(size: tuple[int, ...]) -> int:
+    """Bytes that an image file of a field of this size may have."""
+    return 2 * 2 * size[0] * size[1] + MAX_OVERHEAD
 
 
 def single_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
@@ -350,7 +354,9 @@ def field_size(plate: Plate) -> tuple[int, int]:
         for site in group:
             for file in site.files:
                 try:
-                    votes[header_size(file or "", plate.roots)] += 1
+                    votes[header_size(file or "", plate.images)] += 1
+                except ConnectionError:
+                    raise
                 except MALFORMED as error:
                     first = first or f"{file}: {one_line(error)}"
             if votes and group is sites:
@@ -360,11 +366,14 @@ def field_size(plate: Plate) -> tuple[int, int]:
     raise ValueError(f"{plate.barcode}: no image can be read; the first is {first}")
 
 
-def header_size(file: str, roots: Sequence[Path]) -> tuple[int, int]:
-    """Height and width that a TIFF declares."""
-    limit = 4 * MAX_SIDE * MAX_SIDE + MAX_OVERHEAD
-    with open_inside(file, roots, limit) as handle, tifffile.TiffFile(handle, is_ome=False) as tiff:
-        height, width = single_page(tiff).shape
+def header_size(file: str, images: Files) -> tuple[int, int]:
+    """Height and width that an image declares."""
+    if isinstance(images, Planes):
+        height, width = images.plane_size(file)
+    else:
+        data = images.read(file, 4 * MAX_SIDE * MAX_SIDE + MAX_OVERHEAD)
+        with tifffile.TiffFile(io.BytesIO(data), is_ome=False) as tiff:
+            height, width = single_page(tiff).shape
     if max(height, width) > MAX_SIDE or min(height, width) < 1:
         raise ValueError(f"declares {height} x {width} pixels; a field has 1 to {MAX_SIDE} a side")
     return height, width

@@ -283,11 +283,8 @@ def estimate_key(plate: Plate, channels: Sequence[str], settings: IlluminationSe
     for site in plate.sites:
         for c in order:
             file = site.files[c] or ""
-            try:
-                status = os.stat(file)
-                digest.update(f"{site.well} {site.site} {file} {status.st_size} {status.st_mtime_ns}\n".encode())
-            except OSError:
-                digest.update(f"{site.well} {site.site} {file} absent\n".encode())
+            size, mark = plate.images.status(file)
+            digest.update(f"{site.well} {site.site} {file} {size} {mark}\n".encode())
     return digest.hexdigest()
 
 

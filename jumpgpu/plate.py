@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
 from .config import PlateSettings
+from .files import Files, Local
 from .harmony import Flatfield, IndexImage, find_index, read_index
 from .load_data import MAX_SITES, LoadData, read_load_data
 from .names import BRIGHTFIELD, CHANNELS, check_barcode, well_name, well_position
@@ -46,6 +47,12 @@ class Plate:
     size: tuple[int, int] | None = None  # H, W as the metadata gives them; images decide where it is None
     flatfields: Mapping[str, Flatfield] = field(default_factory=dict)  # by channel; empty without an index
     notes: tuple[str, ...] = ()  # what a reader of the log should know
+    source: Files | None = None  # where its images are, if not on this machine
+
+    @property
+    def images(self) -> Files:
+        """Its image files: bytes, sizes and names of what `sites` list."""
+        return self.source or Local(self.folder, self.roots)
 
     @property
     def wells(self) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ def settings_of(plate: Plate, device: Device, illumination: torch.Tensor, option
 def inputs_of(plate: Plate, site: Site, options: Options) -> tuple[Input, ...]:
     """A site's files as they are now, relative to the plate's folder or the masks'; absent ones have -1 bytes."""
     files = [
-        Input(channel, os.path.relpath(file, plate.folder), size_of(file))
+        Input(channel, plate.images.relative(file), plate.images.status(file)[0])
         for channel, file in zip(plate.channels, site.files, strict=True)
         if file
     ]

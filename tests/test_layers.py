@@ -15,7 +15,7 @@ PACKAGE = Path(jumpgpu.__file__).parent
 
 # Group: its modules, and the groups it may import besides itself.
 GROUPS: dict[str, tuple[set[str], set[str]]] = {
-    "words": ({"names", "config", "limits", "durable", "progress", "pictures", "platemaps"}, set()),
+    "words": ({"names", "config", "limits", "durable", "files", "progress", "pictures", "platemaps"}, set()),
     "device": ({"device", "kernel_files"}, set()),
     "reading": (
         {"harmony", "load_data", "plate", "checks", "fields", "illumination", "masks", "drawing", "synthetic"},

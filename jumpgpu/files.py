@@ -1,0 +1,89 @@
+"""A plate's image files, wherever they are: one way to ask for a file's bytes, its size and its name.
+
+`Local` serves files on this machine, inside the roots; `remote.py` those of a bucket, `ome_zarr.py` planes that are no
+files of their own. What reads images asks `Plate.images`, and does not know which it is.
+"""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol, runtime_checkable
+
+import numpy as np
+
+
+class Files(Protocol):
+    """Image files by the names that `Site.files` gives. May be asked from several threads at once.
+
+    ConnectionError, where a place far away cannot be reached, is nobody's fault among the files: it ends a run.
+    """
+
+    def read(self, file: str, limit: int) -> bytes:
+        """The file's bytes. FileNotFoundError; OSError or ValueError: no file, outside the roots, more than `limit`."""
+
+    def status(self, file: str) -> tuple[int, str]:
+        """Its size in bytes and a mark that is another one when it was changed; (-1, 'absent') where there is none."""
+
+    def relative(self, file: str) -> str:
+        """Its name from the plate's folder on."""
+
+    def ahead(self, files: Iterable[str], limit: int) -> contextlib.AbstractContextManager[None]:
+        """While this is open, `files` are going to be read, about in this order: a place far away fetches them ahead."""
+
+
+@runtime_checkable
+class Planes(Files, Protocol):
+    """Files that hold arrays: a name stands for one plane of one, and is read as pixels instead of bytes."""
+
+    def plane_size(self, file: str) -> tuple[int, int]:
+        """Height and width that a plane declares."""
+
+    def read_plane(self, file: str, out: np.ndarray) -> None:
+        """Fill `out`, uint16 [H, W]; an error as `Files.read`'s where the plane is anything else."""
+
+
+@dataclass(frozen=True)
+class Local:
+    """Files on this machine.
+
+    folder : the plate's
+    roots : resolved; no file outside them is opened
+    """
+
+    folder: Path
+    roots: tuple[Path, ...]
+
+    def read(self, file: str, limit: int) -> bytes:
+        with open_inside(file, self.roots, limit) as handle:
+            return handle.read(limit)
+
+    def status(self, file: str) -> tuple[int, str]:
+        try:
+            status = os.stat(file)
+        except OSError:
+            return -1, "absent"
+        return status.st_size, str(status.st_mtime_ns)
+
+    def relative(self, file: str) -> str:
+        return os.path.relpath(file, self.folder)
+
+    def ahead(self, files: Iterable[str], limit: int) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def open_inside(file: str, roots: Sequence[Path], limit: int) -> Iterator[BinaryIO]:
+    """A regular file inside the roots, symlinks followed, of at most `limit` bytes; OSError or ValueError otherwise."""
+    real = Path(os.path.realpath(file))
+    if not any(real.is_relative_to(root) for root in roots):
+        raise ValueError(f"a symlink leads outside the images root {roots[0]}; give --images the folder it leads to")
+    with open(real, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as handle:  # a pipe must not wait
+        status = os.fstat(handle.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("not a regular file")
+        if status.st_size > limit:
+            raise ValueError(f"{status.st_size} bytes, more than {limit} for an image of this size")
+        yield handle
