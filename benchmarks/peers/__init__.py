@@ -52,4 +52,4 @@ def run_peer(peer: str, images: str, plate_name: str, illumination: str, n_field
             channels=np.array(plate.channels),
             **{k: np.concatenate(v)[:n_fields] for k, v in labels.items()},
         )
-        return json.loads(run_command([python, "-P", HERE / f"{peer}.py", path]).output.splitlines()[-1])
+        return json.loads(run_command([python, "-I", HERE / f"{peer}.py", path]).output.splitlines()[-1])
