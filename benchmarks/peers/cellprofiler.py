@@ -1,7 +1,8 @@
 """CellProfiler's own measurement modules on given fields and masks: seconds of processor a field, by module.
 
-Runs in its own environment (Python 3.9, CellProfiler 4.2.8.1, headless), with the settings of configs/cpjump1.toml. The modules
-are handed images and objects that are there already: reading, illumination, segmentation and start-up are not in these figures.
+Runs in its own environment (Python 3.9, CellProfiler 4.2.8.1, headless), with the settings of configs/cpjump1.toml. The
+modules are handed images and objects that are there already: reading, illumination, segmentation and start-up are not in
+these figures.
 """
 
 import importlib.metadata
@@ -32,7 +33,11 @@ from cellprofiler_core.pipeline import Pipeline  # noqa: E402
 from cellprofiler_core.workspace import Workspace  # noqa: E402
 
 COMPARTMENTS = ("Cells", "Cytoplasm", "Nuclei")
-NEIGHBORS = (("Cells", "Within a specified distance", 5), ("Cells", "Adjacent", 0), ("Nuclei", "Within a specified distance", 1))
+NEIGHBORS = (
+    ("Cells", "Within a specified distance", 5),
+    ("Cells", "Adjacent", 0),
+    ("Nuclei", "Within a specified distance", 1),
+)
 
 
 def modules(channels):

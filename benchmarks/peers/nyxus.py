@@ -1,8 +1,8 @@
 """Nyxus on given fields and masks: seconds of processor a field, by group of its features. Runs in its own environment.
 
-Nyxus has no family that is CellProfiler's in name or number; its groups stand beside ours by subject only, on one thread: first-order
-statistics, shape with Zernike and other moments left out where Nyxus has them apart, and co-occurrence texture at one offset (ours are three).
-It has no counterpart for granularity by opening, radial distribution in CellProfiler's bins, or two-channel correlation.
+Nyxus has no family that is CellProfiler's in name or number; its groups stand beside ours by subject only, on one thread:
+first-order statistics, basic shape with Zernike moments, and co-occurrence texture at one offset (ours are three). It has no
+counterpart for granularity by opening, radial distribution in CellProfiler's bins, or two-channel correlation.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 """OpenHCS's CellProfiler functions on given fields and masks: seconds of processor a field, by family.
 
-Runs in its own environment. The functions are called below OpenHCS's own scheduling, on images and labels that are there already, and
-with what its batches share handed to them (one granularity series an image, one ranking an image, one label index a compartment).
-Numba compiles in a first pass over the first field; that pass's seconds are given apart, as `cold_s`.
+Runs in its own environment. The functions are called below OpenHCS's own scheduling, on images and labels that are there
+already, and with what its batches share handed to them (one granularity series an image, one ranking an image, one label
+index a compartment). Numba compiles in a first pass over the first field; that pass's seconds are given apart, as `cold_s`.
 """
 
 import importlib.metadata
@@ -55,8 +55,10 @@ def measure(pixels, channels, labels, seconds):
     ranks = colocalization.CachedObjectColocalizationRankProvider()
     for name in COMPARTMENTS:
         given, dense = objects[name], object_label_dense_array(objects[name], dtype=np.int32)
-        prepare = intensity.ObjectIntensityPreparedLabels.from_source
-        prepared = timed("intensity", lambda given=given, dense=dense: prepare(given, dense))
+        prepared = timed(
+            "intensity",
+            lambda given=given, dense=dense: intensity.ObjectIntensityPreparedLabels.from_source(given, dense),
+        )
         timed(
             "shape",
             lambda given=given: shape.measure_object_size_shape.__wrapped__(images[0], given, calculate_advanced=False),

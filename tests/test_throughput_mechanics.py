@@ -1,0 +1,59 @@
+"""The throughput page and its peers: ratios over what both tools measure, and every peer with its script and environment."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from benchmarks import peers, throughput
+from benchmarks.machine import spread
+
+STAGES_MS = {"decode": 60.0, "texture": 80.0, "intensity": 10.0, "shape": 12.0}
+
+
+@pytest.mark.parametrize("peer", peers.PEERS)
+def test_every_peer_has_a_script_and_an_environment(peer: str) -> None:
+    folder = Path(peers.__file__).parent
+    assert "cpu_s_a_field" in (folder / f"{peer}.py").read_text()
+    assert f"    {peer})" in (folder / "setup").read_text()
+
+
+def test_a_peer_without_its_environment_says_how_to_make_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "ENVIRONMENTS", tmp_path)
+    with pytest.raises(FileNotFoundError, match="benchmarks/peers/setup nyxus"):
+        peers.run_peer("nyxus", "images", "P", "none", 1)
+
+
+def test_the_ratio_is_over_the_stages_that_both_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter((9.0, 1.8, 3.6))
+
+    def run(name: str, *_: object) -> dict[str, object]:
+        s = next(seconds)
+        modules = {"texture": s * 2 / 3, "sizeshape": s / 3}
+        return {"tool": "T", "version": "1", "modules": modules, "cpu_s_a_field": s, "fields": 1}
+
+    monkeypatch.setattr(throughput, "run_peer", run)
+    options = argparse.Namespace(peer=["cp_measure"], images="", plate="", illumination="", peer_fields=1, peer_runs=3)
+    (peer,) = throughput.beside(options, STAGES_MS)
+    assert peer["cpu_s_a_field"].median == 3.6
+    assert peer["ratio"] == pytest.approx(3.6 / 0.092)  # texture and shape, neither decoding nor intensity
+
+
+def test_the_page_has_a_column_a_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = spread([1.0, 2.0, 3.0])
+    figures = {
+        **dict.fromkeys(("cpu_s_a_field", "start_up_s", "whole_s_one_thread", "whole_s"), one),
+        **dict.fromkeys(("whole_s_one_worker", "whole_s_one_thread"), one),
+        **dict.fromkeys(("fields", "cells", "threads", "workers"), 2),
+        **dict.fromkeys(("speed_up", "fields_a_s", "cells_a_s", "peak_memory_mb"), 1.5),
+        "stages": {"stages_ms": STAGES_MS, "total_ms": sum(STAGES_MS.values()), "kernels_ms": {"k": 1.0}},
+        "peers": [
+            {"tool": "A", "version": "1", "modules": {"texture": 8.0}, "cpu_s_a_field": one, "ratio": 100.0, "fields": 1},
+            {"tool": "B", "version": "2", "modules": {"shape": 6.0}, "cpu_s_a_field": one, "ratio": 50.0, "fields": 1},
+        ],
+    }
+    on = {"processor": "p", "cores": 2, "memory_bytes": 2**34, "python": "3", "packages": {"torch": "2"}, "commit": "c" * 40}
+    lines = throughput.page(figures, on).splitlines()
+    assert "| stage | ms | share | A, ms | ratio | B, ms | ratio |" in lines
+    assert "| texture | 80.0 | 49.4% | 8000 | 100 | | |" in lines
+    assert "| shape | 12.0 | 7.4% | | | 6000 | 500 |" in lines
