@@ -159,9 +159,8 @@ def page(figures: dict[str, Any], on: dict[str, Any]) -> str:
         fields, runs = peers[0]["fields"], peers[0]["cpu_s_a_field"].runs
         lines += [
             f"Each peer measured {fields} of the fields on the same masks, {runs} times in the same run (medians); it "
-            "segments nothing and reads nothing here. The last line's ratio is over our stages that the peer has too. Versions: "
-            + ", ".join(f"{p['tool']} {p['version']}" for p in peers)
-            + ".",
+            "segments nothing and reads nothing here. The last line's ratio is over our stages that the peer has too. "
+            "Versions: " + ", ".join(f"{p['tool']} {p['version']}" for p in peers) + ".",
         ]
         lines += [
             f"OpenHCS took {p['cold_s']:.0f} s for a first field in a fresh process, compilation included; that is left out."
