@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import peers, throughput
+from benchmarks import peers, scaling, throughput
 from benchmarks.machine import spread
 
 STAGES_MS = {"decode": 60.0, "texture": 80.0, "intensity": 10.0, "shape": 12.0}
@@ -57,3 +57,19 @@ def test_the_page_has_a_column_a_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "| stage | ms | share | A, ms | ratio | B, ms | ratio |" in lines
     assert "| texture | 80.0 | 49.4% | 8000 | 100 | | |" in lines
     assert "| shape | 12.0 | 7.4% | | | 6000 | 500 |" in lines
+
+
+def test_growth_is_a_slope_and_its_page_names_every_size() -> None:
+    assert scaling.exponent([1, 2, 4], [3.0, 6.0, 12.0]) == pytest.approx(1)
+    assert scaling.exponent([1, 10], [5.0, 5.0]) == pytest.approx(0)
+    figures = {
+        "cells": {"rows": [{"cells": 24, "cpu_s": 0.25}, {"cells": 817, "cpu_s": 1.0}], "exponent": 0.4},
+        "fields": {"rows": [{"fields": 6, "cpu_s": 4.0, "peak_mb": 1009.0}], "exponent": 0.9},
+        "channels": {"rows": [{"channels": 5, "cpu_s": 0.5}], "exponent": 0.6},
+        "threads": {"rows": [{"threads": 1, "wall_s": 4.0}, {"threads": 2, "wall_s": 2.0}], "speed_up": 2.0},
+    }
+    on = {"processor": "p", "cores": 2, "memory_bytes": 2**34}
+    lines = scaling.page(figures, "images/scaling.png", on).splitlines()
+    assert "| cells a field | 24, 817 | 0.25, 1 | exponent 0.40 |" in lines
+    assert "| threads | 1, 2 | 4, 2 | 2.00 times |" in lines
+    assert "| peak memory by fields, MB | 6 | 1009 | |" in lines
