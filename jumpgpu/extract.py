@@ -63,7 +63,7 @@ def extract(plate: str, images: str | os.PathLike[str] | None = None, **options:
     chosen = options_from({"images": images, **options})
     found = find_plate(plate, chosen.images_root, chosen.config.plate)
     extract_plate(found, chosen, open_device(chosen.device, chosen.threads))
-    return open_plate(chosen.output / f"{plate}.zarr")
+    return open_plate(chosen.output / f"{plate}.zarr", chosen.images_root)
 
 
 def extract_plate(plate: Plate, options: Options, device: Device) -> "Outcome":

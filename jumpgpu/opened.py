@@ -1,6 +1,8 @@
 """A plate read back: lazily, well by well, every byte checked against the record that was written with it."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,7 @@ import numpy as np
 
 from .durable import check_key
 from .layout import ROW, digest, read_array, variables, well_key
-from .names import check_barcode
+from .names import FAMILIES, check_barcode, family_of
 from .store import CSV_COLUMNS, fingerprint, read_attributes, stored_wells
 
 if TYPE_CHECKING:
@@ -17,11 +19,13 @@ if TYPE_CHECKING:
     import pandas
     import polars
 
+    from .views import Picture
+
 RECORD_KEYS = {"format", "plate", "well", "fingerprint", "cells", "sites", "quarantine", "nonfinite", "files"}
 
 
-def open_plate(path: str | Path) -> "StoredPlate":
-    """Open a plate's store, by its path or as `folder/barcode`.
+def open_plate(path: str | Path, images: str | Path | None = None) -> "StoredPlate":
+    """Open a plate's store, by its path or as `folder/barcode`; `images` is where `show` finds its raw images.
 
     Raises FileNotFoundError where there is none, ValueError where it is damaged or of another kind.
 
@@ -32,7 +36,7 @@ def open_plate(path: str | Path) -> "StoredPlate":
     given = Path(path).expanduser()
     for candidate in (given, given.with_name(f"{given.name}.zarr")):
         if (candidate / "zarr.json").is_file():
-            return StoredPlate(candidate)
+            return StoredPlate(candidate, images)
     raise FileNotFoundError(f"no plate at {given} or {given}.zarr; python -m jumpgpu.extract makes one")
 
 
@@ -42,10 +46,11 @@ class StoredPlate:
     barcode, path   what and where
     channels        names, order of the C axis
     settings        what it was made with; `fingerprint` is their digest
+    images          where its raw images are, if that is known
     """
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, images: str | Path | None = None):
+        self.path, self.images = path, images
         self.manifest = read_attributes(path)
         self.barcode = check_barcode(self.manifest["plate"])
         self.channels = tuple(self.manifest["channels"])
@@ -97,49 +102,70 @@ class StoredPlate:
             raise ValueError(f"{self.barcode} {well}: its columns are not the plate's")
         return columns
 
-    def _choose(self, columns: Iterable[str] | None) -> list[str]:
+    def choose(self, columns: Iterable[str] | None) -> list[str]:
+        """Columns from names, families (`Texture`) and patterns (`Nuclei_*_DNA`), each once; all of them where None.
+
+        ValueError for what matches none, with the nearest names.
+        """
         if columns is None:
             return self.columns
-        chosen = [c for c in columns if c not in ROW]
-        if unknown := sorted(set(chosen) - set(self.columns)):
-            raise ValueError(f"{self.barcode} has no column {unknown[0]!r}; its columns are in `.columns`")
-        return chosen
+        if isinstance(columns, str):
+            raise TypeError(f"columns is a list: columns=[{columns!r}]")
+        known, chosen = set(self.columns), dict[str, None]()
+        for asked in columns:
+            if asked in known:
+                chosen[asked] = None
+            elif asked not in ROW:
+                found = [c for c in self.columns if family_of(c) == asked or fnmatchcase(c, asked)]
+                if not found:
+                    near = get_close_matches(asked, [*FAMILIES, *self.columns], 3)
+                    hint = f"the nearest are {', '.join(near)}" if near else "its columns are in `.columns`"
+                    raise ValueError(f"{self.barcode} has no column {asked!r}; {hint}")
+                chosen |= dict.fromkeys(found)
+        return list(chosen)
 
     def _table(self, wells: Iterable[str] | None, columns: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Row identity (by `ROW`'s names) and float32 [cells, columns] of wells, all of them where None."""
         records = {w: self.record(w) for w in (self.wells if wells is None else wells)}
-        place = {c: i for i, c in enumerate(self.columns)}
-        take = None if list(columns) == self.columns else [place[c] for c in columns]
         values = np.empty((sum(r["cells"] for r in records.values()), len(columns)), np.float32)
-        site, number = np.empty((2, len(values)), np.int32)
         row = 0
         for well, record in records.items():
-            files = self._read(well, record, "tables/cells/X/")
-            for name in ROW[2:]:
-                files |= self._read(well, record, f"tables/cells/obs/{name}/")
-            part = read_array(files, "tables/cells/X")
-            if part.shape != (record["cells"], len(self.columns)):
-                raise ValueError(
-                    f"{self.barcode} {well}: its table is {part.shape}, its record says {record['cells']} cells"
-                )
-            here = slice(row, row + len(part))
-            values[here] = part if take is None else part[:, take]
-            site[here] = read_array(files, f"tables/cells/obs/{ROW[2]}")
-            number[here] = read_array(files, f"tables/cells/obs/{ROW[3]}")
-            row += len(part)
-        names = np.array(list(records), dtype=object).repeat([r["cells"] for r in records.values()])
-        plate = np.full(len(values), self.barcode, dtype=object)
-        return dict(zip(ROW, (plate, names, site, number), strict=True)), values
+            values[row : row + record["cells"]] = self._values(well, record, columns)
+            row += record["cells"]
+        return self._identity(records), values
+
+    def _values(self, well: str, record: Mapping[str, Any], columns: Sequence[str]) -> np.ndarray:
+        """float32 [cells, columns] of a well."""
+        part = read_array(self._read(well, record, "tables/cells/X/"), "tables/cells/X")
+        if part.shape != (record["cells"], len(self.columns)):
+            raise ValueError(f"{self.barcode} {well}: its table is {part.shape}, its record says {record['cells']} cells")
+        if list(columns) == self.columns:
+            return part
+        place = {c: i for i, c in enumerate(self.columns)}
+        return part[:, [place[c] for c in columns]]
+
+    def _identity(self, records: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """Plate, well, site and object number of every row of these wells."""
+        counts = [r["cells"] for r in records.values()]
+        site, number = np.empty((2, sum(counts)), np.int32)
+        row = 0
+        for well, record in records.items():
+            here = slice(row, row := row + record["cells"])
+            for name, column in zip(ROW[2:], (site, number), strict=True):
+                key = f"tables/cells/obs/{name}"
+                column[here] = read_array(self._read(well, record, f"{key}/"), key)
+        plate = np.full(len(site), self.barcode, dtype=object)
+        return dict(zip(ROW, (plate, np.array(list(records), dtype=object).repeat(counts), site, number), strict=True))
 
     def to_pandas(self, wells: Iterable[str] | None = None, columns: Iterable[str] | None = None) -> "pandas.DataFrame":
         """One row a cell: Metadata_Plate, Metadata_Well, Metadata_Site, Metadata_ObjectNumber, then float32 features.
 
         wells : which, in which order; all where None
-        columns : which features, in which order; all where None. The Metadata columns always come.
+        columns : names, families and patterns (`choose`), in which order; all where None. The Metadata columns always come.
         """
         import pandas
 
-        chosen = self._choose(columns)
+        chosen = self.choose(columns)
         identity, values = self._table(wells, chosen)
         table = pandas.DataFrame(values, columns=chosen, copy=False)
         for position, (name, column) in enumerate(identity.items()):
@@ -150,21 +176,35 @@ class StoredPlate:
         """As `to_pandas`, for polars (which must be installed)."""
         import polars
 
-        chosen = self._choose(columns)
+        chosen = self.choose(columns)
         identity, values = self._table(wells, chosen)
         text = {name: polars.Series(name, identity[name].tolist(), dtype=polars.String) for name in ROW[:2]}
         frame = polars.DataFrame({**text, **{name: identity[name] for name in ROW[2:]}})
         return frame.hstack(polars.from_numpy(values, schema=chosen)) if chosen else frame
 
-    def to_anndata(self, wells: Iterable[str] | None = None) -> "anndata.AnnData":
-        """The cells of wells as one AnnData object, `var` saying compartment, family, channel and scale of each feature."""
+    def to_anndata(self, wells: Iterable[str] | None = None, columns: Iterable[str] | None = None) -> "anndata.AnnData":
+        """The cells of wells as one AnnData object, `var` saying compartment, family, channel and scale of each feature.
+
+        `X` is a dask array, a block a well: a well's features are read, and checked, when they are used; `.to_memory()`
+        reads them all. Which cells there are (`obs`) is read at once.
+        """
         import anndata
+        import dask
+        import dask.array
         import pandas
 
-        wells = self.wells if wells is None else list(wells)
-        identity, values = self._table(wells, self.columns)
+        chosen = self.choose(columns)
+        records = {w: self.record(w) for w in (self.wells if wells is None else wells)}
+        blocks = [
+            dask.array.from_delayed(
+                dask.delayed(self._values, pure=False)(well, record, chosen), (record["cells"], len(chosen)), np.float32
+            )
+            for well, record in records.items()
+        ]
+        values = dask.array.concatenate(blocks) if blocks else dask.array.zeros((0, len(chosen)), np.float32)
+        identity = self._identity(records)
         index = ["_".join(map(str, row)) for row in zip(*identity.values(), strict=True)]
-        variable = pandas.DataFrame(variables(self.columns, self.channels), index=pandas.Index(self.columns, dtype=object))
+        variable = pandas.DataFrame(variables(chosen, self.channels), index=pandas.Index(chosen, dtype=object))
         obs = pandas.DataFrame(identity, index=pandas.Index(index, dtype=object))
         return anndata.AnnData(values, obs=obs, var=variable)
 
@@ -218,6 +258,31 @@ class StoredPlate:
         if not arrays:
             raise ValueError(f"{self.barcode} {well} site {site} has no {what}; extract with {option} stores them")
         return {key.split("/")[-2]: read_array(files, key) for key in arrays}
+
+    def show(
+        self,
+        well: str,
+        site: int,
+        *,
+        images: str | Path | None = None,
+        channels: Sequence[str] | None = None,
+        outlines: bool = True,
+    ) -> "Picture":
+        """A site as a matplotlib figure: channels as colours, nuclei and cells outlined (`views.show`)."""
+        from . import views
+
+        return views.show(self, well, site, images=images, channels=channels, outlines=outlines)
+
+    def heatmap(self, feature: str = "cells", statistic: str = "mean") -> "Picture":
+        """A feature's well means (or medians), `cells`, `sharpness DNA` or `saturated DNA` over the plate: a figure."""
+        from . import views
+
+        return views.heatmap(self, feature, statistic)
+
+    def _repr_html_(self) -> str:
+        from . import views
+
+        return views.card(self)
 
     @property
     def quarantine(self) -> "pandas.DataFrame":

@@ -20,8 +20,8 @@ from . import pictures, platemaps
 from .aggregate import COUNT, aggregate
 from .names import well_position
 from .opened import StoredPlate, open_plate
+from .views import grid, outlined
 
-FORMATS = ((2, 3), (4, 6), (8, 12), (16, 24), (32, 48))  # rows and columns of plates
 MISSING = 65535  # of a quantised value
 PICTURE = 540  # pixels of a well's picture, at most
 
@@ -78,14 +78,6 @@ def profiles_of(plate: StoredPlate) -> pd.DataFrame:
     if not any(plate.record(w)["cells"] for w in plate.wells):
         return pd.DataFrame(columns=[COUNT, *plate.columns], index=pd.Index([], name="Metadata_Well"), dtype=float)
     return aggregate(plate).set_index("Metadata_Well")
-
-
-def grid(wells: Sequence[str]) -> dict[str, int]:
-    """Rows and columns of the smallest plate that has these wells."""
-    positions = [well_position(w) for w in wells] or [(1, 1)]
-    rows, columns = max(r for r, _ in positions), max(c for _, c in positions)
-    rows, columns = next((f for f in FORMATS if f[0] >= rows and f[1] >= columns), FORMATS[-1])
-    return {"rows": rows, "columns": columns}
 
 
 def treatments(plate: StoredPlate, metadata: Path | None) -> dict[str, dict[str, str]]:
@@ -166,15 +158,11 @@ def well_pictures(plate: StoredPlate, which: str) -> Iterator[tuple[str, list[di
 def draw(plate: StoredPlate, well: str, site: int, field: np.ndarray) -> np.ndarray:
     """A site's overview as colours, enlarged, with outlines where labels are stored; uint8 [H, W, 3]."""
     times = max(1, PICTURE // max(field.shape[1:]))
-    height, width = (times * n for n in field.shape[1:])
-    image = pictures.enlarge(pictures.composite(field, plate.channels), height, width)
+    image = pictures.enlarge(pictures.composite(field, plate.channels), *(times * n for n in field.shape[1:]))
     try:
-        labels = plate.labels(well, site)
+        return outlined(image, plate.labels(well, site))
     except ValueError:
         return image
-    some = next(iter(labels.values()))
-    rows, columns = ((np.arange(n) + 0.5) * full / n for n, full in ((height, some.shape[0]), (width, some.shape[1])))
-    return pictures.outline(image, {k: v[np.ix_(rows.astype(int), columns.astype(int))] for k, v in labels.items()})
 
 
 def illumination_pictures(plate: StoredPlate) -> list[dict[str, str]]:

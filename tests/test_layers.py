@@ -41,7 +41,7 @@ GROUPS: dict[str, tuple[set[str], set[str]]] = {
     "objects": ({"objects", "order"}, {"words", "device"}),
     "features": ({"features"}, {"words", "device", "images", "objects"}),
     "store": (
-        {"layout", "store", "opened", "options", "provenance", "sink", "verify"},
+        {"layout", "store", "opened", "views", "options", "provenance", "sink", "verify"},
         {"words", "device", "reading"},
     ),
     "profiles": (
@@ -66,8 +66,9 @@ def imports(path: Path) -> set[str]:
             folder = list(path.relative_to(PACKAGE).parent.parts)
             base = folder[: len(folder) - node.level + 1] if node.level else []
             module = (node.module or "").split(".")[0 if node.level else 1 :]
-            names = [".".join([*base, *module, a.name]) for a in node.names]
-            found |= {n if exists(n) else n.rpartition(".")[0] for n in names}
+            names = [".".join(filter(None, [*base, *module, a.name])) for a in node.names]
+            parents = {n.rpartition(".")[0] for n in names if node.module}  # what is no module is its module's
+            found |= {n for n in names if exists(n)} | (parents if not all(map(exists, names)) else set())
     return {f for f in found if f and exists(f)}
 
 
