@@ -12,11 +12,17 @@ COMMANDS = {
     "report": "a plate's page: one HTML file",
     "verify": "check a stored plate against its records",
     "synthetic": "draw plates with known cells and effects",
+    "import-cppipe": "a CellProfiler pipeline to a settings file",
     "config": "print every setting of a preset or file",
     "columns": "list and explain the feature columns",
     "tables": "the metadata's tables: compounds by number of targets",
     "doctor": "what this machine has, and what to install",
 }
+
+
+def module_of(command: str) -> str:
+    """`import-cppipe` to `jumpgpu.import_cppipe`."""
+    return f"jumpgpu.{command.replace('-', '_')}"
 
 
 def usage() -> str:
@@ -39,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] not in COMMANDS:
         print(f"jumpgpu: unknown command {words[0]!r}\n{usage()}", file=sys.stderr)
         return 2
-    status: int = importlib.import_module(f"jumpgpu.{words[0]}").main(words[1:])
+    status: int = importlib.import_module(module_of(words[0])).main(words[1:])
     return status
 
 

@@ -16,7 +16,7 @@ def test_every_command_exists_and_has_help(name, capsys):
         tool.main([name, "--help"])
     assert ended.value.code == 0
     assert "usage:" in capsys.readouterr().out
-    assert callable(importlib.import_module(f"jumpgpu.{name}").main)
+    assert callable(importlib.import_module(tool.module_of(name)).main)
 
 
 def test_usage_names_every_command(capsys):

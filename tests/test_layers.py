@@ -44,6 +44,10 @@ GROUPS: dict[str, tuple[set[str], set[str]]] = {
         {"layout", "store", "opened", "views", "options", "provenance", "sink", "verify"},
         {"words", "device", "reading"},
     ),
+    "pipelines": (
+        {"cppipe", "cppipe_settings", "cppipe_segmentation", "cppipe_features", "cppipe_config"},
+        {"words"},
+    ),
     "profiles": (
         {"recipes", "aggregate", "normalize", "selection", "profiles", "profile_files", "designs", "tables"},
         {"words", "store"},

@@ -1,0 +1,180 @@
+"""CellProfiler's pipeline files as modules and their settings: text (`.cppipe`, versions 1 to 5) and JSON (`v6`).
+
+A pipeline file comes from anywhere, so nothing in it is evaluated: size and counts are bounded, escapes are replaced by a
+table, and of a module's attributes only the three that matter are looked for.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MAX_BYTES = 1 << 25  # of a file
+MAX_MODULES = 1000
+MAX_SETTINGS = 20_000  # of a module
+COOKIE = "CellProfiler Pipeline:"
+VERSIONS = range(1, 6)  # of the text format
+HDF5 = b"\x89HDF\r\n\x1a\n"
+ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|(.))", re.DOTALL)
+PLAIN = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", "'": "'", '"': '"'}
+
+
+@dataclass(frozen=True)
+class Module:
+    """One module of a pipeline: its settings as (what the setting is called, its value), in stored order."""
+
+    name: str
+    number: int
+    revision: int
+    enabled: bool
+    settings: tuple[tuple[str, str], ...]
+
+    @property
+    def values(self) -> list[str]:
+        return [value for _, value in self.settings]
+
+    def named(self, beginning: str) -> list[str]:
+        """Values of the settings whose name begins so."""
+        return [value for text, value in self.settings if text.startswith(beginning)]
+
+    def __str__(self) -> str:
+        return f"{self.name} (module {self.number})"
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A file's modules. `written_by` is CellProfiler's own DateRevision, such as 4281 for 4.2.8.1."""
+
+    file: str
+    version: str
+    written_by: str
+    modules: tuple[Module, ...]
+
+
+def read_pipeline(path: str | Path) -> Pipeline:
+    """A pipeline file; ValueError names what is wrong with it and where, OSError where it cannot be read."""
+    path = Path(path)
+    with open(path, "rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"{path}: larger than {MAX_BYTES >> 20} MiB, which no pipeline is")
+    if data.startswith(HDF5):
+        raise ValueError(f"{path}: a CellProfiler project (HDF5); open it in CellProfiler and export the pipeline")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")  # as old versions wrote
+    return parse_json(text, str(path)) if text.lstrip()[:1] == "{" else parse_text(text, str(path))
+
+
+def parse_text(text: str, where: str) -> Pipeline:
+    """The text format: a header, then blocks of a module's line and a line a setting."""
+    lines = re.split(r"\r\n|\r|\n", text)  # not splitlines, which also splits at form feeds and U+2028
+    if not lines[0].startswith(COOKIE):
+        raise ValueError(f"{where}: no CellProfiler pipeline: its first line is not {COOKIE!r}")
+    header: dict[str, str] = {}
+    at = 1
+    while at < len(lines) and lines[at].strip():
+        key, _, value = lines[at].partition(":")
+        header[key.strip()] = value.strip()
+        at += 1
+    version = number(header.get("Version", "1"), f"{where}: Version")
+    if version not in VERSIONS:
+        raise ValueError(f"{where}: pipeline format {version}; known are {VERSIONS[0]} to {VERSIONS[-1]}, and JSON v6")
+    declared = number(header["ModuleCount"], f"{where}: ModuleCount") if "ModuleCount" in header else None
+    if declared is not None and declared > MAX_MODULES:
+        raise ValueError(f"{where}: declares {declared} modules; at most {MAX_MODULES} are read")
+    modules: list[Module] = []
+    while at < len(lines) and (declared is None or len(modules) < declared):
+        if not lines[at].strip():
+            at += 1
+            continue
+        if lines[at].startswith('"Version"'):  # the list of image files
+            break
+        module, at = parse_module(lines, at, len(modules) + 1, where)
+        modules.append(module)
+        if len(modules) > MAX_MODULES:
+            raise ValueError(f"{where}: more than {MAX_MODULES} modules")
+    if declared is not None and len(modules) < declared:
+        raise ValueError(f"{where}: declares {declared} modules and has {len(modules)}; it is cut short")
+    return Pipeline(where, str(version), header.get("DateRevision", header.get("SVNRevision", "")), tuple(modules))
+
+
+def parse_module(lines: list[str], at: int, position: int, where: str) -> tuple[Module, int]:
+    """The module whose line is `lines[at]`, and the line after it."""
+    name, _, attributes = lines[at].strip().partition(":")
+    if not re.fullmatch(r"\w{1,80}", name) or not (attributes.startswith("[") and attributes.endswith("]")):
+        raise ValueError(f"{where}: line {at + 1} is no module's: {printable(lines[at])}")
+    revision = re.search(r"[\[|]variable_revision_number:(\d{1,4})(?=[|\]])", attributes)
+    if not revision:
+        raise ValueError(f"{where}: {name} at line {at + 1} has no variable_revision_number")
+    enabled = re.findall(r"\|enabled:(True|False)(?=[|\]])", attributes)  # the last: notes come before it
+    settings: list[tuple[str, str]] = []
+    at += 1
+    while at < len(lines) and lines[at].strip():
+        text, colon, value = lines[at].strip().partition(":")
+        if not colon:
+            raise ValueError(f"{where}: line {at + 1} is no setting of {name}: {printable(lines[at])}")
+        settings.append((unescape(text), unescape(value)))
+        if len(settings) > MAX_SETTINGS:
+            raise ValueError(f"{where}: {name} has more than {MAX_SETTINGS} settings")
+        at += 1
+    return Module(name, position, int(revision[1]), not enabled or enabled[-1] == "True", tuple(settings)), at
+
+
+def parse_json(text: str, where: str) -> Pipeline:
+    """CellProfiler 4's JSON format."""
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: no JSON pipeline: {error}") from error
+    found = table.get("modules")
+    if table.get("version") != "v6" or not isinstance(found, list):
+        raise ValueError(f'{where}: no JSON pipeline of CellProfiler: expected "version": "v6" and a list of modules')
+    if len(found) > MAX_MODULES:
+        raise ValueError(f"{where}: more than {MAX_MODULES} modules")
+    modules = tuple(json_module(entry, i, where) for i, entry in enumerate(found, 1))
+    return Pipeline(where, "v6", str(table.get("date_revision", "")), modules)
+
+
+def json_module(entry: Any, position: int, where: str) -> Module:
+    try:
+        attributes, settings = entry["attributes"], entry["settings"]
+        name, revision = attributes["module_name"], attributes["variable_revision_number"]
+        pairs = tuple((s["text"], s["value"]) for s in settings)
+        enabled = attributes.get("enabled", True)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{where}: module {position} is no module of a JSON pipeline") from error
+    right = isinstance(name, str) and re.fullmatch(r"\w{1,80}", name) and type(revision) is int and type(enabled) is bool
+    if not right or len(pairs) > MAX_SETTINGS or not all(isinstance(p, str) for pair in pairs for p in pair):
+        raise ValueError(f"{where}: module {position} is no module of a JSON pipeline")
+    return Module(name, position, revision, enabled, pairs)
+
+
+def unescape(text: str) -> str:
+    """A value as it was before CellProfiler wrote it: `\\x7C` is `|`; older versions wrote UTF-16 that way.
+
+    Backslashes stand for themselves in a value without any `\\x`, as CellProfiler reads it.
+    """
+    if "\\x" not in text:
+        return text
+    plain = ESCAPE.sub(lambda m: chr(int(m[1] or m[2], 16)) if m[1] or m[2] else PLAIN.get(m[3], m[0]), text)
+    if plain.startswith("ÿþ"):
+        try:
+            return plain[2:].encode("latin-1").decode("utf-16-le")
+        except UnicodeError:
+            return plain[2:].replace("\0", "")
+    return plain.replace("\0", "")
+
+
+def number(text: str, where: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        raise ValueError(f"{where}: expected a number, got {printable(text)}")
+    return int(text)
+
+
+def printable(text: str, most: int = 120) -> str:
+    """Text from a file on one line and without control or direction characters, cut to a length."""
+    shown = "".join(c if c.isprintable() else "?" for c in text[: most + 1])
+    return repr(shown if len(shown) <= most else shown[:most] + "...")

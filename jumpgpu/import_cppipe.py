@@ -1,0 +1,127 @@
+"""A CellProfiler pipeline as a settings file: what it sets, and what of it is not done here.
+
+CorrectIllumination, IdentifyPrimaryObjects, IdentifySecondaryObjects, IdentifyTertiaryObjects, FilterObjects at the border
+and the Measure modules are read. Every module and setting that is not honoured is listed, on stderr and in the file.
+"""
+
+import argparse
+import dataclasses
+import os
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from . import __version__
+from .config import Config, PlateSettings, build, toml_lines
+from .cppipe import Pipeline, printable, read_pipeline
+from .cppipe_config import Imported, import_pipelines
+
+NOT_HONOURED = 1  # exit status of --strict
+HEADINGS = {
+    "changes": "Not honoured: numbers differ from the pipeline's",
+    "missing": "Not honoured: numbers of the pipeline's that are not made",
+    "more": "Made besides",
+    "note": "Left out or worth knowing; no number that is made depends on it",
+}
+
+
+def import_cppipe(*paths: str | os.PathLike[str]) -> Imported:
+    """CellProfiler pipelines that belong together (illumination, analysis), as one configuration with its findings.
+
+    paths : .cppipe files (text, formats 1 to 5) or .json ones (v6)
+
+    Raises OSError, and ValueError for what is no pipeline, a revision of a module that is not read, or nothing to import.
+    """
+    return import_pipelines([read_pipeline(os.fspath(p)) for p in paths])
+
+
+def as_settings(imported: Imported, pipelines: Sequence[Pipeline]) -> str:
+    """The TOML file: findings as comments, then the tables that the pipelines speak of; ValueError for a bad value."""
+    lines = [f"# Made by jumpgpu {__version__} import-cppipe from"]
+    for pipeline in pipelines:
+        by = f", written by {printable(pipeline.written_by)}" if pipeline.written_by else ""
+        lines.append(
+            f"#   {printable(Path(pipeline.file).name)}: format {pipeline.version}{by}, {len(pipeline.modules)} modules"
+        )
+    for heading, found in listing(imported):
+        lines += ["#", f"# {heading}:", *(f"#   {line}" for line in found)]
+    table = dataclasses.asdict(imported.config)
+    table["plate"] = {"channels": table["plate"]["channels"]} | (
+        {"stains": table["plate"]["stains"]} if imported.config.plate.stains != PlateSettings().stains else {}
+    )
+    text = "\n".join([*lines, *toml_lines({name: table[name] for name in imported.sections})]) + "\n"
+    read_back = build(Config, tomllib.loads(text), "imported settings")
+    assert read_back == imported.config, "the file does not say what was imported"
+    return text
+
+
+def listing(imported: Imported) -> Iterator[tuple[str, list[str]]]:
+    """Headings, and the lines below them; modules of which the same is to be said share one."""
+    files = {f.file for f in imported.findings}
+    for kind, heading in HEADINGS.items():
+        numbers: dict[tuple[str, str, str], list[str]] = {}
+        for f in imported.of_kind(kind):
+            numbers.setdefault((f.file, f.module, f.text), []).extend([str(f.number)] * (f.number > 0))
+        lines = []
+        for (file, module, text), found in numbers.items():
+            which = f" (module{'s' * (len(found) > 1)} {', '.join(found)})" if found else ""
+            prefix = f"{printable(Path(file).name)}: " if len(files) > 1 else ""
+            lines.append(f"{prefix}{module}{which}: {text}")
+        if lines:
+            yield heading, lines
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m jumpgpu.import_cppipe",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example:\n  jumpgpu import-cppipe illum.cppipe analysis.cppipe --output lab.toml\n"
+        "  jumpgpu extract --plate BR00117010 --images /data/images --config lab.toml\n\n"
+        "exit status: 0 done, 1 --strict and not all is honoured, 2 bad use",
+    )
+    add = made.add_argument
+    add("pipelines", nargs="+", metavar="FILE", help="pipelines that belong together (.cppipe, or .json of CellProfiler 4)")
+    add("--output", type=Path, metavar="FILE", help="the settings file to write (default: standard output)")
+    add("--overwrite", action="store_true", help="replace --output if it is there")
+    add("--strict", action="store_true", help="write nothing and end with status 1 where numbers would differ or be missing")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        if options.output and options.output.exists() and not options.overwrite:
+            raise FileExistsError(f"{options.output} is there already; --overwrite replaces it")
+        pipelines = [read_pipeline(path) for path in options.pipelines]
+        imported = import_pipelines(pipelines)
+        text = as_settings(imported, pipelines)
+        for heading, found in listing(imported):
+            print(f"{heading}:", *(f"  {line}" for line in found), sep="\n", file=sys.stderr)
+        if options.strict and (wrong := imported.of_kind("changes", "missing")):
+            print(f"error: {len(wrong)} things are not honoured; without --strict the rest is imported", file=sys.stderr)
+            return NOT_HONOURED
+        if options.output:
+            write(options.output, text)
+            print(f"{options.output}  {len(imported.findings)} findings")
+        else:
+            print(text, end="")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def write(path: Path, text: str) -> None:
+    """A file whole or as it was."""
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", encoding="utf-8", delete=False) as file:
+        file.write(text)
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
