@@ -1,8 +1,8 @@
 """The plate's page: `python -m jumpgpu.report PLATE` writes one HTML file that needs nothing else.
 
-It shows heat maps of the cell count and of every feature, each well's picture with outlines one click away, treated wells
-against negative controls, edge effects, replicates against their null, illumination functions, what was quarantined, and
-how the numbers were made. It works offline, by keyboard and on a phone.
+It shows heat maps of the cell count, of every feature and of focus and saturation, each well's picture with outlines one
+click away, treated wells against negative controls, edge effects, replicates against their null, illumination functions,
+what was quarantined, and how the numbers were made. It works offline, by keyboard and on a phone.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from . import pictures, platemaps
 from .aggregate import COUNT, aggregate
 from .names import well_position
 from .opened import StoredPlate, open_plate
-from .views import grid, outlined
+from .views import CHECKS, grid, outlined
 
 MISSING = 65535  # of a quantised value
 PICTURE = 540  # pixels of a well's picture, at most
@@ -63,6 +63,7 @@ def report(
                 **grid(plate.wells),
                 "wells": wells_of(plate, profiles, treatments(plate, metadata), quarantine),
                 "features": quantised(profiles),
+                "images": image_measures(plate),
                 "pictures": dict(well_pictures(plate, pictures_of)),
                 "scores": [score for path in scores for score in scores_of(path)],
             }
@@ -119,6 +120,26 @@ def wells_of(
             | treatment
         )
     return found
+
+
+def image_measures(plate: StoredPlate) -> dict[str, Any]:
+    """Means over each well's sites of what is known of its images: names, and a list of values by well for each.
+
+    Sharpness and saturation (percent) of every channel; with image quality stored, all of that too.
+    """
+    wells = pd.Index(plate.wells)
+    tables = []
+    checks = plate.image_checks()
+    checks["saturated"] *= 100
+    for kind in CHECKS:
+        table = checks.groupby(["well", "channel"], sort=False)[kind].mean().unstack()
+        known = [c for c in plate.channels if c in table]
+        tables.append(table[known].set_axis([f"{kind} {c}" for c in known], axis=1))
+    if len(plate.wells) and any(key.startswith("tables/fields/") for key in plate.record(plate.wells[0])["files"]):
+        tables.append(plate.image_quality().groupby("Metadata_Well").mean(numeric_only=True).drop(columns="Metadata_Site"))
+    table = pd.concat([t.reindex(wells) for t in tables], axis=1)
+    columns = [[float(f"{v:.6g}") if np.isfinite(v) else None for v in table[name]] for name in table]
+    return {"names": list(table), "values": columns}
 
 
 def quantised(profiles: pd.DataFrame) -> dict[str, Any]:

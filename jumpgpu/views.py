@@ -167,8 +167,8 @@ def show(
     axis.set_title(f"{plate.barcode} {well} site {site}: {cells} cells", fontsize=10, loc="left")
     for i, channel in enumerate(shown):
         colour = np.clip(np.array(pictures.COLOURS[channel]) / max(pictures.COLOURS[channel]), 0, 1)
-        place = (0.01 + 0.11 * i, 0.985)
-        axis.text(*place, channel, transform=axis.transAxes, color=colour, fontsize=10, va="top", fontweight="bold")
+        place = 1 - 0.095 * (len(shown) - i - 1), 1.012
+        axis.text(*place, channel, transform=axis.transAxes, color=0.85 * colour, fontsize=9, ha="right", fontweight="bold")
     axis.set_xlabel(note, fontsize=8)
     axis.tick_params(labelsize=7)
     return figure

@@ -51,7 +51,8 @@ def site_table(rng, well, site, level):
     values = np.full((2, len(COLUMNS)), level, np.float32)
     values[1, 1] = np.nan
     overview = rng.integers(0, 4000, (2, 10, 12)).astype(np.uint16)
-    return SiteTable(well, site, np.array([1, 2], np.int32), values, (), {"Cells": labels, "Nuclei": labels}, overview)
+    masks, checks = {"Cells": labels, "Nuclei": labels}, {"DNA": (level / 1000, level / 100), "ER": (0.0, float("nan"))}
+    return SiteTable(well, site, np.array([1, 2], np.int32), values, (), masks, overview, checks=checks)
 
 
 def embedded(page):
@@ -72,6 +73,13 @@ def test_the_page_holds_the_plates_numbers(plate):
     least, most = (np.array(data["features"][k])[:, None] for k in ("least", "most"))
     np.testing.assert_allclose(least + (most - least) * steps / 65534, np.tile([5, 15, 25], (3, 1)), atol=20 / 65534)
     assert sorted(data["pictures"]) == ["A01", "A02", "B01"]
+    images = dict(zip(data["images"]["names"], data["images"]["values"], strict=True))
+    assert images == {
+        "sharpness DNA": [0.05, 0.15, 0.25, None],
+        "sharpness ER": [None] * 4,
+        "saturated DNA": [0.5, 1.5, 2.5, None],  # percent
+        "saturated ER": [0.0, 0.0, 0.0, None],
+    }
 
 
 def test_the_page_is_self_contained_and_safe(plate):
@@ -112,18 +120,78 @@ def test_boundaries_are_inside_their_objects():
     assert not edge[3:5, 6:8].any()
 
 
-def test_the_page_lives_in_a_browser(plate, tmp_path):
+DRIVER = """<script>
+const press = (on, key) => on.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+const at = w => document.querySelector(`#plate button[aria-label^="${w}:"]`);
+const seen = {};
+at("A01").focus();
+press(at("A01"), "ArrowDown");
+seen.focus = document.activeElement.getAttribute("aria-label");
+press(document.activeElement, "ArrowUp");
+press(document.activeElement, "ArrowRight");
+document.activeElement.click();
+seen.well = byId("well").querySelector("h3").textContent;
+byId("minis").querySelectorAll("button")[2].click();
+seen.feature = byId("feature").value;
+seen.label = at("B01").getAttribute("aria-label");
+seen.pressed = byId("minis").querySelectorAll("[aria-pressed=true]").length;
+byId("feature").value = "Nuclei_AreaShape_Area";
+byId("feature").dispatchEvent(new Event("change"));
+seen.mean = at("B01").getAttribute("aria-label");
+document.body.style.width = "390px";
+seen.wide = [...document.querySelectorAll("body *")]
+  .filter(e => !e.closest(".scroll") && e.getBoundingClientRect().right > 391)
+  .map(e => e.outerHTML.slice(0, 80));
+const out = document.createElement("pre");
+out.id = "seen";
+out.textContent = JSON.stringify(seen);
+document.body.append(out);
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def dom(plate, tmp_path_factory):
+    """The page's elements after a browser has run it, and what `DRIVER` saw of it, by keyboard and at 390 pixels."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no Chromium on this machine; apt-get install chromium")
-    page = tmp_path / "page.html"
+    folder = tmp_path_factory.mktemp("browser")
+    page = folder / "page.html"
     page.write_text(report.report(open_plate(plate / "DEMO"), metadata=plate / "metadata"))
+    driven = folder / "driven.html"
+    driven.write_text(page.read_text().replace("</body>", DRIVER + "</body>"))
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    options += ["--disable-component-update", "--disable-sync", "--disable-quic", f"--user-data-dir={tmp_path / 'profile'}"]
-    done = subprocess.run([chromium, *options, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    labels = [html.unescape(x) for x in re.findall(r'role="gridcell"[^>]*aria-label="([^"]*)"', done.stdout)]
+    options += ["--disable-component-update", "--disable-sync", "--disable-quic", f"--user-data-dir={folder / 'profile'}"]
+    found = []
+    for file in (page, driven):
+        done = subprocess.run([chromium, *options, "--dump-dom", file.as_uri()], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr[-2000:]
+        found.append(done.stdout)
+    return found[0], json.loads(html.unescape(re.search(r'<pre id="seen">(.*?)</pre>', found[1])[1]))
+
+
+def test_the_page_lives_in_a_browser(dom):
+    page = dom[0]
+    labels = [html.unescape(x) for x in re.findall(r'role="gridcell"[^>]*aria-label="([^"]*)"', page)]
     assert len(labels) == 4
     assert labels[1] == "A02: 2, DMSO, flagged"
-    assert "A01 site 1, channels as colours" in done.stdout
-    assert len(re.findall(r'<svg viewBox="0 0 \d', done.stdout)) == 4  # one distribution, three edge views
+    assert "A01 site 1, channels as colours" in page
+    assert len(re.findall(r'<svg viewBox="0 0 \d', page)) == 4  # one distribution, three edge views
+    assert re.findall(r'aria-label="([^"]*) over the plate', page) == [
+        "sharpness DNA",
+        "sharpness ER",
+        "saturated DNA",
+        "saturated ER",
+    ]
+
+
+def test_the_page_works_by_keyboard_and_on_a_phone(dom):
+    assert dom[1] == {
+        "focus": "B01: 2, x",
+        "well": "A02: DMSO",
+        "feature": "saturated DNA",
+        "label": "B01: 2.5, x",
+        "pressed": 1,
+        "mean": "B01: 25, x",
+        "wide": [],
+    }
