@@ -10,6 +10,7 @@ COMMANDS = {
     "profile": "stored plates to well profiles",
     "score": "Percent Replicating, Percent Matching, mAP of profiles",
     "report": "a plate's page: one HTML file",
+    "export": "a stored plate as Parquet, AnnData, CSV or SQLite",
     "verify": "check a stored plate against its records",
     "synthetic": "draw plates with known cells and effects",
     "import-cppipe": "a CellProfiler pipeline to a settings file",
