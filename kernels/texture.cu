@@ -10,15 +10,15 @@
 //
 // Source   CellProfiler MeasureTexture: mahotas.features.haralick(crop, distance=scale, ignore_zeros=True)
 // Oracle   mahotas; CellProfiler's own output on the real fields
-// Launch   texture_spots: one block an object row. texture_count: one block an object row and channel, 128 threads, 23 KB of shared memory; a wide range of levels
-//          is counted in row tiles. texture_finish: a thread a feature row. texture_logs: a thread an entry.
+// Launch   texture_spots: one block an object row. texture_count: one block an object row and channel, 128 threads, 23 KB of
+//          shared memory; a wide range of levels is counted in row tiles. texture_finish: a thread a feature row.
+//          texture_logs: a thread an entry. On a CPU texture_parts.cu counts most cells before.
 // Order    every sum is an integer (logarithms in fixed point, 2^-41, coarser for objects beyond 131,071 pixels) but the
 //          inverse difference moment, jg::block_sum.
-#include "jg.cuh"
 #include "jg_math.cuh"
+#include "texture.cuh"
 
 namespace {
-constexpr int LEVELS = 256, DIRECTIONS = 4, FEATURES = 13;
 #if defined(JG_SERIAL)
 constexpr int CELLS = 257 * 257;       // a core's cache holds the whole matrix
 constexpr int COPIES = 2, COPIED = 8192;         // two of each, while they fit its first level
@@ -30,33 +30,16 @@ constexpr int CELLS = 4356;            // 17 KB: four directions at once to 32 l
 #if !defined(JG_SERIAL)
 constexpr int COPIES = 1, COPIED = CELLS;        // shared-memory atomics need none
 #endif
-constexpr double FIX = 2199023255552.0;          // 2^41: logs[m] = round(log2(m) * FIX), 0 for m = 0
-constexpr int FINE = 18;               // sums of m log m fit 64 bits at that scale while T < 2^FINE
-
-// What is summed over one direction's matrix; the order of `totals`.
-enum Total { SQUARE, LOG_CELLS, PAIRS, I1, I2, LOG_I, S2, LOG_S, D2, LOG_D, SQUARE_D, TOTALS };
 
 struct Texture {
     uint32_t cell[CELLS];
     uint32_t level[LEVELS + 2], sum[2 * LEVELS + 4], diff[2 * LEVELS + 4];
-    jg::SumScratch<1> scratch;
-    jg::CountScratch<TOTALS> counts;
+    TotalScratch scratch;
     int lo, hi;
 };
 #if !defined(JG_SERIAL)
 static_assert(sizeof(Texture) <= 48 * 1024, "static shared memory is 48 KiB at most");
 #endif
-
-// Bits that the logarithms of an object of n pixels give up, so that no sum of them overflows.
-JG_FN int coarser(int64_t n) {
-    int bits = 0;
-    while ((2 * n) >> (FINE + bits)) ++bits;
-    return bits;
-}
-
-JG_FN int level_of(float value, const uint8_t* __restrict__ remap) {
-    return remap[int(rintf(jg::most(0.0f, jg::least(255.0f, value * 255.0f))))];
-}
 
 // The object's levels in its padded box, remapped to 1..n; 0 outside it. spot: where its n pixels lie in the box.
 struct Crop {
@@ -107,13 +90,20 @@ template <bool WHOLE> JG_FN void add_rows(Texture& s, const uint32_t* __restrict
         for (int j = 1; j <= levels; ++j) t += cell[(i - row0) * S + j];
         s.level[i] += t;
     }
+    uint64_t square = 0, log_cells = 0;                  // below the diagonal: the other half of the matrix is the same
     for (int i = row0 + jg::warp_id(); i < row1; i += jg::warps()) {
-        for (int j = 1 + jg::lane(); j <= i; j += jg::WARP) {
+        for (int j = 1 + jg::lane(); j < i; j += jg::WARP) {
             const uint32_t m = cell[(i - row0) * S + j] + (WHOLE ? cell[(j - row0) * S + i] : 0);
-            const int once = i != j;                     // the other half of the matrix is the same
-            mine[SQUARE] += uint64_t(m) * m << once;
-            mine[LOG_CELLS] += m * uint64_t(logs[m] >> drop) << once;
+            square += uint64_t(m) * m;
+            log_cells += m * uint64_t(logs[m] >> drop);
         }
+    }
+    mine[SQUARE] += 2 * square;
+    mine[LOG_CELLS] += 2 * log_cells;
+    JG_FOR_OWN(i, row0, row1) {
+        const uint32_t m = cell[(i - row0) * S + i] << int(WHOLE);
+        mine[SQUARE] += uint64_t(m) * m;
+        mine[LOG_CELLS] += m * uint64_t(logs[m] >> drop);
     }
 }
 }  // namespace
@@ -140,9 +130,10 @@ JG_REGISTER(texture_spots)
 //      spot_start  int64   [R]                each row's first spot
 //      box         int32   [R, 4]             half-open y0, x0, y1, x1
 //      schedule    int32   [R]                rows, largest first
+//      wanted      uint8   [R, C]             0: leave it, texture_parts has done it
 //      remap       uint8   [256]              8-bit level to the level that is counted
 //      crop_start  int64   [R]                each row's place in a channel of `crops`
-//      logs    int64   [entries]          texture_logs's table, beyond twice the largest object's pixels
+//      logs        int64   [entries]          texture_logs's table, beyond twice the largest object's pixels
 //      scale       int32   [S]                distances; `pad` is the largest
 // Work crops       uint8   [C, crop_stride]   (height + pad) * (width + pad) bytes a row, from a multiple of 4
 // Out  totals      uint64  [R, C, S, 4, 11]   sums over the matrix, see Total
@@ -151,14 +142,15 @@ JG_REGISTER(texture_spots)
 extern "C" __global__ void __launch_bounds__(128, 8) texture_count(
     const float* __restrict__ values, int64_t n_pixels, const int64_t* __restrict__ start, const int64_t* __restrict__ stop,
     const int32_t* __restrict__ spot, const int64_t* __restrict__ spot_start, const int32_t* __restrict__ box,
-    const int32_t* __restrict__ schedule,
-    const uint8_t* __restrict__ remap, const int64_t* __restrict__ crop_start, int64_t crop_stride,
+    const int32_t* __restrict__ schedule, const uint8_t* __restrict__ wanted, const uint8_t* __restrict__ remap,
+    const int64_t* __restrict__ crop_start, int64_t crop_stride,
     const int64_t* __restrict__ logs, const int32_t* __restrict__ scale, int32_t scales, int32_t pad, int32_t channels,
     uint8_t* __restrict__ crops, uint64_t* __restrict__ totals, double* __restrict__ moment, int32_t* __restrict__ highest)
 {
     JG_SHARED(Texture, s);
     const int object = schedule[int(blockIdx.x) / channels], channel = int(blockIdx.x) % channels;
     const int64_t first = start[object], item = int64_t(object) * channels + channel;
+    if (!wanted[item]) return;
     const float* __restrict__ value = values + channel * n_pixels + first;
     uint8_t* __restrict__ level = crops + channel * crop_stride + crop_start[object];
     const int height = box[4 * object + 2] - box[4 * object], stride = box[4 * object + 3] - box[4 * object + 1] + pad;
@@ -171,7 +163,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) texture_count(
     {
         int lo = LEVELS, hi = 0;
         JG_FOR(i, crop.n) {
-            const int g = level_of(value[i], remap);
+            const int g = remap[raw_level(value[i])];
             level[crop.spot[i]] = uint8_t(g);
             lo = jg::least(lo, g ? g : LEVELS);
             hi = jg::most(hi, g);
@@ -226,28 +218,8 @@ extern "C" __global__ void __launch_bounds__(128, 8) texture_count(
                 }
             }
             __syncthreads();
-            JG_FOR(k, S) if (k >= 1) {
-                const uint64_t m = s.level[k], kk = uint64_t(k + shift);
-                mine[PAIRS] += m; mine[I1] += m * kk; mine[I2] += m * kk * kk; mine[LOG_I] += m * uint64_t(logs[m] >> drop);
-            }
-            JG_FOR(k, 2 * S) {
-                const uint64_t m = ways * uint64_t(s.sum[k]), kk = uint64_t(k + 2 * shift);
-                mine[S2] += m * kk * kk; mine[LOG_S] += m * uint64_t(logs[m] >> drop);
-            }
-            JG_FOR(k, S) {
-                const uint64_t m = ways * (uint64_t(s.diff[S + k]) + (k ? s.diff[S - k] : 0u)), kk = uint64_t(k);
-                mine[D2] += m * kk * kk; mine[LOG_D] += m * uint64_t(logs[m] >> drop); mine[SQUARE_D] += m * m;
-            }
-            const jg::Vec<1> nearness = jg::block_sum<1>(S, s.scratch, [&](int k) {
-                return jg::Vec<1>{{double(ways * (uint64_t(s.diff[S + k]) + (k ? s.diff[S - k] : 0u))) / double(1 + k * k)}};
-            });
-            jg::Counts<TOTALS> sums;
-            for (int k = 0; k < TOTALS; ++k) sums.v[k] = mine[k];
-            sums = jg::block_count<TOTALS>(sums, s.counts);
-            JG_ONCE {
-                for (int k = 0; k < TOTALS; ++k) total_out[(plane + d) * TOTALS + k] = sums.v[k];
-                moment_out[plane + d] = nearness.v[0];
-            }
+            sum_direction<1>(s.level, s.sum, s.diff, S, shift, ways, logs, drop, mine, s.scratch,
+                             total_out + (plane + d) * TOTALS, moment_out + plane + d);
         }
     }
 }

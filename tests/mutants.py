@@ -95,7 +95,7 @@ MUTANTS = (
         "margin-barrier",
         "no barrier before the marginals are summed",
         "texture.cu",
-        lost("            }\n            ", "\n            JG_FOR(k, S) if (k >= 1)"),
+        lost("            }\n            ", "\n            sum_direction<1>("),
         whole,
     ),
     Mutant(
@@ -127,8 +127,8 @@ MUTANTS = (
     Mutant(
         "divergent-barrier",
         "a barrier that one thread alone reaches",
-        "texture.cu",
-        (("JG_ONCE {\n                for", "JG_ONCE {\n                __syncthreads();\n                for"),),
+        "texture.cuh",
+        (("JG_ONCE {\n        for", "JG_ONCE {\n        __syncthreads();\n        for"),),
         whole,
     ),
     Mutant(

@@ -5,13 +5,15 @@ are left out. Names end in scale (pixels), direction (00 right, 01 down right, 0
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 
-from ..config import FeatureSettings
-from ..device import Device, blocks
+from ..config import FeatureSettings, TextureSettings
+from ..device import CpuDevice, Device, blocks
 from ..names import channel_order, feature_name
 from ..objects import Scene, start_of
 
@@ -31,7 +33,8 @@ MEASUREMENTS = (  # order of the kernel
     "InfoMeas2",
 )
 DIRECTIONS = 4
-TOTALS = 11  # sums a direction, texture.cu's Total
+TOTALS = 11  # sums a direction, texture.cuh's Total
+ROOM = 296448  # entries of a block's matrices in texture_parts.cu
 LARGEST = 1 << 22  # pixels of an object: beyond, products of the 64-bit totals could overflow
 
 
@@ -53,15 +56,77 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     0 where an object has no pair of counted pixels in one of a scale's directions, as CellProfiler; nan for an empty one.
     ValueError for more than 256 or fewer than 2 grey levels, or an object of more than 2^22 pixels.
     """
-    texture, objects = settings.texture, scene.objects
+    texture = settings.texture
     if not 2 <= texture.levels <= 256:
         raise ValueError(f"texture.levels is {texture.levels}; expected 2 .. 256")
+    counts = count(scene, texture, device, together=isinstance(device, CpuDevice))
+    return finish(scene, counts, device)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What is summed over the matrices: totals uint64 [R, C, S, 4, 11], moment float64 [R, C, S, 4], highest int32 [R, C];
+    and the logarithms they were summed with (log_table)."""
+
+    totals: torch.Tensor
+    moment: torch.Tensor
+    highest: torch.Tensor
+    logs: torch.Tensor
+
+
+def count(scene: Scene, texture: TextureSettings, device: Device, *, together: bool) -> Counts:
+    """The matrices' sums. `together`: a cell's compartments from one count where that pays, as it does on a CPU."""
+    objects = scene.objects
     rows, channels, scales = objects.rows, len(scene.channels), len(texture.scales)
     areas = objects.stop - objects.start
     largest = int(areas.max()) if rows else 0
     if largest > LARGEST:
         raise ValueError(f"an object of {largest} pixels is too large for Texture; the limit is {LARGEST}")
     pad = max(texture.scales)
+    remap = np.arange(256) if texture.levels == 256 else np.arange(256) / 255 * (texture.levels - 1)  # truncated
+    counts = Counts(
+        device.empty(rows, channels, scales, DIRECTIONS, TOTALS, dtype=torch.uint64),
+        device.empty(rows, channels, scales, DIRECTIONS, dtype=torch.float64),
+        device.empty(rows, channels, dtype=torch.int32),
+        log_table(max(16, 2 * largest + 1).bit_length(), device),
+    )
+    wanted = torch.ones(rows, channels, dtype=torch.uint8, device=device.torch)
+    common: dict[str, Any] = {
+        "values": scene.values,
+        "n_pixels": objects.pixel.numel(),
+        "start": objects.start,
+        "stop": objects.stop,
+        "box": objects.box,
+        "schedule": objects.schedule,
+        "wanted": wanted,
+        "remap": device.tensor(remap.astype(np.uint8)),
+        "logs": counts.logs,
+        "scale": device.tensor(texture.scales, dtype=torch.int32),
+        "scales": scales,
+        "pad": pad,
+        "channels": channels,
+        "totals": counts.totals,
+        "moment": counts.moment,
+        "highest": counts.highest,
+    }
+    if together:
+        _, height, width = objects.shape
+        room = objects.largest_box + pad * (height + width) + pad * pad  # a box of that many pixels, padded
+        at_once = min(objects.n, 2 * (device.workers if isinstance(device, CpuDevice) else 1))
+        device.launch(
+            "texture_parts",
+            at_once,
+            pixel=objects.pixel,
+            cell_start=objects.cell_start,
+            compartments=len(objects.compartments),
+            cells=objects.n,
+            room=room,
+            spots=device.empty(at_once, room, dtype=torch.int32),
+            rows=device.empty(at_once, room, dtype=torch.int32),
+            codes=device.empty(at_once, room, dtype=torch.uint16),
+            counts=device.empty(at_once, ROOM, dtype=torch.uint32),
+            **common,
+        )
     box = objects.box.to(torch.int64)
     sizes = (box[:, 2] - box[:, 0] + pad) * (box[:, 3] - box[:, 1] + pad)
     crop_start, spot_start = start_of((sizes + 3) // 4 * 4), start_of(areas)
@@ -78,44 +143,32 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         pad=pad,
         spot=spot,
     )
-    remap = np.arange(256) if texture.levels == 256 else np.arange(256) / 255 * (texture.levels - 1)  # truncated
-    logs = log_table(max(16, 2 * largest + 1).bit_length(), device)
-    totals = device.empty(rows, channels, scales, DIRECTIONS, TOTALS, dtype=torch.uint64)
-    moment = device.empty(rows, channels, scales, DIRECTIONS, dtype=torch.float64)
-    highest = device.empty(rows, channels, dtype=torch.int32)
     device.launch(
         "texture_count",
         rows * channels,
-        values=scene.values,
-        n_pixels=objects.pixel.numel(),
-        start=objects.start,
-        stop=objects.stop,
         spot=spot,
         spot_start=spot_start,
-        box=objects.box,
-        schedule=objects.schedule,
-        remap=device.tensor(remap.astype(np.uint8)),
         crop_start=crop_start,
         crop_stride=crop_stride,
-        logs=logs,
-        scale=device.tensor(texture.scales, dtype=torch.int32),
-        scales=scales,
-        pad=pad,
-        channels=channels,
         crops=device.empty(channels * crop_stride, dtype=torch.uint8),
-        totals=totals,
-        moment=moment,
-        highest=highest,
+        **common,
     )
+    return counts
+
+
+def finish(scene: Scene, counts: Counts, device: Device) -> torch.Tensor:
+    """The features of every cell from the sums: float64 [N, F]."""
+    objects = scene.objects
+    rows, channels, scales, _ = counts.moment.shape
     features = device.empty(rows, channels, scales, DIRECTIONS, len(MEASUREMENTS), dtype=torch.float64)
     n_items = rows * channels * scales
     device.launch(
         "texture_finish",
         blocks(n_items),
-        totals=totals,
-        moment=moment,
-        highest=highest,
-        logs=logs,
+        totals=counts.totals,
+        moment=counts.moment,
+        highest=counts.highest,
+        logs=counts.logs,
         start=objects.start,
         stop=objects.stop,
         n_items=n_items,
