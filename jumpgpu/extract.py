@@ -18,6 +18,7 @@ import time
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
@@ -34,12 +35,13 @@ from .names import COMPARTMENTS, family_of
 from .objects import Scene, make_scene
 from .opened import StoredPlate, open_plate
 from .options import Options, options_from, parse
-from .plate import Plate, Site, find_plate
+from .plate import Plate, Site
 from .progress import Progress
-from .provenance import check_inputs, inputs_of, settings_of
+from .provenance import check_inputs, inputs_of, name_of, settings_of
 from .segmentation import check as check_segmentation
 from .segmentation import segment
 from .sink import Sink
+from .sources import find_source
 from .store import PlateWriter
 
 Labels = dict[str, torch.Tensor]  # compartment -> int32 [B, H, W]
@@ -54,14 +56,15 @@ def extract(plate: str, images: str | os.PathLike[str] | None = None, **options:
     Parameters
     ----------
     plate : barcode
-    images : folder that holds the plate's folder, that folder, or a load_data.csv; the configured root where None
+    images : folder that holds the plate's folder, that folder, a load_data.csv, or an s3:// URL; where None, the configured
+        root, and without one the Cell Painting Gallery
     options : fields of `Options`: wells, sites, output, config (a TOML file, preset name or `Config`), masks, ...
 
     Raises ValueError, TypeError and FileNotFoundError for bad use, BlockingIOError while another run has one of the
     wells, OSError where the disk fails. What was finished stays.
     """
     chosen = options_from({"images": images, **options})
-    found = find_plate(plate, chosen.images_root, chosen.config.plate)
+    found = find_source(plate, chosen.images_root, chosen.config.plate, chosen.cache)
     extract_plate(found, chosen, open_device(chosen.device, chosen.threads))
     return open_plate(chosen.output / f"{plate}.zarr", chosen.images_root)
 
@@ -72,8 +75,8 @@ def extract_plate(plate: Plate, options: Options, device: Device) -> "Outcome":
     wells = chosen_wells(plate, options)
     with Progress(plate.barcode, sum(map(len, wells.values())), options.quiet) as progress:
         run = prepare(plate, wells, options, device, progress)
-        folders = (plate.folder, *([options.masks] if options.masks else []))
-        with open_store(run) as store, Sink(store, folders, progress, options.strict) as sink:
+        name = partial(name_of, plate=plate, options=options)
+        with open_store(run) as store, Sink(store, name, progress, options.strict) as sink:
             for fields in read(run, store.missing_wells()):
                 fields, given = take_masks(fields, run)
                 pixels = correct(fields.pixels, run.illumination, device=run.device)  # float32 [B, C, H, W], 0..1
@@ -312,13 +315,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     try:
         barcodes, options, dry_run = parse(arguments)
-        plates = [find_plate(b, options.images_root, options.config.plate) for b in barcodes]
+        plates = [find_source(b, options.images_root, options.config.plate, options.cache) for b in barcodes]
         for plate in plates:
             chosen_wells(plate, options)
         if dry_run:
             print("\n".join(describe(plate, options) for plate in plates))
             return DONE
         device = open_device(options.device, options.threads)
+    except ConnectionError as error:
+        return failed(error, TRY_AGAIN)
     except (ValueError, OSError, RuntimeError) as error:
         return failed(error, BAD_USE)
     left_out = 0
@@ -331,6 +336,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failed(error, BAD_USE)
     except BlockingIOError as error:
         return failed(error, TRY_AGAIN)
+    except ConnectionError as error:
+        return failed(f"{error}; {GO_ON}", TRY_AGAIN)
     except OSError as error:
         place = f"{error.strerror or error}: {error.filename or options.output}"
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

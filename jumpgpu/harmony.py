@@ -4,6 +4,7 @@ The file is streamed through defusedxml (no DTD, no entities, no external refere
 bounds on size, depth and text, so a hostile index ends in a ValueError and not in swap.
 """
 
+import io
 import json
 import math
 import re
@@ -13,6 +14,8 @@ from xml.etree.ElementTree import ParseError
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
+
+from .remote import Place
 
 INDEX_NAMES = ("Index.idx.xml", "Index.xml")
 MAX_BYTES = 1 << 30  # of an index; a plate of 384 wells x 9 fields x 8 channels has 60 MB
@@ -82,14 +85,14 @@ def find_index(folder: Path, root: Path) -> Path | None:
     return next((p / name for p in places for name in INDEX_NAMES if (p / name).is_file()), None)
 
 
-def read_index(path: Path) -> Index:
-    """Read an index; ValueError where it is no Harmony index, is malformed or goes past a bound."""
-    if (size := path.stat().st_size) > MAX_BYTES:
+def read_index(path: Place, data: bytes | None = None) -> Index:
+    """Read an index, from its bytes where they are given; ValueError where it is none, malformed or past a bound."""
+    if isinstance(path, Path) and data is None and (size := path.stat().st_size) > MAX_BYTES:
         raise ValueError(f"{path}: {size} bytes, more than an index may have ({MAX_BYTES})")
     target = _Reader(path)
     parser = DefusedXMLParser(target=target, forbid_dtd=True)
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") if data is None else io.BytesIO(data) as file:
             seen, idle = 0, 0
             while chunk := file.read(CHUNK):
                 parser.feed(chunk)
@@ -108,7 +111,7 @@ def read_index(path: Path) -> Index:
 class _Reader:
     """Target of the parser: keeps the text of wanted leaves, and a row an image."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Place):
         self.path = path
         self.events = 0
         self.stack: list[str] = []

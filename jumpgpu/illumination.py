@@ -25,8 +25,9 @@ from .durable import sync_directory, write_synced
 from .fields import Problem, field_size, read_fields
 from .harmony import Flatfield
 from .plate import Plate
+from .remote import Place, RemotePath
 
-SOURCES = ("estimate", "flatfield", "none")  # anything else is a folder
+SOURCES = ("auto", "estimate", "flatfield", "none")  # anything else is a folder
 HEADER_BYTES = 1 << 16  # of an .npy file beside its values; NumPy writes 128
 
 
@@ -85,7 +86,7 @@ def open_illumination(
     device: Device,
     settings: IlluminationSettings | None = None,
     channels: Sequence[str] | None = None,
-    folder: Path | None = None,
+    folder: Place | None = None,
     batch: int = 8,
     workers: int | None = None,
 ) -> Illumination:
@@ -93,7 +94,8 @@ def open_illumination(
 
     Parameters
     ----------
-    source : 'estimate' from the plate's own images, all of them; 'flatfield' from its Harmony index; 'none' (1 everywhere);
+    source : 'estimate' from the plate's own images, all of them; 'auto' is that, unless the gallery has functions of all
+        its channels; 'flatfield' from its Harmony index; 'none' (1 everywhere);
         or a folder with `<plate>_Illum<channel>` or `Illum<channel>` as `.npy`, or `.npz` with key `illum`.
     folder : where an estimate is kept (`<output>/illum/<plate>`); one made with the same settings from the same images is
         read back from there.
@@ -106,7 +108,9 @@ def open_illumination(
         return Illumination(names, torch.ones(len(names), *field_size(plate)), "none: 1 everywhere")
     if source == "flatfield":
         return flatfield_illumination(plate, names, settings.quantile)
-    if source != "estimate":
+    if source == "auto" and (given := gallery_illumination(plate, names)):
+        return given
+    if source not in ("auto", "estimate"):
         return load_illumination(Path(source).expanduser(), plate, names)
     key = estimate_key(plate, names, settings)
     if folder and (kept := read_kept(folder, plate, names, key)):
@@ -237,16 +241,41 @@ def load_illumination(folder: Path, plate: Plate, channels: Sequence[str]) -> Il
     return Illumination(tuple(channels), torch.from_numpy(np.stack(functions)), f"files in {folder}")
 
 
-def read_function(path: Path, size: tuple[int, int], where: str) -> np.ndarray:
+def gallery_illumination(plate: Plate, channels: Sequence[str]) -> Illumination | None:
+    """The functions that lie beside the plate's images in a bucket; None where it has not all of them.
+
+    Raises ValueError for one that does not fit the plate.
+    """
+    files = [str(function_path(plate.illumination, plate.barcode, c)) for c in channels] if plate.illumination else []
+    if not files or any(plate.images.status(file)[0] < 0 for file in files):
+        return None
+    size = field_size(plate)
+    limit = 8 * size[0] * size[1] + HEADER_BYTES
+    functions = []
+    for file in files:
+        try:
+            functions.append(parse_npy(plate.images.read(file, limit), size, file))
+        except ValueError as error:
+            raise ValueError(
+                f"{plate.barcode}: {file} does not serve: {error}; --illumination estimate makes others"
+            ) from error
+    return Illumination(tuple(channels), torch.from_numpy(np.stack(functions)), f"files in {plate.illumination}")
+
+
+def read_function(path: Place, size: tuple[int, int], where: str) -> np.ndarray:
     """A function from .npy or .npz, float32 [H, W]; its shape and type are checked before its values are read."""
     limit = 8 * size[0] * size[1] + HEADER_BYTES
     try:
-        if path.suffix == ".npz":
+        if isinstance(path, RemotePath):
+            data = path.read_bytes(limit)
+        elif path.suffix == ".npz":
             with zipfile.ZipFile(path) as archive, archive.open("illum.npy") as member:
                 data = member.read(limit + 1)
         else:
             with open(path, "rb") as file:
                 data = file.read(limit + 1)
+    except ConnectionError:
+        raise
     except KeyError as error:
         raise ValueError(f"{where}: no array 'illum' in the archive") from error
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
@@ -288,17 +317,20 @@ def estimate_key(plate: Plate, channels: Sequence[str], settings: IlluminationSe
     return digest.hexdigest()
 
 
-def function_path(folder: Path, barcode: str, channel: str) -> Path:
+def function_path(folder: Place, barcode: str, channel: str) -> Place:
     return folder / f"{barcode}_Illum{channel}.npy"
 
 
 def save_illumination(
-    folder: Path, plate: Plate, channels: Sequence[str], functions: torch.Tensor, record: dict[str, object]
+    folder: Place, plate: Plate, channels: Sequence[str], functions: torch.Tensor, record: dict[str, object]
 ) -> None:
     """Write `<plate>_Illum<channel>.npy` into the folder, and last the record that makes them an estimate to reuse."""
-    folder.mkdir(parents=True, exist_ok=True)
     record_path = folder / f"{plate.barcode}_estimate.json"
-    record_path.unlink(missing_ok=True)
+    if isinstance(folder, Path):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / record_path.name).unlink(missing_ok=True)
+    else:
+        folder.remove([record_path.name])
     for channel, function in zip(channels, functions.numpy(), strict=True):
         buffer = io.BytesIO()
         np.save(buffer, function, allow_pickle=False)
@@ -306,8 +338,11 @@ def save_illumination(
     replace(record_path, json.dumps({**record, "channels": list(channels)}, indent=1).encode())
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Write a file beside its place, under a name no other run uses, and rename it there."""
+def replace(path: Place, data: bytes) -> None:
+    """Write a file beside its place, under a name no other run uses, and rename it there; in a bucket, put it."""
+    if isinstance(path, RemotePath):
+        path.write_bytes(data)
+        return
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.unlink(missing_ok=True)
     write_synced(part, data)
@@ -315,10 +350,10 @@ def replace(path: Path, data: bytes) -> None:
     sync_directory(path.parent)
 
 
-def read_kept(folder: Path, plate: Plate, channels: Sequence[str], key: str) -> Illumination | None:
+def read_kept(folder: Place, plate: Plate, channels: Sequence[str], key: str) -> Illumination | None:
     """An earlier estimate of the same key, or None."""
     try:
-        record = json.loads((folder / f"{plate.barcode}_estimate.json").read_text())
+        record = json.loads((folder / f"{plate.barcode}_estimate.json").read_bytes())
         if record["key"] != key:
             return None
         size = field_size(plate)

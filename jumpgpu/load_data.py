@@ -4,6 +4,7 @@ Rows are streamed; nothing is opened that they name. Paths are judged by `plate.
 """
 
 import csv
+import io
 import math
 import re
 from collections import Counter
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .names import well_name
+from .remote import Place
 
 MAX_BYTES = 2 << 30
 MAX_LINE = 1 << 17  # characters; a row of eight channels with URLs has 4,000
@@ -42,12 +44,16 @@ class LoadData:
     size: tuple[int, int] | None  # H, W
 
 
-def read_load_data(path: Path, barcode: str) -> LoadData:
-    """The rows of one plate; ValueError for a missing column, an unreadable cell, a repeated site or a file past a bound."""
-    if (size := path.stat().st_size) > MAX_BYTES:
+def read_load_data(path: Place, barcode: str, data: bytes | None = None) -> LoadData:
+    """The rows of one plate, from the table's bytes where they are given.
+
+    Raises ValueError for a missing column, an unreadable cell, a repeated site or a file past a bound.
+    """
+    if isinstance(path, Path) and data is None and (size := path.stat().st_size) > MAX_BYTES:
         raise ValueError(f"{path}: {size} bytes, more than a load_data.csv may have ({MAX_BYTES})")
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open(path, "rb") if data is None else io.BytesIO(data) as raw:
+            file = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
             table = csv.DictReader(lines(file, path), restkey="", restval="", strict=True)
             return collect(table, path, barcode)
     except UnicodeDecodeError as error:
@@ -56,7 +62,7 @@ def read_load_data(path: Path, barcode: str) -> LoadData:
         raise ValueError(f"{path}: not a CSV table ({error})") from error
 
 
-def lines(file, path: Path) -> Iterator[str]:  # type: ignore[no-untyped-def]
+def lines(file, path: Place) -> Iterator[str]:  # type: ignore[no-untyped-def]
     """Lines of bounded length."""
     while line := file.readline(MAX_LINE):
         if len(line) == MAX_LINE:
@@ -64,7 +70,7 @@ def lines(file, path: Path) -> Iterator[str]:  # type: ignore[no-untyped-def]
         yield line
 
 
-def collect(table: "csv.DictReader[str]", path: Path, barcode: str) -> LoadData:
+def collect(table: "csv.DictReader[str]", path: Place, barcode: str) -> LoadData:
     header = list(table.fieldnames or [])
     if repeated := [c for c, n in Counter(header).items() if n > 1]:
         raise ValueError(f"{path}: column {repeated[0][:60]!r} appears twice")
@@ -107,7 +113,7 @@ def collect(table: "csv.DictReader[str]", path: Path, barcode: str) -> LoadData:
     )
 
 
-def channel_columns(header: list[str], path: Path) -> dict[str, tuple[str, ...]]:
+def channel_columns(header: list[str], path: Place) -> dict[str, tuple[str, ...]]:
     """Channel -> its columns: (URL_..,) or (PathName_.., FileName_..). FileName and PathName win over URL."""
     columns: dict[str, tuple[str, ...]] = {}
     for column in header:

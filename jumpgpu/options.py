@@ -19,8 +19,9 @@ MASK_PATTERN = "{well}_s{site}_{compartment}.tiff"
 class Options:
     """What to read, where to write, and how."""
 
-    images: str | None = None  # the configured root where None
-    illumination: str = "estimate"  # estimate, flatfield, none, or a folder of functions
+    images: str | None = None  # the configured root where None, and without one the Cell Painting Gallery
+    cache: Path | None = None  # keeps what is read from a bucket
+    illumination: str = "auto"  # auto, estimate, flatfield, none, or a folder of functions
     output: Path = Path()
     wells: tuple[str, ...] | None = None  # all where None
     sites: tuple[int, ...] | None = None
@@ -54,11 +55,9 @@ class Options:
             )
 
     @property
-    def images_root(self) -> str:
-        """Where the images are; ValueError where nobody said."""
-        if images := self.images or self.config.plate.images:
-            return images
-        raise ValueError("where are the images? give --images FOLDER, or set images under [plate] in the --config file")
+    def images_root(self) -> str | None:
+        """Where the images are; None where nobody said: in the Cell Painting Gallery."""
+        return self.images or self.config.plate.images
 
     @property
     def fields_a_batch(self) -> int:
@@ -79,7 +78,7 @@ def options_from(given: dict[str, Any]) -> Options:
     for name in ("images", "illumination"):
         if values.get(name) is not None:
             values[name] = os.fspath(values[name])
-    for name in ("output", "masks"):
+    for name in ("output", "masks", "cache"):
         if values.get(name) is not None:
             values[name] = Path(values[name]).expanduser()
     if not isinstance(values.get("config", Config()), Config):
@@ -96,13 +95,19 @@ def parser() -> argparse.ArgumentParser:
     )
     add = made.add_argument
     add("--plate", required=True, action="append", metavar="BARCODE", help="plate to measure; may be given several times")
-    add("--images", metavar="PATH", help="folder with the plates' folders, or a load_data.csv (default: the config's)")
+    add(
+        "--images",
+        metavar="PATH",
+        help="folder with the plates' folders, load_data.csv or s3:// URL (default: the config's, or the public gallery)",
+    )
+    add("--cache", metavar="DIR", help="keep what is read from a bucket there, and read it from there again")
     add("--output", default=".", metavar="DIR", help="holds <plate>.zarr, illum/ and quarantine.csv (default: %(default)s)")
     add(
         "--illumination",
-        default="estimate",
+        default="auto",
         metavar="WHAT",
-        help="estimate (over the plate), flatfield (Harmony's), none, or a folder of functions (default: %(default)s)",
+        help="estimate (over the plate), flatfield (Harmony's), none, a folder of functions, or auto: those the gallery has "
+        "for the plate, else estimate (default: %(default)s)",
     )
     add("--wells", nargs="+", metavar="WELL", help="only these wells: A01 B02, or A01,B02")
     add("--sites", "--fields", nargs="+", metavar="N", help="only these sites: 1 2 3, 1,2,3 or 1-3")

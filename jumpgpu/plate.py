@@ -7,8 +7,9 @@ path is kept inside the roots, lexically here and with symlinks followed when `f
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PureWindowsPath
 
 from .config import PlateSettings
@@ -16,9 +17,11 @@ from .files import Files, Local
 from .harmony import Flatfield, IndexImage, find_index, read_index
 from .load_data import MAX_SITES, LoadData, read_load_data
 from .names import BRIGHTFIELD, CHANNELS, check_barcode, well_name, well_position
+from .remote import Place, RemotePath, is_url
 
 PHENIX = re.compile(r"r(\d{2})c(\d{2})f(\d{2,4})p(\d{2,4})-ch(\d{1,2})sk(\d{1,6})fk(\d{1,4})fl(\d{1,4})\.tiff?")
 MAX_FILES = 2_000_000  # names looked at in an Images folder
+Finder = Callable[..., Place]  # (folder as written, *, where: for an error)
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class Plate:
     """A plate's images, by well (rows, then columns) and site."""
 
     barcode: str
-    folder: Path  # where its images or its load_data.csv are
-    roots: tuple[Path, ...]  # resolved; no image outside them is opened
+    folder: Place  # where its images or its load_data.csv are
+    roots: tuple[Path, ...]  # resolved; no image outside them is opened. None where `source` has its own
     channels: tuple[str, ...]  # order of the C axis
     channel_labels: tuple[str, ...]  # what the source calls each: 'ch5 HOECHST 33342'
     channel_source: str
@@ -47,12 +50,16 @@ class Plate:
     size: tuple[int, int] | None = None  # H, W as the metadata gives them; images decide where it is None
     flatfields: Mapping[str, Flatfield] = field(default_factory=dict)  # by channel; empty without an index
     notes: tuple[str, ...] = ()  # what a reader of the log should know
-    source: Files | None = None  # where its images are, if not on this machine
+    source: Files | None = None  # its image files, where they are none on this machine
+    illumination: RemotePath | None = None  # where functions made for it lie
 
     @property
     def images(self) -> Files:
         """Its image files: bytes, sizes and names of what `sites` list."""
-        return self.source or Local(self.folder, self.roots)
+        if self.source:
+            return self.source
+        assert isinstance(self.folder, Path), "a plate in a bucket has a source"
+        return Local(self.folder, self.roots)
 
     @property
     def wells(self) -> tuple[str, ...]:
@@ -82,7 +89,7 @@ class Plate:
 
 
 def find_plate(barcode: str, images: str | Path, settings: PlateSettings | None = None) -> Plate:
-    """Find a plate under an images root.
+    """Find a plate under an images root on this machine; `sources.py` finds those elsewhere.
 
     Parameters
     ----------
@@ -96,8 +103,8 @@ def find_plate(barcode: str, images: str | Path, settings: PlateSettings | None 
     settings = settings or PlateSettings()
     check_barcode(barcode)
     check_channels(settings)
-    if "://" in str(images):
-        raise ValueError(f"--images {images}: URLs cannot be read yet; mount or copy the plate and give its folder")
+    if is_url(images):
+        raise ValueError(f"{images} is no folder on this machine")
     root = Path(images).expanduser()
     if root.is_file() and root.suffix.lower() == ".csv":
         return from_load_data(barcode, root, root.parent, settings)
@@ -116,7 +123,8 @@ def find_plate(barcode: str, images: str | Path, settings: PlateSettings | None 
             f"no plate {barcode} in {root}: no folder {barcode} or {barcode}__*, and no load_data.csv; "
             + (f"there is {', '.join(seen)}" if seen else "it has no folders")
         )
-    return from_names(barcode, folder, root, settings)
+    with os.scandir(folder) as entries:
+        return from_names(barcode, folder, root, settings, (e.name for e in entries))
 
 
 def check_channels(settings: PlateSettings) -> None:
@@ -190,9 +198,11 @@ def match_channels(barcode: str, names: Mapping[str, str], source: str, settings
     return {channel: found[channel][0] for channel in settings.channels}
 
 
-def from_index(barcode: str, path: Path, folder: Path, root: Path, settings: PlateSettings) -> Plate:
-    """A plate as its Harmony index lists it."""
-    index = read_index(path)
+def from_index(
+    barcode: str, path: Place, folder: Place, root: Place, settings: PlateSettings, data: bytes | None = None
+) -> Plate:
+    """A plate as its Harmony index lists it. `data`, here and below: the file's bytes, where it is not on this machine."""
+    index = read_index(path, data)
     numbers = {f"ch{i.channel}": i.channel for i in index.images}
     names = {key: index.channels.get(n, key) for key, n in sorted(numbers.items(), key=lambda item: item[1])}
     keys = match_channels(barcode, names, path.name, settings)
@@ -204,7 +214,7 @@ def from_index(barcode: str, path: Path, folder: Path, root: Path, settings: Pla
     return Plate(
         barcode=barcode,
         folder=folder,
-        roots=(root.resolve(),),
+        roots=(root.resolve(),) if isinstance(root, Path) else (),
         channels=settings.channels,
         channel_labels=tuple(f"{key} {names[key]}" for key in keys.values()),
         channel_source=path.name,
@@ -220,8 +230,8 @@ def group_images(
     barcode: str,
     images: list[IndexImage],
     wanted: Mapping[int, int],
-    folder: Path,
-    path: Path,
+    folder: Place,
+    path: Place,
     settings: PlateSettings,
 ) -> tuple[Site, ...]:
     """Sites of an index or folder, one plane and one time each."""
@@ -267,23 +277,22 @@ def plain_name(name: str) -> bool:
     return bool(name) and name not in (".", "..") and len(name) < 256 and not re.search(r"[/\\:\x00-\x1f]", name)
 
 
-def from_names(barcode: str, folder: Path, root: Path, settings: PlateSettings) -> Plate:
-    """A plate from Phenix file names; the config says which channel number is which."""
+def from_names(barcode: str, folder: Place, root: Place, settings: PlateSettings, names: Iterable[str]) -> Plate:
+    """A plate from the folder's Phenix file names; the config says which channel number is which."""
     if absent := [c for c in settings.channels if c not in settings.numbers]:
         raise ValueError(f"{barcode}: plate.numbers has no Phenix channel number for {absent[0]}")
     wanted = {settings.numbers[c]: i for i, c in enumerate(settings.channels)}
     if len(wanted) != len(settings.channels):
         raise ValueError(f"{barcode}: plate.numbers gives two of {', '.join(settings.channels)} the same number")
     images, present = [], set()
-    with os.scandir(folder) as entries:
-        for n, entry in enumerate(entries):
-            if n >= MAX_FILES:
-                raise ValueError(f"{folder}: more than {MAX_FILES} files")
-            if match := PHENIX.fullmatch(entry.name):
-                row, column, site, plane, channel, time = (int(match[k]) for k in (1, 2, 3, 4, 5, 6))
-                present.add(channel)
-                if channel in wanted:
-                    images.append(IndexImage(row, column, site, plane, time, channel, entry.name))
+    for n, name in enumerate(names):
+        if n >= MAX_FILES:
+            raise ValueError(f"{folder}: more than {MAX_FILES} files")
+        if match := PHENIX.fullmatch(name):
+            row, column, site, plane, channel, time = (int(match[k]) for k in (1, 2, 3, 4, 5, 6))
+            present.add(channel)
+            if channel in wanted:
+                images.append(IndexImage(row, column, site, plane, time, channel, name))
     if not present:
         raise FileNotFoundError(
             f"{barcode}: {folder} has no Index.idx.xml, load_data.csv or file named like r01c01f01p01-ch1sk1fk1fl1.tiff"
@@ -298,7 +307,7 @@ def from_names(barcode: str, folder: Path, root: Path, settings: PlateSettings) 
     return Plate(
         barcode=barcode,
         folder=folder,
-        roots=(root.resolve(),),
+        roots=(root.resolve(),) if isinstance(root, Path) else (),
         channels=settings.channels,
         channel_labels=tuple(f"ch{settings.numbers[c]}" for c in settings.channels),
         channel_source="the config's plate.numbers (no Index.idx.xml, no load_data.csv)",
@@ -316,14 +325,20 @@ def complete(site: Site, numbers: list[int]) -> Site:
     return Site(site.well, site.site, files, site.x_um, site.y_um)
 
 
-def from_load_data(barcode: str, path: Path, root: Path, settings: PlateSettings) -> Plate:
-    """A plate as a load_data.csv lists it."""
-    table: LoadData = read_load_data(path, barcode)
+def from_load_data(
+    barcode: str, path: Place, root: Place, settings: PlateSettings, data: bytes | None = None, find: Finder | None = None
+) -> Plate:
+    """A plate as a load_data.csv lists it. `find` says where a folder as the table writes it is, in place of `locate`."""
+    table: LoadData = read_load_data(path, barcode, data)
     names = {c: c if channel_of(c, settings.stains) else table.labels.get(c, c) for c in table.channels}
     keys = match_channels(barcode, names, path.name, settings)
-    remap = {old.rstrip("/\\"): Path(new).expanduser() for old, new in settings.remap.items()}
-    roots = (root.absolute(), *(new.absolute() for new in remap.values()))
-    folders: dict[str, Path] = {}  # PathName as written -> folder; a plate has few
+    roots: tuple[Path, ...] = ()
+    if isinstance(root, Path):
+        remap = {old.rstrip("/\\"): Path(new).expanduser() for old, new in settings.remap.items()}
+        roots = (root.absolute(), *(new.absolute() for new in remap.values()))
+        find = find or partial(locate, roots=roots, remap=remap)
+    assert find is not None, "a table in a bucket is read with a finder"
+    folders: dict[str, Place] = {}  # PathName as written -> folder; a plate has few
     sites = []
     for row in table.rows:
         files: list[str | None] = []
@@ -336,7 +351,7 @@ def from_load_data(barcode: str, path: Path, root: Path, settings: PlateSettings
             if not plain_name(name):
                 raise ValueError(f"{where}: {name[:80]!r} is no file name; refused")
             if written not in folders:
-                folders[written] = locate(written, roots, remap, where)
+                folders[written] = find(written, where=where)
             files.append(str(folders[written] / name))
         sites.append(Site(row.well, row.site, tuple(files), row.x_um, row.y_um))
     return Plate(
@@ -358,7 +373,7 @@ def table_label(key: str, table: LoadData) -> str:
     return " ".join([*([f"ch{int(match[5])}"] if match else []), table.labels.get(key, key)])
 
 
-def locate(written: str, roots: tuple[Path, ...], remap: Mapping[str, Path], where: str) -> Path:
+def locate(written: str, *, where: str, roots: tuple[Path, ...], remap: Mapping[str, Path]) -> Path:
     """A folder as a table writes it, on this machine and inside the roots; ValueError otherwise."""
     text = written.rstrip("/\\") if len(written) > 1 else written
     base: Path | None = None

@@ -61,6 +61,13 @@ def inputs_of(plate: Plate, site: Site, options: Options) -> tuple[Input, ...]:
     return tuple(files)
 
 
+def name_of(file: str, plate: Plate, options: Options) -> str:
+    """A file's name from the masks' folder on, if it is in there, else from the plate's."""
+    if options.masks and Path(file).is_relative_to(options.masks):
+        return os.path.relpath(file, options.masks)
+    return plate.images.relative(file)
+
+
 def size_of(file: str | Path) -> int:
     try:
         return os.stat(file).st_size

@@ -38,11 +38,12 @@ from .illumination import correct
 from .layout import SiteTable
 from .masks import outline
 from .options import Options
-from .plate import Plate, find_plate
+from .plate import Plate
 from .progress import Progress
 from .provenance import inputs_of
 from .segmentation import Segmentation, segment
 from .sink import Sink
+from .sources import find_source
 
 NUCLEUS, CELL = (255, 64, 255), (64, 255, 64)  # colours of outlines
 
@@ -71,7 +72,7 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool
     wells = chosen_wells(plate, options)
     with Progress(plate.barcode, sum(map(len, wells.values())), options.quiet) as progress:
         run = prepare(plate, wells, options, device, progress)
-        with open_store(run) as store, Sink(store, [plate.folder], progress, options.strict) as sink:
+        with open_store(run) as store, Sink(store, plate.images.relative, progress, options.strict) as sink:
             for fields in read(run, store.missing_wells()):
                 pixels = correct(fields.pixels, run.illumination, device=device)
                 found = segment(pixels, plate.channels, config.segmentation, device)
@@ -128,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = vars(parser().parse_args(arguments))
         outlines = given.pop("outlines")
         barcodes, options, dry_run = command.settle(given)
-        plates = [find_plate(b, options.images_root, options.config.plate) for b in barcodes]
+        plates = [find_source(b, options.images_root, options.config.plate, options.cache) for b in barcodes]
         for plate in plates:
             wells = chosen_wells(plate, options)
             if dry_run:
@@ -137,6 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if dry_run:
             return DONE
         device = open_device(options.device, options.threads)
+    except ConnectionError as error:
+        return failed(error, TRY_AGAIN)
     except (ValueError, OSError, RuntimeError) as error:
         return failed(error, BAD_USE)
     left_out = 0

@@ -1,11 +1,9 @@
 """The writer thread: finished tables go to the store while the next batch is computed."""
 
 import dataclasses
-import os
 import queue
 import threading
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -20,13 +18,12 @@ AHEAD = 2  # batches that may wait for the disk
 class Sink:
     """Feeds a `PlateWriter` from a thread of its own. What goes wrong there is raised by the next `put`, or at the end.
 
-    Use it in a `with`: a clean end waits until all is written, an exception drops what is still waiting. `folders` are
-    the plate's and the masks', against which the quarantine names files; `strict` raises ValueError where a
-    site would be left out.
+    Use it in a `with`: a clean end waits until all is written, an exception drops what is still waiting. `name` gives
+    the name under which the quarantine lists a file; `strict` raises ValueError where a site would be left out.
     """
 
-    def __init__(self, store: PlateWriter, folders: Sequence[Path], progress: Progress, strict: bool = False):
-        self.store, self.folders, self.progress, self.strict = store, folders, progress, strict
+    def __init__(self, store: PlateWriter, name: Callable[[str], str], progress: Progress, strict: bool = False):
+        self.store, self.name, self.progress, self.strict = store, name, progress, strict
         self._queue: queue.Queue[tuple[FieldBatch, Sequence[SiteTable]] | None] = queue.Queue(AHEAD)
         self._error: BaseException | None = None
         self._stopped = threading.Event()
@@ -75,6 +72,5 @@ class Sink:
             raise self._error
 
     def _entry(self, problem: Problem, used: bool = False) -> Quarantined:
-        inside = (f for f in self.folders if Path(problem.file).is_relative_to(f))
-        file = os.path.relpath(problem.file, next(inside, self.folders[0])) if problem.file else ""
+        file = self.name(problem.file) if problem.file else ""
         return Quarantined(problem.plate, problem.well, problem.site, problem.channel, file, problem.reason, used)

@@ -186,11 +186,11 @@ def raw_field(plate: Plate, well: str, site: int, images: str | Path) -> np.ndar
     """uint16 [C, H, W]: a site's images as they are on disk. FileNotFoundError or ValueError says what is not there."""
     from .config import PlateSettings, build
     from .fields import read_fields
-    from .plate import find_plate
+    from .sources import find_source
 
     kept = plate.settings.get("config", {}).get("plate", {})
     settings = build(PlateSettings, {**kept, "channels": list(plate.channels)}, f"{plate.barcode}: its settings")
-    found = find_plate(plate.barcode, images, settings)
+    found = find_source(plate.barcode, images, settings)
     batch = next(read_fields(found, wells=[well], sites=[site], batch=1, workers=0))
     if batch.quarantined:
         raise ValueError(str(batch.quarantined[0]))

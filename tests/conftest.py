@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,18 @@ from jumpgpu.kernel_files import kernel_sources
 from tests.ways import Way
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """No test asks a real bucket: what is not sent to a test's own server goes to a port where nobody listens."""
+    kept = {name: value for name in list(os.environ) if name.startswith("AWS_") and (value := os.environ.pop(name))}
+    closed = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
+    os.environ.update(closed, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
+    yield
+    for name in (*closed, "AWS_SHARED_CREDENTIALS_FILE"):
+        os.environ.pop(name, None)
+    os.environ.update(kept)
 
 
 @pytest.fixture(scope="session")

@@ -194,8 +194,8 @@ def test_bad_options_end_with_2(demo, capsys):
             main(arguments)
         assert stop.value.code == 2
     assert "--plate" in capsys.readouterr().err
-    assert main(["--plate", "DEMO"]) == 2
-    assert "give --images FOLDER" in capsys.readouterr().err
+    assert main(["--plate", "DEMO", "--images", "ftp://elsewhere/x"]) == 2
+    assert "only folders and s3:// URLs" in capsys.readouterr().err
 
 
 def test_an_unknown_plate_stops_before_a_known_one_is_begun(demo, tmp_path):

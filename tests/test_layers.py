@@ -15,10 +15,26 @@ PACKAGE = Path(jumpgpu.__file__).parent
 
 # Group: its modules, and the groups it may import besides itself.
 GROUPS: dict[str, tuple[set[str], set[str]]] = {
-    "words": ({"names", "config", "limits", "durable", "files", "progress", "pictures", "platemaps"}, set()),
+    "words": (
+        {"names", "config", "limits", "durable", "files", "remote", "remote_files", "progress", "pictures", "platemaps"},
+        set(),
+    ),
     "device": ({"device", "kernel_files"}, set()),
     "reading": (
-        {"harmony", "load_data", "plate", "checks", "fields", "illumination", "masks", "drawing", "synthetic"},
+        {
+            "harmony",
+            "load_data",
+            "plate",
+            "gallery",
+            "sources",
+            "ome_zarr",
+            "checks",
+            "fields",
+            "illumination",
+            "masks",
+            "drawing",
+            "synthetic",
+        },
         {"words", "device"},
     ),
     "images": (

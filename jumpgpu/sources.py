@@ -1,0 +1,33 @@
+"""Where a plate's images are: a folder here, a bucket, an OME-Zarr plate, or, if nobody says, the Cell Painting Gallery."""
+
+from pathlib import Path
+
+from .config import PlateSettings
+from .gallery import find_in_bucket
+from .names import check_barcode
+from .plate import Plate, check_channels, find_plate
+from .remote import RemotePath, place_of
+
+
+def find_source(barcode: str, images: str | Path | None, settings: PlateSettings, cache: Path | None = None) -> Plate:
+    """Find a plate wherever `--images` says.
+
+    Parameters
+    ----------
+    images : a folder or load_data.csv on this machine (`find_plate`), an s3:// URL (`find_in_bucket`), or None for
+        the gallery.
+    cache : folder that keeps what is read from a bucket; None keeps nothing.
+
+    Raises as those do, and ConnectionError where a bucket is out of reach.
+    """
+    check_barcode(barcode)
+    check_channels(settings)
+    place = None if images is None else place_of(images)
+    if isinstance(place, Path):
+        return find_plate(barcode, place, settings)
+    try:
+        return find_in_bucket(barcode, place if isinstance(place, RemotePath) else None, settings, cache)
+    except ConnectionError as error:
+        why = "" if images else " (no --images was given, so the Cell Painting Gallery was asked)"
+        advice = "check the network and try again, or give --images FOLDER for images on this machine"
+        raise ConnectionError(f"{barcode}{why}: {error}; {advice}") from error
