@@ -15,6 +15,7 @@ PROBE = 1 << 26  # bytes written to tell the disk's speed
 EXTRAS = {  # package -> what it is for, and how to have it
     "copairs": ("mean average precision", "pip install 'jumpgpu[map]'"),
     "polars": ("StoredPlate.to_polars", "pip install polars"),
+    "distributed": ("--workers and --scheduler", "pip install 'jumpgpu[cluster]'"),
     "harmonypy": ("the jump-production recipe's Harmony step", "pip install 'jumpgpu[harmony]'"),
 }
 

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
-from . import quality
+from . import cluster, quality
 from .device import Device, open_device
 from .features import columns, measure_scene
 from .fields import FieldBatch, read_fields
@@ -65,8 +65,19 @@ def extract(plate: str, images: str | os.PathLike[str] | None = None, **options:
     """
     chosen = options_from({"images": images, **options})
     found = find_source(plate, chosen.images_root, chosen.config.plate, chosen.cache)
-    extract_plate(found, chosen, open_device(chosen.device, chosen.threads))
+    list(extract_plates([found], chosen))
     return open_plate(chosen.output / f"{plate}.zarr", chosen.images_root)
+
+
+def extract_plates(plates: Sequence[Plate], options: Options) -> Iterator["Outcome"]:
+    """Plates one after another in this process, or their wells over worker processes."""
+    if options.distributed:
+        wells = {plate.barcode: chosen_wells(plate, options) for plate in plates}
+        yield from (Outcome(**done) for done in cluster.spread(wells, options))
+        return
+    device = open_device(options.device, options.threads)
+    for plate in plates:
+        yield extract_plate(plate, options, device)
 
 
 def extract_plate(plate: Plate, options: Options, device: Device) -> "Outcome":
@@ -75,13 +86,19 @@ def extract_plate(plate: Plate, options: Options, device: Device) -> "Outcome":
     wells = chosen_wells(plate, options)
     with Progress(plate.barcode, sum(map(len, wells.values())), options.quiet) as progress:
         run = prepare(plate, wells, options, device, progress)
-        name = partial(name_of, plate=plate, options=options)
-        with open_store(run) as store, Sink(store, name, progress, options.strict) as sink:
-            for fields in read(run, store.missing_wells()):
-                fields, given = take_masks(fields, run)
-                pixels = correct(fields.pixels, run.illumination, device=run.device)  # float32 [B, C, H, W], 0..1
-                sink.put(fields, measure(fields.sites, pixels, given, run))
+        with open_store(run) as store:
+            fill(store, run)
     return outcome(plate.barcode, options, wells, time.monotonic() - started)
+
+
+def fill(store: PlateWriter, run: "Run") -> None:
+    """Make the wells that the store lacks."""
+    options = run.options
+    with Sink(store, partial(name_of, plate=run.plate, options=options), run.progress, options.strict) as sink:
+        for fields in read(run, store.missing_wells()):
+            fields, given = take_masks(fields, run)
+            pixels = correct(fields.pixels, run.illumination, device=run.device)  # float32 [B, C, H, W], 0..1
+            sink.put(fields, measure(fields.sites, pixels, given, run))
 
 
 @dataclass(frozen=True)
@@ -140,13 +157,16 @@ def prepare(
 
 
 @contextlib.contextmanager
-def open_store(run: Run) -> Iterator[PlateWriter]:
-    """The plate's store; wells that are there already are left alone if they were made from the same files."""
+def open_store(run: Run, last: bool = True) -> Iterator[PlateWriter]:
+    """The plate's store; wells that are there already are left alone if they were made from the same files.
+
+    `last`: bring the plate's own metadata and `quarantine.csv` up to date at the end.
+    """
     plate = run.plate
     measures = quality.columns(plate.channels) if run.options.config.features.image_quality else ()
     layout = Layout(plate.barcode, run.columns, plate.channels, plate.pixel_um, measures)
     sites = {well: list(members) for well, members in run.wells.items()}
-    with PlateWriter(run.options.output, layout, run.settings, sites, run.options.overwrite) as store:
+    with PlateWriter(run.options.output, layout, run.settings, sites, run.options.overwrite, last) as store:
         done = {w: members for w, members in run.wells.items() if w not in store.missing_wells()}
         check_inputs(store, {w: {n: inputs_of(plate, s, run.options) for n, s in m.items()} for w, m in done.items()})
         if done:
@@ -321,15 +341,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if dry_run:
             print("\n".join(describe(plate, options) for plate in plates))
             return DONE
-        device = open_device(options.device, options.threads)
+        if not options.scheduler:
+            open_device(options.device, options.threads)
+        if options.distributed:
+            cluster.check(options)
     except ConnectionError as error:
         return failed(error, TRY_AGAIN)
     except (ValueError, OSError, RuntimeError) as error:
         return failed(error, BAD_USE)
     left_out = 0
     try:
-        for plate in plates:
-            done = extract_plate(plate, options, device)
+        for done in extract_plates(plates, options):
             print(done, flush=True)
             left_out += done.left_out
     except (FileNotFoundError, ValueError) as error:

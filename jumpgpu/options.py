@@ -32,6 +32,8 @@ class Options:
     save_labels: bool = False
     save_overview: bool = False
     threads: int | None = None  # threads that decode, and threads that compute; all processors where None
+    workers: int | None = None  # processes on this machine that share the wells; this one does them all where None
+    scheduler: str | None = None  # a Dask scheduler whose workers share the wells
     batch: int | None = None  # fields; the config's where None
     overwrite: bool = False
     strict: bool = False
@@ -43,7 +45,7 @@ class Options:
             well_position(well)
         if self.wells == () or self.sites == ():
             raise ValueError("no wells or sites were chosen; leave the option out for all of them")
-        for name in ("threads", "batch"):
+        for name in ("threads", "workers", "batch"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -53,6 +55,11 @@ class Options:
             raise ValueError(
                 f"mask pattern {self.mask_pattern!r}: unknown {{{unknown[0]}}}; known: plate, well, site, compartment"
             )
+
+    @property
+    def distributed(self) -> bool:
+        """Whether other processes do the wells."""
+        return self.workers is not None or self.scheduler is not None
 
     @property
     def images_root(self) -> str | None:
@@ -121,8 +128,10 @@ def parser() -> argparse.ArgumentParser:
         "--threads",
         type=int,
         metavar="N",
-        help="threads for decoding, and for computing on the CPU (default: all processors)",
+        help="threads for decoding, and for computing on the CPU (default: all processors, shared by the workers)",
     )
+    add("--workers", type=int, metavar="N", help="share the wells among N processes of this machine, one a GPU on CUDA")
+    add("--scheduler", metavar="ADDRESS", help="share the wells among the workers of this Dask scheduler (docs/clusters.md)")
     add("--batch", type=int, metavar="N", help="fields computed together (default: the config's, 8)")
     add("--overwrite", action="store_true", help="make wells again that are there")
     add("--strict", action="store_true", help="stop at an image that cannot be used instead of leaving its site out")

@@ -56,6 +56,8 @@ def parser() -> argparse.ArgumentParser:
         parents=[command.parser()],
         conflict_handler="resolve",
     )
+    made.add_argument("--workers", type=int, help=argparse.SUPPRESS)
+    made.add_argument("--scheduler", help=argparse.SUPPRESS)
     made.add_argument("--output", default="labels", metavar="DIR", help="holds <plate>.zarr (default: %(default)s)")
     made.add_argument("--outlines", action="store_true", help="write <plate>_outlines/<well>_s<site>.png too")
     return made
@@ -65,6 +67,8 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool
     """One plate's label images into its store."""
     if options.masks:
         raise ValueError("--masks gives label images; there is nothing to segment")
+    if options.distributed:
+        raise ValueError("segment works in one process; extract has --workers and --scheduler")
     started = time.monotonic()
     features = dataclasses.replace(options.config.features, families=())
     config = dataclasses.replace(options.config, features=features)

@@ -84,6 +84,7 @@ class PlateWriter:
     settings : everything that a stored number depends on, as JSON values
     wells : well -> the sites expected in it. Other runs may work on other wells of the plate at the same time.
     overwrite : make these wells again. With other settings than the plate's, its wells go, so they must all be among these.
+    last : bring the plate's own metadata and `quarantine.csv` up to date at the end; False where another does it later.
 
     Raises ValueError where the plate has other settings (it lists them), BlockingIOError while a run has one of the wells.
     """
@@ -95,12 +96,13 @@ class PlateWriter:
         settings: Mapping[str, Any],
         wells: Mapping[str, Sequence[int]],
         overwrite: bool = False,
+        last: bool = True,
     ):
         self.output, self.layout = output, layout
         self.path = output / f"{layout.plate}.zarr"
         self.settings = json.loads(json.dumps(settings))
         self.fingerprint = fingerprint(self.settings)
-        self._overwrite = overwrite
+        self._overwrite, self._last = overwrite, last
         self.wells = {w: frozenset(s) for w, s in wells.items()}
         self._pending: dict[str, dict[int, SiteTable | None]] = {w: {} for w in wells}
         self._quarantine: dict[str, list[Quarantined]] = {w: [] for w in wells}
@@ -116,7 +118,7 @@ class PlateWriter:
     def _join(self, overwrite: bool) -> bool:
         """Make the plate, or check that this run may add to it; whether the wells it has are to be made again."""
         if not self.path.exists():
-            commit_folder({"zarr.json": self._manifest([], {})}, self.path, self._claim.staging)
+            commit_folder({"zarr.json": self._manifest()}, self.path, self._claim.staging)
             return False
         stored = read_attributes(self.path)
         if stored["fingerprint"] == self.fingerprint:
@@ -138,10 +140,10 @@ class PlateWriter:
             raise BlockingIOError(
                 f"{self.layout.plate}: {self._claim.others[0]} is at work on it; wait for it before --overwrite"
             )
-        commit_folder({"zarr.json": self._manifest([], {})}, self.path, self._claim.staging, replace=True)
+        commit_folder({"zarr.json": self._manifest()}, self.path, self._claim.staging, replace=True)
         return False
 
-    def _manifest(self, quarantine: list[dict[str, Any]], ome: dict[str, Any]) -> bytes:
+    def _manifest(self) -> bytes:
         ours = {
             "format": FORMAT,
             "plate": self.layout.plate,
@@ -151,9 +153,9 @@ class PlateWriter:
             "columns": digest("\n".join(self.layout.columns).encode()),
             "channels": self.layout.channels,
             "pixel_size_um": self.layout.pixel_size_um,
-            "quarantine": quarantine,
+            "quarantine": [],
         }
-        return node("group", sealed(ome | {"jumpgpu": ours}))
+        return node("group", sealed({"jumpgpu": ours}))
 
     def missing_wells(self) -> list[str]:
         """The wells still to be made, in plate order."""
@@ -210,54 +212,73 @@ class PlateWriter:
     def close(self) -> None:
         """Bring the plate's own metadata and `quarantine.csv` up to date with its wells, and let the claim go."""
         try:
-            with gate(self.output):
-                records = {w: read_attributes(self.path / well_key(w)) for w in stored_wells(self.path)}
-                quarantine = [q for r in records.values() for q in r["quarantine"]]
-                replace_file(self.path / "zarr.json", self._manifest(quarantine, self._ome(records)), self._claim.staging)
-                self._write_csv(quarantine)
+            if self._last:
+                with gate(self.output):
+                    bring_up_to_date(self.path, self._claim.staging)
         finally:
             self._claim.release()
-
-    def _ome(self, records: Mapping[str, Any]) -> dict[str, Any]:
-        """OME-Zarr's plate metadata, if wells hold images."""
-        shown = [w for w, r in records.items() if any(re.fullmatch(r"\d+/0/zarr\.json", key) for key in r["files"])]
-        if not shown:
-            return {}
-        rows = sorted({w[:-2] for w in shown}, key=lambda r: (len(r), r))
-        columns = sorted({w[-2:] for w in shown})
-        plate = {
-            "name": self.layout.plate,
-            "rows": [{"name": r} for r in rows],
-            "columns": [{"name": c} for c in columns],
-            "wells": [
-                {"path": well_key(w), "rowIndex": rows.index(w[:-2]), "columnIndex": columns.index(w[-2:])} for w in shown
-            ],
-            "field_count": max(len(records[w]["sites"]) for w in shown),
-        }
-        return {"ome": {"version": OME_VERSION, "plate": plate}}
-
-    def _write_csv(self, quarantine: Sequence[Mapping[str, Any]]) -> None:
-        """`quarantine.csv` beside the plates: this plate's rows anew, those of others as they are."""
-        path = self.output / "quarantine.csv"
-        rows = []
-        if path.exists():
-            with open(path, newline="") as file:
-                rows = [r for r in csv.DictReader(file) if r.get("plate") != self.layout.plate]
-        if not rows and not quarantine:
-            path.unlink(missing_ok=True)
-            return
-        text = io.StringIO()
-        writer = csv.DictWriter(text, CSV_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        writer.writerows({k: defused(v) for k, v in q.items()} for q in quarantine)
-        replace_file(path, text.getvalue().encode(), self._claim.staging)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def tidy(output: Path, plate: str) -> None:
+    """Bring a plate's metadata up to date, and clear away what dead runs left, after a run that others worked for."""
+    with gate(output):
+        claim = Claim(output, plate, ())
+        try:
+            bring_up_to_date(output / f"{plate}.zarr", claim.staging)
+        finally:
+            claim.release()
+
+
+def bring_up_to_date(plate: Path, staging: Path) -> None:
+    """Give a plate's own metadata and `quarantine.csv` what its wells' records say. The caller holds the gate."""
+    ours = read_attributes(plate)
+    records = {w: read_attributes(plate / well_key(w)) for w in stored_wells(plate)}
+    ours["quarantine"] = [q for r in records.values() for q in r["quarantine"]]
+    attributes = sealed(plate_images(ours["plate"], records) | {"jumpgpu": ours})
+    replace_file(plate / "zarr.json", node("group", attributes), staging)
+    write_csv(plate.parent / "quarantine.csv", ours["plate"], ours["quarantine"], staging)
+
+
+def plate_images(barcode: str, records: Mapping[str, Any]) -> dict[str, Any]:
+    """OME-Zarr's plate metadata, if wells hold images."""
+    shown = [w for w, r in records.items() if any(re.fullmatch(r"\d+/0/zarr\.json", key) for key in r["files"])]
+    if not shown:
+        return {}
+    rows = sorted({w[:-2] for w in shown}, key=lambda r: (len(r), r))
+    columns = sorted({w[-2:] for w in shown})
+    plate = {
+        "name": barcode,
+        "rows": [{"name": r} for r in rows],
+        "columns": [{"name": c} for c in columns],
+        "wells": [
+            {"path": well_key(w), "rowIndex": rows.index(w[:-2]), "columnIndex": columns.index(w[-2:])} for w in shown
+        ],
+        "field_count": max(len(records[w]["sites"]) for w in shown),
+    }
+    return {"ome": {"version": OME_VERSION, "plate": plate}}
+
+
+def write_csv(path: Path, barcode: str, quarantine: Sequence[Mapping[str, Any]], staging: Path) -> None:
+    """`quarantine.csv` beside the plates: this plate's rows anew, those of others as they are."""
+    rows = []
+    if path.exists():
+        with open(path, newline="") as file:
+            rows = [r for r in csv.DictReader(file) if r.get("plate") != barcode]
+    if not rows and not quarantine:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    writer.writerows({k: defused(v) for k, v in q.items()} for q in quarantine)
+    replace_file(path, text.getvalue().encode(), staging)
 
 
 def defused(value: Any) -> Any:

@@ -1,0 +1,415 @@
+"""Wells over Dask workers: processes of this machine (`--workers N`) or of a cluster (`--scheduler ADDRESS`).
+
+This side hands out work and counts; `tasks.py` does it on the workers. A task is a few wells of one plate, named by module,
+function, barcode and wells: no array and no code is sent, and what comes back is a small record. A worker has one task at a
+time, so a worker that dies costs that task, and it is known which. Its wells are tried again one by one; a well that fails
+three times is left empty and named in `quarantine.csv`.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import importlib
+import ipaddress
+import logging
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from .illumination import SOURCES
+from .options import Options
+from .progress import Progress
+from .store import tidy
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+TASKS = "jumpgpu.tasks"
+TRIES = 3  # of a well, before it is quarantined
+BATCHES = 4  # of fields a task, if there are wells enough for all workers
+TICK = 0.5  # seconds between looks at who is there
+PATIENCE = 20.0  # seconds for a scheduler to answer
+PARENT = "JUMPGPU_WORKER_OF_A_PARENT"  # set for workers that end with their standard input
+BUSY = 60.0  # seconds that a well may stay claimed by a worker that was given up
+
+
+@dataclasses.dataclass
+class Job:
+    """A plate on its way: new, preparing, open (its wells are handed out), finishing, done."""
+
+    barcode: str
+    sites: dict[str, int]  # of each well that is asked for, then of each that is missing
+    options: Options
+    state: str = "new"
+    waiting: collections.deque[str] = dataclasses.field(default_factory=collections.deque)
+    alone: set[str] = dataclasses.field(default_factory=set)  # wells to be tried one by one
+    tries: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    lost: dict[str, str] = dataclasses.field(default_factory=dict)  # well -> why
+    running: int = 0
+    started: float = 0.0
+    blocked: float = 0.0  # when a claim first stood in the way
+
+    def take(self, workers: int, others: int) -> list[str]:
+        """The next wells: some batches full, but at the end few enough that all workers have some."""
+        if self.waiting[0] in self.alone:
+            return [self.waiting.popleft()]
+        a_well = max(1, self.sites[self.waiting[0]])
+        most = max(1, BATCHES * self.options.fields_a_batch // a_well)
+        fair = math.ceil((len(self.waiting) + others) / (2 * workers))
+        taken: list[str] = []
+        while self.waiting and len(taken) < min(most, fair) and self.waiting[0] not in self.alone:
+            taken.append(self.waiting.popleft())
+        return taken
+
+    def again(self, wells: Sequence[str], reason: str) -> list[str]:
+        """Put wells of a failed task back, each to be tried alone, or give them up; those given up."""
+        self.tries.update(wells)
+        given_up = [w for w in wells if self.tries[w] >= TRIES]
+        for well in given_up:
+            self.lost[well] = f"the well failed {self.tries[well]} times, last: {reason}"
+        back = [w for w in wells if w not in self.lost]
+        self.alone.update(back)
+        self.waiting.extendleft(reversed(back))
+        return given_up
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a worker is at."""
+
+    job: Job
+    name: str  # of the function in `tasks.py`
+    wells: list[str]
+    future: "Future"
+
+
+def call(module: str, name: str, *arguments: Any) -> Any:
+    """On a worker: a function by its name."""
+    return getattr(importlib.import_module(module), name)(*arguments)
+
+
+def spread(wells: Mapping[str, Mapping[str, Any]], options: Options) -> Iterator[dict[str, Any]]:
+    """Measure plates (barcode -> well -> sites) with other processes; the fields of each plate's `Outcome` as it ends.
+
+    Raises what `extract` raises, and RuntimeError where the scheduler is lost.
+    """
+    sites = {barcode: {well: len(members) for well, members in chosen.items()} for barcode, chosen in wells.items()}
+    jobs = [Job(barcode, counts, elsewhere(options)) for barcode, counts in sites.items()]
+    title = jobs[0].barcode if len(jobs) == 1 else f"{len(jobs)} plates"
+    total = sum(n for counts in sites.values() for n in counts.values())
+    try:
+        with connect(options) as (client, workers), Progress(title, total, options.quiet) as progress:
+            work = _Work(client, workers, jobs, progress)
+            try:
+                yield from work.run()
+            finally:
+                work.stop()
+    finally:
+        for job in jobs:
+            if job.state not in ("new", "done"):
+                with contextlib.suppress(OSError, ValueError):  # what ended the run is what counts
+                    tidy(options.output, job.barcode)
+
+
+class _Work:
+    """The loop that hands out tasks: no worker is idle while a plate has wells, and none has two tasks."""
+
+    def __init__(self, client: "Client", local: "LocalWorkers | None", jobs: Sequence[Job], progress: Progress):
+        self.client, self.local, self.jobs, self.progress = client, local, jobs, progress
+        self.busy: dict[str, Task] = {}  # by worker
+        self.seen = time.monotonic()  # when there was a worker
+
+    def run(self) -> Iterator[dict[str, Any]]:
+        from distributed import wait
+
+        while any(job.state != "done" for job in self.jobs):
+            workers = self.client.nthreads()
+            if self.local:
+                self.local.keep(len(workers))
+            for worker in workers.keys() - self.busy.keys():
+                if (task := self.next_task(worker, workers)) is not None:
+                    self.busy[worker] = task
+            if workers:
+                self.seen = time.monotonic()
+            elif time.monotonic() - self.seen > PATIENCE:
+                self.progress.say(f"waiting for a worker at {self.client.scheduler.address}")
+                self.seen = math.inf  # said once
+            with contextlib.suppress(TimeoutError), self.client.as_current():
+                if self.busy:
+                    wait([t.future for t in self.busy.values()], timeout=TICK, return_when="FIRST_COMPLETED")
+                else:
+                    time.sleep(TICK)
+            here = self.client.nthreads()
+            for worker, task in list(self.busy.items()):
+                if task.future.done() or worker not in here:
+                    del self.busy[worker]
+                    task.job.running -= 1
+                    yield from self.settle(worker, task)
+
+    def next_task(self, worker: str, workers: Mapping[str, int]) -> Task | None:
+        """The next thing to do, of the earliest plate that has one."""
+        for job in self.jobs:
+            name, wells = "", []
+            extra: list[Any] = []
+            if job.state == "new":
+                name, job.state, job.started = "make_ready", "preparing", time.monotonic()
+            elif job.state == "open" and job.waiting:
+                name = "make_wells"
+                others = sum(len(j.waiting or j.sites) for j in self.jobs if j is not job and j.state in ("new", "open"))
+                wells = job.take(len(workers), others)
+                extra = [wells]
+            elif job.state == "open" and not job.running:
+                name, job.state, extra = "finish", "finishing", [job.lost]
+            else:
+                continue
+            options = dataclasses.replace(job.options, threads=job.options.threads or workers[worker])
+            key = f"{name}-{job.barcode}-{wells[0] if wells else ''}-{time.monotonic_ns()}"
+            future = self.client.submit(
+                call, TASKS, name, job.barcode, options, *extra, key=key, workers=[worker], pure=False, retries=0
+            )
+            job.running += 1
+            return Task(job, name, wells, future)
+        return None
+
+    def settle(self, worker: str, task: Task) -> Iterator[dict[str, Any]]:
+        """Take a task's result, or what became of it."""
+        job = task.job
+        try:
+            result = self.result_of(task)
+        except BlockingIOError:  # another run, or a worker that was given up and is still at it
+            job.blocked = job.blocked or time.monotonic()
+            if task.name != "make_wells" or time.monotonic() - job.blocked > BUSY:
+                raise
+            time.sleep(TICK)
+            job.waiting.extend(task.wells)
+            return
+        if result is None:
+            self.progress.say(f"{job.barcode}: a worker was killed while it did {task.name} {' '.join(task.wells)}".rstrip())
+            if task.name == "make_wells":
+                self.give_up(job, task.wells, "its worker was killed")
+                return
+            job.tries[task.name] += 1
+            if job.tries[task.name] >= TRIES:
+                raise RuntimeError(f"{job.barcode}: {job.tries[task.name]} workers were killed while they did {task.name}")
+            job.state = "new" if task.name == "make_ready" else "open"
+            return
+        for line in result.get("lines", ()):
+            self.progress.say(line)
+        if task.name == "make_ready":
+            job.state, job.sites = "open", result["missing"]
+            job.waiting.extend(job.sites)
+            self.progress.advance(result["there"], before=True)
+        elif task.name == "make_wells":
+            self.progress.advance(sum(job.sites[w] for w in result["done"]))
+            if result["failed"]:
+                self.progress.say(f"{job.barcode}: {result['failed']}")
+                self.give_up(job, [w for w in task.wells if w not in result["done"]], result["failed"])
+                if self.local:
+                    self.local.end(result["process"])
+                else:
+                    with contextlib.suppress(Exception):  # one without a nanny cannot
+                        self.client.restart_workers([worker], timeout=PATIENCE)
+        else:
+            job.state = "done"
+            yield result | {"seconds": time.monotonic() - job.started}
+
+    def result_of(self, task: Task) -> Any:
+        """A task's result; None where its worker died. Raises what the task raised."""
+        from distributed import CancelledError, KilledWorker
+
+        try:
+            return task.future.result(timeout=PATIENCE) if task.future.done() else None
+        except (KilledWorker, CancelledError, TimeoutError):
+            if self.client.status != "running":
+                raise RuntimeError(f"the scheduler at {self.client.scheduler.address} is gone") from None
+            return None
+        finally:
+            task.future.cancel(force=True)
+
+    def give_up(self, job: Job, wells: Sequence[str], reason: str) -> None:
+        for well in job.again(wells, reason):
+            self.progress.advance(job.sites[well])
+            self.progress.say(f"left out: {job.barcode} {well}: {job.lost[well]}")
+
+    def stop(self) -> None:
+        """Take back what is handed out."""
+        with contextlib.suppress(Exception):
+            self.client.cancel([t.future for t in self.busy.values()], force=True)
+
+
+def elsewhere(options: Options) -> Options:
+    """Options for a process with another working directory, that is to do its part itself and say nothing."""
+    images, illumination = options.images_root, options.illumination
+    return dataclasses.replace(
+        options,
+        output=options.output.absolute(),
+        masks=options.masks and options.masks.absolute(),
+        cache=options.cache and options.cache.absolute(),
+        images=images and absolute(images),
+        illumination=illumination if illumination in SOURCES else absolute(illumination),
+        workers=None,
+        scheduler=None,
+        quiet=True,
+    )
+
+
+def absolute(place: str) -> str:
+    """A folder's name from anywhere; a URL is that already."""
+    return place if "://" in place else str(Path(place).expanduser().absolute())
+
+
+def check(options: Options) -> None:
+    """ValueError for workers that cannot be had: Dask is absent, or an address off this machine without TLS."""
+    try:
+        from distributed.security import Security
+    except ImportError as error:
+        raise ValueError("--workers and --scheduler need Dask: pip install 'jumpgpu[cluster]'") from error
+    if options.workers and options.scheduler:
+        raise ValueError("--workers starts processes here and --scheduler uses others; give one of them")
+    if options.workers and (gpus := visible_gpus(options.device)) is not None and options.workers > len(gpus):
+        raise ValueError(f"--workers {options.workers}: there are {len(gpus)} GPUs, and a GPU serves one worker")
+    if options.scheduler and not is_local(options.scheduler):
+        settings: Any = Security()
+        if not options.scheduler.startswith("tls://") or not (settings.tls_ca_file and settings.tls_client_cert):
+            raise ValueError(
+                f"--scheduler {options.scheduler} is not on this machine, and who can talk to a Dask scheduler can run "
+                "anything on its workers: give a tls:// address, and certificates by DASK_DISTRIBUTED__COMM__TLS__CA_FILE "
+                "and DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT (docs/clusters.md)"
+            )
+
+
+def is_local(address: str) -> bool:
+    """Whether a Dask address (`tcp://127.0.0.1:8786`) means this machine's loopback."""
+    host = address.rpartition("://")[2].rpartition(":")[0].strip("[]")
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def visible_gpus(device: str) -> list[str] | None:
+    """The GPUs that workers share, as CUDA_VISIBLE_DEVICES names them; None where the device is the CPU."""
+    import torch
+
+    if device == "cpu" or not torch.cuda.is_available():
+        return None
+    if ":" in device:
+        raise ValueError(f"--workers gives each worker a GPU of its own; --device {device} names one: use --device cuda")
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return given.split(",") if given else [str(i) for i in range(torch.cuda.device_count())]
+
+
+@contextlib.contextmanager
+def connect(options: Options) -> Iterator[tuple["Client", "LocalWorkers | None"]]:
+    """A client of the scheduler that was named, or of one started here with its workers, which end with it."""
+    from distributed import Client
+
+    check(options)
+    with contextlib.ExitStack() as stack:
+        logger = logging.getLogger("distributed")
+        stack.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.CRITICAL)
+        workers = stack.enter_context(LocalWorkers(options)) if options.workers else None
+        where = workers.scheduler if workers else options.scheduler
+        try:
+            client = Client(where, timeout=PATIENCE, set_as_default=False)
+        except OSError as error:
+            raise RuntimeError(f"no Dask scheduler answers at {where}: {error}") from error
+        yield stack.enter_context(client), workers
+
+
+class LocalWorkers:
+    """A scheduler on the loopback and worker processes of this machine; one that dies is started anew. Use it in a `with`.
+
+    They are commands of their own, in sessions of their own: no code of the caller's is run again in them, and Ctrl-C
+    goes to this process alone. A worker ends when its standard input does, which this process holds.
+    """
+
+    def __init__(self, options: Options):
+        n = options.workers or 1
+        self.threads = options.threads or max(1, len(os.sched_getaffinity(0)) // n)
+        gpus = visible_gpus(options.device)
+        self.environments = [{"CUDA_VISIBLE_DEVICES": gpus[i]} if gpus else {} for i in range(n)]
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.failures = 0  # workers in a row that ended before they were of use
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        from distributed import Scheduler, SpecCluster
+
+        with contextlib.ExitStack() as stack:
+            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jumpgpu-")))
+            spec = {
+                "cls": Scheduler,
+                "options": {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            }
+            self.scheduler = stack.enter_context(SpecCluster(scheduler=spec, silence_logs=logging.CRITICAL))
+            stack.callback(self._end)
+            self.processes = [self._start(i) for i in range(len(self.environments))]
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def _start(self, i: int) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", self.scheduler.scheduler_address]
+        command += [
+            "--no-nanny",
+            "--no-dashboard",
+            "--dashboard-address",
+            "127.0.0.1:0",
+            "--host",
+            "127.0.0.1",
+            "--nthreads",
+            str(self.threads),
+        ]
+        command += ["--memory-limit", "0", "--local-directory", str(self.folder), "--preload", TASKS]
+        package = Path(__file__).resolve().parents[1]
+        paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
+        own = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(self.threads), PARENT: "1"}
+        with open(self.folder / f"{i}.log", "wb") as log:
+            return subprocess.Popen(
+                command,
+                env=os.environ | own | self.environments[i],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def keep(self, present: int) -> None:
+        """Start those anew that ended; RuntimeError where they end before they are of any use."""
+        self.failures = 0 if present else self.failures
+        for i, process in enumerate(self.processes):
+            if process.poll() is None:
+                continue
+            self.failures += 1
+            if self.failures > TRIES * len(self.processes):
+                lines = (self.folder / f"{i}.log").read_text(errors="replace").splitlines()
+                raise RuntimeError(f"workers end as soon as they start; the last said: {' | '.join(lines[-3:])[-500:]}")
+            close(process)
+            self.processes[i] = self._start(i)
+
+    def end(self, process_id: int) -> None:
+        """End one of them, to be started anew."""
+        for process in self.processes:
+            if process.pid == process_id:
+                process.kill()
+
+    def _end(self) -> None:
+        for process in self.processes:
+            process.kill()
+        for process in self.processes:
+            close(process)
+
+
+def close(process: "subprocess.Popen[bytes]") -> None:
+    process.wait()
+    if process.stdin:
+        process.stdin.close()

@@ -1,0 +1,109 @@
+"""What a worker process does for `cluster.py`: make a plate ready, make some of its wells, finish it.
+
+Each takes a barcode and options and gives a small record of JSON values; pixels and tables go to the store and never
+through Dask. Each may be done again by any worker at any time: a well that is there is left alone.
+"""
+
+import dataclasses
+import os
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from .cluster import PARENT
+from .device import Device, open_device
+from .extract import Run, chosen_wells, fill, open_store, outcome, prepare
+from .layout import Quarantined
+from .options import Options
+from .progress import Progress
+from .sources import find_source
+
+
+def dask_setup(worker: object) -> None:
+    """As a worker process starts that another keeps: end with that one, at once and whatever is running."""
+    if PARENT in os.environ:
+        threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), name="parent", daemon=True).start()
+
+
+class Notes(Progress):
+    """Keeps what is said, for the process that shows it."""
+
+    def __init__(self) -> None:
+        super().__init__("", 0, quiet=True)
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+_device: dict[str, Device] = {}
+_runs: dict[str, Run] = {}  # the last plate's, so that its index is read once a process
+
+
+def make_ready(barcode: str, options: Options) -> dict[str, Any]:
+    """Estimate the illumination functions into the output folder, where the wells' tasks find them, and open the store.
+
+    Gives `missing` (well -> number of sites), `there` (sites of wells that are there already) and `lines` to be shown.
+    Raises what `extract` does.
+    """
+    run = prepare_run(barcode, options)
+    with open_store(run) as store:
+        missing = store.missing_wells()
+    there = sum(len(members) for well, members in run.wells.items() if well not in missing)
+    sites = {well: len(run.wells[well]) for well in missing}
+    return {"missing": sites, "there": there, "lines": lines_of(run)}
+
+
+def make_wells(barcode: str, options: Options, wells: Sequence[str]) -> dict[str, Any]:
+    """Make some wells of a plate that is ready.
+
+    Gives `done` (wells that are whole now), `failed` (what was raised on the way, or None), `process` and `lines`. Raises
+    OSError where the disk fails, and ValueError where the plate is another's or `strict` meets a bad image: these end the
+    whole run.
+    """
+    key = repr((barcode, options))
+    if key not in _runs:
+        _runs.clear()
+        _runs[key] = prepare_run(barcode, options)
+    whole = _runs[key]
+    run = dataclasses.replace(whole, wells={well: whole.wells[well] for well in wells}, progress=Notes())
+    failed = None
+    with open_store(run, last=False) as store:
+        try:
+            fill(store, run)
+        except OSError:
+            raise
+        except Exception as error:  # whatever a well's content can raise costs this well
+            if options.strict and isinstance(error, ValueError):
+                raise
+            failed = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        done = sorted(set(wells) - set(store.missing_wells()))
+    return {"done": done, "failed": failed, "lines": lines_of(run), "process": os.getpid()}
+
+
+def finish(barcode: str, options: Options, lost: Mapping[str, str]) -> dict[str, Any]:
+    """Bring the plate's metadata up to date; `lost` wells (well -> why) become empty ones. Gives the outcome."""
+    run = prepare_run(barcode, options)
+    empty = dataclasses.replace(run, wells={well: run.wells[well] for well in lost})
+    with open_store(empty) as store:
+        for well in store.missing_wells():
+            for site in run.wells[well]:
+                store.leave_out([Quarantined(barcode, well, site, "", "", lost[well])])
+    return dataclasses.asdict(outcome(barcode, options, run.wells, 0.0))
+
+
+def prepare_run(barcode: str, options: Options) -> Run:
+    """What `extract` prepares for a plate, in this process."""
+    name = f"{options.device} {options.threads}"
+    if name not in _device:
+        _device[name] = open_device(options.device, options.threads)
+        torch.set_num_threads(options.threads or 1)
+    plate = find_source(barcode, options.images_root, options.config.plate, options.cache)
+    return prepare(plate, chosen_wells(plate, options), options, _device[name], Notes())
+
+
+def lines_of(run: Run) -> list[str]:
+    return run.progress.lines if isinstance(run.progress, Notes) else []
