@@ -7,13 +7,14 @@ largest number of lanes on one address of an atomic.
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from tests.builds import cached, compiler, run_compiler
+from tests.ptx.clock import Clock
 from tests.ptx.lower import SPACES, Code, Lowering
 from tests.ptx.parse import Program, parse
 
@@ -42,6 +43,13 @@ class _Launch(ctypes.Structure):
         ("resident", ctypes.c_uint32),
         ("seed", ctypes.c_uint64),
         ("counts", ctypes.c_void_p),
+        ("timing", ctypes.c_void_p),
+        ("chosen", ctypes.c_void_p),
+        ("n_chosen", ctypes.c_uint32),
+        ("unused", ctypes.c_uint32),
+        ("times", ctypes.c_void_p),
+        ("touched", ctypes.c_void_p),
+        ("limit", ctypes.c_uint64),
     )
 
 
@@ -51,7 +59,7 @@ def machine() -> ctypes.CDLL:
     folder = Path(__file__).parent
     header = (folder / "machine.h").read_text()
     objects = []
-    for name in ("arithmetic", "conversions", "memory", "machine"):
+    for name in ("arithmetic", "conversions", "memory", "clock", "machine"):
         source = folder / f"{name}.cpp"
 
         def make(out: Path, source: Path = source) -> None:
@@ -107,11 +115,13 @@ class Kernel:
         defined: Sequence[np.ndarray | None] | None = None,
         resident: int = 4,
         seed: int = 0,
+        clock: "Clock | None" = None,
     ) -> "Run":
         """Launch over `grid` blocks, `resident` of them interleaved at a time.
 
         `arguments` are the bits of each parameter; `arrays` all memory that the kernel may touch (those that overlap are
-        one); `defined`, an array of flags a byte for each, or None where all of it is.
+        one); `defined`, an array of flags a byte for each, or None where all of it is. With a `clock` the launch is clocked
+        and only its bounds are checked: blocks run one after the other, the chosen ones alone.
         """
         code = self.code
         values = code.constants.copy()
@@ -146,6 +156,8 @@ class Kernel:
             seed,
             counts.ctypes.data,
         )
+        if clock is not None:
+            clock.attach(given, self.program)
         report = machine().ptx_launch(ctypes.byref(given)).decode()
         del keep
         findings = []
@@ -153,7 +165,8 @@ class Kernel:
             what, at, times, block, thread, address = line.split("|")
             text = self.program.instructions[int(at)].text if int(at) < len(self.program.instructions) else "the end"
             findings.append(Finding(what, text, int(times), int(block), int(thread), int(address)))
-        return Run(self, findings, counts[:-1])
+        times, touched = (clock.times, clock.touched) if clock is not None else (None, None)
+        return Run(self, findings, counts[:-1], times, touched, [(int(r[0]), int(r[1])) for r in regions])
 
 
 def merged(
@@ -172,11 +185,18 @@ def merged(
 
 @dataclass
 class Run:
-    """What a launch did: the findings of its checks and the counts of each instruction [n, 6] (COUNTS)."""
+    """What a launch did: the findings of its checks and the counts of each instruction [n, 6] (COUNTS).
+
+    With a clock also `times`, a record a chosen block (clock.BLOCK_TIME), and `touched` [regions, 2], the sectors read and
+    written of each of `regions` (address, bytes), each once a block.
+    """
 
     kernel: Kernel
     findings: list[Finding]
     counts: np.ndarray
+    times: np.ndarray | None = None
+    touched: np.ndarray | None = None
+    regions: list[tuple[int, int]] = field(default_factory=list)
 
     def total(self, what: str, opcode: str = "", space: str = "") -> int:
         """The sum of one count over the instructions of an opcode ('ld', 'bar', ...) and a memory space, or over all."""

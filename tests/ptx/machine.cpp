@@ -75,15 +75,17 @@ void run(Machine& m, Warp& w, const std::vector<Operation>& operations) {
             m.pc = pc;
             m.counts[pc].warps += 1;
             m.counts[pc].lanes += uint64_t(__builtin_popcount(active));
-            if (++m.budget > 400000000ull) stop(m, w, 0, "synccheck: no end after 400 million warp instructions");
+            if (++m.budget > m.limit) stop(m, w, 0, "synccheck: no end after " + std::to_string(m.limit / 1000000) + " million warp instructions");
             const uint32_t taken = i.guard < 0 ? active : holding(m.read(w, i.guard), active, i.negated);
             switch (i.flow) {
                 case PLAIN:
                     if (taken) operations[size_t(i.operation)](m, w, i, taken);
+                    if (m.timing) charge(m, w, i, taken != 0);
                     ++pc;
                     break;
                 case BRANCH:
                 case BRANCH_TABLE:
+                    if (m.timing) charge(m, w, i, taken != 0);
                     if (i.flow == BRANCH_TABLE)
                         each(taken, [&](int l) { w.pc[l] = uint32_t(m.tables[size_t(i.offset) + size_t(m.read(w, i.source[0])[l])]); });
                     else if (taken == active) { pc = uint32_t(i.offset); if (pc < limit && m.pc < pc) continue; leave(active, pc); straight = false; continue; }
@@ -100,6 +102,7 @@ void run(Machine& m, Warp& w, const std::vector<Operation>& operations) {
                     continue;
                 case BARRIER:
                     if (taken != active) stop(m, w, 0, "synccheck: a barrier under a condition");
+                    if (m.timing) charge(m, w, i, false);
                     w.at_barrier |= active;
                     w.ready &= ~active;
                     leave(active, pc);
@@ -110,6 +113,7 @@ void run(Machine& m, Warp& w, const std::vector<Operation>& operations) {
                     const int first = __builtin_ctz(active);
                     const uint32_t wanted = mask ? uint32_t(mask[first]) : active;
                     if (wanted & w.done) stop(m, w, first, "synccheck: a warp exchange with a lane that has left");
+                    if (m.timing) charge(m, w, i, true);
                     if (wanted == active) { operations[size_t(i.operation)](m, w, i, active); ++pc; break; }
                     leave(active, pc);
                     w.in_warp_wide |= active;
@@ -148,6 +152,12 @@ void release(Machine& m, Block& b) {
     }
     if (left) stop(m, *waiting, 0, "synccheck: a thread left before a barrier");
     b.epoch += 1;
+    if (m.timing)
+        for (int d = 0; d < DEVICES; ++d) {
+            uint64_t last = 0;
+            for (const Warp& w : b.warps) last = std::max(last, w.now[d]);
+            for (Warp& w : b.warps) w.now[d] = last + m.timing->barrier[d];
+        }
     for (Warp& w : b.warps) {
         w.ready = w.at_barrier;
         w.at_barrier = 0;
@@ -178,8 +188,13 @@ void enter(Machine& m, Block& b, uint32_t index, uint32_t special, uint32_t grid
     b.epoch = 0;
     b.active = true;
     b.shared.assign(m.shared_size, 0xA5);
-    b.shared_watch.resize(m.shared_size / m.shared_granule + 1);
-    std::fill(b.shared_watch.begin(), b.shared_watch.end(), Watched());
+    if (!m.timing) {
+        b.shared_watch.resize(m.shared_size / m.shared_granule + 1);
+        std::fill(b.shared_watch.begin(), b.shared_watch.end(), Watched());
+    } else {
+        b.misses = 0;
+        b.operands.assign(size_t(m.registers) * DEVICES * (m.threads / 32), 0);
+    }
     b.local.assign(size_t(m.local_size) * m.threads, 0xA5);
     b.local_defined.assign(size_t(m.local_size) * m.threads, 0);
     b.warps.resize(m.threads / 32);
@@ -190,10 +205,21 @@ void enter(Machine& m, Block& b, uint32_t index, uint32_t special, uint32_t grid
         w.number = int(n);
         w.registers = b.registers.data() + n * m.registers * 32;
         w.ready = FULL;
+        if (m.timing) w.operands = b.operands.data() + n * m.registers * DEVICES;
         const uint64_t values[6] = {0, m.threads, index, grid, 0, n};
         for (int k = 0; k < 6; ++k)
             for (int l = 0; l < 32; ++l) w.registers[(special + uint32_t(k)) * 32 + uint32_t(l)] = k == 0 ? n * 32 + uint64_t(l) : k == 4 ? uint64_t(l) : values[k];
     }
+}
+
+BlockTime time_of(const Block& b) {
+    BlockTime t{};
+    for (const Warp& w : b.warps) {
+        t.warps += w.issued;
+        t.longest = std::max(t.longest, w.issued);
+        for (int d = 0; d < DEVICES; ++d) t.cycles[d] = std::max(t.cycles[d], w.now[d]);
+    }
+    return t;
 }
 }  // namespace
 }  // namespace ptx
@@ -217,6 +243,12 @@ struct ptx_launch_t {
     uint32_t grid, threads, resident;
     uint64_t seed;
     ptx::Count* counts;                                  // out: one an instruction
+    const ptx::Timing* timing;                           // or null: then nothing is clocked, and everything is checked
+    const uint32_t* chosen;                              // blocks to run, in this order, or null: all, in an order of the seed's
+    uint32_t n_chosen, unused;
+    ptx::BlockTime* times;                               // out: one a block that ran, where there is a clock
+    uint64_t* touched;                                   // out: sectors read and written of each region, each once a block
+    uint64_t limit;                                      // warp instructions; 0: 400 million
 };
 
 // Runs a launch; the findings as lines `what|instruction|times|block|thread|address`, in a string that the next call overwrites.
@@ -238,17 +270,27 @@ const char* ptx_launch(const ptx_launch_t* given) {
         const uint64_t* r = given->regions + 4 * k;
         Region region{r[0], r[1], reinterpret_cast<uint8_t*>(r[2])};
         region.writable = r[3] != 0;
-        region.watch = static_cast<Watched*>(calloc(r[1] / m.global_granule + 2, sizeof(Watched)));   // zero pages until touched
+        if (given->timing) region.seen = static_cast<Seen*>(calloc(r[1] / 32 + 3, sizeof(Seen)));
+        else region.watch = static_cast<Watched*>(calloc(r[1] / m.global_granule + 2, sizeof(Watched)));   // zero pages until touched
         m.regions.push_back(region);
     }
-    std::vector<uint32_t> order(given->grid);
-    for (uint32_t k = 0; k < given->grid; ++k) order[k] = k;
-    for (uint32_t k = given->grid; k > 1; --k) std::swap(order[k - 1], order[m.random(k)]);   // nothing promises that they start in order
+    m.timing = given->timing;
+    if (given->limit) m.limit = given->limit;
+    std::vector<uint32_t> order(given->chosen, given->chosen + given->n_chosen);
+    if (!given->chosen) {
+        order.resize(given->grid);
+        for (uint32_t k = 0; k < given->grid; ++k) order[k] = k;
+        for (uint32_t k = given->grid; k > 1; --k) std::swap(order[k - 1], order[m.random(k)]);   // nothing promises that they start in order
+    }
     uint32_t started = 0;
     std::vector<std::unique_ptr<Block>> blocks;
-    for (uint32_t k = 0; k < std::min(given->resident, given->grid); ++k) {
+    auto begin = [&](Block& b) {
+        b.place = started;
+        enter(m, b, order[started++], given->special, given->grid);
+    };
+    for (uint32_t k = 0; k < std::min(given->resident, uint32_t(order.size())); ++k) {
         blocks.emplace_back(new Block);
-        enter(m, *blocks.back(), order[started++], given->special, given->grid);
+        begin(*blocks.back());
     }
     try {
         for (bool any = true; any;) {
@@ -267,13 +309,18 @@ const char* ptx_launch(const ptx_launch_t* given) {
                 }
                 if (all_done) {
                     b.active = false;
-                    if (started < given->grid) enter(m, b, order[started++], given->special, given->grid);
+                    if (m.timing) given->times[b.place] = time_of(b);
+                    if (started < order.size()) begin(b);
                 } else if (!ran) release(m, b);
             }
         }
     } catch (const Stop&) {
     }
-    for (Region& r : m.regions) free(r.watch);
+    for (size_t k = 0; k < m.regions.size(); ++k) {
+        free(m.regions[k].watch);
+        free(m.regions[k].seen);
+        if (given->touched) { given->touched[2 * k] = m.regions[k].read; given->touched[2 * k + 1] = m.regions[k].written; }
+    }
     std::copy(m.counts.begin(), m.counts.end(), given->counts);
     report.clear();
     for (const auto& [key, f] : m.findings)

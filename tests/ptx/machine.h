@@ -39,7 +39,24 @@ struct Region {                                          // an array that the ke
     uint8_t* defined;                                    // a flag a byte, or null: all of it is
     Watched* watch = nullptr;
     bool writable = true;
+    struct Seen* seen = nullptr;                         // where sectors are counted: an entry a 32-byte sector
+    uint64_t read = 0, written = 0;                      // sectors that a block touched, each once a block, summed over blocks
 };
+
+// ---- the clock (clock.cpp): when a warp could issue its instructions if it waited for nothing but its own operands
+
+constexpr int DEVICES = 4;                               // clocked at once
+enum Level : int32_t { L1, L2, DRAM, IN_SHARED, LEVELS };
+struct Cost { uint32_t issue[DEVICES], latency[DEVICES], uses; };   // cycles; `uses`: which sources are operands, a bit each
+struct Seen { uint32_t block, number, writer; };         // which block (+ 1) touched a sector last, its how manyth, who wrote it
+struct Timing {                                          // as launch.py packs it
+    const Cost* costs;                                   // one an instruction
+    uint32_t latency[LEVELS][DEVICES];
+    uint32_t barrier[DEVICES];
+    uint64_t l2_bytes[DEVICES];                          // an array larger than this is not in L2 when a block first reads it
+    uint32_t l1_sectors, unused;                         // a block's share of L1
+};
+struct BlockTime { uint64_t cycles[DEVICES], warps, longest; };     // one a block: the critical path, instructions, those of its longest warp
 
 struct Block;
 struct Warp {
@@ -49,9 +66,13 @@ struct Warp {
     uint32_t pc[32] = {};
     uint32_t ready = 0, at_barrier = 0, in_warp_wide = 0, done = 0;   // masks of lanes
     uint32_t turn = 0;
+    uint64_t now[DEVICES] = {}, issued = 0;
+    uint64_t* operands = nullptr;                        // [slots][DEVICES], when each can be used
 };
 struct Block {
-    uint32_t index = 0, epoch = 0;
+    uint32_t index = 0, epoch = 0, place = 0;            // its place in the list of blocks that run
+    uint64_t misses = 0;                                 // sectors that it had to wait for
+    std::vector<uint64_t> operands;
     bool active = false;
     std::vector<Warp> warps;
     std::vector<uint64_t> registers;
@@ -77,6 +98,9 @@ struct Machine {
     uint64_t random_state = 1, budget = 0;
     uint32_t pc = 0;                                     // of the instruction that runs
     bool change = false;                                 // let another warp go on
+    const Timing* timing = nullptr;                      // count and clock, and check nothing but bounds
+    uint64_t wait[DEVICES] = {};                         // what the access of this instruction takes
+    uint64_t limit = 400000000;                          // warp instructions
 
     uint32_t random(uint32_t n) {
         random_state ^= random_state << 13; random_state ^= random_state >> 7; random_state ^= random_state << 17;
@@ -88,6 +112,9 @@ struct Machine {
     uint64_t* write(const Warp& w, int32_t slot) const { return w.registers + size_t(slot) * 32; }
     void note(const std::string& what, const Warp& w, int lane, uint64_t address);
 };
+
+void look_up(Machine& m, Warp& w, const Instruction& i, const uint64_t* sectors, int n, bool writes, bool atomic, int passes);
+void charge(Machine& m, Warp& w, const Instruction& i, bool taken);
 
 using Operation = void (*)(Machine&, Warp&, const Instruction&, uint32_t lanes);
 const std::vector<std::pair<std::string, Operation>>& arithmetic();

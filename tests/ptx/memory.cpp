@@ -70,6 +70,7 @@ uint8_t* place(Machine& m, Warp& w, const Instruction& i, int lane, uint64_t add
     if (address % size) { m.note("memcheck: misaligned", w, lane, address); return nullptr; }
     if (space == SHARED_SPACE) {
         if (address + size > m.shared_size) { m.note("memcheck: outside shared memory", w, lane, address); return nullptr; }
+        if (m.timing) return b.shared.data() + address;
         Watched* at = b.shared_watch.data() + address / m.shared_granule;
         const uint64_t n = std::max<uint64_t>(1, size / m.shared_granule);
         if (kind != WRITE)
@@ -93,6 +94,7 @@ uint8_t* place(Machine& m, Warp& w, const Instruction& i, int lane, uint64_t add
     Region& r = *(after - 1);
     const uint64_t offset = address - r.base;
     if (kind != READ && !r.writable) { m.note("memcheck: writes a constant", w, lane, address); return nullptr; }
+    if (m.timing) return reinterpret_cast<uint8_t*>(address);
     if (r.defined) {
         if (kind != WRITE && memchr(r.defined + offset, 0, size)) m.note("initcheck (global)", w, lane, address);
         if (kind != READ) memset(r.defined + offset, 1, size);
@@ -103,7 +105,9 @@ uint8_t* place(Machine& m, Warp& w, const Instruction& i, int lane, uint64_t add
 
 // One request: global, the 32-byte sectors it touches; shared, the cycles that 32 banks of 4 bytes need for its distinct words
 // (accesses of 8 and 16 bytes go by half and quarter warps), and for atomics the most lanes on one address.
-void tally(Machine& m, const Instruction& i, uint32_t lanes, const uint64_t* addresses, bool atomic) {
+void tally(Machine& m, Warp& w, const Instruction& i, uint32_t lanes, const uint64_t* addresses, Kind kind) {
+    const bool atomic = kind == ATOMIC;
+    int passes = 0, sectors = 0;
     Count& c = m.counts[m.pc];
     const uint64_t size = uint64_t(i.size) * i.count;
     c.requests += 1;
@@ -114,7 +118,9 @@ void tally(Machine& m, const Instruction& i, uint32_t lanes, const uint64_t* add
             for (uint64_t s = addresses[l] / 32; s <= (addresses[l] + size - 1) / 32; ++s) list[n++] = s;
         });
         std::sort(list, list + n);
-        c.sectors += uint64_t(std::unique(list, list + n) - list);
+        sectors = int(std::unique(list, list + n) - list);
+        c.sectors += uint64_t(sectors);
+        passes = (sectors + 3) / 4;
     } else if (i.space == SHARED_SPACE) {
         const int group = size <= 4 ? 32 : size == 8 ? 16 : 8;
         for (int first = 0; first < 32; first += group) {
@@ -128,16 +134,23 @@ void tally(Machine& m, const Instruction& i, uint32_t lanes, const uint64_t* add
             int banks[32] = {}, most = 0;
             for (int k = 0; k < n; ++k) most = std::max(most, ++banks[words[k] % 32]);
             c.cycles += uint64_t(most);
+            passes += most;
         }
     }
+    uint64_t depth = 0;
+    const uint64_t* touched = list;
+    uint64_t kept[32 * 2];
+    if (m.timing && atomic) { std::copy(list, list + sectors, kept); touched = kept; }
     if (atomic) {
         n = 0;
         each(lanes, [&](int l) { list[n++] = addresses[l]; });
         std::sort(list, list + n);
         int most = 0, run = 0;
         for (int k = 0; k < n; ++k) most = std::max(most, run = k && list[k] == list[k - 1] ? run + 1 : 1);
-        c.depth += uint64_t(most);
+        depth = uint64_t(most);
+        c.depth += depth;
     }
+    if (m.timing) look_up(m, w, i, touched, sectors, kind == WRITE, atomic, std::max(passes, int(depth)));
 }
 
 void addresses_of(Machine& m, Warp& w, const Instruction& i, uint32_t lanes, uint64_t* addresses) {
@@ -149,7 +162,7 @@ void addresses_of(Machine& m, Warp& w, const Instruction& i, uint32_t lanes, uin
 void load(Machine& m, Warp& w, const Instruction& i, uint32_t lanes) {
     uint64_t at[32];
     addresses_of(m, w, i, lanes, at);
-    tally(m, i, lanes, at, false);
+    tally(m, w, i, lanes, at, READ);
     each(lanes, [&](int l) {
         const uint64_t whole = uint64_t(i.size) * i.count;
         const uint8_t* p = place(m, w, i, l, at[l], whole, READ);
@@ -165,7 +178,7 @@ void load(Machine& m, Warp& w, const Instruction& i, uint32_t lanes) {
 void store(Machine& m, Warp& w, const Instruction& i, uint32_t lanes) {
     uint64_t at[32];
     addresses_of(m, w, i, lanes, at);
-    tally(m, i, lanes, at, false);
+    tally(m, w, i, lanes, at, WRITE);
     each(lanes, [&](int l) {
         uint8_t* p = place(m, w, i, l, at[l], uint64_t(i.size) * i.count, WRITE);
         for (int k = 0; k < i.count && p; ++k) memcpy(p + k * i.size, &m.read(w, i.source[1 + k])[l], size_t(i.size));
@@ -175,7 +188,7 @@ void store(Machine& m, Warp& w, const Instruction& i, uint32_t lanes) {
 template <class T, class F> void atomic(Machine& m, Warp& w, const Instruction& i, uint32_t lanes, F f) {
     uint64_t at[32];
     addresses_of(m, w, i, lanes, at);
-    tally(m, i, lanes, at, true);
+    tally(m, w, i, lanes, at, ATOMIC);
     const uint32_t start = m.random(32);                 // nothing promises an order of the lanes
     for (uint32_t k = 0; k < 32; ++k) {
         const int l = int((k + start) % 32);

@@ -31,16 +31,29 @@ def compile_source(
     source: str, name: str, architecture: str, *, cubin: bool = False, options: tuple[str, ...] = ()
 ) -> bytes:
     """PTX (or a cubin) of a source for `compute_80`, `sm_90` or the like. `name` is what messages call it."""
+    return compiled(source, name, architecture, cubin=cubin, options=options)[0]
+
+
+def compiler_log(source: str, name: str, architecture: str, *, options: tuple[str, ...] = ()) -> str:
+    """What ptxas says of a source's kernels (`ptxas -v`): registers, stack, spills, shared memory."""
+    return compiled(source, name, architecture, cubin=True, options=(*options, "--ptxas-options=-v"))[1]
+
+
+def compiled(source: str, name: str, architecture: str, *, cubin: bool, options: tuple[str, ...]) -> tuple[bytes, str]:
+    """What is made of a source, and the log."""
     nvrtc = library()
     program = ctypes.c_void_p()
 
+    def written() -> str:
+        size = ctypes.c_size_t()
+        nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+        log = ctypes.create_string_buffer(size.value)
+        nvrtc.nvrtcGetProgramLog(program, log)
+        return log.value.decode()
+
     def call(what: str, *arguments: object) -> None:
         if code := getattr(nvrtc, what)(*arguments):
-            size = ctypes.c_size_t()
-            nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
-            log = ctypes.create_string_buffer(size.value)
-            nvrtc.nvrtcGetProgramLog(program, log)
-            raise CompileError(f"{name} for {architecture}: {what} gave {code}\n{log.value.decode()}")
+            raise CompileError(f"{name} for {architecture}: {what} gave {code}\n{written()}")
 
     call("nvrtcCreateProgram", ctypes.byref(program), source.encode(), name.encode(), 0, None, None)
     try:
@@ -51,6 +64,6 @@ def compile_source(
         call(f"nvrtcGet{kind}Size", program, ctypes.byref(size))
         out = ctypes.create_string_buffer(size.value)
         call(f"nvrtcGet{kind}", program, out)
-        return out.raw if cubin else out.value
+        return out.raw if cubin else out.value, written()
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))

@@ -1,0 +1,165 @@
+"""The model's figures as one JSON: what was counted and compiled, and the predictions made of it."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu_model import workloads
+from benchmarks.gpu_model.compiled import ARCHITECTURES, Resources, all_resources, blocks_per_sm
+from benchmarks.gpu_model.counting import Counted
+from benchmarks.gpu_model.devices import GPUS, LAUNCH_S, PCIE_SHARE, Gpu
+from benchmarks.gpu_model.prediction import Prediction, predict
+from jumpgpu.kernel_files import full_source, kernel_sources
+
+SORT_PASSES = 8  # of a radix sort of 64-bit keys, each over all bytes
+NOT_ON_A_GPU = {"sort_values"}  # torch sorts there
+FREE_OPERATORS = {"empty", "empty_like"}
+
+
+@dataclass
+class Batch:
+    """The standard batch: fields, cells, pixels [B, C, H, W]; torch's operators (times, bytes) and the host's waits."""
+
+    fields: int
+    cells: int
+    shape: list[int]
+    operators: dict[str, list[float]]
+    waits: dict[str, int]
+
+
+@dataclass
+class Figures:
+    """Everything that the page is made of. `launches`: by kernel, of the workload that `workload` names; `digests` of sources."""
+
+    plate: str = ""
+    batch: Batch | None = None
+    digests: dict[str, str] = field(default_factory=dict)
+    workload: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, int] = field(default_factory=dict)
+    launches: dict[str, list[Counted]] = field(default_factory=dict)
+    resources: dict[str, dict[str, Resources]] = field(default_factory=dict)
+
+    @property
+    def standard(self) -> list[str]:
+        """Kernels of the standard batch."""
+        return [k for k, w in self.workload.items() if w == "standard"]
+
+
+def digest(kernel: str) -> str:
+    """Of a kernel's file and what it includes."""
+    return hashlib.sha256(full_source(kernel_sources()[kernel][0]).encode()).hexdigest()[:16]
+
+
+def outdated(figures: Figures) -> set[str]:
+    """Kernels whose source is another than the one counted, or that were never counted."""
+    return {k for k in kernel_sources() if figures.digests.get(k) != digest(k)} - NOT_ON_A_GPU
+
+
+def update(figures: Figures, given: workloads.Fields, kernels: Iterable[str] | None = None) -> Figures:
+    """Count the outdated kernels (or those named) anew; the others keep their figures. Kernels that are gone are dropped."""
+    wanted = set(outdated(figures) if kernels is None else kernels)
+    figures.plate = given.plate
+    for name in ("standard", *workloads.OTHERS):
+        if name != "standard" and wanted <= {k for k, w in figures.workload.items() if w == "standard"}:
+            break
+        taken = {k for k, w in figures.workload.items() if w != name}
+        done = workloads.record(name, given, lambda k, taken=taken: k in wanted and k not in taken)  # type: ignore[misc]
+        fresh: dict[str, list[Counted]] = {}
+        for counted in done.recording.launches:
+            fresh.setdefault(counted.kernel, []).append(counted)
+        figures.launches |= fresh
+        figures.workload |= dict.fromkeys(fresh, name)
+        figures.fields[name] = done.fields
+        if name == "standard":
+            r = done.recording
+            figures.batch = Batch(done.fields, done.cells, list(done.shape), dict(r.operators), dict(r.waits))
+    figures.digests |= {k: digest(k) for k in wanted if k in kernel_sources()}
+    for book in (figures.digests, figures.workload, figures.launches):
+        for k in set(book) - set(kernel_sources()):
+            del book[k]  # type: ignore[attr-defined]
+    figures.resources = {a: all_resources(a) for a in ARCHITECTURES}
+    return figures
+
+
+def predictions(figures: Figures, gpu: Gpu, fields: int) -> dict[str, Prediction]:
+    """Of every kernel that was counted, for a batch of so many fields."""
+    made = {}
+    for kernel, launches in figures.launches.items():
+        needs = figures.resources[gpu.architecture][kernel]
+        scale = fields / figures.fields[figures.workload[kernel]]
+        made[kernel] = predict(launches, gpu, blocks_per_sm(gpu, needs, launches[0].block), scale)
+    return made
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Seconds of a standard batch on one GPU: its kernels from least to most with their floor, torch's operators, copies to it."""
+
+    least: float
+    most: float
+    floor: float
+    operators: float
+    copy: float
+    launches: int
+    operator_calls: int
+    fields: int
+
+
+def totals(figures: Figures, gpu: Gpu, fields: int) -> Totals:
+    batch = figures.batch
+    assert batch is not None
+    made = predictions(figures, gpu, fields)
+    mine = [made[k] for k in figures.standard]
+    scale = fields / batch.fields
+    calls, bytes_ = 0, 0.0
+    for name, (times, moved) in batch.operators.items():
+        if name in FREE_OPERATORS or name == "to the device":
+            continue
+        calls += int(times)
+        bytes_ += moved * (SORT_PASSES if "sort" in name else 1)
+    pixels = 2.0 * fields
+    for n in batch.shape[1:]:
+        pixels *= n
+    return Totals(
+        sum(p.least for p in mine),
+        sum(p.most for p in mine),
+        sum(p.floor for p in mine),
+        calls * LAUNCH_S + bytes_ * scale / gpu.dram,
+        pixels / (gpu.pcie * PCIE_SHARE),
+        sum(p.launches for p in mine),
+        calls,
+        fields,
+    )
+
+
+def save(figures: Figures, path: Path, extra: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({**extra, **dataclasses.asdict(figures)}, separators=(",", ":"), default=rounded)
+    path.write_text(text.replace('],"', '],\n"') + "\n")
+
+
+def rounded(value: Any) -> Any:
+    raise TypeError(f"{type(value).__name__} in the figures")
+
+
+def load(path: Path) -> Figures:
+    """What `save` wrote; empty figures where there is no file."""
+    if not path.exists():
+        return Figures()
+    raw = json.loads(path.read_text())
+    return Figures(
+        plate=raw["plate"],
+        batch=Batch(**raw["batch"]) if raw["batch"] else None,
+        digests=raw["digests"],
+        workload=raw["workload"],
+        fields=raw["fields"],
+        launches={k: [Counted(**c) for c in v] for k, v in raw["launches"].items()},
+        resources={a: {k: Resources(**r) for k, r in v.items()} for a, v in raw["resources"].items()},
+    )
+
+
+__all__ = ["GPUS", "Batch", "Figures", "Totals", "load", "outdated", "predictions", "save", "totals", "update"]

@@ -1,0 +1,127 @@
+"""What is run to see every kernel launched: the standard settings, and others for the kernels that those leave alone.
+
+`standard` is a batch of the plate's fields with CPJUMP1's settings and given illumination functions. The others are a field or
+two with settings that lead to other kernels; they stand apart in the page and in no total.
+"""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gpu_model.recording import Recording, recorded
+from jumpgpu import features
+from jumpgpu.config import (
+    Config,
+    CorrelationSettings,
+    FeatureSettings,
+    PrimarySettings,
+    RadialSettings,
+    SecondarySettings,
+    SegmentationSettings,
+    ShapeSettings,
+    ThresholdSettings,
+    load_config,
+)
+from jumpgpu.device import Device, open_device
+from jumpgpu.fields import read_fields
+from jumpgpu.illumination import correct, open_illumination
+from jumpgpu.objects import make_scene
+from jumpgpu.plate import Plate, find_plate
+from jumpgpu.quality import measure_images
+from jumpgpu.segmentation import segment
+from tests.standin_cuda import standin
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Where the fields are: a plate's images, and what `--illumination` is given."""
+
+    images: Path
+    plate: str
+    illumination: str
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A workload's launches, with the batch they were of."""
+
+    recording: Recording
+    fields: int
+    cells: int
+    shape: tuple[int, ...]
+
+
+def standard_config() -> Config:
+    return load_config("cpjump1")
+
+
+def production() -> Config:
+    """JUMP production's settings and every family's options."""
+    config = load_config("jump-production")
+    more = FeatureSettings(
+        correlation=CorrelationSettings(costes=True),
+        radial=RadialSettings(zernike="magnitudes_and_phase"),
+        shape=ShapeSettings(advanced=True, convex_area=True),
+        image_quality=True,
+    )
+    return replace(config, features=more)
+
+
+def distances() -> Config:
+    """Two-class Otsu and robust background, maxima of intensity at low resolution, cells by distance."""
+    log = ThresholdSettings(method="otsu2", log_transform=True)
+    nuclei = PrimarySettings(threshold=log, declump="intensity", dividing_lines="intensity", min_diameter=30.0)
+    cells = SecondarySettings(method="distance", threshold=ThresholdSettings(method="robust_background"))
+    return Config(segmentation=SegmentationSettings(nuclei, cells), features=FeatureSettings(families=("number",)))
+
+
+def propagation() -> Config:
+    """Cells by propagation, nuclei without a background and of shape at low resolution."""
+    nuclei = PrimarySettings(background=None, min_diameter=30.0, threshold=ThresholdSettings(method="otsu2"))
+    cells = SecondarySettings(method="propagation", threshold=ThresholdSettings(method="robust_background"))
+    return Config(segmentation=SegmentationSettings(nuclei, cells), features=FeatureSettings(families=("number",)))
+
+
+OTHERS: dict[str, tuple[Callable[[], Config], str, int]] = {  # settings, illumination, fields
+    "production": (production, "none", 1),
+    "distances": (distances, "none", 1),
+    "propagation": (propagation, "none", 1),
+    "estimate": (standard_config, "estimate", 2),
+}
+
+
+def run_batch(pixels: torch.Tensor, functions: torch.Tensor, plate: Plate, config: Config, device: Device) -> int:
+    """One batch, as extract.py computes it; the number of its cells."""
+    corrected = correct(pixels, functions, device=device)
+    found = segment(corrected, plate.channels, config.segmentation, device)
+    scene = make_scene(plate.channels, corrected, found.labels, found.unfiltered, device)
+    features.measure_scene(scene, config.features, device)
+    if config.features.image_quality:
+        measure_images(corrected, plate.channels, device)
+    return scene.objects.n
+
+
+def record(name: str, given: Fields, only: Callable[[str], bool] = lambda kernel: True) -> Recorded:
+    """One workload on the stand-in; kernels for which `only` is false are launched and not counted."""
+    make, illumination, n = (standard_config, given.illumination, 0) if name == "standard" else OTHERS[name]
+    config = make()
+    plate = find_plate(given.plate, given.images, config.plate)
+    sites = plate.select(None, None)
+    n = n or len(sites)
+    with standin(), tempfile.TemporaryDirectory() as folder:
+        device = open_device("cuda")
+        arguments: dict[str, Any] = {"device": device, "settings": config.illumination, "batch": n, "workers": 1}
+        if illumination == "estimate":
+            with recorded(only) as recording:
+                open_illumination(plate, illumination, folder=Path(folder), **arguments)
+            return Recorded(recording, len(sites), 0, ())
+        functions = open_illumination(plate, illumination, folder=Path(folder), **arguments)
+        on_device = device.tensor(functions.functions)
+        batch = next(read_fields(plate, batch=n, workers=0, device=device.torch))
+        with recorded(only) as recording:
+            cells = run_batch(batch.pixels, on_device, plate, config, device)
+        return Recorded(recording, len(batch.sites), cells, tuple(batch.pixels.shape))
