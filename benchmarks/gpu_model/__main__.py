@@ -30,7 +30,19 @@ DATA = ROOT.parent / "shared" / "data"
 
 def drawn(folder: Path, size: int, cells: int) -> Fields:
     """A drawn plate of two fields."""
-    command = [sys.executable, "-m", "jumpgpu.synthetic", "--output", folder, "--plate", "DRAWN", "--wells", "2", "--sites", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "jumpgpu.synthetic",
+        "--output",
+        folder,
+        "--plate",
+        "DRAWN",
+        "--wells",
+        "2",
+        "--sites",
+        "1",
+    ]
     command += ["--size", str(size), "--cells", str(cells)]
     subprocess.run(list(map(str, command)), check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     return Fields(folder, "DRAWN", "flatfield")

@@ -1,7 +1,7 @@
-"""What the compiler says of every kernel, for each architecture: registers, spills, stack, shared memory; and the occupancy.
+"""What the compiler says of every kernel for each architecture: registers, spills, stack, shared memory; and occupancy.
 
-NVRTC compiles as CuPy asks it to, and its log is ptxas's own. Occupancy is by NVIDIA's calculator, the header cuda_occupancy.h
-of the wheel nvidia-cuda-runtime (extra `test`) or of a toolkit in /usr/local or CUDA_HOME.
+NVRTC compiles as CuPy asks it to, and its log is ptxas's own. Occupancy is by NVIDIA's calculator, the header
+cuda_occupancy.h of the wheel nvidia-cuda-runtime (extra `test`) or of a toolkit in /usr/local or CUDA_HOME.
 """
 
 import ctypes

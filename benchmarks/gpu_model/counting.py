@@ -162,7 +162,10 @@ def summary(
     warps = counts[:, COUNTS.index("warps")]
     column: dict[str, Any] = {what: counts[:, k] for k, what in enumerate(COUNTS)}
     shared = np.array(["shared" in i.opcode for i in kernel.program.instructions])
-    per_gpu = [[float(warps @ [getattr(c, what)[g] for c in table]) * scale for g in range(len(GPUS))] for what in ("slots", "fp64", "integer")]
+    per_gpu = [
+        [float(warps @ [getattr(c, what)[g] for c in table]) * scale for g in range(len(GPUS))]
+        for what in ("slots", "fp64", "integer")
+    ]
     read, written = touched[:, 0] * 32 * scale, touched[:, 1] * 32 * scale
     sizes = np.array([r[1] for r in regions], float)
     least = float(np.minimum(read, sizes).sum() + np.minimum(written, sizes).sum())

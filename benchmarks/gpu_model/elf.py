@@ -1,4 +1,4 @@
-"""The little of a cubin that is needed: the machine code of each kernel. A cubin is an ELF file; code words have 16 bytes."""
+"""The little of a cubin that is needed: the machine code of each kernel. A cubin is an ELF file."""
 
 import struct
 

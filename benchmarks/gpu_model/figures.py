@@ -14,6 +14,7 @@ from benchmarks.gpu_model.counting import Counted
 from benchmarks.gpu_model.devices import GPUS, LAUNCH_S, PCIE_SHARE, Gpu
 from benchmarks.gpu_model.prediction import Prediction, predict
 from jumpgpu.kernel_files import full_source, kernel_sources
+from tests.standin_cuda import standin
 
 SORT_PASSES = 8  # of a radix sort of 64-bit keys, each over all bytes
 NOT_ON_A_GPU = {"sort_values"}  # torch sorts there
@@ -33,7 +34,7 @@ class Batch:
 
 @dataclass
 class Figures:
-    """Everything that the page is made of. `launches`: by kernel, of the workload that `workload` names; `digests` of sources."""
+    """All that the page is made of. `launches`: by kernel, of the workload that `workload` names; `digests` of sources."""
 
     plate: str = ""
     batch: Batch | None = None
@@ -63,20 +64,21 @@ def update(figures: Figures, given: workloads.Fields, kernels: Iterable[str] | N
     """Count the outdated kernels (or those named) anew; the others keep their figures. Kernels that are gone are dropped."""
     wanted = set(outdated(figures) if kernels is None else kernels)
     figures.plate = given.plate
-    for name in ("standard", *workloads.OTHERS):
-        if name != "standard" and wanted <= {k for k, w in figures.workload.items() if w == "standard"}:
-            break
-        taken = {k for k, w in figures.workload.items() if w != name}
-        done = workloads.record(name, given, lambda k, taken=taken: k in wanted and k not in taken)  # type: ignore[misc]
-        fresh: dict[str, list[Counted]] = {}
-        for counted in done.recording.launches:
-            fresh.setdefault(counted.kernel, []).append(counted)
-        figures.launches |= fresh
-        figures.workload |= dict.fromkeys(fresh, name)
-        figures.fields[name] = done.fields
-        if name == "standard":
-            r = done.recording
-            figures.batch = Batch(done.fields, done.cells, list(done.shape), dict(r.operators), dict(r.waits))
+    with standin():
+        for name in ("standard", *workloads.OTHERS):
+            if name != "standard" and wanted <= {k for k, w in figures.workload.items() if w == "standard"}:
+                break
+            taken = {k for k, w in figures.workload.items() if w != name}
+            done = workloads.record(name, given, lambda k, taken=taken: k in wanted and k not in taken)  # type: ignore[misc]
+            fresh: dict[str, list[Counted]] = {}
+            for counted in done.recording.launches:
+                fresh.setdefault(counted.kernel, []).append(counted)
+            figures.launches |= fresh
+            figures.workload |= dict.fromkeys(fresh, name)
+            figures.fields[name] = done.fields
+            if name == "standard":
+                r = done.recording
+                figures.batch = Batch(done.fields, done.cells, list(done.shape), dict(r.operators), dict(r.waits))
     figures.digests |= {k: digest(k) for k in wanted if k in kernel_sources()}
     for book in (figures.digests, figures.workload, figures.launches):
         for k in set(book) - set(kernel_sources()):
@@ -97,7 +99,7 @@ def predictions(figures: Figures, gpu: Gpu, fields: int) -> dict[str, Prediction
 
 @dataclass(frozen=True)
 class Totals:
-    """Seconds of a standard batch on one GPU: its kernels from least to most with their floor, torch's operators, copies to it."""
+    """Seconds of a standard batch on one GPU: its kernels, least, most and floor; torch's operators; the images' copy."""
 
     least: float
     most: float

@@ -1,4 +1,4 @@
-"""From counts, resources and a GPU's numbers to a time: an interval, and the floor beneath it. A prediction, never a measurement.
+"""From counts, resources and a GPU's numbers to a time: an interval, and the floor beneath it. Never a measurement.
 
 For one launch, in seconds on one GPU:
 

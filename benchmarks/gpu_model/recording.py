@@ -13,23 +13,29 @@ import torch
 from benchmarks.gpu_model.counting import Array, Counted, count_launch
 from tests.standin_cuda import GPU, HOST_READS, Mode, RawKernel, tensors_in
 
-VIEWS = {"reshape", "view", "permute", "transpose", "expand", "unsqueeze", "squeeze", "contiguous", "flatten", "unflatten", "unbind", "chunk", "narrow", "select", "detach", "numel", "size", "dim", "stride", "is_contiguous", "data_ptr", "untyped_storage", "element_size", "__len__"}
+WAITING = {
+    "nonzero",
+    "unique",
+    "unique_consecutive",
+    "masked_select",
+    "argwhere",
+    "repeat_interleave",
+}  # size known on the device only
 
 
 @dataclass
 class Recording:
-    """Launches in order, torch operators (name -> [times, bytes read and written]), and waits of the host (name -> times)."""
+    """Launches in order, torch operators (name -> [times, bytes read and written]), waits of the host (name -> times)."""
 
     launches: list[Counted] = field(default_factory=list)
     operators: dict[str, list[float]] = field(default_factory=lambda: collections.defaultdict(lambda: [0, 0.0]))
     waits: dict[str, int] = field(default_factory=lambda: collections.defaultdict(int))
     seconds: dict[str, float] = field(default_factory=lambda: collections.defaultdict(float))
-    allocated: int = 0
 
 
 @contextlib.contextmanager
 def recorded(only: Callable[[str], bool] = lambda name: True) -> Iterator[Recording]:
-    """Within it, inside `standin()`, what is launched on the device is recorded; kernels for which `only` is false uncounted."""
+    """Within it, inside `standin()`, what is launched is recorded; kernels for which `only` is false are not counted."""
     into = Recording()
     call, account, move = RawKernel.__call__, Mode.account, Mode.move
 
@@ -41,16 +47,12 @@ def recorded(only: Callable[[str], bool] = lambda name: True) -> Iterator[Record
         call(self, grid, block, args)
 
     def operator(self: Mode, name: str, ours: list[Any], args: Any, kwargs: Any, result: Any) -> None:
-        results = list(tensors_in(result))
-        if name in HOST_READS:
+        if name in HOST_READS or name in WAITING or picks_by_mask(name, args):
             into.waits[name] += 1
-        bases = {t.untyped_storage().data_ptr() for t in ours}
-        made = [r for r in results if r.untyped_storage().data_ptr() not in bases]
-        in_place = (name.endswith("_") and not name.endswith("__")) or name == "__setitem__" or name.startswith("__i")
-        if name not in VIEWS and name not in HOST_READS and (made or in_place):
-            entry = into.operators[name]
-            entry[0] += 1
-            entry[1] += sum(t.numel() * t.element_size() for t in [*ours, *made])
+        moved = bytes_of_operator(name, ours, args, result)
+        if name not in HOST_READS and moved:
+            into.operators[name][0] += 1
+            into.operators[name][1] += moved
         account(self, name, ours, args, kwargs, result)
 
     def moved(self: Mode, func: Any, name: str, args: Any, kwargs: Any, to_cuda: bool) -> Any:
@@ -87,5 +89,32 @@ def arrays_of(kernel: RawKernel, args: Sequence[Any]) -> list[Array]:
     return [a for a in found.values() if a.size]
 
 
-def plain(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.cpu().numpy()
+def size(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def picks_by_mask(name: str, args: Sequence[Any]) -> bool:
+    """Indexing by a mask: how many there are is known on the device only."""
+    picks = name in ("__getitem__", "__setitem__") and any(t.dtype == torch.bool for t in tensors_in([args[1]]))
+    return picks or (name == "where" and len(args) == 1)
+
+
+def bytes_of_operator(name: str, ours: Sequence[torch.Tensor], args: Sequence[Any], result: Any) -> int:
+    """Bytes that an operator reads and writes; 0 for one that only makes a view. Of an indexed tensor, what is picked."""
+    bases = {t.untyped_storage().data_ptr() for t in ours}
+    made = [r for r in tensors_in(result) if r.untyped_storage().data_ptr() not in bases]
+    in_place = (name.endswith("_") and not name.endswith("__")) or (name.startswith("__i") and name != "__index__")
+    if name == "__setitem__":
+        indices = list(tensors_in([args[1]]))
+        values = sum(size(t) for t in tensors_in([args[2]]))
+        if indices:
+            return sum(size(t) for t in indices) + max(2 * values, indices[0].numel() * args[0].element_size())
+        with torch._C.DisableTorchFunctionSubclass():
+            return values + size(args[0][args[1]])
+    if not made and not in_place:
+        return 0
+    if name in ("__getitem__", "index_select", "gather", "take"):
+        return 2 * sum(map(size, made)) + sum(size(t) for t in ours[1:])
+    if name in ("index_add_", "scatter_", "scatter_add_", "index_put_"):
+        return 2 * sum(size(t) for t in ours[1:])
+    return sum(size(t) for t in [*ours, *made])

@@ -1,7 +1,7 @@
 """What is run to see every kernel launched: the standard settings, and others for the kernels that those leave alone.
 
-`standard` is a batch of the plate's fields with CPJUMP1's settings and given illumination functions. The others are a field or
-two with settings that lead to other kernels; they stand apart in the page and in no total.
+`standard` is a batch of the plate's fields with CPJUMP1's settings and given illumination functions. The others are a field
+or two with settings that lead to other kernels; they stand apart in the page and in no total.
 """
 
 import tempfile
@@ -33,7 +33,6 @@ from jumpgpu.objects import make_scene
 from jumpgpu.plate import Plate, find_plate
 from jumpgpu.quality import measure_images
 from jumpgpu.segmentation import segment
-from tests.standin_cuda import standin
 
 
 @dataclass(frozen=True)
@@ -106,13 +105,13 @@ def run_batch(pixels: torch.Tensor, functions: torch.Tensor, plate: Plate, confi
 
 
 def record(name: str, given: Fields, only: Callable[[str], bool] = lambda kernel: True) -> Recorded:
-    """One workload on the stand-in; kernels for which `only` is false are launched and not counted."""
+    """One workload, within `standin()`; kernels for which `only` is false are launched and not counted."""
     make, illumination, n = (standard_config, given.illumination, 0) if name == "standard" else OTHERS[name]
     config = make()
     plate = find_plate(given.plate, given.images, config.plate)
     sites = plate.select(None, None)
     n = n or len(sites)
-    with standin(), tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         device = open_device("cuda")
         arguments: dict[str, Any] = {"device": device, "settings": config.illumination, "batch": n, "workers": 1}
         if illumination == "estimate":

@@ -33,7 +33,7 @@ class Clock:
     """A launch's clock.
 
     cycles : of an instruction, by device: those that it keeps its warp's scheduler, and those until its result is there;
-        a memory access adds the latency of the level it goes to. An instruction of 0 cycles is a move that is made away with.
+        a memory access adds the latency of the level it goes to. One of 0 cycles is a move that is made away with.
     latency : cycles by level (LEVELS) and device
     barrier, l2_bytes : by device
     l1_sectors : a block's share of L1, in sectors of 32 bytes
