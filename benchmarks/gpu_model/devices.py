@@ -7,8 +7,8 @@ Sources
             per Compute Capability": results a clock an SM, warps, blocks, registers and shared memory an SM
   latency   T4: Jia et al. 2019, arXiv 1903.07486; A100, H100, RTX 4090: Luo et al. 2024, arXiv 2402.13499, in cycles
   assumed   the latency of a dependent FP64 instruction on T4 and RTX 4090 (40 cycles), a barrier (20), L2 bandwidth (64
-            bytes a clock an SM, which A100 and H100 were measured at about), 2 us between launches that follow each other on a
-            stream, 80 % of PCIe's nominal rate
+            bytes a clock an SM, which A100 and H100 were measured at about), 2 us between launches that follow each other on
+            a stream, 80 % of PCIe's nominal rate
 """
 
 from dataclasses import dataclass

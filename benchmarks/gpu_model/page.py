@@ -102,16 +102,16 @@ def whole(figures: Figures) -> list[str]:
     lines = ["## A field on each GPU", "", "Milliseconds a field.", "", *table(head, rows)]
     waits = ", ".join(f"{k} {v}" for k, v in sorted(batch.waits.items(), key=lambda e: -e[1]))
     lines += prose(
-        f"""A batch is {t.launches} launches of kernels, {t.operator_calls} operators of torch and {sum(batch.waits.values())}
-        waits of the host for the device ({waits}), whatever its number of fields. Kernels and operators follow each other;
-        copies and the host's launches go on beside them, and the rate is that of the slowest. Images go to the device
+        f"""A batch is {t.launches} launches of kernels, {t.operator_calls} operators of torch and
+        {sum(batch.waits.values())} waits of the host for the device ({waits}), whatever its number of fields. Kernels and operators follow
+        each other; copies and the host's launches go on beside them, and the rate is that of the slowest. Images go to the device
         uncompressed, 2 bytes a pixel. Reading, decoding (0.06 to 0.09 s of one core a field) and writing are the host's and
         not in this table: at these rates they, and not the GPU, set the pace of a machine with few cores."""
     )
     if cpu := cpu_field():
         lines += prose(
-            f"""The CPU backend, measured (`docs/throughput.md`): {cpu[0]:.2f} s of CPU a field and {cpu[1]:.2f} fields a second
-            on two cores, {WELLS * SITES / cpu[1] / 3600:.2f} hours a plate, with all of these in it."""
+            f"""The CPU backend, measured (`docs/throughput.md`): {cpu[0]:.2f} s of CPU a field and {cpu[1]:.2f} fields a
+            second on two cores, {WELLS * SITES / cpu[1] / 3600:.2f} hours a plate, with all of these in it."""
         )
     return lines
 
@@ -162,8 +162,8 @@ def reasons_of(figures: Figures) -> list[str]:
         "",
         *table(["kernel", "share", "why, and what is done about it"], rows),
         *prose(
-            f"""{len(small)} more take less than {100 * SMALL:.0f} % of a batch each ({100 * sum(slow[k] for k in small):.0f} %
-            together at most): short launches, in which one block's path is longer than what the whole GPU needs for the
+            f"""{len(small)} more take less than {100 * SMALL:.0f} % of a batch each ({100 * sum(slow[k] for k in small):.0f}
+            % together at most): short launches, in which one block's path is longer than what the whole GPU needs for the
             work. {", ".join(small)}."""
         ),
     ]
@@ -196,8 +196,8 @@ def counts(figures: Figures) -> list[str]:
         "",
         *prose(
             """A field, in thousands where it is instructions (of warps) or cycles. `lanes` are those active of 32; `MB` the
-            distinct 32-byte sectors of each array, `MB by blocks` each once a block; `bank cycles` a request of shared memory,
-            or lanes on one address of an atomic; `longest path` the slowest block's, on the A100. `blocks run` were
+            distinct 32-byte sectors of each array, `MB by blocks` each once a block; `bank cycles` a request of shared
+            memory, or lanes on one address of an atomic; `longest path` the slowest block's, on the A100. `blocks run` were
             interpreted, the grid estimated."""
         ),
         *table(head, rows),
@@ -270,12 +270,12 @@ def method() -> list[str]:
             `devices.py` lists the GPUs' figures and where each is from. Nothing is fitted."""
         ),
         *item(
-            """A block's critical path: its warps issue in order and wait for their operands, for L1, L2 or DRAM, and for each
-            other at barriers; the queueing of warps behind each other is not in it but in the other terms."""
+            """A block's critical path: its warps issue in order and wait for their operands, for L1, L2 or DRAM, and for
+            each other at barriers; the queueing of warps behind each other is not in it but in the other terms."""
         ),
         *item(
-            """Not in it: cache hits between blocks, tails of unequal blocks beyond the slowest, clocks below boost, the first
-            launch's compilation."""
+            """Not in it: cache hits between blocks, tails of unequal blocks beyond the slowest, clocks below boost, the
+            first launch's compilation."""
         ),
         "",
     ]

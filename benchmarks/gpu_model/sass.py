@@ -3,8 +3,8 @@
     python -m benchmarks.gpu_model.sass        # writes sass.json beside this file; needs ptxas
 
 Each opcode that a kernel uses is compiled 64 and 32 times over in a row, with operands that the compiler cannot know; a 32nd
-of the difference, loads and stores apart, is its cost. The division of 64-bit integers is a function that is called: its body
-is added, the branches that it does not take included, so it is counted high.
+of the difference, loads and stores apart, is its cost. The division of 64-bit integers is a function that is called: its
+body is added, the branches that it does not take included, so it is counted high.
 """
 
 import json
