@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
-from . import cluster, quality
+from . import cluster, quality, workers
 from .device import Device, open_device
 from .features import columns, measure_scene
 from .fields import FieldBatch, read_fields
@@ -344,7 +344,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.scheduler:
             open_device(options.device, options.threads)
         if options.distributed:
-            cluster.check(options)
+            workers.check(options)
     except ConnectionError as error:
         return failed(error, TRY_AGAIN)
     except (ValueError, OSError, RuntimeError) as error:

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from .cluster import PARENT
 from .device import Device, open_device
 from .extract import Run, chosen_wells, fill, open_store, outcome, prepare
 from .layout import Quarantined
 from .options import Options
 from .progress import Progress
 from .sources import find_source
+from .workers import PARENT
 
 
 def dask_setup(worker: object) -> None:

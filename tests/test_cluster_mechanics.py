@@ -16,7 +16,7 @@ from distributed import LocalCluster
 from distributed.security import Security
 
 import jumpgpu
-from jumpgpu import cluster
+from jumpgpu import cluster, workers
 from jumpgpu.extract import main
 
 from .conftest import CHECKOUT
@@ -150,7 +150,7 @@ def test_tls_is_needed_off_this_machine_and_serves(demo, capsys, tmp_path):
     secret = Security.temporary()
     tls = {"ca-file": secret.tls_ca_file, "client.cert": secret.tls_client_cert, "client.key": secret.tls_client_key}
     with dask.config.set({f"distributed.comm.tls.{key}": value for key, value in tls.items()}):
-        cluster.check(jumpgpu.options.Options(scheduler="tls://cluster.example.org:8786"))
+        workers.check(jumpgpu.options.Options(scheduler="tls://cluster.example.org:8786"))
         with workers_in_threads(protocol="tls://", security=secret) as here:
             assert here.scheduler_address.startswith("tls://127.0.0.1:")
             assert main([*demo, "--output", "out", "--scheduler", here.scheduler_address]) == 0
@@ -167,7 +167,7 @@ def test_tls_is_needed_off_this_machine_and_serves(demo, capsys, tmp_path):
     ],
 )
 def test_what_cannot_be_meant(demo, capsys, monkeypatch, words, status, message):
-    monkeypatch.setattr(cluster, "PATIENCE", 0.5)
+    monkeypatch.setattr(workers, "PATIENCE", 0.5)
     assert main([*demo, *words]) == status
     assert message in capsys.readouterr().err
 
@@ -175,14 +175,14 @@ def test_what_cannot_be_meant(demo, capsys, monkeypatch, words, status, message)
 def test_each_worker_gets_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
-    assert cluster.visible_gpus("cuda") == ["0", "1", "2", "3"]
-    assert cluster.visible_gpus("cpu") is None
+    assert workers.visible_gpus("cuda") == ["0", "1", "2", "3"]
+    assert workers.visible_gpus("cpu") is None
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert cluster.visible_gpus("auto") == ["3", "5"]
+    assert workers.visible_gpus("auto") == ["3", "5"]
     with pytest.raises(ValueError, match="there are 2 GPUs, and a GPU serves one worker"):
-        cluster.check(jumpgpu.options.Options(workers=3))
+        workers.check(jumpgpu.options.Options(workers=3))
     with pytest.raises(ValueError, match="use --device cuda"):
-        cluster.check(jumpgpu.options.Options(workers=2, device="cuda:1"))
+        workers.check(jumpgpu.options.Options(workers=2, device="cuda:1"))
 
 
 def test_an_interrupted_run_ends_its_workers_and_listens_to_this_machine_only(demo, tmp_path):
