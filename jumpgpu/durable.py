@@ -2,6 +2,9 @@
 
 Power-loss order: every byte of a folder is synced, then its directories, then the rename, then the directory renamed
 into. Whatever moment the machine stops at, a reader finds the folder as it was meant to be or not at all.
+
+A bucket has no rename and no locks. There a folder's record, `zarr.json`, is put last and is what makes it be there; two
+runs that make the same well put the same bytes, so they need not keep apart.
 """
 
 import contextlib
@@ -17,6 +20,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from .remote import Place, RemotePath, in_parallel
+
+RECORD = "zarr.json"
 KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # file systems without flock
 
@@ -48,8 +54,12 @@ def write_synced(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, data: bytes, staging: Path) -> None:
+def replace_file(path: Place, data: bytes, staging: Place) -> None:
     """Give a file new bytes in one step; `staging` is a folder on the same file system."""
+    if isinstance(path, RemotePath) or isinstance(staging, RemotePath):
+        assert isinstance(path, RemotePath), "a file on this machine is staged on it"
+        path.write_bytes(data)
+        return
     part = staging / f"{path.name}.part"
     part.unlink(missing_ok=True)
     write_synced(part, data)
@@ -57,7 +67,69 @@ def replace_file(path: Path, data: bytes, staging: Path) -> None:
     sync_directory(path.parent)
 
 
-def commit_folder(files: Mapping[str, bytes], target: Path, staging: Path, replace: bool = False) -> None:
+def read_file(path: Place, limit: int) -> bytes:
+    """A file's bytes; FileNotFoundError, or ValueError where it has more than `limit`."""
+    if isinstance(path, RemotePath):
+        return path.read_bytes(limit)
+    if path.is_file() and path.stat().st_size > limit:
+        raise ValueError(f"{path} is larger than {limit} bytes")
+    return path.read_bytes()
+
+
+def read_files(folder: Place, sizes: Mapping[str, int]) -> Iterator[tuple[str, bytes, int]]:
+    """(key, bytes, size found) of files below a folder, in order; no bytes where the size is another, -1 for an absent one.
+
+    ValueError where a link leads out of the folder.
+    """
+    if isinstance(folder, RemotePath):
+        for key in sizes:
+            check_key(key)
+        objects = in_parallel(lambda key: read_object(folder / key, sizes[key]), sizes)
+        for key, data in zip(sizes, objects, strict=True):
+            yield key, data if len(data) == sizes[key] else b"", len(data) or -1
+        return
+    home = folder.resolve()
+    for key, expected in sizes.items():
+        path = home / check_key(key)
+        if not path.resolve().is_relative_to(home):
+            raise ValueError(f"{folder}: {key} leads out of the plate")
+        size = path.stat().st_size if path.is_file() else -1
+        yield key, path.read_bytes() if size == expected else b"", size
+
+
+def read_object(path: RemotePath, limit: int) -> bytes:
+    """An object's bytes; none where it is absent or has more."""
+    try:
+        return path.read_bytes(limit)
+    except (FileNotFoundError, ValueError):
+        return b""
+
+
+def names_below(folder: Place) -> list[str]:
+    """Keys of all files below a folder."""
+    if isinstance(folder, RemotePath):
+        return list(folder.listing(deep=True).files)
+    return [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
+
+
+def put_folder(files: Mapping[str, bytes], target: RemotePath, replace: bool) -> None:
+    """`commit_folder` for a bucket: what the folder does not hold any more goes, its files come, its record last.
+
+    FileExistsError where a folder of nothing but its record is there already.
+    """
+    there = names_below(target)
+    if set(files) != {RECORD}:
+        if replace and RECORD in there:
+            target.remove([RECORD])
+        target.remove(sorted(set(there) - set(files) - {RECORD}))
+        list(in_parallel(lambda key: (target / check_key(key)).write_bytes(files[key]), [k for k in files if k != RECORD]))
+    elif replace:  # a plate made anew: its wells' records go first, its own is there till the new one is
+        nested = [name for name in there if name != RECORD]
+        target.remove(sorted(nested, key=lambda name: (not name.endswith(f"/{RECORD}"), name)))
+    (target / RECORD).write_bytes(files[RECORD], new=not replace and set(files) == {RECORD})
+
+
+def commit_folder(files: Mapping[str, bytes], target: Place, staging: Place, replace: bool = False) -> None:
     """Write `files` (key -> bytes) as the folder `target` in one step, by way of a folder of that name under `staging`.
 
     A `target` that exists is an error, or with `replace` it is moved aside first, so that between the two there is none
@@ -66,6 +138,10 @@ def commit_folder(files: Mapping[str, bytes], target: Path, staging: Path, repla
     """
     for key in files:
         check_key(key)
+    if isinstance(target, RemotePath) or isinstance(staging, RemotePath):
+        assert isinstance(target, RemotePath), "a folder on this machine is staged on it"
+        put_folder(files, target, replace)
+        return
     fresh, old = staging / target.name, staging / f"{target.name}.old"
     for leftover in (fresh, old):
         if leftover.exists():
@@ -112,8 +188,11 @@ def lock(file: IO[Any]) -> bool | None:
 
 
 @contextlib.contextmanager
-def gate(output: Path) -> Iterator[None]:
-    """One process at a time passes: for the short moments in which runs look at each other's claims."""
+def gate(output: Place) -> Iterator[None]:
+    """One process at a time passes: for the short moments in which runs look at each other's claims. A bucket has none."""
+    if isinstance(output, RemotePath):
+        yield
+        return
     with open(output / ".jumpgpu.lock", "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -129,10 +208,14 @@ class Claim:
     The claim is a locked file, so it ends with the process however that ends; the next run removes what a dead one left.
     """
 
-    def __init__(self, output: Path, plate: str, wells: Iterable[str]):
+    def __init__(self, output: Place, plate: str, wells: Iterable[str]):
         """Claim `wells`. The caller holds `gate(output)`. BlockingIOError names the live run that holds one of them."""
         wells = sorted(wells)
-        self.others = []  # live runs on other wells of the plate
+        self.others: list[str] = []  # live runs on other wells of the plate
+        self.staging: Place = output
+        self._file: IO[str] | None = None
+        if isinstance(output, RemotePath):
+            return
         for folder in output.glob(f".{plate}.run-*"):
             other = self._holder(folder)
             if other is None:
@@ -164,5 +247,6 @@ class Claim:
             return None
 
     def release(self) -> None:
-        shutil.rmtree(self.staging, ignore_errors=True)
-        self._file.close()
+        if self._file and isinstance(self.staging, Path):
+            shutil.rmtree(self.staging, ignore_errors=True)
+            self._file.close()

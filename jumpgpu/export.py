@@ -331,9 +331,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def export_one(name: str, wells: Sequence[str] | None, options: argparse.Namespace) -> None:
     start = time.monotonic()
     plate = open_plate(name)
-    folder = options.output or plate.path.parent
+    folder = options.output or plate.beside
     if options.level == "profile":
-        for path in export_profiles(plate.path.parent, plate.barcode, folder, options.format, options.overwrite):
+        for path in export_profiles(plate.beside, plate.barcode, folder, options.format, options.overwrite):
             print(path)
         return
     target = folder / f"{plate.barcode}{SUFFIXES[options.format]}"

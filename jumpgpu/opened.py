@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .durable import check_key
+from .durable import names_below, read_files
 from .layout import ROW, digest, read_array, variables, well_key
 from .names import FAMILIES, check_barcode, family_of
+from .remote import Place, place_of
 from .store import CSV_COLUMNS, fingerprint, read_attributes, stored_wells
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 RECORD_KEYS = {"format", "plate", "well", "fingerprint", "cells", "sites", "quarantine", "nonfinite", "files"}
 
 
-def open_plate(path: str | Path, images: str | Path | None = None) -> "StoredPlate":
-    """Open a plate's store, by its path or as `folder/barcode`; `images` is where `show` finds its raw images.
+def open_plate(path: str | Place, images: str | Place | None = None) -> "StoredPlate":
+    """Open a plate's store, by its path, s3:// URL or as `folder/barcode`; `images` is where `show` finds its raw images.
 
     Raises FileNotFoundError where there is none, ValueError where it is damaged or of another kind.
 
@@ -33,7 +34,7 @@ def open_plate(path: str | Path, images: str | Path | None = None) -> "StoredPla
     Traceback (most recent call last):
     FileNotFoundError: no plate at nowhere/BR00117010 or nowhere/BR00117010.zarr; python -m jumpgpu.extract makes one
     """
-    given = Path(path).expanduser()
+    given = place_of(path)
     for candidate in (given, given.with_name(f"{given.name}.zarr")):
         if (candidate / "zarr.json").is_file():
             return StoredPlate(candidate, images)
@@ -49,7 +50,7 @@ class StoredPlate:
     images          where its raw images are, if that is known
     """
 
-    def __init__(self, path: Path, images: str | Path | None = None):
+    def __init__(self, path: Place, images: str | Place | None = None):
         self.path, self.images = path, images
         self.manifest = read_attributes(path)
         self.barcode = check_barcode(self.manifest["plate"])
@@ -60,6 +61,11 @@ class StoredPlate:
 
     def __repr__(self) -> str:
         return f"<plate {self.barcode}: {len(self.wells)} wells, {self.manifest['features']} features, {self.path}>"
+
+    @property
+    def beside(self) -> Path:
+        """The folder on this machine where what is made of the plate goes: its own, or for one in a bucket this one."""
+        return self.path.parent if isinstance(self.path, Path) else Path()
 
     def record(self, well: str) -> dict[str, Any]:
         """A well's record: its sites and their inputs, cells, quarantine, non-finite counts, checksums."""
@@ -72,16 +78,13 @@ class StoredPlate:
 
     def _read(self, well: str, record: Mapping[str, Any], prefix: str) -> dict[str, bytes]:
         """The files of a well under a key, verified against its record."""
-        home = (self.path / well_key(well)).resolve()
+        chosen = {key: known for key, known in record["files"].items() if key.startswith(prefix)}
         files = {}
-        for key, known in record["files"].items():
-            if not key.startswith(prefix):
-                continue
-            path = home / check_key(key)
-            if not path.resolve().is_relative_to(self.path.resolve()):
-                raise ValueError(f"{self.barcode} {well}: {key} leads out of the plate")
-            size = path.stat().st_size if path.is_file() else -1
-            data = path.read_bytes() if size == known["bytes"] else b""
+        home = self.path / well_key(well)
+        if isinstance(self.path, Path) and not Path(home).resolve().is_relative_to(self.path.resolve()):
+            raise ValueError(f"{self.barcode} {well}: it leads out of the plate")
+        for key, data, size in read_files(home, {key: known["bytes"] for key, known in chosen.items()}):
+            known = chosen[key]
             if size != known["bytes"] or digest(data) != known["sha256"]:
                 raise ValueError(
                     f"{self.barcode} {well}: {key} is not as it was written ({size} bytes of {known['bytes']}, or other "
@@ -264,7 +267,7 @@ class StoredPlate:
         well: str,
         site: int,
         *,
-        images: str | Path | None = None,
+        images: str | Place | None = None,
         channels: Sequence[str] | None = None,
         outlines: bool = True,
     ) -> "Picture":
@@ -322,8 +325,7 @@ class StoredPlate:
         record, where = self.record(well), f"{self.barcode} {well}"
         problems = [f"{where}: made with other settings than the plate's"] * (record["fingerprint"] != self.fingerprint)
         self._read(well, record, "")
-        home = self.path / well_key(well)
-        on_disk = {p.relative_to(home).as_posix() for p in home.rglob("*") if p.is_file()}
+        on_disk = set(names_below(self.path / well_key(well)))
         for key in sorted(on_disk - set(record["files"]) - {"zarr.json"}):
             problems.append(f"{where}: {key} is not in its record")
         columns = self._columns_of(well)

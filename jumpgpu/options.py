@@ -11,6 +11,7 @@ from typing import Any
 
 from .config import Config, load_config
 from .names import check_barcode, well_position
+from .remote import Place, place_of
 
 MASK_PATTERN = "{well}_s{site}_{compartment}.tiff"
 
@@ -22,7 +23,7 @@ class Options:
     images: str | None = None  # the configured root where None, and without one the Cell Painting Gallery
     cache: Path | None = None  # keeps what is read from a bucket
     illumination: str = "auto"  # auto, estimate, flatfield, none, or a folder of functions
-    output: Path = Path()
+    output: Place = Path()
     wells: tuple[str, ...] | None = None  # all where None
     sites: tuple[int, ...] | None = None
     device: str = "auto"
@@ -85,9 +86,11 @@ def options_from(given: dict[str, Any]) -> Options:
     for name in ("images", "illumination"):
         if values.get(name) is not None:
             values[name] = os.fspath(values[name])
-    for name in ("output", "masks", "cache"):
+    for name in ("masks", "cache"):
         if values.get(name) is not None:
             values[name] = Path(values[name]).expanduser()
+    if values.get("output") is not None:
+        values["output"] = place_of(values["output"])
     if not isinstance(values.get("config", Config()), Config):
         values["config"] = Config() if values["config"] is None else load_config(values["config"])
     return Options(**values)
@@ -108,7 +111,12 @@ def parser() -> argparse.ArgumentParser:
         help="folder with the plates' folders, load_data.csv or s3:// URL (default: the config's, or the public gallery)",
     )
     add("--cache", metavar="DIR", help="keep what is read from a bucket there, and read it from there again")
-    add("--output", default=".", metavar="DIR", help="holds <plate>.zarr, illum/ and quarantine.csv (default: %(default)s)")
+    add(
+        "--output",
+        default=".",
+        metavar="DIR",
+        help="holds <plate>.zarr, illum/ and quarantine.csv; a folder or an s3:// URL (default: %(default)s)",
+    )
     add(
         "--illumination",
         default="auto",

@@ -19,6 +19,7 @@ from .profile_files import RECORD, read_profiles, write_anndata, write_table
 from .profiles import FEATURES, barcode_of, make_profiles
 from .recipes import LEVELS, REFERENCES, Recipe, load_recipe
 from .recipes import check as check_recipe
+from .remote import place_of
 
 STEPS = ("well_position", "cell_count", "inverse_normal", "sphere", "harmony")  # what --without may name
 
@@ -87,8 +88,8 @@ def run(options: argparse.Namespace) -> None:
 
 def read_wells(argument: str, output: Path, recipe: Recipe) -> pd.DataFrame:
     """A plate's aggregated wells: from its cells, or from a table that already has them."""
-    path = Path(argument)
-    if path.name.endswith((".parquet", ".csv", ".csv.gz")):
+    path = place_of(argument)
+    if isinstance(path, Path) and path.name.endswith((".parquet", ".csv", ".csv.gz")):
         return read_profiles(path)
     table = aggregate(open_plate(path if path.suffix == ".zarr" else output / argument), recipe.aggregate)
     plate = barcode_of(table)

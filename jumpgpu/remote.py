@@ -39,10 +39,12 @@ def is_url(place: object) -> bool:
 
 def place_of(text: str | os.PathLike[str]) -> "Place":
     """A folder here or in a bucket, from what a user gave."""
-    if isinstance(text, RemotePath) or not is_url(text):
+    if isinstance(text, RemotePath):
+        return text
+    if not is_url(text):
         if "://" in str(text):
             raise ValueError(f"{text}: only folders and s3:// URLs can be read and written")
-        return text if isinstance(text, RemotePath) else Path(text).expanduser()
+        return Path(text).expanduser()
     bucket, _, key = str(text).removeprefix(SCHEME).partition("/")
     if not BUCKET.fullmatch(bucket):
         raise ValueError(f"{text!r}: {bucket!r} is no bucket's name; expected s3://bucket/prefix")
@@ -98,6 +100,18 @@ class RemotePath:
         """Whether there is such an object."""
         return self.size() >= 0
 
+    def exists(self) -> bool:
+        """Whether there is such an object, or one below it."""
+        found = self._call("list_objects_v2", Prefix=f"{self.key}/", MaxKeys=1)
+        return bool(found.get("Contents")) or self.is_file()
+
+    def mkdir(self, **_: bool) -> None:
+        """Nothing: a bucket has no folders."""
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Remove the object, if it is there."""
+        self.parent.remove([self.name])
+
     def size(self) -> int:
         """The object's bytes; -1 where there is none."""
         try:
@@ -119,10 +133,16 @@ class RemotePath:
 
         return bytes(attempt(self, get, tries))
 
-    def write_bytes(self, data: bytes, new: bool = False) -> None:
+    def write_bytes(self, data: bytes | bytearray, new: bool = False) -> None:
         """Put the object; with `new`, FileExistsError where there is one."""
-        condition: dict[str, Any] = {"IfNoneMatch": "*"} if new else {}
-        self._call("put_object", Key=self.key, Body=bytes(data), **condition)
+        if new:
+            try:
+                self._call("put_object", Key=self.key, Body=bytes(data), IfNoneMatch="*")
+                return
+            except OSError as error:
+                if error.errno != errno.ENOSYS:  # a server that knows no conditions
+                    raise
+        self._call("put_object", Key=self.key, Body=bytes(data))
 
     def listing(self, deep: bool = False, start: str = "", tries: int = TRIES) -> Listed:
         """What lies under this prefix: its own level, or with `deep` all; only names that begin with `start`."""

@@ -7,6 +7,7 @@ what was quarantined, and how the numbers were made. It works offline, by keyboa
 
 import argparse
 import base64
+import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ import pandas as pd
 
 from . import pictures, platemaps
 from .aggregate import COUNT, aggregate
+from .durable import read_file
 from .names import well_position
 from .opened import StoredPlate, open_plate
 from .views import CHECKS, grid, outlined
@@ -192,7 +194,7 @@ def illumination_pictures(plate: StoredPlate) -> list[dict[str, str]]:
     for channel in plate.channels:
         path = plate.path.parent / "illum" / plate.barcode / f"{plate.barcode}_Illum{channel}.npy"
         if path.is_file():
-            function = np.load(path, allow_pickle=False)
+            function = np.load(io.BytesIO(read_file(path, 1 << 28)), allow_pickle=False)
             step = max(1, max(function.shape) // 180)
             small = np.asarray(function[::step, ::step], float)
             spread = max(float(small.max() - small.min()), 1e-9)
@@ -262,7 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for path in options.plates:
             plate = open_plate(path)
             page = report(plate, metadata=options.metadata, scores=options.scores, pictures_of=options.pictures)
-            target = (options.output or plate.path.parent) / f"{plate.barcode}.html"
+            target = (options.output or plate.beside) / f"{plate.barcode}.html"
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(page, encoding="utf-8")
             print(f"{plate.barcode}  {target}  {len(page) / 1e6:.1f} MB")

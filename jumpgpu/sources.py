@@ -6,10 +6,10 @@ from .config import PlateSettings
 from .gallery import find_in_bucket
 from .names import check_barcode
 from .plate import Plate, check_channels, find_plate
-from .remote import RemotePath, place_of
+from .remote import Place, RemotePath, place_of
 
 
-def find_source(barcode: str, images: str | Path | None, settings: PlateSettings, cache: Path | None = None) -> Plate:
+def find_source(barcode: str, images: str | Place | None, settings: PlateSettings, cache: Path | None = None) -> Plate:
     """Find a plate wherever `--images` says.
 
     Parameters

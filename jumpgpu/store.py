@@ -12,15 +12,15 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from . import __version__
-from .durable import Claim, commit_folder, gate, replace_file
+from .durable import Claim, commit_folder, gate, names_below, read_file, replace_file
 from .layout import FORMAT, OME_VERSION, Input, Layout, Quarantined, SiteTable, digest, node, sealed, well_key
 from .names import well_position
+from .remote import Place, RemotePath, in_parallel
 
 MAX_RECORD = 1 << 26  # bytes of a zarr.json that is read
 CSV_COLUMNS = [f.name for f in fields(Quarantined)]
@@ -42,15 +42,15 @@ def differences(stored: Any, asked: Any, path: str = "") -> list[str]:
     return [] if stored == asked else [f"{path}: stored {stored}, asked {asked}"]
 
 
-def read_attributes(folder: Path) -> dict[str, Any]:
+def read_attributes(folder: Place) -> dict[str, Any]:
     """Our attributes of a zarr group; ValueError if it is none of ours."""
     path = folder / "zarr.json"
-    if not path.is_file():
-        raise ValueError(f"{folder} is no plate or well of jumpgpu's: it has no zarr.json")
-    if path.stat().st_size > MAX_RECORD:
-        raise ValueError(f"{path} is larger than {MAX_RECORD} bytes")
     try:
-        attributes = json.loads(path.read_bytes())["attributes"]
+        data = read_file(path, MAX_RECORD)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise ValueError(f"{folder} is no plate or well of jumpgpu's: it has no zarr.json") from error
+    try:
+        attributes = json.loads(data)["attributes"]
         ours = attributes["jumpgpu"]
         form = ours["format"]
     except (ValueError, RecursionError, LookupError, TypeError) as error:
@@ -62,8 +62,11 @@ def read_attributes(folder: Path) -> dict[str, Any]:
     return dict(ours)
 
 
-def stored_wells(plate: Path) -> list[str]:
+def stored_wells(plate: Place) -> list[str]:
     """The wells that a plate holds, in plate order."""
+    if isinstance(plate, RemotePath):
+        records = (re.fullmatch(r"(A?[A-Z])/(\d\d)/zarr\.json", key) for key in names_below(plate))
+        return sorted((r[1] + r[2] for r in records if r), key=well_position)
     found = [
         row.name + column.name
         for row in plate.iterdir()
@@ -79,7 +82,7 @@ class PlateWriter:
 
     Parameters
     ----------
-    output : the folder that holds `<plate>.zarr`; made if absent
+    output : the folder, here or in a bucket, that holds `<plate>.zarr`; made if absent
     layout : barcode, columns, channels
     settings : everything that a stored number depends on, as JSON values
     wells : well -> the sites expected in it. Other runs may work on other wells of the plate at the same time.
@@ -91,7 +94,7 @@ class PlateWriter:
 
     def __init__(
         self,
-        output: Path,
+        output: Place,
         layout: Layout,
         settings: Mapping[str, Any],
         wells: Mapping[str, Sequence[int]],
@@ -118,8 +121,9 @@ class PlateWriter:
     def _join(self, overwrite: bool) -> bool:
         """Make the plate, or check that this run may add to it; whether the wells it has are to be made again."""
         if not self.path.exists():
-            commit_folder({"zarr.json": self._manifest()}, self.path, self._claim.staging)
-            return False
+            with contextlib.suppress(FileExistsError):  # a bucket has no gate: another run may have made it just now
+                commit_folder({"zarr.json": self._manifest()}, self.path, self._claim.staging)
+                return False
         stored = read_attributes(self.path)
         if stored["fingerprint"] == self.fingerprint:
             return overwrite
@@ -202,7 +206,7 @@ class PlateWriter:
         tables = [t for t in self._pending.pop(well).values() if t is not None]
         files = self.layout.well(well, tables, self._quarantine.pop(well), self.fingerprint)
         row = (self.path / well_key(well)).parent
-        if not row.exists():
+        if not (row / "zarr.json").is_file():
             with contextlib.suppress(FileExistsError):  # another run's first well in this row came first
                 commit_folder({"zarr.json": node("group", {})}, row, self._claim.staging)
         commit_folder(files, self.path / well_key(well), self._claim.staging, replace=self._overwrite)
@@ -225,7 +229,7 @@ class PlateWriter:
         self.close()
 
 
-def tidy(output: Path, plate: str) -> None:
+def tidy(output: Place, plate: str) -> None:
     """Bring a plate's metadata up to date, and clear away what dead runs left, after a run that others worked for."""
     with gate(output):
         claim = Claim(output, plate, ())
@@ -235,14 +239,22 @@ def tidy(output: Path, plate: str) -> None:
             claim.release()
 
 
-def bring_up_to_date(plate: Path, staging: Path) -> None:
+def bring_up_to_date(plate: Place, staging: Place) -> None:
     """Give a plate's own metadata and `quarantine.csv` what its wells' records say. The caller holds the gate."""
     ours = read_attributes(plate)
-    records = {w: read_attributes(plate / well_key(w)) for w in stored_wells(plate)}
+    records = read_records(plate)
     ours["quarantine"] = [q for r in records.values() for q in r["quarantine"]]
     attributes = sealed(plate_images(ours["plate"], records) | {"jumpgpu": ours})
     replace_file(plate / "zarr.json", node("group", attributes), staging)
     write_csv(plate.parent / "quarantine.csv", ours["plate"], ours["quarantine"], staging)
+
+
+def read_records(plate: Place) -> dict[str, dict[str, Any]]:
+    """Well -> its record, of all wells; many at once from a bucket."""
+    wells = stored_wells(plate)
+    folders = [plate / well_key(well) for well in wells]
+    read = in_parallel(read_attributes, folders) if isinstance(plate, RemotePath) else map(read_attributes, folders)
+    return dict(zip(wells, read, strict=True))
 
 
 def plate_images(barcode: str, records: Mapping[str, Any]) -> dict[str, Any]:
@@ -264,21 +276,21 @@ def plate_images(barcode: str, records: Mapping[str, Any]) -> dict[str, Any]:
     return {"ome": {"version": OME_VERSION, "plate": plate}}
 
 
-def write_csv(path: Path, barcode: str, quarantine: Sequence[Mapping[str, Any]], staging: Path) -> None:
+def write_csv(path: Place, barcode: str, quarantine: Sequence[Mapping[str, Any]], staging: Place) -> None:
     """`quarantine.csv` beside the plates: this plate's rows anew, those of others as they are."""
     rows = []
-    if path.exists():
-        with open(path, newline="") as file:
-            rows = [r for r in csv.DictReader(file) if r.get("plate") != barcode]
+    with contextlib.suppress(FileNotFoundError):
+        text = read_file(path, MAX_RECORD).decode()
+        rows = [r for r in csv.DictReader(io.StringIO(text, newline="")) if r.get("plate") != barcode]
     if not rows and not quarantine:
         path.unlink(missing_ok=True)
         return
-    text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
+    table = io.StringIO()
+    writer = csv.DictWriter(table, CSV_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     writer.writerows({k: defused(v) for k, v in q.items()} for q in quarantine)
-    replace_file(path, text.getvalue().encode(), staging)
+    replace_file(path, table.getvalue().encode(), staging)
 
 
 def defused(value: Any) -> Any:

@@ -6,7 +6,6 @@
 import html
 import io
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from . import pictures
 from .layout import OVERVIEW
 from .names import well_position
+from .remote import Place
 
 if TYPE_CHECKING:
     import pandas
@@ -31,13 +31,13 @@ class Plate(Protocol):
     """What is needed of `jumpgpu.open_plate`'s."""
 
     barcode: str
-    path: Path
+    path: Place
     channels: tuple[str, ...]
     wells: list[str]
     manifest: dict[str, Any]
     settings: dict[str, Any]
     fingerprint: str
-    images: str | Path | None
+    images: str | Place | None
 
     def record(self, well: str) -> dict[str, Any]: ...
     def choose(self, columns: Iterable[str] | None) -> list[str]: ...
@@ -126,7 +126,7 @@ def show(
     well: str,
     site: int,
     *,
-    images: str | Path | None = None,
+    images: str | Place | None = None,
     channels: Sequence[str] | None = None,
     outlines: bool = True,
 ) -> Picture:
@@ -182,7 +182,7 @@ def outlined(image: np.ndarray, labels: dict[str, np.ndarray]) -> np.ndarray:
     return pictures.outline(image, {name: label[near] for name, label in labels.items()})
 
 
-def raw_field(plate: Plate, well: str, site: int, images: str | Path) -> np.ndarray:
+def raw_field(plate: Plate, well: str, site: int, images: str | Place) -> np.ndarray:
     """uint16 [C, H, W]: a site's images as they are on disk. FileNotFoundError or ValueError says what is not there."""
     from .config import PlateSettings, build
     from .fields import read_fields

@@ -11,9 +11,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import boto3
-from botocore.config import Config
-
 GALLERY = "cellpainting-gallery"
 SOURCE = "cpg0000-jump-pilot/source_4"
 BATCH = "2020_11_04_CPJUMP1"
@@ -24,9 +21,11 @@ class Bucket:
     """Objects of one server; what is put is public, as the gallery's are."""
 
     def __init__(self, endpoint: str):
+        import boto3  # half a second, and few tests want it
+
         self.endpoint = endpoint
         keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-        self.client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", config=Config(), **keys)
+        self.client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
 
     def make(self, name: str) -> None:
         self.client.create_bucket(Bucket=name, ACL="public-read")

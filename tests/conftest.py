@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 from jumpgpu.device import Device, open_device
 from jumpgpu.kernel_files import kernel_sources
+from tests.buckets import Bucket
 from tests.ways import Way
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -25,6 +27,18 @@ def no_network() -> Iterator[None]:
     for name in (*closed, "AWS_SHARED_CREDENTIALS_FILE"):
         os.environ.pop(name, None)
     os.environ.update(kept)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Bucket]:
+    """An S3 server on the loopback device, for tests that empty it first."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    started = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    started.start()
+    yield Bucket("http://{}:{}".format(*started.get_host_and_port()))
+    started.stop()
 
 
 @pytest.fixture(scope="session")

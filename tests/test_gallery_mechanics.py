@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 import os
 import re
 import shutil
@@ -20,7 +19,7 @@ from jumpgpu.remote import place_of
 from jumpgpu.sources import find_source
 from jumpgpu.synthetic import SyntheticSettings, draw_plate
 
-from .buckets import BATCH, GALLERY, SOURCE, Bucket, Proxy, serving
+from .buckets import BATCH, GALLERY, SOURCE, Proxy, serving
 from .image_plates import load_data_csv
 from .image_plates import write_plate as write_noise
 from .plates import contents
@@ -29,17 +28,6 @@ BARCODE = "BR00117010"
 CONFIG = '[features]\nfamilies = ["number"]\n'
 IMAGES = f"{SOURCE}/images/{BATCH}/images"
 ILLUM = f"{SOURCE}/images/{BATCH}/illum/{BARCODE}"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Bucket]:
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    started = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    started.start()
-    yield Bucket("http://{}:{}".format(*started.get_host_and_port()))
-    started.stop()
 
 
 @pytest.fixture(scope="module")
