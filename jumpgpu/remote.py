@@ -105,6 +105,10 @@ class RemotePath:
         found = self._call("list_objects_v2", Prefix=f"{self.key}/", MaxKeys=1)
         return bool(found.get("Contents")) or self.is_file()
 
+    def absolute(self) -> "RemotePath":
+        """Itself: a URL means the same everywhere."""
+        return self
+
     def mkdir(self, **_: bool) -> None:
         """Nothing: a bucket has no folders."""
 
