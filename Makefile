@@ -5,7 +5,7 @@ RUN = $(VENV)/bin/python
 DEMO ?= demo
 PLATES = --plate DEMO1 --plate DEMO2 --plate DEMO3
 
-.PHONY: demo test test-slow check bench gpu lib clean
+.PHONY: demo test test-slow check docs bench gpu lib clean
 
 # The CPU build of torch is pinned here: a bare `torch` downloads gigabytes of CUDA.
 $(VENV)/installed: pyproject.toml CMakeLists.txt
@@ -37,6 +37,10 @@ check: $(VENV)/installed
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 	$(RUN) -m pytest -q tests/test_layers.py tests/test_kernels_compile.py -k "not architecture or sm_80"
+
+# The documentation's site, into build/site; a broken link is an error.
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
 
 # Small, on drawn fields; benchmarks/ tells what else there is (peers, growth, real fields).
 bench: $(VENV)/installed

@@ -28,7 +28,7 @@ class IlluminationSettings:
 
     resize: float = 0.2  # scale at which images are averaged
     filter_size: int = 20  # median filter's size, pixels of the resized image
-    quantile: float = 0.02  # rescaling: the sorted positive pixels' value at this position becomes 1
+    quantile: float = 0.02  # rescaling: the sorted positive pixels' value at this share of them becomes 1
 
 
 @dataclass(frozen=True)
@@ -45,37 +45,37 @@ class ThresholdSettings:
 
     method: str = "minimum_cross_entropy"  # otsu2, otsu3, minimum_cross_entropy, manual, robust_background
     smoothing: float = 0.0  # CellProfiler's threshold smoothing scale
-    correction: float = 1.0
-    lower: float = 0.0
-    upper: float = 1.0
-    log_transform: bool = False
+    correction: float = 1.0  # the threshold is multiplied by it
+    lower: float = 0.0  # and then raised to this, intensity 0..1
+    upper: float = 1.0  # or lowered to this
+    log_transform: bool = False  # Otsu: of the logarithms
     middle_class: str = "foreground"  # otsu3: to which the middle class goes
     manual: float = 0.0  # the threshold of method 'manual'
-    lower_outliers: float = 0.05  # robust_background: fraction dropped at each end
-    upper_outliers: float = 0.05
-    deviations: float = 2.0
-    averaging: str = "mean"  # mean, median, mode
-    variance: str = "sd"  # sd, mad
+    lower_outliers: float = 0.05  # robust_background: fraction of the darkest pixels dropped
+    upper_outliers: float = 0.05  # robust_background: fraction of the brightest pixels dropped
+    deviations: float = 2.0  # robust_background: the threshold is the average plus this many deviations
+    averaging: str = "mean"  # robust_background: mean, median, mode
+    variance: str = "sd"  # robust_background: sd, mad
 
 
 @dataclass(frozen=True)
 class PrimarySettings:
     """Nuclei (CellProfiler IdentifyPrimaryObjects)."""
 
-    channel: str = "DNA"
-    background: BackgroundSettings | None = field(default_factory=BackgroundSettings)
+    channel: str = "DNA"  # in which nuclei are found
+    background: BackgroundSettings | None = field(default_factory=BackgroundSettings)  # "none": not subtracted
     threshold: ThresholdSettings = field(
         default_factory=lambda: ThresholdSettings(smoothing=3.0, correction=1.25, lower=0.014, upper=1.0)
     )
-    min_diameter: float = 10.0  # pixels
-    max_diameter: float = 75.0
-    discard_size: bool = True
-    discard_border: bool = True
-    declump: str = "shape"  # shape, intensity, none
-    dividing_lines: str = "shape"  # shape, intensity, none
+    min_diameter: float = 10.0  # pixels, of a disk of the same area
+    max_diameter: float = 75.0  # pixels
+    discard_size: bool = True  # nuclei outside these diameters
+    discard_border: bool = True  # nuclei that touch the image's border
+    declump: str = "shape"  # how touching nuclei are told apart: shape, intensity, none
+    dividing_lines: str = "shape"  # and where they are parted: shape, intensity, none
     smoothing: float | None = 7.0  # declumping filter's size, pixels; None: from min_diameter
     suppression: float | None = 8.0  # maxima nearer than this are one; None: from min_diameter
-    low_resolution_maxima: bool = True
+    low_resolution_maxima: bool = True  # look for maxima at a lower resolution, above a diameter of 10 pixels
     fill_holes: str = "never"  # never, after_declump, both
 
 
@@ -83,13 +83,13 @@ class PrimarySettings:
 class SecondarySettings:
     """Cells (CellProfiler IdentifySecondaryObjects)."""
 
-    channel: str = "RNA"
+    channel: str = "RNA"  # in which cells are found
     method: str = "watershed"  # watershed, propagation, distance
     threshold: ThresholdSettings = field(default_factory=lambda: ThresholdSettings(lower=0.005, upper=0.014))
     distance: int = 10  # method 'distance': pixels a cell reaches beyond its nucleus
-    regularization: float = 0.05  # method 'propagation'
-    fill_holes: bool = True
-    discard_border: bool = False
+    regularization: float = 0.05  # method 'propagation': weight of distance against brightness
+    fill_holes: bool = True  # of cells
+    discard_border: bool = False  # cells that touch the image's border, with their nuclei
 
 
 @dataclass(frozen=True)
@@ -103,48 +103,48 @@ class SegmentationSettings:
 @dataclass(frozen=True)
 class CorrelationSettings:
     threshold: float = 15.0  # percent of the object's maximum
-    costes: bool = False
+    costes: bool = False  # Correlation_Costes too
 
 
 @dataclass(frozen=True)
 class GranularitySettings:
-    subsampling: float = 0.5
-    background_subsampling: float = 0.5
+    subsampling: float = 0.5  # scale at which the image is measured
+    background_subsampling: float = 0.5  # scale, of that, at which its background is estimated
     radius: int = 10  # background removal's opening, pixels of the background image
-    spectrum: int = 16
+    spectrum: int = 16  # steps, a column each
 
 
 @dataclass(frozen=True)
 class RadialSettings:
-    bins: int = 4
-    zernike: str = "none"  # none, magnitudes, magnitudes_and_phase
+    bins: int = 4  # rings
+    zernike: str = "none"  # moments of intensity: none, magnitudes, magnitudes_and_phase
 
 
 @dataclass(frozen=True)
 class TextureSettings:
-    scales: tuple[int, ...] = (3, 5, 10)
-    levels: int = 256
+    scales: tuple[int, ...] = (3, 5, 10)  # pixels between the two of a pair
+    levels: int = 256  # grey levels
 
 
 @dataclass(frozen=True)
 class ShapeSettings:
-    zernike: bool = True
+    zernike: bool = True  # Zernike magnitudes of the shape
     advanced: bool = False  # central, normalised, Hu moments, inertia
-    convex_area: bool = False
+    convex_area: bool = False  # AreaShape_ConvexArea too
 
 
 @dataclass(frozen=True)
 class NeighborsSettings:
     """Distances by compartment, in pixels; 0 means adjacent."""
 
-    cells: tuple[int, ...] = (5, 0)
-    nuclei: tuple[int, ...] = (1,)
-    cytoplasm: tuple[int, ...] = ()
+    cells: tuple[int, ...] = (5, 0)  # a set of columns each
+    nuclei: tuple[int, ...] = (1,)  # a set of columns each
+    cytoplasm: tuple[int, ...] = ()  # a set of columns each
 
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    families: tuple[str, ...] = (
+    families: tuple[str, ...] = (  # what is measured, in any order; the stored order is fixed
         "shape",
         "correlation",
         "granularity",
@@ -161,7 +161,7 @@ class FeatureSettings:
     texture: TextureSettings = field(default_factory=TextureSettings)
     shape: ShapeSettings = field(default_factory=ShapeSettings)
     neighbors: NeighborsSettings = field(default_factory=NeighborsSettings)
-    image_quality: bool = False
+    image_quality: bool = False  # whole images too: blur, saturation, threshold
 
 
 @dataclass(frozen=True)
