@@ -7,6 +7,7 @@ import torch
 from .device import CpuDevice, Device
 from .objects import Scene, start_of
 
+RUN = 64  # pixels of the list that order.cu looks up at once
 MARKS = 4  # bits of a member word that say which compartments a pixel is in (order.cu)
 
 
@@ -72,14 +73,17 @@ def sort_by_kernel(scene: Scene, member: torch.Tensor, order: Order, device: Dev
     at_once = min(tasks, device.workers if isinstance(device, CpuDevice) else 1)
     kinds = next(k for k in (1, 3, 4) if k >= compartments)
     pairs = device.empty(at_once, 2, longest, dtype=torch.uint64)
-    ranked = device.empty(at_once, longest, 2 + kinds, dtype=torch.int32)
+    ranked = device.empty(at_once, longest, 1 + kinds, dtype=torch.int32)
     cursor = device.empty(at_once, objects.n, dtype=torch.int32)
+    runs = device.empty(at_once, -(-longest // RUN), dtype=torch.int32)
     for task in range(0, tasks, at_once):
         device.launch(
             "sort_values",
             min(at_once, tasks - task),
             values=scene.values,
             pixel_start=objects.pixel_start,
+            field_start=objects.field_start,
+            cell_start=objects.cell_start,
             member=member,
             start=objects.start,
             row_start=order.row_start,
@@ -95,6 +99,7 @@ def sort_by_kernel(scene: Scene, member: torch.Tensor, order: Order, device: Dev
             pairs=pairs,
             ranked=ranked,
             cursor=cursor,
+            runs=runs,
         )
 
 
@@ -123,4 +128,4 @@ def sort_by_library(scene: Scene, member: torch.Tensor, order: Order) -> None:
             rank = present.cumsum(0)[dense[mine]] - 1 - below[field_of_pixel[at]]
             order.ranks[c, order.row_start[rows] + at - objects.start[rows]] = rank.int()
             first, last = order.row_start[k * cells], order.row_start[(k + 1) * cells]
-            order.sorted[c, first:last] = scene.values[c, at[torch.sort(rows, stable=True)[1]]]
+            order.sorted[c, first:last] = scene.values[c, at[torch.sort(rows, stable=True)[1]]] + 0.0  # one zero

@@ -117,6 +117,15 @@ template <class T> JG_FN void fetch_ahead(const T* from, int n) {
 #endif
 }
 
+// A place that will be written soon, of one of many lists that grow at once: no more than a hint.
+template <class T> JG_FN void fetch_to_write(T* at) {
+#if defined(JG_SERIAL)
+    __builtin_prefetch(at, 1);
+#else
+    (void)at;
+#endif
+}
+
 template <class T> JG_FN T warp_sum(T v) {            // the total, in lane 0
     JG_UNROLL for (int o = WARP / 2; o; o /= 2) v += __shfl_down_sync(0xffffffffu, v, o);
     return v;

@@ -39,6 +39,8 @@ extern "C" __global__ void __launch_bounds__(128, 8) list_members(
 }
 JG_REGISTER(list_members)
 
+constexpr int RUN = 64;                                // pixels of the list that one entry of `runs` tells of (order.py)
+constexpr int WELL_AHEAD = 16;                          // entries: two lines of a cache
 constexpr int DIGIT = 11, DIGITS = 1 << DIGIT, PASSES = 3;
 struct SortScratch { uint32_t at[PASSES][DIGITS]; };
 struct Pair { uint32_t key, at; };                     // a value and its pixel's place in the field's list
@@ -48,22 +50,16 @@ JG_FN uint32_t key_of(float value) {
     union { float value; uint32_t bits; } u = {value + 0.0f};
     return u.bits >> 31 ? ~u.bits : u.bits | 0x80000000u;
 }
-JG_FN float value_of(uint32_t key) {
-    union { uint32_t bits; float value; } u;
-    u.bits = key >> 31 ? key & 0x7fffffffu : ~key;
-    return u.value;
-}
 
 // A field's n values as pairs in ascending order, by digits from the lowest; only the bits in which the values differ
-// are sorted by. Returns the buffer that holds the result; keys are less `low`.
-JG_FN Pair* radix_sort(const float* __restrict__ value, int n, Pair* from, Pair* to, uint32_t* low, SortScratch& s) {
+// are sorted by. Returns the buffer that holds the result; keys are less the least.
+JG_FN Pair* radix_sort(const float* __restrict__ value, int n, Pair* from, Pair* to, SortScratch& s) {
     uint32_t least = 0xffffffffu, most = 0;
     for (int i = 0; i < n; ++i) {
         const uint32_t key = key_of(value[i]);
         least = jg::least(least, key);
         most = jg::most(most, key);
     }
-    *low = least;
     int bits = 0;
     while (bits < 32 && (most - least) >> bits) ++bits;
     const int passes = jg::most(1, (bits + DIGIT - 1) / DIGIT), width = jg::most(1, (bits + passes - 1) / passes);
@@ -84,14 +80,19 @@ JG_FN Pair* radix_sort(const float* __restrict__ value, int n, Pair* from, Pair*
             total += count;
         }
     }
+    // A digit's list is written from front to back, but there are more lists than a core has lines on the way: asked for early.
     for (int i = 0; i < n; ++i) {
         const uint32_t key = key_of(value[i]) - least;
-        from[s.at[0][key & mask]++] = {key, uint32_t(i)};
+        Pair* const at = from + s.at[0][key & mask]++;
+        *at = {key, uint32_t(i)};
+        jg::fetch_to_write(at + WELL_AHEAD);
     }
     for (int p = 1; p < passes; ++p) {
         for (int i = 0; i < n; ++i) {
             const Pair pair = from[i];
-            to[s.at[p][pair.key >> (p * width) & mask]++] = pair;
+            Pair* const at = to + s.at[p][pair.key >> (p * width) & mask]++;
+            *at = pair;
+            jg::fetch_to_write(at + WELL_AHEAD);
         }
         Pair* t = from;
         from = to;
@@ -102,64 +103,75 @@ JG_FN Pair* radix_sort(const float* __restrict__ value, int n, Pair* from, Pair*
 
 // The sorted pixels of a field to their cells, each with its ranks, and from there to their rows: a cell's pixels fit the
 // nearest cache, a field's do not. K bounds the number of compartments.
-template <int K> struct Ranked { float value; uint32_t at; int32_t rank[K]; };   // at: place in the field's list << K | compartments
+template <int K> struct Ranked { uint32_t at; int32_t rank[K]; };  // at: place in the field's list << K | compartments
+struct Field {
+    const float* value;                                // of the field's listed pixels
+    const int32_t* member;
+    const int64_t *cell_start, *start, *row_start;
+    int64_t first_pixel;
+    int n, first_cell, last_cell, compartments, cells;
+};
 template <int K> JG_FN void spread(
-    const Pair* __restrict__ pairs, int n, uint32_t low, int64_t first, const int32_t* __restrict__ member,
-    const int64_t* __restrict__ start, const int64_t* __restrict__ row_start, int compartments, int cells,
-    Ranked<K>* __restrict__ ranked, int32_t* __restrict__ end, float* __restrict__ sorted, int32_t* __restrict__ ranks,
-    int32_t* __restrict__ levels)
+    const Field& f, const Pair* __restrict__ pairs, Ranked<K>* __restrict__ ranked, int32_t* __restrict__ end,
+    int32_t* __restrict__ runs, float* __restrict__ sorted, int32_t* __restrict__ ranks, int32_t* __restrict__ levels)
 {
-    for (int i = 0, cell = -1; i < n; ++i)             // a cell's pixels stand together in the list
-        if (member[i] >> MARKS != cell) {
-            cell = member[i] >> MARKS;
-            end[cell] = i;
-        }
+    for (int cell = f.first_cell; cell < f.last_cell; ++cell) end[cell] = int(f.cell_start[cell] - f.first_pixel);
+    // A cell's pixels of one kind stand together, so few runs of the list have several members: the table, not the list,
+    // stays in the nearest cache while it is asked at random.
+    for (int i = 0; i < f.n; i += RUN) {
+        const int32_t m = f.member[i];
+        runs[i / RUN] = m == f.member[jg::least(i + RUN, f.n) - 1] ? m : -1;
+    }
     int32_t rank[K];
     uint32_t last[K];
     for (int k = 0; k < K; ++k) rank[k] = -1, last[k] = 0xffffffffu;
-    constexpr int AHEAD = 64;                          // look-ups that miss the cache overlap when they stand together
-    for (int i0 = 0; i0 < n; i0 += AHEAD) {
-        const int some = jg::least(AHEAD, n - i0);
-        int32_t words[AHEAD];
-        for (int j = 0; j < some; ++j) words[j] = member[pairs[i0 + j].at];
-        for (int j = 0; j < some; ++j) {
-            const Pair pair = pairs[i0 + j];
-            const int m = words[j];
-            Ranked<K> r;
-            r.value = value_of(pair.key + low);
-            r.at = pair.at << K | uint32_t(m & ((1 << K) - 1));
-            for (int k = 0; k < K; ++k) {
-                const bool mine = m >> k & 1;
-                rank[k] += int(mine & (pair.key != last[k]));
-                last[k] = mine ? pair.key : last[k];
-                r.rank[k] = rank[k];
-            }
-            ranked[end[m >> MARKS]++] = r;
+    for (int i = 0; i < f.n; ++i) {
+        const Pair pair = pairs[i];
+        int m = runs[pair.at / RUN];
+        if (m < 0) m = f.member[pair.at];
+        Ranked<K> r;
+        r.at = pair.at << K | uint32_t(m & ((1 << K) - 1));
+        for (int k = 0; k < K; ++k) {
+            const bool mine = m >> k & 1;
+            rank[k] += int(mine & (pair.key != last[k]));
+            last[k] = mine ? pair.key : last[k];
+            r.rank[k] = rank[k];
         }
+        Ranked<K>* const to = ranked + end[m >> MARKS]++;
+        *to = r;
+        jg::fetch_to_write(to + WELL_AHEAD);
     }
-    for (int i0 = 0; i0 < n;) {                        // cell after cell; end is now past its last pixel
-        const int cell = member[i0] >> MARKS, i1 = end[cell];
-        for (int k = 0; k < compartments; ++k) {
-            const int row = k * cells + cell;
-            float* __restrict__ value = sorted + row_start[row];
-            int32_t* __restrict__ place = ranks + (row_start[row] - start[row] + first);
+    for (int cell = f.first_cell; cell < f.last_cell; ++cell) {        // end is now past its last pixel
+        float* to[K];
+        int32_t* place[K];
+        for (int k = 0; k < K; ++k) {
+            const int row = jg::least(k, f.compartments - 1) * f.cells + cell;
+            to[k] = sorted + f.row_start[row];
+            place[k] = ranks + (f.row_start[row] - f.start[row] + f.first_pixel);
+        }
+        const int from = int(f.cell_start[cell] - f.first_pixel);
+        jg::fetch_ahead(f.value + from, end[cell] - from);
+        for (int i = from; i < end[cell]; ++i) {
+            const Ranked<K> r = ranked[i];
+            const uint32_t at = r.at >> K;
+            const float v = f.value[at] + 0.0f;        // one zero
             float no_value;
             int32_t no_rank;
-            for (int i = i0; i < i1; ++i) {            // without a branch: which pixel is where looks random here
-                const Ranked<K>& r = ranked[i];
+            for (int k = 0; k < K; ++k) {              // without a branch: which pixel is where looks random here
                 const bool mine = r.at >> k & 1;
-                *(mine ? value : &no_value) = r.value;
-                *(mine ? place + (r.at >> K) : &no_rank) = r.rank[k];
-                value += mine;
+                *(mine ? to[k] : &no_value) = v;
+                *(mine ? place[k] + at : &no_rank) = r.rank[k];
+                to[k] += mine;
             }
         }
-        i0 = i1;
     }
-    for (int k = 0; k < compartments; ++k) levels[k] = rank[k] + 1;
+    for (int k = 0; k < f.compartments; ++k) levels[k] = rank[k] + 1;
 }
 
 // In   values       float32 [C, P]
 //      pixel_start  int64   [B + 1]   each field's first entry of the list
+//      field_start  int64   [B + 1]   each field's first cell
+//      cell_start   int64   [N + 1]   each cell's first entry of the list
 //      member       int32   [P]       of list_members
 //      start        int64   [K * N]   each row's first entry of the list
 //      row_start    int64   [K * N + 1]  each row's first entry of sorted and ranks
@@ -169,14 +181,16 @@ template <int K> JG_FN void spread(
 //      ranks        int32   [C, R]    in the order of the list
 //      levels       int32   [B, C, K]
 //      pairs        uint64  [blocks, 2, longest]       scratch of the block: used again by the next launch, so that it stays
-//      ranked       int32   [blocks, longest, 2 + K']  in the cache; K' = 1, 3 or 4, the least that is not below K
+//      ranked       int32   [blocks, longest, 1 + K']  in the cache; K' = 1, 3 or 4, the least that is not below K
 //      cursor       int32   [blocks, N]
+//      runs         int32   [blocks, ceil(longest / 64)]
 extern "C" __global__ void __launch_bounds__(128, 8) sort_values(
-    const float* __restrict__ values, const int64_t* __restrict__ pixel_start, const int32_t* __restrict__ member,
+    const float* __restrict__ values, const int64_t* __restrict__ pixel_start, const int64_t* __restrict__ field_start,
+    const int64_t* __restrict__ cell_start, const int32_t* __restrict__ member,
     const int64_t* __restrict__ start, const int64_t* __restrict__ row_start, int64_t n_pixels, int32_t task,
     int32_t longest, int32_t channels, int32_t compartments, int32_t cells, float* __restrict__ sorted,
     int32_t* __restrict__ ranks, int32_t* __restrict__ levels, uint64_t* __restrict__ pairs, int32_t* __restrict__ ranked,
-    int32_t* __restrict__ cursor)
+    int32_t* __restrict__ cursor, int32_t* __restrict__ runs)
 {
     JG_SHARED(SortScratch, s);
     JG_ONCE {
@@ -185,18 +199,17 @@ extern "C" __global__ void __launch_bounds__(128, 8) sort_values(
         const int64_t first = pixel_start[field], size = row_start[compartments * cells];
         const int n = int(pixel_start[field + 1] - first);
         Pair* buffer = reinterpret_cast<Pair*>(pairs) + 2 * place;
-        uint32_t low;
-        const Pair* in_order = radix_sort(values + c * n_pixels + first, n, buffer, buffer + longest, &low, s);
+        const Field f = {values + c * n_pixels + first, member + first, cell_start, start, row_start, first, n,
+                         int(field_start[field]), int(field_start[field + 1]), compartments, cells};
+        const Pair* in_order = radix_sort(f.value, n, buffer, buffer + longest, s);
         int32_t* end = cursor + block * cells;
+        int32_t* run = runs + block * ((longest + RUN - 1) / RUN);
         int32_t* at_most = levels + (int64_t(field) * channels + c) * compartments;
         float* out = sorted + c * size;
         int32_t* rank = ranks + c * size;
-        if (compartments == 1)
-            spread<1>(in_order, n, low, first, member + first, start, row_start, compartments, cells, reinterpret_cast<Ranked<1>*>(ranked) + place, end, out, rank, at_most);
-        else if (compartments <= 3)
-            spread<3>(in_order, n, low, first, member + first, start, row_start, compartments, cells, reinterpret_cast<Ranked<3>*>(ranked) + place, end, out, rank, at_most);
-        else
-            spread<4>(in_order, n, low, first, member + first, start, row_start, compartments, cells, reinterpret_cast<Ranked<4>*>(ranked) + place, end, out, rank, at_most);
+        if (compartments <= 1) spread<1>(f, in_order, reinterpret_cast<Ranked<1>*>(ranked) + place, end, run, out, rank, at_most);
+        else if (compartments <= 3) spread<3>(f, in_order, reinterpret_cast<Ranked<3>*>(ranked) + place, end, run, out, rank, at_most);
+        else spread<4>(f, in_order, reinterpret_cast<Ranked<4>*>(ranked) + place, end, run, out, rank, at_most);
     }
 }
 JG_REGISTER(sort_values)
