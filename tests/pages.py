@@ -69,9 +69,9 @@ def config_page() -> str:
     """Every setting: key, default, what it may be, what it means."""
     lines = ["# Settings", "", NOTE, ""]
     lines += [
-        "A settings file is TOML. What it does not say has the default below, which is CPJUMP1's. An unknown key or word and a",
-        "number out of range are refused by file and key. `python -m jumpgpu.config FILE` prints every setting of a file or",
-        "preset.",
+        "A settings file is TOML. What it does not say has the default below, which is CPJUMP1's. An unknown key or word",
+        "and a number out of range are refused by file and key. `python -m jumpgpu.config FILE` prints all settings of a",
+        "file or preset.",
         "",
     ]
     for path, settings in tables():
@@ -107,8 +107,9 @@ def columns_page() -> str:
     """Every family: names, unit, settings, NaN rule, and the formula of each measure."""
     lines = ["# Columns", "", NOTE, ""]
     lines += [
-        "A column is `Compartment_Family_Measure_...`, as CellProfiler names it: `Nuclei_Texture_Contrast_RNA_5_02_256`. The",
-        "list, in stored order, is `configs/columns.txt`; `python -m jumpgpu.columns --explain NAME` says all of this of one column.",
+        "A column is `Compartment_Family_Measure_...`, as CellProfiler names it, such as",
+        "`Nuclei_Texture_Contrast_RNA_5_02_256`. The list, in stored order, is `configs/columns.txt`;",
+        "`python -m jumpgpu.columns --explain NAME` says all of this of one column.",
         "",
     ]
     for name, family in FAMILIES.items():
