@@ -50,7 +50,7 @@ class Job:
         if self.waiting[0] in self.alone:
             return [self.waiting.popleft()]
         a_well = max(1, self.sites[self.waiting[0]])
-        most = max(1, BATCHES * self.options.fields_a_batch // a_well)
+        most = max(1, BATCHES * (self.options.fields_a_batch or 8) // a_well)
         fair = math.ceil((len(self.waiting) + others) / (2 * workers))
         taken: list[str] = []
         while self.waiting and len(taken) < min(most, fair) and self.waiting[0] not in self.alone:

@@ -215,7 +215,7 @@ class Config:
     illumination: IlluminationSettings = field(default_factory=IlluminationSettings)
     segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
     features: FeatureSettings = field(default_factory=FeatureSettings)
-    batch: int = 8  # fields a batch
+    batch: int | None = None  # fields a batch; chosen from the free memory where None
 
 
 def load_config(path: str | Path) -> Config:

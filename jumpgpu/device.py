@@ -4,9 +4,11 @@ This is the one module that knows CuPy and the host library. A kernel is launche
 order and types are read from the kernel's own signature in its `.cu` file, so there is one place to change.
 """
 
+import contextlib
 import ctypes
 import os
 import threading
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,10 @@ from .kernel_files import (
 __all__ = ["BLOCK", "ITEMS", "CpuDevice", "CudaDevice", "Device", "blocks", "kernel_digest", "open_device"]
 
 BLOCK = 128  # threads a block: the lanes of jg::block_sum
+MOST_FIELDS = 32  # a batch
+VALUES_A_BATCH = 6_000_000  # from which a larger batch gains nothing on a CPU: a field of 1080 x 1080 x 5
+CPU_BYTES_A_VALUE = 40  # that a batch takes while it is computed (docs/design/lanes.md), images given, at most
+CUDA_BYTES_A_VALUE = 80
 ITEMS = 4096  # items a block in JG_FOR_ITEMS (jg::ITEMS)
 # CuPy appends -ftz=true, so a float32 below 1.2e-38 counts as 0 there; no kernel leans on one.
 CUDA_OPTIONS = ("-std=c++17", "-fmad=false", "-prec-div=true", "-prec-sqrt=true")
@@ -66,6 +72,22 @@ class Device:
     def synchronize(self) -> None:
         """Wait until everything launched has run."""
 
+    def plan(self, fields: int, values: int, batch: int | None = None) -> tuple[int, int]:
+        """Fields a batch, and batches at a time, for a run of `fields` with so many values (channels x pixels) each.
+
+        Chosen from the memory that is free; `batch` is taken where it is given.
+        """
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def divided(self, parts: int) -> Iterator[None]:
+        """Within it, `parts` threads compute at the same time; a launch or operation of each uses a share of the device."""
+        yield
+
+
+class StaleLibrary(RuntimeError):
+    """The host library was built from other kernel sources than those that are there."""
+
 
 class _Binding:
     """A kernel's argument slots, laid out once as cuLaunchKernel wants them: an array of pointers to values."""
@@ -75,7 +97,6 @@ class _Binding:
         self.slots: list[Any] = [ctypes.c_void_p() if a.pointer else C_TYPES[a.dtype]() for a in arguments]
         self.pointers = (ctypes.c_void_p * len(arguments))(*[ctypes.addressof(s) for s in self.slots])
         self.plan = [(a.name, a, s, a.pointer) for a, s in zip(arguments, self.slots, strict=True)]
-        self.lock = threading.Lock()
 
     def fill(self, values: dict[str, Any], device: torch.device) -> None:
         """Check every value and put it into its slot."""
@@ -96,7 +117,10 @@ class _Binding:
 
 
 class CpuDevice(Device):
-    """The kernels compiled for this machine's cores: a block is one loop, blocks over a kept thread pool."""
+    """The kernels compiled for this machine's cores: a block is one loop, blocks over a kept thread pool.
+
+    Threads may launch at the same time; `workers` is the number of cores that each launch uses.
+    """
 
     name = "cpu"
 
@@ -104,14 +128,15 @@ class CpuDevice(Device):
         self.workers = workers or len(os.sched_getaffinity(0))
         self.torch = torch.device("cpu")
         keep_freed_memory()
-        path = library or host_library()
+        self.path = path = library or host_library()
         self.library = ctypes.CDLL(str(path))
         self.description = f"cpu ({self.workers} threads, {path.stem.removeprefix('kernels_')})"
         self.seed = 0  # the schedule of the fibers build; the serial build ignores it
-        self._bound: dict[str, tuple[Any, _Binding]] = {}
+        self._bound = threading.local()  # kernel -> entry and argument slots, a thread's own
 
     def _bind(self, kernel: str) -> tuple[Any, _Binding]:
-        if kernel not in self._bound:
+        bound: dict[str, tuple[Any, _Binding]] = vars(self._bound)
+        if kernel not in bound:
             if kernel not in kernel_sources():
                 raise ValueError(f"unknown kernel {kernel!r}")
             arguments = kernel_sources()[kernel][1]
@@ -119,23 +144,39 @@ class CpuDevice(Device):
             if types is not None:
                 types.restype = ctypes.c_char_p
             if types is None or types().decode() != type_code(arguments):
-                raise RuntimeError(
+                raise StaleLibrary(
                     f"{self.library._name} was built from other sources than {kernel_sources()[kernel][0]}; "
                     "build it again with `pip install -e .` or `make lib`"
                 )
             entry = getattr(self.library, f"jg_launch_{kernel}")
             entry.argtypes = [ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint64]
             entry.restype = ctypes.c_char_p
-            self._bound[kernel] = entry, _Binding(kernel, arguments)
-        return self._bound[kernel]
+            bound[kernel] = entry, _Binding(kernel, arguments)
+        return bound[kernel]
 
     def launch(self, kernel: str, grid: int, *, block: int = BLOCK, **values: Any) -> None:
         entry, binding = self._bind(kernel)
         check_launch(kernel, grid, block)
-        with binding.lock:
-            binding.fill(values, self.torch)
-            if grid and (wrong := entry(grid, block, binding.pointers, self.workers, self.seed)):
-                raise RuntimeError(f"{kernel}: {wrong.decode()}")
+        binding.fill(values, self.torch)
+        if grid and (wrong := entry(grid, block, binding.pointers, self.workers, self.seed)):
+            raise RuntimeError(f"{kernel}: {wrong.decode()}")
+
+    def plan(self, fields: int, values: int, batch: int | None = None) -> tuple[int, int]:
+        """One field a batch where fields are large, and a batch a core: what a field needs should stay in the cache."""
+        batch = batch or max(1, min(MOST_FIELDS, VALUES_A_BATCH // values))
+        room = max(1, int(free_memory() / 2) // (batch * values * CPU_BYTES_A_VALUE))
+        return batch, max(1, min(self.workers, -(-fields // batch), room))
+
+    @contextlib.contextmanager
+    def divided(self, parts: int) -> Iterator[None]:
+        whole, torch_threads = self.workers, torch.get_num_threads()
+        self.workers = max(1, whole // parts)
+        torch.set_num_threads(self.workers)
+        try:
+            yield
+        finally:
+            self.workers = whole
+            torch.set_num_threads(torch_threads)
 
 
 class CudaDevice(Device):
@@ -197,6 +238,11 @@ class CudaDevice(Device):
             current.cuda_stream, self.torch.index
         )  # CuPy 13, where the other is not there yet
 
+    def plan(self, fields: int, values: int, batch: int | None = None) -> tuple[int, int]:
+        """As many fields a batch as half of the free memory holds, up to `MOST_FIELDS`, and one batch at a time."""
+        room = torch.cuda.mem_get_info(self.torch)[0] // 2 // (values * CUDA_BYTES_A_VALUE)
+        return batch or max(1, min(MOST_FIELDS, fields, room)), 1
+
     def synchronize(self) -> None:
         torch.cuda.synchronize(self.torch)
 
@@ -212,6 +258,21 @@ def keep_freed_memory() -> None:
     if mallopt:
         mallopt(-4, 0)  # M_MMAP_MAX: no mapping of its own for any block
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap's end stays
+        mallopt(-8, 1)  # M_ARENA_MAX: one heap for all threads; the others' are unmapped whenever they are empty
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take: the machine's, or its control group's where that is less."""
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError, IndexError):  # Linux knows what the page cache would give back
+        text = Path("/proc/meminfo").read_text()
+        free = 1024 * int(text.split("MemAvailable:")[1].split()[0])
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        own = Path("/proc/self/cgroup").read_text().split("0::")[1].split()[0]  # version 2
+        group = Path("/sys/fs/cgroup") / own.lstrip("/")
+        limit, used = ((group / name).read_text() for name in ("memory.max", "memory.current"))
+        free = min(free, max(0, int(limit) - int(used)))
+    return free
 
 
 def host_level() -> str:

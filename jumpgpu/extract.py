@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
@@ -25,10 +25,11 @@ import numpy as np
 import torch
 
 from . import cluster, quality, workers
-from .device import Device, open_device
+from .device import Device, StaleLibrary, open_device
 from .features import columns, measure_scene
 from .fields import FieldBatch, read_fields
 from .illumination import correct, open_illumination
+from .lanes import held_by, in_lanes
 from .layout import OVERVIEW, Layout, SiteTable
 from .masks import check_masks, read_masks
 from .names import COMPARTMENTS, family_of
@@ -47,6 +48,7 @@ from .store import PlateWriter
 Labels = dict[str, torch.Tensor]  # compartment -> int32 [B, H, W]
 DONE, BAD_USE, QUARANTINED, TRY_AGAIN = 0, 2, 3, 75
 GO_ON = "finished wells are kept, and the same command goes on from there"
+ESTIMATE_BATCH = 4  # fields, summed together
 SURE = {"Number", "Children", "Parent"}  # families whose numbers always exist
 
 
@@ -93,12 +95,21 @@ def extract_plate(plate: Plate, options: Options, device: Device) -> "Outcome":
 
 def fill(store: PlateWriter, run: "Run") -> None:
     """Make the wells that the store lacks."""
-    options = run.options
-    with Sink(store, partial(name_of, plate=run.plate, options=options), run.progress, options.strict) as sink:
-        for fields in read(run, store.missing_wells()):
-            fields, given = take_masks(fields, run)
-            pixels = correct(fields.pixels, run.illumination, device=run.device)  # float32 [B, C, H, W], 0..1
-            sink.put(fields, measure(fields.sites, pixels, given, run))
+    name = partial(name_of, plate=run.plate, options=run.options)
+    with (
+        Sink(store, name, run.progress, run.options.strict) as sink,
+        run.device.divided(run.lanes),
+        in_lanes(read(run, store.missing_wells()), lambda fields: compute(fields, run), run.lanes) as batches,
+    ):
+        for fields, tables in batches:
+            sink.put(fields, tables)
+
+
+def compute(fields: FieldBatch, run: "Run") -> tuple[FieldBatch, list[SiteTable]]:
+    """A batch of raw fields to finished tables."""
+    fields, given = take_masks(fields, run)
+    pixels = correct(fields.pixels, run.illumination, device=run.device)  # float32 [B, C, H, W], 0..1
+    return fields, measure(fields.sites, pixels, given, run)
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,7 @@ class Run:
     illumination  float32 [C, H, W] on the device
     settings      what the stored numbers depend on
     columns       feature columns in stored order
+    batch, lanes  fields a batch, and batches at a time
     """
 
     plate: Plate
@@ -119,6 +131,8 @@ class Run:
     settings: dict[str, Any]
     columns: list[str]
     progress: Progress
+    batch: int
+    lanes: int
 
 
 def chosen_wells(plate: Plate, options: Options) -> dict[str, dict[int, Site]]:
@@ -145,7 +159,7 @@ def prepare(
         device=device,
         settings=options.config.illumination,
         folder=options.output / "illum" / plate.barcode,
-        batch=options.fields_a_batch,
+        batch=options.fields_a_batch or ESTIMATE_BATCH,
         workers=options.threads,
     )
     labels = f"label images of {options.masks}" if options.masks else "segmentation"
@@ -153,7 +167,9 @@ def prepare(
     for note in (*plate.notes, *illumination.notes):
         progress.say(f"{plate.barcode}: {note}")
     settings = settings_of(plate, device, illumination.functions, options)
-    return Run(plate, wells, options, device, device.tensor(illumination.functions), settings, names, progress)
+    functions = device.tensor(illumination.functions)
+    batch, lanes = device.plan(sum(map(len, wells.values())), functions.numel(), options.fields_a_batch)
+    return Run(plate, wells, options, device, functions, settings, names, progress, batch, lanes)
 
 
 @contextlib.contextmanager
@@ -175,7 +191,7 @@ def open_store(run: Run, last: bool = True) -> Iterator[PlateWriter]:
         yield store
 
 
-def read(run: Run, wells: Sequence[str]) -> Iterator[Any]:
+def read(run: Run, wells: Sequence[str]) -> Generator[FieldBatch, None, None]:
     """Batches of these wells' raw fields, decoded ahead on threads that end with the iteration."""
     if not wells:
         return
@@ -183,8 +199,9 @@ def read(run: Run, wells: Sequence[str]) -> Iterator[Any]:
         run.plate,
         wells=wells,
         sites=run.options.sites,
-        batch=run.options.fields_a_batch,
+        batch=run.batch,
         workers=run.options.threads,
+        held=held_by(run.lanes),
         device=run.device.torch,
     )
     with contextlib.closing(batches):
@@ -218,6 +235,8 @@ def measure(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, given: Label
         return []
     try:
         return measure_together(sites, pixels, given, run)
+    except StaleLibrary:
+        raise
     except (MemoryError, RuntimeError) as error:
         where = f"{run.plate.barcode} {sites[0][0]} site {sites[0][1]}"
         if len(sites) == 1:

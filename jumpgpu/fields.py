@@ -62,8 +62,8 @@ class Problem:
 class FieldBatch:
     """Raw fields of a batch.
 
-    pixels : uint16 [B, C, H, W], camera counts, on the device asked for. On the CPU it is a reused buffer, valid until the
-        iterator's next step; copy what must live longer.
+    pixels : uint16 [B, C, H, W], camera counts, on the device asked for. On the CPU it is a reused buffer, valid for as
+        many of the iterator's steps as `held` says; copy what must live longer.
     sites : (well, site) of each row of `pixels`
     quarantined : problems of the sites that have no row; `skipped` has their (well, site)
     flags : problems of sites that are measured all the same
@@ -92,6 +92,7 @@ def read_fields(
     batch: int = 8,
     workers: int | None = None,
     ahead: int = 2,
+    held: int = 1,
     device: torch.device | None = None,
 ) -> Generator[FieldBatch, None, None]:
     """Batches of the plate's fields, in plate order.
@@ -102,7 +103,9 @@ def read_fields(
     channels : order of the C axis; the plate's where None.
     batch : fields a batch, quarantined ones included.
     workers : decoder threads; as many as there are processors where None, none of them (decode in the caller) for 0.
-    ahead : batches decoded beyond the one handed out; ahead + 1 buffers are kept.
+    ahead : batches decoded beyond the one handed out.
+    held : batches handed out whose pixels are still in use: a batch is valid until `held` more were asked for.
+        ahead + held buffers are kept, and decoding waits while all are in use.
     device : where `pixels` goes; for CUDA the buffers are pinned and copied on a stream of their own.
 
     Raises ValueError before anything is read where a name is unknown or no image of the plate can be read at all.
@@ -112,11 +115,14 @@ def read_fields(
     channels = plate.channels if channels is None else tuple(channels)
     if unknown := [c for c in channels if c not in plate.channels]:
         raise ValueError(f"{plate.barcode} has no channel {unknown[0]!r}; it has {', '.join(plate.channels)}")
-    if batch < 1 or ahead < 0:
-        raise ValueError(f"batch must be at least 1 and ahead at least 0, got {batch} and {ahead}")
+    if batch < 1 or ahead < 0 or held < 1:
+        raise ValueError(f"batch and held must be at least 1 and ahead at least 0, got {batch}, {held} and {ahead}")
     order = [plate.channels.index(c) for c in channels]
     size = field_size(plate)
-    batches = _stream(plate, selected, channels, order, size, batch, workers, ahead, device or torch.device("cpu"))
+    groups = [selected[i : i + batch] for i in range(0, len(selected), batch)]
+    shape = (min(batch, len(selected)), len(channels), *size)
+    ring = _Ring(min(ahead + held, len(groups)), shape, device or torch.device("cpu"))
+    batches = _stream(plate, groups, channels, order, ring, workers, ahead)
     coming = [f for site in selected for c in order if (f := site.files[c])]
     return _fetched(batches, plate.images.ahead(coming, file_limit(size)))
 
@@ -131,24 +137,20 @@ def _fetched(
 
 def _stream(
     plate: Plate,
-    selected: Sequence[Site],
+    batches: Sequence[Sequence[Site]],
     channels: tuple[str, ...],
     order: list[int],
-    size: tuple[int, int],
-    batch: int,
+    ring: "_Ring",
     workers: int | None,
     ahead: int,
-    device: torch.device,
 ) -> Generator[FieldBatch, None, None]:
-    batches = [selected[i : i + batch] for i in range(0, len(selected), batch)]
-    last = {site.well: i // batch for i, site in enumerate(selected)}
-    ring = _Ring(min(ahead + 1, len(batches)), (min(batch, len(selected)), len(channels), *size), device)
+    last = {site.well: i for i, members in enumerate(batches) for site in members}
     pool = _Pool(len(os.sched_getaffinity(0)) if workers is None else workers)
     waiting: collections.deque[_Pending] = collections.deque()
     todo = iter(enumerate(batches))
     try:
         while True:
-            while len(waiting) < len(ring.buffers) and (item := next(todo, None)):
+            while len(waiting) <= ahead and (item := next(todo, None)):
                 number, members = item
                 buffer = ring.take(number)
                 images = buffer.numpy()

@@ -35,7 +35,7 @@ class Options:
     threads: int | None = None  # threads that decode, and threads that compute; all processors where None
     workers: int | None = None  # processes on this machine that share the wells; this one does them all where None
     scheduler: str | None = None  # a Dask scheduler whose workers share the wells
-    batch: int | None = None  # fields; the config's where None
+    batch: int | None = None  # fields; the config's where None, and chosen by the device where that is None too
     overwrite: bool = False
     strict: bool = False
     quiet: bool = False
@@ -68,7 +68,7 @@ class Options:
         return self.images or self.config.plate.images
 
     @property
-    def fields_a_batch(self) -> int:
+    def fields_a_batch(self) -> int | None:
         return self.batch or self.config.batch
 
 
@@ -140,7 +140,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--workers", type=int, metavar="N", help="share the wells among N processes of this machine, one a GPU on CUDA")
     add("--scheduler", metavar="ADDRESS", help="share the wells among the workers of this Dask scheduler (docs/clusters.md)")
-    add("--batch", type=int, metavar="N", help="fields computed together (default: the config's, 8)")
+    add("--batch", type=int, metavar="N", help="fields computed together (default: chosen from the free memory)")
     add("--overwrite", action="store_true", help="make wells again that are there")
     add("--strict", action="store_true", help="stop at an image that cannot be used instead of leaving its site out")
     add("--dry-run", action="store_true", help="say what would be read and written, and stop")

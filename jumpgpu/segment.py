@@ -34,7 +34,9 @@ from .extract import (
     read,
 )
 from .extract import shrink as overview_of
+from .fields import FieldBatch
 from .illumination import correct
+from .lanes import in_lanes
 from .layout import SiteTable
 from .masks import outline
 from .options import Options
@@ -77,12 +79,17 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool
     with Progress(plate.barcode, sum(map(len, wells.values())), options.quiet) as progress:
         run = prepare(plate, wells, options, device, progress)
         with open_store(run) as store, Sink(store, plate.images.relative, progress, options.strict) as sink:
-            for fields in read(run, store.missing_wells()):
+
+            def compute(fields: FieldBatch) -> tuple[FieldBatch, list[SiteTable]]:
                 pixels = correct(fields.pixels, run.illumination, device=device)
                 found = segment(pixels, plate.channels, config.segmentation, device)
                 if outlines:
                     write_outlines(fields.sites, pixels, found, run)
-                sink.put(fields, label_tables(fields.sites, pixels, found, run))
+                return fields, label_tables(fields.sites, pixels, found, run)
+
+            with device.divided(run.lanes), in_lanes(read(run, store.missing_wells()), compute, run.lanes) as batches:
+                for fields, tables in batches:
+                    sink.put(fields, tables)
     return outcome(plate.barcode, options, wells, time.monotonic() - started)
 
 

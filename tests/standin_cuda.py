@@ -471,6 +471,7 @@ def standin(version: int = 14) -> Iterator[Gpu]:
         "is_available": lambda: True,
         "device_count": lambda: 1,
         "get_device_name": lambda device=None: "stand-in",
+        "mem_get_info": lambda device=None: (10 << 30, 16 << 30),
         "current_stream": lambda device=None: GPU.current,
         "default_stream": lambda device=None: GPU.default,
         "Stream": stream,

@@ -174,6 +174,19 @@ def test_without_cupy_the_extra_is_named(monkeypatch):
             open_device("cuda")
 
 
+def test_a_batch_on_a_gpu_is_what_half_of_its_free_memory_holds():
+    field = 5 * 1080 * 1080
+    with standin():  # 10 GiB free
+        device = open_device("cuda")
+        batch, lanes = device.plan(10_000, field)
+        assert batch == (10 << 30) // 2 // (field * devices.CUDA_BYTES_A_VALUE) >= 8
+        assert lanes == 1
+        assert device.plan(10_000, field // 100) == (devices.MOST_FIELDS, 1)
+        assert device.plan(3, field) == (3, 1)
+        assert device.plan(3, 1 << 40) == (1, 1)
+        assert device.plan(10_000, field, batch=5) == (5, 1)
+
+
 # ---- no line of the CUDA branch is first run by a user
 
 
@@ -202,6 +215,7 @@ def test_every_line_of_the_cuda_branch_runs(tmp_path: Path, capsys, monkeypatch)
         for version in (13, 14):
             test_a_launch_goes_to_torchs_current_stream(version)
         test_bad_use_of_the_cuda_device()
+        test_a_batch_on_a_gpu_is_what_half_of_its_free_memory_holds()
         test_fields_are_copied_from_pinned_memory_on_a_stream_of_their_own(tmp_path)
         with standin():
             open_device("cuda").synchronize()

@@ -16,7 +16,19 @@ PACKAGE = Path(jumpgpu.__file__).parent
 # Group: its modules, and the groups it may import besides itself.
 GROUPS: dict[str, tuple[set[str], set[str]]] = {
     "words": (
-        {"names", "config", "limits", "durable", "files", "remote", "remote_files", "progress", "pictures", "platemaps"},
+        {
+            "names",
+            "config",
+            "limits",
+            "durable",
+            "files",
+            "remote",
+            "remote_files",
+            "progress",
+            "lanes",
+            "pictures",
+            "platemaps",
+        },
         set(),
     ),
     "device": ({"device", "kernel_files"}, set()),

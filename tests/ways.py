@@ -32,6 +32,7 @@ compile stops no other test.
 
 import ctypes
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -69,10 +70,10 @@ class HostDevice(CpuDevice):
         self.name, self.flavour, self.block, self.seed, self.workers = "cpu", flavour, block, seed, workers
         self.torch = torch.device("cpu")
         self.description = f"{flavour}, block {block}, seed {seed}"
-        self._bound = {}
+        self._bound = threading.local()
 
     def _bind(self, kernel: str) -> Any:
-        if kernel not in self._bound and kernel in kernel_sources():
+        if kernel not in vars(self._bound) and kernel in kernel_sources():
             self.library = ctypes.CDLL(str(build(kernel_sources()[kernel][0], self.flavour)))
         return super()._bind(kernel)
 

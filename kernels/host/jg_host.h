@@ -23,12 +23,11 @@
 struct dim3 { unsigned x = 1, y = 1, z = 1; };
 
 namespace jg { namespace host {
-extern dim3 grid_dim;                                    // one launch at a time, so these need not be a thread's own
 #if defined(JG_SERIAL)
-extern thread_local dim3 block_idx;                      // blocks run on several threads
+extern thread_local dim3 grid_dim, block_idx;            // blocks run on several threads, and so do launches
 constexpr dim3 thread_idx{0, 0, 0}, block_dim{1, 1, 1};
 #else
-extern dim3 block_idx, thread_idx, block_dim;            // all fibers run on one thread; fibers.cpp sets these at a switch
+extern dim3 grid_dim, block_idx, thread_idx, block_dim;  // one launch at a time; all fibers run on one thread; fibers.cpp sets these at a switch
 #endif
 }}  // namespace jg::host
 #define blockIdx  (jg::host::block_idx)

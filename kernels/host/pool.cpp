@@ -1,8 +1,9 @@
 // pool.cpp: the blocks of a launch over threads that are kept between launches.
 //
-// A thread made at every launch costs 70 to 220 us. One launch runs at a time; a launch from another thread waits. A helper
-// that wakes up after the last block was taken is not waited for. After a fork the child has none of the threads (and perhaps
-// a locked lock), so it starts a pool of its own.
+// A thread made at every launch costs 70 to 220 us. Launches from several threads run at the same time, each with helpers of
+// its own among the kept ones; a launch on one worker takes no lock at all. A helper that wakes up after the last block was
+// taken is not waited for. After a fork the child has none of the threads (and perhaps a locked lock), so it starts a pool of
+// its own.
 #include "jg_host.h"
 #if defined(JG_SERIAL)
 #include <pthread.h>
@@ -13,8 +14,7 @@
 #include <thread>
 
 namespace jg { namespace host {
-dim3 grid_dim;
-thread_local dim3 block_idx;
+thread_local dim3 grid_dim, block_idx;
 
 namespace {
 struct Job {
@@ -22,8 +22,11 @@ struct Job {
     void (*body)(void*);
     void* context;
     std::atomic<unsigned> next{0};
+    unsigned wanted = 0, active = 0;                     // helpers still to come, and at work; under the pool's lock
+    Job* after = nullptr;                                // the list of jobs that want helpers
 
     void work() {
+        grid_dim = {grid, 1, 1};
         for (unsigned b; (b = next.fetch_add(1, std::memory_order_relaxed)) < grid;) {
             block_idx = {b, 0, 0};
             body(context);
@@ -35,43 +38,46 @@ class Pool {
 public:
     // Runs the job on up to `workers` threads, the caller's among them; returns when all blocks are done.
     void run(unsigned workers, Job& job) {
-        std::lock_guard<std::mutex> one_launch(launch_);
-        grid_dim = {job.grid, 1, 1};
-        if (workers <= 1) { job.work(); return; }
+        job.wanted = workers - 1;
         {
             std::lock_guard<std::mutex> hold(state_);
-            for (; threads_ < workers - 1; ++threads_) std::thread([this, me = threads_] { serve(me); }).detach();
-            job_ = &job;
-            wanted_ = workers - 1;
-            ++round_;
+            wanted_ += job.wanted;
+            for (; threads_ < wanted_; ++threads_) std::thread([this] { serve(); }).detach();
+            job.after = first_;
+            first_ = &job;
         }
         wake_.notify_all();
         job.work();
         std::unique_lock<std::mutex> hold(state_);
-        job_ = nullptr;
-        idle_.wait(hold, [&] { return active_ == 0; });
+        Job** at = &first_;
+        while (*at != &job) at = &(*at)->after;
+        *at = job.after;
+        wanted_ -= workers - 1;
+        idle_.wait(hold, [&] { return job.active == 0; });
     }
 
 private:
-    void serve(unsigned me) {
-        uint64_t seen = 0;
+    Job* open() {                                        // a job that wants a helper
+        Job* job = first_;
+        while (job && job->wanted == 0) job = job->after;
+        return job;
+    }
+    void serve() {
         std::unique_lock<std::mutex> hold(state_);
-        for (;;) {
-            wake_.wait(hold, [&] { return job_ && round_ != seen && me < wanted_; });
-            seen = round_;
-            ++active_;
-            Job* const job = job_;
+        for (Job* job;;) {
+            wake_.wait(hold, [&] { return (job = open()) != nullptr; });
+            --job->wanted;
+            ++job->active;
             hold.unlock();
             job->work();
             hold.lock();
-            if (--active_ == 0) idle_.notify_one();
+            if (--job->active == 0) idle_.notify_all();
         }
     }
-    std::mutex launch_, state_;
+    std::mutex state_;
     std::condition_variable wake_, idle_;
-    Job* job_ = nullptr;
-    unsigned threads_ = 0, wanted_ = 0, active_ = 0;
-    uint64_t round_ = 0;
+    Job* first_ = nullptr;
+    unsigned threads_ = 0, wanted_ = 0;                  // helpers there are, and those that running jobs have asked for
 };
 
 Pool* pool;                                              // never destroyed: its threads outlive main
@@ -79,10 +85,12 @@ void start() { pool = new Pool; }
 }  // namespace
 
 void run_blocks(unsigned grid, unsigned workers, void (*body)(void*), void* context) {
+    Job job{grid, body, context};
+    if (workers > grid) workers = grid;
+    if (workers <= 1) { job.work(); return; }
     static std::once_flag once;
     std::call_once(once, [] { start(); pthread_atfork(nullptr, nullptr, start); });
-    Job job{grid, body, context};
-    pool->run(workers < grid ? workers : grid, job);
+    pool->run(workers, job);
 }
 }}  // namespace jg::host
 #endif
