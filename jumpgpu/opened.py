@@ -1,5 +1,6 @@
 """A plate read back: lazily, well by well, every byte checked against the record that was written with it."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .durable import names_below, read_files
-from .layout import ROW, digest, read_array, variables, well_key
+from .layout import ROW, digest, node, read_array, variables, well_key
 from .names import FAMILIES, check_barcode, family_of
 from .remote import Place, place_of
 from .store import CSV_COLUMNS, fingerprint, read_attributes, stored_wells
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .views import Picture
 
 RECORD_KEYS = {"format", "plate", "well", "fingerprint", "cells", "sites", "quarantine", "nonfinite", "files"}
+WRITTEN = "is not as it was written"
 
 
 def open_plate(path: str | Place, images: str | Place | None = None) -> "StoredPlate":
@@ -314,6 +316,7 @@ class StoredPlate:
         problems = []
         if fingerprint(self.settings) != self.fingerprint:
             problems.append(f"{self.barcode}: its settings do not have its fingerprint")
+        problems += self._verify_groups()
         for well in self.wells if wells is None else wells:
             try:
                 problems += self._verify_well(well)
@@ -321,9 +324,31 @@ class StoredPlate:
                 problems.append(str(error))
         return problems
 
+    def _verify_groups(self) -> list[str]:
+        """The plate's and its rows' own metadata, and what else lies beside the wells."""
+        rows = {well[:-2] for well in self.wells}
+        known = {"zarr.json", *(f"{row}/zarr.json" for row in rows)}
+        homes = {well_key(well) for well in self.wells}
+        problems = [
+            f"{self.barcode}: {key} {WRITTEN}" for key in sorted(known) if not self._exact(key, row=key != "zarr.json")
+        ]
+        found = set(names_below(self.path)) if isinstance(self.path, Path) else known  # in a bucket half a well may lie
+        strange = sorted(key for key in found - known if "/".join(key.split("/")[:2]) not in homes)
+        return problems + [f"{self.barcode}: {key} is of no well" for key in strange]
+
+    def _exact(self, key: str, row: bool = False) -> bool:
+        """Whether a group's metadata has the bytes that its attributes, or a row's, are written as."""
+        try:
+            data = (self.path / key).read_bytes()
+            return data == node("group", {} if row else json.loads(data)["attributes"])
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
+
     def _verify_well(self, well: str) -> list[str]:
         record, where = self.record(well), f"{self.barcode} {well}"
         problems = [f"{where}: made with other settings than the plate's"] * (record["fingerprint"] != self.fingerprint)
+        key = f"{well_key(well)}/zarr.json"
+        problems += [f"{self.barcode}: {key} {WRITTEN}"] * (not self._exact(key))
         self._read(well, record, "")
         on_disk = set(names_below(self.path / well_key(well)))
         for key in sorted(on_disk - set(record["files"]) - {"zarr.json"}):
