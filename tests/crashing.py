@@ -4,6 +4,7 @@ Run as a program it forks a child for each kill, checks what is left, and lets a
 
     python -m tests.crashing steps N FOLDER    killed before N of its steps, drawn with a seed; before each where N is 0
     python -m tests.crashing times N FOLDER    killed at N random moments, going on from what the last kill left
+    python -m tests.crashing command N FOLDER  the same with the whole extract command, images to store
 
 Wells are encoded before the fork, so that a child needs no thread.
 """
@@ -23,7 +24,7 @@ from jumpgpu.layout import Layout
 from jumpgpu.opened import open_plate
 from jumpgpu.store import PlateWriter, fingerprint
 
-from .plates import CHANNELS, COLUMNS, SETTINGS, contents, draw_site
+from .plates import CHANNELS, COLUMNS, SETTINGS, contents, draw_site, write_images
 
 WELLS = {"A01": [1], "B02": [1]}
 STEPS = ("open", "write", "fsync", "mkdir", "rename", "replace")
@@ -126,6 +127,64 @@ def kill_at_times(kills: int, folder: Path) -> None:
     print(f"{kills} kills, {finished} finished between; wells whole at each: {held}")
 
 
+def in_a_child(work: Callable[[], int]) -> int:
+    """Start a function in a child whose exit status it gives; the child's process number."""
+    child = os.fork()
+    if child == 0:
+        for stream in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        os._exit(work())
+    return child
+
+
+def status_of(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def whole_wells(output: Path) -> int:
+    """How many wells a plate holds, all of them whole by `verify`; 0 where there is no plate."""
+    if not (output / "DEMO.zarr").exists():
+        return 0
+    plate = open_plate(output / "DEMO.zarr")
+    assert plate.verify() == []
+    return len(plate.wells)
+
+
+def kill_the_command(kills: int, folder: Path) -> None:
+    """Kill `extract` at moments drawn over the length of an undisturbed run, each run going on from what the last left.
+
+    The command runs in a fork of this process, which has imported it and started no thread: its start-up is spared, and the
+    kills fall on its work. A run that ends before its kill is held against the undisturbed plate, and the plate begun anew.
+    """
+    from jumpgpu.extract import main
+
+    write_images(folder, wells=tuple(f"A{n:02d}" for n in range(1, 13)))
+    (folder / "small.toml").write_text('[features]\nfamilies = ["number", "texture"]\n')
+    paths = {"--images": folder / "images", "--masks": folder / "masks", "--config": folder / "small.toml"}
+    command = [*["--plate", "DEMO", "--illumination", "estimate", "--device", "cpu", "--batch", "1", "--quiet", "--output"]]
+    command[:0] = [str(word) for pair in paths.items() for word in pair]
+    rng, held, finished, killed = random.Random(1), [], 0, str(folder / "killed")
+    began = time.monotonic()
+    assert status_of(in_a_child(lambda: main([*command, str(folder / "whole")]))) == 0
+    span = time.monotonic() - began
+    whole = contents(folder / "whole" / "DEMO.zarr")
+    while len(held) < kills:
+        child = in_a_child(lambda: main([*command, killed]))
+        time.sleep(rng.uniform(0, span))
+        os.kill(child, signal.SIGKILL)
+        if (status := status_of(child)) == -signal.SIGKILL:
+            held.append(status_of(in_a_child(lambda: whole_wells(folder / "killed"))))
+            assert 0 <= held[-1] <= 12, "what a kill left is no plate of whole wells"
+            continue
+        assert status == 0
+        finished += 1
+        assert contents(folder / "killed" / "DEMO.zarr") == whole
+        shutil.rmtree(killed)
+    assert status_of(in_a_child(lambda: main([*command, killed]))) == 0
+    assert contents(folder / "killed" / "DEMO.zarr") == whole
+    print(f"{kills} kills, {finished} finished between; wells whole at each: {held}")
+
+
 def kill(steps: list[int], folder: Path) -> None:
     """Kill a run before each of these steps."""
     layout = Encoded()
@@ -150,6 +209,8 @@ if __name__ == "__main__":
     count, place = int(sys.argv[2]), Path(sys.argv[3])
     if sys.argv[1] == "times":
         kill_at_times(count, place)
+    elif sys.argv[1] == "command":
+        kill_the_command(count, place)
     else:
         total = steps_of(place / "counted", Encoded())
         kill(list(range(total)) if not count else sorted(random.Random(0).sample(range(total), count)), place)
