@@ -8,11 +8,16 @@ PLATES = --plate DEMO1 --plate DEMO2 --plate DEMO3
 .PHONY: demo test test-slow check docs bench gpu lib clean
 
 # The CPU build of torch is pinned here: a bare `torch` downloads gigabytes of CUDA.
+# What the demonstration needs; `developed` adds what tests, checks and documentation do.
 $(VENV)/installed: pyproject.toml CMakeLists.txt
 	@command -v c++ > /dev/null || { echo "jumpgpu needs a C++17 compiler to build its kernels: apt-get install g++, or set CXX" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install -q --upgrade pip
 	$(RUN) -m pip install -q torch==2.13.0
+	$(RUN) -m pip install -q -e ".[map]"
+	touch $@
+
+$(VENV)/developed: $(VENV)/installed
 	$(RUN) -m pip install -q -e ".[dev,map]"
 	touch $@
 
@@ -25,25 +30,25 @@ demo: $(VENV)/installed
 	$(RUN) -m jumpgpu.report $(DEMO)/DEMO1 $(DEMO)/DEMO2 $(DEMO)/DEMO3 --metadata $(DEMO)/images/metadata \
 		--scores $(DEMO)/scores/replicating.json
 
-test: $(VENV)/installed
+test: $(VENV)/developed
 	$(RUN) -m pytest
 
 # Minutes to an hour: every mutant, every fault, the large cases.
-test-slow: $(VENV)/installed
+test-slow: $(VENV)/developed
 	$(RUN) -m pytest -m slow
 
-check: $(VENV)/installed
+check: $(VENV)/developed
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 	$(RUN) -m pytest -q tests/test_layers.py tests/test_kernels_compile.py -k "not architecture or sm_80"
 
 # The documentation's site, into build/site; a broken link is an error.
-docs: $(VENV)/installed
+docs: $(VENV)/developed
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
 
 # Small, on drawn fields; benchmarks/ tells what else there is (peers, growth, real fields).
-bench: $(VENV)/installed
+bench: $(VENV)/developed
 	$(RUN) -m benchmarks.kernels
 	$(RUN) -m jumpgpu.synthetic --output build/bench --plate BENCH --wells 6 --sites 1
 	$(RUN) -m benchmarks.throughput --images build/bench --plate BENCH --illumination flatfield --json build/bench/throughput.json
