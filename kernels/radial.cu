@@ -35,14 +35,15 @@ JG_FN double path_length(int steps) {
 
 struct RadialScratch { int32_t farthest, centre, moved, changed; };
 
-// One line takes what the line beside it offers, then its own pixels offer to each other until none takes: afterwards the line
-// is what it would be if that were all there is. Ends with a barrier. Returns whether this thread's pixels changed.
+// One line, from x = a to b - 1, takes what the line beside it offers, then its own pixels offer to each other until none takes:
+// afterwards the line is what it would be if that were all there is. Ends with a barrier. Returns whether this thread's pixels
+// changed.
 JG_FN int relax_line(
-    int32_t* __restrict__ line, const int32_t* __restrict__ beside, const int32_t* __restrict__ list, int w,
+    int32_t* __restrict__ line, const int32_t* __restrict__ beside, const int32_t* __restrict__ list, int a, int b,
     int32_t* __restrict__ offers, RadialScratch& s)
 {
     int changed = 0;
-    JG_FOR_OWN(x, 1, w - 1) {
+    JG_FOR_OWN(x, a, b) {
         const int offer = jg::least(beside[x] + STRAIGHT, jg::least(beside[x - 1], beside[x + 1]) + DIAGONAL);
         const int v = list[x] < 0 ? UNTOUCHED : jg::least(line[x], offer);
         changed |= v ^ line[x];
@@ -51,7 +52,7 @@ JG_FN int relax_line(
     for (;;) {
         __syncthreads();
         int moved = 0;
-        JG_FOR_OWN(x, 1, w - 1) {
+        JG_FOR_OWN(x, a, b) {
             const int offer = jg::least(line[x - 1], line[x + 1]) + STRAIGHT;
             offers[x] = list[x] < 0 ? UNTOUCHED : jg::least(line[x], offer);
             moved |= offers[x] ^ line[x];
@@ -60,7 +61,7 @@ JG_FN int relax_line(
         changed |= moved;
         __syncthreads();
         if (!s.moved) break;
-        JG_FOR_OWN(x, 1, w - 1) line[x] = offers[x];
+        JG_FOR_OWN(x, a, b) line[x] = offers[x];
         __syncthreads();
         JG_ONCE s.moved = 0;
     }
@@ -72,6 +73,8 @@ JG_FN int relax_line(
 //      box           int32   [rows, 4]
 //      schedule      int32   [rows]
 //      row_start     int64   [rows + 1]   each row's first entry of place and ring
+//      line_start    int64   [rows + 1]   each row's first line
+//      extent        int32   [L, 2]       first and last column of each line, 32767 and -1 where it has no pixel (outline.cu)
 //      height, width of a field
 //      room          the largest (h + 2) * (w + 2) of a box
 // Out  place         int32   [R]          the row's pixels in raster order: position in its list
@@ -81,7 +84,7 @@ JG_FN int relax_line(
 extern "C" __global__ void __launch_bounds__(128, 8) radial_rings(
     const int32_t* __restrict__ pixel, const int64_t* __restrict__ start, const int64_t* __restrict__ stop,
     const int32_t* __restrict__ box, const int32_t* __restrict__ schedule, const int64_t* __restrict__ row_start,
-    int32_t rows, int32_t height, int32_t width, int64_t room, int32_t bins, int32_t* __restrict__ place,
+    const int64_t* __restrict__ line_start, const int32_t* __restrict__ extent, int32_t rows, int32_t height, int32_t width, int64_t room, int32_t bins, int32_t* __restrict__ place,
     uint8_t* __restrict__ ring, int32_t* __restrict__ maps, int32_t* __restrict__ lines)
 {
     JG_SHARED(RadialScratch, s);
@@ -98,6 +101,9 @@ extern "C" __global__ void __launch_bounds__(128, 8) radial_rings(
         const int y0 = box[4 * row] - 1, x0 = box[4 * row + 1] - 1;
         const int h = box[4 * row + 2] + 1 - y0, w = box[4 * row + 3] + 1 - x0;   // a pixel more on each side
         const int32_t* __restrict__ pixels = pixel + start[row];
+        const int32_t* __restrict__ ends = extent + line_start[row] * 2;
+        const auto line_from = [&](int y) { return ends[2 * y - 2] - x0; };        // of line y of the maps; an empty one ends before
+        const auto line_to = [&](int y) { return ends[2 * y - 1] + 1 - x0; };
         __syncthreads();                               // the row before is done with the scratch
         JG_FOR(i, h * w) { list[i] = -1; path[i] = UNTOUCHED; }
         JG_ONCE { s.farthest = -1; s.centre = 0x7fffffff; s.moved = 0; }
@@ -105,7 +111,8 @@ extern "C" __global__ void __launch_bounds__(128, 8) radial_rings(
         JG_FOR(i, n) list[((pixels[i] >> 16) - y0) * w + (pixels[i] & 0xffff) - x0] = i;
         __syncthreads();
 
-        // Edge: down and up the columns, which stay with their threads, then along each row as far as its longest gap.
+        // Edge: down and up the columns, which stay with their threads, then along each line no farther than something nearer
+        // than what is known may stand. A thread keeps the first of its own farthest pixels.
         for (int y = 0; y < h; ++y)
             JG_FOR(x, w) {
                 const int open = (y0 + y < 0) | (y0 + y >= height) | (x0 + x < 0) | (x0 + x >= width) ? FAR : 0;
@@ -115,46 +122,57 @@ extern "C" __global__ void __launch_bounds__(128, 8) radial_rings(
         for (int y = h - 2; y >= 0; --y)
             JG_FOR(x, w) gap[y * w + x] = jg::least(gap[y * w + x], gap[(y + 1) * w + x] + 1);
         __syncthreads();
-        JG_FOR(y, h) {
-            int reach = 0;
-            for (int x = 0; x < w; ++x) reach = jg::most(reach, list[y * w + x] < 0 ? 0 : gap[y * w + x]);
-            of_line[y] = jg::least(reach, w);
-        }
-        __syncthreads();
         JG_FOR(i, h * w) edge[i] = gap[i] *= gap[i];
         __syncthreads();
-        int farthest = -1;
+        int farthest = -1, centre = 0x7fffffff;
         for (int y = 1; y < h - 1; ++y) {
             int32_t* __restrict__ to = edge + y * w;
             const int32_t* __restrict__ from = gap + y * w;
-            for (int j = 1, reach = of_line[y]; j < reach; ++j) {
-                const int left = jg::least(j, w - 1), right = jg::most(w - j, left);   // beyond these one side is all there is
-                JG_FOR_OWN(x, 1, left) to[x] = x + j < w ? jg::least(to[x], from[x + j] + j * j) : to[x];
-                JG_FOR_OWN(x, left, right) to[x] = jg::least(to[x], jg::least(from[x - j], from[x + j]) + j * j);
-                JG_FOR_OWN(x, right, w - 1) to[x] = x >= j ? jg::least(to[x], from[x - j] + j * j) : to[x];
+            const int a = line_from(y), b = line_to(y);
+            int worst = -1;
+            JG_FOR_OWN(x, a, b) worst = jg::most(worst, to[x]);
+            for (int j = 1; j < w && j * j < worst; ++j) {
+                const int further = j * j, left = jg::least(j, w - j), right = jg::most(j, w - j);
+                const int inner = jg::most(a, jg::least(b, left)), outer = jg::most(inner, jg::least(b, right));
+                worst = -1;
+                JG_FOR_OWN(x, a, inner) {
+                    to[x] = jg::least(to[x], from[x + j] + further);
+                    worst = jg::most(worst, to[x]);
+                }
+                JG_FOR_OWN(x, inner, outer) {          // both sides, or neither
+                    const int nearest = left == j ? jg::least(from[x - j], from[x + j]) + further : to[x];
+                    to[x] = jg::least(to[x], nearest);
+                    worst = jg::most(worst, to[x]);
+                }
+                JG_FOR_OWN(x, outer, b) {
+                    to[x] = jg::least(to[x], from[x - j] + further);
+                    worst = jg::most(worst, to[x]);
+                }
             }
-            JG_FOR_OWN(x, 0, w) farthest = jg::most(farthest, list[y * w + x] < 0 ? -1 : to[x]);
+            if (worst <= farthest) continue;
+            farthest = worst;
+            centre = 0x7fffffff;
+            JG_FOR_OWN(x, a, b) centre = jg::least(centre, to[x] == worst ? y * w + x : 0x7fffffff);
         }
         jg::gather_most(&s.farthest, farthest);
         __syncthreads();
-        int centre = 0x7fffffff;
-        const int most = s.farthest;
-        JG_FOR(i, h * w) centre = jg::least(centre, (list[i] >= 0) & (edge[i] == most) ? i : 0x7fffffff);
-        jg::gather_least(&s.centre, centre);
+        jg::gather_least(&s.centre, farthest == s.farthest ? centre : 0x7fffffff);
         __syncthreads();
         centre = s.centre;
         const int cy = centre / w, cx = centre % w;
 
-        // Paths: from the centre's line down, then up and down over all lines until nothing changes.
+        // Paths: from the centre's line down, then up and down over all lines in turn until a turn changes nothing: what it
+        // asked holds, and what the turn before it asked still does.
         JG_ONCE { path[centre] = 0; s.changed = 0; }
         __syncthreads();
-        for (int y = cy; y < h - 1; ++y) relax_line(path + y * w, path + (y - 1) * w, list + y * w, w, offers, s);
-        for (;;) {
+        const auto relax = [&](int y, int other) {
+            return relax_line(path + y * w, path + other * w, list + y * w, line_from(y), line_to(y), offers, s);
+        };
+        for (int y = cy; y < h - 1; ++y) relax(y, y - 1);
+        for (int up = 1;; up ^= 1) {
             int changed = 0;
-            for (int y = h - 3; y > 0; --y)
-                changed |= relax_line(path + y * w, path + (y + 1) * w, list + y * w, w, offers, s);
-            for (int y = 2; y < h - 1; ++y)
-                changed |= relax_line(path + y * w, path + (y - 1) * w, list + y * w, w, offers, s);
+            if (up) for (int y = h - 3; y > 0; --y) changed |= relax(y, y + 1);
+            else for (int y = 2; y < h - 1; ++y) changed |= relax(y, y - 1);
             jg::gather_most(&s.changed, changed);
             __syncthreads();
             if (!s.changed) break;
@@ -163,16 +181,17 @@ extern "C" __global__ void __launch_bounds__(128, 8) radial_rings(
             __syncthreads();
         }
 
-        JG_FOR_YX(y, x, 1, h - 1, 1, w - 1) {
-            const int i = y * w + x, dy = y - cy, dx = x - cx;
-            const double inner = path_length(path[i]), whole = inner + sqrt(double(edge[i]));
-            const int at = int(inner / (whole + 0.001) * bins);
-            const int wedge = int(dy > 0) + 2 * int(dx > 0) + 4 * int((dy < 0 ? -dy : dy) > (dx < 0 ? -dx : dx));
-            gap[i] = path[i] >= UNTOUCHED ? NO_RING : at * WEDGES + wedge;
-        }
+        for (int y = 1 + jg::warp_id(); y < h - 1; y += jg::warps())
+            for (int x = line_from(y) + jg::lane(); x < line_to(y); x += jg::WARP) {
+                const int i = y * w + x, dy = y - cy, dx = x - cx;
+                const double inner = path_length(path[i]), whole = inner + sqrt(double(edge[i]));
+                const int at = int(inner / (whole + 0.001) * bins);
+                const int wedge = int(dy > 0) + 2 * int(dx > 0) + 4 * int((dy < 0 ? -dy : dy) > (dx < 0 ? -dx : dx));
+                gap[i] = path[i] >= UNTOUCHED ? NO_RING : at * WEDGES + wedge;
+            }
         JG_FOR(y, h) {
             int count = 0;
-            for (int x = 1; x < w - 1; ++x) count += list[y * w + x] >= 0;
+            if (y >= 1 && y < h - 1) for (int x = line_from(y); x < line_to(y); ++x) count += list[y * w + x] >= 0;
             of_line[y] = count;
         }
         __syncthreads();
@@ -186,11 +205,10 @@ extern "C" __global__ void __launch_bounds__(128, 8) radial_rings(
         }
         __syncthreads();
         JG_FOR(y, h) {
+            if (y < 1 || y >= h - 1) continue;
             int64_t at = row_start[row] + of_line[y];
-            int last = (y + 1) * w - 2;
-            while (last > y * w && list[last] < 0) --last;
-            for (int i = y * w + 1; i <= last; ++i) {  // without a branch: what is written outside is written over
-                place[at] = list[i];
+            for (int i = y * w + line_from(y); i < y * w + line_to(y); ++i) {  // without a branch: what is written outside
+                place[at] = list[i];                                           // is written over, and the last is not outside
                 ring[at] = uint8_t(gap[i]);
                 at += list[i] >= 0;
             }
@@ -204,6 +222,23 @@ JG_REGISTER(radial_rings)
 constexpr int RINGS = (MOST_BINS + 1) * WEDGES, SLOTS = RINGS + MOST_BINS + 1;
 constexpr int MOST_CHANNELS = 8;                       // channels of a block
 struct RingSums { float sum[SLOTS][MOST_CHANNELS]; uint32_t count[RINGS]; };
+
+#if defined(JG_SERIAL)
+// The values of C channels from i to end - 1, which are of one wedge and ring, added to both in registers.
+template <int C> JG_FN void add_run(const float* __restrict__ value, int64_t n_pixels, const int32_t* __restrict__ at, int i,
+                                    int end, float* __restrict__ wedge, float* __restrict__ whole)
+{
+    float a[C], b[C];
+    for (int c = 0; c < C; ++c) { a[c] = wedge[c]; b[c] = whole[c]; }
+    for (; i < end; ++i)
+        for (int c = 0; c < C; ++c) {
+            const float v = value[c * n_pixels + at[i]];
+            a[c] += v;
+            b[c] += v;
+        }
+    for (int c = 0; c < C; ++c) { wedge[c] = a[c]; whole[c] = b[c]; }
+}
+#endif
 
 // In   values        float32 [C, P]
 //      start         int64   [rows]
@@ -226,24 +261,26 @@ extern "C" __global__ void __launch_bounds__(128, 8) radial_sums(
     const float* __restrict__ value = values + c0 * n_pixels + start[row];
     JG_FOR(r, rings) s.count[r] = 0;
     __syncthreads();
-    JG_FOR(i, n)
-        if (code[i] != NO_RING) jg::tally(&s.count[code[i]]);
 #if defined(JG_SERIAL)
     for (int r = 0; r < rings; ++r)
         for (int c = 0; c < MOST_CHANNELS; ++c) s.sum[r][c] = 0;
     for (int r = 0; r <= bins; ++r)
         for (int c = 0; c < MOST_CHANNELS; ++c) s.sum[RINGS + r][c] = 0;
-    for (int i = 0; i < n; ++i) {
+    for (int i = 0, end = 0; i < n; i = end) {         // a run of one slot is added up in registers
+        while (end < n && code[end] == code[i]) ++end;
         if (code[i] == NO_RING) continue;
+        s.count[code[i]] += uint32_t(end - i);
         float* __restrict__ wedge = s.sum[code[i]];
         float* __restrict__ whole = s.sum[RINGS + code[i] / WEDGES];
-        for (int c = 0; c < taken; ++c) {
-            const float v = value[c * n_pixels + at[i]];
-            wedge[c] += v;
-            whole[c] += v;
+        for (int c = 0; c < taken; c += 4) {
+            if (taken - c >= 4) add_run<4>(value + c * n_pixels, n_pixels, at, i, end, wedge + c, whole + c);
+            else
+                for (int k = c; k < taken; ++k) add_run<1>(value + k * n_pixels, n_pixels, at, i, end, wedge + k, whole + k);
         }
     }
 #else
+    JG_FOR(i, n)
+        if (code[i] != NO_RING) jg::tally(&s.count[code[i]]);
     JG_FOR(t, (rings + bins + 1) * taken) {
         const int slot = t / taken, c = t % taken, r = slot < rings ? slot : slot - rings;
         const int shift = slot < rings ? 0 : 3;

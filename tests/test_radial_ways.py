@@ -22,6 +22,7 @@ def test_radial_same_in_all_ways(way: Way, device: Device) -> None:
     labels[1, 0, 16] = 2
     pixels = torch.from_numpy(drawn_pixels({"Cells": labels}, 2))
     scene = make_scene(("A", "B"), pixels, {"Cells": torch.from_numpy(labels)}, {}, device)
+    outlines(scene, device)  # kept with the scene; it has tests of its own
 
     def work(other: Device) -> torch.Tensor:
         return radial.measure(carried(scene, other), FeatureSettings(radial=RadialSettings(bins=3)), other)

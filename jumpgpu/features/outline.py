@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from ..device import Device
-from ..distance import squared_distance
 from ..objects import Scene, label_arguments
 
 POWERS = 10  # moments of order 0..9 (outline.cu)
@@ -86,15 +85,6 @@ def power_sums(half: int, device: torch.device) -> torch.Tensor:
             down -= (-t) ** p
             table[half + t, p], table[half - t, p] = up, down
     return torch.from_numpy(table).to(device)
-
-
-def edge_distance(scene: Scene, compartment: str, device: Device) -> torch.Tensor:
-    """int32 [B, H, W]: squared distance of a labelled pixel to the nearest pixel outside its object, kept with the scene."""
-    key = f"edge_distance/{compartment}"
-    if key not in scene.derived:
-        scene.derived[key] = squared_distance(scene.labels[compartment].contiguous(), device)
-    found: torch.Tensor = scene.derived[key]
-    return found
 
 
 def areas(scene: Scene, device: Device) -> torch.Tensor:

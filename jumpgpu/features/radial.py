@@ -77,6 +77,8 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         box=objects.box,
         schedule=objects.schedule,
         row_start=row_start,
+        line_start=objects.line_start,
+        extent=outlines(scene, device).extent,
         rows=objects.rows,
         height=height,
         width=width,
