@@ -183,6 +183,7 @@ class PlateSettings:
         }
     )
     plane: int | None = None  # the plane to read where there are several
+    c_axis: dict[str, int] = field(default_factory=dict)  # OME-Zarr: channel -> place on the C axis, from 0; else by label
     remap: dict[str, str] = field(default_factory=dict)  # load_data.csv: path or URL prefix -> folder here
     stains: dict[str, str] = field(  # Harmony channel names (or their words, lower case) to channels
         default_factory=lambda: {

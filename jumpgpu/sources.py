@@ -7,6 +7,7 @@ from .gallery import find_in_bucket
 from .names import check_barcode
 from .plate import Plate, check_channels, find_plate
 from .remote import Place, RemotePath, place_of
+from .zarr_planes import open_planes
 
 
 def find_source(barcode: str, images: str | Place | None, settings: PlateSettings, cache: Path | None = None) -> Plate:
@@ -14,8 +15,8 @@ def find_source(barcode: str, images: str | Place | None, settings: PlateSetting
 
     Parameters
     ----------
-    images : a folder or load_data.csv on this machine (`find_plate`), an s3:// URL (`find_in_bucket`), or None for
-        the gallery.
+    images : a folder or load_data.csv on this machine (`find_plate`), an s3:// URL (`find_in_bucket`), an OME-Zarr plate
+        in either (`open_planes`; in a folder also as `<barcode>.ome.zarr`), or None for the gallery.
     cache : folder that keeps what is read from a bucket; None keeps nothing.
 
     Raises as those do, and ConnectionError where a bucket is out of reach.
@@ -24,8 +25,13 @@ def find_source(barcode: str, images: str | Place | None, settings: PlateSetting
     check_channels(settings)
     place = None if images is None else place_of(images)
     if isinstance(place, Path):
-        return find_plate(barcode, place, settings)
+        named = [p for p in (place, place / f"{barcode}.ome.zarr") if p.is_dir()]
+        return next((p for n in named if (p := open_planes(barcode, n, settings, cache))), None) or find_plate(
+            barcode, place, settings
+        )
     try:
+        if place and place.name.endswith(".zarr") and (plate := open_planes(barcode, place, settings, cache)):
+            return plate
         return find_in_bucket(barcode, place if isinstance(place, RemotePath) else None, settings, cache)
     except ConnectionError as error:
         why = "" if images else " (no --images was given, so the Cell Painting Gallery was asked)"

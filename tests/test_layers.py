@@ -40,6 +40,8 @@ GROUPS: dict[str, tuple[set[str], set[str]]] = {
             "gallery",
             "sources",
             "ome_zarr",
+            "zarr_planes",
+            "zarr_store",
             "checks",
             "fields",
             "illumination",
