@@ -138,6 +138,11 @@ def show(
     if unknown := [c for c in channels or () if c not in plate.channels or c not in pictures.COLOURS]:
         known = ", ".join(c for c in plate.channels if c in pictures.COLOURS)
         raise ValueError(f"{plate.barcode} has no channel {unknown[0]!r} with a colour; it has {known}")
+    record = plate.record(well)
+    if site not in (sites := [s["site"] for s in record["sites"]]):
+        reasons = [q["reason"] for q in record["quarantine"] if q["site"] == site and not q["used"]]
+        has = f"it was left out: {reasons[0]}" if reasons else f"the well has {', '.join(map(str, sites)) or 'none'}"
+        raise ValueError(f"{plate.barcode} {well} has no site {site}; {has}")
     shown = [c for c in plate.channels if c in (channels or pictures.COLOURS)]
     folder = images or plate.images
     if folder:
@@ -163,7 +168,7 @@ def show(
     figure = Picture(6.0, 6.0 * height / width + 0.5)
     axis = figure.add_subplot()
     axis.imshow(image, extent=(0, pixel * field.shape[2], pixel * field.shape[1], 0), interpolation="nearest")
-    cells = next((s["cells"] for s in plate.record(well)["sites"] if s["site"] == site), 0)
+    cells = next(s["cells"] for s in record["sites"] if s["site"] == site)
     axis.set_title(f"{plate.barcode} {well} site {site}: {cells} cells", fontsize=10, loc="left")
     for i, channel in enumerate(shown):
         colour = np.clip(np.array(pictures.COLOURS[channel]) / max(pictures.COLOURS[channel]), 0, 1)

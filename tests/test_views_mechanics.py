@@ -5,7 +5,9 @@ import pytest
 
 import jumpgpu
 from jumpgpu import views
+from jumpgpu.layout import Layout, Quarantined
 from jumpgpu.opened import StoredPlate
+from jumpgpu.store import PlateWriter
 
 from .image_plates import noise
 from .image_plates import write_plate as write_images
@@ -131,5 +133,17 @@ def test_a_site_is_shown_from_its_images(tmp_path):
         again.show("A01", 2)
     assert again.show("A01", 2, images=tmp_path / "images").axes[0].images[0].get_array().shape == (40, 56, 3)
     assert again.heatmap("sharpness DNA").axes[0].images[0].get_array().shape == (2, 3)
-    with pytest.raises(ValueError, match="no site 9"):
+    with pytest.raises(ValueError, match="A01 has no site 9; the well has 2"):
         again.show("A01", 9, images=tmp_path / "images")
+
+
+def test_a_site_that_was_left_out_says_why_and_an_empty_plate_has_a_card(tmp_path):
+    layout = Layout("BAD", COLUMNS, ("DNA", "ER"))
+    with PlateWriter(tmp_path, layout, {}, {"A01": [1]}) as writer:
+        assert jumpgpu.open_plate(tmp_path / "BAD")._repr_html_().count("<img") == 0
+        writer.leave_out([Quarantined("BAD", "A01", 1, "DNA", "x.tiff", "truncated: 3 bytes")])
+    plate = jumpgpu.open_plate(tmp_path / "BAD")
+    with pytest.raises(ValueError, match="BAD A01 has no site 1; it was left out: truncated: 3 bytes"):
+        plate.show("A01", 1)
+    assert "1 sites left out" in plate._repr_html_()
+    assert plate.heatmap(COLUMNS[0]).axes[0].images[0].get_array().count() == 0
