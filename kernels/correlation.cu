@@ -59,7 +59,7 @@ JG_REGISTER(correlation_channels)
 //      pairs      int32   [Q, 2]          positions of each pair's channels
 // Out  found      float64 [rows, Q, 9]    correlation, overlap, K_ab, Manders_ab, RWC_ab, K_ba, Manders_ba, RWC_ba, and how many
 //                                         pixels are above both thresholds
-extern "C" __global__ void __launch_bounds__(128, 8) correlation_pairs(
+extern "C" __global__ void __launch_bounds__(128, 5) correlation_pairs(
     const float* __restrict__ values, const int32_t* __restrict__ ranks, const int64_t* __restrict__ row_start,
     const int64_t* __restrict__ start, const int32_t* __restrict__ schedule, const int32_t* __restrict__ levels,
     const double* __restrict__ stats, const int32_t* __restrict__ field, const int32_t* __restrict__ pairs,

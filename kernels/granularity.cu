@@ -117,7 +117,7 @@ template <bool MOST> JG_FN void stack_row(const float* __restrict__ in, const in
         else for (int x = jg::lane(); x < width; x += jg::WARP) to[x] = better<MOST>(to[x], row[x]);
     }
 }
-extern "C" __global__ void __launch_bounds__(128, 8) granularity_stack(
+extern "C" __global__ void __launch_bounds__(128, 6) granularity_stack(
     const float* __restrict__ spans_in, const int32_t* __restrict__ span_of, int32_t spans, int32_t radius, int32_t most,
     int32_t height, int32_t width, float* __restrict__ out)
 {

@@ -93,7 +93,7 @@ JG_REGISTER(propagation_steps)
 // In   step      float64 [4, B, H, W];  mask  uint8 [B, H, W];  seeds  int32 [B, H, W]
 // Scr  distance  float64 [B, H, W]
 // Out  labels    int32 [B, H, W]
-extern "C" __global__ void __launch_bounds__(1024) propagate(
+extern "C" __global__ void __launch_bounds__(1024, 1) propagate(
     const double* __restrict__ step, const uint8_t* __restrict__ mask, const int32_t* __restrict__ seeds, int32_t height,
     int32_t width, int64_t n_pixels, double* __restrict__ distance, int32_t* __restrict__ labels)
 {

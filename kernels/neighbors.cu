@@ -122,7 +122,7 @@ JG_FN void keep_nearer(double distance, int label, Nearest& first, Nearest& seco
 //      kept         int32 [B]          labels of kept objects of each field are 1 .. kept
 // Out  nearest      float64 [N, 5]     number of the nearest kept object, distance to the nearest, the same of the second, angle
 //                                      between both in degrees; 0 where there is none, nan for an object without pixels
-extern "C" __global__ void __launch_bounds__(128, 8) neighbor_nearest(
+extern "C" __global__ void __launch_bounds__(128, 6) neighbor_nearest(
     const uint64_t* __restrict__ sums, const int32_t* __restrict__ field, const int32_t* __restrict__ number,
     const int32_t* __restrict__ kept, int32_t objects, int32_t most, double* __restrict__ nearest)
 {

@@ -184,7 +184,7 @@ template <int K> JG_FN void spread(
 //      ranked       int32   [blocks, longest, 1 + K']  in the cache; K' = 1, 3 or 4, the least that is not below K
 //      cursor       int32   [blocks, N]
 //      runs         int32   [blocks, ceil(longest / 64)]
-extern "C" __global__ void __launch_bounds__(128, 8) sort_values(
+extern "C" __global__ void __launch_bounds__(128, 4) sort_values(
     const float* __restrict__ values, const int64_t* __restrict__ pixel_start, const int64_t* __restrict__ field_start,
     const int64_t* __restrict__ cell_start, const int32_t* __restrict__ member,
     const int64_t* __restrict__ start, const int64_t* __restrict__ row_start, int64_t n_pixels, int32_t task,

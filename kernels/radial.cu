@@ -246,7 +246,7 @@ template <int C> JG_FN void add_run(const float* __restrict__ value, int64_t n_p
 //      row_start, place, ring of radial_rings
 //      block = position in the schedule * ceil(C / 8) + group of 8 channels
 // Out  found         float64 [rows, C, 3, bins]   FracAtD, MeanFrac, RadialCV
-extern "C" __global__ void __launch_bounds__(128, 8) radial_sums(
+extern "C" __global__ void __launch_bounds__(128, 6) radial_sums(
     const float* __restrict__ values, const int64_t* __restrict__ start, const int32_t* __restrict__ schedule,
     const int64_t* __restrict__ row_start, const int32_t* __restrict__ place, const uint8_t* __restrict__ ring,
     int64_t n_pixels, int32_t channels, int32_t bins, double* __restrict__ found)

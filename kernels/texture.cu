@@ -139,7 +139,7 @@ JG_REGISTER(texture_spots)
 // Out  totals      uint64  [R, C, S, 4, 11]   sums over the matrix, see Total
 //      moment      float64 [R, C, S, 4]       sum of P / (1 + (i - j)^2)
 //      highest     int32   [R, C]             highest level; 0: nothing to count; -1: no pixels
-extern "C" __global__ void __launch_bounds__(128, 8) texture_count(
+extern "C" __global__ void __launch_bounds__(128, 4) texture_count(
     const float* __restrict__ values, int64_t n_pixels, const int64_t* __restrict__ start, const int64_t* __restrict__ stop,
     const int32_t* __restrict__ spot, const int64_t* __restrict__ spot_start, const int32_t* __restrict__ box,
     const int32_t* __restrict__ schedule, const uint8_t* __restrict__ wanted, const uint8_t* __restrict__ remap,
@@ -227,7 +227,7 @@ JG_REGISTER(texture_count)
 
 // In   totals, moment, highest, logs, start, stop as above; n_items = R * C * S
 // Out  features    float64 [R, C, S, 4, 13]
-extern "C" __global__ void __launch_bounds__(128, 8) texture_finish(
+extern "C" __global__ void __launch_bounds__(128, 6) texture_finish(
     const uint64_t* __restrict__ totals, const double* __restrict__ moment, const int32_t* __restrict__ highest,
     const int64_t* __restrict__ logs, const int64_t* __restrict__ start, const int64_t* __restrict__ stop, int64_t n_items,
     int32_t channels, int32_t scales, double* __restrict__ features)

@@ -81,7 +81,7 @@ JG_FN bool worth(int side, int span, int n) {
 //      counts      uint32  [blocks, 296448]   matrices of both kinds; the four directions stand together
 // Out  totals, moment, highest  of texture_count, for the rows that are done here
 //      wanted      uint8   [K * N, C]         1: not done here; 1 before
-extern "C" __global__ void __launch_bounds__(128, 8) texture_parts(
+extern "C" __global__ void __launch_bounds__(128, 4) texture_parts(
     const float* __restrict__ values, int64_t n_pixels, const int32_t* __restrict__ pixel, const int64_t* __restrict__ cell_start,
     const int64_t* __restrict__ start, const int64_t* __restrict__ stop, const int32_t* __restrict__ box,
     const int32_t* __restrict__ schedule, const uint8_t* __restrict__ remap, const int64_t* __restrict__ logs,

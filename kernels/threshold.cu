@@ -181,7 +181,7 @@ JG_FN float class_variance(const Otsu& s, int i, int j) {
 // In   values     float32 or float64 [B, stride] of which n count, 0..1; a float32 plane may be one channel of several
 //      tolerance  float64 [B];  extrema  uint64 [B, 2]  bits of the least and greatest value, as doubles
 // Out  threshold  float64 [B]
-extern "C" __global__ void __launch_bounds__(1024) cross_entropy_32(
+extern "C" __global__ void __launch_bounds__(1024, 1) cross_entropy_32(
     const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, const uint64_t* __restrict__ extrema,
     const double* __restrict__ tolerance, double* __restrict__ threshold)
 {
@@ -193,7 +193,7 @@ extern "C" __global__ void __launch_bounds__(1024) cross_entropy_32(
 }
 JG_REGISTER(cross_entropy_32)
 
-extern "C" __global__ void __launch_bounds__(1024) cross_entropy_64(
+extern "C" __global__ void __launch_bounds__(1024, 1) cross_entropy_64(
     const double* __restrict__ values, int64_t offset, int64_t stride, int32_t n, const uint64_t* __restrict__ extrema,
     const double* __restrict__ tolerance, double* __restrict__ threshold)
 {

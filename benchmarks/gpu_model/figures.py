@@ -13,11 +13,13 @@ from benchmarks.gpu_model.compiled import ARCHITECTURES, Resources, all_resource
 from benchmarks.gpu_model.counting import Counted
 from benchmarks.gpu_model.devices import GPUS, LAUNCH_S, PCIE_SHARE, Gpu
 from benchmarks.gpu_model.prediction import Prediction, predict
+from benchmarks.machine import RESULTS
 from jumpgpu.kernel_files import full_source, kernel_sources
 from tests.standin_cuda import standin
 
 SORT_PASSES = 8  # of a radix sort of 64-bit keys, each over all bytes
-NOT_ON_A_GPU = {"sort_values"}  # torch sorts there
+NOT_ON_A_GPU = {"sort_values": "torch sorts on a GPU", "texture_parts": "the CPU's way of texture_count"}
+THROUGHPUT = RESULTS / "throughput.json"
 FREE_OPERATORS = {"empty", "empty_like"}
 
 
@@ -34,7 +36,10 @@ class Batch:
 
 @dataclass
 class Figures:
-    """All that the page is made of. `launches`: by kernel, of the workload that `workload` names; `digests` of sources."""
+    """All that the page is made of. `launches`: by kernel, of the workload that `workload` names; `digests` of sources.
+
+    cpu : seconds of CPU a field and fields a second of the CPU backend, measured, where throughput.json has them
+    """
 
     plate: str = ""
     batch: Batch | None = None
@@ -43,6 +48,7 @@ class Figures:
     fields: dict[str, int] = field(default_factory=dict)
     launches: dict[str, list[Counted]] = field(default_factory=dict)
     resources: dict[str, dict[str, Resources]] = field(default_factory=dict)
+    cpu: list[float] = field(default_factory=list)
 
     @property
     def standard(self) -> list[str]:
@@ -57,7 +63,7 @@ def digest(kernel: str) -> str:
 
 def outdated(figures: Figures) -> set[str]:
     """Kernels whose source is another than the one counted, or that were never counted."""
-    return {k for k in kernel_sources() if figures.digests.get(k) != digest(k)} - NOT_ON_A_GPU
+    return {k for k in kernel_sources() if figures.digests.get(k) != digest(k)} - set(NOT_ON_A_GPU)
 
 
 def update(figures: Figures, given: workloads.Fields, kernels: Iterable[str] | None = None) -> Figures:
@@ -84,6 +90,9 @@ def update(figures: Figures, given: workloads.Fields, kernels: Iterable[str] | N
         for k in set(book) - set(kernel_sources()):
             del book[k]  # type: ignore[attr-defined]
     figures.resources = {a: all_resources(a) for a in ARCHITECTURES}
+    if THROUGHPUT.exists():
+        raw = json.loads(THROUGHPUT.read_text())
+        figures.cpu = [raw["cpu_s_a_field"]["median"], raw["fields_a_s"]]
     return figures
 
 
@@ -140,12 +149,19 @@ def totals(figures: Figures, gpu: Gpu, fields: int) -> Totals:
 
 def save(figures: Figures, path: Path, extra: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**extra, **dataclasses.asdict(figures)}, separators=(",", ":"), default=rounded)
+    text = json.dumps(short({**extra, **dataclasses.asdict(figures)}), separators=(",", ":"))
     path.write_text(text.replace('],"', '],\n"') + "\n")
 
 
-def rounded(value: Any) -> Any:
-    raise TypeError(f"{type(value).__name__} in the figures")
+def short(value: Any) -> Any:
+    """Numbers with six digits that count."""
+    if isinstance(value, dict):
+        return {k: short(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [short(v) for v in value]
+    if isinstance(value, float):
+        return int(value) if value == int(value) else float(f"{value:.6g}")
+    return value
 
 
 def load(path: Path) -> Figures:
@@ -160,6 +176,7 @@ def load(path: Path) -> Figures:
         workload=raw["workload"],
         fields=raw["fields"],
         launches={k: [Counted(**c) for c in v] for k, v in raw["launches"].items()},
+        cpu=raw.get("cpu", []),
         resources={a: {k: Resources(**r) for k, r in v.items()} for a, v in raw["resources"].items()},
     )
 

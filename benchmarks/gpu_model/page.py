@@ -1,6 +1,5 @@
 """docs/gpu_model.md: the predictions as a page."""
 
-import json
 import textwrap
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -18,7 +17,6 @@ SLOW = 5.0  # times the floor
 SMALL = 0.02  # of a batch: below it a kernel needs no reason
 HOST_LAUNCH_S = 20e-6  # of the host, a launch or an operator (benchmarks/launch_overhead.py: 15 to 26 us)
 REASONS = Path(__file__).with_name("reasons.toml")
-RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 def ms(seconds: float) -> str:
@@ -73,15 +71,6 @@ def page(figures: Figures) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def cpu_field() -> tuple[float, float] | None:
-    """CPU seconds a field and fields a second of the last throughput run, where there is one."""
-    path = RESULTS / "throughput.json"
-    if not path.exists():
-        return None
-    raw = json.loads(path.read_text())
-    return raw["cpu_s_a_field"]["median"], raw["fields_a_s"]
-
-
 def whole(figures: Figures) -> list[str]:
     """A batch on each GPU."""
     batch = figures.batch
@@ -103,12 +92,13 @@ def whole(figures: Figures) -> list[str]:
     waits = ", ".join(f"{k} {v}" for k, v in sorted(batch.waits.items(), key=lambda e: -e[1]))
     lines += prose(
         f"""A batch is {t.launches} launches of kernels, {t.operator_calls} operators of torch and
-        {sum(batch.waits.values())} waits of the host for the device ({waits}), whatever its number of fields. Kernels and operators follow
-        each other; copies and the host's launches go on beside them, and the rate is that of the slowest. Images go to the device
-        uncompressed, 2 bytes a pixel. Reading, decoding (0.06 to 0.09 s of one core a field) and writing are the host's and
-        not in this table: at these rates they, and not the GPU, set the pace of a machine with few cores."""
+        {sum(batch.waits.values())} waits of the host for the device ({waits}), whatever its number of fields. Kernels and
+        operators follow each other; copies and the host's launches go on beside them, and the rate is that of the slowest.
+        Images go to the device uncompressed, 2 bytes a pixel. Reading, decoding (0.06 to 0.09 s of one core a field) and
+        writing are the host's and not in this table: at these rates they, and not the GPU, set the pace of a machine with
+        few cores."""
     )
-    if cpu := cpu_field():
+    if cpu := figures.cpu:
         lines += prose(
             f"""The CPU backend, measured (`docs/throughput.md`): {cpu[0]:.2f} s of CPU a field and {cpu[1]:.2f} fields a
             second on two cores, {WELLS * SITES / cpu[1] / 3600:.2f} hours a plate, with all of these in it."""
@@ -241,7 +231,7 @@ def other_kernels(figures: Figures) -> list[str]:
         made = [by[k] for by in by_gpu]
         times = [f"{ms(p.most / fields)} / {ms(p.floor / fields)}" for p in made]
         rows.append([k, figures.workload[k], made[1].bound, *times])
-    rows += [[k, "none: torch sorts on a GPU", "", *[""] * len(GPUS)] for k in sorted(NOT_ON_A_GPU & set(kernel_sources()))]
+    rows += [[k, f"none: {why}", "", *[""] * len(GPUS)] for k, why in NOT_ON_A_GPU.items() if k in kernel_sources()]
     return [
         "## Kernels of other settings",
         "",
