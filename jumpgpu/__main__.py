@@ -1,24 +1,38 @@
-"""The commands as one tool: `jumpgpu extract ...` is `python -m jumpgpu.extract ...`, and so on."""
+"""The commands as one tool: `jumpgpu extract ...` is `python -m jumpgpu.extract ...`, and so on.
+
+Only the command that was chosen is imported, so that help and mistakes cost nothing.
+"""
 
 import importlib
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
-COMMANDS = {
-    "extract": "a plate's images to single-cell features in a zarr store",
-    "segment": "only the label images, and outline pictures",
-    "profile": "stored plates to well profiles",
-    "score": "Percent Replicating, Percent Matching, mAP of profiles",
-    "report": "a plate's page: one HTML file",
-    "export": "a stored plate as Parquet, AnnData, CSV or SQLite",
-    "verify": "check a stored plate against its records",
-    "synthetic": "draw plates with known cells and effects",
-    "import-cppipe": "a CellProfiler pipeline to a settings file",
-    "config": "print every setting of a preset or file",
-    "columns": "list and explain the feature columns",
-    "tables": "the metadata's tables: compounds by number of targets",
-    "doctor": "what this machine has, and what to install",
+GROUPS = {
+    "Images to numbers": {
+        "extract": "a plate's images to single-cell features in a zarr store",
+        "segment": "only the label images, and outline pictures",
+        "profile": "stored plates to well profiles",
+        "score": "Percent Replicating, Percent Matching, mAP of profiles",
+    },
+    "Looking, checking, handing on": {
+        "report": "a plate's page: one HTML file",
+        "export": "a stored plate as Parquet, AnnData, CSV or SQLite",
+        "verify": "check a stored plate against its records",
+        "columns": "list and explain the feature columns",
+        "tables": "the metadata's tables: compounds by number of targets",
+    },
+    "Settings and set-up": {
+        "config": "print every setting of a preset or file",
+        "import-cppipe": "a CellProfiler pipeline to a settings file",
+        "synthetic": "draw plates with known cells and effects",
+        "doctor": "what this machine has, and what to install",
+        "completion": "a script for the shell that completes all this",
+    },
 }
+TRY_AGAIN = 75
+COMMANDS = {name: what for group in GROUPS.values() for name, what in group.items()}
 
 
 def module_of(command: str) -> str:
@@ -28,15 +42,20 @@ def module_of(command: str) -> str:
 
 def usage() -> str:
     width = max(map(len, COMMANDS))
-    lines = "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
-    return f"usage: jumpgpu COMMAND ...\n\n{lines}\n\njumpgpu COMMAND --help tells a command's options."
+    lines = ["usage: jumpgpu COMMAND ...", "", "Cell Painting images to single-cell features to scored profiles."]
+    for title, group in GROUPS.items():
+        lines += ["", f"{title}:", *(f"  {name:{width}}  {what}" for name, what in group.items())]
+    lines += ["", "jumpgpu COMMAND --help tells a command's options; jumpgpu --version the version."]
+    return "\n".join([*lines, "Example: jumpgpu extract --plate BR00117010 --images /data/images --output out"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its own exit status, or 2 for a command that does not exist."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help"):
-        print(usage())
+    if not words or words[0] in ("-h", "--help", "help"):
+        if words[1:] and words[1] in COMMANDS:
+            return main([words[1], "--help"])
+        print(usage(), file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
     if words[0] == "--version":
         from . import __version__
@@ -44,9 +63,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"jumpgpu {__version__}")
         return 0
     if words[0] not in COMMANDS:
-        print(f"jumpgpu: unknown command {words[0]!r}\n{usage()}", file=sys.stderr)
+        from difflib import get_close_matches
+
+        near = get_close_matches(words[0], COMMANDS, 1)
+        hint = f"did you mean {near[0]}?" if near else "jumpgpu --help lists them"
+        print(f"jumpgpu: unknown command {words[0]!r}; {hint}", file=sys.stderr)
         return 2
-    status: int = importlib.import_module(module_of(words[0])).main(words[1:])
+    if arguments is None:  # a process of its own: to be stopped is to be interrupted
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        status: int = importlib.import_module(module_of(words[0])).main(words[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # `jumpgpu columns | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return TRY_AGAIN
     return status
 
 

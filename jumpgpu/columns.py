@@ -9,6 +9,7 @@ from functools import lru_cache, reduce
 from typing import Any
 
 from . import features, quality
+from .command import command_parser
 from .config import Config, FeatureSettings, load_config
 from .features.explained import FAMILIES, PARTS
 from .names import CHANNELS, COMPARTMENTS
@@ -91,12 +92,25 @@ def _setting(config: Config, key: str) -> Any:
 
 
 def parser() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(prog="python -m jumpgpu.columns", description=__doc__)
-    found.add_argument("--explain", metavar="NAME", nargs="+", help="say what these columns mean")
-    found.add_argument("--channels", nargs="+", help="names of the channels; the configuration's when absent")
-    found.add_argument("--compartments", nargs="+", default=COMPARTMENTS, help="names of the label images")
-    found.add_argument("--config", help="a preset or a .toml file; CPJUMP1 when absent")
-    return found
+    made = command_parser(
+        "columns",
+        "List the feature columns that a configuration gives, in stored order, or say what columns mean: formula, source, "
+        "unit, settings, and when a value is NaN.",
+        "jumpgpu columns --config jump-production",
+        "jumpgpu columns --explain Nuclei_Texture_Variance_RNA_5_03_256",
+    )
+    add = made.add_argument
+    add("--explain", metavar="NAME", nargs="+", help="say what these columns mean")
+    add("--channels", metavar="NAME", nargs="+", help="names of the channels (default: the configuration's)")
+    add(
+        "--compartments",
+        metavar="NAME",
+        nargs="+",
+        default=COMPARTMENTS,
+        help="names of the label images (default: Cells, Cytoplasm, Nuclei)",
+    )
+    add("--config", metavar="FILE", help="TOML file or preset name (default: cpjump1)")
+    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

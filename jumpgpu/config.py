@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .command import command_parser
 from .limits import check
 from .names import CHANNELS
 
@@ -304,12 +305,20 @@ def toml_value(value: Any) -> str:
     return json.dumps("none" if value is None else value, ensure_ascii=False)
 
 
+def parser() -> argparse.ArgumentParser:
+    made = command_parser(
+        "config",
+        "Print every setting of a preset or file as TOML: what a run with it would use, and a file to begin one's own from.",
+        "jumpgpu config jump-production > lab.toml",
+    )
+    made.add_argument("config", nargs="?", default="cpjump1", help="TOML file or preset name (default: %(default)s)")
+    return made
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    made = argparse.ArgumentParser(prog="python -m jumpgpu.config", description="Print every setting as TOML.")
-    made.add_argument("config", nargs="?", default="cpjump1", help="TOML file or preset name (default: %(default)s)")
     try:
-        print(as_toml(load_config(made.parse_args(arguments).config)), end="")
+        print(as_toml(load_config(parser().parse_args(arguments).config)), end="")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,7 +1,9 @@
-"""`python -m jumpgpu.doctor`: what this machine has for jumpgpu, and what to install."""
+"""What this machine has for jumpgpu, and what to install: GPU, host library, codecs, disk, memory, optional packages."""
 
 import argparse
+import importlib
 import importlib.metadata
+import json
 import os
 import shutil
 import sys
@@ -10,31 +12,64 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from . import __version__
+from .command import command_parser
+
 GOOD, POOR, BAD = "ok", "note", "MISSING"
 PROBE = 1 << 26  # bytes written to tell the disk's speed
+FIELD_MB = 12  # of a field of five channels as it is read, LZW
+LITTLE_MEMORY = 4 << 30
+CODECS = ("NONE", "LZW", "DEFLATE", "ZSTD", "PACKBITS")  # what images may be compressed by
 EXTRAS = {  # package -> what it is for, and how to have it
     "copairs": ("mean average precision", "pip install 'jumpgpu[map]'"),
+    "harmonypy": ("the jump-production recipe's Harmony step", "pip install 'jumpgpu[harmony]'"),
     "polars": ("StoredPlate.to_polars", "pip install polars"),
     "distributed": ("--workers and --scheduler", "pip install 'jumpgpu[cluster]'"),
-    "harmonypy": ("the jump-production recipe's Harmony step", "pip install 'jumpgpu[harmony]'"),
 }
 
+Finding = tuple[str, str, str]  # state, subject, what was found
 
-def findings(folder: Path) -> Iterator[tuple[str, str, str]]:
-    """(state, subject, what was found), best first to look at."""
-    yield GOOD, "python", sys.version.split()[0]
+
+def findings(folder: Path) -> Iterator[Finding]:
+    """What was found, subject by subject."""
+    yield GOOD, "jumpgpu", f"{__version__}, Python {sys.version.split()[0]}, {sys.platform}"
+    yield processors()
+    yield memory()
     yield from host_library()
     yield from gpu()
-    yield from codecs()
-    for package, (use, install) in EXTRAS.items():
-        try:
-            yield GOOD, package, importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            yield POOR, package, f"not installed: needed for {use}; {install}"
+    yield codecs()
+    yield from extras()
     yield from disk(folder)
 
 
-def host_library() -> Iterator[tuple[str, str, str]]:
+def processors() -> Finding:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return GOOD, "processors", f"{usable} usable of {os.cpu_count()}"
+
+
+def memory() -> Finding:
+    """Free memory, and a container's limit where there is one."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                free = int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    text = f"{free / 2**30:.1f} GiB free"
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        if limit.isdigit():
+            text += f", limit {int(limit) / 2**30:.1f} GiB"
+            free = min(free, int(limit))
+    except OSError:
+        pass
+    if free < LITTLE_MEMORY:
+        return POOR, "memory", f"{text}; give extract a smaller --batch if it runs out"
+    return GOOD, "memory", text
+
+
+def host_library() -> Iterator[Finding]:
     from . import device
 
     try:
@@ -45,63 +80,96 @@ def host_library() -> Iterator[tuple[str, str, str]]:
     yield GOOD, "C++ compiler", compiler or "none; the wheel needs none, a checkout does"
 
 
-def gpu() -> Iterator[tuple[str, str, str]]:
+def gpu() -> Iterator[Finding]:
+    """GPUs as torch sees them, the CUDA that torch was built for, and CuPy."""
     import torch
 
+    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU build"
+    yield GOOD, "torch", f"{torch.__version__}, {built}"
+    try:
+        cupy = f"CuPy {importlib.import_module('cupy').__version__}"
+    except ImportError as error:
+        cupy = f"{error}; pip install 'jumpgpu[cuda]'"
     if not torch.cuda.is_available():
-        built = (
-            f"torch {torch.__version__} is built for CUDA {torch.version.cuda}"
-            if torch.version.cuda
-            else "torch is a CPU build"
-        )
-        yield POOR, "GPU", f"none visible ({built}); device='cpu' runs the same kernels"
+        driver = shutil.which("nvidia-smi")
+        reason = "nvidia-smi is there, so torch may be the CPU build or too new for the driver" if driver else "no driver"
+        yield POOR, "GPU", f"none visible ({reason}); --device cpu runs the same kernels"
         return
     for index in range(torch.cuda.device_count()):
         found = torch.cuda.get_device_properties(index)
-        yield GOOD, f"GPU {index}", f"{found.name}, sm_{found.major}{found.minor}, {found.total_memory / 2**30:.0f} GiB"
-    try:
-        yield GOOD, "CuPy", importlib.import_module("cupy").__version__
-    except ImportError as error:
-        yield BAD, "CuPy", f"{error}; pip install 'jumpgpu[cuda]'"
+        free = torch.cuda.mem_get_info(index)[0] / 2**30
+        size = f"{found.total_memory / 2**30:.0f} GiB, {free:.0f} free"
+        yield GOOD, f"GPU {index}", f"{found.name}, sm_{found.major}{found.minor}, {size}"
+    yield (GOOD if cupy.startswith("CuPy") else BAD), "CuPy", cupy
 
 
-def codecs() -> Iterator[tuple[str, str, str]]:
+def codecs() -> Finding:
+    """What TIFF compressions can be read."""
     import imagecodecs
 
-    for name in ("LZW", "DEFLATE"):
-        there = getattr(imagecodecs, name).available
-        yield (
-            (GOOD if there else BAD),
-            f"TIFF {name}",
-            "imagecodecs " + imagecodecs.__version__ if there else "not in imagecodecs",
-        )
+    missing = [name for name in CODECS if not getattr(imagecodecs, name).available]
+    found = f"imagecodecs {imagecodecs.__version__}: {', '.join(n for n in CODECS if n not in missing)}"
+    if missing:
+        return BAD if "LZW" in missing else POOR, "TIFF codecs", f"{found}; not {', '.join(missing)}"
+    return GOOD, "TIFF codecs", found
 
 
-def disk(folder: Path) -> Iterator[tuple[str, str, str]]:
-    """Free space, and the speed of a synced write."""
+def extras() -> Iterator[Finding]:
+    for package, (use, install) in EXTRAS.items():
+        try:
+            yield GOOD, package, importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            yield POOR, package, f"not installed: needed for {use}; {install}"
+
+
+def disk(folder: Path) -> Iterator[Finding]:
+    """Free space, and the speed of a synced write and of reading it back (which the system's cache may speed up)."""
     try:
         with tempfile.NamedTemporaryFile(dir=folder) as file:
+            data = os.urandom(1 << 20) * (PROBE >> 20)
             start = time.perf_counter()
-            file.write(b"\0" * PROBE)
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            speed = PROBE / (time.perf_counter() - start) / 1e6
+            written = PROBE / (time.perf_counter() - start) / 1e6
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            start = time.perf_counter()
+            file.seek(0)
+            while file.read(1 << 20):
+                pass
+            read = PROBE / (time.perf_counter() - start) / 1e6
         free = shutil.disk_usage(folder).free / 2**30
-        yield (GOOD if free > 5 else POOR), f"disk {folder}", f"{free:.0f} GiB free, {speed:.0f} MB/s written and synced"
+        speed = f"{free:.0f} GiB free, {written:.0f} MB/s written and synced, {read:.0f} MB/s read"
+        yield (GOOD if free > 5 else POOR), f"disk {folder}", f"{speed} ({read / FIELD_MB:.0f} fields/s)"
     except OSError as error:
         yield BAD, f"disk {folder}", str(error)
 
 
+def parser() -> argparse.ArgumentParser:
+    made = command_parser(
+        "doctor",
+        "Say what this machine has for jumpgpu: processors, memory, the compiled kernels, GPU and CUDA, TIFF codecs, "
+        "optional packages, and the disk's speed; and what to install where something is missing.",
+        "jumpgpu doctor --output /data/out",
+        status="0 jumpgpu can run here, 2 something that it needs is missing",
+    )
+    made.add_argument("--output", type=Path, default=Path("."), metavar="DIR", help="where plates would go (default: .)")
+    made.add_argument("--json", action="store_true", help="print a JSON list of state, subject and what was found")
+    return made
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when jumpgpu can run here, 2 when something that it needs is missing."""
-    parser = argparse.ArgumentParser(prog="python -m jumpgpu.doctor", description=__doc__)
-    parser.add_argument("--output", type=Path, default=Path("."), help="folder that plates would be written to [.]")
-    options = parser.parse_args(arguments)
-    missing = False
-    for state, subject, found in findings(options.output):
-        print(f"{state:8} {subject:14} {found}")
-        missing |= state == BAD
-    return 2 if missing else 0
+    options = parser().parse_args(arguments)
+    found = []
+    for state, subject, text in findings(options.output):
+        found.append({"state": state, "subject": subject, "found": text})
+        if not options.json:
+            print(f"{state:8} {subject:14} {text}", flush=True)
+    if options.json:
+        print(json.dumps(found, indent=1))
+    return 2 if any(f["state"] == BAD for f in found) else 0
 
 
 if __name__ == "__main__":

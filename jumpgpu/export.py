@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from .command import command_parser
 from .opened import StoredPlate, open_plate
 from .progress import Progress
 
@@ -292,12 +293,13 @@ def export_profiles(folder: Path, barcode: str, output: Path, format: str, overw
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m jumpgpu.export",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="example:\n  jumpgpu export out/BR00117010.zarr --format parquet\n\n"
-        "exit status: 0 done, 2 bad use, 75 try again (the disk is full)",
+    made = command_parser(
+        "export",
+        "Write a stored plate as one file for other tools: its single cells, metadata first and features in stored order, "
+        "or its profile tables.",
+        "jumpgpu export out/BR00117010.zarr --format parquet",
+        "jumpgpu export out/BR00117010.zarr --format csv --wells A01 --columns 'Nuclei_AreaShape_*'",
+        status="0 done, 2 bad use, 75 worth trying again (the disk is full)",
     )
     add = made.add_argument
     add("plates", nargs="+", metavar="PLATE", help="a plate's .zarr folder, or its path without the suffix")

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import __version__
+from .command import command_parser
 from .config import Config, PlateSettings, build, toml_lines
 from .cppipe import Pipeline, printable, read_pipeline
 from .cppipe_config import Imported, import_pipelines
@@ -74,13 +75,13 @@ def listing(imported: Imported) -> Iterator[tuple[str, list[str]]]:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="python -m jumpgpu.import_cppipe",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="example:\n  jumpgpu import-cppipe illum.cppipe analysis.cppipe --output lab.toml\n"
-        "  jumpgpu extract --plate BR00117010 --images /data/images --config lab.toml\n\n"
-        "exit status: 0 done, 1 --strict and not all is honoured, 2 bad use",
+    made = command_parser(
+        "import-cppipe",
+        "Turn a CellProfiler pipeline into a settings file: illumination, nuclei, cells, cytoplasm and the Measure modules. "
+        "Every module and setting that is not honoured is listed, on stderr and in the file.",
+        "jumpgpu import-cppipe illum.cppipe analysis.cppipe --output lab.toml",
+        "jumpgpu extract --plate BR00117010 --images /data/images --config lab.toml",
+        status="0 done, 1 --strict and not all is honoured, 2 bad use",
     )
     add = made.add_argument
     add("pipelines", nargs="+", metavar="FILE", help="pipelines that belong together (.cppipe, or .json of CellProfiler 4)")

@@ -13,6 +13,7 @@ import pandas as pd
 
 from . import __version__, designs, platemaps
 from .aggregate import aggregate
+from .command import command_parser
 from .opened import open_plate
 from .platemaps import feature_columns
 from .profile_files import RECORD, read_profiles, write_anndata, write_table
@@ -25,19 +26,41 @@ STEPS = ("well_position", "cell_count", "inverse_normal", "sphere", "harmony")  
 
 
 def parser() -> argparse.ArgumentParser:
-    arguments = argparse.ArgumentParser(prog="python -m jumpgpu.profile", description=__doc__)
-    add = arguments.add_argument
-    add("--plate", action="append", required=True, help="barcode, <plate>.zarr, or a table of aggregated wells (repeatable)")
-    add("--output", type=Path, default=Path("."), help="folder of <plate>.zarr; tables go to its profiles/<plate>/ [.]")
-    add("--recipe", default="jumpgpu", help="preset in configs/recipes/ or a .toml file [jumpgpu]")
-    add("--metadata", type=Path, help="folder of barcode_platemap.csv, platemaps/ and external/ [<output>/metadata]")
-    add("--platemap", type=Path, help="one plate map for all plates, instead of the barcode table")
-    add("--treatments", type=Path, help="treatment table, instead of the plate map's own in external/")
-    add("--level", choices=LEVELS, help="select features over a plate or over all plates given [the recipe's]")
-    add("--reference", action="append", choices=REFERENCES, help="normalise by these wells only (repeatable) [the recipe's]")
+    made = command_parser(
+        "profile",
+        "Make well profiles of stored plates: aggregate, annotate, normalise and select by a recipe. The tables are "
+        "Parquet, named as pycytominer names them.",
+        "jumpgpu profile --plate BR00117010 --plate BR00117011 --output out --metadata metadata",
+    )
+    add = made.add_argument
+    add(
+        "--plate",
+        action="append",
+        required=True,
+        metavar="PLATE",
+        help="barcode, <plate>.zarr, or a table of wells (repeatable)",
+    )
+    add(
+        "--output",
+        type=Path,
+        default=Path("."),
+        metavar="DIR",
+        help="holds <plate>.zarr, gets profiles/<plate>/ (default: .)",
+    )
+    add("--recipe", default="jumpgpu", metavar="FILE", help="recipe's name, or a .toml file (default: %(default)s)")
+    add("--metadata", type=Path, metavar="DIR", help="platemaps/ and external/ (default: <output>/metadata)")
+    add("--platemap", type=Path, metavar="FILE", help="one plate map for all plates, instead of the barcode table")
+    add("--treatments", type=Path, metavar="FILE", help="treatment table, instead of the plate map's own in external/")
+    add("--level", choices=LEVELS, help="select features over a plate or over all given (default: the recipe's)")
+    add(
+        "--reference",
+        action="append",
+        choices=REFERENCES,
+        help="normalise by these wells (repeatable; default: the recipe's)",
+    )
     add("--without", action="append", default=[], choices=STEPS, help="leave out a step of the recipe (repeatable)")
     add("--anndata", action="store_true", help="write every table as .h5ad too")
-    return arguments
+    return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:

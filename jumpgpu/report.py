@@ -19,6 +19,7 @@ import pandas as pd
 
 from . import pictures, platemaps
 from .aggregate import COUNT, aggregate
+from .command import command_parser
 from .durable import read_file
 from .names import well_position
 from .opened import StoredPlate, open_plate
@@ -251,15 +252,25 @@ def script_safe(data: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").replace("\u2028", "\\u2028")
 
 
+def parser() -> argparse.ArgumentParser:
+    made = command_parser(
+        "report",
+        "Write a plate's page: one HTML file that needs nothing else, with heat maps, pictures, distributions, replicates, "
+        "what was left out, and how the numbers were made. It works offline, by keyboard and on a phone.",
+        "jumpgpu report out/BR00117010 --metadata metadata --scores out/scores/replicating.json",
+    )
+    add = made.add_argument
+    add("plates", nargs="+", metavar="PLATE", help="a plate's .zarr folder, or its path without the suffix")
+    add("--output", type=Path, metavar="DIR", help="where <plate>.html goes (default: beside the plate)")
+    add("--metadata", type=Path, metavar="DIR", help="folder of plate maps and treatments")
+    add("--scores", type=Path, nargs="*", default=[], metavar="FILE", help="what jumpgpu score wrote as .json")
+    add("--pictures", default="first", choices=("first", "all", "none"), help="sites of a well shown (default: %(default)s)")
+    return made
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 0 done, 2 bad use."""
-    parser = argparse.ArgumentParser(prog="python -m jumpgpu.report", description=__doc__.split("\n\n")[0])
-    parser.add_argument("plates", nargs="+", metavar="PLATE", help="<plate>.zarr, or folder/barcode")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="where <plate>.html goes (default: beside the plate)")
-    parser.add_argument("--metadata", type=Path, metavar="DIR", help="folder of plate maps and treatments")
-    parser.add_argument("--scores", type=Path, nargs="*", default=[], metavar="FILE", help="JSON files of jumpgpu.score")
-    parser.add_argument("--pictures", default="first", choices=("first", "all", "none"), help="sites shown (default: first)")
-    options = parser.parse_args(argv)
+    options = parser().parse_args(argv)
     try:
         for path in options.plates:
             plate = open_plate(path)

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from . import designs, figures, maps, platemaps
+from .command import add_parser, command_parser
 from .maps import MeanPrecision
 from .matching import LABEL, percent_matching
 from .names import BRIGHTFIELD, CHANNELS, COMPARTMENTS, FAMILIES
@@ -32,65 +33,137 @@ TABLES = (  # looked for in this order when --table is not given
 
 
 def parser() -> argparse.ArgumentParser:
-    arguments = argparse.ArgumentParser(prog="python -m jumpgpu.score", description=__doc__)
-    commands = arguments.add_subparsers(dest="score", required=True)
+    made = command_parser(
+        "score",
+        "Score profiles against seeded nulls, condition by condition: a table, JSON and figures.",
+        "jumpgpu score replicating --plate BR00117010 --plate BR00117011 --output out",
+        "jumpgpu score map --help",
+    )
+    commands = made.add_subparsers(dest="score", required=True, metavar="SCORE")
 
-    one = commands.add_parser("replicating", help="Percent Replicating: are replicates more alike than other wells?")
+    one = add_parser(
+        commands,
+        "replicating",
+        "Percent Replicating: whether replicates are more alike than other wells",
+        "jumpgpu score replicating --plate BR00117010 --plate BR00117011 --output out",
+    )
     add_common(one)
     one.add_argument(
-        "--null-wells", default="typical", help="wells a set: a number, typical (the median group's) or matched"
+        "--null-wells",
+        default="typical",
+        metavar="N",
+        help="wells a set: a number, typical (the median group's; default) or matched",
     )
 
-    one = commands.add_parser("matching", help="Percent Matching: are treatments of one gene more alike than others?")
+    one = add_parser(
+        commands,
+        "matching",
+        "Percent Matching: whether treatments of one gene are more alike than others",
+        "jumpgpu score matching --plate BR00117010 --plate BR00117011 --output out",
+    )
     add_common(one)
     add_against(one)
-    one.add_argument("--label", default=LABEL, help=f"column whose equal values match [{LABEL}]")
+    one.add_argument("--label", default=LABEL, metavar="COLUMN", help="whose equal values match (default: %(default)s)")
 
-    one = commands.add_parser("map", help="mean average precision by copairs, both p-value conventions")
-    add_common(one)
-    one.add_argument("--label", help="score matching by this column (several labels: a|b) instead of replicability")
-    one.add_argument("--across", help="column in which the two of a matching pair must differ, such as Perturbation")
-    one.add_argument(
-        "--keep", choices=(*maps.CONVENTIONS, "all"), default="map", help="treatments to match: retrieved by [map]"
+    one = add_parser(
+        commands,
+        "map",
+        "mean average precision by copairs, both p-value conventions",
+        "jumpgpu score map --plate BR00117010 --plate BR00117011 --output out",
     )
-    one.add_argument("--null-size", type=int, default=maps.NULL_SIZE, help=f"random rankings [{maps.NULL_SIZE}]")
+    add_common(one)
+    one.add_argument(
+        "--label", metavar="COLUMN", help="score matching by this column (several labels: a|b) instead of replicability"
+    )
+    one.add_argument(
+        "--across", metavar="COLUMN", help="in which the two of a matching pair must differ, such as Perturbation"
+    )
+    one.add_argument(
+        "--keep",
+        choices=(*maps.CONVENTIONS, "all"),
+        default="map",
+        help="treatments to match: retrieved by (default: %(default)s)",
+    )
+    one.add_argument(
+        "--null-size", type=int, default=maps.NULL_SIZE, metavar="N", help="random rankings (default: %(default)s)"
+    )
 
-    one = commands.add_parser("transfer", help="predict profiles of one condition from another: the baselines' scores")
+    one = add_parser(
+        commands,
+        "transfer",
+        "predict profiles of one condition from another: the scores of the baselines",
+        "jumpgpu score transfer --plate BR00117010 --against BR00117020 --output out --by Cell_type",
+    )
     add_common(one)
     add_against(one, required=True)
-    return arguments
+    return made
 
 
 def add_common(command: argparse.ArgumentParser) -> None:
     """What every score takes: profiles, conditions, subsets, null, output."""
-    add = command.add_argument
-    add("--plate", action="append", required=True, help="barcode below <output>/profiles, or a profile file (repeatable)")
-    add("--output", type=Path, default=Path("."), help="folder of profiles/; results go to its scores/ [.]")
-    add("--table", choices=TABLES, help="which table of a barcode [the first there is: feature-selected, by negcon]")
-    add("--group", default=SAMPLE, help=f"column that names a treatment, whose wells are replicates [{SAMPLE}]")
-    add("--metadata", type=Path, help="metadata folder with experiment-metadata.tsv [<output>/metadata]")
-    add("--treatments", type=Path, help="treatment table whose further columns are joined, such as target_list")
-    add("--batch", help="batch of the experiment table, where barcodes appear in several")
-    add("--by", action="append", default=[], help="column that separates conditions, such as Cell_type or Time (repeatable)")
+    add = command.add_argument_group("profiles").add_argument
+    add("--plate", action="append", required=True, metavar="PLATE", help="barcode, or a profile file (repeatable)")
+    add(
+        "--table",
+        choices=TABLES,
+        metavar="NAME",
+        help="which table of a barcode (default: the first there is: feature-selected, by negcon)",
+    )
+    add(
+        "--group",
+        default=SAMPLE,
+        metavar="COLUMN",
+        help="names a treatment, whose wells are replicates (default: %(default)s)",
+    )
+    add("--metadata", type=Path, metavar="DIR", help="with experiment-metadata.tsv (default: <output>/metadata)")
+    add("--treatments", type=Path, metavar="FILE", help="table whose further columns are joined, such as target_list")
+    add("--batch", metavar="NAME", help="batch of the experiment table, where barcodes appear in several")
+    add = command.add_argument_group("conditions and subsets").add_argument
+    add("--by", action="append", default=[], metavar="COLUMN", help="separates conditions, such as Cell_type (repeatable)")
     add("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only such plates or wells (repeatable)")
     add("--inner", action="store_true", help="leave out the two rows and columns nearest the edge")
-    add("--plate-format", type=int, choices=designs.FORMATS, default=384, help="wells of a plate [384]")
-    add("--channel", action="append", default=[], choices=(*CHANNELS, *BRIGHTFIELD), help="only features of these channels")
-    add("--without-channel", action="append", default=[], choices=(*CHANNELS, *BRIGHTFIELD), help="no feature of these")
+    add("--plate-format", type=int, choices=designs.FORMATS, default=384, help="wells of a plate (default: %(default)s)")
+    add(
+        "--channel",
+        action="append",
+        default=[],
+        choices=(*CHANNELS, *BRIGHTFIELD),
+        metavar="CHANNEL",
+        help="only features of this one (repeatable)",
+    )
+    add(
+        "--without-channel",
+        action="append",
+        default=[],
+        choices=(*CHANNELS, *BRIGHTFIELD),
+        metavar="CHANNEL",
+        help="no feature of this one (repeatable)",
+    )
     add("--fluorescence", action="store_true", help="no feature of a brightfield channel")
-    add("--family", action="append", default=[], choices=FAMILIES, help="only features of these families")
-    add("--compartment", action="append", default=[], choices=COMPARTMENTS, help="only features of these compartments")
-    add("--recipe", default="jumpgpu", help="recipe whose [score] table says how nulls are drawn [jumpgpu]")
-    add("--draws", type=int, help="sets or pairs in the null [the recipe's]")
-    add("--seed", type=int, default=0, help="another number, another null [0]")
-    add("--name", help="name of the results' files [the score's]")
+    add(
+        "--family",
+        action="append",
+        default=[],
+        choices=FAMILIES,
+        metavar="FAMILY",
+        help="only features of this family, such as Texture (repeatable)",
+    )
+    add("--compartment", action="append", default=[], choices=COMPARTMENTS, help="only features of this one (repeatable)")
+    add = command.add_argument_group("null and output").add_argument
+    add("--recipe", default="jumpgpu", metavar="FILE", help="whose [score] says how nulls are drawn (default: %(default)s)")
+    add("--draws", type=int, metavar="N", help="sets or pairs in the null (default: the recipe's)")
+    add("--seed", type=int, default=0, metavar="N", help="another number, another null (default: %(default)s)")
+    add("--output", type=Path, default=Path("."), metavar="DIR", help="holds profiles/, gets scores/ (default: .)")
+    add("--name", metavar="NAME", help="of the results' files (default: the score's)")
     add("--no-figures", action="store_true", help="write the table and JSON only")
 
 
 def add_against(command: argparse.ArgumentParser, required: bool = False) -> None:
-    help = "plates of the other side, such as another modality" + ("" if required else " [pairs within --plate]")
+    help = "plates of the other side, such as another modality" + ("" if required else " (default: pairs within --plate)")
     command.add_argument("--against", action="append", default=[], required=required, metavar="PLATE", help=help)
-    command.add_argument("--same", action="append", default=[], help="pair only conditions that agree in this --by column")
+    command.add_argument(
+        "--same", action="append", default=[], metavar="COLUMN", help="pair only conditions that agree in this --by column"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from .command import command_parser
 from .config import PlateSettings
 from .drawing import Drawn, Effects, draw_field, falloff, falloff_coefficients, make_tiles
 from .names import CHANNELS, check_barcode, well_name, well_position
@@ -257,22 +258,24 @@ def write_metadata(output: Path, plates: Sequence[str], settings: SyntheticSetti
     (external / "SYNTHETIC_compound_metadata.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m jumpgpu.synthetic", description="Draw Cell Painting plates with known nuclei, cells and effects."
+def parser() -> argparse.ArgumentParser:
+    made = command_parser(
+        "synthetic",
+        "Draw Cell Painting plates with known nuclei, cells, illumination and treatment effects: images as a Phenix leaves "
+        "them, a plate map, and the truth.",
+        "jumpgpu synthetic --output demo/images --plate DEMO --replicates 3 --wells 24 --size 540",
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder for images, metadata and truth")
-    parser.add_argument("--plate", action="append", help="barcode; repeat it for replicate plates (default: DEMO)")
-    parser.add_argument(
-        "--replicates", type=int, default=1, metavar="N", help="draw <plate>1 .. <plate>N instead of <plate>"
-    )
-    parser.add_argument("--wells", type=int, default=24, metavar="N", help="wells a plate, 1 to 384 (default: 24)")
-    parser.add_argument("--sites", type=int, default=2, metavar="N", help="fields a well (default: 2)")
-    parser.add_argument("--size", default="1080", metavar="N|HxW", help="pixels of a field's side (default: 1080)")
-    parser.add_argument("--cells", type=float, metavar="N", help="nuclei a field, on average (default: 100 for 1080 x 1080)")
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads (default: all processors)")
-    return parser.parse_args(arguments)
+    add = made.add_argument
+    add("--output", type=Path, required=True, metavar="DIR", help="for images, metadata and truth")
+    add("--plate", action="append", metavar="BARCODE", help="repeat it for replicate plates (default: DEMO)")
+    add("--replicates", type=int, default=1, metavar="N", help="draw <plate>1 .. <plate>N instead of <plate>")
+    add("--wells", type=int, default=24, metavar="N", help="wells a plate, 1 to 384 (default: %(default)s)")
+    add("--sites", type=int, default=2, metavar="N", help="fields a well (default: %(default)s)")
+    add("--size", default="1080", metavar="N|HxW", help="pixels of a field's side (default: %(default)s)")
+    add("--cells", type=float, metavar="N", help="nuclei a field, on average (default: 100 for 1080 x 1080)")
+    add("--seed", type=int, default=0, metavar="N", help="another number, other images (default: %(default)s)")
+    add("--threads", type=int, metavar="N", help="threads (default: all processors)")
+    return made
 
 
 def settings_of(options: argparse.Namespace) -> tuple[list[str], SyntheticSettings]:
@@ -295,7 +298,7 @@ def settings_of(options: argparse.Namespace) -> tuple[list[str], SyntheticSettin
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; 0 done, 2 bad use."""
-    options = parse(arguments)
+    options = parser().parse_args(arguments)
     try:
         plates, settings = settings_of(options)
         print(f"{', '.join(plates)} in {options.output}: {settings}", file=sys.stderr)

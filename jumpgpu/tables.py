@@ -11,18 +11,28 @@ from pathlib import Path
 
 import pandas as pd
 
+from .command import command_parser
 from .platemaps import read_table
 from .profile_files import write_table
 
 BINS = (1, 2, 3, 4, 5, 10, 20, 50)  # targets: each first number of a row
 
 
+def parser() -> argparse.ArgumentParser:
+    made = command_parser(
+        "tables",
+        "Print what a metadata folder holds, as CPJUMP1's tables: compounds by number of targets, genes by number of "
+        "reagents.",
+        "jumpgpu tables --metadata metadata",
+    )
+    made.add_argument("--metadata", type=Path, required=True, metavar="DIR", help="metadata folder with external/*.tsv")
+    made.add_argument("--output", type=Path, metavar="DIR", help="write the tables there as Parquet too")
+    return made
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """0 done, 2 bad use."""
-    arguments = argparse.ArgumentParser(prog="python -m jumpgpu.tables", description=__doc__)
-    arguments.add_argument("--metadata", type=Path, required=True, help="metadata folder with external/*.tsv")
-    arguments.add_argument("--output", type=Path, help="folder to write the tables to as Parquet")
-    options = arguments.parse_args(argv)
+    options = parser().parse_args(argv)
     try:
         tables = make_tables(options.metadata)
     except (ValueError, OSError) as error:

@@ -10,15 +10,26 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from .command import command_parser
 from .opened import open_plate
+
+
+def parser() -> argparse.ArgumentParser:
+    made = command_parser(
+        "verify",
+        "Check stored plates: every byte, shape, column and identity against the records written with them. Prints a line a "
+        "plate, and one for each thing that is wrong.",
+        "jumpgpu verify out/BR00117010.zarr",
+        status="0 all is right, 1 something is not, 2 there is no plate to check",
+    )
+    made.add_argument("plates", nargs="+", metavar="PLATE", help="a plate's .zarr folder, or its path without the suffix")
+    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m jumpgpu.verify", description="Check stored plates.")
-    parser.add_argument("plates", nargs="+", metavar="PLATE", help="a plate's .zarr folder, or its path without the suffix")
     status = 0
-    for path in parser.parse_args(arguments).plates:
+    for path in parser().parse_args(arguments).plates:
         try:
             plate = open_plate(path)
         except (FileNotFoundError, ValueError) as error:

@@ -17,6 +17,7 @@ PACKAGE = Path(jumpgpu.__file__).parent
 GROUPS: dict[str, tuple[set[str], set[str]]] = {
     "words": (
         {
+            "command",
             "names",
             "config",
             "limits",

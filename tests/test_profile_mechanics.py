@@ -176,4 +176,4 @@ def test_commands_run_as_modules():
         done = subprocess.run(
             [sys.executable, "-W", "error", "-m", f"jumpgpu.{command}", "--help"], capture_output=True, text=True, check=True
         )
-        assert done.stdout.startswith(f"usage: python -m jumpgpu.{command}")
+        assert done.stdout.startswith(f"usage: jumpgpu {command}")
