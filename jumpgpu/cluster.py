@@ -94,7 +94,7 @@ def spread(wells: Mapping[str, Mapping[str, Any]], options: Options) -> Iterator
     title = jobs[0].barcode if len(jobs) == 1 else f"{len(jobs)} plates"
     total = sum(n for counts in sites.values() for n in counts.values())
     try:
-        with connect(options) as (client, workers), Progress(title, total, options.quiet) as progress:
+        with connect(options) as (client, workers), Progress(title, total, options.quiet, options.log_json) as progress:
             work = _Work(client, workers, jobs, progress)
             try:
                 yield from work.run()
@@ -180,7 +180,8 @@ class _Work:
             job.waiting.extend(task.wells)
             return
         if result is None:
-            self.progress.say(f"{job.barcode}: a worker was killed while it did {task.name} {' '.join(task.wells)}".rstrip())
+            what = f"{task.name} {' '.join(task.wells)}".rstrip()
+            self.progress.say(f"{job.barcode}: a worker was killed while it did {what}", "retry")
             if task.name == "make_wells":
                 self.give_up(job, task.wells, "its worker was killed")
                 return
@@ -189,13 +190,15 @@ class _Work:
                 raise RuntimeError(f"{job.barcode}: {job.tries[task.name]} workers were killed while they did {task.name}")
             job.state = "new" if task.name == "make_ready" else "open"
             return
-        for line in result.get("lines", ()):
-            self.progress.say(line)
+        for text, event, values in result.get("lines", ()):
+            self.progress.say(text, event, **{"plate": job.barcode, **values})
         if task.name == "make_ready":
             job.state, job.sites = "open", result["missing"]
             job.waiting.extend(job.sites)
             self.progress.advance(result["there"], before=True)
         elif task.name == "make_wells":
+            for well in result["done"]:
+                self.progress.event("well", plate=job.barcode, well=well)
             self.progress.advance(sum(job.sites[w] for w in result["done"]))
             if result["failed"]:
                 self.progress.say(f"{job.barcode}: {result['failed']}")

@@ -10,7 +10,6 @@ is at work, the device failed, somebody interrupted.
 
 import contextlib
 import dataclasses
-import errno
 import os
 import signal
 import sys
@@ -26,6 +25,7 @@ import torch
 
 from . import cluster, quality, workers
 from .device import Device, StaleLibrary, open_device
+from .endings import BAD_USE, DONE, QUARANTINED, STOPPED, TRY_AGAIN, explain, failed
 from .features import columns, measure_scene
 from .fields import FieldBatch, read_fields
 from .illumination import correct, open_illumination
@@ -37,7 +37,7 @@ from .objects import Scene, make_scene
 from .opened import StoredPlate, open_plate
 from .options import Options, options_from, parse
 from .plate import Plate, Site
-from .progress import Progress
+from .progress import Progress, write_event
 from .provenance import check_inputs, inputs_of, name_of, settings_of
 from .segmentation import check as check_segmentation
 from .segmentation import segment
@@ -46,8 +46,6 @@ from .sources import find_source
 from .store import PlateWriter
 
 Labels = dict[str, torch.Tensor]  # compartment -> int32 [B, H, W]
-DONE, BAD_USE, QUARANTINED, TRY_AGAIN = 0, 2, 3, 75
-GO_ON = "finished wells are kept, and the same command goes on from there"
 ESTIMATE_BATCH = 4  # fields, summed together
 SURE = {"Number", "Children", "Parent"}  # families whose numbers always exist
 
@@ -86,7 +84,7 @@ def extract_plate(plate: Plate, options: Options, device: Device) -> "Outcome":
     """One plate: the program in one reading."""
     started = time.monotonic()
     wells = chosen_wells(plate, options)
-    with Progress(plate.barcode, sum(map(len, wells.values())), options.quiet) as progress:
+    with Progress(plate.barcode, sum(map(len, wells.values())), options.quiet, options.log_json) as progress:
         run = prepare(plate, wells, options, device, progress)
         with open_store(run) as store:
             fill(store, run)
@@ -242,7 +240,7 @@ def measure(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, given: Label
         if len(sites) == 1:
             raise RuntimeError(f"{where}: {error or type(error).__name__}") from error
         half = len(sites) // 2
-        run.progress.say(f"{where} and {len(sites) - 1} more fields: {error}; trying again, {half} at a time")
+        run.progress.say(f"{where} and {len(sites) - 1} more fields: {error}; trying again, {half} at a time", "retry")
     first, second = ({c: image[part] for c, image in given.items()} for part in (slice(half), slice(half, None)))
     return measure(sites[:half], pixels[:half], first, run) + measure(sites[half:], pixels[half:], second, run)
 
@@ -352,8 +350,10 @@ CELLS_A_FIELD = 90  # for the estimate of a store's size
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
+    log_json, left_out = False, 0
     try:
         barcodes, options, dry_run = parse(arguments)
+        log_json = options.log_json
         plates = [find_source(b, options.images_root, options.config.plate, options.cache) for b in barcodes]
         for plate in plates:
             chosen_wells(plate, options)
@@ -365,37 +365,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.distributed:
             workers.check(options)
     except ConnectionError as error:
-        return failed(error, TRY_AGAIN)
+        return failed(error, TRY_AGAIN, log_json)
     except (ValueError, OSError, RuntimeError) as error:
-        return failed(error, BAD_USE)
-    left_out = 0
+        return failed(error, BAD_USE, log_json)
     try:
         for done in extract_plates(plates, options):
             print(done, flush=True)
+            if log_json:
+                write_event("summary", **dataclasses.asdict(done))
             left_out += done.left_out
-    except (FileNotFoundError, ValueError) as error:
-        return failed(error, BAD_USE)
-    except BlockingIOError as error:
-        return failed(error, TRY_AGAIN)
-    except ConnectionError as error:
-        return failed(f"{error}; {GO_ON}", TRY_AGAIN)
-    except OSError as error:
-        place = f"{error.strerror or error}: {error.filename or options.output}"
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return failed(f"{place}; give an --output that can be written", BAD_USE)
-        return failed(f"{place}; {GO_ON}", TRY_AGAIN)
-    except (MemoryError, RuntimeError) as error:
-        return failed(f"{str(error) or 'out of memory'}; {GO_ON}", TRY_AGAIN)
-    except KeyboardInterrupt:
-        return failed(f"interrupted; {GO_ON}", TRY_AGAIN)
-    if left_out:
+    except STOPPED as error:
+        return failed(*explain(error, options.output), log_json)
+    if left_out and not log_json:
         print(f"{left_out} sites were left out: see {options.output / 'quarantine.csv'}", file=sys.stderr)
     return QUARANTINED if left_out else DONE
-
-
-def failed(reason: BaseException | str, status: int) -> int:
-    print(f"error: {reason}", file=sys.stderr)
-    return status
 
 
 class Command(types.ModuleType):

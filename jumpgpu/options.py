@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .command import command_parser
 from .config import Config, load_config
 from .names import check_barcode, well_position
 from .remote import Place, place_of
 
+STATUS = "0 done, 2 bad use, 3 done but for sites that were left out, 75 worth trying again"
 MASK_PATTERN = "{well}_s{site}_{compartment}.tiff"
 
 
@@ -39,6 +41,7 @@ class Options:
     overwrite: bool = False
     strict: bool = False
     quiet: bool = False
+    log_json: bool = False  # events as JSON on stderr
 
     def __post_init__(self) -> None:
         """ValueError for a value that cannot be meant."""
@@ -96,27 +99,38 @@ def options_from(given: dict[str, Any]) -> Options:
     return Options(**values)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line of `python -m jumpgpu.extract`."""
-    made = argparse.ArgumentParser(
-        prog="python -m jumpgpu.extract",
-        description="Measure the cells of Cell Painting plates: images in, one zarr store a plate out.",
-        epilog="Run again, it goes on where it stopped. Status: 0 done, 2 bad use, 3 sites were left out, 75 try again.",
-    )
-    add = made.add_argument
-    add("--plate", required=True, action="append", metavar="BARCODE", help="plate to measure; may be given several times")
+def parser(name: str = "extract") -> argparse.ArgumentParser:
+    """The command line of `extract`, or of `segment`, which has its own --output and does all by itself."""
+    segment = name == "segment"
+    if segment:
+        made = command_parser(
+            "segment",
+            "Find the cells of Cell Painting plates: label images as OME-Zarr, one store a plate, and no features.",
+            "jumpgpu segment --plate BR00117010 --images /data/images --outlines",
+            status=STATUS,
+        )
+    else:
+        made = command_parser(
+            "extract",
+            "Measure the cells of Cell Painting plates: images in, one zarr store a plate out. A run that was stopped is "
+            "run again and goes on where it stopped.",
+            "jumpgpu extract --plate BR00117010 --images /data/images --output out",
+            "jumpgpu extract --plate BR00117010 --output out --wells D14      # from the Cell Painting Gallery",
+            status=STATUS,
+        )
+    add = made.add_argument_group("what to read").add_argument
+    add("--plate", required=True, action="append", metavar="BARCODE", help="plate to measure (repeatable)")
     add(
         "--images",
         metavar="PATH",
         help="folder with the plates' folders, load_data.csv or s3:// URL (default: the config's, or the public gallery)",
     )
     add("--cache", metavar="DIR", help="keep what is read from a bucket there, and read it from there again")
-    add(
-        "--output",
-        default=".",
-        metavar="DIR",
-        help="holds <plate>.zarr, illum/ and quarantine.csv; a folder or an s3:// URL (default: %(default)s)",
-    )
+    add("--wells", nargs="+", metavar="WELL", help="only these wells: A01 B02, or A01,B02")
+    add("--sites", "--fields", nargs="+", metavar="N", help="only these sites: 1 2 3, 1,2,3 or 1-3")
+    add("--strict", action="store_true", help="stop at an image that cannot be used instead of leaving its site out")
+    add = made.add_argument_group("how to measure").add_argument
+    add("--config", metavar="FILE", help="TOML file or preset name (default: cpjump1)")
     add(
         "--illumination",
         default="auto",
@@ -124,27 +138,38 @@ def parser() -> argparse.ArgumentParser:
         help="estimate (over the plate), flatfield (Harmony's), none, a folder of functions, or auto: those the gallery has "
         "for the plate, else estimate (default: %(default)s)",
     )
-    add("--wells", nargs="+", metavar="WELL", help="only these wells: A01 B02, or A01,B02")
-    add("--sites", "--fields", nargs="+", metavar="N", help="only these sites: 1 2 3, 1,2,3 or 1-3")
-    add("--masks", metavar="DIR", help="use these label images instead of segmenting")
-    add("--mask-pattern", default=MASK_PATTERN, metavar="NAME", help="their file names (default: %(default)s)")
-    add("--config", metavar="FILE", help="TOML file or preset name (default: cpjump1)")
-    add("--device", default="auto", help="cpu, cuda, cuda:N or auto (default: %(default)s)")
-    add("--save-labels", action="store_true", help="store the label images, with an overview, as OME-Zarr")
-    add("--save-overview", action="store_true", help="store each site at an eighth of its size, as OME-Zarr")
+    if not segment:
+        add("--masks", metavar="DIR", help="use these label images instead of segmenting")
+        add("--mask-pattern", default=MASK_PATTERN, metavar="NAME", help="their file names (default: %(default)s)")
+    add = made.add_argument_group("what to write").add_argument
+    add(
+        "--output",
+        default="labels" if segment else ".",
+        metavar="DIR",
+        help="holds <plate>.zarr, illum/ and quarantine.csv; a folder or an s3:// URL (default: %(default)s)",
+    )
+    if segment:
+        add("--outlines", action="store_true", help="write <plate>_outlines/<well>_s<site>.png too")
+        made.set_defaults(save_labels=True, masks=None, mask_pattern=MASK_PATTERN)
+    else:
+        add("--save-labels", action="store_true", help="store the label images, with an overview, as OME-Zarr")
+        add("--save-overview", action="store_true", help="store each site at an eighth of its size, as OME-Zarr")
+    add("--overwrite", action="store_true", help="make wells again that are there")
+    add("--dry-run", action="store_true", help="say what would be read and written, and stop")
+    add = made.add_argument_group("where to run").add_argument
+    add("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: %(default)s)")
     add(
         "--threads",
         type=int,
         metavar="N",
         help="threads for decoding, and for computing on the CPU (default: all processors, shared by the workers)",
     )
-    add("--workers", type=int, metavar="N", help="share the wells among N processes of this machine, one a GPU on CUDA")
-    add("--scheduler", metavar="ADDRESS", help="share the wells among the workers of this Dask scheduler (docs/clusters.md)")
+    if not segment:
+        add("--workers", type=int, metavar="N", help="share the wells among N processes of this machine, one a GPU on CUDA")
+        add("--scheduler", metavar="ADDRESS", help="share the wells among a Dask scheduler's workers (docs/clusters.md)")
     add("--batch", type=int, metavar="N", help="fields computed together (default: chosen from the free memory)")
-    add("--overwrite", action="store_true", help="make wells again that are there")
-    add("--strict", action="store_true", help="stop at an image that cannot be used instead of leaving its site out")
-    add("--dry-run", action="store_true", help="say what would be read and written, and stop")
     add("--quiet", action="store_true", help="no progress on stderr")
+    add("--log-json", action="store_true", help="a JSON object a line on stderr: batches, wells, quarantine, summary")
     return made
 
 

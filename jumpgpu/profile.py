@@ -58,7 +58,14 @@ def parser() -> argparse.ArgumentParser:
         choices=REFERENCES,
         help="normalise by these wells (repeatable; default: the recipe's)",
     )
-    add("--without", action="append", default=[], choices=STEPS, help="leave out a step of the recipe (repeatable)")
+    add(
+        "--without",
+        action="append",
+        default=[],
+        choices=STEPS,
+        metavar="STEP",
+        help=f"leave out a step (repeatable): {', '.join(STEPS)}",
+    )
     add("--anndata", action="store_true", help="write every table as .h5ad too")
     return made
 

@@ -5,12 +5,12 @@ With `log_json` every line on stderr is a JSON object, for programs. Its keys, w
 
     start        total, unit: what is to be done
     note         message
-    batch        done, total, unit, per_second, seconds_left (null when not known)
-    well         well, cells, sites: written and whole
+    batch        done, total, unit, per_second, seconds_left (null where it is not known)
+    well         well: written, and whole
     quarantine   well, site, channel, file, reason, used (true: measured all the same)
-    retry        message, fields: fields that are tried again in smaller parts
+    retry        message: something failed and is tried again
     summary      wells, cells, left_out, flagged, seconds: a plate is done
-    error        message, status: the exit status that follows
+    error        message, status: the exit status that follows; without `plate`
 """
 
 import datetime
@@ -83,10 +83,10 @@ class Progress:
         rate = (self.done - self.found) / max(time.monotonic() - self.started, 1e-9)
         return rate, (self.total - self.done) / rate if rate else None
 
-    def say(self, text: str) -> None:
-        """A line on stderr, above the bar; an event `note` in JSON."""
+    def say(self, text: str, event: str = "note", **values: Any) -> None:
+        """A line on stderr, above the bar; in JSON an event with the line as its `message`."""
         if self.log_json:
-            self.event("note", message=text)
+            self.event(event, message=text, **values)
         elif self.quiet:
             return
         elif self._bar:
@@ -97,7 +97,7 @@ class Progress:
     def event(self, name: str, **values: Any) -> None:
         """An event of the list above; nothing where events are not wanted."""
         if self.log_json:
-            write_event(name, plate=self.title, **values)
+            write_event(name, **{"plate": self.title, **values})
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar:

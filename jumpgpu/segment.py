@@ -19,20 +19,8 @@ import torch
 
 from . import options as command
 from .device import Device, open_device
-from .extract import (
-    BAD_USE,
-    DONE,
-    QUARANTINED,
-    TRY_AGAIN,
-    Outcome,
-    Run,
-    chosen_wells,
-    failed,
-    open_store,
-    outcome,
-    prepare,
-    read,
-)
+from .endings import BAD_USE, DONE, QUARANTINED, STOPPED, TRY_AGAIN, explain, failed
+from .extract import Outcome, Run, chosen_wells, open_store, outcome, prepare, read
 from .extract import shrink as overview_of
 from .fields import FieldBatch
 from .illumination import correct
@@ -41,7 +29,7 @@ from .layout import SiteTable
 from .masks import outline
 from .options import Options
 from .plate import Plate
-from .progress import Progress
+from .progress import Progress, write_event
 from .provenance import inputs_of
 from .segmentation import Segmentation, segment
 from .sink import Sink
@@ -52,17 +40,7 @@ NUCLEUS, CELL = (255, 64, 255), (64, 255, 64)  # colours of outlines
 
 def parser() -> argparse.ArgumentParser:
     """The command line: that of `extract`, less what only measuring needs."""
-    made = argparse.ArgumentParser(
-        prog="python -m jumpgpu.segment",
-        description="Find the cells of Cell Painting plates: label images as OME-Zarr, one store a plate.",
-        parents=[command.parser()],
-        conflict_handler="resolve",
-    )
-    made.add_argument("--workers", type=int, help=argparse.SUPPRESS)
-    made.add_argument("--scheduler", help=argparse.SUPPRESS)
-    made.add_argument("--output", default="labels", metavar="DIR", help="holds <plate>.zarr (default: %(default)s)")
-    made.add_argument("--outlines", action="store_true", help="write <plate>_outlines/<well>_s<site>.png too")
-    return made
+    return command.parser("segment")
 
 
 def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool) -> Outcome:
@@ -76,7 +54,7 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool
     config = dataclasses.replace(options.config, features=features)
     options = dataclasses.replace(options, config=config, save_labels=True)
     wells = chosen_wells(plate, options)
-    with Progress(plate.barcode, sum(map(len, wells.values())), options.quiet) as progress:
+    with Progress(plate.barcode, sum(map(len, wells.values())), options.quiet, options.log_json) as progress:
         run = prepare(plate, wells, options, device, progress)
         with open_store(run) as store, Sink(store, plate.images.relative, progress, options.strict) as sink:
 
@@ -136,10 +114,12 @@ def outline_picture(image: np.ndarray, nuclei: np.ndarray, cells: np.ndarray) ->
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
+    log_json, left_out = False, 0
     try:
         given = vars(parser().parse_args(arguments))
         outlines = given.pop("outlines")
         barcodes, options, dry_run = command.settle(given)
+        log_json = options.log_json
         plates = [find_source(b, options.images_root, options.config.plate, options.cache) for b in barcodes]
         for plate in plates:
             wells = chosen_wells(plate, options)
@@ -150,23 +130,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return DONE
         device = open_device(options.device, options.threads)
     except ConnectionError as error:
-        return failed(error, TRY_AGAIN)
+        return failed(error, TRY_AGAIN, log_json)
     except (ValueError, OSError, RuntimeError) as error:
-        return failed(error, BAD_USE)
-    left_out = 0
+        return failed(error, BAD_USE, log_json)
     try:
         for plate in plates:
             done = segment_plate(plate, options, device, outlines)
             print(done, flush=True)
+            if log_json:
+                write_event("summary", **dataclasses.asdict(done))
             left_out += done.left_out
-    except BlockingIOError as error:
-        return failed(error, TRY_AGAIN)
-    except (FileNotFoundError, ValueError) as error:
-        return failed(error, BAD_USE)
-    except (OSError, MemoryError, RuntimeError) as error:
-        return failed(f"{str(error) or 'out of memory'}; finished wells are kept", TRY_AGAIN)
-    except KeyboardInterrupt:
-        return failed("interrupted; finished wells are kept", TRY_AGAIN)
+    except STOPPED as error:
+        return failed(*explain(error, options.output), log_json)
     return QUARANTINED if left_out else DONE
 
 

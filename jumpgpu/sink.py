@@ -48,16 +48,23 @@ class Sink:
 
     def _write(self, batch: FieldBatch, tables: Sequence[SiteTable]) -> None:
         for problem in batch.flags:
-            self.store.flag(self._entry(problem, used=True))
+            entry = self._entry(problem, used=True)
+            self.store.flag(entry)
+            self.progress.event("quarantine", **dataclasses.asdict(entry))
         for problem in batch.quarantined:
-            self.progress.say(f"left out: {problem}")
+            self.progress.say(f"left out: {problem}", "quarantine", **dataclasses.asdict(self._entry(problem)))
         for skipped in batch.skipped:
-            self.store.leave_out([self._entry(p) for p in batch.quarantined if (p.well, p.site) == skipped])
+            entries = [self._entry(p) for p in batch.quarantined if (p.well, p.site) == skipped]
+            self._wrote(skipped[0], self.store.leave_out(entries))
         checks = dict(zip(batch.sites, batch.checks, strict=True)) if batch.checks else {}
         for table in tables:
             found = dict(zip(self.store.layout.channels, checks.get((table.well, table.site), ()), strict=False))
-            self.store.append(dataclasses.replace(table, checks=found))
+            self._wrote(table.well, self.store.append(dataclasses.replace(table, checks=found)))
         self.progress.advance(len(batch.sites) + len(batch.skipped))
+
+    def _wrote(self, well: str, complete: bool) -> None:
+        if complete:
+            self.progress.event("well", well=well)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -33,10 +33,10 @@ class Notes(Progress):
 
     def __init__(self) -> None:
         super().__init__("", 0, quiet=True)
-        self.lines: list[str] = []
+        self.lines: list[tuple[str, str, dict[str, Any]]] = []  # text, event, its values
 
-    def say(self, text: str) -> None:
-        self.lines.append(text)
+    def say(self, text: str, event: str = "note", **values: Any) -> None:
+        self.lines.append((text, event, values))
 
 
 _device: dict[str, Device] = {}
@@ -105,5 +105,5 @@ def prepare_run(barcode: str, options: Options) -> Run:
     return prepare(plate, chosen_wells(plate, options), options, _device[name], Notes())
 
 
-def lines_of(run: Run) -> list[str]:
+def lines_of(run: Run) -> list[tuple[str, str, dict[str, Any]]]:
     return run.progress.lines if isinstance(run.progress, Notes) else []
