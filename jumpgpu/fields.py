@@ -321,6 +321,16 @@ def file_limit(size: tuple[int, ...]) -> int:
 
 def single_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
     """The one page of a grey uint16 TIFF; ValueError where there are more or it is something else."""
+    page = lone_page(tiff)
+    if page.dtype != np.uint16 or len(page.shape) != 2 or page.bitspersample != 16:
+        raise ValueError(f"{page.dtype} pixels of shape {page.shape}, expected uint16 [H, W]")
+    if page.compression not in COMPRESSIONS:
+        raise ValueError(f"compression {page.compression}, expected none, LZW, deflate, PackBits or zstd")
+    return page
+
+
+def lone_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
+    """The one page of a TIFF; ValueError where there are more."""
     page = tiff.pages[0]
     if not isinstance(page, tifffile.TiffPage):
         raise TypeError("the first page has no tags")
@@ -330,10 +340,6 @@ def single_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
         pass
     else:
         raise ValueError("more than one page")
-    if page.dtype != np.uint16 or len(page.shape) != 2 or page.bitspersample != 16:
-        raise ValueError(f"{page.dtype} pixels of shape {page.shape}, expected uint16 [H, W]")
-    if page.compression not in COMPRESSIONS:
-        raise ValueError(f"compression {page.compression}, expected none, LZW, deflate, PackBits or zstd")
     return page
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tifffile
 import torch
 
 from .device import Device
-from .fields import MALFORMED, Problem, one_line
+from .fields import Problem
+from .label_files import read_labels
 from .names import COMPARTMENTS, well_position
 
 SUFFIXES = (".tiff", ".tif", ".npy", ".zarr")
@@ -62,28 +62,6 @@ def check_masks(folder: Path, plate: str, sites: Sequence[tuple[str, int]], patt
         raise FileNotFoundError(f"{plate}: none of {len(sites)} sites has a label image of its nuclei, such as {first}")
 
 
-def read_image(path: Path) -> np.ndarray:
-    """One label image, [H, W] of any integer type; ValueError says what is wrong with it."""
-    try:
-        if path.is_dir():
-            import zarr
-
-            node = zarr.open(str(path), mode="r")
-            image = np.asarray(node["0"] if isinstance(node, zarr.Group) else node)
-        elif path.suffix == ".npy":
-            image = np.load(path, allow_pickle=False)
-        else:
-            image = tifffile.imread(path)
-    except MALFORMED as error:
-        raise ValueError(f"cannot be read as a label image: {one_line(error)}") from error
-    image = image.squeeze()
-    if image.ndim != 2 or image.dtype.kind not in "iub":
-        raise ValueError(f"{image.dtype} {image.shape}; expected one plane of integer labels")
-    if image.size and (image.min() < 0 or image.max() > 2**31 - 1):
-        raise ValueError(f"labels from {image.min()} to {image.max()}; expected 0 .. 2147483647")
-    return image.astype(np.int64)
-
-
 def read_masks(
     folder: Path, plate: str, sites: Sequence[tuple[str, int]], size: tuple[int, int], device: Device, pattern: str
 ) -> Masks:
@@ -101,7 +79,7 @@ def read_masks(
         for compartment, file in mask_files(folder, plate, well, site, pattern).items():
             try:
                 if file.exists():
-                    images[compartment] = sized(read_image(file), size)
+                    images[compartment] = read_labels(file, folder, size)
                 elif compartment != "Cytoplasm":
                     raise ValueError("the file is missing")
             except ValueError as error:
@@ -117,13 +95,6 @@ def read_masks(
         for compartment, image in paired.items():
             labels[compartment][row] = image
     return Masks({c: device.tensor(image) for c, image in labels.items()}, tuple(rows), tuple(problems), tuple(report))
-
-
-def sized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The image, if it is of the field's size; ValueError if not."""
-    if image.shape != size:
-        raise ValueError(f"{image.shape[0]} x {image.shape[1]} pixels, the field is {size[0]} x {size[1]}")
-    return image
 
 
 def pair(

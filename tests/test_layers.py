@@ -46,6 +46,7 @@ GROUPS: dict[str, tuple[set[str], set[str]]] = {
             "checks",
             "fields",
             "illumination",
+            "label_files",
             "masks",
             "drawing",
             "synthetic",

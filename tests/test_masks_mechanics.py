@@ -97,13 +97,14 @@ def test_a_site_that_cannot_be_used_takes_no_row_and_is_named(tmp_path: Path, de
         return str(masks.problems[0])
 
     start = "P1 B03 site 1 Cells: no Cells label image: "
+    refused = f"{start}cannot be read as a label image: "
     assert problem() == f"{start}the file is missing ({file})"
     tifffile.imwrite(file, cells[:10])
-    assert problem() == f"{start}10 x 30 pixels, the field is 12 x 30 ({file})"
+    assert problem() == f"{refused}int32 10 x 30 pixels, expected integers, 12 x 30 ({file})"
     tifffile.imwrite(file, cells.astype(np.float32))
-    assert problem() == f"{start}float32 (12, 30); expected one plane of integer labels ({file})"
+    assert problem() == f"{refused}float32 12 x 30 pixels, expected integers, 12 x 30 ({file})"
     file.write_bytes(b"nothing")
-    assert problem().startswith(f"{start}cannot be read as a label image: ")
+    assert problem().startswith(refused)
 
 
 def test_cellprofilers_labels_stay_as_they_are(shared: Path, device: Device) -> None:

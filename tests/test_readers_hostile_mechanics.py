@@ -12,9 +12,10 @@ import pytest
 from jumpgpu.config import PlateSettings
 from jumpgpu.fields import read_fields
 from jumpgpu.illumination import read_function
+from jumpgpu.label_files import read_labels
 from jumpgpu.plate import find_plate
 
-from .hostile import tables, tiffs, xml
+from .hostile import labels, tables, tiffs, xml
 from .image_plates import NUMBERS, image_name, index_xml, load_data_csv, noise, write_plate, write_tiff
 
 BARCODE = "BR00000001"
@@ -198,3 +199,29 @@ def test_zip_bomb_as_illumination(tmp_path: Path) -> None:
         archive.writestr("../illum.npy", b"")
     with pytest.raises(ValueError, match="no array 'illum'"):
         read_function(path, (40, 56), "x")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_hostile_label_images_are_refused(tmp_path: Path) -> None:
+    mark, folder = tmp_path / "mark", tmp_path / "masks"
+    folder.mkdir()
+    files: dict[str, bytes] = {f"{name}.npy": data for name, data in labels.arrays(mark).items()}
+    files |= {f"{name}.tiff": data for name, data in labels.images().items()}
+    paths = []
+    for k, (name, data) in enumerate(files.items()):
+        paths.append(folder / f"{k}{Path(name).suffix}")
+        paths[-1].write_bytes(data)
+    for k, write in enumerate(labels.zarrs(mark).values()):
+        paths.append(folder / f"{k}.zarr")
+        write(paths[-1])
+    os.mkfifo(folder / "pipe.tiff")
+    (folder / "link.tiff").symlink_to("/etc/passwd")
+    for path, name in zip(
+        [*paths, folder / "pipe.tiff", folder / "link.tiff"], [*files, *labels.zarrs(mark), "pipe", "link"], strict=True
+    ):
+        start = time.monotonic()
+        with pytest.raises(ValueError, match=r".") as caught:
+            read_labels(path, folder, labels.SIZE)
+        assert len(str(caught.value)) < 400, name
+        assert time.monotonic() - start < SECONDS, name
+    assert not mark.exists(), "a pickle ran"
