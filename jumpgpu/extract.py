@@ -200,6 +200,7 @@ def read(run: Run, wells: Sequence[str]) -> Generator[FieldBatch, None, None]:
         batch=run.batch,
         workers=run.options.threads,
         held=held_by(run.lanes),
+        size=(run.illumination.shape[1], run.illumination.shape[2]),
         device=run.device.torch,
     )
     with contextlib.closing(batches):

@@ -93,6 +93,7 @@ def read_fields(
     workers: int | None = None,
     ahead: int = 2,
     held: int = 1,
+    size: tuple[int, int] | None = None,
     device: torch.device | None = None,
 ) -> Generator[FieldBatch, None, None]:
     """Batches of the plate's fields, in plate order.
@@ -106,6 +107,7 @@ def read_fields(
     ahead : batches decoded beyond the one handed out.
     held : batches handed out whose pixels are still in use: a batch is valid until `held` more were asked for.
         ahead + held buffers are kept, and decoding waits while all are in use.
+    size : what `field_size` says, where the caller has asked it already.
     device : where `pixels` goes; for CUDA the buffers are pinned and copied on a stream of their own.
 
     Raises ValueError before anything is read where a name is unknown or no image of the plate can be read at all.
@@ -118,7 +120,7 @@ def read_fields(
     if batch < 1 or ahead < 0 or held < 1:
         raise ValueError(f"batch and held must be at least 1 and ahead at least 0, got {batch}, {held} and {ahead}")
     order = [plate.channels.index(c) for c in channels]
-    size = field_size(plate)
+    size = size or field_size(plate)
     groups = [selected[i : i + batch] for i in range(0, len(selected), batch)]
     shape = (min(batch, len(selected)), len(channels), *size)
     ring = _Ring(min(ahead + held, len(groups)), shape, device or torch.device("cpu"))

@@ -11,7 +11,6 @@ a saturated pixel is no longer at 1 where the function is not.
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.fft
 import torch
 
 from .device import Device
@@ -162,6 +161,8 @@ def power_slope(image: np.ndarray) -> float:
     if labels.size < 2 or image.min() == image.max() or spread == 0:
         return 0.0
     scaled = image.astype(np.float64) / spread
+    import scipy.fft  # a tenth of a second to import, and few runs ask for image quality
+
     power = np.abs(scipy.fft.fft2(scaled - scaled.mean())) ** 2
     y, x = (np.minimum(np.arange(n), n - 1 - np.arange(n)) for n in (height, width))
     radius = (np.sqrt((y**2)[:, None] + x**2)).astype(np.int64) + 1

@@ -17,7 +17,17 @@ from zarr.codecs import BloscCodec, TransposeCodec
 
 import jumpgpu
 from jumpgpu.durable import check_key, commit_folder
-from jumpgpu.layout import Layout, Quarantined, SiteTable, array_files, read_array, scale_of, sealed, variables
+from jumpgpu.layout import (
+    Layout,
+    Quarantined,
+    SiteTable,
+    array_files,
+    array_metadata,
+    read_array,
+    scale_of,
+    sealed,
+    variables,
+)
 from jumpgpu.store import PlateWriter, differences, fingerprint
 
 from .conftest import CHECKOUT
@@ -423,3 +433,22 @@ def test_a_barcode_that_is_no_name_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no plate barcode"):
         write_plate(tmp_path, WELLS, plate="../x")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("ndim", "dtype"), [(2, "<f4"), (1, "<i4"), (2, "<i4"), (3, "<u2"), (1, "<f8"), (1, "|u1"), (1, "string")]
+)
+def test_an_arrays_metadata_is_what_zarr_writes(ndim, dtype):
+    files = {}
+    table = ndim == 2 and dtype == "<f4"
+    zarr.create_array(
+        zarr.storage.MemoryStore(files),
+        shape=(1,) * ndim,
+        dtype=dtype,
+        chunks=(1,) * ndim,
+        filters=[TransposeCodec(order=(1, 0))] if table else "auto",
+        compressors=BloscCodec(cname="lz4", clevel=5, shuffle="noshuffle" if dtype == "string" else "shuffle"),
+        chunk_key_encoding={"name": "default", "separator": "."},
+        zarr_format=3,
+    )
+    assert array_metadata(ndim, dtype).decode() == bytes(files["zarr.json"].to_bytes()).decode()
