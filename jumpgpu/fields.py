@@ -291,7 +291,7 @@ def decode(file: str, images: Files, out: np.ndarray) -> None:
         images.read_plane(file, out)
         return
     data = images.read(file, file_limit(out.shape))
-    with tifffile.TiffFile(io.BytesIO(data), is_ome=False) as tiff:
+    with io.BytesIO(data) as stream, tifffile.TiffFile(stream, is_ome=False) as tiff:
         page = single_page(tiff)
         if page.shape != out.shape:
             raise ValueError(f"{' x '.join(map(str, page.shape))} pixels, expected {' x '.join(map(str, out.shape))}")
@@ -382,7 +382,7 @@ def header_size(file: str, images: Files) -> tuple[int, int]:
         height, width = images.plane_size(file)
     else:
         data = images.read(file, 4 * MAX_SIDE * MAX_SIDE + MAX_OVERHEAD)
-        with tifffile.TiffFile(io.BytesIO(data), is_ome=False) as tiff:
+        with io.BytesIO(data) as stream, tifffile.TiffFile(stream, is_ome=False) as tiff:
             height, width = single_page(tiff).shape
     if max(height, width) > MAX_SIDE or min(height, width) < 1:
         raise ValueError(f"declares {height} x {width} pixels; a field has 1 to {MAX_SIDE} a side")
