@@ -265,6 +265,7 @@ def plate_images(barcode: str, records: Mapping[str, Any]) -> dict[str, Any]:
     rows = sorted({w[:-2] for w in shown}, key=lambda r: (len(r), r))
     columns = sorted({w[-2:] for w in shown})
     plate = {
+        "version": OME_VERSION,
         "name": barcode,
         "rows": [{"name": r} for r in rows],
         "columns": [{"name": c} for c in columns],
