@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"counting {len(wanted)} kernels", file=sys.stderr)
         figures = update(figures, given, wanted)
     save(figures, options.json, {"machine": machine()})
-    options.page.write_text(page(figures))
+    options.page.write_text(page(load(options.json)))  # of the rounded numbers, as anyone would write it again
     print(f"{len(figures.launches)} kernels, {options.page}")
     return 0
 
