@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from ..config import FeatureSettings
-from ..device import Device, blocks
+from ..device import CpuDevice, Device, blocks
 from ..names import feature_name
 from ..objects import Scene
 
@@ -24,6 +24,8 @@ MEASUREMENTS = (
     "AngleBetweenNeighbors",
 )
 MOST_DISTANCES = 8  # neighbors.cu
+MARGIN = 8  # neighbors.cu
+BLOCKS = 1024  # blocks of neighbor_contacts on a GPU, each with a map of its own
 
 
 def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings) -> list[str]:
@@ -71,11 +73,18 @@ def contacts_and_nearest(
     kept = max(objects.n_cells)
     most = 1 + (int(labels.max()) if objects.compartments[k] in scene.unfiltered else kept)
     contacts = device.empty(n, 1 + 2 * len(distances), dtype=torch.int32)
+    margin = max(*distances, MARGIN)
+    room = objects.largest_box + 2 * margin * (height + width) + 4 * margin * margin  # a box of that many pixels and its margins
+    at_once = min(n, 2 * device.workers if isinstance(device, CpuDevice) else BLOCKS)
     device.launch(
         "neighbor_contacts",
-        n,
+        at_once,
         labels=labels,
         pixel=objects.pixel,
+        box=objects.box[k * n : (k + 1) * n],
+        objects=n,
+        room=room,
+        maps=device.empty(at_once, room, dtype=torch.uint8),
         start=objects.start[k * n : (k + 1) * n],
         stop=objects.stop[k * n : (k + 1) * n],
         field=objects.field,
