@@ -86,6 +86,7 @@ class Importer:
     findings: list[Finding] = field(default_factory=list)
     channels: list[str] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)  # image -> the channel it is called here
+    stains: dict[str, str] = field(default_factory=dict)  # what a loaded image is called, without Orig -> channel
     made: set[str] = field(default_factory=set)  # compartments
     file: str = ""
 
@@ -114,14 +115,16 @@ class Importer:
     def channel(self, name: str, module: Module) -> str:
         """The channel that an image's columns are named after here."""
         if name not in self.names:
-            bare = re.sub(r"^(Orig|Corr|Corrected|Raw|Crop|Rescaled)(?=[A-Z0-9])", "", name)
-            by_case = {c.lower(): c for c in KNOWN}
-            channel = by_case.get(bare.lower(), bare)
-            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]{0,31}", channel):
+            channel = re.sub(r"[^A-Za-z0-9]", "", bare(name))
+            channel = next((c for c in KNOWN if c.lower() == channel.lower()), channel)
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]{0,31}", channel) or not self.image(name).of.isprintable():
                 raise ValueError(f"{module}: image {printable(name)} cannot name a channel; expected letters and digits")
             if channel != name:
                 self.say("note", module, f"columns of image {printable(name)} are called {channel} here")
-            self.names[name] = channel
+            loaded = bare(self.image(name).of).lower()
+            if any((known == loaded) != (c == channel) for known, c in self.stains.items()):
+                raise ValueError(f"{module}: image {printable(name)} is called as another channel is; rename it")
+            self.names[name] = self.stains[loaded] = channel
             if channel not in self.channels:
                 self.channels.append(channel)
         return self.names[name]
@@ -138,6 +141,10 @@ class Importer:
         return self.channel(name, module)
 
     def load(self, module: Module) -> None:
+        if module.named("Process just a range of rows") == ["Yes"]:
+            self.say("note", module, "takes a range of rows; choose wells and sites by --wells and --sites")
+        if module.named("Process as 3D") == ["Yes"]:
+            self.say("changes", module, "processes volumes; here a field is one plane")
         if module.name == "LoadData" and module.named("Rescale intensities") == ["No"]:
             self.say("changes", module, "intensities are not rescaled; here they are counts / 65535")
         scales = set(module.named("Set intensity range from")) - {"Image metadata", "Image bit-depth", "Yes"}
@@ -234,6 +241,15 @@ class Importer:
                 self.images[output] = Image("other", image.of, by=str(module))
                 self.say("note", module, "is not done; where its output is used, the line of that module says so")
 
+    def image_math(self, module: Module, s: Settings) -> None:
+        """The clipping of an image, which older pipelines left to this module."""
+        image = self.image(s["image"])
+        if s["same"] and s["clipped"] and image.kind == "corrected":
+            self.images[s["output"]] = image
+        else:
+            self.images[s["output"]] = Image("other", image.of, by=str(module))
+            self.say("note", module, "is not done; where its output is used, the line of that module says so")
+
     def primary(self, module: Module, s: Settings) -> None:
         if self.segmentation:
             self.say("missing", module, f"objects {printable(s['objects'])}: one set of nuclei is found, the first")
@@ -296,8 +312,11 @@ class Importer:
         if self.segmentation:
             channels = tuple(sorted(self.channels, key=lambda c: KNOWN.index(c) if c in KNOWN else len(KNOWN)))
             plate = PlateSettings(channels=channels)
-            if own := [c for c in channels if c not in KNOWN]:
-                plate = replace(plate, stains=plate.stains | {c.lower(): c for c in own})
+            own = {loaded: c for loaded, c in self.stains.items() if c not in KNOWN or loaded != c.lower()}
+            if own:
+                plate = replace(plate, stains=plate.stains | own)
+                listed = ", ".join(f"{printable(loaded)} is {c}" for loaded, c in own.items())
+                self.say("note", "Pipeline", f"[plate.stains] says that {listed}; add what your files call these channels")
             for compartment in ("Cells", "Cytoplasm"):
                 if compartment not in self.made:
                     self.say("more", "Pipeline", f"makes no {compartment}, which are made here")
@@ -309,6 +328,11 @@ class Importer:
             sections = ["plate", *sections, "segmentation", "features"]
         order = {kind: i for i, kind in enumerate(KINDS)}
         return Imported(config, tuple(sections), sorted(self.findings, key=lambda f: order[f.kind]))
+
+
+def bare(name: str) -> str:
+    """An image's name without the word for how far it is processed: `OrigDNA` to `DNA`."""
+    return re.sub(r"^(Orig_?(?=.)|(Corrected|Corr|Raw|Pre|Crop|Rescaled)_?(?=[A-Z0-9]))", "", name)
 
 
 def filter_size(module: Module, s: Settings) -> int | None:
@@ -325,6 +349,7 @@ HANDLERS: dict[str, Callable[[Importer, Module, Settings], None]] = {
     "CorrectIlluminationCalculate": Importer.calculate,
     "CorrectIlluminationApply": Importer.apply,
     "Resize": Importer.resize,
+    "ImageMath": Importer.image_math,
     "IdentifyPrimaryObjects": Importer.primary,
     "IdentifySecondaryObjects": Importer.secondary,
     "IdentifyTertiaryObjects": Importer.tertiary,

@@ -89,11 +89,11 @@ def whole_images(importer: Any, module: Module, where: str) -> bool:
 def colocalization(importer: Any, module: Module, s: Settings) -> None:
     if not whole_images(importer, module, s["where"]):
         return
-    costes = "Yes" in (s["all"], s["costes"])
+    costes = s["costes"] == "Yes"  # "Run all metrics?" shows or hides the single ones, which count either way
     if costes and s["costes_mode"] != "Faster":
         importer.say("changes", module, f"Costes' thresholds by {s['costes_mode']}; here as by Faster")
     table = CorrelationSettings(numbers(s["percent"], module)[0], costes)
-    if s["all"] != "Yes" and (unasked := [n for n in ("correlation", "manders", "rwc", "overlap") if s[n] != "Yes"]):
+    if unasked := [n for n in ("correlation", "manders", "rwc", "overlap") if s[n] != "Yes"]:
         importer.say("more", module, f"does not ask for {', '.join(unasked)}, which are measured here")
     pairs = pairs_of(importer, module, s["images"], s["objects"])
     importer.measured.take("correlation", table, pairs, module, importer.say)
@@ -160,17 +160,18 @@ def texture(importer: Any, module: Module, s: Settings) -> None:
 
 def image_quality(importer: Any, module: Module, s: Settings) -> None:
     importer.measured.image_quality = True
-    kinds = {importer.image(name).kind for name in s["images"]}
-    if s["all_images"] or "raw" in kinds:
-        importer.say("changes", module, "is of loaded images; here it is of corrected images")
-    if "Yes" in s["scaling"]:
-        importer.say("missing", module, "the image's rescaling value, which is 65535")
-    scales = {numbers(text, module)[0] for text in s["scales"]}
-    if beyond := scales - QUALITY_SCALES:
-        importer.say("missing", module, f"blur at {', '.join(f'{b:g}' for b in sorted(beyond))}; here at 5, 10, 20 and 50")
-    wanted = s["methods"] if "Yes" in s["thresholds"] else []
-    if "Yes" in s["all_methods"] or any(m != ("Otsu", "Two classes") for m in wanted):
-        importer.say("missing", module, "thresholds other than Otsu's with two classes")
+    for group in s["groups"]:
+        if s["all_images"] or any(importer.image(name).kind == "raw" for name in group["images"]):
+            importer.say("changes", module, "is of loaded images; here it is of corrected images")
+        if group["scaling"] == "Yes":
+            importer.say("missing", module, "the image's rescaling value, which is 65535")
+        scales = {numbers(text, module)[0] for text in group["scales"]} if group["blur"] == "Yes" else set()
+        if beyond := scales - QUALITY_SCALES:
+            listed = ", ".join(f"{b:g}" for b in sorted(beyond))
+            importer.say("missing", module, f"blur at {listed}; here at 5, 10, 20 and 50")
+        others = group["all_methods"] == "Yes" or any(m != ["Otsu", "Two classes"] for m in group["methods"])
+        if group["thresholds"] == "Yes" and others:
+            importer.say("missing", module, "thresholds other than Otsu's with two classes")
 
 
 FEATURES: dict[str, Callable[[Any, Module, Settings], None]] = {

@@ -224,23 +224,34 @@ def texture(row: Row, revision: int) -> Settings:
 
 
 def image_quality(row: Row, _: int) -> Settings:
-    """By what the settings are called; several groups of images are taken together."""
-    named = row.module.named
-    return {
-        "all_images": row.values[:1] == ["All loaded images"],
-        "images": [w for text in named("Select the images to measure") for w in words(text)],
-        "scales": named("Spatial scale for blur measurements"),
-        "scaling": named("Include the image rescaling value"),
-        "thresholds": named("Calculate thresholds"),
-        "all_methods": named("Use all thresholding methods"),
-        "methods": list(zip(named("Select a thresholding method"), named("Two-class or"), strict=False)),
-    }
+    """`groups` of images: what each is asked for."""
+    which = row.take()[0]
+    counts = [(row.count(), row.count()) for _ in range(row.count())]  # of scales and thresholds
+    groups = []
+    for n_scales, n_thresholds in counts:
+        group: Settings = {"images": words(row.take()[0])} | row.named(("scaling", "blur"))
+        group["scales"] = row.take(n_scales)
+        group |= row.named(("saturation", "intensity", "thresholds", "all_methods"))
+        methods = [row.take(5) for _ in range(n_thresholds)]
+        groups.append(group | {"methods": [[m[0], m[2]] for m in methods]})
+    return {"all_images": which == "All loaded images", "groups": groups}
+
+
+def image_math(row: Row, revision: int) -> Settings:
+    """Of an operation on one image: whether it leaves the values as they are, but for clipping."""
+    operation, *numbers_of, low, high = row.take(6)
+    row.take(1 if revision < 5 else 2)
+    output, _, image, factor = row.take(4)
+    wanted = zip([*numbers_of, factor], (1, 1, 0, 1), strict=True)
+    same = operation == "None" and all(numbers(text, row.module) == [value] for text, value in wanted)
+    return {"image": image, "output": output, "same": same, "clipped": (low, high) == ("Yes", "Yes")}
 
 
 READERS: dict[str, tuple[Sequence[int], Callable[[Row, int], Settings]]] = {
     "CorrectIlluminationCalculate": (range(1, 3), calculate),
     "CorrectIlluminationApply": (range(2, 6), apply),
     "Resize": (range(3, 6), resize),
+    "ImageMath": (range(3, 6), image_math),
     "IdentifyPrimaryObjects": (range(12, 16), primary),
     "IdentifySecondaryObjects": (range(10, 11), secondary),
     "IdentifyTertiaryObjects": (range(1, 4), tertiary),

@@ -14,6 +14,7 @@ from jumpgpu.config import Config, build
 from jumpgpu.cppipe import MAX_BYTES, parse_text, read_pipeline, unescape
 from jumpgpu.cppipe_config import Imported, import_pipelines
 from jumpgpu.import_cppipe import as_settings, main
+from jumpgpu.plate import channel_of
 
 PIPELINES = Path(__file__).parent / "pipelines"
 ANALYSIS = (PIPELINES / "cpjump1_analysis_load_data.cppipe").read_text(encoding="utf-8")
@@ -152,6 +153,54 @@ def test_names_of_a_lab_become_channels_and_compartments() -> None:
     assert "lysosome" in as_settings(found, [parse_text(text, "p.cppipe")])
 
 
+def test_what_a_loaded_image_is_called_becomes_a_stain() -> None:
+    """As in JUMP's pipelines: OrigBrightfield_L is BFLow once corrected."""
+    text = (
+        ANALYSIS.replace("OrigMito", "OrigBrightfield_L").replace("IllumMito", "IllumBrightfield_L").replace("Mito", "BFLow")
+    )
+    found = imported(text)
+    assert found.config.plate.channels == ("DNA", "ER", "RNA", "AGP", "BFLow")
+    assert found.config.plate.stains["brightfield_l"] == "BFLow"
+    assert channel_of("Brightfield_L", found.config.plate.stains) == "BFLow"
+    found = imported(ANALYSIS.replace("Mito", "Mito_tracker"))
+    assert found.config.plate.channels[-1] == "Mitotracker"  # a column's name is cut at its underscores
+    with pytest.raises(ValueError, match="is called as another channel is"):
+        imported(ANALYSIS.replace("Mito", "R_N_A"))
+
+
+def test_clipping_by_image_math_is_followed() -> None:
+    old = (PIPELINES / "cpjump1_old.cppipe").read_text(encoding="utf-8")
+    assert "ImageMath:" in old
+    at = old.index("ImageMath:")
+    start = old.index("Setting:", at)
+    text = old[:start] + "Setting:Invert" + old[old.index("\n", start) :]
+    found = imported(text)
+    assert any("made by ImageMath (module 3)" in str(f) for f in found.of_kind("changes", "missing")), found.findings
+    assert "ImageMath (module 3): is not done" in str(found.of_kind("note")[1])
+
+
+def test_image_quality_is_read_group_by_group() -> None:
+    """All methods are set but no threshold is asked for: nothing is missing of that group."""
+    text = PRODUCTION.replace("Use all thresholding methods?:No", "Use all thresholding methods?:Yes")
+    assert any("thresholds other than" in str(f) for f in imported(text).of_kind("missing"))
+    found = imported(text.replace("Calculate thresholds?:Yes", "Calculate thresholds?:No"))
+    assert not any("thresholds other than" in str(f) for f in found.of_kind("missing"))
+
+
+def test_metrics_count_each_whatever_runs_all() -> None:
+    """In CellProfiler "Run all metrics?" only shows or hides the others."""
+    found = changed(ANALYSIS, ("Run all metrics?:No", "Run all metrics?:Yes"))
+    assert not found.config.features.correlation.costes
+    assert not found.of_kind("changes", "missing", "more")
+
+
+def test_rows_and_volumes_are_said() -> None:
+    found = changed(ANALYSIS, ("a range of rows?:No", "a range of rows?:Yes"))
+    assert any("range of rows" in str(f) for f in found.of_kind("note"))
+    text = (PIPELINES / "cpjump1_analysis_names_and_types.cppipe").read_text(encoding="utf-8")
+    assert any("volumes" in str(f) for f in changed(text, ("Process as 3D?:No", "Process as 3D?:Yes")).of_kind("changes"))
+
+
 def test_disabled_modules_are_left_out() -> None:
     at = ANALYSIS.index("\nMeasureTexture")
     text = ANALYSIS[:at] + ANALYSIS[at:].replace("enabled:True", "enabled:False", 1)
@@ -183,7 +232,7 @@ BROKEN: dict[str, tuple[Callable[[str], str], str]] = {
     "no number": (lambda t: t.replace("(Min,Max):10,75", "(Min,Max):10,nan"), "expected 2 numbers, got '10,nan'"),
     "out of range": (lambda t: t.replace("scale to measure:10", "scale to measure:1e9"), "scales: expected a finite number"),
     "code": (lambda t: t.replace("(Min,Max):10,75", "(Min,Max):__import__('os').abort()"), "expected 2 numbers"),
-    "a channel's name": (lambda t: t.replace("RNA", "a/../b"), "cannot name a channel"),
+    "a channel's name": (lambda t: t.replace("RNA", "../.."), "cannot name a channel"),
     "nothing to import": (lambda t: t[: t.index("\nCorrectIllum")].replace("Count:17", "Count:1"), "nothing in this"),
 }  # fmt: skip
 

@@ -289,7 +289,10 @@ def old_modules(production):
     n, names = str(len(CHANNELS)), list(CHANNELS)
     objects = OBJECTS.split(", ")
     yield "LoadData", 6, ["Elsewhere...|", "a.csv", "Yes", "Default Input Folder|", "No", "1,100000", "No", "", "Yes"]
-    yield "CorrectIlluminationApply", 3, [v for c in names for v in (f"Orig{c}", c, f"Illum{c}", "Divide")]
+    yield "CorrectIlluminationApply", 3, [v for c in names for v in (f"Orig{c}", f"Pre{c}", f"Illum{c}", "Divide")]
+    for c in names:  # clipping was a module of its own
+        values = ["None", "1.0", "1.0", "0.0", "Yes", "Yes", "No", c, "Image", f"Pre{c}", "1.0", "", "Image", "", "1.0", ""]
+        yield "ImageMath", 4, values
     values = ["DNA", "IllumBlue", "Background", "No", "1", "30", "No", "Each", "Gaussian Filter", "Manually", "10", "50"]
     yield "CorrectIlluminationCalculate", 1, [*values, "No", "A", "No", "D"]
     yield "CorrectIlluminationApply", 4, ["DNA", "CorrBlue", "IllumBlue", "Subtract", "No"]
