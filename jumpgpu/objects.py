@@ -49,7 +49,11 @@ class Objects:
     line_start    int64 [K * N + 1]  where each row's lines begin in an array with an entry a line (image row) of every box
     n_cells       cells of each field,
     n_pixels      listed pixels of each field, and
-    n_lines       lines of all boxes, and
+    n_lines       lines of all boxes,
+    n_columns     columns of all boxes,
+    n_box_pixels  pixels of all boxes,
+    n_row_pixels  pixels of all rows,
+    largest       pixels of the largest row, and
     largest_box   pixels of the largest box, its lines rounded up to a multiple of 8, known without asking the device
     """
 
@@ -70,6 +74,10 @@ class Objects:
     n_cells: tuple[int, ...]
     n_pixels: tuple[int, ...]
     n_lines: int
+    n_columns: int
+    n_box_pixels: int
+    n_row_pixels: int
+    largest: int
     largest_box: int
 
     @property
@@ -144,11 +152,15 @@ def find_objects(labels: dict[str, torch.Tensor], device: Device) -> Objects:
         order = CLASS_ORDER[len(names)]
         odd = [p for p in range(1, kinds) if p not in order]
         once = counts[..., odd].sum(2) == 0
-        size = torch.where(once, counts.sum(2), torch.stack(of_compartment).sum(0))
-        lines = (boxes[..., 2] - boxes[..., 0]).clamp(min=0)
-        inside = (lines * ((boxes[..., 3] - boxes[..., 1] + PITCH - 1) // PITCH * PITCH)).amax((1, 2))
-        seen = torch.stack([extremes[:, 0], extremes[:, 1], (size > 0).sum(1), size.sum(1), lines.sum((1, 2)), inside])
-        highest, lowest, present, n_pixels, n_lines, box_pixels = seen.tolist()  # the synchronisation
+        of_rows = torch.stack(of_compartment)
+        size = torch.where(once, counts.sum(2), of_rows.sum(0))
+        lines, widths = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).unbind(3)
+        inside = (lines * ((widths + PITCH - 1) // PITCH * PITCH)).amax((1, 2))
+        seen = torch.stack(
+            [extremes[:, 0], extremes[:, 1], (size > 0).sum(1), size.sum(1), lines.sum((1, 2)), widths.sum((1, 2))]
+            + [(lines * widths).sum((1, 2)), of_rows.sum((0, 2)), of_rows.amax((0, 2)), inside]
+        )
+        highest, lowest, present, n_pixels, *sizes = seen.tolist()  # the synchronisation
         if max(highest) <= capacity:
             break
         capacity = max(highest)
@@ -210,8 +222,12 @@ def find_objects(labels: dict[str, torch.Tensor], device: Device) -> Objects:
         line_start=start_of((box[..., 2] - box[..., 0]).t().reshape(-1)),
         n_cells=tuple(highest),
         n_pixels=tuple(n_pixels),
-        n_lines=sum(n_lines),
-        largest_box=max(box_pixels),
+        n_lines=sum(sizes[0]),
+        n_columns=sum(sizes[1]),
+        n_box_pixels=sum(sizes[2]),
+        n_row_pixels=sum(sizes[3]),
+        largest=max(sizes[4]),
+        largest_box=max(sizes[5]),
     )
 
 

@@ -50,7 +50,7 @@ def _order(scene: Scene, device: Device) -> Order:
         cells=cells,
         member=member,
     )
-    size = int(row_start[-1])
+    size = objects.n_row_pixels
     order = Order(
         row_start,
         device.empty(channels, size, dtype=torch.float32),
@@ -104,28 +104,38 @@ def sort_by_kernel(scene: Scene, member: torch.Tensor, order: Order, device: Dev
 
 
 def sort_by_library(scene: Scene, member: torch.Tensor, order: Order) -> None:
-    """Fill `order` by torch's sort: the same numbers, since neither depends on the order of ties."""
-    objects = scene.objects
-    fields, cells, compartments = objects.shape[0], objects.n, len(objects.compartments)
+    """Fill `order` by torch's sort: the same numbers, since neither depends on the order of ties. Waits for nothing.
+
+    What does not belong to a compartment goes to a place past the end, so that no size depends on the values.
+    """
+    objects, size = scene.objects, scene.objects.n_row_pixels
+    fields, cells = objects.shape[0], objects.n
     field_of_pixel = objects.pixel_field.long()
+    if not size:
+        return
     for c in range(len(scene.channels)):
         bits = (scene.values[c] + 0.0).view(torch.int32).long()  # ascending with the value once negative ones are turned
         key = (field_of_pixel << 33) + torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
         key, index = torch.sort(key)
-        dense = torch.unique_consecutive(key, return_inverse=True)[1]
-        field_of_level = torch.zeros(key.numel(), dtype=torch.long, device=key.device).scatter_(
-            0, dense, field_of_pixel[index]
-        )
+        dense = torch.zeros_like(key)
+        dense[1:] = (key[1:] != key[:-1]).cumsum(0)
+        field_of_level = torch.zeros_like(key).scatter_(0, dense, field_of_pixel[index])
         words = member[index].long()
-        for k in range(compartments):
-            mine = (words >> k & 1).nonzero()[:, 0]
-            present = torch.zeros(key.numel(), dtype=torch.long, device=key.device)
-            present[dense[mine]] = 1
+        by_cell = torch.sort(words >> MARKS, stable=True)[1]  # cell after cell, each in ascending order
+        values = scene.values[c, index[by_cell]] + 0.0  # one zero
+        ranks = torch.empty(size + 1, dtype=torch.int32, device=key.device)
+        in_order = torch.empty(size + 1, dtype=torch.float32, device=key.device)
+        for k in range(len(objects.compartments)):
+            mine = words >> k & 1
+            present = torch.zeros_like(key).scatter_reduce_(0, dense, mine, "amax")
             levels = torch.zeros(fields, dtype=torch.long, device=key.device).index_add_(0, field_of_level, present)
             order.levels[:, c, k] = levels
             below = levels.cumsum(0) - levels  # distinct values of the fields before
-            at, rows = index[mine], k * cells + (words[mine] >> MARKS)
-            rank = present.cumsum(0)[dense[mine]] - 1 - below[field_of_pixel[at]]
-            order.ranks[c, order.row_start[rows] + at - objects.start[rows]] = rank.int()
-            first, last = order.row_start[k * cells], order.row_start[(k + 1) * cells]
-            order.sorted[c, first:last] = scene.values[c, at[torch.sort(rows, stable=True)[1]]] + 0.0  # one zero
+            rank = present.cumsum(0)[dense] - 1 - below[field_of_pixel[index]]
+            rows = k * cells + (words >> MARKS)
+            place = order.row_start[rows] + index - objects.start[rows]
+            ranks.scatter_(0, torch.where(mine == 1, place, size), rank.int())
+            listed = mine[by_cell]
+            place = order.row_start[k * cells] + listed.cumsum(0) - 1
+            in_order.scatter_(0, torch.where(listed == 1, place, size), values)
+        order.ranks[c], order.sorted[c] = ranks[:size], in_order[:size]

@@ -76,7 +76,7 @@ JG_FN int relax_line(
 //      line_start    int64   [rows + 1]   each row's first line
 //      extent        int32   [L, 2]       first and last column of each line, 32767 and -1 where it has no pixel (outline.cu)
 //      height, width of a field
-//      room          the largest (h + 2) * (w + 2) of a box
+//      room          at least the largest (h + 2) * (w + 2) of a box
 // Out  place         int32   [R]          the row's pixels in raster order: position in its list
 //      ring          uint8   [R]          ring * 8 + wedge of each, 255 where there is no path
 //      maps          int32   [blocks, 4, room]             scratch

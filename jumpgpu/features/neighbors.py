@@ -74,7 +74,9 @@ def contacts_and_nearest(
     most = 1 + (int(labels.max()) if objects.compartments[k] in scene.unfiltered else kept)
     contacts = device.empty(n, 1 + 2 * len(distances), dtype=torch.int32)
     margin = max(*distances, MARGIN)
-    room = objects.largest_box + 2 * margin * (height + width) + 4 * margin * margin  # a box of that many pixels and its margins
+    room = (
+        objects.largest_box + 2 * margin * (height + width) + 4 * margin * margin
+    )  # a box of that many pixels and its margins
     at_once = min(n, 2 * device.workers if isinstance(device, CpuDevice) else BLOCKS)
     device.launch(
         "neighbor_contacts",

@@ -62,12 +62,10 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         raise ValueError(f"radial.bins is {bins}; expected 1 .. {MOST_BINS}")
     _, height, width = objects.shape
     row_start = start_of(objects.stop - objects.start)
-    sides = (objects.box[:, 2:] - objects.box[:, :2] + 2).long()
-    sizes = torch.stack([row_start[-1], sides.prod(1).max() if objects.rows else row_start[-1]])
-    n_row_pixels, room = sizes.tolist()
+    room = objects.largest_box + 2 * (height + width) + 4  # a box of that many pixels with a pixel more on each side
     blocks = min(objects.rows, 2 * device.workers if isinstance(device, CpuDevice) else BLOCKS)
-    place = device.empty(n_row_pixels, dtype=torch.int32)
-    ring = device.empty(n_row_pixels, dtype=torch.uint8)
+    place = device.empty(objects.n_row_pixels, dtype=torch.int32)
+    ring = device.empty(objects.n_row_pixels, dtype=torch.uint8)
     device.launch(
         "radial_rings",
         blocks,

@@ -79,16 +79,15 @@ def count(scene: Scene, texture: TextureSettings, device: Device, *, together: b
     objects = scene.objects
     rows, channels, scales = objects.rows, len(scene.channels), len(texture.scales)
     areas = objects.stop - objects.start
-    largest = int(areas.max()) if rows else 0
-    if largest > LARGEST:
-        raise ValueError(f"an object of {largest} pixels is too large for Texture; the limit is {LARGEST}")
+    if objects.largest > LARGEST:
+        raise ValueError(f"an object of {objects.largest} pixels is too large for Texture; the limit is {LARGEST}")
     pad = max(texture.scales)
     remap = np.arange(256) if texture.levels == 256 else np.arange(256) / 255 * (texture.levels - 1)  # truncated
     counts = Counts(
         device.empty(rows, channels, scales, DIRECTIONS, TOTALS, dtype=torch.uint64),
         device.empty(rows, channels, scales, DIRECTIONS, dtype=torch.float64),
         device.empty(rows, channels, dtype=torch.int32),
-        log_table(max(16, 2 * largest + 1).bit_length(), device),
+        log_table(max(16, 2 * objects.largest + 1).bit_length(), device),
     )
     wanted = torch.ones(rows, channels, dtype=torch.uint8, device=device.torch)
     common: dict[str, Any] = {
@@ -130,8 +129,8 @@ def count(scene: Scene, texture: TextureSettings, device: Device, *, together: b
     box = objects.box.to(torch.int64)
     sizes = (box[:, 2] - box[:, 0] + pad) * (box[:, 3] - box[:, 1] + pad)
     crop_start, spot_start = start_of((sizes + 3) // 4 * 4), start_of(areas)
-    crop_stride = int(crop_start[-1])
-    spot = device.empty(int(spot_start[-1]), dtype=torch.int32)
+    crop_stride = objects.n_box_pixels + pad * (objects.n_lines + objects.n_columns) + rows * (pad * pad + 3)  # no less
+    spot = device.empty(objects.n_row_pixels, dtype=torch.int32)
     device.launch(
         "texture_spots",
         rows,
