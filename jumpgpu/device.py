@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch import dtype as DType
@@ -273,6 +274,40 @@ def free_memory() -> int:
         limit, used = ((group / name).read_text() for name in ("memory.max", "memory.current"))
         free = min(free, max(0, int(limit) - int(used)))
     return free
+
+
+@cache
+def _lzw_entry() -> Any:
+    return CpuDevice(1)._bind("lzw_strips")[0]
+
+
+def decode_lzw(data: bytes, strips: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Decode strips of TIFF's LZW on the calling thread (lzw.cu); may be called from several at once.
+
+    Parameters
+    ----------
+    data : the file's bytes
+    strips : int64 [S, 4]
+        Of each: where its codes begin in `data`, how many bytes they are, where its bytes begin in `out`, how many they are.
+    out : uint8 [...], contiguous
+
+    Returns
+    -------
+    bool [S]
+        Whether the strip gave exactly its bytes; the others are left in any state. ValueError for one that lies outside.
+    """
+    strips = np.ascontiguousarray(strips, np.int64)
+    if (strips < 0).any() or (strips[:, 0::2] + strips[:, 1::2] > [len(data), out.size]).any() or out.size > 2**31 - 1:
+        raise ValueError("a strip lies outside the file or the image")
+    if out.dtype != np.uint8 or not out.flags.c_contiguous or not out.flags.writeable:
+        raise TypeError("out must be contiguous uint8 that can be written")
+    status = np.ones(len(strips), np.int32)
+    arrays = np.frombuffer(data, np.uint8), strips, out, status
+    slots = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
+    pointers = (ctypes.c_void_p * 4)(*[ctypes.addressof(s) for s in slots])
+    if len(strips):
+        _lzw_entry()(len(strips), BLOCK, pointers, 1, 0)
+    return np.equal(status, 0)
 
 
 def host_level() -> str:

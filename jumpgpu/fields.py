@@ -22,6 +22,7 @@ import tifffile
 import torch
 
 from .checks import check_image, oddities
+from .device import decode_lzw
 from .files import Files, Planes
 from .plate import Plate, Site
 
@@ -301,19 +302,30 @@ def decode(file: str, images: Files, out: np.ndarray) -> None:
         if any(o <= 0 or n <= 0 or o + n > len(data) for o, n in zip(offsets, counts, strict=True)):
             raise ValueError(f"truncated: {len(data)} bytes, and a strip of its pixels lies beyond them")
         rows = min(page.rowsperstrip, out.shape[0])
-        simple = page.compression == 5 and page.predictor == 1 and page.fillorder == 1 and not page.is_tiled
-        if not simple or tiff.byteorder != "<" or len(offsets) != -(-out.shape[0] // rows):
+        lzw = page.compression == 5 and page.predictor in (1, 2) and page.fillorder == 1 and not page.is_tiled
+        if not lzw or len(offsets) != -(-out.shape[0] // rows):
             if page.compression == 1 and sum(counts) < out.nbytes:
                 raise ValueError(f"truncated: {sum(counts)} bytes of pixels, expected {out.nbytes}")
             page.asarray(out=out, maxworkers=1)
             return
-        view, target = memoryview(data), out.reshape(-1).view(np.uint8)
-        stride = rows * out.shape[1] * out.itemsize
-        for k, (offset, count) in enumerate(zip(offsets, counts, strict=True)):
-            strip = target[k * stride : (k + 1) * stride]
-            decoded: Any = imagecodecs.lzw_decode(view[offset : offset + count], out=strip)  # type: ignore[arg-type]
-            if len(decoded) != len(strip):
-                raise ValueError(f"truncated: strip {k} has {len(decoded)} bytes of pixels, expected {len(strip)}")
+        decode_strips(data, np.array([offsets, counts], np.int64).T, rows, out)
+        if tiff.byteorder != "<":
+            out.byteswap(inplace=True)
+        if page.predictor == 2:
+            np.add.accumulate(out, axis=1, dtype=np.uint16, out=out)
+
+
+def decode_strips(data: bytes, places: np.ndarray, rows: int, out: np.ndarray) -> None:
+    """LZW strips of `rows` rows at `places` [S, 2] (offset and size in `data`) into `out`; ValueError for one cut short."""
+    target, stride = out.reshape(-1).view(np.uint8), rows * out.shape[1] * out.itemsize
+    start = np.arange(len(places)) * stride
+    strips = np.column_stack([places, start, np.minimum(stride, target.size - start)])
+    view = memoryview(data)
+    for k in np.flatnonzero(~decode_lzw(data, strips, target)):  # unusual: to be read or refused by imagecodecs
+        offset, count, first, n = strips[k].tolist()
+        decoded: Any = imagecodecs.lzw_decode(view[offset : offset + count], out=target[first : first + n])  # type: ignore[arg-type]
+        if len(decoded) != n:
+            raise ValueError(f"truncated: strip {k} has {len(decoded)} bytes of pixels, expected {n}")
 
 
 def file_limit(size: tuple[int, ...]) -> int:
