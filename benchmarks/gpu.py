@@ -4,16 +4,23 @@
 
 From a checkout with torch, CuPy and the test extra installed; nothing is downloaded. In order, while time is left:
 
-  compare     every kernel case of tests/test_*_ways.py on the GPU, at three block sizes, bit for bit with the CPU
-  sanitize    compute-sanitizer's memcheck, racecheck, initcheck and synccheck over some of these, where it is installed
-  measure     benchmarks.stages on the GPU, where its fields are there
+  prepare     the host library, where it is not built (make lib), and a drawn plate, where the six real fields are not there
+  compare     every kernel case of the tests that take a way on the GPU, at three block sizes, bit for bit with the CPU
+  fields      whole fields on the GPU and the CPU, bit for bit, and each kernel timed beside its prediction
+              (benchmarks.gpu_fields)
+  sanitize    compute-sanitizer's memcheck, racecheck, initcheck and synccheck over some cases, where it is installed; a tool
+              that its share of the time cuts short is named, and what it saw until then held
+  measure     benchmarks.stages on the GPU
 
-Exit status 0: all that could run passed; 1: something failed; 2: no CUDA device or no CuPy.
+Exit status 0: all that could run passed; 1: something failed; 2: no CUDA device, no CuPy or a package missing.
 """
 
 import argparse
+import dataclasses
+import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,12 +33,32 @@ from typing import Any
 import torch
 
 from benchmarks.machine import RESULTS, write_json
-from jumpgpu.device import open_device
+from jumpgpu.device import library_folder, open_device
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SANITIZED = ("tests/test_objects_ways.py", "tests/test_texture_ways.py", "tests/test_watershed_ways.py")
+TAKES_WAY = re.compile(r"^def test_\w+\([^)]*\bway\b", re.M)
 LIMIT_S = 570
+MEASURE_S = 60  # kept for the last step
+DRAWN = "DRAWN"
+PACKAGES = ("pytest", "numpy", "tifffile", "imagecodecs", "zarr", "anndata")  # the first that a step would miss
+
+
+@dataclasses.dataclass(frozen=True)
+class Plate:
+    """The fields to work on, and whether they are the real ones that the predictions are of."""
+
+    images: Path
+    name: str
+    illumination: str
+    real: bool
+
+    @property
+    def options(self) -> list[str]:
+        return ["--images", str(self.images), "--plate", self.name, "--illumination", self.illumination]
+
+
 Runner = Callable[[Sequence[str], float, dict[str, str]], tuple[int, str]]
 
 
@@ -66,7 +93,9 @@ def compare(left: Callable[[], float], runner: Runner) -> dict[str, Any]:
     """Every ways case on the GPU, and which kernels that were."""
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "ways.json"
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests"]
+        files = [p for p in (ROOT / "tests").glob("test_*.py") if TAKES_WAY.search(p.read_text())]
+        cases = sorted(str(p.relative_to(ROOT)) for p in files)
+        command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *cases]
         start = time.monotonic()
         status, output = runner(command, left(), {"JUMPGPU_WAYS_RECORD": str(record)})
         kernels = json.loads(record.read_text()) if record.exists() else {}
@@ -77,16 +106,41 @@ def compare(left: Callable[[], float], runner: Runner) -> dict[str, Any]:
     return step("compare", status, output, time.monotonic() - start, **more)
 
 
-def sanitize(tool: str, left: Callable[[], float], runner: Runner, sanitizer: str) -> dict[str, Any]:
-    """One tool of compute-sanitizer over some cases."""
+def prepare(left: Callable[[], float], runner: Runner, folder: Path, images: Path) -> tuple[dict[str, Any], Plate]:
+    """The host library and the fields to work on."""
+    start = time.monotonic()
+    status, output = 0, ""
+    if not any(library_folder().glob("kernels_*.so")):
+        status, output = runner(["make", "lib"], left(), {})
+    given = Plate(images, "BR00117010", str(images.parent / "cellprofiler" / "flatfield"), True)
+    if not images.is_dir() and status == 0:
+        command = [sys.executable, "-m", "jumpgpu.synthetic", "--output", str(folder), "--plate", DRAWN]
+        status, output = runner([*command, "--wells", "6", "--sites", "1", "--cells", "88"], left(), {})
+        given = Plate(folder, DRAWN, "flatfield", False)
+    return step("prepare", status, output, time.monotonic() - start), given
+
+
+def fields(left: Callable[[], float], runner: Runner, plate: Plate, json_file: Path) -> dict[str, Any]:
+    """Whole fields on both devices, and the kernels' times."""
+    start = time.monotonic()
+    status, output = runner(
+        [sys.executable, "-m", "benchmarks.gpu_fields", *plate.options, "--json", str(json_file)], left(), {}
+    )
+    figures = json.loads(json_file.read_text()) if json_file.exists() else {}
+    return step("fields", status, output, time.monotonic() - start, figures=figures)
+
+
+def sanitize(tool: str, left: Callable[[], float], runner: Runner, sanitizer: str, limit_s: float) -> dict[str, Any]:
+    """One tool of compute-sanitizer over some cases, for at most so many seconds."""
     command = [sanitizer, "--tool", tool, "--error-exitcode", "9", "--target-processes", "all"]
     command += [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *SANITIZED]
     start = time.monotonic()
-    status, output = runner(command, min(left(), 90), {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"})
-    return step(f"sanitize {tool}", status, output, time.monotonic() - start)
+    status, output = runner(command, min(left(), limit_s), {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"})
+    cut = status == 124
+    return step(f"sanitize {tool}", 0 if cut else status, output, time.monotonic() - start, cut=cut)
 
 
-def measure(left: Callable[[], float], runner: Runner, images: Path, json_file: Path) -> dict[str, Any]:
+def measure(left: Callable[[], float], runner: Runner, plate: Plate, json_file: Path) -> dict[str, Any]:
     """Seconds a field of each stage on the GPU."""
     command = [
         sys.executable,
@@ -94,8 +148,7 @@ def measure(left: Callable[[], float], runner: Runner, images: Path, json_file: 
         "benchmarks.stages",
         "--device",
         "cuda",
-        "--images",
-        str(images),
+        *plate.options,
         "--json",
         str(json_file),
     ]
@@ -115,24 +168,36 @@ def main(arguments: Sequence[str] | None = None, runner: Runner = run) -> int:
     except RuntimeError as error:
         print(f"benchmarks.gpu: {error}", file=sys.stderr)
         return 2
+    if missing := [p for p in PACKAGES if importlib.util.find_spec(p) is None]:
+        print(f"benchmarks.gpu: not installed: {', '.join(missing)}; pip install -e '.[cuda,test]'", file=sys.stderr)
+        return 2
     print(device.description, file=sys.stderr)
     end = time.monotonic() + LIMIT_S
 
     def left() -> float:
         return end - time.monotonic()
 
-    steps = [compare(left, runner)]
     sanitizer = shutil.which("compute-sanitizer")
-    for tool in TOOLS if sanitizer else ():
-        if left() > 30:
-            steps.append(sanitize(tool, left, runner, str(sanitizer)))
-    if options.images.is_dir() and left() > 30:
-        with tempfile.TemporaryDirectory() as folder:
-            steps.append(measure(left, runner, options.images, Path(folder) / "stages.json"))
     skipped = [] if sanitizer else ["compute-sanitizer is not installed"]
-    skipped += [] if options.images.is_dir() else [f"{options.images} is absent: nothing measured"]
-    if len(steps) < 1 + len(TOOLS) * bool(sanitizer) + options.images.is_dir():
-        skipped.append("no time was left for some steps")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        first, plate = prepare(left, runner, folder / "images", options.images)
+        steps = [first]
+        if not plate.real:
+            skipped.append(f"{options.images} is absent: drawn fields instead, whose times are not those predicted")
+        steps += [compare(left, runner), fields(left, runner, plate, folder / "fields.json")]
+        for done, tool in enumerate(TOOLS if sanitizer else ()):
+            share = (left() - MEASURE_S) / (len(TOOLS) - done)
+            if share < 10:
+                skipped.append(f"no time was left for sanitize {tool}")
+                continue
+            steps.append(sanitize(tool, left, runner, str(sanitizer), share))
+            if steps[-1]["cut"]:
+                skipped.append(f"sanitize {tool} was cut after {share:.0f} s, with nothing found")
+        if left() > 5:
+            steps.append(measure(left, runner, plate, folder / "stages.json"))
+        else:
+            skipped.append("no time was left for measure")
     figures = {"device": device.description, "torch_cuda": torch.version.cuda, "steps": steps, "skipped": skipped}
     write_json(options.json, figures)
     failed = [s["step"] for s in steps if s["status"]]

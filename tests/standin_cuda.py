@@ -91,6 +91,7 @@ class Event(Timeline):
 
     def __init__(self, enable_timing: bool = False, **_: Any):
         super().__init__()
+        self.timing = enable_timing
 
     def record(self, stream: Stream | None = None) -> None:
         self.known = dict((stream or GPU.current).known)
@@ -101,6 +102,14 @@ class Event(Timeline):
     def synchronize(self) -> None:
         GPU.waited(self.known)
 
+    def elapsed_time(self, other: "Event") -> float:
+        """Milliseconds, of which the stand-in knows nothing: 1 for any two events that have ended."""
+        assert self.timing, "an event without enable_timing"
+        assert other.timing, "an event without enable_timing"
+        assert self.query(), "the event has not ended"
+        assert other.query(), "the event has not ended"
+        return 1.0
+
     def query(self) -> bool:
         return all(GPU.host.known.get(s, 0) >= step for s, step in self.known.items())
 
@@ -109,15 +118,16 @@ class Allocation:
     """The memory of a CUDA tensor and its views: who wrote it, who has read it since, and the stream it was made on."""
 
     def __init__(self, base: int, size: int, home: Stream):
-        self.base, self.size, self.home = base, size, home
+        self.base, self.size, self.home = base, size, [home]
         self.written: tuple[int, int] | None = None
         self.reads: dict[int, int] = {}
         self.recorded: set[int] = set()
-        weakref.finalize(self, Allocation.died, home, self.reads, self.recorded, lambda: None)
+        weakref.finalize(self, Allocation.died, self.home, self.reads, self.recorded, lambda: None)
 
     @staticmethod
-    def died(home: Stream, used: dict[int, int], recorded: set[int], _: Callable[[], None]) -> None:
+    def died(homes: list[Stream], used: dict[int, int], recorded: set[int], _: Callable[[], None]) -> None:
         if GPU.active:
+            home = homes[0]
             home.learn(GPU.host.known)
             late = [s for s, n in used.items() if s != home.ptr and s not in recorded and home.known.get(s, 0) < n]
             if late:
@@ -163,6 +173,7 @@ class Gpu:
 
     def __init__(self) -> None:
         self.active = False
+        self.allocations: weakref.WeakValueDictionary[int, Allocation] = weakref.WeakValueDictionary()
 
     def reset(self) -> None:
         self.host = Timeline()
@@ -171,7 +182,11 @@ class Gpu:
         self.cupy_current: Stream | None = None
         self.cupy_device: int | None = None
         self.streams = {self.default.ptr: self.default}
-        self.allocations: weakref.WeakValueDictionary[int, Allocation] = weakref.WeakValueDictionary()
+        for allocation in list(self.allocations.values()):  # of tensors that the package keeps: nothing is under way on them
+            allocation.home[:] = [self.default]
+            allocation.written = None
+            allocation.reads.clear()
+            allocation.recorded.clear()
         self.faults: list[str] = []
         self.pinned: set[int] = set()
         self.copies: list[tuple[Stream, int, torch.Tensor, torch.Tensor]] = []

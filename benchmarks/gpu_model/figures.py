@@ -149,8 +149,16 @@ def totals(figures: Figures, gpu: Gpu, fields: int) -> Totals:
 
 def save(figures: Figures, path: Path, extra: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(short({**extra, **dataclasses.asdict(figures)}), separators=(",", ":"))
+    made = {g.name: by_field(figures, g) for g in GPUS} if figures.batch else {}
+    text = json.dumps(short({**extra, "predicted": made, **dataclasses.asdict(figures)}), separators=(",", ":"))
     path.write_text(text.replace('],"', '],\n"') + "\n")
+
+
+def by_field(figures: Figures, gpu: Gpu) -> dict[str, list[float]]:
+    """Least, most and floor of each kernel of the batch as counted, seconds a field: what `make gpu` compares with."""
+    n = figures.fields["standard"]
+    made = predictions(figures, gpu, n)
+    return {k: [made[k].least / n, made[k].most / n, made[k].floor / n] for k in figures.standard}
 
 
 def short(value: Any) -> Any:

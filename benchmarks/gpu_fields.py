@@ -1,0 +1,190 @@
+"""Whole fields on a CUDA GPU: the CPU's bits, and each kernel's time beside its prediction.
+
+    python -m benchmarks.gpu_fields --images DIR --plate NAME --json FILE
+
+Segments and measures a batch of fields on the CPU and on the GPU and compares corrected pixels, labels and every feature bit
+for bit. Then times each kernel of the batch by CUDA events, the median of three runs after a warm-up, beside what
+benchmarks/results/gpu_model.json predicts for this GPU, where it is one of those. A launch that finds the GPU idle has the
+host's 20 us in its time, which matters to short ones. Exit status 0: equal; 1: not.
+"""
+
+import argparse
+import collections
+import contextlib
+import dataclasses
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.machine import RESULTS, write_json
+from jumpgpu import features
+from jumpgpu.config import Config, load_config
+from jumpgpu.device import Device, open_device
+from jumpgpu.fields import read_fields
+from jumpgpu.illumination import correct, open_illumination
+from jumpgpu.objects import make_scene
+from jumpgpu.plate import Plate, find_plate
+from jumpgpu.segmentation import segment
+
+MODEL = RESULTS / "gpu_model.json"
+RUNS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """What a batch came to: corrected pixels, labels by compartment, the feature table."""
+
+    pixels: torch.Tensor
+    labels: dict[str, torch.Tensor]
+    table: torch.Tensor
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {"pixels": self.pixels, **{f"labels of {c}": t for c, t in self.labels.items()}, "features": self.table}
+
+
+def compute(raw: torch.Tensor, functions: torch.Tensor, plate: Plate, config: Config, device: Device) -> Made:
+    """One batch, as jumpgpu.extract computes it."""
+    pixels = correct(raw, device.tensor(functions), device=device)
+    found = segment(pixels, plate.channels, config.segmentation, device)
+    scene = make_scene(plate.channels, pixels, found.labels, found.unfiltered, device)
+    return Made(pixels, found.labels, features.measure_scene(scene, config.features, device))
+
+
+def differences(ours: Made, theirs: Made) -> dict[str, str]:
+    """Tensors whose bits differ, with where; any NaN equals any NaN."""
+    found = {}
+    for name, b in theirs.tensors().items():
+        a, b = ours.tensors()[name].cpu(), b.cpu()
+        if a.shape != b.shape or a.dtype != b.dtype:
+            found[name] = f"{tuple(a.shape)} {a.dtype} against {tuple(b.shape)} {b.dtype}"
+            continue
+        same = a == b
+        if a.dtype.is_floating_point:
+            bits = torch.int64 if a.dtype == torch.float64 else torch.int32
+            same = (a.contiguous().view(bits) == b.contiguous().view(bits)) | (a.isnan() & b.isnan())
+        if not bool(same.all()):
+            first = tuple(torch.nonzero(~same)[0].tolist())
+            found[name] = (
+                f"{int((~same).sum())} of {same.numel()}, first at {first}: {a[first].item()!r}, CPU {b[first].item()!r}"
+            )
+    return found
+
+
+@contextlib.contextmanager
+def kernels_timed(device: Device) -> Iterator[dict[str, list[tuple[Any, Any]]]]:
+    """Within it each launch has an event before and after it: by kernel, in order."""
+    events: dict[str, list[tuple[Any, Any]]] = collections.defaultdict(list)
+    launch = device.launch
+
+    def timed(kernel: str, grid: int, **values: Any) -> None:
+        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        before.record()
+        launch(kernel, grid, **values)
+        after.record()
+        events[kernel].append((before, after))
+
+    device.launch = timed  # type: ignore[method-assign]
+    try:
+        yield events
+    finally:
+        del device.launch
+
+
+def kernel_seconds(work: Any, device: Device) -> dict[str, float]:
+    """Seconds of all launches of each kernel in `work`: the median of RUNS runs after a warm-up."""
+    work()
+    taken: dict[str, list[float]] = collections.defaultdict(list)
+    for _ in range(RUNS):
+        with kernels_timed(device) as events:
+            work()
+            device.synchronize()
+        for kernel, pairs in events.items():
+            taken[kernel].append(sum(a.elapsed_time(b) for a, b in pairs) / 1e3)
+    return {kernel: statistics.median(values) for kernel, values in taken.items()}
+
+
+def predicted(gpu: str, model: Path) -> dict[str, list[float]]:
+    """Least, most and floor of each kernel, seconds a field, of the model's GPU whose name is in this one's; or none."""
+    if not model.exists():
+        return {}
+    by_gpu = json.loads(model.read_text()).get("predicted", {})
+    words = [gpu, *gpu.replace("-", " ").split()]
+    name = next((n for n in by_gpu if n.split()[-1] in words), None)
+    return by_gpu[name] if name else {}
+
+
+def beside(measured: dict[str, float], fields: int, gpu: str, model: Path) -> list[dict[str, Any]]:
+    """A row a kernel, slowest first: milliseconds a field measured, and predicted where there is a prediction."""
+    known = predicted(gpu, model)
+    rows = []
+    for kernel, seconds in sorted(measured.items(), key=lambda e: -e[1]):
+        row: dict[str, Any] = {"kernel": kernel, "measured_ms": 1e3 * seconds / fields}
+        if kernel in known:
+            least, most, floor = (1e3 * v for v in known[kernel])
+            inside = least <= row["measured_ms"] <= most
+            row |= {
+                "least_ms": least,
+                "most_ms": most,
+                "floor_ms": floor,
+                "inside": inside,
+                "floors": row["measured_ms"] / floor,
+            }
+        rows.append(row)
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_fields", description=__doc__.partition("\n")[0])
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--plate", required=True)
+    parser.add_argument("--illumination", default="flatfield")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--json", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    config = load_config("cpjump1")
+    plate = find_plate(options.plate, options.images, config.plate)
+    cpu, cuda = open_device("cpu"), open_device("cuda")
+    with tempfile.TemporaryDirectory() as folder:
+        functions = open_illumination(
+            plate, options.illumination, device=cpu, settings=config.illumination, folder=Path(folder), batch=options.batch
+        ).functions
+    with contextlib.closing(read_fields(plate, batch=options.batch)) as batches:
+        raw = next(batches).pixels.clone()
+    fields = raw.shape[0]
+    want = compute(raw, functions, plate, config, cpu)
+    on_gpu = cuda.tensor(raw)
+    found = differences(compute(on_gpu, functions, plate, config, cuda), want)
+    seconds = kernel_seconds(lambda: compute(on_gpu, functions, plate, config, cuda), cuda)
+    gpu = torch.cuda.get_device_name(cuda.torch)
+    model = json.loads(MODEL.read_text()) if MODEL.exists() else {}
+    rows = beside(seconds, fields, gpu, MODEL)
+    figures = {
+        "plate": plate.barcode,
+        "same_fields_as_predicted": model.get("plate") == plate.barcode,
+        "gpu": gpu,
+        "fields": fields,
+        "cells": want.table.shape[0],
+        "differences": found,
+        "kernels_ms": 1e3 * sum(seconds.values()) / fields,
+        "kernels": rows,
+    }
+    write_json(options.json, figures)
+    for name, what in found.items():
+        print(f"{name} differ: {what}")
+    with_prediction = [r for r in rows if "inside" in r]
+    inside = sum(r["inside"] for r in with_prediction)
+    print(
+        f"{fields} fields, {figures['cells']} cells: {'DIFFERENT BITS' if found else 'equal bits'}; "
+        f"{figures['kernels_ms']:.2f} ms of kernels a field; {inside} of {len(with_prediction)} kernels as predicted"
+    )
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
