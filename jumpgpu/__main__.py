@@ -31,6 +31,7 @@ GROUPS = {
         "completion": "a script for the shell that completes all this",
     },
 }
+LIGHT = ("extract", "segment")  # whose parsers are in `options`
 TRY_AGAIN = 75
 COMMANDS = {name: what for group in GROUPS.values() for name, what in group.items()}
 
@@ -69,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = f"did you mean {near[0]}?" if near else "jumpgpu --help lists them"
         print(f"jumpgpu: unknown command {words[0]!r}; {hint}", file=sys.stderr)
         return 2
+    if words[0] in LIGHT:  # help and bad use end here, before torch is imported
+        importlib.import_module("jumpgpu.options").parser(words[0]).parse_args(words[1:])
     if arguments is None:  # a process of its own: to be stopped is to be interrupted
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -191,7 +191,11 @@ class _Work:
             job.state = "new" if task.name == "make_ready" else "open"
             return
         for text, event, values in result.get("lines", ()):
-            self.progress.say(text, event, **{"plate": job.barcode, **values})
+            told = {"plate": job.barcode, **values}
+            if text:
+                self.progress.say(text, event, **told)
+            else:
+                self.progress.event(event, **told)
         if task.name == "make_ready":
             job.state, job.sites = "open", result["missing"]
             job.waiting.extend(job.sites)

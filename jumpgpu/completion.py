@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .__main__ import COMMANDS, module_of
+from .__main__ import COMMANDS, LIGHT, module_of
 from .command import command_parser
 
 SHELLS = ("bash", "zsh", "fish")
@@ -57,7 +57,10 @@ def describe() -> list[Described]:
     """Every command, and the commands within commands."""
     found: list[Described] = []
     for name, what in COMMANDS.items():
-        made = importlib.import_module("jumpgpu.options" if name == "extract" else module_of(name)).parser()
+        if name in LIGHT:
+            made = importlib.import_module("jumpgpu.options").parser(name)
+        else:
+            made = importlib.import_module(module_of(name)).parser()
         found += walk(made, (name,), what)
     return found
 

@@ -38,6 +38,10 @@ class Notes(Progress):
     def say(self, text: str, event: str = "note", **values: Any) -> None:
         self.lines.append((text, event, values))
 
+    def event(self, name: str, **values: Any) -> None:
+        if name == "quarantine":  # the others are told by the process that shows these
+            self.lines.append(("", name, values))
+
 
 _device: dict[str, Device] = {}
 _runs: dict[str, Run] = {}  # the last plate's, so that its index is read once a process

@@ -59,9 +59,17 @@ def test_the_tool_itself_imports_nothing_heavy(words):
     assert done.stderr.splitlines()[-1] == "set() True"
 
 
-def test_help_of_extract_does_not_wait_for_torch():
-    code = "import sys; from jumpgpu.options import parser; parser(); print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+@pytest.mark.parametrize(
+    "words", [["extract", "--help"], ["segment", "--help"], ["extract", "--plat"], ["segment", "--masks", "x"]]
+)
+def test_help_and_bad_use_of_extract_do_not_wait_for_torch(words):
+    code = (
+        "import atexit, sys; from jumpgpu.__main__ import main\n"
+        "atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr)); main(sys.argv[1:])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == (0 if "--help" in words else 2)
+    assert done.stderr.splitlines()[-1] == "False"
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():

@@ -286,6 +286,17 @@ def test_json_settings_must_be_text(tmp_path: Path) -> None:
         read_pipeline(tmp_path / "p.json")
 
 
+def test_notes_and_types_do_not_confuse_a_modules_line() -> None:
+    """As older files have them: pipes and brackets in notes, `|S1` in the batch state; what stands outside counts."""
+    notes = "notes:['a | b', '|enabled:False|', '[x] — |variable_revision_number:3|']|batch_state:array(b'', dtype='|S1')"
+    line = next(row for row in ANALYSIS.splitlines() if row.startswith("MeasureTexture:"))
+    text = ANALYSIS.replace(line, line.replace("notes:[]|batch_state:array([], dtype=uint8)", notes))
+    assert text != ANALYSIS
+    module = next(m for m in parse_text(text, "p").modules if m.name == "MeasureTexture")
+    assert (module.revision, module.enabled) == (7, True)
+    assert imported(text).config == imported(ANALYSIS).config
+
+
 def test_text_of_a_pipeline_stays_text(tmp_path: Path, capsys) -> None:
     """Names with line ends, escapes for the terminal or direction marks stay in their comment and off the terminal."""
     evil = r"x\x0a[plate]\x0achannels = 3\x1b[31m\u202e"

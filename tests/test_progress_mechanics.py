@@ -14,6 +14,7 @@ import pytest
 from jumpgpu import progress as module
 from jumpgpu.extract import main
 from jumpgpu.progress import Progress, duration
+from jumpgpu.segment import main as segment
 from jumpgpu.synthetic import main as draw
 
 KEYS = {  # what docs/command-line.md promises
@@ -89,6 +90,24 @@ def test_quarantine_retry_and_error_are_events(images: Path, tmp_path: Path, mon
     error = events_of(capsys.readouterr().err)[-1]
     assert (error["event"], error["status"]) == ("error", 2)
     assert "P24" in error["message"]
+
+
+def test_segment_has_events_too(images: Path, tmp_path: Path, capsys) -> None:
+    arguments = ["--plate", "DEMO", "--images", str(images), "--output", str(tmp_path), "--illumination", "flatfield"]
+    assert segment([*arguments, "--wells", "A01", "--log-json"]) == 0
+    events = events_of(capsys.readouterr().err)
+    assert [e["event"] for e in events if e["event"] != "note"][-2:] == ["batch", "summary"]
+    assert events[-1]["wells"] == 1
+
+
+@pytest.mark.slow  # starts a scheduler and a worker
+def test_workers_have_events_too(images: Path, tmp_path: Path, capsys) -> None:
+    arguments = ["--plate", "DEMO", "--images", str(images), "--output", str(tmp_path), "--illumination", "flatfield"]
+    assert main([*arguments, "--workers", "1", "--log-json"]) == 0
+    events = events_of(capsys.readouterr().err)
+    assert sorted(e["well"] for e in events if e["event"] == "well") == ["A01", "A02"]
+    assert (events[0]["event"], events[-1]["event"], events[-1]["plate"]) == ("start", "summary", "DEMO")
+    assert [e["done"] for e in events if e["event"] == "batch"][-1] == 4
 
 
 def test_without_a_terminal_lines_come_now_and_then(monkeypatch, capsys) -> None:
