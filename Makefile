@@ -65,3 +65,4 @@ lib:
 
 clean:
 	rm -rf build dist jumpgpu/lib $(DEMO)
+	rm -rf .cmake .ninja_deps .ninja_log .skbuild-info.json CMakeCache.txt CMakeFiles CMakeInit.txt build.ninja cmake_install.cmake
