@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def read_labels(path: Path, folder: Path, size: tuple[int, int]) -> np.ndarray:
             with open_inside(str(path), (folder.resolve(),), limit) as file:
                 data = file.read(limit)
             image = read_npy(data, size) if path.suffix == ".npy" else read_tiff(data, size)
-    except (*MALFORMED, MemoryError, RecursionError) as error:
+    except (*MALFORMED, MemoryError, EOFError, SyntaxError, TokenError) as error:
         raise ValueError(f"cannot be read as a label image: {one_line(error)}") from error
     if image.size and (image.min() < 0 or image.max() > 2**31 - 1):
         raise ValueError(f"labels from {image.min()} to {image.max()}; expected 0 .. 2147483647")

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from jumpgpu.fields import read_fields
 from jumpgpu.harmony import parse_flatfield
 from jumpgpu.illumination import parse_npy, polynomial
+from jumpgpu.label_files import read_labels
 from jumpgpu.plate import Plate, find_plate
 
 from .image_plates import SHAPE, image_name, index_xml, load_data_csv, noise, write_plate
@@ -44,10 +45,16 @@ def damaged(seed: bytes, edits: list[tuple[float, int, bytes, bool]]) -> bytes:
     return bytes(data)
 
 
-def tiff(**options: object) -> bytes:
+def tiff(dtype: str = "uint16", **options: object) -> bytes:
     buffer = io.BytesIO()
-    image = noise("A01", 1, 5)
+    image = noise("A01", 1, 5).astype(dtype)
     tifffile.imwrite(buffer, image, **{"photometric": "minisblack", "metadata": None, **options})
+    return buffer.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
     return buffer.getvalue()
 
 
@@ -145,6 +152,27 @@ def test_arrays(edits: list[tuple[float, int, bytes, bool]], fortran: bool) -> N
         assert found.dtype == np.float32
         assert (found > 0).all()
         assert np.isfinite(found).all()
+
+
+LABELS = [
+    *(tiff(dtype=kind, compression="zlib") for kind in ("uint16", "int32", "uint8")),
+    *(npy(np.arange(40 * 56, dtype=kind).reshape(40, 56)) for kind in ("uint16", "int64")),
+]
+
+
+@fuzz
+@given(seed=st.sampled_from(LABELS), edits=st.lists(edit, min_size=1, max_size=6))
+def test_label_images(folder: Path, seed: bytes, edits: list[tuple[float, int, bytes, bool]]) -> None:
+    path = folder / ("label.npy" if seed.startswith(b"\x93NUMPY") else "label.tiff")
+    path.write_bytes(damaged(seed, edits))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image, message = outcome(lambda: read_labels(path, folder, SHAPE), ValueError)
+    assert len(message) < 400
+    if not message:
+        assert image.shape == SHAPE
+        assert 0 <= image.min() <= image.max() < 2**31
+    path.unlink()
 
 
 @fuzz
