@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 TRIES = 3  # of a well, before it is quarantined
+IN_A_ROW = 5  # wells given up with none made between: the fault is not theirs
 BATCHES = 4  # of fields a task, if there are wells enough for all workers
 TICK = 0.5  # seconds between looks at who is there
 BUSY = 60.0  # seconds that a well may stay claimed by a worker that was given up
@@ -41,6 +42,7 @@ class Job:
     alone: set[str] = dataclasses.field(default_factory=set)  # wells to be tried one by one
     tries: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     lost: dict[str, str] = dataclasses.field(default_factory=dict)  # well -> why
+    made: int = 0  # wells
     running: int = 0
     started: float = 0.0
     blocked: float = 0.0  # when a claim first stood in the way
@@ -114,6 +116,7 @@ class _Work:
         self.client, self.local, self.jobs, self.progress = client, local, jobs, progress
         self.busy: dict[str, Task] = {}  # by worker
         self.seen = time.monotonic()  # when there was a worker
+        self.given_up = 0  # wells since one was made
 
     def run(self) -> Iterator[dict[str, Any]]:
         from distributed import wait
@@ -155,6 +158,8 @@ class _Work:
                 wells = job.take(len(workers), others)
                 extra = [wells]
             elif job.state == "open" and not job.running:
+                if job.lost and not job.made:
+                    self.not_theirs(job)
                 name, job.state, extra = "finish", "finishing", [job.lost]
             else:
                 continue
@@ -204,6 +209,8 @@ class _Work:
             for well in result["done"]:
                 self.progress.event("well", plate=job.barcode, well=well)
             self.progress.advance(sum(job.sites[w] for w in result["done"]))
+            job.made += len(result["done"])
+            self.given_up *= not result["done"]
             if result["failed"]:
                 self.progress.say(f"{job.barcode}: {result['failed']}")
                 self.give_up(job, [w for w in task.wells if w not in result["done"]], result["failed"])
@@ -233,6 +240,14 @@ class _Work:
         for well in job.again(wells, reason):
             self.progress.advance(job.sites[well])
             self.progress.say(f"left out: {job.barcode} {well}: {job.lost[well]}")
+            self.given_up += 1
+        if self.given_up >= IN_A_ROW:
+            self.not_theirs(job)
+
+    def not_theirs(self, job: Job) -> None:
+        """RuntimeError where wells fail one after another: none of them is quarantined."""
+        well, reason = list(job.lost.items())[-1]
+        raise RuntimeError(f"{job.barcode}: well after well fails, so the fault is not theirs; {well}: {reason}")
 
     def stop(self) -> None:
         """Take back what is handed out."""

@@ -112,6 +112,19 @@ def test_wells_that_raise_are_left_out_after_three_tries(demo, capsys, monkeypat
     assert jumpgpu.open_plate("out/ONE").record("A03")["cells"] == 8
 
 
+def test_a_fault_of_every_well_ends_the_run_and_quarantines_none(demo, capsys, monkeypatch):
+    monkeypatch.setattr(cluster, "TASKS", "tests.poisoned_tasks")
+    with workers_in_threads() as here:
+        elsewhere = [*demo, "--output", "out", "--scheduler", here.scheduler_address]
+        for wells in (WELLS, WELLS[:2]):
+            monkeypatch.setenv("JUMPGPU_POISON", " ".join(f"{well} raises" for well in wells))
+            assert main([*elsewhere, "--wells", *wells]) == 75
+            assert "well after well fails, so the fault is not theirs; A0" in capsys.readouterr().err
+        assert jumpgpu.open_plate("out/ONE").wells == []
+        monkeypatch.setenv("JUMPGPU_POISON", "")
+        assert main(elsewhere) == 0
+
+
 def test_a_library_user_may_name_a_scheduler(demo, tmp_path):
     assert main([*demo, "--output", "one"]) == 0
     options = {"masks": "masks", "config": "small.toml", "illumination": "none", "device": "cpu", "quiet": True}
