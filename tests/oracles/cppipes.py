@@ -392,7 +392,9 @@ def main():
     for name, (build, load) in PIPELINES.items():
         writer = Writer()
         build(writer, load)
-        (folder / f"{name}.cppipe").write_text(writer.text(), encoding="utf-8")
+        text = writer.text()
+        assert upgraded(text) == text, f"{name}: CellProfiler does not read it as it was written"
+        (folder / f"{name}.cppipe").write_text(text, encoding="utf-8")
         if name == "jump_production_load_data":
             (folder / f"{name}.json").write_text(writer.json() + "\n", encoding="utf-8")
     for name, production in (("cpjump1_old", False), ("jump_production_old", True)):
