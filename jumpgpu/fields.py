@@ -22,7 +22,7 @@ import tifffile
 import torch
 
 from .checks import check_image, oddities
-from .device import decode_lzw
+from .device import StaleLibrary, decode_lzw
 from .files import Files, Planes
 from .plate import Plate, Site
 
@@ -262,8 +262,8 @@ def _decode_site(
         except FileNotFoundError:
             bad.append(problem(f"no {channel} image: the file is missing"))
             continue
-        except ConnectionError:
-            raise  # the place is out of reach: no fault of this image
+        except (ConnectionError, StaleLibrary):
+            raise  # the place is out of reach, or the library of another build: no fault of this image
         except (*MALFORMED, MemoryError) as error:
             bad.append(problem(f"unreadable {channel} image: {one_line(error)}"))
             continue

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 import torch
 
+from jumpgpu.device import StaleLibrary
 from jumpgpu.fields import FieldBatch, read_fields
 from jumpgpu.names import CHANNELS
 from jumpgpu.plate import find_plate
@@ -53,6 +54,19 @@ def test_selection_and_channel_order(tmp_path: Path) -> None:
         read_fields(plate, channels=["XYZ"])
     with pytest.raises(ValueError, match="no images of well"):
         read_fields(plate, wells=["H12"])
+
+
+def test_a_stale_library_is_no_images_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the run, where it would have left out every site as unreadable."""
+
+    def stale(*_: object) -> None:
+        raise StaleLibrary("built from other sources")
+
+    write_plate(tmp_path)
+    plate = find_plate(BARCODE, tmp_path)
+    monkeypatch.setattr("jumpgpu.fields.decode", stale)
+    with pytest.raises(StaleLibrary, match="built from other sources"):
+        list(read_fields(plate))
 
 
 def test_finished_wells(tmp_path: Path) -> None:
