@@ -30,8 +30,8 @@ EXTRAS = {  # package -> what it is for, and how to have it
 Finding = tuple[str, str, str]  # state, subject, what was found
 
 
-def findings(folder: Path) -> Iterator[Finding]:
-    """What was found, subject by subject."""
+def findings(folder: Path, ask_gallery: bool = False) -> Iterator[Finding]:
+    """What was found, subject by subject; the network is used only where the gallery is to be asked."""
     yield GOOD, "jumpgpu", f"{__version__}, Python {sys.version.split()[0]}, {sys.platform}"
     yield processors()
     yield memory()
@@ -40,6 +40,23 @@ def findings(folder: Path) -> Iterator[Finding]:
     yield codecs()
     yield from extras()
     yield from disk(folder)
+    if ask_gallery:
+        yield gallery()
+
+
+def gallery() -> Finding:
+    """Whether the Cell Painting Gallery can be listed from here, and how long a request takes."""
+    from .gallery import GALLERY, PROJECTS, reach
+
+    start = time.perf_counter()
+    try:
+        there = list(reach())
+    except (OSError, ValueError, RuntimeError) as error:
+        return POOR, "gallery", f"{error}; --images FOLDER reads images on this machine"
+    took = time.perf_counter() - start
+    if missing := [project for project in PROJECTS if project not in there]:
+        return POOR, "gallery", f"{GALLERY} answers in {took:.1f} s, and has no {missing[0]}"
+    return GOOD, "gallery", f"{GALLERY} answers in {took:.1f} s: {', '.join(there)}"
 
 
 def processors() -> Finding:
@@ -155,6 +172,7 @@ def parser() -> argparse.ArgumentParser:
         status="0 jumpgpu can run here, 2 something that it needs is missing",
     )
     made.add_argument("--output", type=Path, default=Path("."), metavar="DIR", help="where plates would go (default: .)")
+    made.add_argument("--gallery", action="store_true", help="ask over the network whether the gallery can be read")
     made.add_argument("--json", action="store_true", help="print a JSON list of state, subject and what was found")
     return made
 
@@ -163,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 when jumpgpu can run here, 2 when something that it needs is missing."""
     options = parser().parse_args(arguments)
     found = []
-    for state, subject, text in findings(options.output):
+    for state, subject, text in findings(options.output, options.gallery):
         found.append({"state": state, "subject": subject, "found": text})
         if not options.json:
             print(f"{state:8} {subject:14} {text}", flush=True)

@@ -2,7 +2,7 @@
 
     <project>/<source>/images/<batch>/images/<barcode>__<date>-Measurement1/Images/Index.idx.xml, *.tiff
     <project>/<source>/images/<batch>/illum/<barcode>/<barcode>_Illum<channel>.npy
-    <project>/<source>/workspace/load_data_csv/<batch>/<barcode>/load_data.csv
+    <project>/<source>/workspace/load_data_csv/<batch>/<barcode>/load_data.csv, or ..._with_illum, or .parquet
 
 A bucket is asked only for names that begin with the barcode, a request a batch. What it answers is judged as a folder's
 content is: file names must be plain, and nothing outside the plate's source is read.
@@ -27,6 +27,7 @@ GALLERY = RemotePath("cellpainting-gallery")
 PROJECTS = ("cpg0000-jump-pilot", "cpg0016-jump")  # searched in this order when only a barcode is given
 LAYOUTS = ("", "images/", "images/*/images/", "*/images/*/images/")  # from a batch's images up to a project
 TABLES = ("workspace/load_data_csv/*/", "*/workspace/load_data_csv/*/")
+TABLE_NAMES = tuple(f"load_data{illum}.{kind}" for kind in ("csv", "parquet") for illum in ("", "_with_illum"))
 FRESH_S = 24 * 3600  # how long a cached list of batches serves
 MAX_FOLDERS = 5000  # sources and batches of a project
 
@@ -118,7 +119,9 @@ def open_folder(barcode: str, found: RemotePath, settings: PlateSettings, cache:
     source, batch = source_of(found)
     files = RemoteFiles(found, (source,), cache)
     if table:
-        return with_source(from_table(barcode, found / "load_data.csv", source, batch, files, settings), files, batch)
+        return with_source(
+            from_table(barcode, found_table(barcode, [found], files), source, batch, files, settings), files, batch
+        )
     top = files.listed(found)
     folder = found / "Images" if "Images" in top.folders else found
     listed = files.listed(folder)
@@ -129,14 +132,26 @@ def open_folder(barcode: str, found: RemotePath, settings: PlateSettings, cache:
                 data = files.fetch(str(place / name), harmony.MAX_BYTES)
                 plate = from_index(barcode, place / name, folder, source, settings, data)
                 return with_source(plate, files, batch)
-    tables = [place / "load_data.csv" for place in (folder, above)]
+    places = [folder, above]
     if batch:
-        tables.append(source / "workspace" / "load_data_csv" / batch.name / barcode / "load_data.csv")
-    for path in tables:
-        if path.name in files.listed(path.parent).files:
-            return with_source(from_table(barcode, path, source, batch, files, settings), files, batch)
+        places.append(source / "workspace" / "load_data_csv" / batch.name / barcode)
+    if path := find_table(places, files):
+        return with_source(from_table(barcode, path, source, batch, files, settings), files, batch)
     plate = from_names(barcode, folder, source, settings, (n for n in listed.files if "/" not in n))
     return with_source(plate, files, batch)
+
+
+def find_table(places: list[RemotePath], files: RemoteFiles) -> RemotePath | None:
+    """The first load_data table in some folders."""
+    return next((p / name for p in places for name in TABLE_NAMES if name in files.listed(p).files), None)
+
+
+def found_table(barcode: str, places: list[RemotePath], files: RemoteFiles) -> RemotePath:
+    if path := find_table(places, files):
+        return path
+    raise FileNotFoundError(
+        f"{barcode}: {places[0]} has none of {', '.join(TABLE_NAMES)}, and there is no folder of its images"
+    )
 
 
 def source_of(found: RemotePath) -> tuple[RemotePath, RemotePath | None]:

@@ -293,7 +293,8 @@ class Layout:
         tops = overview.reshape(len(overview), -1).max(axis=1, initial=1).tolist()
         channels = []
         for channel, top in zip(self.channels, tops, strict=True):
-            red, green, blue = (round(255 * min(light, 1.0)) for light in COLOURS.get(channel, (1.0, 1.0, 1.0)))
+            lights = COLOURS.get(channel, (1.0, 1.0, 1.0))
+            red, green, blue = (round(255 * light / max(lights)) for light in lights)
             window = {"min": 0, "max": 65535, "start": 0, "end": top}
             colour = f"{red:02X}{green:02X}{blue:02X}"
             channels.append({"label": channel, "color": colour, "active": channel in CHANNELS, "window": window})

@@ -1,4 +1,4 @@
-"""CellProfiler's load_data.csv: one row a site, FileName_/PathName_ or URL_ columns a channel.
+"""CellProfiler's load_data.csv: one row a site, FileName_/PathName_ or URL_ columns a channel; also as Parquet.
 
 Rows are streamed; nothing is opened that they name. Paths are judged by `plate.py`, which knows the roots.
 """
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from .names import well_name
 from .remote import Place
@@ -20,6 +21,8 @@ MAX_LINE = 1 << 17  # characters; a row of eight channels with URLs has 4,000
 MAX_CHANNELS = 64
 MAX_SITES = 1 << 17  # of one plate: 1536 wells with 85 sites
 PREFIXES = ("FileName_", "PathName_", "URL_")
+MAX_COLUMNS = 1000  # of a Parquet table
+MAX_UNPACKED = 1 << 30  # bytes that it says to hold
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ def read_load_data(path: Place, barcode: str, data: bytes | None = None) -> Load
         raise ValueError(f"{path}: {size} bytes, more than a load_data.csv may have ({MAX_BYTES})")
     try:
         with open(path, "rb") if data is None else io.BytesIO(data) as raw:
+            if path.suffix == ".parquet":
+                return collect(ParquetRows(raw, path), path, barcode)
             file = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
             table = csv.DictReader(lines(file, path), restkey="", restval="", strict=True)
             return collect(table, path, barcode)
@@ -70,7 +75,36 @@ def lines(file, path: Place) -> Iterator[str]:  # type: ignore[no-untyped-def]
         yield line
 
 
-def collect(table: "csv.DictReader[str]", path: Place, barcode: str) -> LoadData:
+class ParquetRows:
+    """The rows of a Parquet table as `csv.DictReader` gives a CSV's: text by column. ValueError where it is none."""
+
+    def __init__(self, file: BinaryIO, path: Place):
+        import pyarrow
+        from pyarrow import parquet
+
+        self.path, self.line_num, self.errors = path, 0, (pyarrow.ArrowException, OSError, ValueError)
+        try:
+            self.file = parquet.ParquetFile(pyarrow.PythonFile(file, mode="r"))
+            said = self.file.metadata
+            unpacked = sum(said.row_group(i).total_byte_size for i in range(said.num_row_groups))
+            self.fieldnames = list(self.file.schema_arrow.names)
+        except self.errors as error:
+            raise ValueError(f"{path}: not a Parquet table ({' '.join(str(error).split())[:100]})") from error
+        if said.num_columns > MAX_COLUMNS or said.num_rows > MAX_SITES or unpacked > MAX_UNPACKED:
+            raise ValueError(f"{path}: {said.num_rows} rows, {said.num_columns} columns, {unpacked} bytes; no load_data")
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        wanted = [c for c in self.fieldnames if c.startswith(("Metadata_", *PREFIXES))]
+        try:
+            for batch in self.file.iter_batches(1024, columns=wanted):
+                for row in batch.to_pylist():
+                    self.line_num += 1
+                    yield {name: "" if value is None else str(value)[:MAX_LINE] for name, value in row.items()}
+        except self.errors as error:
+            raise ValueError(f"{self.path}: not a Parquet table ({' '.join(str(error).split())[:100]})") from error
+
+
+def collect(table: "csv.DictReader[str] | ParquetRows", path: Place, barcode: str) -> LoadData:
     header = list(table.fieldnames or [])
     if repeated := [c for c, n in Counter(header).items() if n > 1]:
         raise ValueError(f"{path}: column {repeated[0][:60]!r} appears twice")

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 
-from jumpgpu import remote, remote_files
+from jumpgpu import doctor, remote, remote_files
 from jumpgpu.config import PlateSettings
 from jumpgpu.extract import main
 from jumpgpu.remote import place_of
@@ -203,7 +204,33 @@ def test_a_url_may_name_any_level(gallery, level):
     assert str(plate.illumination).endswith(f"/illum/{BARCODE}")
 
 
-@pytest.mark.parametrize("kind", ["urls", "cluster", "names"])
+def test_a_table_alone_finds_images_in_folders_of_other_names(gallery, server, tmp_path):
+    folder = "cpg0016-jump/source_9/images/20210829-Run7/images/GR00004416/GR00004416__2021-08-29-Measurement 1/Images"
+    server.upload(write_noise(tmp_path / "noise"), GALLERY, folder)
+    columns = pandas.read_csv(io.StringIO(load_data_csv(f"s3://{GALLERY}/{folder}/")))
+    place = "cpg0016-jump/source_9/workspace/load_data_csv/20210829-Run7/BR00000001"
+    server.put(GALLERY, f"{place}/load_data_with_illum.parquet", columns.to_parquet())
+    plate = find_source("BR00000001", None, PlateSettings())
+    assert len(plate.sites) == 6
+    assert plate.images.status(plate.sites[5].files[4])[0] > 1000
+    server.put(GALLERY, f"{place}/load_data_with_illum.parquet", columns.to_parquet()[:-40])
+    with pytest.raises(ValueError, match="not a Parquet table"):
+        find_source("BR00000001", None, PlateSettings())
+
+
+def test_the_doctor_asks_the_gallery_only_when_told(gallery, tmp_path, capsys, monkeypatch):
+    doctor.main(["--output", str(tmp_path)])
+    assert gallery.asked == {}
+    capsys.readouterr()
+    doctor.main(["--output", str(tmp_path), "--gallery"])
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(rf"ok +gallery +s3://{GALLERY} answers in \d+\.\d s: cpg0000-jump-pilot, cpg0016-jump", said)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    doctor.main(["--output", str(tmp_path), "--gallery"])
+    assert re.match(r"note +gallery +s3://\S+ cannot be reached", capsys.readouterr().out.splitlines()[-1])
+
+
+@pytest.mark.parametrize("kind", ["urls", "cluster", "parquet", "names"])
 def test_plates_without_an_index_are_read_by_table_or_name(gallery, server, tmp_path, kind):
     folder = f"{SOURCE}/images/{BATCH}/images/BR00000001__2020-11-08T18_18_00-Measurement1/Images"
     server.upload(write_noise(tmp_path / "noise"), GALLERY, folder)
@@ -213,9 +240,12 @@ def test_plates_without_an_index_are_read_by_table_or_name(gallery, server, tmp_
     if kind == "cluster":
         elsewhere = f"/home/ubuntu/bucket/projects/2019_07_11_JUMP/{BATCH}/images/{'/'.join(folder.split('/')[-2:])}"
         server.put(GALLERY, table, load_data_csv(elsewhere).encode())
+    if kind == "parquet":
+        columns = pandas.read_csv(io.StringIO(load_data_csv(f"s3://{GALLERY}/{folder}/")))
+        server.put(GALLERY, table.replace(".csv", "_with_illum.parquet"), columns.to_parquet())
     plate = find_source("BR00000001", None, PlateSettings())
     assert [(s.well, s.site) for s in plate.sites] == [(w, s) for w in ("A01", "B03") for s in (1, 2, 5)]
-    assert (plate.channel_source == "load_data.csv") == (kind != "names")
+    assert plate.channel_source.startswith("load_data") == (kind != "names")
     file = plate.sites[0].files[0]
     assert plate.images.relative(file).rpartition("/")[2] == "r01c01f01p01-ch5sk1fk1fl1.tiff"
     assert plate.images.read(file, 100_000) == next((tmp_path / "noise").rglob("r01c01f01p01-ch5*")).read_bytes()
