@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 DEMO ?= demo
+# This machine's instruction-set level, all that the demonstration builds; `developed` builds every level, as a wheel does.
+LEVEL := $(shell grep -qw avx512vl /proc/cpuinfo 2> /dev/null && echo x86-64-v4 || { grep -qw avx2 /proc/cpuinfo 2> /dev/null && echo x86-64-v3; })
+LEVELS_OF = $(if $(LEVEL),-C "cmake.define.JUMPGPU_LEVELS=$(1)")
 PLATES = --plate DEMO1 --plate DEMO2 --plate DEMO3
 
 .PHONY: demo test test-slow check docs bench gpu lib clean
@@ -14,11 +17,11 @@ $(VENV)/installed: pyproject.toml CMakeLists.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install -q --upgrade pip
 	$(RUN) -m pip install -q torch==2.13.0
-	$(RUN) -m pip install -q -e ".[map]"
+	$(RUN) -m pip install -q -e ".[map]" $(call LEVELS_OF,$(LEVEL))
 	touch $@
 
 $(VENV)/developed: $(VENV)/installed
-	$(RUN) -m pip install -q -e ".[dev,map]"
+	$(RUN) -m pip install -q -e ".[dev,map]" $(call LEVELS_OF,x86-64-v2;x86-64-v3;x86-64-v4)
 	touch $@
 
 # Three replicate plates, drawn; images to features, profiles, a score and the plate's page.
