@@ -94,7 +94,7 @@ def test_examples_of_docstrings_hold(tmp_path, monkeypatch):
 def commands(text: str) -> list[tuple[str, str, list[str]]]:
     """(module, next word, options) of every `python -m jumpgpu.X ...` or `jumpgpu X ...` in a page."""
     joined = re.sub(r"\\\n\s*", " ", text)
-    found = re.findall(r"(?:python -m jumpgpu\.|^ {4}jumpgpu |`jumpgpu )([a-z][\w-]*)([^\n`|]*)", joined, re.MULTILINE)
+    found = re.findall(r"(?:python -m jumpgpu\.|^(?: {4})?jumpgpu |`jumpgpu )([a-z][\w-]*)([^\n`|]*)", joined, re.MULTILINE)
     split = [(name.replace("-", "_"), rest.partition("#")[0].split()) for name, rest in found]
     return [(n, words[0] if words else "", [w for w in words if re.fullmatch("--[a-z][a-z-]*", w)]) for n, words in split]
 
