@@ -24,7 +24,7 @@ class Basins:
     basin     int32  [P, H + 2, W + 2]  the pixel's basin, or the lowest int32 outside
     row_end   int32  [P, H]             running count of basins by the row of their minimum; the last is their number
     up        int32  [P, capacity]      the root that the basin was hung on
-    climb     uint64 [P, capacity]      the step key of the pass on the way to it
+    climb     uint64 [P, capacity]      the order (key, index) of the pass on the way to it
     hung      int32  [P, capacity]      basins by the round that hung them
     hung_end  int32  [P, ROUNDS]        how many are hung after each round
     """
@@ -71,51 +71,62 @@ def find_basins(key: torch.Tensor, connectivity: int, device: Device) -> Basins:
     check_plane(height, width)
     if connectivity not in (4, 8):
         raise ValueError(f"connectivity must be 4 or 8, got {connectivity}")
-    # Minima are never neighbours: half the pixels at most, a quarter where diagonals count.
-    half = -(-height * width // 2)
-    capacity = max(1, half if connectivity == 4 else -(-height // 2) * -(-width // 2))
+    # Minima are never neighbours: half the pixels at most, a quarter where diagonals count. A plane has a pass more for every
+    # minimum and for every hole, and holes are apart in the other sense.
+    half, quarter = -(-height * width // 2), -(-height // 2) * -(-width // 2)
+    capacity, most = max(1, half if connectivity == 4 else quarter), half + quarter
     basin = device.empty(*key.shape, dtype=torch.int32)
-    minima = device.empty(planes, height, dtype=torch.int32)
+    ring = device.empty(planes, height, width, dtype=torch.uint8)
+    count = device.empty(2, planes, height, dtype=torch.int32)
     size = {"height": height, "width": width}
     device.launch(
-        "basin_descend", bands(planes, height + 2), key=key, **size, connectivity=connectivity, basin=basin, minima=minima
-    )
-    row_end = torch.cumsum(minima, 1, dtype=torch.int32)
-    device.launch("basin_number", bands(planes, height), row_end=row_end, **size, basin=basin)
-    device.launch("basin_resolve", bands(planes, height), **size, basin=basin)
-    border = device.empty(planes, height, width, connectivity // 2 + 2, dtype=torch.int32)
-    border_count = device.empty(planes, height, dtype=torch.int32)
-    device.launch(
-        "basin_border",
-        bands(planes, height),
-        basin=basin,
+        "basin_descend",
+        bands(planes, height + 2),
+        key=key,
+        planes=planes,
         **size,
         connectivity=connectivity,
-        border=border,
-        border_count=border_count,
+        basin=basin,
+        ring=ring,
+        count=count,
     )
-    up, hung, live, rep, parent = (device.empty(planes, capacity, dtype=torch.int32) for _ in range(5))
+    row_end, pass_end = torch.cumsum(count, 2, dtype=torch.int32)
+    device.launch("basin_number", bands(planes, height), row_end=row_end, **size, basin=basin)
+    device.launch("basin_resolve", bands(planes, height), **size, basin=basin)
+    passes = device.empty(planes, most, 4, dtype=torch.int32)
+    pass_count = device.empty(planes, height, dtype=torch.int32)
+    device.launch(
+        "basin_passes",
+        bands(planes, height),
+        key=key,
+        basin=basin,
+        ring=ring,
+        pass_end=pass_end,
+        **size,
+        most=most,
+        passes=passes,
+        pass_count=pass_count,
+    )
+    up, hung, live, parent = (device.empty(planes, capacity, dtype=torch.int32) for _ in range(4))
     climb, best = (device.empty(planes, capacity, dtype=torch.uint64) for _ in range(2))
     hung_end = device.empty(planes, ROUNDS, dtype=torch.int32)
     device.launch(
         "basin_forest",
         planes,
         block=FOREST_BLOCK,
-        key=key,
-        basin=basin,
         row_end=row_end,
-        **size,
-        connectivity=connectivity,
+        pass_end=pass_end,
+        height=height,
+        most=most,
         capacity=capacity,
-        border=border,
-        border_count=border_count,
-        best=best,
+        passes=passes,
+        pass_count=pass_count,
         up=up,
         climb=climb,
         hung=hung,
         hung_end=hung_end,
+        best=best,
         live=live,
-        rep=rep,
         parent=parent,
     )
     return Basins((planes, height, width), capacity, key, basin, row_end, up, climb, hung, hung_end)

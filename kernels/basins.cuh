@@ -23,9 +23,6 @@ JG_FN bool is_direction(int d, int connectivity) { return connectivity == 8 || d
 
 // The total order of a plane's pixels, (key, raster index), as one number.
 JG_FN uint64_t order_of(uint32_t key, int p) { return uint64_t(key) << 32 | uint32_t(p); }
-// The same for the step from a pixel in a direction, unique to it; and the order of the pixel that it leaves.
-JG_FN uint64_t step_key(uint32_t key, int p, int d) { return uint64_t(key) << 32 | uint32_t(p) << 3 | uint32_t(d); }
-JG_FN uint64_t order_of_step(uint64_t step) { return (step & 0xffffffff00000000ull) | (step & 0xffffffffull) >> 3; }
 
 // The number that the links from p lead to, written to p. A link is ~index of the pixel to ask next, a number is not negative.
 // A way longer than three steps is written along the whole of it, so a serial run stays linear; other threads that follow

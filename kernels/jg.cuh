@@ -313,6 +313,31 @@ template <class Flags, class Emit> JG_FN int warp_pick(int n, Flags flags, Emit 
     return k;
 }
 
+// Ordered collection by one warp, as by warp_each: items(i, flags, add) is called for the i whose flags(i) is not 0 and calls
+// add(item, wanted) up to 7 times, the same way each time; the wanted items go to out[0], out[1], ... in order of i and of
+// the calls. `out` has room for all of them. Returns how many are wanted.
+template <class T, class Flags, class Items> JG_FN int warp_gather(int n, T* out, Flags flags, Items items) {
+    int k = 0;
+#if defined(JG_SERIAL)
+    warp_each(n, flags, [&](int i, int f) { items(i, f, [&](const T& item, bool wanted) { out[k] = item; k += wanted; }); });
+#else
+    for (int i0 = 0; i0 < n; i0 += WARP) {
+        const int i = i0 + lane(), f = i < n ? flags(i) : 0;
+        int mine = 0;
+        if (f) items(i, f, [&](const T&, bool wanted) { mine += wanted; });
+        const uint32_t below = (1u << lane()) - 1u;
+        int at = k;
+        for (int bit = 0; bit < 3; ++bit) {
+            const uint32_t votes = __ballot_sync(0xffffffffu, mine >> bit & 1);
+            at += __popc(votes & below) << bit;
+            k += __popc(votes) << bit;
+        }
+        if (mine) items(i, f, [&](const T& item, bool wanted) { if (wanted) out[at++] = item; });
+    }
+#endif
+    return k;
+}
+
 // *at = max(*at, v) and min(*at, v), by threads of one block; a word of global or shared memory that no other block touches.
 template <class T> JG_FN void raise_to(T* at, T v) {
 #if defined(JG_SERIAL)

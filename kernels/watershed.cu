@@ -93,7 +93,7 @@ extern "C" __global__ void __launch_bounds__(1024) watershed_flood(
         const int n = hung_end[r] - hung_end[r - 1];
         JG_FOR(t, n) {
             const int i = hung[hung_end[r - 1] + t];
-            jg::lower_to(reached + up[i], jg::most(jg::order_of_step(climb[i]), reached[i]));
+            jg::lower_to(reached + up[i], jg::most(climb[i], reached[i]));
         }
         __syncthreads();
     }
@@ -102,7 +102,7 @@ extern "C" __global__ void __launch_bounds__(1024) watershed_flood(
         if (n == 0) continue;
         JG_FOR(t, n) {
             const int i = hung[hung_end[r - 1] + t];
-            reached[i] = jg::least(reached[i], jg::most(jg::order_of_step(climb[i]), reached[up[i]]));
+            reached[i] = jg::least(reached[i], jg::most(climb[i], reached[up[i]]));
         }
         __syncthreads();
     }
