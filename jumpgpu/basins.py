@@ -71,8 +71,8 @@ def find_basins(key: torch.Tensor, connectivity: int, device: Device) -> Basins:
     check_plane(height, width)
     if connectivity not in (4, 8):
         raise ValueError(f"connectivity must be 4 or 8, got {connectivity}")
-    # Minima are never neighbours: half the pixels at most, a quarter where diagonals count. A plane has a pass more for every
-    # minimum and for every hole, and holes are apart in the other sense.
+    # Minima are never neighbours: half the pixels at most, a quarter where diagonals count. A plane has about as many passes
+    # as minima and holes, and holes are apart in the other sense.
     half, quarter = -(-height * width // 2), -(-height // 2) * -(-width // 2)
     capacity, most = max(1, half if connectivity == 4 else quarter), half + quarter
     basin = device.empty(*key.shape, dtype=torch.int32)

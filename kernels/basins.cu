@@ -141,6 +141,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) basin_resolve(int32_t heigh
     int32_t* of = basin + int64_t(plane) * (height + 2) * pitch;
     JG_FOR_YX(y, x, y0 + 1, jg::least(y0 + jg::BAND, height) + 1, 1, width + 1) {
         const int p = y * pitch + x;
+        if (x % 16 == 0) jg::fetch_ahead(of + p + 3 * pitch, 1);
         if (jg::atomic_read(of + p) != jg::NO_BASIN) jg::follow(of, p);
     }
 }

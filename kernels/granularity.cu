@@ -1,199 +1,26 @@
 // granularity.cu: the granular spectrum of every object in every channel.
 //
-//   A channel is sampled to I0 at half resolution; its background, an opening with a disk at a quarter of the resolution,
-//   is taken off: I = max(I0 - background, 0). E_k is I eroded k times by a cross (out-of-plane pixels do not count), R_k
-//   the reconstruction of E_k under I by crosses: R_k(p) is the highest level at which p is joined to a pixel of E_k.
+//   I is the channel at half resolution without its background (foreground.cu). E_k is I eroded k times by a cross
+//   (out-of-plane pixels do not count), R_k the reconstruction of E_k under I by crosses: R_k(p) is the highest level at which p
+//   is joined to a pixel of E_k.
 //   With m_0 the object's mean of the channel itself and m_k that of R_k, sampled back to full resolution,
 //       granularity_k = 100 (m_(k-1) - m_k) / max(m_0, 2^-52),   k = 1 .. 16;   nan for an object without pixels.
 //
 //   R_k by basins (basins.cu, with high values low in the order): E_k of a basin is the largest E_k of its pixels, led up and
-//   down the forest; then R_k(p) = min(I(p), E_k(basin of p)). A pixel with a neighbour of larger E_k adds nothing, since the
-//   neighbour's reaches it, so only local maxima of E_k are looked up. R_k is never written: sampling back is linear, so an
+//   down the forest; then R_k(p) = min(I(p), E_k(basin of p)). R_k is never written: sampling back is linear, so an
 //   object's mean is a sum over half-resolution pixels with weights that are the same for all channels and scales.
 //
 // Source   CellProfiler 4.2.8 MeasureGranularity: float32 images, sampled by scipy.ndimage.map_coordinates of order 1 in
 //          float64 and rounded to float32, float64 means.
 // Oracle   CellProfiler's output on the real fields; SciPy and scikit-image (tests/test_granularity_skimage.py)
 // Order    values are compared, never added, up to R_k; the means are jg::row_sums and jg::block_sum.
-#include "basins.cuh"
+#include "granularity.cuh"
 
 constexpr int SCALES = 16;
-constexpr int32_t HIGHEST = 0x7fffffff;                // key = HIGHEST - bits of a value that is not negative
-constexpr int32_t BESIDE = -HIGHEST - 1;               // beyond the plane: above every value when unsigned, below when signed
+constexpr int32_t BESIDE = -jg::HIGHEST - 1;           // beyond the plane: above every value when unsigned, below when signed
 constexpr int LEVELS = SCALES + 2;                     // I, E_1 .. E_16, and one that only looks at E_16
+constexpr int AHEAD = 8;                               // basins that a CPU fetches ahead
 constexpr int COLUMNS = 256;                           // full-resolution columns of a tile of weights
-
-// Bilinear sampling as map_coordinates does it: tables of the lower index and both weights on each axis, all 0 where a
-// coordinate is out of range. The terms add in raster order of the corners, each multiplied by its row's weight first.
-JG_FN double bilinear(float a, float b, float c, float d, double y0, double y1, double x0, double x1) {
-    return double(a) * y0 * x0 + double(b) * y0 * x1 + double(c) * y1 * x0 + double(d) * y1 * x1;
-}
-
-// Launch   a block a band of BAND rows of a plane, a warp a row; no shared memory.
-// In   image      float32 [P, in_height, in_width]
-//      rows, columns       int32 [height], [width]        lower index of every output row and column
-//      row_weights, column_weights  float64 [height, 2], [width, 2]
-//      step                int32  not 0: the coordinates are multiples of it, so the pixel itself is taken
-// Out  out        float32 [P, height, width]
-extern "C" __global__ void __launch_bounds__(128, 8) granularity_sample(
-    const float* __restrict__ image, const int32_t* __restrict__ rows, const int32_t* __restrict__ columns,
-    const double* __restrict__ row_weights, const double* __restrict__ column_weights, int32_t step,
-    int32_t in_height, int32_t in_width, int32_t height, int32_t width, float* __restrict__ out)
-{
-    const int bands = (height + jg::BAND - 1) / jg::BAND, plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
-    const float* __restrict__ from = image + int64_t(plane) * in_height * in_width;
-    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + jg::BAND, height); y += jg::warps()) {
-        float* __restrict__ to = out + (int64_t(plane) * height + y) * width;
-        const float* __restrict__ r0 = from + int64_t(rows[y]) * in_width;
-        if (step) {
-            for (int x = jg::lane(); x < width; x += jg::WARP) to[x] = r0[x * step];
-            continue;
-        }
-        const float* __restrict__ r1 = rows[y] + 1 < in_height ? r0 + in_width : r0;
-        for (int x = jg::lane(); x < width; x += jg::WARP) {
-            const int a = columns[x], b = jg::least(a + 1, in_width - 1);
-            to[x] = float(bilinear(r0[a], r0[b], r1[a], r1[b], row_weights[2 * y], row_weights[2 * y + 1],
-                                   column_weights[2 * x], column_weights[2 * x + 1]));
-        }
-    }
-}
-JG_REGISTER(granularity_sample)
-
-// Least (or, opening's second half, largest) value over every half-width of the disk's rows. A disk is convex and
-// symmetric, so reflection at the border, as SciPy has it, is the same as leaving out what is outside.
-//
-// Launch   a block a band of BAND rows of a plane, a warp a row; no shared memory.
-// In   image   float32 [P, height, width]   not negative
-//      reach   int32   [spans]              rising half-widths
-//      most    int32                        0 least, 1 largest
-// Out  out     float32 [P, spans, height, width]
-template <bool MOST> JG_FN float better(float a, float b) { return MOST ? jg::most(a, b) : jg::least(a, b); }
-template <bool MOST> JG_FN void span_row(const float* __restrict__ in, const int32_t* __restrict__ reach, int spans, int64_t pitch,
-                                         int width, float* __restrict__ out)
-{
-    int j = 0;
-    for (int k = 0; k < spans; ++k) {
-        const float* __restrict__ before = k ? out + (k - 1) * pitch : in;
-        float* __restrict__ to = out + k * pitch;
-        for (int x = jg::lane(); x < width; x += jg::WARP) to[x] = before[x];
-        while (j < reach[k]) {
-            ++j;
-            for (int x = jg::lane(); x < width - j; x += jg::WARP) to[x] = better<MOST>(to[x], in[x + j]);
-            // the same thread as above: lanes count from 0 in both loops
-            for (int x = jg::lane() + (j + jg::WARP - 1 - jg::lane()) / jg::WARP * jg::WARP; x < width; x += jg::WARP)
-                to[x] = better<MOST>(to[x], in[x - j]);
-        }
-    }
-}
-extern "C" __global__ void __launch_bounds__(128, 8) granularity_spans(
-    const float* __restrict__ image, const int32_t* __restrict__ reach, int32_t spans, int32_t most, int32_t height,
-    int32_t width, float* __restrict__ out)
-{
-    const int bands = (height + jg::BAND - 1) / jg::BAND, plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
-    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + jg::BAND, height); y += jg::warps()) {
-        const float* __restrict__ in = image + (int64_t(plane) * height + y) * width;
-        float* __restrict__ to = out + (int64_t(plane) * spans * height + y) * width;
-        if (most) span_row<true>(in, reach, spans, int64_t(height) * width, width, to);
-        else span_row<false>(in, reach, spans, int64_t(height) * width, width, to);
-    }
-}
-JG_REGISTER(granularity_spans)
-
-// The disk from its rows' spans.
-//
-// Launch   a block a band of BAND rows of a plane, a warp a row; no shared memory.
-// In   spans_in  float32 [P, spans, height, width]
-//      span_of   int32   [2 * radius + 1]   the span of the disk's row -radius .. radius
-// Out  out       float32 [P, height, width]
-template <bool MOST> JG_FN void stack_row(const float* __restrict__ in, const int32_t* __restrict__ span_of, int radius, int y,
-                                          int height, int width, float* __restrict__ to)
-{
-    for (int dy = -radius; dy <= radius; ++dy) {
-        if (dy != -radius && (y + dy < 0 || y + dy >= height)) continue;
-        const int from = jg::least(jg::most(y + dy, 0), height - 1);
-        // the first row starts the total: where it is outside, the border row stands in, with a narrower span than its own
-        const float* __restrict__ row = in + (int64_t(span_of[dy + radius]) * height + from) * width;
-        if (dy == -radius) for (int x = jg::lane(); x < width; x += jg::WARP) to[x] = row[x];
-        else for (int x = jg::lane(); x < width; x += jg::WARP) to[x] = better<MOST>(to[x], row[x]);
-    }
-}
-extern "C" __global__ void __launch_bounds__(128, 6) granularity_stack(
-    const float* __restrict__ spans_in, const int32_t* __restrict__ span_of, int32_t spans, int32_t radius, int32_t most,
-    int32_t height, int32_t width, float* __restrict__ out)
-{
-    const int bands = (height + jg::BAND - 1) / jg::BAND, plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
-    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + jg::BAND, height); y += jg::warps()) {
-        const float* __restrict__ in = spans_in + int64_t(plane) * spans * height * width;
-        float* __restrict__ to = out + (int64_t(plane) * height + y) * width;
-        if (most) stack_row<true>(in, span_of, radius, y, height, width, to);
-        else stack_row<false>(in, span_of, radius, y, height, width, to);
-    }
-}
-JG_REGISTER(granularity_stack)
-
-// I as framed keys, high values first.
-//
-// Launch   a block a band of BAND rows of a plane, frame rows included, a warp a row; no shared memory.
-// In   image       float32 [P, height, width]            I0
-//      background  float32 [P, back_height, back_width]
-//      rows, columns, row_weights, column_weights        as granularity_sample
-// Out  key         uint32  [P, height + 2, width + 2]
-extern "C" __global__ void __launch_bounds__(128, 8) granularity_keys(
-    const float* __restrict__ image, const float* __restrict__ background, const int32_t* __restrict__ rows,
-    const int32_t* __restrict__ columns, const double* __restrict__ row_weights, const double* __restrict__ column_weights,
-    int32_t back_height, int32_t back_width, int32_t height, int32_t width, uint32_t* __restrict__ key)
-{
-    const int pitch = width + 2, bands = (height + 2 + jg::BAND - 1) / jg::BAND;
-    const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
-    const float* __restrict__ back = background + int64_t(plane) * back_height * back_width;
-    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + jg::BAND, height + 2); y += jg::warps()) {
-        uint32_t* __restrict__ to = key + (int64_t(plane) * (height + 2) + y) * pitch;
-        if (y == 0 || y == height + 1) {
-            for (int x = jg::lane(); x < pitch; x += jg::WARP) to[x] = jg::OUTSIDE;
-            continue;
-        }
-        if (jg::lane() == 0) to[0] = to[pitch - 1] = jg::OUTSIDE;
-        const float* __restrict__ in = image + (int64_t(plane) * height + y - 1) * width;
-        const float* __restrict__ r0 = back + int64_t(rows[y - 1]) * back_width;
-        const float* __restrict__ r1 = rows[y - 1] + 1 < back_height ? r0 + back_width : r0;
-        const double w0 = row_weights[2 * y - 2], w1 = row_weights[2 * y - 1];
-        for (int x = jg::lane(); x < width; x += jg::WARP) {
-            const int a = columns[x], b = jg::least(a + 1, back_width - 1);
-            const float under = float(bilinear(r0[a], r0[b], r1[a], r1[b], w0, w1, column_weights[2 * x], column_weights[2 * x + 1]));
-            const float left = in[x] - under;
-            to[x + 1] = uint32_t(HIGHEST - jg::bits_of(left > 0.0f ? left : 0.0f));
-        }
-    }
-}
-JG_REGISTER(granularity_keys)
-
-// I without its lone peaks: a pixel above all its neighbours sinks to the highest of them. No E_k changes, since a cross that
-// holds the pixel holds a neighbour too, and neither does R_k, which is never above the highest neighbour there; a third of
-// the basins are gone.
-//
-// Launch   a block a band of BAND rows of a plane, frame rows included, a warp a row; no shared memory.
-// In   key   uint32  [P, H + 2, W + 2]
-// Out  out   uint32  [P, H + 2, W + 2]
-extern "C" __global__ void __launch_bounds__(128, 8) granularity_shave(
-    const uint32_t* __restrict__ key, int32_t height, int32_t width, uint32_t* __restrict__ out)
-{
-    const int pitch = width + 2, bands = (height + 2 + jg::BAND - 1) / jg::BAND;
-    const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
-    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + jg::BAND, height + 2); y += jg::warps()) {
-        const uint32_t* __restrict__ k = key + (int64_t(plane) * (height + 2) + y) * pitch;
-        uint32_t* __restrict__ to = out + (int64_t(plane) * (height + 2) + y) * pitch;
-        if (y == 0 || y == height + 1) {
-            for (int x = jg::lane(); x < pitch; x += jg::WARP) to[x] = jg::OUTSIDE;
-            continue;
-        }
-        if (jg::lane() == 0) to[0] = to[pitch - 1] = jg::OUTSIDE;
-        for (int x = 1 + jg::lane(); x <= width; x += jg::WARP) {
-            const uint32_t beside = jg::least(jg::least(k[x - pitch], k[x + pitch]), jg::least(k[x - 1], k[x + 1]));
-            to[x] = beside == jg::OUTSIDE ? k[x] : jg::most(k[x], beside);     // a plane of one pixel has no neighbour
-        }
-    }
-}
-JG_REGISTER(granularity_shave)
 
 // No level yet: E_k of every basin is 0, the lowest value there is.
 //
@@ -209,7 +36,8 @@ extern "C" __global__ void __launch_bounds__(1024) granularity_clear(
 }
 JG_REGISTER(granularity_clear)
 
-// The largest E_k among the local maxima of E_k in every basin.
+// The largest E_k among the local maxima of E_k in every basin. A pixel with a larger E_k among its eight neighbours adds
+// nothing: its own cross of k reaches them, so they are joined to it at its level.
 //
 //   All erosions at once, a row of each a step: at step s row s - 2k of E_k, from the rows before, at and after it of E_(k-1),
 //   which steps s - 3, s - 2 and s - 1 made. Four rows of each are kept.
@@ -220,6 +48,27 @@ JG_REGISTER(granularity_clear)
 // In, out  levels  int32  [P, capacity, SCALES]  bits of a value
 // Out  ring     int32   [P, LEVELS, 4, W + 2]  scratch
 JG_FN int32_t lower(int32_t a, int32_t b) { return int32_t(jg::least(uint32_t(a), uint32_t(b))); }
+JG_FN int32_t most_of(int32_t a, int32_t b, int32_t c) { return jg::most(jg::most(a, b), c); }
+
+// A row of E_k from three of E_(k-1), and the maxima of E_(k-1) in the middle one; of equal neighbours the first in raster
+// order stands for all. Rows begin at the frame.
+template <bool ERODE, bool LOOK> JG_FN void level_row(const int32_t* __restrict__ above, const int32_t* __restrict__ here,
+    const int32_t* __restrict__ below, const int32_t* __restrict__ of, int width, int32_t* __restrict__ to, int32_t* level)
+{
+    if (ERODE) {
+        for (int x = 1 + jg::lane(); x <= width; x += jg::WARP)
+            to[x] = lower(lower(lower(above[x], below[x]), lower(here[x - 1], here[x + 1])), here[x]);
+        if (jg::lane() == 0) to[0] = to[width + 1] = BESIDE;
+    }
+    if (!LOOK) return;
+    jg::warp_each(width, [=](int i) {
+        const int x = i + 1;
+        const int32_t v = here[x];
+        const int32_t before = jg::most(most_of(above[x - 1], above[x], above[x + 1]), jg::most(here[x - 1], 0));
+        const int32_t after = jg::most(most_of(below[x - 1], below[x], below[x + 1]), here[x + 1]);
+        return bool((v > before) & (v >= after));
+    }, [&](int i, int) { jg::raise_to(level + int64_t(of[i]) * SCALES, here[i + 1]); });
+}
 
 extern "C" __global__ void __launch_bounds__(576) granularity_erode(
     const uint32_t* __restrict__ key, const int32_t* __restrict__ basin, int32_t height, int32_t width, int32_t capacity,
@@ -236,30 +85,23 @@ extern "C" __global__ void __launch_bounds__(576) granularity_erode(
         for (int k = jg::warp_id(); k < LEVELS; k += jg::warps()) {
             const int y = s - 2 * k;
             if (y < 0 || y >= height) continue;
-            int32_t* __restrict__ to = ring + (k * 4 + (y & 3)) * pitch;
+            int32_t* to = ring + (k * 4 + (y & 3)) * pitch;
             if (k == 0) {
                 const uint32_t* __restrict__ from = key + base + int64_t(y + 1) * pitch;
-                for (int x = 1 + jg::lane(); x <= width; x += jg::WARP) to[x] = HIGHEST - int32_t(from[x]);
+                for (int x = 1 + jg::lane(); x <= width; x += jg::WARP) to[x] = jg::bits_of_key(from[x]);
+                const int32_t* of = basin + base + int64_t(y + 1) * pitch + 1;
+                for (int x = jg::lane(); x < width; x += jg::WARP) jg::fetch_ahead(level + int64_t(of[x]) * SCALES, 1);
                 if (jg::lane() == 0) to[0] = to[width + 1] = BESIDE;
                 continue;
             }
             const int32_t* rows = ring + (k - 1) * 4 * pitch;
-            const int32_t* __restrict__ here = rows + (y & 3) * pitch;
-            const int32_t* __restrict__ above = y ? rows + ((y - 1) & 3) * pitch : beside;
-            const int32_t* __restrict__ below = y + 1 < height ? rows + ((y + 1) & 3) * pitch : beside;
-            if (k <= SCALES) {
-                for (int x = 1 + jg::lane(); x <= width; x += jg::WARP)
-                    to[x] = lower(lower(lower(above[x], below[x]), lower(here[x - 1], here[x + 1])), here[x]);
-                if (jg::lane() == 0) to[0] = to[width + 1] = BESIDE;
-            }
-            if (k >= 2) {                                // of equal neighbours the first in raster order stands for all
-                const int32_t* __restrict__ of = basin + base + int64_t(y + 1) * pitch + 1;
-                jg::warp_each(width, [=](int x) {
-                    const int32_t v = here[x + 1];
-                    const int32_t before = jg::most(jg::most(above[x + 1], here[x]), 0), after = jg::most(below[x + 1], here[x + 2]);
-                    return (v > before) & (v >= after);
-                }, [&](int x, int) { jg::raise_to(level + int64_t(of[x]) * SCALES + k - 2, here[x + 1]); });
-            }
+            const int32_t* here = rows + (y & 3) * pitch;
+            const int32_t* above = y ? rows + ((y - 1) & 3) * pitch : beside;
+            const int32_t* below = y + 1 < height ? rows + ((y + 1) & 3) * pitch : beside;
+            const int32_t* of = basin + base + int64_t(y + 1) * pitch + 1;
+            if (k == 1) level_row<true, false>(above, here, below, of, width, to, level);
+            else if (k <= SCALES) level_row<true, true>(above, here, below, of, width, to, level + k - 2);
+            else level_row<false, true>(above, here, below, of, width, to, level + k - 2);
         }
         __syncthreads();
     }
@@ -281,10 +123,16 @@ extern "C" __global__ void __launch_bounds__(1024) granularity_raise(
     hung += int64_t(plane) * capacity;
     hung_end += int64_t(plane) * jg::ROUNDS;
     levels += int64_t(plane) * capacity * SCALES;
+    auto ahead = [=](int t, int end) {
+        const int i = hung[jg::least(t + AHEAD, end - 1)];
+        jg::fetch_ahead(levels + int64_t(i) * SCALES, 1);
+        jg::fetch_ahead(levels + int64_t(up[i]) * SCALES, 1);
+    };
     for (int r = 1; r < jg::ROUNDS && hung_end[r - 1] < hung_end[jg::ROUNDS - 1]; ++r) {
         for (int t = hung_end[r - 1] + jg::warp_id(); t < hung_end[r]; t += jg::warps()) {
             const int i = hung[t];
-            const int32_t pass = HIGHEST - int32_t(climb[i] >> 32);
+            ahead(t, hung_end[r]);
+            const int32_t pass = jg::bits_of_key(uint32_t(climb[i] >> 32));
             const int32_t* mine = levels + int64_t(i) * SCALES;
             int32_t* root = levels + int64_t(up[i]) * SCALES;
             for (int k = jg::lane(); k < SCALES; k += jg::WARP) jg::raise_to(root + k, jg::least(pass, mine[k]));
@@ -295,7 +143,8 @@ extern "C" __global__ void __launch_bounds__(1024) granularity_raise(
         if (hung_end[r - 1] == hung_end[r]) continue;
         for (int t = hung_end[r - 1] + jg::warp_id(); t < hung_end[r]; t += jg::warps()) {
             const int i = hung[t];
-            const int32_t pass = HIGHEST - int32_t(climb[i] >> 32);
+            ahead(t, hung_end[r]);
+            const int32_t pass = jg::bits_of_key(uint32_t(climb[i] >> 32));
             int32_t* __restrict__ mine = levels + int64_t(i) * SCALES;
             const int32_t* __restrict__ root = levels + int64_t(up[i]) * SCALES;
             for (int k = jg::lane(); k < SCALES; k += jg::WARP) mine[k] = jg::most(mine[k], jg::least(pass, root[k]));
@@ -385,7 +234,7 @@ JG_REGISTER(granularity_weights)
 // The spectrum.
 //
 // Launch   one block a cell and channel, largest cells first; cells of other fields than first_field .. last_field - 1 return;
-//          any block size, 128 threads are 8 rows at a time x 16 scales; 3 KB of shared memory.
+//          any block size, 128 threads are GROUPS rows at a time x 16 scales; 3 KB of shared memory.
 // In   values       float32 [C, V]       the channels in list order
 //      low, high    int64   [N, parts]   each part's range of them
 //      pattern, box, start, weights      as granularity_weights
@@ -393,6 +242,8 @@ JG_REGISTER(granularity_weights)
 //      field        int32   [N]
 //      key, basin, levels                of fields first_field .. last_field - 1, C planes each
 // Out  spectrum     float64 [K * N, C, SCALES]   row k * N + n is compartment k of cell n
+constexpr int GROUPS = 8;                              // rows that are added side by side
+
 extern "C" __global__ void __launch_bounds__(128, 8) granularity_spectrum(
     const float* __restrict__ values, const int64_t* __restrict__ low, const int64_t* __restrict__ high,
     const int32_t* __restrict__ pattern, const int32_t* __restrict__ box, const int64_t* __restrict__ start,
@@ -401,7 +252,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) granularity_spectrum(
     int32_t cells, int32_t compartments, int32_t parts, int32_t channels, int32_t first_field, int32_t last_field,
     int32_t height, int32_t width, int32_t capacity, double* __restrict__ spectrum)
 {
-    typedef jg::RowScratch<8, SCALES> Rows;
+    typedef jg::RowScratch<GROUPS, SCALES> Rows;
     struct Totals { double v[PARTS][SCALES + 1]; };      // the channel itself, then R_1 .. R_16
     JG_SHARED(Rows, rows);
     JG_SHARED(Totals, totals);
@@ -416,17 +267,23 @@ extern "C" __global__ void __launch_bounds__(128, 8) granularity_spectrum(
         const float* __restrict__ mine = values + channel * n_values + low[part];
         const double before = jg::block_sum<1>(int(high[part] - low[part]), scratch,
                                                [&](int i) { return jg::Vec<1>{{double(mine[i])}}; }).v[0];
-        const int y0 = box[4 * part], x0 = box[4 * part + 1], across = box[4 * part + 3] - x0;
+        const int y0 = box[4 * part], x0 = box[4 * part + 1];
+        const int down = box[4 * part + 2] - y0, across = box[4 * part + 3] - x0;
         const int64_t corner = (int64_t(plane) * (height + 2) + y0 + 1) * pitch + x0 + 1;
         const double* __restrict__ weight = weights + start[part];
-        jg::row_sums<8, SCALES>(box[4 * part + 2] - y0, rows, [&](int y, auto add) {
+        jg::row_sums<GROUPS, SCALES>(down, rows, [&](int y, auto add) {
             const double* __restrict__ w = weight + int64_t(y) * across;
             const uint32_t* __restrict__ k = key + corner + int64_t(y) * pitch;
             const int32_t* __restrict__ of = basin + corner + int64_t(y) * pitch;
+            if (y + GROUPS < down) {                       // the row that is next
+                jg::fetch_ahead(k + int64_t(GROUPS) * pitch, across);
+                jg::fetch_ahead(of + int64_t(GROUPS) * pitch, across);
+            }
+            for (int x = 0; x < across; ++x) jg::fetch_ahead(level + int64_t(of[x]) * SCALES, 1);
             for (int x = 0; x < across; ++x) {
                 if (w[x] == 0.0) continue;
                 const double share = w[x];
-                const int32_t top = HIGHEST - int32_t(k[x]);
+                const int32_t top = jg::bits_of_key(k[x]);
                 const int32_t* __restrict__ at = level + int64_t(of[x]) * SCALES;
                 add([&](int s) { return share * double(jg::float_of(jg::least(top, at[s]))); });
             }

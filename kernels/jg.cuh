@@ -237,30 +237,45 @@ template <class T> JG_FN void atomic_write(T* at, T v) {
 }
 
 #if defined(JG_SERIAL)
-template <int M, class Flags, class Act> JG_FN void each_of(int i0, Flags flags, Act act) {
-    union { uint8_t hit[M]; uint64_t eight[M / 8]; } u;
-    uint8_t at[M];
-    for (int j = 0; j < M; ++j) u.hit[j] = flags(i0 + j);
-    int found = 0;
-    for (int w = 0; w < M / 8; ++w) {
-        if (u.eight[w] == 0) continue;
-        for (int j = 8 * w; j < 8 * w + 8; ++j) { at[found & (M - 1)] = uint8_t(j); found += u.hit[j] != 0; }
-    }
-    for (int k = 0; k < found; ++k) act(i0 + at[k], int(u.hit[at[k]]));
+// The places of the bytes that are 1 among eight that are 0 or 1, as bits.
+JG_FN uint64_t bits_of_bytes(uint64_t eight) {
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return eight * 0x0102040810204080ull >> 56;
+#else
+    return eight * 0x8040201008040201ull >> 56;
+#endif
+}
+// Which of flags(i0) .. flags(i0 + M - 1) are not 0, as bits.
+template <int M, class Flags> JG_FN uint64_t flagged(int i0, Flags flags) {
+    union { uint8_t any[M]; uint64_t eight[M / 8]; } u;
+    for (int j = 0; j < M; ++j) u.any[j] = flags(i0 + j) != 0;
+    uint64_t found = 0;
+    for (int w = 0; w < M / 8; ++w) found |= bits_of_bytes(u.eight[w]) << 8 * w;
+    return found;
 }
 #endif
 
 // act(i, flags) for the i in 0 .. n-1 whose flags(i), a byte, is not 0, by one warp, in no order. For flags that are mostly 0:
-// the serial build takes 64 at a time, in a loop that vectorises where they are plain arithmetic, and branches on none of them.
+// the serial build takes 64 at a time, in a loop that vectorises where they are plain arithmetic, and branches on none of them;
+// it asks for the flags of an i twice, the second time just before its act.
 template <class Flags, class Act> JG_FN void warp_each(int n, Flags flags, Act act) {
 #if defined(JG_SERIAL)
-    int i = 0;
-    for (; i + 64 <= n; i += 64) each_of<64>(i, flags, act);
-    if (i + 32 <= n) { each_of<32>(i, flags, act); i += 32; }
-    if (i + 16 <= n) { each_of<16>(i, flags, act); i += 16; }
-    for (; i < n; ++i) {
-        const int f = flags(i);
-        if (f) act(i, f);
+    uint64_t found[16];                                  // all are found before any is acted on: that has branches to go wrong
+    for (int i0 = 0, i1; i0 < n; i0 = i1) {
+        int words = 0;
+        for (i1 = i0; words < 16 && i1 + 64 <= n; i1 += 64) found[words++] = flagged<64>(i1, flags);
+        if (words < 16 && i1 < n) {
+            uint64_t last = 0;                           // with some that are another word's, where there are any
+            if (n >= 64) last = flagged<64>(n - 64, flags) >> (i1 + 64 - n);
+            else for (int i = i1; i < n; ++i) last |= uint64_t(flags(i) != 0) << (i - i1);
+            found[words++] = last;
+            i1 = n;
+        }
+        for (int w = 0; w < words; ++w)
+            for (uint64_t bits = found[w]; bits; bits &= bits - 1) {
+                const int i = i0 + 64 * w + __builtin_ctzll(bits);
+                act(i, int(flags(i)));
+            }
     }
 #else
     for (int i = lane(); i < n; i += WARP) {

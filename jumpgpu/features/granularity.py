@@ -1,4 +1,4 @@
-"""Granular spectrum of an object in every channel (CellProfiler MeasureGranularity): kernels/granularity.cu.
+"""Granular spectrum of an object in every channel (CellProfiler MeasureGranularity): kernels/foreground.cu, granularity.cu.
 
 Column k is the share of the object's mean intensity, in percent, that an opening by reconstruction of size k takes away
 beyond size k - 1, of the channel at `subsampling` with its background removed. Percentages may be negative for k = 1,
@@ -23,6 +23,7 @@ from ..objects import Objects, Scene
 SCALES = 16  # levels of the kernels
 COLUMNS = 256  # full-resolution columns of a tile of weights (kernels/granularity.cu)
 ERODE_BLOCK = 576  # threads: a warp for every level
+DISK_COLUMNS, LARGEST_RADIUS = 256, 128  # of a block of the disk (kernels/foreground.cu: TILE, RADIUS)
 FIELDS_AT_ONCE = 2  # fields whose basins are held at a time
 
 
@@ -179,8 +180,8 @@ def check(settings: GranularitySettings) -> None:
     for name in ("subsampling", "background_subsampling"):
         if not 0 < getattr(settings, name) <= 1:
             raise ValueError(f"granularity.{name} must be above 0 and at most 1, got {getattr(settings, name)}")
-    if settings.radius < 1:
-        raise ValueError(f"granularity.radius must be at least 1, got {settings.radius}")
+    if not 1 <= settings.radius <= LARGEST_RADIUS:
+        raise ValueError(f"granularity.radius must be 1..{LARGEST_RADIUS}, got {settings.radius}")
 
 
 def levels_of(basins: Basins, device: Device, levels: torch.Tensor | None = None) -> torch.Tensor:
@@ -217,10 +218,9 @@ def sampled(height: int, width: int, settings: GranularitySettings, device: Devi
 
 
 def foreground(planes: torch.Tensor, grid: Grid, settings: GranularitySettings, device: Device) -> torch.Tensor:
-    """Framed keys of the sampled planes [P, H, W] without their background; see kernels/granularity.cu."""
+    """Framed keys of the sampled planes [P, H, W] without their background; see kernels/foreground.cu."""
     n, height, width = planes.shape
-    image = sample(planes, grid, device)
-    half, again = settings.subsampling, settings.background_subsampling
+    image, half, again = sample(planes, grid, device), settings.subsampling, settings.background_subsampling
     inner = [
         axis(np.arange(math.ceil(s * half * again)) / again, m) for s, m in zip((height, width), grid.shape, strict=True)
     ]
@@ -271,16 +271,19 @@ def sample(planes: torch.Tensor, grid: Grid, device: Device) -> torch.Tensor:
 def opening(planes: torch.Tensor, radius: int, device: Device) -> torch.Tensor:
     """Grey opening of float32 [P, H, W], not negative, with the disk dy^2 + dx^2 <= radius^2."""
     n, height, width = planes.shape
-    half_widths = [math.isqrt(radius * radius - dy * dy) for dy in range(-radius, radius + 1)]
-    reach = sorted(set(half_widths))
-    rows = device.empty(n, len(reach), height, width, dtype=torch.float32)
-    tables = device.tensor(reach, torch.int32), device.tensor([reach.index(h) for h in half_widths], torch.int32)
+    half = device.tensor([math.isqrt(radius * radius - dx * dx) for dx in range(radius + 1)], torch.int32)
     for most in (0, 1):
-        common = {"spans": len(reach), "most": most, "height": height, "width": width}
-        device.launch("granularity_spans", bands(n, height), image=planes, reach=tables[0], **common, out=rows)
-        planes = device.empty(n, height, width, dtype=torch.float32)
+        image, planes = planes, device.empty(n, height, width, dtype=torch.float32)
         device.launch(
-            "granularity_stack", bands(n, height), spans_in=rows, span_of=tables[1], radius=radius, **common, out=planes
+            "granularity_disk",
+            n * height * -(-width // DISK_COLUMNS),
+            image=image,
+            half=half,
+            radius=radius,
+            most=most,
+            height=height,
+            width=width,
+            out=planes,
         )
     return planes
 
