@@ -225,7 +225,7 @@ JG_FN void survey(const int32_t* __restrict__ up, const int32_t* __restrict__ pa
 //      hung_end     int32   [P, ROUNDS]        how many are hung after each round, the first entry 0; the last one repeats
 //      best         uint64  [P, capacity]      scratch: the lowest pass of a basin
 //      live, parent int32   [P, capacity]      scratch
-extern "C" __global__ void __launch_bounds__(1024) basin_forest(
+extern "C" __global__ void __launch_bounds__(1024, 1) basin_forest(
     const int32_t* __restrict__ row_end, const int32_t* __restrict__ pass_end, int32_t height, int32_t most, int32_t capacity,
     int32_t* passes, int32_t* pass_count, int32_t* up, uint64_t* climb, int32_t* hung, int32_t* hung_end, uint64_t* best,
     int32_t* live, int32_t* parent)
