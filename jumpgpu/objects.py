@@ -156,10 +156,9 @@ def find_objects(labels: dict[str, torch.Tensor], device: Device) -> Objects:
         size = torch.where(once, counts.sum(2), of_rows.sum(0))
         lines, widths = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).unbind(3)
         inside = (lines * ((widths + PITCH - 1) // PITCH * PITCH)).amax((1, 2))
-        seen = torch.stack(
-            [extremes[:, 0], extremes[:, 1], (size > 0).sum(1), size.sum(1), lines.sum((1, 2)), widths.sum((1, 2))]
-            + [(lines * widths).sum((1, 2)), of_rows.sum((0, 2)), of_rows.amax((0, 2)), inside]
-        )
+        cells = [extremes[:, 0], extremes[:, 1], (size > 0).sum(1), size.sum(1)]
+        boxed = [lines.sum((1, 2)), widths.sum((1, 2)), (lines * widths).sum((1, 2))]
+        seen = torch.stack([*cells, *boxed, of_rows.sum((0, 2)), of_rows.amax((0, 2)), inside])
         highest, lowest, present, n_pixels, *sizes = seen.tolist()  # the synchronisation
         if max(highest) <= capacity:
             break

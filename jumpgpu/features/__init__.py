@@ -9,6 +9,7 @@ A family is a module of this package with `columns(compartment, channels, settin
 
 import importlib
 from collections.abc import Sequence
+from functools import lru_cache
 from types import ModuleType
 
 import torch
@@ -66,16 +67,24 @@ def measure_scene(scene: Scene, settings: FeatureSettings, device: Device) -> to
 
     One row a cell; a cell that lacks a compartment (an empty cytoplasm) has that compartment's numbers for an empty object.
     """
-    names = _as_measured(scene.objects.compartments, scene.channels, settings)
-    if not scene.objects.n or not names:
-        return device.empty(scene.objects.n, len(names), dtype=torch.float64)
+    widths, order = _layout(scene.objects.compartments, scene.channels, settings)
+    if not scene.objects.n or not order:
+        return device.empty(scene.objects.n, len(order), dtype=torch.float64)
     parts = []
-    for name in chosen(settings):
+    for name, wanted in zip(chosen(settings), widths, strict=True):
         part = family(name).measure(scene, settings, device)
-        wanted = len(_family_columns(name, scene.objects.compartments, scene.channels, settings))
         assert part.shape == (scene.objects.n, wanted), f"{name}: {tuple(part.shape)} for {wanted} columns"
         parts.append(part)
-    return torch.cat(parts, dim=1)[:, device.tensor(stored_order(names))]
+    return torch.cat(parts, dim=1)[:, device.tensor(order)]
+
+
+@lru_cache(maxsize=16)
+def _layout(
+    compartments: tuple[str, ...], channels: tuple[str, ...], settings: FeatureSettings
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """How many columns each chosen family has, and the place among all of them of each stored column; the same every batch."""
+    widths = (len(_family_columns(name, compartments, channels, settings)) for name in chosen(settings))
+    return tuple(widths), tuple(stored_order(_as_measured(compartments, channels, settings)))
 
 
 def _family_columns(name: str, compartments: Sequence[str], channels: Sequence[str], settings: FeatureSettings) -> list[str]:
