@@ -13,6 +13,12 @@
 constexpr int GROUP = 16;       // pixels a thread compares before it looks closer
 constexpr int BAND = 128;       // rows of a cell's box placed at a time
 constexpr int AHEAD = 4;        // lines asked for before they are needed
+#if defined(JG_SERIAL)
+constexpr int NEARBY = 16;      // pixels of a list that are mostly in one or two lines of a cache
+#else
+constexpr int NEARBY = 1 << 30; // a GPU has other threads to run meanwhile
+#endif
+constexpr int WELL_AHEAD = 128; // pixels of a list
 constexpr int CLASSES = 5;      // lists a cell may have, at most
 
 struct Placed { int32_t v[BAND + 1][CLASSES]; };           // entries of each list before each row of a band
@@ -187,6 +193,11 @@ extern "C" __global__ void __launch_bounds__(128, 8) gather_values(
     const float* __restrict__ plane = pixels + (int64_t(field[cell]) * channels + c) * height * width;
     const int32_t* __restrict__ from = pixel + start;
     float* __restrict__ to = values + c * n_pixels + start;
-    JG_FOR(i, n) to[i] = plane[(from[i] >> 16) * width + (from[i] & 0xffff)];
+    const auto place = [&](int i) { return (from[i] >> 16) * width + (from[i] & 0xffff); };
+    for (int i0 = 0; i0 < n; i0 += jg::least(NEARBY, n)) {   // lines of a cell lie far apart: asked for before they are needed
+        const int i1 = jg::least(NEARBY, n - i0) + i0;
+        jg::fetch_ahead(plane + place(jg::least(i0 + WELL_AHEAD, n - 1)), 1);
+        JG_FOR_OWN(i, i0, i1) to[i] = plane[place(i)];
+    }
 }
 JG_REGISTER(gather_values)
