@@ -9,7 +9,6 @@ A family is a module of this package with `columns(compartment, channels, settin
 
 import importlib
 from collections.abc import Sequence
-from functools import lru_cache
 from types import ModuleType
 
 import torch
@@ -31,6 +30,7 @@ FAMILIES = (  # every family there is, in the order in which their columns come 
     "radial",
     "texture",
 )
+MOST_LAYOUTS = 16  # kept between batches
 
 
 def family(name: str) -> ModuleType:
@@ -78,13 +78,19 @@ def measure_scene(scene: Scene, settings: FeatureSettings, device: Device) -> to
     return torch.cat(parts, dim=1)[:, device.tensor(order)]
 
 
-@lru_cache(maxsize=16)
-def _layout(
-    compartments: tuple[str, ...], channels: tuple[str, ...], settings: FeatureSettings
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """How many columns each chosen family has, and the place among all of them of each stored column; the same every batch."""
-    widths = (len(_family_columns(name, compartments, channels, settings)) for name in chosen(settings))
-    return tuple(widths), tuple(stored_order(_as_measured(compartments, channels, settings)))
+Layout = tuple[tuple[int, ...], tuple[int, ...]]
+_layouts: dict[tuple[tuple[str, ...], tuple[str, ...], str], Layout] = {}
+
+
+def _layout(compartments: tuple[str, ...], channels: tuple[str, ...], settings: FeatureSettings) -> Layout:
+    """How many columns each chosen family has, and where each stored column stands among them all; the same every batch."""
+    key = compartments, channels, repr(settings)  # settings made by hand may hold lists, which have no hash
+    if key not in _layouts:
+        if len(_layouts) == MOST_LAYOUTS:
+            _layouts.clear()
+        widths = (len(_family_columns(name, compartments, channels, settings)) for name in chosen(settings))
+        _layouts[key] = tuple(widths), tuple(stored_order(_as_measured(compartments, channels, settings)))
+    return _layouts[key]
 
 
 def _family_columns(name: str, compartments: Sequence[str], channels: Sequence[str], settings: FeatureSettings) -> list[str]:
