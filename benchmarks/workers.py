@@ -1,0 +1,114 @@
+"""What worker processes gain: several drawn plates with one process, with workers, and with commands side by side.
+
+    python -m benchmarks.workers --workers 2
+
+Three ways to measure the same plates, their stores compared byte by byte: one process on one thread; `--workers N` on one
+thread each; and N commands side by side on one thread each with a share of the plates, which is what the machine gives
+at most. Seconds are of the wall clock, of a run of all plates and of one of no wells (start-up alone, each way's own).
+What others did on the processors meanwhile is recorded as the share of their time that was not ours.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import RESULTS, write_json
+from jumpgpu.synthetic import SyntheticSettings, draw_plate
+
+
+def busy_s() -> float:
+    """Seconds that this machine's processors have worked, for anybody."""
+    user, nice, system, _, _, irq, soft, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def timed(commands: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Wall seconds of commands run side by side, their processor seconds, and others' share of the processors."""
+    before, times, start = busy_s(), os.times(), time.perf_counter()
+    started = [subprocess.Popen(c, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for c in commands]
+    statuses = [process.wait() for process in started]
+    wall, after = time.perf_counter() - start, os.times()
+    if any(statuses):
+        raise RuntimeError(f"a run ended with {max(statuses)}: {' '.join(commands[0])}")
+    ours = after.children_user + after.children_system - times.children_user - times.children_system
+    cores = len(os.sched_getaffinity(0))
+    return {"wall_s": wall, "cpu_s": ours, "others": max(0.0, (busy_s() - before - ours) / (cores * wall))}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of the plates under a folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.glob("*.zarr/**/*")) if p.is_file()}
+
+
+def measure(images: Path, plates: Sequence[str], workers: int, repeats: int) -> dict[str, Any]:
+    def command(output: Path, chosen: Sequence[str], *options: str) -> list[str]:
+        names = [word for plate in chosen for word in ("--plate", plate)]
+        extract = [sys.executable, "-m", "jumpgpu.extract", *names, "--images", str(images), "--output", str(output)]
+        return [*extract, "--illumination", "flatfield", "--device", "cpu", "--quiet", *options]
+
+    shares = [plates[i::workers] for i in range(workers)]
+    ways = {
+        "one process": lambda out: [command(out, plates, "--threads", "1")],
+        "workers": lambda out: [command(out, plates, "--workers", str(workers), "--threads", "1")],
+        "side by side": lambda out: [command(out, share, "--threads", "1") for share in shares],
+    }
+    runs: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+    start_up: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+    stores: dict[str, dict[str, bytes]] = {}
+    for _ in range(repeats):
+        for way, commands in ways.items():
+            with tempfile.TemporaryDirectory() as folder:
+                output = Path(folder) / "out"
+                runs[way].append(timed(commands(output)))
+                stores[way] = contents(output)
+                start_up[way].append(timed(commands(output)))  # all wells are there: what is left is starting and ending
+    least = {way: min(r["wall_s"] for r in found) for way, found in runs.items()}
+    work = {way: least[way] - min(r["wall_s"] for r in start_up[way]) for way in ways}
+    return {
+        "runs": runs,
+        "start_up": start_up,
+        "same_bits": all(store == stores["one process"] for store in stores.values()),
+        "speed_up": least["one process"] / least["workers"],
+        "speed_up_without_start_up": work["one process"] / work["workers"],
+        "speed_up_of_side_by_side": least["one process"] / least["side by side"],
+        "side_by_side_without_start_up": work["one process"] / work["side by side"],
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.workers", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--plates", type=int, default=4)
+    parser.add_argument("--wells", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--images", type=Path, help="drawn plates are kept and found there")
+    parser.add_argument("--json", type=Path, default=RESULTS / "workers.json")
+    options = parser.parse_args(argv)
+    images = options.images or Path(tempfile.mkdtemp())
+    plates = [f"W{i}" for i in range(1, options.plates + 1)]
+    for i, plate in enumerate(plates):
+        if not (images / plate).exists() and not list(images.glob(f"{plate}__*")):
+            draw_plate(images, plate, SyntheticSettings(wells=options.wells, sites=2, seed=i))
+    figures = measure(images, plates, options.workers, options.repeats)
+    figures |= {"workers": options.workers, "plates": options.plates, "wells": options.wells, "sites": 2}
+    write_json(options.json, figures)
+    for way, found in figures["runs"].items():
+        lines = [f"{r['wall_s']:.1f} s wall, {r['cpu_s']:.1f} s of processors, others {r['others']:.0%}" for r in found]
+        start = min(r["wall_s"] for r in figures["start_up"][way])
+        print(f"{way}: {'; '.join(lines)}; start-up {start:.1f} s")
+    for name in ("speed_up", "speed_up_without_start_up", "speed_up_of_side_by_side", "side_by_side_without_start_up"):
+        print(f"{name.replace('_', ' ')}: {figures[name]:.2f}")
+    print(f"same bits: {figures['same_bits']}")
+    if not options.images:
+        shutil.rmtree(images)
+
+
+if __name__ == "__main__":
+    main()
