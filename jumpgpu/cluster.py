@@ -12,6 +12,7 @@ import dataclasses
 import importlib
 import math
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +117,7 @@ class _Work:
         self.client, self.local, self.jobs, self.progress = client, local, jobs, progress
         self.busy: dict[str, Task] = {}  # by worker
         self.seen = time.monotonic()  # when there was a worker
+        self.token = uuid.uuid4().hex  # so that a worker does not take an earlier run's view of a plate for this one's
         self.given_up = 0  # wells since one was made
 
     def run(self) -> Iterator[dict[str, Any]]:
@@ -166,7 +168,7 @@ class _Work:
             options = dataclasses.replace(job.options, threads=job.options.threads or workers[worker])
             key = f"{name}-{job.barcode}-{wells[0] if wells else ''}-{time.monotonic_ns()}"
             future = self.client.submit(
-                call, TASKS, name, job.barcode, options, *extra, key=key, workers=[worker], pure=False, retries=0
+                call, TASKS, name, self.token, job.barcode, options, *extra, key=key, workers=[worker], pure=False, retries=0
             )
             job.running += 1
             return Task(job, name, wells, future)

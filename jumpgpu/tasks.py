@@ -1,7 +1,7 @@
 """What a worker process does for `cluster.py`: make a plate ready, make some of its wells, finish it.
 
-Each takes a barcode and options and gives a small record of JSON values; pixels and tables go to the store and never
-through Dask. Each may be done again by any worker at any time: a well that is there is left alone.
+Each takes a token of the whole run, a barcode and options, and gives a small record of JSON values; pixels and tables go to
+the store and never through Dask. Each may be done again by any worker at any time: a well that is there is left alone.
 """
 
 import dataclasses
@@ -44,16 +44,17 @@ class Notes(Progress):
 
 
 _device: dict[str, Device] = {}
-_runs: dict[str, Run] = {}  # the last plate's, so that its index is read once a process
+_runs: dict[tuple[str, ...], Run] = {}  # of the last plates, so that an index is read once a process and run
+KEPT = 3
 
 
-def make_ready(barcode: str, options: Options) -> dict[str, Any]:
+def make_ready(token: str, barcode: str, options: Options) -> dict[str, Any]:
     """Estimate the illumination functions into the output folder, where the wells' tasks find them, and open the store.
 
     Gives `missing` (well -> number of sites), `there` (sites of wells that are there already) and `lines` to be shown.
     Raises what `extract` does.
     """
-    run = prepare_run(barcode, options)
+    run = prepare_run(token, barcode, options)
     with open_store(run) as store:
         missing = store.missing_wells()
     there = sum(len(members) for well, members in run.wells.items() if well not in missing)
@@ -61,18 +62,14 @@ def make_ready(barcode: str, options: Options) -> dict[str, Any]:
     return {"missing": sites, "there": there, "lines": lines_of(run)}
 
 
-def make_wells(barcode: str, options: Options, wells: Sequence[str]) -> dict[str, Any]:
+def make_wells(token: str, barcode: str, options: Options, wells: Sequence[str]) -> dict[str, Any]:
     """Make some wells of a plate that is ready.
 
     Gives `done` (wells that are whole now), `failed` (what was raised on the way, or None), `process` and `lines`. Raises
     OSError where the disk fails, and ValueError where the plate is another's or `strict` meets a bad image: these end the
     whole run.
     """
-    key = repr((barcode, options))
-    if key not in _runs:
-        _runs.clear()
-        _runs[key] = prepare_run(barcode, options)
-    whole = _runs[key]
+    whole = prepare_run(token, barcode, options)
     run = dataclasses.replace(whole, wells={well: whole.wells[well] for well in wells}, progress=Notes())
     failed = None
     with open_store(run, last=False) as store:
@@ -88,10 +85,10 @@ def make_wells(barcode: str, options: Options, wells: Sequence[str]) -> dict[str
     return {"done": done, "failed": failed, "lines": lines_of(run), "process": os.getpid()}
 
 
-def finish(barcode: str, options: Options, lost: Mapping[str, str]) -> dict[str, Any]:
+def finish(token: str, barcode: str, options: Options, lost: Mapping[str, str]) -> dict[str, Any]:
     """Bring the plate's metadata up to date; `lost` wells (well -> why) become empty ones. Gives the outcome."""
-    run = prepare_run(barcode, options)
-    empty = dataclasses.replace(run, wells={well: run.wells[well] for well in lost})
+    run = prepare_run(token, barcode, options)
+    empty = dataclasses.replace(run, progress=Notes(), wells={well: run.wells[well] for well in lost})
     with open_store(empty) as store:
         for well in store.missing_wells():
             for site in run.wells[well]:
@@ -99,14 +96,21 @@ def finish(barcode: str, options: Options, lost: Mapping[str, str]) -> dict[str,
     return dataclasses.asdict(outcome(barcode, options, run.wells, 0.0))
 
 
-def prepare_run(barcode: str, options: Options) -> Run:
-    """What `extract` prepares for a plate, in this process."""
+def prepare_run(token: str, barcode: str, options: Options) -> Run:
+    """What `extract` prepares for a plate, once in this process for the run of all workers that `token` names."""
+    key = (token, barcode, options.device, str(options.threads))
+    if key in _runs:
+        return _runs[key]
     name = f"{options.device} {options.threads}"
     if name not in _device:
         _device[name] = open_device(options.device, options.threads)
         torch.set_num_threads(options.threads or 1)
     plate = find_source(barcode, options.images_root, options.config.plate, options.cache)
-    return prepare(plate, chosen_wells(plate, options), options, _device[name], Notes())
+    run = prepare(plate, chosen_wells(plate, options), options, _device[name], Notes())
+    while len(_runs) >= KEPT:
+        del _runs[next(iter(_runs))]
+    _runs[key] = run
+    return run
 
 
 def lines_of(run: Run) -> list[tuple[str, str, dict[str, Any]]]:

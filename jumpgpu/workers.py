@@ -157,6 +157,7 @@ class LocalWorkers:
         package = Path(__file__).resolve().parents[1]
         paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
         own = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(self.threads), PARENT: "1"}
+        own["DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED"] = "false"  # it would look at the stacks a hundred times a second
         with open(self.folder / f"{i}.log", "wb") as log:
             return subprocess.Popen(
                 command,

@@ -13,7 +13,7 @@ from jumpgpu.tasks import dask_setup, finish, make_ready
 __all__ = ["dask_setup", "finish", "make_ready", "make_wells"]
 
 
-def make_wells(barcode: str, options: Options, wells: Sequence[str]) -> dict[str, Any]:
+def make_wells(token: str, barcode: str, options: Options, wells: Sequence[str]) -> dict[str, Any]:
     words = os.environ["JUMPGPU_POISON"].split()
     harm = dict(zip(words[::2], words[1::2], strict=True))
     with open(options.output / "asked.txt", "a") as file:
@@ -32,6 +32,6 @@ def make_wells(barcode: str, options: Options, wells: Sequence[str]) -> dict[str
 
     tasks.fill = fill
     try:
-        return tasks.make_wells(barcode, options, wells)
+        return tasks.make_wells(token, barcode, options, wells)
     finally:
         tasks.fill = honest
