@@ -3,7 +3,12 @@
 //   codes of 9 to 12 bits, highest bit first; 256 clears the table, 257 ends. Code c > 257 stands for the string of the
 //   (c - 258)th code since the clear and the first byte of the one after it. Codes widen at entries 511, 1023 and 2047.
 //
-//   lzw_strips    a strip from its first code to its last: for a CPU, which foresees little else
+//   lzw_strips    a strip from its first code to its last: for a CPU, whose cores have other strips to decode
+// and for a GPU, in three launches, a strip cut at its clear codes:
+//   lzw_segments  where the segments between clears begin and how many codes they have: the place of a segment's k-th code is
+//                 known from k, so a block looks at 1024 codes at once for the next clear
+//   lzw_lengths   how many bytes each segment stands for; the caller sums them, and sets status 1 where the sum is not the strip's
+//   lzw_bytes     the bytes. A code's string is read off backwards along the codes it goes back to, without a table
 //
 // A strip that is not decoded to exactly its length is left with status 1 and its output in any state, within its bounds: one
 // that does not begin with a clear, ends early, overshoots, has a code that is not in the table yet or a full table. Such are
@@ -11,8 +16,9 @@
 //
 // Source   TIFF 6.0, section 13; codes as libtiff writes them
 // Oracle   imagecodecs on real files and on drawn bytes (tests/test_lzw_imagecodecs.py)
-// Launch   lzw_strips: a strip a block, one thread at work; 32 KB of shared memory.
-// Order    each byte is written by one thread.
+// Launch   lzw_strips: a strip a block, one thread at work; 32 KB of shared memory. lzw_segments: a strip a block. lzw_lengths,
+//          lzw_bytes: a block a segment, of as many as there is room for; those past the strip's number return. 12 KB.
+// Order    each byte is written by one thread; lengths are integers.
 #include "jg.cuh"
 
 namespace jg {
@@ -143,3 +149,169 @@ extern "C" __global__ void __launch_bounds__(128) lzw_strips(
     }
 }
 JG_REGISTER(lzw_strips)
+
+namespace jg {
+constexpr int MOST_CODES = LZW_ENTRIES - FIRST + 1;    // of a segment: the first makes no entry
+constexpr int PARTS = 128;                             // runs of codes whose lengths are summed, each by one thread
+
+JG_FN int width_of(int k) { return k < 254 ? 9 : k < 766 ? 10 : k < 1790 ? 11 : 12; }    // of a segment's k-th code
+JG_FN int64_t place_of(int k) {                        // bits of the codes before it
+    return k < 254 ? 9 * k : k < 766 ? 10 * k - 254 : k < 1790 ? 11 * k - 1020 : 12 * k - 2810;
+}
+JG_FN int code_from(const uint8_t* data, int64_t bits, int64_t bit, int width) {         // END where the strip is at its end
+    if (bit + width > bits) return END;
+    const int64_t byte = bit >> 3;
+    uint32_t word = uint32_t(data[byte]) << 16;
+    if (bit + width > 8 * (byte + 1)) word |= uint32_t(data[byte + 1]) << 8;
+    if (bit + width > 8 * (byte + 2)) word |= data[byte + 2];
+    return int(word >> (24 - int(bit & 7) - width) & ((1u << width) - 1));
+}
+
+struct LzwCodes { uint16_t code[MOST_CODES]; };
+
+// A segment's codes into shared memory; false, in every thread, where one of them is not in the table yet. Ends with a barrier.
+struct LzwSegment {
+    static __device__ bool load(
+        const uint8_t* data, int64_t bits, int64_t start, int n, LzwCodes& s, CountScratch<1>& scratch)
+    {
+        Counts<1> wrong = {{0}};
+        JG_FOR(k, n) {
+            const int code = code_from(data, bits, start + place_of(k), width_of(k));
+            s.code[k] = uint16_t(code);
+            wrong.v[0] += code >= (k == 0 ? 256 : FIRST + k);
+        }
+        return block_count(wrong, scratch).v[0] == 0;
+    }
+    JG_FN int length(const LzwCodes& s, int k) {       // a code goes back to an earlier one, so this ends
+        int n = 1;
+        for (int c = s.code[k]; c >= FIRST; c = s.code[c - FIRST]) ++n;
+        return n;
+    }
+    JG_FN int first(const LzwCodes& s, int k) {
+        int c = s.code[k];
+        while (c >= FIRST) c = s.code[c - FIRST];
+        return c;
+    }
+};
+}  // namespace jg
+
+// In   data    uint8  [D]
+//      strips  int64  [S, 4]
+// Out  start   int64  [S, most]   the first bit, from the strip's beginning, of each segment; the others' are undefined
+//      codes   int32  [S, most]   its codes, clear and end not counted
+//      found   int32  [S]         segments; most + 1 where there are more, 0 where the strip does not begin with a clear
+extern "C" __global__ void __launch_bounds__(128) lzw_segments(
+    const uint8_t* __restrict__ data, const int64_t* __restrict__ strips, int32_t most,
+    int64_t* __restrict__ start, int32_t* __restrict__ codes, int32_t* __restrict__ found)
+{
+    constexpr int AT_ONCE = 1024;
+    JG_SHARED(int, first);
+    const int64_t* const strip = strips + 4 * int64_t(blockIdx.x);
+    const uint8_t* const from = data + strip[0];
+    const int64_t bits = 8 * strip[1], base = int64_t(blockIdx.x) * most;
+    if (jg::code_from(from, bits, 0, 9) != jg::CLEAR) {
+        JG_ONCE found[blockIdx.x] = 0;
+        return;
+    }
+    int64_t bit = 9;
+    int n = 0;
+    for (;; ++n) {                                     // the same in every thread
+        int end = jg::MOST_CODES + 1;                  // one too many, where neither clear nor end comes: a full table
+        int stop = jg::END;
+        for (int k0 = 0; k0 <= jg::MOST_CODES; k0 += AT_ONCE) {
+            JG_ONCE first = jg::MOST_CODES + 1;
+            __syncthreads();
+            int mine = jg::MOST_CODES + 1;
+            const int k1 = jg::least(k0 + AT_ONCE, jg::MOST_CODES + 1);
+            JG_FOR_OWN(k, k0, k1) {
+                const int code = jg::code_from(from, bits, bit + jg::place_of(k), jg::width_of(k));
+                if (code == jg::CLEAR || code == jg::END) mine = jg::least(mine, k);
+            }
+            jg::gather_least(&first, mine);
+            __syncthreads();
+            const int here = first;
+            __syncthreads();
+            if (here <= jg::MOST_CODES) {
+                end = here;
+                stop = jg::code_from(from, bits, bit + jg::place_of(end), jg::width_of(end));
+                break;
+            }
+        }
+        if (n >= most) { ++n; break; }
+        JG_ONCE { start[base + n] = bit; codes[base + n] = end; }
+        if (stop != jg::CLEAR) { ++n; break; }
+        bit += jg::place_of(end) + jg::width_of(end);
+    }
+    JG_ONCE found[blockIdx.x] = n;
+}
+JG_REGISTER(lzw_segments)
+
+// In   data, strips, start, codes, found   as above
+// Out  bytes   int64  [S, most]   each segment's; 0 past the last, -1 for one with a code that is not in the table yet
+extern "C" __global__ void __launch_bounds__(128) lzw_lengths(
+    const uint8_t* __restrict__ data, const int64_t* __restrict__ strips, int32_t most, const int64_t* __restrict__ start,
+    const int32_t* __restrict__ codes, const int32_t* __restrict__ found, int64_t* __restrict__ bytes)
+{
+    JG_SHARED(jg::LzwCodes, s);
+    JG_SHARED(jg::CountScratch<1>, scratch);
+    const int64_t strip = int64_t(blockIdx.x) / most, segment = blockIdx.x;
+    if (segment - strip * most >= found[strip]) {
+        JG_ONCE bytes[segment] = 0;
+        return;
+    }
+    const int n = codes[segment];
+    const bool good = n <= jg::MOST_CODES
+        && jg::LzwSegment::load(data + strips[4 * strip], 8 * strips[4 * strip + 1], start[segment], n, s, scratch);
+    if (!good) {
+        JG_ONCE bytes[segment] = -1;
+        return;
+    }
+    jg::Counts<1> total = {{0}};
+    JG_FOR(k, n) total.v[0] += uint64_t(jg::LzwSegment::length(s, k));
+    total = jg::block_count(total, scratch);
+    JG_ONCE bytes[segment] = int64_t(total.v[0]);
+}
+JG_REGISTER(lzw_lengths)
+
+// In   data, strips, start, codes, found   as above
+//      place   int64  [S, most]   where each segment's bytes begin in its strip
+//      status  int32  [S]         strips with another status than 0 are left alone
+// Out  out     uint8  [...]
+extern "C" __global__ void __launch_bounds__(128) lzw_bytes(
+    const uint8_t* __restrict__ data, const int64_t* __restrict__ strips, int32_t most, const int64_t* __restrict__ start,
+    const int32_t* __restrict__ codes, const int32_t* __restrict__ found, const int64_t* __restrict__ place,
+    const int32_t* __restrict__ status, uint8_t* __restrict__ out)
+{
+    JG_SHARED(jg::LzwCodes, s);
+    JG_SHARED(jg::CountScratch<1>, scratch);
+    struct Shared { int32_t part[jg::PARTS]; uint8_t first[jg::MOST_CODES]; };
+    JG_SHARED(Shared, t);
+    const int64_t strip = int64_t(blockIdx.x) / most, segment = blockIdx.x;
+    if (segment - strip * most >= found[strip] || status[strip] != 0) return;
+    const int n = codes[segment];
+    jg::LzwSegment::load(data + strips[4 * strip], 8 * strips[4 * strip + 1], start[segment], n, s, scratch);
+    const int run = (n + jg::PARTS - 1) / jg::PARTS;
+    JG_FOR(k, n) t.first[k] = uint8_t(jg::LzwSegment::first(s, k));
+    JG_FOR(p, jg::PARTS) {
+        int sum = 0;
+        for (int k = p * run; k < jg::least(n, (p + 1) * run); ++k) sum += jg::LzwSegment::length(s, k);
+        t.part[p] = sum;
+    }
+    __syncthreads();
+    JG_ONCE {
+        int sum = 0;
+        for (int p = 0; p < jg::PARTS; ++p) { const int mine = t.part[p]; t.part[p] = sum; sum += mine; }
+    }
+    __syncthreads();
+    JG_FOR(p, jg::PARTS) {
+        uint8_t* to = out + strips[4 * strip + 2] + place[segment] + t.part[p];
+        for (int k = p * run; k < jg::least(n, (p + 1) * run); ++k) {
+            to += jg::LzwSegment::length(s, k);
+            uint8_t* back = to;
+            int c = s.code[k];
+            for (; c >= jg::FIRST; c = s.code[c - jg::FIRST]) *--back = t.first[c - jg::FIRST + 1];
+            *--back = uint8_t(c);
+        }
+    }
+}
+JG_REGISTER(lzw_bytes)

@@ -44,6 +44,7 @@ GROUPS: dict[str, tuple[set[str], set[str]]] = {
             "zarr_planes",
             "zarr_store",
             "checks",
+            "lzw",
             "fields",
             "illumination",
             "label_files",

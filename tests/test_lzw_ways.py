@@ -5,6 +5,7 @@ import numpy as np
 import torch
 
 from jumpgpu.device import Device
+from jumpgpu.lzw import decode_strips
 
 
 def strips_of(plains: list[bytes], spoil: int = -1) -> tuple[torch.Tensor, torch.Tensor, int]:
@@ -18,6 +19,12 @@ def strips_of(plains: list[bytes], spoil: int = -1) -> tuple[torch.Tensor, torch
         data += bytes(stream)
         at += len(plain)
     return torch.from_numpy(np.frombuffer(bytearray(data), np.uint8)), torch.tensor(rows), at
+
+
+def reference(strips: torch.Tensor, data: torch.Tensor) -> dict[int, bytes]:
+    """What imagecodecs makes of the strips, but for the spoilt one."""
+    streams = {k: data[a : a + n].numpy().tobytes() for k, (a, n, _, _) in enumerate(strips.tolist()) if k != 4}
+    return {k: imagecodecs.lzw_decode(s, out=int(strips[k, 3])) for k, s in streams.items()}
 
 
 def scene() -> tuple[torch.Tensor, torch.Tensor, int]:
@@ -41,6 +48,22 @@ def test_lzw_strips_same_in_all_ways(way):
         spoilt = strips[4].tolist()
         if status[4]:
             out[spoilt[2] : spoilt[2] + spoilt[3]] = 0  # in any state
+        return out, status
+
+    way.check(work)
+
+
+def test_lzw_segments_lengths_and_bytes_same_in_all_ways(way):
+    data, strips, total = scene()
+    expected = reference(strips, data)
+
+    def work(device: Device) -> tuple[torch.Tensor, torch.Tensor]:
+        out = device.zeros(total, dtype=torch.uint8)
+        status = decode_strips(device.tensor(data), device.tensor(strips), out, device, 4)
+        for k, plain in expected.items():
+            at, n = strips[k, 2:].tolist()
+            assert not status[k]
+            assert out[at : at + n].cpu().numpy().tobytes() == plain
         return out, status
 
     way.check(work)
