@@ -31,6 +31,9 @@ def squared_distance(labels: torch.Tensor, device: Device, *, outside: bool = Tr
     gap = device.empty(b, h, w, dtype=torch.uint16)
     squared = device.empty(b, h, w, dtype=torch.int32)
     if labels.numel():
-        device.launch("column_distance", b * -(-w // STRIP), labels=labels, height=h, width=w, outside=int(outside), gap=gap)
+        strips = b * -(-w // STRIP)
+        device.launch(
+            "column_distance", strips, block=STRIP, labels=labels, height=h, width=w, outside=int(outside), gap=gap
+        )
         device.launch("row_distance", b * h, labels=labels, gap=gap, width=w, outside=int(outside), squared=squared)
     return squared

@@ -15,7 +15,7 @@ from .smooth import gaussian_taps, smooth_above
 
 CELLS = 65537  # cells of value_gap
 CHUNK = 65536  # values of a block of extrema and histogram
-WIDE_BLOCK = 512  # threads of the kernels that give a whole field to one block
+WIDE_BLOCK = 1024  # threads of the kernels that give a whole field to one block
 METHODS = ("minimum_cross_entropy", "otsu2", "otsu3", "robust_background", "manual")
 
 

@@ -6,16 +6,19 @@
 //
 // Source   design.md, 'Distance': columns first, then along the row; Meijster, Roerdink, Hesselink (2000) for wide runs.
 // Oracle   scipy.ndimage.distance_transform_edt of every label by itself (tests/test_distance_scipy.py)
-// Launch   column_distance: a block a strip of STRIP columns; row_distance: a block a row, 40 KB of shared memory.
-// Order    integers only; the two searches of row_distance find the same minimum.
+// Launch   column_distance: a block a strip of STRIP columns; row_distance: a block a row. On a GPU a thread has a column, then a
+//          pixel; the serial build takes rows together, and searches a run at once or by its lower envelope.
+// Order    integers only; all searches of row_distance find the same minimum.
 #include "jg.cuh"
 
 namespace {
 constexpr int FAR = 32767;             // no other label in this column; 2 FAR^2 still fits 32 bits
 constexpr int STRIP = 256;
+constexpr int AHEAD = 8;                // rows that a column asks for at once
 constexpr int WIDEST = 5120;           // pixels of a row that fit in shared memory (distance.py: WIDEST)
 constexpr int REACH = 40;              // beyond this many steps to either side the lower envelope is cheaper
 
+#if defined(JG_SERIAL)
 struct Row {
     int32_t square[WIDEST];            // the column distance, squared
     int16_t site[WIDEST], from[WIDEST];  // the envelope's parabolas and where each begins, a stack a run
@@ -26,11 +29,12 @@ JG_FN int takes_over(const int32_t* square, int i, int u) {
     const int64_t top = int64_t(u) * u - int64_t(i) * i + square[u] - square[i], bottom = 2 * (u - i);
     return int((top >= 0 ? top : top - bottom + 1) / bottom) + 1;
 }
+#endif
 }  // namespace
 
 // In   labels   int32  [B, H, W]
 // Out  gap      uint16 [B, H, W]   steps up or down to the nearest other label in the same column; FAR: none
-extern "C" __global__ void __launch_bounds__(128, 6) column_distance(
+extern "C" __global__ void __launch_bounds__(256) column_distance(
     const int32_t* __restrict__ labels, int32_t height, int32_t width, int32_t outside, uint16_t* __restrict__ gap)
 {
     const int strips = (width + STRIP - 1) / STRIP, x0 = int(blockIdx.x) % strips * STRIP;
@@ -38,6 +42,39 @@ extern "C" __global__ void __launch_bounds__(128, 6) column_distance(
     const int64_t at = int64_t(int(blockIdx.x) / strips) * height * width + x0;
     const int32_t* __restrict__ label = labels + at;
     uint16_t* __restrict__ out = gap + at;
+#if !defined(JG_SERIAL)
+    JG_FOR(x, n) {                                       // few blocks, a chain a column: some rows are asked for before one is used
+        int above = label[x], step = edge;
+        out[x] = uint16_t(step);
+        for (int y = 1; y < height; y += AHEAD) {
+            int held[AHEAD];
+            JG_UNROLL for (int k = 0; k < AHEAD; ++k) held[k] = label[int64_t(jg::least(y + k, height - 1)) * width + x];
+            JG_UNROLL for (int k = 0; k < AHEAD; ++k) {
+                if (y + k >= height) break;
+                step = held[k] == above ? jg::least(FAR, step + 1) : 1;
+                above = held[k];
+                out[int64_t(y + k) * width + x] = uint16_t(step);
+            }
+        }
+        int below = above;
+        step = jg::least(step, edge);
+        out[int64_t(height - 1) * width + x] = uint16_t(step);
+        for (int y = height - 2; y >= 0; y -= AHEAD) {
+            int held[AHEAD], known[AHEAD];
+            JG_UNROLL for (int k = 0; k < AHEAD; ++k) {
+                const int64_t at_row = int64_t(jg::most(y - k, 0)) * width + x;
+                held[k] = label[at_row];
+                known[k] = out[at_row];
+            }
+            JG_UNROLL for (int k = 0; k < AHEAD; ++k) {
+                if (y - k < 0) break;
+                step = jg::least(known[k], held[k] == below ? step + 1 : 1);
+                below = held[k];
+                out[int64_t(y - k) * width + x] = uint16_t(step);
+            }
+        }
+    }
+#else
     JG_FOR(x, n) out[x] = uint16_t(edge);
     for (int y = 1; y < height; ++y) {
         const int64_t row = int64_t(y) * width, above = row - width;
@@ -55,20 +92,42 @@ extern "C" __global__ void __launch_bounds__(128, 6) column_distance(
             out[row + x] = uint16_t(jg::least(int(out[row + x]), step));
         }
     }
+#endif
 }
 JG_REGISTER(column_distance)
 
 // In   labels   int32  [B, H, W]
 //      gap      uint16 [B, H, W]   of column_distance
 // Out  squared  int32  [B, H, W]
-extern "C" __global__ void __launch_bounds__(128, 4) row_distance(
+extern "C" __global__ void __launch_bounds__(128, 8) row_distance(
     const int32_t* __restrict__ labels, const uint16_t* __restrict__ gap, int32_t width, int32_t outside,
     int32_t* __restrict__ squared)
 {
-    JG_SHARED(Row, s);
     const int64_t at = int64_t(blockIdx.x) * width;
     const int32_t* __restrict__ label = labels + at;
     int32_t* __restrict__ out = squared + at;
+#if !defined(JG_SERIAL)
+    const uint16_t* __restrict__ column = gap + at;
+    JG_FOR(x, width) {                                   // outward, as long as something nearer than what is known may stand there
+        const int mine = label[x];
+        int best = mine ? int(column[x]) * column[x] : 0;
+        bool left = true, right = true;
+        for (int j = 1; j * j < best && (left || right); ++j) {
+            if (left) {
+                left = x >= j && label[x - j] == mine;
+                if (left) best = jg::least(best, int(column[x - j]) * column[x - j] + j * j);
+                else if (outside || x >= j) best = jg::least(best, j * j);
+            }
+            if (right) {
+                right = x + j < width && label[x + j] == mine;
+                if (right) best = jg::least(best, int(column[x + j]) * column[x + j] + j * j);
+                else if (outside || x + j < width) best = jg::least(best, j * j);
+            }
+        }
+        out[x] = best;
+    }
+#else
+    JG_SHARED(Row, s);
     JG_FOR(x, width) s.square[x] = int(gap[at + x]) * gap[at + x];
     __syncthreads();
     JG_FOR(first, width) {                               // the thread that meets a run's first pixel does the whole run
@@ -125,5 +184,6 @@ extern "C" __global__ void __launch_bounds__(128, 4) row_distance(
             if (x == s.from[top]) --top;
         }
     }
+#endif
 }
 JG_REGISTER(row_distance)

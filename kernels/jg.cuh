@@ -126,6 +126,24 @@ template <class T> JG_FN void fetch_to_write(T* at) {
 #endif
 }
 
+// f(v[0]) .. f(v[n-1]) by the threads of a block, in no order: for few blocks over many values, where a GPU has no other threads to
+// run while one waits, so that each asks for several values before it uses one.
+template <class T, class F> JG_FN void each_value(const T* __restrict__ v, int n, F f) {
+#if defined(JG_SERIAL)
+    for (int i = 0; i < n; ++i) f(v[i]);
+#else
+    constexpr int AHEAD = 8;
+    const int step = int(blockDim.x);
+    int i = int(threadIdx.x);
+    for (; i + (AHEAD - 1) * step < n; i += AHEAD * step) {
+        T held[AHEAD];
+        JG_UNROLL for (int k = 0; k < AHEAD; ++k) held[k] = v[i + k * step];
+        JG_UNROLL for (int k = 0; k < AHEAD; ++k) f(held[k]);
+    }
+    for (; i < n; i += step) f(v[i]);
+#endif
+}
+
 template <class T> JG_FN T warp_sum(T v) {            // the total, in lane 0
     JG_UNROLL for (int o = WARP / 2; o; o /= 2) v += __shfl_down_sync(0xffffffffu, v, o);
     return v;

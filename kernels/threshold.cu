@@ -47,7 +47,7 @@ template <class T> JG_FN double cross_entropy_of(const T* v, int n, uint64_t lea
     jg::Counts<2> all = {};
     {
         uint64_t total = 0;
-        JG_FOR(i, n) total += uint64_t(fixed(double(v[i])) - lowest);
+        jg::each_value(v, n, [&](T value) { total += uint64_t(fixed(double(value)) - lowest); });
         all.v[1] = total;
         all = jg::block_count(all, s.scratch);
     }
@@ -58,12 +58,12 @@ template <class T> JG_FN double cross_entropy_of(const T* v, int n, uint64_t lea
         now = next;
         const int64_t cut = int64_t(now) + lowest;       // floor: now >= 0
         uint64_t count = 0, total = 0;
-        JG_FOR(i, n) {
-            const int64_t value = fixed(double(v[i]));
+        jg::each_value(v, n, [&](T each) {
+            const int64_t value = fixed(double(each));
             const uint64_t above = value > cut ? ~uint64_t(0) : 0;
             count -= above;
             total += uint64_t(value - lowest) & above;
-        }
+        });
         const jg::Counts<2> fore = jg::block_count(jg::Counts<2>{{count, total}}, s.scratch);
         if (fore.v[0] == 0) break;
         const double f = double(fore.v[1]) / double(fore.v[0]);
@@ -110,11 +110,11 @@ template <class T> JG_FN double value_gap_of(const T* v, int n, uint64_t* cells,
 
 template <class T> JG_FN void extrema_of(const T* v, int n, uint64_t* low, uint64_t* high) {
     uint64_t least = ~uint64_t(0), most = 0;
-    JG_FOR(i, n) {
-        const uint64_t bits = bits_of(double(v[i]));
+    jg::each_value(v, n, [&](T value) {
+        const uint64_t bits = bits_of(double(value));
         least = jg::least(least, bits);
         most = jg::most(most, bits);
-    }
+    });
     least = jg::warp_least(least);
     most = jg::warp_most(most);
     if (jg::lane() == 0) {
