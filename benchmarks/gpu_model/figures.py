@@ -18,7 +18,11 @@ from jumpgpu.kernel_files import full_source, kernel_sources
 from tests.standin_cuda import standin
 
 SORT_PASSES = 8  # of a radix sort of 64-bit keys, each over all bytes
-NOT_ON_A_GPU = {"sort_values": "torch sorts on a GPU", "texture_parts": "the CPU's way of texture_count"}
+NOT_ON_A_GPU = {
+    "lzw_strips": "images are decoded on the host",
+    "sort_values": "torch sorts on a GPU",
+    "texture_parts": "the CPU's way of texture_count",
+}
 THROUGHPUT = RESULTS / "throughput.json"
 FREE_OPERATORS = {"empty", "empty_like"}
 
