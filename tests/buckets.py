@@ -24,6 +24,7 @@ class Bucket:
         import boto3  # half a second, and few tests want it
 
         self.endpoint = endpoint
+        self.holds = ""  # what a fixture has put there, as long as nothing was changed
         keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
         self.client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
 
@@ -31,12 +32,18 @@ class Bucket:
         self.client.create_bucket(Bucket=name, ACL="public-read")
 
     def empty(self) -> None:
+        self.holds = ""
         for bucket in self.client.list_buckets()["Buckets"]:
-            for key in self.keys(bucket["Name"]):
-                self.client.delete_object(Bucket=bucket["Name"], Key=key)
+            if keys := self.keys(bucket["Name"]):
+                self.client.delete_objects(Bucket=bucket["Name"], Delete={"Objects": [{"Key": key} for key in keys]})
             self.client.delete_bucket(Bucket=bucket["Name"])
 
+    def remove(self, bucket: str, key: str) -> None:
+        self.holds = ""
+        self.client.delete_object(Bucket=bucket, Key=key)
+
     def put(self, bucket: str, key: str, data: bytes) -> None:
+        self.holds = ""
         self.client.put_object(Bucket=bucket, Key=key, Body=data, ACL="public-read")
 
     def get(self, bucket: str, key: str) -> bytes:

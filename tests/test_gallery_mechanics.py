@@ -53,6 +53,16 @@ def here(drawn) -> dict[str, bytes]:
 @pytest.fixture
 def gallery(server, drawn, monkeypatch) -> Iterator[Proxy]:
     """The bucket with that plate, behind a proxy; the environment leads there."""
+    if server.holds != str(drawn):
+        fill(server, drawn)
+        server.holds = str(drawn)
+    monkeypatch.setattr(remote, "PAUSE_S", 0.01)
+    with serving(Proxy(server.endpoint)) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield proxy
+
+
+def fill(server, drawn: Path) -> None:
     server.empty()
     server.make(GALLERY)
     server.upload(
@@ -65,10 +75,6 @@ def gallery(server, drawn, monkeypatch) -> Iterator[Proxy]:
         "cpg0016-jump/source_1/images/Batch1",
     ):
         server.put(GALLERY, f"{other}/images/BR00999999__2021-01-01-Measurement1/Images/Index.idx.xml", b"")
-    monkeypatch.setattr(remote, "PAUSE_S", 0.01)
-    with serving(Proxy(server.endpoint)) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        yield proxy
 
 
 @pytest.fixture
@@ -110,7 +116,7 @@ def test_the_gallery_gives_the_bits_of_local_files_through_busy_servers_slow_rea
 
 
 def test_without_functions_in_the_gallery_they_are_estimated_as_from_local_files(gallery, server, drawn, work):
-    server.client.delete_object(Bucket=GALLERY, Key=f"{ILLUM}/{BARCODE}_IllumMito.npy")
+    server.remove(GALLERY, f"{ILLUM}/{BARCODE}_IllumMito.npy")
     assert local(drawn, "--output", "here") == 0
     assert run("--output", "there") == 0
     assert contents(work / "there" / f"{BARCODE}.zarr") == contents(work / "here" / f"{BARCODE}.zarr")
@@ -168,7 +174,7 @@ def test_a_missing_or_broken_object_costs_its_site(gallery, server, drawn, work,
     shutil.copytree(drawn / "images", copy)
     files = sorted(copy.rglob("*.tiff"))
     files = [f for f in files if f.parent.name == "Images"]
-    server.client.delete_object(Bucket=GALLERY, Key=f"{folder}/{files[0].name}")
+    server.remove(GALLERY, f"{folder}/{files[0].name}")
     files[0].unlink()
     broken = files[12].read_bytes()[:-100]
     server.put(GALLERY, f"{folder}/{files[12].name}", broken)
