@@ -47,7 +47,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.glob("*.zarr/**/*")) if p.is_file()}
 
 
-def measure(images: Path, plates: Sequence[str], workers: int, repeats: int) -> dict[str, Any]:
+def measure(images: Path, plates: Sequence[str], workers: int, repeats: int, side_by_side: bool) -> dict[str, Any]:
     def command(output: Path, chosen: Sequence[str], *options: str) -> list[str]:
         names = [word for plate in chosen for word in ("--plate", plate)]
         extract = [sys.executable, "-m", "jumpgpu.extract", *names, "--images", str(images), "--output", str(output)]
@@ -59,6 +59,7 @@ def measure(images: Path, plates: Sequence[str], workers: int, repeats: int) -> 
         "workers": lambda out: [command(out, plates, "--workers", str(workers), "--threads", "1")],
         "side by side": lambda out: [command(out, share, "--threads", "1") for share in shares],
     }
+    ways = {way: made for way, made in ways.items() if way != "side by side" or side_by_side}
     runs: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     start_up: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     stores: dict[str, dict[str, bytes]] = {}
@@ -71,15 +72,19 @@ def measure(images: Path, plates: Sequence[str], workers: int, repeats: int) -> 
                 start_up[way].append(timed(commands(output)))  # all wells are there: what is left is starting and ending
     least = {way: min(r["wall_s"] for r in found) for way, found in runs.items()}
     work = {way: least[way] - min(r["wall_s"] for r in start_up[way]) for way in ways}
-    return {
+    cpu = {w: min(r["cpu_s"] for r in runs[w]) - min(r["cpu_s"] for r in start_up[w]) for w in ways}
+    figures = {
         "runs": runs,
         "start_up": start_up,
         "same_bits": all(store == stores["one process"] for store in stores.values()),
         "speed_up": least["one process"] / least["workers"],
         "speed_up_without_start_up": work["one process"] / work["workers"],
-        "speed_up_of_side_by_side": least["one process"] / least["side by side"],
-        "side_by_side_without_start_up": work["one process"] / work["side by side"],
+        "processor_seconds_to_one_process": cpu["workers"] / cpu["one process"],
     }
+    if side_by_side:
+        figures["speed_up_of_side_by_side"] = least["one process"] / least["side by side"]
+        figures["side_by_side_without_start_up"] = work["one process"] / work["side by side"]
+    return figures
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -88,6 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--plates", type=int, default=4)
     parser.add_argument("--wells", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--no-side-by-side", action="store_true", help="leave out the commands side by side")
     parser.add_argument("--images", type=Path, help="drawn plates are kept and found there")
     parser.add_argument("--json", type=Path, default=RESULTS / "workers.json")
     options = parser.parse_args(argv)
@@ -96,15 +102,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     for i, plate in enumerate(plates):
         if not (images / plate).exists() and not list(images.glob(f"{plate}__*")):
             draw_plate(images, plate, SyntheticSettings(wells=options.wells, sites=2, seed=i))
-    figures = measure(images, plates, options.workers, options.repeats)
+    figures = measure(images, plates, options.workers, options.repeats, not options.no_side_by_side)
     figures |= {"workers": options.workers, "plates": options.plates, "wells": options.wells, "sites": 2}
     write_json(options.json, figures)
     for way, found in figures["runs"].items():
         lines = [f"{r['wall_s']:.1f} s wall, {r['cpu_s']:.1f} s of processors, others {r['others']:.0%}" for r in found]
         start = min(r["wall_s"] for r in figures["start_up"][way])
         print(f"{way}: {'; '.join(lines)}; start-up {start:.1f} s")
-    for name in ("speed_up", "speed_up_without_start_up", "speed_up_of_side_by_side", "side_by_side_without_start_up"):
-        print(f"{name.replace('_', ' ')}: {figures[name]:.2f}")
+    for name, value in figures.items():
+        if isinstance(value, float):
+            print(f"{name.replace('_', ' ')}: {value:.2f}")
     print(f"same bits: {figures['same_bits']}")
     if not options.images:
         shutil.rmtree(images)
