@@ -130,6 +130,7 @@ def count(scene: Scene, texture: TextureSettings, device: Device, *, together: b
     sizes = (box[:, 2] - box[:, 0] + pad) * (box[:, 3] - box[:, 1] + pad)
     crop_start, spot_start = start_of((sizes + 3) // 4 * 4), start_of(areas)
     crop_stride = objects.n_box_pixels + pad * (objects.n_lines + objects.n_columns) + rows * (pad * pad + 3)  # no less
+    crop_stride += -crop_stride % 4  # the kernel clears words of 4 bytes, in every channel
     spot = device.empty(objects.n_row_pixels, dtype=torch.int32)
     device.launch(
         "texture_spots",
