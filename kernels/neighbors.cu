@@ -1,5 +1,6 @@
 // neighbors.cu: how many objects stand within a distance of an object, how much of its outline they touch, and which are nearest.
 //
+//   object     its pixels before discarding, which can hand it some of a discarded object (IdentifySecondaryObjects)
 //   outline    the object's pixels with one of their 8 neighbours outside it, or on the image's border
 //   neighbours the other objects with a pixel no farther than the distance d from one of the object's (d = 1: beside it)
 //   touching   the outline's pixels with another object's no farther than d + 1/2
@@ -115,6 +116,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) neighbor_contacts(
         JG_FOR(i, n) {
             const int y = pixels[i] >> 16, x = pixels[i] & 0xffff;
             const uint8_t* __restrict__ at = map + (y - y0) * pitch + x - x0;
+            if (*at != MINE) continue;                     // a pixel that was another's before discarding
             if ((three_around(at - pitch) | three_around(at) | three_around(at + pitch)) == MINE) continue;
             ++count.v[MOST_DISTANCES];
             for (int d = 0; d < n_distances; ++d) {

@@ -48,12 +48,14 @@ def expected(labels: np.ndarray, n: int, distance: int) -> np.ndarray:
 
 
 def with_discarded(labels: np.ndarray) -> np.ndarray:
-    """Further objects above each field's count, where there is room."""
+    """Further objects above each field's count: where there is room, and one in what a kept object has without discarding."""
     out = labels.copy()
     for b in range(len(out)):
         for i, (y, x) in enumerate([(30, 0), (0, 70), (55, 62), (82, 40)]):
             blob = ellipse(*out.shape[1:], y, x, 7, 5) & (out[b] == 0)
             out[b][blob] = labels[b].max() + 1 + i
+        y, x = np.argwhere(labels[b] == 1)[:3].T  # some of its outline
+        out[b, y, x] = out[b].max() + 1
     return out
 
 
