@@ -8,21 +8,26 @@ from jumpgpu.features import texture
 from jumpgpu.objects import make_scene
 
 
-def work(device, *, levels, spread):
+def work(device, *, levels, spread, channels=1):
     generator = torch.Generator().manual_seed(5)
-    pixels = torch.rand(2, 1, 15, 19, generator=generator) * spread + 0.2
+    pixels = torch.rand(2, channels, 15, 19, generator=generator) * spread + 0.2
     labels = torch.zeros(2, 15, 19, dtype=torch.int32)
     labels[0, 0:9, 2:12] = 1
     labels[0, 9:14, 5:19] = 2
-    labels[1, 3, 3] = 1
+    labels[1, 3 : 3 + channels, 3 : 3 + channels] = 1  # two channels: boxes and margins of an odd total of pixels
     labels[1, 4:14, 8:17] = 2
     pixels[1, 0, 4:14, 8:17] = 0.5
-    scene = make_scene(("DNA",), device.tensor(pixels), {"Cells": device.tensor(labels)}, {}, device)
+    names = ("DNA", "RNA")[:channels]
+    scene = make_scene(names, device.tensor(pixels), {"Cells": device.tensor(labels)}, {}, device)
     return texture.measure(scene, FeatureSettings(texture=TextureSettings(scales=(1, 3), levels=levels)), device)
 
 
 def test_texture_with_whole_matrices(way):
     way.check(lambda device: work(device, levels=256, spread=0.06))
+
+
+def test_texture_of_two_channels_stores_aligned_words(way):
+    way.check(lambda device: work(device, levels=256, spread=0.06, channels=2))
 
 
 def test_texture_with_one_direction_at_a_time(way):
