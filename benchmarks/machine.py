@@ -57,15 +57,20 @@ class Usage:
     output: str
 
 
-def run_command(command: Sequence[str | Path], statuses: Sequence[int] = (0,), **environment: str) -> Usage:
+def run_command(
+    command: Sequence[str | Path], statuses: Sequence[int] = (0,), cores: int | None = None, **environment: str
+) -> Usage:
     """Run a command as a process of its own and account for it (its children's children too, once they have ended).
 
-    RuntimeError with its last words if it ends with another status than `statuses`.
+    `cores` confines it to so many of this machine's cores. RuntimeError with its last words if it ends with another status
+    than `statuses`.
     """
+    allowed = sorted(os.sched_getaffinity(0))[:cores]
     words = list(map(str, command))
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         start = time.perf_counter()
         process = subprocess.Popen(words, stdout=output, stderr=errors, env={**os.environ, **environment})
+        os.sched_setaffinity(process.pid, allowed)  # before it has a thread
         _, status, used = os.wait4(process.pid, 0)
         wall = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -140,7 +140,7 @@ def test_every_setting_says_what_it_means():
 
 def test_the_readme_has_the_throughput_of_its_page():
     readme, page = (CHECKOUT / "README.md").read_text(), (DOCS / "throughput.md").read_text()
-    seconds = re.search(r"CPU seconds a field, one worker \| ([\d.]+)", page)
+    seconds = re.search(r"CPU seconds a field, one thread \| ([\d.]+)", page)
     ratios = [re.search(rf"\| {peer}[^|]*\| (\d+) \|", page) for peer in ("CellProfiler", "OpenHCS")]
     assert f"**How fast**: {float(seconds[1]):.2f} s of CPU a field" in readme
     assert [f"({r[1]} times)" in readme for r in ratios] == [True, True]

@@ -48,7 +48,7 @@ def expected(labels: np.ndarray, n: int, distance: int) -> np.ndarray:
 
 
 def with_discarded(labels: np.ndarray) -> np.ndarray:
-    """Further objects above each field's count: where there is room, and one in what a kept object has without discarding."""
+    """Further objects above each field's count: where there is room, and one that a kept object took over."""
     out = labels.copy()
     for b in range(len(out)):
         for i, (y, x) in enumerate([(30, 0), (0, 70), (55, 62), (82, 40)]):

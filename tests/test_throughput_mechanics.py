@@ -42,10 +42,11 @@ def test_the_ratio_is_over_the_stages_that_both_have(monkeypatch: pytest.MonkeyP
 def test_the_page_has_a_column_a_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     one = spread([1.0, 2.0, 3.0])
     figures = {
-        **dict.fromkeys(("cpu_s_a_field", "start_up_s", "whole_s_one_thread", "whole_s"), one),
-        **dict.fromkeys(("whole_s_one_worker", "whole_s_one_thread"), one),
-        **dict.fromkeys(("fields", "cells", "threads", "workers"), 2),
-        **dict.fromkeys(("speed_up", "fields_a_s", "cells_a_s", "peak_memory_mb"), 1.5),
+        **dict.fromkeys(("cpu_s_a_field", "cpu_s_a_field_parallel", "wall_s_a_field_one_thread", "wall_s_a_field"), one),
+        **dict.fromkeys(("start_up_s", "whole_s_one_thread", "whole_s"), one),
+        **dict.fromkeys(("fields", "cells", "threads"), 2),
+        **dict.fromkeys(("speed_up", "speed_up_with_start_up", "fields_a_s"), 1.5),
+        **dict.fromkeys(("cells_a_s", "megabytes_a_s", "peak_memory_mb"), 1.5),
         "stages": {"stages_ms": STAGES_MS, "total_ms": sum(STAGES_MS.values()), "kernels_ms": {"k": 1.0}},
         "peers": [
             {"tool": "A", "version": "1", "modules": {"texture": 8.0}, "cpu_s_a_field": one, "ratio": 100.0, "fields": 1},
@@ -54,6 +55,7 @@ def test_the_page_has_a_column_a_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     on = {"processor": "p", "cores": 2, "memory_bytes": 2**34, "python": "3", "packages": {"torch": "2"}, "commit": "c" * 40}
     lines = throughput.page(figures, on).splitlines()
+    assert "| speed-up by 2 threads, start-up left out | 1.50 |" in lines
     assert "| stage | ms | share | A, ms | ratio | B, ms | ratio |" in lines
     assert "| texture | 80.0 | 49.4% | 8000 | 100 | | |" in lines
     assert "| shape | 12.0 | 7.4% | | | 6000 | 500 |" in lines
