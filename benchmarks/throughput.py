@@ -132,7 +132,7 @@ def beside(options: argparse.Namespace, stages_ms: dict[str, float]) -> list[dic
             for _ in range(options.peer_runs)
         ]
         runs.sort(key=lambda run: run["cpu_s_a_field"])
-        peer = runs[len(runs) // 2]
+        peer = runs[(len(runs) - 1) // 2]
         ours = sum(ms for stage, ms in stages_ms.items() if peer_seconds(peer, stage))
         peer["ratio"] = 1000 * peer["cpu_s_a_field"] / ours
         peer["cpu_s_a_field"] = spread([run["cpu_s_a_field"] for run in runs])
