@@ -2,9 +2,9 @@
 
     python -m benchmarks.workers --workers 2
 
-Three ways to measure the same plates, their stores compared byte by byte: one process on one thread; `--workers N` on one
-thread each; and N commands side by side on one thread each with a share of the plates, which is what the machine gives
-at most. Seconds are of the wall clock, of a run of all plates and of one of no wells (start-up alone, each way's own).
+Three ways to measure the same plates, their stores compared byte by byte: one process on one core; `--workers N` on one
+thread each and N cores; and N commands side by side on a core each with a share of the plates, which is what the machine
+gives at most. Seconds are of the wall clock, of a run of all plates and of one of no wells (start-up alone, each way's own).
 What others did on the processors meanwhile is recorded as the share of their time that was not ours.
 """
 
@@ -29,17 +29,19 @@ def busy_s() -> float:
     return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
 
 
-def timed(commands: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Wall seconds of commands run side by side, their processor seconds, and others' share of the processors."""
+def timed(commands: Sequence[Sequence[str]], cores: int) -> dict[str, float]:
+    """Wall seconds of commands run side by side on so many cores each, their processor seconds, and others' share."""
+    here = sorted(os.sched_getaffinity(0))
     before, times, start = busy_s(), os.times(), time.perf_counter()
     started = [subprocess.Popen(c, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for c in commands]
+    for i, process in enumerate(started):  # before it has a thread
+        os.sched_setaffinity(process.pid, {here[(i * cores + k) % len(here)] for k in range(cores)})
     statuses = [process.wait() for process in started]
     wall, after = time.perf_counter() - start, os.times()
     if any(statuses):
         raise RuntimeError(f"a run ended with {max(statuses)}: {' '.join(commands[0])}")
     ours = after.children_user + after.children_system - times.children_user - times.children_system
-    cores = len(os.sched_getaffinity(0))
-    return {"wall_s": wall, "cpu_s": ours, "others": max(0.0, (busy_s() - before - ours) / (cores * wall))}
+    return {"wall_s": wall, "cpu_s": ours, "others": max(0.0, (busy_s() - before - ours) / (len(here) * wall))}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -65,11 +67,14 @@ def measure(images: Path, plates: Sequence[str], workers: int, repeats: int, sid
     stores: dict[str, dict[str, bytes]] = {}
     for _ in range(repeats):
         for way, commands in ways.items():
+            cores = workers if way == "workers" else 1
             with tempfile.TemporaryDirectory() as folder:
                 output = Path(folder) / "out"
-                runs[way].append(timed(commands(output)))
+                runs[way].append(timed(commands(output), cores))
                 stores[way] = contents(output)
-                start_up[way].append(timed(commands(output)))  # all wells are there: what is left is starting and ending
+                start_up[way].append(
+                    timed(commands(output), cores)
+                )  # all wells are there: what is left is starting and ending
     least = {way: min(r["wall_s"] for r in found) for way, found in runs.items()}
     work = {way: least[way] - min(r["wall_s"] for r in start_up[way]) for way in ways}
     cpu = {w: min(r["cpu_s"] for r in runs[w]) - min(r["cpu_s"] for r in start_up[w]) for w in ways}

@@ -94,7 +94,7 @@ def whole(figures: Figures) -> list[str]:
         f"""A batch is {t.launches} launches of kernels, {t.operator_calls} operators of torch and
         {sum(batch.waits.values())} waits of the host for the device ({waits}), whatever its number of fields. Kernels and
         operators follow each other; copies and the host's launches go on beside them, and the rate is that of the slowest.
-        Images go to the device uncompressed, 2 bytes a pixel. Reading, decoding (0.06 to 0.09 s of one core a field) and
+        Images go to the device uncompressed, 2 bytes a pixel. Reading, decoding (0.03 to 0.04 s of one core a field) and
         writing are the host's and not in this table: at these rates they, and not the GPU, set the pace of a machine with
         few cores."""
     )
