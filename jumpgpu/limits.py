@@ -68,7 +68,7 @@ LIMITS: dict[str, dict[str, Range | tuple[str, ...]]] = {
     "GranularitySettings": {
         "subsampling": Range(0, 1, above=True),
         "background_subsampling": Range(0, 1, above=True),
-        "radius": Range(1, MOST_PIXELS),
+        "radius": Range(1, 128),
         "spectrum": Range(1, 16),
     },
     "RadialSettings": {"bins": Range(1, 31), "zernike": ("none", "magnitudes", "magnitudes_and_phase")},
