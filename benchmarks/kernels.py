@@ -7,23 +7,36 @@ callable without arguments; what both need is made before, so that neither is ch
 """
 
 import argparse
+import contextlib
+import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from scipy import ndimage
+from skimage.filters import threshold_li
+from skimage.measure import regionprops_table
 from skimage.morphology import disk, reconstruction
+from skimage.segmentation import expand_labels
 from skimage.segmentation import watershed as flood_by_age
+from torch.nn import functional
 
-from benchmarks.machine import Spread, seconds, write_json
+from benchmarks.machine import Spread, machine, seconds, write_json
 from jumpgpu.basins import find_basins
-from jumpgpu.config import FeatureSettings, GranularitySettings
-from jumpgpu.device import Device, open_device
-from jumpgpu.features import granularity
+from jumpgpu.config import FeatureSettings, GranularitySettings, ThresholdSettings
+from jumpgpu.device import Device, decode_lzw, open_device
+from jumpgpu.distance import squared_distance
+from jumpgpu.features import correlation, granularity, intensity, radial, shape, texture
+from jumpgpu.grow import grow_by_distance, propagate
+from jumpgpu.label import label_components
 from jumpgpu.objects import Scene, make_scene
+from jumpgpu.order import order_statistics
+from jumpgpu.smooth import gaussian_taps, smooth
+from jumpgpu.threshold import find_threshold, whole_planes
 from jumpgpu.watershed import watershed
 
 
@@ -133,6 +146,177 @@ def granularity_field(setting: Setting) -> tuple[Work, dict[str, Work]]:
     }
 
 
+@case
+def squared_distance_nuclei(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """Distance of every nucleus's pixel to the nearest that is not its own; the rival's to the background."""
+    labels = setting.device.tensor(setting.nuclei[None])
+    return lambda: squared_distance(labels, setting.device), {
+        "scipy.ndimage.distance_transform_edt": lambda: ndimage.distance_transform_edt(setting.nuclei)
+    }
+
+
+@case
+def components(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """Eight-connected components of what is bright."""
+    mask = setting.image > 0.02
+    tensor = setting.device.tensor(mask[None].astype(np.uint8))
+    return lambda: label_components(tensor, setting.device), {
+        "scipy.ndimage.label": lambda: ndimage.label(mask, np.ones((3, 3)))
+    }
+
+
+@case
+def smooth_3(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """A Gaussian of sigma 3 in float64; torch's as two convolutions."""
+    plane = setting.image.astype(np.float64)
+    tensor, taps = setting.device.tensor(plane[None]), gaussian_taps(3.0)
+    column = torch.tensor(taps, dtype=torch.float64)[None, None, :, None]
+    reach = len(taps) // 2
+
+    def by_torch() -> torch.Tensor:
+        across = functional.conv2d(tensor[None], column, padding=(reach, 0))
+        return functional.conv2d(across, column.transpose(2, 3), padding=(0, reach))
+
+    return lambda: smooth(tensor, taps, setting.device), {
+        "scipy.ndimage.gaussian_filter": lambda: ndimage.gaussian_filter(plane, 3, mode="constant"),
+        "torch.nn.functional.conv2d": by_torch,
+    }
+
+
+@case
+def cross_entropy_threshold(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """The minimum cross-entropy threshold of one field."""
+    planes = whole_planes(setting.device.tensor(setting.image[None]))
+    return lambda: find_threshold(planes, ThresholdSettings(), setting.device), {
+        "skimage.filters.threshold_li": lambda: threshold_li(setting.image)
+    }
+
+
+@case
+def propagate_cells(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """Cells of one field from its nuclei by the shortest way over the image."""
+    from centrosome.propagate import propagate as by_queue
+
+    mask, image = setting.cells_of_nuclei > 0, setting.image.astype(np.float64)
+    planes = whole_planes(setting.device.tensor(setting.image[None]))
+    tensors = [setting.device.tensor(a[None]) for a in (mask.astype(np.uint8), setting.nuclei)]
+    return lambda: propagate(planes, *tensors, 0.05, setting.device), {
+        "centrosome.propagate": lambda: by_queue(image, setting.nuclei, mask, 0.05)
+    }
+
+
+@case
+def grow_10(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """Nuclei grown by ten pixels."""
+    seeds = setting.device.tensor(setting.nuclei[None])
+    return lambda: grow_by_distance(seeds, 10, setting.device), {
+        "skimage.segmentation.expand_labels": lambda: expand_labels(setting.nuclei, 10)
+    }
+
+
+@case
+def texture_cells(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """13 Haralick features of every cell in one channel, three scales, four directions, 256 levels."""
+    import mahotas
+
+    scene = setting.scene(("Cells",), ("RNA",))
+    levels = np.round(setting.image * 255).astype(np.uint8)
+
+    def rival() -> None:
+        for k, box in enumerate(ndimage.find_objects(setting.cells_of_nuclei), start=1):
+            crop = np.where(setting.cells_of_nuclei[box] == k, levels[box], 0)
+            for scale in (3, 5, 10):
+                with contextlib.suppress(ValueError):  # no pairs
+                    mahotas.features.haralick(crop, distance=scale, ignore_zeros=True)
+
+    return lambda: texture.measure(scene, FeatureSettings(), setting.device), {"mahotas.features.haralick": rival}
+
+
+@case
+def shape_cells(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """54 measures of every cell's shape, 30 Zernike moments among them; each rival makes a part of them."""
+    from centrosome.zernike import get_zernike_indexes, zernike
+
+    scene, numbers = setting.scene(("Cells",), ("RNA",)), np.arange(1, setting.cells_of_nuclei.max() + 1)
+    names = ("area", "eccentricity", "euler_number", "extent", "feret_diameter_max", "moments_hu", "perimeter", "solidity")
+    return lambda: shape.measure(fresh(scene), FeatureSettings(), setting.device), {
+        "skimage.measure.regionprops_table": lambda: regionprops_table(setting.cells_of_nuclei, properties=names),
+        "centrosome.zernike": lambda: zernike(get_zernike_indexes(10), setting.cells_of_nuclei, numbers),
+    }
+
+
+@case
+def order_of_pixels(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """Every cell's pixels sorted, and every pixel's dense rank among all cells' of the field, in one channel."""
+    scene = setting.scene(("Cells",), ("RNA",))
+    inside = setting.cells_of_nuclei > 0
+    labels, values = setting.cells_of_nuclei[inside], setting.image[inside]
+    keys = torch.from_numpy((labels.astype(np.int64) << 32) | values.view(np.int32))
+    plain = torch.from_numpy(values)
+
+    def by_numpy() -> None:
+        np.lexsort((values, labels))
+        np.unique(values, return_inverse=True)
+
+    return lambda: order_statistics(fresh(scene), setting.device), {
+        "numpy.lexsort and numpy.unique": by_numpy,
+        "torch.sort and torch.unique": lambda: (torch.sort(keys), torch.unique(plain, return_inverse=True)),
+    }
+
+
+@case
+def intensity_cells(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """Intensity of every cell in one channel, its order statistics included."""
+    from cp_measure.core.measureobjectintensity import get_intensity
+
+    scene = setting.scene(("Cells",), ("RNA",))
+    image = setting.image.astype(np.float64)
+    return lambda: intensity.measure(fresh(scene), FeatureSettings(), setting.device), {
+        "cp_measure": lambda: get_intensity(setting.cells_of_nuclei, image)
+    }
+
+
+@case
+def radial_cells(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """Radial distribution of every cell in one channel, four rings."""
+    from cp_measure.bulk import get_core_measurements
+
+    scene, image = setting.scene(("Cells",), ("RNA",)), setting.image.astype(np.float64)
+    rival = get_core_measurements()["radial_distribution"]
+    return lambda: radial.measure(fresh(scene), FeatureSettings(), setting.device), {
+        "cp_measure": lambda: rival(setting.cells_of_nuclei, image)
+    }
+
+
+@case
+def correlation_cells(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """Correlation, overlap, Manders and RWC of every cell in two channels, ranks included."""
+    from cp_measure.bulk import get_correlation_measurements
+
+    scene = setting.scene(("Cells",), ("DNA", "RNA"))
+    first, second = (scene.pixels[0, c].numpy().astype(np.float64) for c in range(2))
+    rivals = [f for name, f in get_correlation_measurements().items() if name != "costes"]
+    return lambda: correlation.measure(fresh(scene), FeatureSettings(), setting.device), {
+        "cp_measure": lambda: [f(first, second, setting.cells_of_nuclei) for f in rivals]
+    }
+
+
+@case
+def decode_lzw_image(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """One image of 16 bits, one strip of TIFF's LZW."""
+    import imagecodecs
+
+    raw = np.round(setting.image * 65535).astype(np.uint16)
+    data = imagecodecs.lzw_encode(raw.tobytes())
+    strips, out = np.array([[0, len(data), 0, raw.nbytes]]), np.empty(raw.nbytes, np.uint8)
+    return lambda: decode_lzw(data, strips, out), {"imagecodecs": lambda: imagecodecs.lzw_decode(data, out=raw.nbytes)}
+
+
+def fresh(scene: Scene) -> Scene:
+    """The scene without what was made for it by an earlier run."""
+    return replace(scene, derived={})
+
+
 @dataclass(frozen=True)
 class Figure:
     """CPU seconds of one case, ours and the rival's, and the ratio of the medians (above 1: ours is faster)."""
@@ -146,6 +330,7 @@ class Figure:
 
 def measure(setting: Setting, names: list[str], repeats: int) -> list[Figure]:
     figures = []
+    warnings.simplefilter("ignore", RuntimeWarning)  # rivals divide by the pixels of rings that have none
     for name in names:
         ours, rivals = CASES[name](setting)
         for rival, work in rivals.items():
@@ -154,18 +339,42 @@ def measure(setting: Setting, names: list[str], repeats: int) -> list[Figure]:
     return figures
 
 
+def page(figures: list[Figure], size: int, on: dict[str, Any]) -> str:
+    """docs/kernels.md."""
+    lines = [
+        "# Kernels beside libraries",
+        "",
+        "Generated by `python -m benchmarks.kernels --page docs/kernels.md`; do not edit.",
+        "",
+        f"{on['processor']}, one thread, no GPU. Milliseconds of CPU, medians, for one drawn field of {size} x {size} "
+        "pixels, both in the same run on the same data. Ours include the launches and whatever a family needs besides the "
+        "kernel that a line is named for; where a library makes less or more than we do, the line says so.",
+        "",
+        "| what | ours | library | its | ratio |",
+        "|---|---|---|---|---|",
+    ]
+    for f in figures:
+        what = (CASES[f.case].__doc__ or "").rstrip(".")
+        ours, rival = 1000 * f.ours_s.median, 1000 * f.rival_s.median
+        lines.append(f"| {what} | {ours:.2f} | {f.rival} | {rival:.1f} | {f.ratio:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=sorted(CASES), default=sorted(CASES))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--size", type=int, default=1080, help="pixels a side of the drawn field")
     parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--page", type=Path, help="where to write them as Markdown")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     setting = Setting(open_device("cpu", 1), args.size, max(2, args.size**2 * 90 // 1080**2))
     figures = measure(setting, args.only, args.repeats)
     for f in figures:
-        print(f"{f.case:20s} {f.ours_s} s   {f.rival}: {f.rival_s} s   ratio {f.ratio:.1f}")
+        print(f"{f.case:24s} {f.ours_s} s   {f.rival}: {f.rival_s} s   ratio {f.ratio:.1f}")
+    if args.page:
+        args.page.write_text(page(figures, args.size, machine()))
     if args.json:
         write_json(args.json, {"size": args.size, "cases": [asdict(f) for f in figures]})
     return 0
