@@ -54,7 +54,8 @@ docs: $(VENV)/developed
 bench: $(VENV)/developed
 	$(RUN) -m benchmarks.kernels
 	$(RUN) -m jumpgpu.synthetic --output build/bench --plate BENCH --wells 6 --sites 1
-	$(RUN) -m benchmarks.throughput --images build/bench --plate BENCH --illumination flatfield --json build/bench/throughput.json
+	$(RUN) -m benchmarks.throughput --images build/bench --plate BENCH --illumination flatfield --fields 0 \
+		--json build/bench/throughput.json
 
 # On a machine with a CUDA GPU, with torch and CuPy installed in PYTHON: bitwise comparison with the CPU, then
 # compute-sanitizer, then benchmarks. Under ten minutes; downloads nothing.

@@ -219,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--fields", type=int, default=48, help="images repeated to so many fields; 0: as they are (default: 48)"
+        "--fields", type=int, default=48, help="images repeated to so many fields, without their index; 0: as they are"
     )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peer", action="append", choices=("none", *PEERS), help="may be given several times")
