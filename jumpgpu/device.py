@@ -4,6 +4,7 @@ This is the one module that knows CuPy and the host library. A kernel is launche
 order and types are read from the kernel's own signature in its `.cu` file, so there is one place to change.
 """
 
+import abc
 import contextlib
 import ctypes
 import os
@@ -37,20 +38,21 @@ __all__ = ["BLOCK", "ITEMS", "CpuDevice", "CudaDevice", "Device", "blocks", "ker
 BLOCK = 128  # threads a block: the lanes of jg::block_sum
 MOST_FIELDS = 32  # a batch
 VALUES_A_BATCH = 6_000_000  # from which a larger batch gains nothing on a CPU: a field of 1080 x 1080 x 5
-CPU_BYTES_A_VALUE = 40  # that a batch takes while it is computed (docs/design/lanes.md), images given, at most
+CPU_BYTES_A_VALUE = 40  # that a batch takes while it is computed, images given: estimates; what fails is halved
 CUDA_BYTES_A_VALUE = 80
 ITEMS = 4096  # items a block in JG_FOR_ITEMS (jg::ITEMS)
 # CuPy appends -ftz=true, so a float32 below 1.2e-38 counts as 0 there; no kernel leans on one.
 CUDA_OPTIONS = ("-std=c++17", "-fmad=false", "-prec-div=true", "-prec-sqrt=true")
 
 
-class Device:
+class Device(abc.ABC):
     """Where kernels run. `launch` is the whole interface; tensors live on `self.torch`."""
 
     name: str
     torch: torch.device
     description: str
 
+    @abc.abstractmethod
     def launch(self, kernel: str, grid: int, *, block: int = BLOCK, **values: Any) -> None:
         """Run a kernel over `grid` blocks of `block` threads, its arguments by name; a grid of 0 does nothing.
 
@@ -58,7 +60,6 @@ class Device:
         TypeError or ValueError otherwise, before anything runs. Asynchronous on CUDA, on torch's current stream: a tensor
         made on another stream needs `record_stream` there, as with any torch operation.
         """
-        raise NotImplementedError
 
     def empty(self, *shape: int, dtype: DType) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=self.torch)
@@ -70,15 +71,15 @@ class Device:
         """A NumPy array, list or tensor as a contiguous tensor on this device."""
         return torch.as_tensor(array, dtype=dtype).to(self.torch).contiguous()
 
-    def synchronize(self) -> None:
+    def synchronize(self) -> None:  # noqa: B027 (nothing to wait for where a launch has run when it returns)
         """Wait until everything launched has run."""
 
     def plan(self, fields: int, values: int, batch: int | None = None) -> tuple[int, int]:
         """Fields a batch, and batches at a time, for a run of `fields` with so many values (channels x pixels) each.
 
-        Chosen from the memory that is free; `batch` is taken where it is given.
+        Chosen from the memory that is free, on a device that knows it; `batch` is taken where it is given.
         """
-        raise NotImplementedError
+        return batch or 1, 1
 
     @contextlib.contextmanager
     def divided(self, parts: int) -> Iterator[None]:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from .fields import COMPRESSIONS, MALFORMED, MAX_OVERHEAD, lone_page, one_line
 from .files import open_inside
+from .image_files import COMPRESSIONS, MALFORMED, MAX_OVERHEAD, lone_page, one_line
 
 CODECS = {"bytes", "transpose", "blosc", "gzip", "zstd", "crc32c", "sharding_indexed"}  # of zarr 3
 COMPRESSORS = {"blosc", "zlib", "gzip", "zstd", "lz4", "bz2", "lzma"}  # of zarr 2

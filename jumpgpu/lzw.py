@@ -4,6 +4,8 @@ A strip is cut at its clear codes, of which a full table leaves one every 5.7 KB
 On the CPU `device.decode_lzw` is the faster way, a strip a thread.
 """
 
+from typing import Any
+
 import torch
 
 from .device import Device
@@ -34,34 +36,13 @@ def decode_strips(data: torch.Tensor, strips: torch.Tensor, out: torch.Tensor, d
     status = device.zeros(count, dtype=torch.int32)
     if not count:
         return status
-    device.launch("lzw_segments", count, data=data, strips=strips, most=most, start=start, codes=codes, found=found)
-    device.launch(
-        "lzw_lengths",
-        count * most,
-        data=data,
-        strips=strips,
-        most=most,
-        start=start,
-        codes=codes,
-        found=found,
-        bytes=length,
-    )
+    segments: dict[str, Any] = {"data": data, "strips": strips, "most": most, "start": start, "codes": codes, "found": found}
+    device.launch("lzw_segments", count, **segments)
+    device.launch("lzw_lengths", count * most, bytes=length, **segments)
     wrong = (found < 1) | (found > most) | (length < 0).any(1) | (length.sum(1) != strips[:, 3])
     status = wrong.to(torch.int32)
     place = length.cumsum(1) - length
-    device.launch(
-        "lzw_bytes",
-        count * most,
-        data=data,
-        strips=strips,
-        most=most,
-        start=start,
-        codes=codes,
-        found=found,
-        place=place,
-        status=status,
-        out=out,
-    )
+    device.launch("lzw_bytes", count * most, place=place, status=status, out=out, **segments)
     return status
 
 

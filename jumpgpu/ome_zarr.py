@@ -18,7 +18,7 @@ from .plate import Plate, Site, channel_of, match_channels
 from .remote import Place
 
 MAX_METADATA = 1 << 22  # bytes of one zarr.json, .zattrs or .zarray; a plate of 1536 wells has 200 KB
-MAX_SIDE = 8192  # pixels, as `fields.MAX_SIDE`
+MAX_SIDE = 8192  # pixels, as `image_files.MAX_SIDE`
 MAX_CHANNELS = 64
 MAX_DEPTH = 4096  # Z planes
 MAX_CHUNK = 1 << 28  # bytes of a chunk or shard

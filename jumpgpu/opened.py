@@ -1,6 +1,7 @@
 """A plate read back: lazily, well by well, every byte checked against the record that was written with it."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .views import Picture
 
 RECORD_KEYS = {"format", "plate", "well", "fingerprint", "cells", "sites", "quarantine", "nonfinite", "files"}
+ROW_GROUP = re.compile(r"A?[A-Z]/zarr\.json")
 WRITTEN = "is not as it was written"
 
 
@@ -326,13 +328,13 @@ class StoredPlate:
 
     def _verify_groups(self) -> list[str]:
         """The plate's and its rows' own metadata, and what else lies beside the wells."""
-        rows = {well[:-2] for well in self.wells}
-        known = {"zarr.json", *(f"{row}/zarr.json" for row in rows)}
+        known = {"zarr.json", *(f"{well[:-2]}/zarr.json" for well in self.wells)}
         homes = {well_key(well) for well in self.wells}
+        found = set(names_below(self.path)) if isinstance(self.path, Path) else known  # in a bucket half a well may lie
+        known |= {key for key in found if ROW_GROUP.fullmatch(key)}  # a run may end between a row and its first well
         problems = [
             f"{self.barcode}: {key} {WRITTEN}" for key in sorted(known) if not self._exact(key, row=key != "zarr.json")
         ]
-        found = set(names_below(self.path)) if isinstance(self.path, Path) else known  # in a bucket half a well may lie
         strange = sorted(key for key in found - known if "/".join(key.split("/")[:2]) not in homes)
         return problems + [f"{self.barcode}: {key} is of no well" for key in strange]
 

@@ -106,10 +106,10 @@ class FieldStore(Store):
     supports_writes = supports_deletes = supports_listing = False
 
     async def set(self, key: str, value: Buffer) -> None:
-        raise NotImplementedError
+        raise PermissionError(f"{key}: a plate of images is only read")
 
     async def delete(self, key: str) -> None:
-        raise NotImplementedError
+        raise PermissionError(f"{key}: a plate of images is only read")
 
     async def list(self) -> AsyncIterator[str]:
         for key in NOTHING:

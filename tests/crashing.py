@@ -91,6 +91,7 @@ def look(output: Path, layout: Encoded) -> int:
     for well in plate.wells:
         for key, data in layout.well(well, []).items():
             assert (plate.path / well[:-2] / well[-2:] / key).read_bytes() == data, (well, key)
+    assert plate.verify() == []
     return len(plate.wells)
 
 

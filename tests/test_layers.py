@@ -46,6 +46,7 @@ GROUPS: dict[str, tuple[set[str], set[str]]] = {
             "checks",
             "lzw",
             "fields",
+            "image_files",
             "illumination",
             "label_files",
             "masks",

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jumpgpu.device import CpuDevice, decode_lzw
-from jumpgpu.fields import decode
 from jumpgpu.files import Local
+from jumpgpu.image_files import decode
 from jumpgpu.lzw import decode_strips, segments_of
 
 GUARD = 64

@@ -1,5 +1,7 @@
 """Laws of the store: what is stored is what is read, for any numbers; no changed byte is ever read as if it were right."""
 
+import shutil
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -101,9 +103,20 @@ def test_no_changed_byte_is_read_as_right(stored, data):
 
 
 def test_what_lies_beside_the_wells_is_named(stored):
-    for name in ("extra.txt", "A/extra.txt", "C/zarr.json"):
+    for name, wrong in (
+        ("extra.txt", "is of no well"),
+        ("A/extra.txt", "is of no well"),
+        ("C/zarr.json", "is not as it was written"),
+    ):
         (stored / name).parent.mkdir(exist_ok=True)
         (stored / name).write_text("{}")
-        assert jumpgpu.open_plate(stored).verify() == [f"BR00117010: {name} is of no well"]
+        assert jumpgpu.open_plate(stored).verify() == [f"BR00117010: {name} {wrong}"]
         (stored / name).unlink()
     (stored / "C").rmdir()
+
+
+def test_a_row_whose_run_ended_before_its_first_well_is_right(stored):
+    (stored / "C").mkdir()
+    shutil.copy(stored / "A/zarr.json", stored / "C/zarr.json")
+    assert jumpgpu.open_plate(stored).verify() == []
+    shutil.rmtree(stored / "C")
