@@ -10,12 +10,14 @@ from typing import Any
 import torch
 
 from .config import ThresholdSettings
-from .device import Device, blocks
+from .device import CpuDevice, Device, blocks
 from .smooth import gaussian_taps, smooth_above
 
-CELLS = 65537  # cells of value_gap
-CHUNK = 65536  # values of a block of extrema and histogram
+CELLS = 65537  # cells of 1/65536 (kernels/cross_entropy.cu: CELLS)
+PIECE = 8192  # values of a block that puts them into cells (kernels/cross_entropy.cu: PIECE)
+CHUNK = 16384  # values of a block of extrema and histogram
 WIDE_BLOCK = 1024  # threads of the kernels that give a whole field to one block
+CELL_BLOCK = 256  # threads of one that reads a cell of a field at a time
 METHODS = ("minimum_cross_entropy", "otsu2", "otsu3", "robust_background", "manual")
 
 
@@ -128,7 +130,43 @@ def cross_entropy(
     tolerance = device.empty(b, dtype=torch.float64)
     cells = device.zeros(b, 2, CELLS, dtype=torch.int64).view(torch.uint64)
     planes.launch(device, "value_gap", b, block=WIDE_BLOCK, cells=cells, tolerance=tolerance)
-    planes.launch(device, "cross_entropy", b, block=WIDE_BLOCK, extrema=extrema, tolerance=tolerance, threshold=original)
+    entropy_rounds(planes, extrema, tolerance, device, original, in_cells=not isinstance(device, CpuDevice))
+
+
+def entropy_rounds(
+    planes: Planes,
+    extrema: torch.Tensor,
+    tolerance: torch.Tensor,
+    device: Device,
+    original: torch.Tensor,
+    *,
+    in_cells: bool,
+) -> None:
+    """The rounds of minimum cross-entropy. `in_cells`: values are put into cells first, so that a round reads few."""
+    b = planes.shape[0]
+    if not in_cells:
+        common = {"extrema": extrema, "tolerance": tolerance, "threshold": original}
+        planes.launch(device, "cross_entropy", b, block=WIDE_BLOCK, **common)
+        return
+    pieces = b * -(-planes.n // PIECE)
+    cells = device.zeros(2, b, CELLS, dtype=torch.int64)
+    planes.launch(device, "entropy_cells", pieces, extrema=extrema, fields=b, cells=cells.view(torch.uint64))
+    ends = torch.cumsum(cells, 2)
+    first = (ends[0] - cells[0]).view(torch.uint64)
+    rest = device.empty(b, planes.n, dtype=torch.uint32)
+    planes.launch(device, "entropy_place", pieces, extrema=extrema, next=first, rest=rest)
+    device.launch(
+        "entropy_rounds",
+        b,
+        block=CELL_BLOCK,
+        ends=ends.view(torch.uint64),
+        rest=rest,
+        fields=b,
+        n=planes.n,
+        extrema=extrema,
+        tolerance=tolerance,
+        threshold=original,
+    )
 
 
 def histogram(planes: Planes, extrema: torch.Tensor, bins: int, device: Device) -> torch.Tensor:

@@ -14,7 +14,7 @@
 #include "jg_math.cuh"
 
 namespace {
-constexpr int CHUNK = 65536;                   // values of a block of extrema and histogram (threshold.py: CHUNK)
+constexpr int CHUNK = 16384;                   // values of a block of extrema and histogram (threshold.py: CHUNK)
 constexpr int MOST_BINS = 256;
 
 struct Tally { uint32_t bin[MOST_BINS]; };

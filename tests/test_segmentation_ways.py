@@ -12,7 +12,14 @@ from jumpgpu.distance import squared_distance
 from jumpgpu.label import BACKGROUND, FOREGROUND, fill_holes, find_components, label_components
 from jumpgpu.segmentation import segment
 from jumpgpu.smooth import gaussian_taps, smooth, smooth_above
-from jumpgpu.threshold import above_threshold, channel_planes, find_threshold, whole_planes
+from jumpgpu.threshold import (
+    above_threshold,
+    channel_planes,
+    entropy_rounds,
+    find_extrema,
+    find_threshold,
+    whole_planes,
+)
 from tests.ways import Way
 
 
@@ -39,6 +46,27 @@ def test_cross_entropy(way: Way) -> None:
         plain, log = ThresholdSettings(correction=1.1, lower=0.1), ThresholdSettings(log_transform=True)
         original, final = find_threshold(narrow, log, device)
         return find_threshold(wide, plain, device), original, above_threshold(narrow, final, 0.0, device)
+
+    way.check(work)
+
+
+def test_cross_entropy_in_cells(way: Way) -> None:
+    pixels = torch.from_numpy(blobs(1, (3, 2, 5, 19), 1).astype(np.float32))
+    pixels[0, :, 2:] = pixels[0, 0, 2, 3]  # most pixels in one cell
+    pixels[1, :, 1:3] = pixels[1].amin()
+    pixels[2] = 0.25
+
+    def work(device: Device) -> object:
+        found = []
+        for planes in (whole_planes(device.tensor(pixels[:, 1].double())), channel_planes(device.tensor(pixels), 1)):
+            thresholds = device.empty(2, 3, dtype=torch.float64)
+            tolerance = torch.full((3,), 0.5 / 65536, dtype=torch.float64, device=device.torch)
+            extrema = find_extrema(planes, device)
+            for in_cells in (False, True):
+                entropy_rounds(planes, extrema, tolerance, device, thresholds[int(in_cells)], in_cells=in_cells)
+            assert torch.equal(thresholds[0], thresholds[1])
+            found.append(thresholds)
+        return tuple(found)
 
     way.check(work)
 
