@@ -240,6 +240,14 @@ class CudaDevice(Device):
             current.cuda_stream, self.torch.index
         )  # CuPy 13, where the other is not there yet
 
+    def tensor(self, array: Any, dtype: DType | None = None) -> Tensor:
+        """As everywhere; a copy from ordinary memory would wait for all that was launched before, one from pinned does not."""
+        found = torch.as_tensor(array, dtype=dtype)
+        if found.device == self.torch:
+            return found.contiguous()
+        pinned = torch.empty(found.shape, dtype=found.dtype, pin_memory=True).copy_(found)
+        return pinned.to(self.torch, non_blocking=True)
+
     def plan(self, fields: int, values: int, batch: int | None = None) -> tuple[int, int]:
         """As many fields a batch as half of the free memory holds, up to `MOST_FIELDS`, and one batch at a time."""
         room = torch.cuda.mem_get_info(self.torch)[0] // 2 // (values * CUDA_BYTES_A_VALUE)

@@ -1,14 +1,15 @@
 """Order statistics of a batch, made once and used by several families: sorted objects and dense ranks."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from .device import CpuDevice, Device
+from .device import CpuDevice, Device, blocks
 from .objects import Scene, start_of
 
 RUN = 64  # pixels of the list that order.cu looks up at once
-MARKS = 4  # bits of a member word that say which compartments a pixel is in (order.cu)
+MOST_ENTRIES = 1 << 31  # that sort_by_library can count
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def _order(scene: Scene, device: Device) -> Order:
         device.zeros(objects.shape[0], channels, compartments, dtype=torch.int32),
     )
     if device.torch.type == "cuda":
-        sort_by_library(scene, member, order)
+        sort_by_library(scene, member, order, device)
     else:
         sort_by_kernel(scene, member, order, device)
     return order
@@ -103,39 +104,69 @@ def sort_by_kernel(scene: Scene, member: torch.Tensor, order: Order, device: Dev
         )
 
 
-def sort_by_library(scene: Scene, member: torch.Tensor, order: Order) -> None:
-    """Fill `order` by torch's sort: the same numbers, since neither depends on the order of ties. Waits for nothing.
+def sort_by_library(scene: Scene, member: torch.Tensor, order: Order, device: Device) -> None:
+    """Fill `order` by two of torch's sorts (ranks.cu): the same numbers, since neither depends on the order of ties.
 
-    What does not belong to a compartment goes to a place past the end, so that no size depends on the values.
+    Waits for nothing: no size depends on the values.
     """
-    objects, size = scene.objects, scene.objects.n_row_pixels
-    fields, cells = objects.shape[0], objects.n
-    field_of_pixel = objects.pixel_field.long()
-    if not size:
+    objects, channels, compartments = scene.objects, len(scene.channels), len(scene.objects.compartments)
+    n_pixels, fields = objects.pixel.numel(), objects.shape[0]
+    n = channels * n_pixels
+    if not n:
         return
-    for c in range(len(scene.channels)):
-        bits = (scene.values[c] + 0.0).view(torch.int32).long()  # ascending with the value once negative ones are turned
-        key = (field_of_pixel << 33) + torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
-        key, index = torch.sort(key)
-        dense = torch.zeros_like(key)
-        dense[1:] = (key[1:] != key[:-1]).cumsum(0)
-        field_of_level = torch.zeros_like(key).scatter_(0, dense, field_of_pixel[index])
-        words = member[index].long()
-        by_cell = torch.sort(words >> MARKS, stable=True)[1]  # cell after cell, each in ascending order
-        values = scene.values[c, index[by_cell]] + 0.0  # one zero
-        ranks = torch.empty(size + 1, dtype=torch.int32, device=key.device)
-        in_order = torch.empty(size + 1, dtype=torch.float32, device=key.device)
-        for k in range(len(objects.compartments)):
-            mine = words >> k & 1
-            present = torch.zeros_like(key).scatter_reduce_(0, dense, mine, "amax")
-            levels = torch.zeros(fields, dtype=torch.long, device=key.device).index_add_(0, field_of_level, present)
-            order.levels[:, c, k] = levels
-            below = levels.cumsum(0) - levels  # distinct values of the fields before
-            rank = present.cumsum(0)[dense] - 1 - below[field_of_pixel[index]]
-            rows = k * cells + (words >> MARKS)
-            place = order.row_start[rows] + index - objects.start[rows]
-            ranks.scatter_(0, torch.where(mine == 1, place, size), rank.int())
-            listed = mine[by_cell]
-            place = order.row_start[k * cells] + listed.cumsum(0) - 1
-            in_order.scatter_(0, torch.where(listed == 1, place, size), values)
-        order.ranks[c], order.sorted[c] = ranks[:size], in_order[:size]
+    if max(n, channels * objects.n, channels * fields) >= MOST_ENTRIES:
+        raise RuntimeError(f"{n} pixels of objects in all channels are too many to be ranked together")
+    size: dict[str, Any] = {"n_pixels": n_pixels, "n_items": n}
+    of_cells: dict[str, Any] = {"compartments": compartments, "cells": objects.n}
+    key = device.empty(n, dtype=torch.int64)
+    device.launch(
+        "rank_keys", blocks(n), values=scene.values, pixel_field=objects.pixel_field, fields=fields, key=key, **size
+    )
+    key, at = torch.sort(key)
+    step, word, group = (device.empty(n, dtype=torch.int32) for _ in range(3))
+    device.launch("rank_steps", blocks(n), key=key, n_items=n, step=step)
+    level = torch.cumsum(step, 0, dtype=torch.int32)
+    present = device.zeros(compartments, n, dtype=torch.int32)
+    device.launch(
+        "rank_marks",
+        blocks(n),
+        at=at,
+        member=member,
+        level=level,
+        word=word,
+        group=group,
+        present=present,
+        **of_cells,
+        **size,
+    )
+    device.launch(
+        "rank_entries",
+        blocks(n),
+        at=at,
+        word=word,
+        level=level,
+        below=torch.cumsum(present, 1, dtype=torch.int32),
+        pixel_field=objects.pixel_field,
+        pixel_start=objects.pixel_start,
+        start=objects.start,
+        row_start=order.row_start,
+        n_row_pixels=objects.n_row_pixels,
+        channels=channels,
+        ranks=order.ranks,
+        levels=order.levels,
+        **of_cells,
+        **size,
+    )
+    device.launch(
+        "rank_rows",
+        channels * objects.n,
+        key=key,
+        word=word,
+        by_cell=torch.sort(group, stable=True).indices,
+        cell_start=objects.cell_start,
+        row_start=order.row_start,
+        n_pixels=n_pixels,
+        n_row_pixels=objects.n_row_pixels,
+        sorted=order.sorted,
+        **of_cells,
+    )

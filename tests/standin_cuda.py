@@ -188,7 +188,7 @@ class Gpu:
             allocation.reads.clear()
             allocation.recorded.clear()
         self.faults: list[str] = []
-        self.pinned: set[int] = set()
+        self.pinned: weakref.WeakValueDictionary[int, torch.Tensor] = weakref.WeakValueDictionary()  # by address
         self.copies: list[tuple[Stream, int, torch.Tensor, torch.Tensor]] = []
         self.launches: list[str] = []
 
@@ -263,7 +263,7 @@ class Mode(TorchFunctionMode):
             del kwargs["device"]
         if kwargs.pop("pin_memory", False):
             made = func(*args, **kwargs)
-            GPU.pinned.add(made.untyped_storage().data_ptr())
+            GPU.pinned[made.untyped_storage().data_ptr()] = made
             return made
         if name in ("to", "cuda", "cpu"):
             return self.move(func, name, args, kwargs, to_cuda)

@@ -66,7 +66,7 @@ def test_the_library_sort_gives_the_same(kind: str, device: Device) -> None:
         member=member,
     )
     other = Order(order.row_start, *(torch.zeros_like(t) for t in (order.sorted, order.ranks, order.levels)))
-    sort_by_library(scene, member, other)
+    sort_by_library(scene, member, other, device)
     np.testing.assert_array_equal(other.sorted.numpy(), order.sorted.numpy())
     assert torch.equal(other.ranks, order.ranks)
     assert torch.equal(other.levels, order.levels)

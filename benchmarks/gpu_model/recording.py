@@ -21,6 +21,7 @@ WAITING = {
     "argwhere",
     "repeat_interleave",
 }  # size known on the device only
+MADE_OF_HOST_DATA = {"tensor", "as_tensor", "from_numpy"}  # torch copies ordinary memory to a GPU and waits for the copy
 
 
 @dataclass
@@ -49,6 +50,8 @@ def recorded(only: Callable[[str], bool] = lambda name: True) -> Iterator[Record
     def operator(self: Mode, name: str, ours: list[Any], args: Any, kwargs: Any, result: Any) -> None:
         if name in HOST_READS or name in WAITING or picks_by_mask(name, args):
             into.waits[name] += 1
+        elif name in MADE_OF_HOST_DATA or indexed_by_host_data(name, args):
+            into.waits[f"{name} of the host's"] += 1
         moved = bytes_of_operator(name, ours, args, result)
         if name not in HOST_READS and moved:
             into.operators[name][0] += 1
@@ -56,11 +59,13 @@ def recorded(only: Callable[[str], bool] = lambda name: True) -> Iterator[Record
         account(self, name, ours, args, kwargs, result)
 
     def moved(self: Mode, func: Any, name: str, args: Any, kwargs: Any, to_cuda: bool) -> Any:
-        source = args[0]
+        source, non_blocking = args[0], kwargs.get("non_blocking")
         result = move(self, func, name, args, kwargs, to_cuda)
         if source.device.type == "cuda" and result.device.type == "cpu":
             into.waits["to the host"] += 1
         elif source.device.type == "cpu" and result.device.type == "cuda":
+            if not (non_blocking and source.untyped_storage().data_ptr() in GPU.pinned):
+                into.waits["to the device"] += 1
             into.operators["to the device"][0] += 1
             into.operators["to the device"][1] += result.numel() * result.element_size()
         return result
@@ -97,6 +102,16 @@ def picks_by_mask(name: str, args: Sequence[Any]) -> bool:
     """Indexing by a mask: how many there are is known on the device only."""
     picks = name in ("__getitem__", "__setitem__") and any(t.dtype == torch.bool for t in tensors_in([args[1]]))
     return picks or (name == "where" and len(args) == 1)
+
+
+def indexed_by_host_data(name: str, args: Sequence[Any]) -> bool:
+    """Indexing by a list, an array or a tensor of the host's: it is copied to the device first, and waited for."""
+    if name not in ("__getitem__", "__setitem__"):
+        return False
+    picks = args[1] if isinstance(args[1], tuple) else (args[1],)
+    of_host = any(isinstance(t, torch.Tensor) and t.device.type == "cpu" and t.dim() for t in picks)
+    values = name == "__setitem__" and any(t.device.type == "cpu" for t in tensors_in([args[2]]))
+    return of_host or values or any(isinstance(p, list | np.ndarray) for p in picks)
 
 
 def bytes_of_operator(name: str, ours: Sequence[torch.Tensor], args: Sequence[Any], result: Any) -> int:
