@@ -241,7 +241,7 @@ class CudaDevice(Device):
         )  # CuPy 13, where the other is not there yet
 
     def tensor(self, array: Any, dtype: DType | None = None) -> Tensor:
-        """As everywhere; a copy from ordinary memory would wait for all that was launched before, one from pinned does not."""
+        """By way of pinned memory: a copy from any other would wait for all that was launched before."""
         found = torch.as_tensor(array, dtype=dtype)
         if found.device == self.torch:
             return found.contiguous()

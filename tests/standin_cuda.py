@@ -189,6 +189,7 @@ class Gpu:
             allocation.recorded.clear()
         self.faults: list[str] = []
         self.pinned: weakref.WeakValueDictionary[int, torch.Tensor] = weakref.WeakValueDictionary()  # by address
+        self.pins = 0  # that were ever made
         self.copies: list[tuple[Stream, int, torch.Tensor, torch.Tensor]] = []
         self.launches: list[str] = []
 
@@ -264,6 +265,7 @@ class Mode(TorchFunctionMode):
         if kwargs.pop("pin_memory", False):
             made = func(*args, **kwargs)
             GPU.pinned[made.untyped_storage().data_ptr()] = made
+            GPU.pins += 1
             return made
         if name in ("to", "cuda", "cpu"):
             return self.move(func, name, args, kwargs, to_cuda)

@@ -74,7 +74,7 @@ def test_fields_are_copied_from_pinned_memory_on_a_stream_of_their_own(tmp_path:
         for batch in read_fields(plate, batch=2, ahead=1, device=device.torch):
             assert batch.pixels.device == device.torch
             got.append(batch.pixels.to(torch.int32).cpu())
-        assert gpu.pinned
+        assert gpu.pins
         assert len(gpu.streams) == 2
         assert len(got) == len(want)
         for ours, theirs in zip(got, want, strict=True):
