@@ -37,6 +37,9 @@ def test_a_launch_goes_to_torchs_current_stream(version):
         torch.cuda.current_stream().wait_stream(stream)
         out.record_stream(stream)
         assert gpu.launches == ["texture_logs"]
+        assert device.tensor(out) is out
+        uploaded = device.tensor([3, 5], torch.int32)
+        assert uploaded.cpu().tolist() == [3, 5]
         assert out.cpu()[3] > 0
 
 
