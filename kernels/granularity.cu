@@ -24,15 +24,16 @@ constexpr int COLUMNS = 256;                           // full-resolution column
 
 // No level yet: E_k of every basin is 0, the lowest value there is.
 //
-// Launch   a block a plane; no shared memory.
+// Launch   `parts` blocks a plane, any size; no shared memory.
 // In   row_end  int32  [P, H]
 // Out  levels   int32  [P, capacity, SCALES]
 extern "C" __global__ void __launch_bounds__(1024) granularity_clear(
-    const int32_t* __restrict__ row_end, int32_t height, int32_t capacity, int32_t* __restrict__ levels)
+    const int32_t* __restrict__ row_end, int32_t height, int32_t capacity, int32_t parts, int32_t* __restrict__ levels)
 {
-    const int plane = int(blockIdx.x), n = row_end[int64_t(plane) * height + height - 1];
+    const int plane = int(blockIdx.x) / parts, part = int(blockIdx.x) % parts;
+    const int64_t n = int64_t(row_end[int64_t(plane) * height + height - 1]) * SCALES;
     int32_t* __restrict__ to = levels + int64_t(plane) * capacity * SCALES;
-    JG_FOR(i, n * SCALES) to[i] = 0;
+    for (int64_t i = part * int(blockDim.x) + int(threadIdx.x); i < n; i += parts * int(blockDim.x)) to[i] = 0;
 }
 JG_REGISTER(granularity_clear)
 
@@ -108,6 +109,74 @@ extern "C" __global__ void __launch_bounds__(576) granularity_erode(
 }
 JG_REGISTER(granularity_erode)
 
+// The same by tiles, none of which waits for another: what a GPU runs. A block erodes a tile and what lies around it `steps`
+// times; the next launch goes on from there.
+//
+// Launch   a block a tile of TILE_WIDTH - 2 (steps + 1) columns and TILE_HEIGHT - 2 (steps + 1) rows of a plane, up to 512
+//          threads; 40 KB of shared memory.
+// In   first     int32                  scales there are already
+//      key       uint32  [P, H + 2, W + 2]  read where there are none
+//      basin     int32   [P, H + 2, W + 2]
+//      from      int32   [P, H, W]      E_first, where it is not 0
+// In, out  levels  int32 [P, capacity, SCALES]
+// Out  to        int32   [P, H, W]      E of the last scale, where it is not SCALES
+constexpr int TILE_WIDTH = 64, TILE_HEIGHT = 80;
+struct Tile { int32_t v[2][TILE_HEIGHT][TILE_WIDTH]; };
+
+extern "C" __global__ void __launch_bounds__(512) granularity_erode_tile(
+    const uint32_t* __restrict__ key, const int32_t* __restrict__ basin, const int32_t* __restrict__ from, int32_t height,
+    int32_t width, int32_t capacity, int32_t first, int32_t steps, int32_t* levels, int32_t* __restrict__ to)
+{
+    JG_SHARED(Tile, tile);
+    const int halo = steps + 1, high = TILE_HEIGHT - 2 * halo, wide = TILE_WIDTH - 2 * halo;
+    const int down = (height + high - 1) / high, across = (width + wide - 1) / wide, at = int(blockIdx.x);
+    const int plane = at / (down * across), top = at / across % down * high - halo, left = at % across * wide - halo;
+    const int64_t framed = (int64_t(plane) * (height + 2) + 1) * (width + 2) + 1, bare = int64_t(plane) * height * width;
+    int32_t* level = levels + int64_t(plane) * capacity * SCALES + first - 1;
+    JG_FOR_YX(y, x, 0, TILE_HEIGHT, 0, TILE_WIDTH) {
+        const int row = top + y, column = left + x;
+        int32_t v = BESIDE;
+        if (row >= 0 && row < height && column >= 0 && column < width)
+            v = first ? from[bare + int64_t(row) * width + column]
+                      : jg::bits_of_key(key[framed + int64_t(row) * (width + 2) + column]);
+        tile.v[0][y][x] = tile.v[1][y][x] = v;
+    }
+    __syncthreads();
+    for (int k = 0; k <= steps; ++k) {                     // E_(first + k + 1) from E_(first + k), whose maxima are looked at
+        const int32_t (*__restrict__ v)[TILE_WIDTH] = tile.v[k & 1];
+        int32_t (*__restrict__ next)[TILE_WIDTH] = tile.v[~k & 1];
+        const int y0 = jg::most(k + 1, -top), y1 = jg::least(TILE_HEIGHT - k - 1, height - top);
+        const int x0 = jg::most(k + 1, -left), x1 = jg::least(TILE_WIDTH - k - 1, width - left);
+        const int columns = (x1 - x0 + jg::WARP - 1) / jg::WARP, runs = jg::most(1, jg::warps() / columns);
+        const int rows = (y1 - y0 + runs - 1) / runs;
+        for (int i = jg::warp_id(); i < columns * runs; i += jg::warps()) {
+            const int x = x0 + i % columns * jg::WARP + jg::lane(), begin = y0 + i / columns * rows;
+            if (x >= x1 || begin >= y1) continue;
+            const int end = jg::least(begin + rows, y1), column = left + x;
+            const uint32_t looks = k > 0 && x >= halo && x < TILE_WIDTH - halo ? uint32_t(high) : 0;     // at so many rows
+            int32_t above = v[begin - 1][x], left_one = v[begin][x - 1], here = v[begin][x], right_one = v[begin][x + 1];
+            int32_t most_above = most_of(v[begin - 1][x - 1], above, v[begin - 1][x + 1]);
+            int32_t most_here = most_of(left_one, here, right_one);
+            for (int y = begin; y < end; ++y) {
+                const int32_t b0 = v[y + 1][x - 1], b1 = v[y + 1][x], b2 = v[y + 1][x + 1], most_below = most_of(b0, b1, b2);
+                next[y][x] = lower(lower(lower(above, b1), lower(left_one, right_one)), here);
+                const bool top_one = (here > most_of(most_above, left_one, 0)) & (here >= jg::most(most_below, right_one));
+                if (top_one && uint32_t(y - halo) < looks) {
+                    const int32_t of = basin[framed + int64_t(top + y) * (width + 2) + column];
+                    jg::atomic_most(level + int64_t(of) * SCALES + k, here);
+                }
+                above = here, left_one = b0, here = b1, right_one = b2;
+                most_above = most_here, most_here = most_below;
+            }
+        }
+        __syncthreads();
+    }
+    if (first + steps == SCALES) return;
+    const int bottom = jg::least(TILE_HEIGHT - halo, height - top), right = jg::least(TILE_WIDTH - halo, width - left);
+    JG_FOR_YX(y, x, halo, bottom, halo, right) to[bare + int64_t(top + y) * width + left + x] = tile.v[steps & 1][y][x];
+}
+JG_REGISTER(granularity_erode_tile)
+
 // E_k of every basin as the whole plane gives it: up the forest and down again (basins.cu).
 //
 // Launch   a block a plane, up to 1024 threads; no shared memory.
@@ -153,6 +222,58 @@ extern "C" __global__ void __launch_bounds__(1024) granularity_raise(
     }
 }
 JG_REGISTER(granularity_raise)
+
+// The same without rounds: what a GPU runs. A basin's level goes up from root to root until one has as much already, which
+// whoever brought it there takes on.
+//
+// Launch   `parts` blocks a plane, any size; no shared memory.
+// In   up, climb, hung, hung_end   as basin_forest made them
+// In, out  levels  int32  [P, capacity, SCALES]   of every basin and what hangs on it
+extern "C" __global__ void __launch_bounds__(1024) granularity_rise(
+    const int32_t* __restrict__ up, const uint64_t* __restrict__ climb, const int32_t* __restrict__ hung,
+    const int32_t* __restrict__ hung_end, int32_t capacity, int32_t parts, int32_t* levels)
+{
+    const int plane = int(blockIdx.x) / parts, part = int(blockIdx.x) % parts;
+    const int64_t base = int64_t(plane) * capacity, n = int64_t(hung_end[(plane + 1) * jg::ROUNDS - 1]) * SCALES;
+    for (int64_t e = part * int(blockDim.x) + int(threadIdx.x); e < n; e += parts * int(blockDim.x)) {
+        int32_t* level = levels + base * SCALES + e % SCALES;
+        int i = hung[base + e / SCALES];
+        int32_t v = jg::atomic_read(level + int64_t(i) * SCALES);
+        for (int root = up[base + i]; root != i; root = up[base + i]) {
+            v = jg::least(v, jg::bits_of_key(uint32_t(climb[base + i] >> 32)));
+            if (v <= jg::atomic_read(level + int64_t(root) * SCALES)) break;
+            jg::atomic_most(level + int64_t(root) * SCALES, v);
+            i = root;
+        }
+    }
+}
+JG_REGISTER(granularity_rise)
+
+// And down: what a basin gets from the roots above it, each of which may have got its own already.
+//
+// Launch   as granularity_rise, whose levels these are
+extern "C" __global__ void __launch_bounds__(1024) granularity_sink(
+    const int32_t* __restrict__ up, const uint64_t* __restrict__ climb, const int32_t* __restrict__ hung,
+    const int32_t* __restrict__ hung_end, int32_t capacity, int32_t parts, int32_t* levels)
+{
+    const int plane = int(blockIdx.x) / parts, part = int(blockIdx.x) % parts;
+    const int64_t base = int64_t(plane) * capacity, n = int64_t(hung_end[(plane + 1) * jg::ROUNDS - 1]) * SCALES;
+    for (int64_t e = part * int(blockDim.x) + int(threadIdx.x); e < n; e += parts * int(blockDim.x)) {
+        int32_t* level = levels + base * SCALES + e % SCALES;
+        int i = hung[base + e / SCALES];
+        int32_t* mine = level + int64_t(i) * SCALES;
+        const int32_t old = jg::atomic_read(mine);
+        int32_t v = old, pass = jg::HIGHEST;
+        for (int root = up[base + i]; root != i; root = up[base + i]) {
+            pass = jg::least(pass, jg::bits_of_key(uint32_t(climb[base + i] >> 32)));
+            if (pass <= v) break;
+            v = jg::most(v, jg::least(pass, jg::atomic_read(level + int64_t(root) * SCALES)));
+            i = root;
+        }
+        if (v > old) jg::atomic_write(mine, v);
+    }
+}
+JG_REGISTER(granularity_sink)
 
 // A part is the pixels that lie in the same compartments of one cell: a stretch of the cell's pixel list that no row's range
 // cuts. Each object is the sum of some parts, so a pixel is summed once whatever number of objects it lies in.

@@ -1,10 +1,12 @@
 """The kernels of granularity.cu (and basins.cu under them) give the same bits in all ways."""
 
 import numpy as np
+import pytest
 import torch
 
+from jumpgpu.basins import find_basins
 from jumpgpu.config import FeatureSettings, GranularitySettings
-from jumpgpu.device import Device
+from jumpgpu.device import Device, open_device
 from jumpgpu.features import granularity
 from jumpgpu.objects import make_scene
 from tests.ways import Way
@@ -41,3 +43,20 @@ def test_foreground_with_interpolated_sampling(way: Way) -> None:
         return granularity.foreground(device.tensor(planes), grid, settings, device)
 
     way.check(work)
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+def test_levels(way: Way, tiled: bool) -> None:
+    """A GPU's way (four tiles a plane) and a CPU's, each against a serial run of the other."""
+    rng = np.random.default_rng(4)
+    values = np.where(rng.random((2, 63, 47)) < 0.7, rng.integers(0, 40, (2, 63, 47)), 30).astype(np.float32)
+    values[1, 10:40, :30] = np.sort(values[1, 10:40, :30], axis=1)
+    key = np.full((2, 65, 49), 0xFFFFFFFF, np.uint32)
+    key[:, 1:-1, 1:-1] = 0x7FFFFFFF - values.view(np.int32)
+
+    def levels(device: Device, *, tiled: bool) -> dict[str, torch.Tensor]:
+        basins = find_basins(device.tensor(key), 4, device)
+        made = granularity.levels_of(basins, device, tiled=tiled)
+        return {f"plane {p}": made[p, : int(n)] for p, n in enumerate(basins.row_end[:, -1])}
+
+    way.check(lambda device: levels(device, tiled=tiled), levels(open_device("cpu"), tiled=not tiled))

@@ -63,6 +63,7 @@ GROUPS: dict[str, tuple[set[str], set[str]]] = {
             "label",
             "distance",
             "basins",
+            "sampling",
             "watershed",
             "background",
             "declump",

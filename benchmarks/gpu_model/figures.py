@@ -26,6 +26,8 @@ NOT_ON_A_GPU = {
     "lzw_segments": "decoding on the device is not in this model yet",
     "lzw_strips": "a strip a thread: the host's way to decode",
     "sort_values": "torch sorts on a GPU",
+    "granularity_erode": "the CPU's way of granularity_erode_tile",
+    "granularity_raise": "the CPU's way of granularity_rise and granularity_sink",
     "texture_parts": "the CPU's way of texture_count",
 }
 THROUGHPUT = RESULTS / "throughput.json"

@@ -16,15 +16,19 @@ import torch
 
 from ..basins import FOREST_BLOCK, Basins, bands, find_basins
 from ..config import FeatureSettings, GranularitySettings
-from ..device import Device
+from ..device import CpuDevice, Device
 from ..names import channel_order, feature_name
 from ..objects import Objects, Scene
+from ..sampling import Axis, Grid, Shares, axis, sample, shares, stretched
 
 SCALES = 16  # levels of the kernels
 COLUMNS = 256  # full-resolution columns of a tile of weights (kernels/granularity.cu)
 ERODE_BLOCK = 576  # threads: a warp for every level
+STEPS, TILE, TILE_BLOCK = 8, (80, 64), 512  # scales, rows and columns, and threads of granularity_erode_tile
+CLEAR_BLOCK, PARTS = 128, 64  # blocks a plane where there are many
 DISK_COLUMNS, LARGEST_RADIUS = 256, 128  # of a block of the disk (kernels/foreground.cu: TILE, RADIUS)
-FIELDS_AT_ONCE = 2  # fields whose basins are held at a time
+FIELDS_AT_ONCE = 2  # fields whose basins are held at a time, on a CPU
+ALL_AT_ONCE = 0.4  # sampled pixels a pixel up to which a GPU holds a whole batch's: 85 bytes each, of the 80 planned a pixel
 
 
 def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings) -> list[str]:
@@ -34,85 +38,6 @@ def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings
         for k in range(1, settings.granularity.spectrum + 1)
         for c in channel_order(channels)
     ]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """Sampling of `size` pixels at n coordinates: lower index int32 [n], both weights float64 [n, 2], exact step or 0."""
-
-    size: int
-    at: np.ndarray
-    weights: np.ndarray
-    step: int
-
-    @property
-    def n(self) -> int:
-        return self.at.size
-
-
-def axis(coordinates: np.ndarray, size: int) -> Axis:
-    """The tables of scipy.ndimage.map_coordinates of order 1 with zeros outside 0 .. size - 1."""
-    inside = (coordinates >= 0) & (coordinates <= size - 1)
-    at = np.clip(np.floor(coordinates), 0, size - 1).astype(np.int32)
-    low = 1.0 - (coordinates - at)
-    weights = np.where(inside[:, None], np.stack([low, 1.0 - low], 1), 0.0)
-    step = int(at[1]) if at.size > 1 else 1
-    exact = step > 0 and inside.all() and bool((coordinates == np.arange(at.size) * step).all())
-    return Axis(size, at, weights, step if exact else 0)
-
-
-@dataclass(frozen=True)
-class Shares:
-    """Who uses a sampled pixel along one axis: first user, number of users, and their weights [n, reach]."""
-
-    first: np.ndarray
-    count: np.ndarray
-    share: np.ndarray
-
-
-def shares(sampling: Axis) -> Shares:
-    """The transpose of a sampling: how much each pixel is used by which coordinates."""
-    matrix = np.zeros((sampling.size, sampling.n))
-    for side in (0, 1):
-        at = np.minimum(sampling.at + side, sampling.size - 1)
-        np.add.at(matrix, (at, np.arange(sampling.n)), sampling.weights[:, side])
-    used = matrix != 0
-    first = np.maximum.accumulate(used.argmax(1)).astype(np.int32)
-    count = np.where(used.any(1), sampling.n - used[:, ::-1].argmax(1) - first, 0).astype(np.int32)
-    share = np.zeros((sampling.size, max(1, int(count.max()))))
-    for j in range(share.shape[1]):
-        share[:, j] = np.where(j < count, matrix[np.arange(sampling.size), np.minimum(first + j, sampling.n - 1)], 0.0)
-    return Shares(first, count, share)
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Both axes of one sampling, on the device."""
-
-    rows: torch.Tensor
-    columns: torch.Tensor
-    row_weights: torch.Tensor
-    column_weights: torch.Tensor
-    step: int
-    shape: tuple[int, int]
-
-    @staticmethod
-    def of(y: Axis, x: Axis, device: Device) -> "Grid":
-        rows, columns, row_weights, column_weights = (device.tensor(a) for a in (y.at, x.at, y.weights, x.weights))
-        return Grid(rows, columns, row_weights, column_weights, y.step if y.step == x.step else 0, (y.n, x.n))
-
-    def tables(self) -> dict[str, Any]:
-        return {
-            "rows": self.rows,
-            "columns": self.columns,
-            "row_weights": self.row_weights,
-            "column_weights": self.column_weights,
-        }
-
-
-def stretched(n: int, to: float, of: float) -> np.ndarray:
-    """Coordinates 0 .. n - 1 scaled so that the last of `of` falls on the last of `to`, as CellProfiler scales them."""
-    return np.arange(n) * ((to - 1) / (of - 1) if of != 1 else 0.0)
 
 
 def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Tensor:
@@ -136,8 +61,9 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     schedule = torch.argsort(sizes, descending=True, stable=True).to(torch.int32)
     spectrum = device.empty(objects.rows, channels, SCALES, dtype=torch.float64)
     levels = None  # of the first fields, which are as many as any
-    for first in range(0, fields, FIELDS_AT_ONCE):
-        last = min(first + FIELDS_AT_ONCE, fields)
+    at_once = fields_at_once(fields, wanted, device)
+    for first in range(0, fields, at_once):
+        last = min(first + at_once, fields)
         planes = scene.pixels[first:last].reshape(-1, height, width)
         key = foreground(planes, grid, wanted, device)
         basins = find_basins(key, 4, device)
@@ -184,29 +110,52 @@ def check(settings: GranularitySettings) -> None:
         raise ValueError(f"granularity.radius must be 1..{LARGEST_RADIUS}, got {settings.radius}")
 
 
-def levels_of(basins: Basins, device: Device, levels: torch.Tensor | None = None) -> torch.Tensor:
+def fields_at_once(fields: int, settings: GranularitySettings, device: Device) -> int:
+    """Fields whose basins are held at a time: few where they should stay in a cache, many where there are blocks to fill."""
+    if isinstance(device, CpuDevice):
+        return FIELDS_AT_ONCE
+    return max(1, int(fields * min(1.0, ALL_AT_ONCE / settings.subsampling**2)))
+
+
+def levels_of(
+    basins: Basins, device: Device, levels: torch.Tensor | None = None, *, tiled: bool | None = None
+) -> torch.Tensor:
     """int32 [P, capacity, SCALES]: the bits of every basin's E_k, so that R_k is the lesser of it and the pixel.
 
-    `levels` is written to where it is given, of P planes or more: it is large, and little of it is ever touched.
+    `levels` is written to where it is given, of P planes or more: it is large, and little of it is ever touched. `tiled`: by
+    tiles and without rounds, as many blocks as there are, or by one block a plane, which does less; the levels are the same.
     """
     planes, height, width = basins.shape
     if levels is None:
         levels = device.empty(planes, basins.capacity, SCALES, dtype=torch.int32)
-    ring = device.empty(planes, SCALES + 2, 4, width + 2, dtype=torch.int32)
+    if tiled is None:
+        tiled = not isinstance(device, CpuDevice)
     common: dict[str, Any] = {"capacity": basins.capacity, "levels": levels}
-    device.launch("granularity_clear", planes, block=FOREST_BLOCK, row_end=basins.row_end, height=height, **common)
-    device.launch(
-        "granularity_erode",
-        planes,
-        block=ERODE_BLOCK,
-        key=basins.key,
-        basin=basins.basin,
-        height=height,
-        width=width,
-        **common,
-        ring=ring,
-    )
-    device.launch("granularity_raise", planes, block=FOREST_BLOCK, **basins.forest(), **common)
+    parts = PARTS if tiled else 1
+    clear = {"row_end": basins.row_end, "height": height, "parts": parts}
+    device.launch("granularity_clear", planes * parts, block=CLEAR_BLOCK, **clear, **common)
+    plane: dict[str, Any] = {"key": basins.key, "basin": basins.basin, "height": height, "width": width, **common}
+    if not tiled:
+        ring = device.empty(planes, SCALES + 2, 4, width + 2, dtype=torch.int32)
+        device.launch("granularity_erode", planes, block=ERODE_BLOCK, **plane, ring=ring)
+        device.launch("granularity_raise", planes, block=FOREST_BLOCK, **basins.forest(), **common)
+        return levels
+    tiles = math.prod(-(-n // (t - 2 * (STEPS + 1))) for n, t in zip((height, width), TILE, strict=True))
+    eroded, other = (device.empty(planes, height, width, dtype=torch.int32) for _ in range(2))
+    for first in range(0, SCALES, STEPS):
+        device.launch(
+            "granularity_erode_tile",
+            planes * tiles,
+            block=TILE_BLOCK,
+            **plane,
+            **{"from": eroded},
+            first=first,
+            steps=STEPS,
+            to=other,
+        )
+        eroded, other = other, eroded
+    for kernel in ("granularity_rise", "granularity_sink"):
+        device.launch(kernel, planes * parts, **basins.forest(), **common, parts=parts)
     return levels
 
 
@@ -248,24 +197,6 @@ def foreground(planes: torch.Tensor, grid: Grid, settings: GranularitySettings, 
         "granularity_shave", bands(n, grid.shape[0] + 2), key=key, height=grid.shape[0], width=grid.shape[1], out=shaved
     )
     return shaved
-
-
-def sample(planes: torch.Tensor, grid: Grid, device: Device) -> torch.Tensor:
-    """float32 [P, *grid.shape]: the planes at the grid's coordinates."""
-    out = device.empty(planes.shape[0], *grid.shape, dtype=torch.float32)
-    device.launch(
-        "granularity_sample",
-        bands(planes.shape[0], grid.shape[0]),
-        image=planes,
-        **grid.tables(),
-        step=grid.step,
-        in_height=planes.shape[1],
-        in_width=planes.shape[2],
-        height=grid.shape[0],
-        width=grid.shape[1],
-        out=out,
-    )
-    return out
 
 
 def opening(planes: torch.Tensor, radius: int, device: Device) -> torch.Tensor:
@@ -350,7 +281,7 @@ def part_weights(scene: Scene, parts: Parts, settings: GranularitySettings, devi
     area = (high[0] - low[0]) * (high[1] - low[1])
     end = torch.cumsum(area.flatten(), 0)
     start = end.view(area.shape) - area
-    weights = device.empty(int(end[-1]), dtype=torch.float64)
+    weights = device.empty(most_weights(objects, settings.subsampling), dtype=torch.float64)
     planes = [scene.labels[c].contiguous() for c in objects.compartments]
     planes += [planes[0]] * (4 - len(planes))
     named: dict[str, Any] = dict(zip(("first", "second", "third", "fourth"), planes, strict=True))
@@ -380,6 +311,16 @@ def part_weights(scene: Scene, parts: Parts, settings: GranularitySettings, devi
         weights=weights,
     )
     return Weights(box, start, weights)
+
+
+def most_weights(objects: Objects, subsampling: float) -> int:
+    """No fewer than the sampled pixels of all parts' boxes, known without asking the device.
+
+    A box of h x w pixels is used by fewer than (s h + 3)(s w + 3) sampled ones, and each part can be put to the account of a
+    compartment that holds it so that none has more than K.
+    """
+    s, kinds = subsampling, len(objects.compartments)
+    return kinds * math.ceil(s * s * objects.n_box_pixels + 3 * s * (objects.n_lines + objects.n_columns) + 9 * objects.rows)
 
 
 @cache
