@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 
-from .device import Device, blocks
+from .device import Device
 
-TILE = (64, 128)  # rows and columns of a block of label_tiles
+TILE = 64  # rows and columns of a block of label_tiles, and pixels of a word (label.cu)
+SEAM_ITEMS = 128  # items of a block of label_seams (label.cu)
 FOREGROUND, BACKGROUND = 1, 2
 OUTSIDE = -2  # root of background that reaches the border
 NONE = 0x7FFFFFFF
@@ -19,7 +20,7 @@ class Components:
 
     root    int32 [B, H, W]  first pixel of the component, as index in its field; -1: this class was left out; -2: background
                              that reaches the border
-    filled  int32 [B, H, W]  1 for the foreground and its holes (when the background was labelled)
+    filled  int32 [B, H, W]  1 for the foreground and its holes; empty unless both classes were labelled
     """
 
     root: torch.Tensor
@@ -29,19 +30,23 @@ class Components:
 def find_components(mask: torch.Tensor, classes: int, device: Device) -> Components:
     """Components of the foreground (1), the background (2) or both (3) of a uint8 [B, H, W] mask."""
     b, h, w = mask.shape
-    parent, root, filled = (device.empty(b, h, w, dtype=torch.int32) for _ in range(3))
-    if mask.numel() == 0:
-        return Components(root, filled)
-    across, down = -(-w // TILE[1]), -(-h // TILE[0])
-    size: dict[str, Any] = {"mask": mask, "height": h, "width": w}
-    device.launch("label_tiles", b * across * down, classes=classes, parent=parent, **size)
-    seams = b * ((down - 1) * w + (across - 1) * h)
-    device.launch("label_seams", blocks(seams), classes=classes, n_items=seams, parent=parent, **size)
-    if classes & BACKGROUND:
-        border = b * 2 * (h + w)
-        device.launch("label_outside", blocks(border), n_items=border, parent=parent, **size)
-    device.launch("label_roots", b * h, parent=parent, height=h, width=w, root=root, filled=filled)
-    return Components(root, filled)
+    bits, parent = join_runs(mask, classes, device)
+    filled = device.empty(*mask.shape if classes == FOREGROUND | BACKGROUND else (0,), dtype=torch.int32)
+    runs: dict[str, Any] = {"bits": bits, "height": h, "width": w, "words": bits.shape[2]}
+    device.launch("label_roots", b * h, **runs, classes=classes, parent=parent, filled=filled)
+    return Components(parent, filled)
+
+
+def join_runs(mask: torch.Tensor, classes: int, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The foreground as words, uint64 [B, H, words], and the joined runs of the classes, int32 [B, H, W] (label.cu: parent)."""
+    b, h, w = mask.shape
+    words, down = -(-w // TILE), -(-h // TILE)
+    bits, parent = device.empty(b, h, words, dtype=torch.uint64), device.empty(b, h, w, dtype=torch.int32)
+    runs: dict[str, Any] = {"bits": bits, "height": h, "width": w, "classes": classes, "words": words, "parent": parent}
+    device.launch("label_tiles", b * words * down, mask=mask, **runs)
+    seams = b * (max(0, down - 1) * words + max(0, words - 1) * h)
+    device.launch("label_seams", -(-seams // SEAM_ITEMS), n_items=seams, **runs)
+    return bits, parent
 
 
 def number_points(points: torch.Tensor, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,18 +57,21 @@ def number_points(points: torch.Tensor, device: Device) -> tuple[torch.Tensor, t
     device.launch("count_points", b * h, points=points, width=w, in_row=in_row)
     upto = torch.cumsum(in_row, 1)
     before = (upto - in_row).to(torch.int32)
-    device.launch("number_points", b * h, points=points, in_row=in_row, before=before, width=w, number=number)
+    device.launch("number_points", b * h, points=points, before=before, width=w, number=number)
     return number, upto[:, -1]
 
 
 def label_components(mask: torch.Tensor, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
     """Eight-connected components of uint8 [B, H, W], numbered by first pixel: int32 [B, H, W]; counts int64 [B]."""
     b, h, w = mask.shape
-    root = find_components(mask, FOREGROUND, device).root
-    here = torch.arange(h * w, dtype=torch.int32, device=device.torch).view(1, h, w)
-    number, counts = number_points((root == here).to(torch.uint8), device)
-    picked = torch.gather(number.view(b, -1), 1, root.view(b, -1).clamp_min(0).long()).view(b, h, w)
-    return torch.where(root >= 0, picked, 0), counts
+    bits, parent = join_runs(mask, FOREGROUND, device)
+    in_row, labels = device.empty(b, h, dtype=torch.int32), device.empty(b, h, w, dtype=torch.int32)
+    runs: dict[str, Any] = {"bits": bits, "height": h, "width": w, "words": bits.shape[2]}
+    device.launch("count_roots", b * h, parent=parent, in_row=in_row, **runs)
+    upto = torch.cumsum(in_row, 1)
+    before = (upto - in_row).to(torch.int32)
+    device.launch("label_numbers", b * h, parent=parent, before=before, labels=labels, **runs)
+    return labels, upto[:, -1]
 
 
 def label_extents(labels: torch.Tensor, capacity: int, device: Device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,28 +1,40 @@
-// label.cu: connected components by union-find, their numbers in raster order, what lies outside, and holes.
+// label.cu: connected components by union-find over runs, their numbers in raster order, what lies outside, and holes.
 //
 //   A component is a set of pixels joined in eight directions (foreground, mask != 0) or four (background, mask == 0). Its root is
 //   its first pixel in raster order; a background component that reaches the image's border is 'outside'.
+//   A row is kept as words of 64 pixels, all that is asked of neighbours is logic on words, and only runs are joined: a run of a
+//   row within a tile is known by its first pixel, the one place of `parent` that is used.
 //
 // Source   Playne & Hawick (2018), a union by atomic minimum; CellProfiler numbers components as scipy.ndimage.label does.
 // Oracle   scipy.ndimage.label, binary_fill_holes (tests/test_label_centrosome.py)
-// Launch   label_tiles: a block a tile, 32 KB of shared memory; the others a thread an item or a block a row.
+// Launch   label_tiles: a block a tile of 64 x 64 pixels, 17 KB of shared memory; the serial build takes a tile's rows in their
+//          whole width, in the row's first block. label_seams: a thread an item; the others a block a row.
 // Order    a root is the least index of its component however unions interleave; numbers follow the roots' order.
-#include "jg.cuh"
+#include "bits.cuh"
 
 namespace {
-constexpr int TILE_H = 64, TILE_W = 128;       // label.py: TILE
+constexpr int TILE = 64;                       // rows and columns of a tile (label.py: TILE)
+constexpr int PITCH = TILE + 1;                // of a tile's parents: a column's lie in different banks
+constexpr int SEAM_ITEMS = 128;                // items of a block of label_seams (label.py: SEAM_ITEMS)
+constexpr int CHUNK = 64;                      // words of a row looked at together
 constexpr int UNLABELLED = -1, OUTSIDE = -2;
+constexpr int RANKED = -3;                     // RANKED - r: the root that has r others before it in its row
 constexpr int FOREGROUND = 1, BACKGROUND = 2;  // which classes are joined
 
-struct Tile { int32_t parent[TILE_H * TILE_W]; };
+struct Tile {
+    uint64_t word[TILE];
+    int32_t parent[TILE * PITCH];
+};
+struct Words { uint64_t word[CHUNK]; };
 
-// The end of the chain of parents from i. Links only ever lead to smaller indices; OUTSIDE ends a chain too.
+// The end of the chain of parents from i, or OUTSIDE. Links only ever lead to smaller numbers.
 JG_FN int find(const int32_t* parent, int i) {
-    for (;;) {
+    while (i >= 0) {
         const int up = jg::atomic_read(parent + i);
-        if (up == i || up < 0) return i;
+        if (up == i) break;
         i = up;
     }
+    return i;
 }
 
 // Joins two sets: the larger root is hung below the smaller one, and what it was hung below meanwhile is joined too.
@@ -38,168 +50,312 @@ JG_FN void join(int32_t* parent, int a, int b) {
     }
 }
 
-// Past the last pixel of the run that begins at x.
-JG_FN int run_end(const uint8_t* row, int x, int width) {
-    const uint8_t first = row[x];
-#if defined(JG_SERIAL) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    for (++x; x + 8 <= width; x += 8) {                  // eight pixels at a time
-        uint64_t eight;
-        memcpy(&eight, row + x, 8);
-        eight ^= first * 0x0101010101010101ull;
-        if (eight) return x + __builtin_ctzll(eight) / 8;
+// Words of pixels of one class: a row's, or those that are not.
+struct Line {
+    const uint64_t* word;
+    int width;
+    uint64_t flip;                             // 0 foreground, all bits background
+
+    __device__ __forceinline__ uint64_t at(int k) const {
+        const int n = width - 64 * k;
+        return n <= 0 || k < 0 ? 0 : (word[k] ^ flip) & (n < 64 ? (uint64_t(1) << n) - 1 : ~uint64_t(0));
     }
-    while (x < width && row[x] == first) ++x;
-#else
-    do ++x; while (x < width && row[x] == first);
+    // First pixel of the run within its tile that x belongs to.
+    __device__ __forceinline__ int start_of(int x) const {
+        int k = x >> 6;
+        uint64_t gaps = ~(word[k] ^ flip) & ((uint64_t(1) << (x & 63)) - 1);
+#if defined(JG_SERIAL)
+        while (gaps == 0 && k > 0) gaps = ~(word[--k] ^ flip);
 #endif
-    return x;
+        return gaps ? 64 * k + jg::highest_bit(gaps) + 1 : 64 * k;
+    }
+    // Where runs begin within their tiles.
+    __device__ __forceinline__ uint64_t starts(int k) const {
+        const uint64_t w = at(k);
+#if defined(JG_SERIAL)
+        return w & ~(w << 1 | at(k - 1) >> 63);
+#else
+        return w & ~(w << 1);
+#endif
+    }
+};
+JG_FN Line line_of(const uint64_t* word, int width, bool foreground) {
+    return {word, width, foreground ? 0 : ~uint64_t(0)};
+}
+
+// What is beside a word, in the row and in the row above: the pixel before it and the pixel after it, 0 or 1.
+struct Sides { uint64_t before, above_before, after, above_after; };
+
+// touch(x, u) for pixels x of w that touch pixels u of the word above, -1 .. 64, once each contact of two runs, of the x in `own`.
+template <class Touch> JG_FN void contacts(uint64_t w, uint64_t above, Sides side, bool corners, uint64_t own, Touch touch) {
+    const uint64_t left = w << 1 | side.before, above_left = above << 1 | side.above_before;
+    for (uint64_t n = w & above & ~(left & above_left) & own; n; n &= n - 1) {
+        const int x = jg::lowest_bit(n);
+        touch(x, x);
+    }
+    if (!corners) return;
+    const uint64_t alone = w & ~above & own;
+    for (uint64_t n = alone & above_left & ~left; n; n &= n - 1) {
+        const int x = jg::lowest_bit(n);
+        touch(x, x - 1);
+    }
+    for (uint64_t n = alone & (above >> 1 | side.above_after << 63) & ~(w >> 1 | side.after << 63); n; n &= n - 1) {
+        const int x = jg::lowest_bit(n);
+        touch(x, x + 1);
+    }
+}
+
+// The contacts of word k with the row above, over tiles' borders too.
+template <class Touch> JG_FN void contacts_of(Line row, Line above, int k, Touch touch) {
+    const bool corners = row.flip == 0;
+    const Sides side = {row.at(k - 1) >> 63, above.at(k - 1) >> 63, row.at(k + 1) & 1, above.at(k + 1) & 1};
+    contacts(row.at(k), above.at(k), side, corners, ~uint64_t(0),
+             [&](int x, int u) { touch(row.start_of(64 * k + x), above.start_of(64 * k + u)); });
 }
 
 JG_FN bool takes_part(bool foreground, int classes) { return (classes & (foreground ? FOREGROUND : BACKGROUND)) != 0; }
+
+// put(x, end, of(start, foreground)) for pieces of a row, each of one run; `start` its first pixel within its tile.
+template <class Of, class Put> JG_FN void each_run(const uint64_t* word, int width, Of of, Put put) {
+#if defined(JG_SERIAL)
+    for (int x = 0; x < width;) {
+        const bool foreground = (word[x >> 6] >> (x & 63) & 1) != 0;
+        const uint64_t flip = foreground ? ~uint64_t(0) : 0;
+        int k = x >> 6;
+        uint64_t change = (word[k] ^ flip) & ~uint64_t(0) << (x & 63);
+        while (change == 0 && 64 * (k + 1) < width) change = word[++k] ^ flip;
+        const int end = change ? jg::least(width, 64 * k + __builtin_ctzll(change)) : width;
+        put(x, end, of(x, foreground));
+        x = end;
+    }
+#else
+    JG_FOR(x, width) {
+        const bool foreground = (word[x >> 6] >> (x & 63) & 1) != 0;
+        put(x, x + 1, of(line_of(word, width, foreground).start_of(x), foreground));
+    }
+#endif
+}
 }  // namespace
 
-// In   mask     uint8 [B, H, W]   0 or 1
+// In   mask     uint8 [B, H, W]   0: background
 //      classes  1 foreground, 2 background, 3 both
-// Out  parent   int32 [B, H, W]   a pixel of the same component and tile, as index in its field; -1: class left out
-extern "C" __global__ void __launch_bounds__(128, 4) label_tiles(
-    const uint8_t* __restrict__ mask, int32_t height, int32_t width, int32_t classes, int32_t* __restrict__ parent)
+//      words    ceil(W / 64)
+// Out  bits     uint64 [B, H, words]  the foreground
+//      parent   int32 [B, H, W]   where a run of a row begins within its tile: a place where a run of the same component and tile
+//                                 begins, as index in its field, or -2 if background that reaches the border; elsewhere nothing
+extern "C" __global__ void __launch_bounds__(128, 8) label_tiles(
+    const uint8_t* __restrict__ mask, int32_t height, int32_t width, int32_t classes, int32_t words,
+    uint64_t* __restrict__ bits, int32_t* __restrict__ parent)
 {
+    const int down = (height + TILE - 1) / TILE, tile = int(blockIdx.x) % (words * down), k = tile % words;
+    const int y0 = tile / words * TILE, h = jg::least(TILE, height - y0);
+    const int64_t first = int64_t(int(blockIdx.x) / (words * down)) * height, plane = first * width;
+#if defined(JG_SERIAL)
+    if (k) return;
+    int32_t* __restrict__ links = parent + plane;
+    const auto root_of = [&](int i) {
+        while (i >= 0 && links[i] != i) i = links[i];
+        return i;
+    };
+    for (int y = y0; y < y0 + h; ++y) {
+        const uint8_t* __restrict__ in = mask + plane + int64_t(y) * width;
+        uint64_t* __restrict__ row = bits + (first + y) * words;
+        jg::warp_words(width, [=](int x) { return in[x] != 0; }, [=](int j, uint64_t word) { row[j] = word; });
+        for (int c = 0; c < 2; ++c) {
+            if (!takes_part(c == 0, classes)) continue;
+            const Line line = line_of(row, width, c == 0), above = line_of(row - words, width, c == 0);
+            const bool border = c && (y == 0 || y == height - 1);
+            const int own = y * width;
+            for (int j = 0; j < words; ++j)
+                for (uint64_t n = line.starts(j); n; n &= n - 1) {
+                    const int p = own + 64 * j + jg::lowest_bit(n);
+                    links[p] = border ? OUTSIDE : p;
+                }
+            if (c && line.at(0) & 1) links[own] = OUTSIDE;
+            if (c && line.at((width - 1) >> 6) >> ((width - 1) & 63)) links[own + line.start_of(width - 1)] = OUTSIDE;
+            if (y == y0) continue;
+            for (int j = 0; j < words; ++j)
+                contacts_of(line, above, j, [&](int x, int u) {
+                    const int a = root_of(own + x), b = root_of(own - width + u);
+                    if (a != b) links[jg::most(a, b)] = jg::least(a, b);
+                });
+        }
+    }
+#else
     JG_SHARED(Tile, s);
-    const int across = (width + TILE_W - 1) / TILE_W, down = (height + TILE_H - 1) / TILE_H;
-    const int tile = int(blockIdx.x) % (across * down), x0 = tile % across * TILE_W, y0 = tile / across * TILE_H;
-    const int h = jg::least(TILE_H, height - y0), w = jg::least(TILE_W, width - x0);
-    const int64_t at = int64_t(int(blockIdx.x) / (across * down)) * height * width + int64_t(y0) * width + x0;
-    const uint8_t* __restrict__ in = mask + at;
-    int32_t* __restrict__ out = parent + at;
-
-    JG_FOR(y, h) {                                       // a run is known by its first pixel
-        const uint8_t* __restrict__ row = in + int64_t(y) * width;
-        for (int x = 0; x < w; x = run_end(row, x, w)) s.parent[y * TILE_W + x] = y * TILE_W + x;
-    }
-    __syncthreads();
-    JG_FOR(y, h) {                                       // each contact of two runs once
-        if (y == 0) continue;
-        const uint8_t *row = in + int64_t(y) * width, *above = row - width;
-        int a0 = 0, a1 = run_end(above, 0, w);
-        for (int x0_run = 0; x0_run < w;) {
-            const int end = run_end(row, x0_run, w);
-            const bool mine = row[x0_run] != 0;
-            const int reach = mine ? 1 : 0;
-            while (a1 + reach <= x0_run && a1 < w) { a0 = a1; a1 = run_end(above, a0, w); }
-            for (;;) {
-                if (a0 < end + reach && (above[a0] != 0) == mine && takes_part(mine, classes))
-                    join(s.parent, y * TILE_W + x0_run, (y - 1) * TILE_W + a0);
-                if (a1 >= end || a1 >= w) break;          // this run above goes on over the next
-                a0 = a1;
-                a1 = run_end(above, a0, w);
+    const int x0 = k * TILE, w = jg::least(TILE, width - x0);
+    constexpr int ROWS = 4;                              // that a warp asks for at once
+    for (int r0 = jg::warp_id() * ROWS; r0 < h; r0 += jg::warps() * ROWS) {
+        bool set[ROWS][2];
+        JG_UNROLL for (int r = 0; r < ROWS; ++r)
+            JG_UNROLL for (int j = 0; j < 2; ++j) {
+                const int x = jg::lane() + 32 * j;
+                set[r][j] = r0 + r < h && x < w && mask[plane + int64_t(y0 + r0 + r) * width + x0 + x] != 0;
             }
-            // A foreground run touches one that begins just beyond its end, across the corner.
-            if (mine && a1 == end && a1 < w && above[a1] != 0 && takes_part(true, classes))
-                join(s.parent, y * TILE_W + x0_run, (y - 1) * TILE_W + a1);
-            x0_run = end;
+        JG_UNROLL for (int r = 0; r < ROWS; ++r) {
+            const uint64_t word = jg::warp_word(set[r][0], set[r][1]);
+            if (jg::lane() == 0 && r0 + r < h) {
+                s.word[r0 + r] = word;
+                bits[(first + y0 + r0 + r) * words + k] = word;
+            }
         }
     }
+    JG_FOR(i, h * PITCH) s.parent[i] = i;
     __syncthreads();
-    JG_FOR(y, h) {
-        const uint8_t* __restrict__ row = in + int64_t(y) * width;
-        int32_t* __restrict__ to = out + int64_t(y) * width;
-        for (int x = 0; x < w;) {
-            const int end = run_end(row, x, w);
-            int root = UNLABELLED;
-            if (takes_part(row[x] != 0, classes)) {
-                root = find(s.parent, y * TILE_W + x);
-                root = (y0 + root / TILE_W) * width + x0 + root % TILE_W;
-            }
-            for (; x < end; ++x) to[x] = root;
+    JG_FOR(i, 4 * h) {                                   // each class of half a row's pixels
+        const int y = i >> 2, c = i & 1;
+        if (!takes_part(c == 0, classes)) continue;
+        const uint64_t own = i & 2 ? ~uint64_t(0) << 32 : 0xffffffffull;
+        const Line line = line_of(s.word + y, w, c == 0), above = line_of(s.word + y - 1, w, c == 0);
+        if (y)
+            contacts(line.at(0), above.at(0), Sides{0, 0, 0, 0}, c == 0, own, [&](int x, int u) {
+                join(s.parent, y * PITCH + line.start_of(x), (y - 1) * PITCH + above.start_of(u));
+            });
+        if (c == 0) continue;
+        const bool border = y0 + y == 0 || y0 + y == height - 1;
+        const uint64_t left = x0 == 0 ? 1 : 0, right = x0 + w == width ? uint64_t(1) << (w - 1) : 0;
+        for (uint64_t n = (border ? line.starts(0) : line.at(0) & (left | right)) & own; n; n &= n - 1)
+            join(s.parent, y * PITCH + line.start_of(jg::lowest_bit(n)), OUTSIDE);
+    }
+    __syncthreads();
+    JG_FOR(i, 4 * h) {
+        const int y = i >> 2, c = i & 1;
+        if (!takes_part(c == 0, classes)) continue;
+        const Line line = line_of(s.word + y, w, c == 0);
+        for (uint64_t n = line.starts(0) & (i & 2 ? ~uint64_t(0) << 32 : 0xffffffffull); n; n &= n - 1) {
+            const int x = jg::lowest_bit(n), root = find(s.parent, y * PITCH + x);
+            parent[plane + int64_t(y0 + y) * width + x0 + x] =
+                root < 0 ? root : (y0 + root / PITCH) * width + x0 + root % PITCH;
         }
     }
+#endif
 }
 JG_REGISTER(label_tiles)
 
-// The joins across tile borders: one item a pixel of each seam.
+// The joins across tiles' borders. An item is a word of a tile's first row and what touches it from above, or, where tiles lie
+// side by side, a row at a border between two.
+// In   n_items  B * (lines * words + columns * H), of so many borders below and beside each other
 extern "C" __global__ void __launch_bounds__(128, 8) label_seams(
-    const uint8_t* __restrict__ mask, int32_t height, int32_t width, int32_t classes, int64_t n_items,
+    const uint64_t* __restrict__ bits, int32_t height, int32_t width, int32_t classes, int32_t words, int64_t n_items,
     int32_t* __restrict__ parent)
 {
-    const int lines = (height - 1) / TILE_H, columns = (width - 1) / TILE_W;
-    const int64_t a_field = int64_t(lines) * width + int64_t(columns) * height, plane = int64_t(height) * width;
-    JG_FOR_ITEMS(i, n_items) {
-        const int64_t k = i % a_field;
-        const uint8_t* __restrict__ in = mask + i / a_field * plane;
-        int32_t* __restrict__ links = parent + i / a_field * plane;
-        if (k < int64_t(lines) * width) {
-            const int y = (int(k / width) + 1) * TILE_H, x = int(k % width);
-            const int64_t p = int64_t(y) * width + x;
-            const bool mine = in[p] != 0, north = (in[p - width] != 0) == mine;
-            if (!takes_part(mine, classes)) continue;
-            if (north) {
-                const bool seen = x > 0 && (in[p - 1] != 0) == mine && (in[p - width - 1] != 0) == mine && x % TILE_W;
-                if (!seen) join(links, int(p), int(p - width));
-            } else if (mine) {
-                if (x > 0 && in[p - width - 1]) join(links, int(p), int(p - width - 1));
-                if (x + 1 < width && in[p - width + 1]) join(links, int(p), int(p - width + 1));
+    const int lines = (height - 1) / TILE, columns = words - 1, across = lines * words, a_field = across + columns * height;
+    const int64_t begin = int64_t(blockIdx.x) * SEAM_ITEMS;
+    JG_FOR(j, int(jg::least(int64_t(SEAM_ITEMS), n_items - begin))) {
+        const int64_t field = (begin + j) / a_field;
+        const int i = int((begin + j) % a_field);
+        int32_t* __restrict__ links = parent + field * height * width;
+        const uint64_t* __restrict__ word = bits + field * height * words;
+        const bool lying = i < across;
+        const int y = lying ? (i / words + 1) * TILE : (i - across) / columns, k = lying ? i % words : (i - across) % columns + 1;
+        for (int c = 0; c < 2; ++c) {
+            if (!takes_part(c == 0, classes)) continue;
+            const Line row = line_of(word + int64_t(y) * words, width, c == 0), above = line_of(row.word - words, width, c == 0);
+            if (lying) {
+                contacts_of(row, above, k, [&](int x, int u) { join(links, y * width + x, (y - 1) * width + u); });
+                continue;
             }
-        } else {
-            const int64_t j = k - int64_t(lines) * width;
-            const int x = (int(j / height) + 1) * TILE_W, y = int(j % height);
-            const int64_t p = int64_t(y) * width + x;
-            const bool mine = in[p] != 0, west = (in[p - 1] != 0) == mine;
-            if (!takes_part(mine, classes)) continue;
-            if (west) {
-                const bool seen = y > 0 && (in[p - width] != 0) == mine && (in[p - width - 1] != 0) == mine && y % TILE_H;
-                if (!seen) join(links, int(p), int(p - 1));
-            } else if (mine) {
-                if (y > 0 && in[p - width - 1]) join(links, int(p), int(p - width - 1));
-                if (y + 1 < height && in[p + width - 1]) join(links, int(p), int(p + width - 1));
+#if !defined(JG_SERIAL)
+            const uint64_t right = row.at(k) & 1, left = row.at(k - 1) >> 63;
+            const int x = 64 * k, before = row.start_of(x - 1);
+            if (right && left) {                         // not where the row above, of the same tiles, has joined the two
+                if (y % TILE == 0 || !(above.at(k) & 1 && above.at(k - 1) >> 63)) join(links, y * width + x, y * width + before);
+            } else if (c == 0 && right) {
+                if (y > 0 && above.at(k - 1) >> 63) join(links, y * width + x, (y - 1) * width + above.start_of(x - 1));
+                const Line below = line_of(row.word + words, width, true);
+                if (y + 1 < height && below.at(k - 1) >> 63) join(links, y * width + x, (y + 1) * width + below.start_of(x - 1));
             }
+#endif
         }
     }
 }
 JG_REGISTER(label_seams)
 
-// Every background component that reaches the border loses its root to OUTSIDE. One item a border pixel.
-extern "C" __global__ void __launch_bounds__(128, 8) label_outside(
-    const uint8_t* __restrict__ mask, int32_t height, int32_t width, int64_t n_items, int32_t* __restrict__ parent)
-{
-    const int a_field = 2 * (height + width);
-    const int64_t plane = int64_t(height) * width;
-    JG_FOR_ITEMS(i, n_items) {
-        const int k = int(i % a_field);
-        const int64_t field = i / a_field * plane;
-        const int y = k < width ? 0 : k < 2 * width ? height - 1 : (k - 2 * width) % height;
-        const int x = k < width ? k : k < 2 * width ? k - width : k - 2 * width < height ? 0 : width - 1;
-        const int p = y * width + x;
-        if (mask[field + p] == 0) jg::atomic_least(parent + field + find(parent + field, p), OUTSIDE);
-    }
-}
-JG_REGISTER(label_outside)
-
-// In   parent   int32 [B, H, W]   after all joins
-// Launch   a block a row.
-// Out  root     int32 [B, H, W]   first pixel of the component; -1 class left out, -2 background joined to the border
-//      filled   int32 [B, H, W]   1 but for background joined to the border: the foreground and its holes
+// In, out  parent   int32 [B, H, W]   after all joins; then the first pixel of the component; -1 class left out, -2 background
+//                                     joined to the border
+// Out      filled   int32 [B, H, W]   where both classes were joined: 1 but for background joined to the border, which is the
+//                                     foreground and its holes; not written for one class
 extern "C" __global__ void __launch_bounds__(128, 8) label_roots(
-    const int32_t* __restrict__ parent, int32_t height, int32_t width, int32_t* __restrict__ root,
+    const uint64_t* __restrict__ bits, int32_t height, int32_t width, int32_t classes, int32_t words, int32_t* parent,
     int32_t* __restrict__ filled)
 {
     const int64_t at = int64_t(blockIdx.x) * width;
-    const int32_t* __restrict__ links = parent + int64_t(int(blockIdx.x) / height) * height * width;
-    int known = UNLABELLED, end = UNLABELLED;            // neighbours mostly hang from the same pixel
-    JG_FOR(x, width) {
-        const int link = parent[at + x];
-        if (link != known) {
-            known = end = link;
-            while (end >= 0) {
-                const int up = links[end];
-                if (up == end) break;
-                end = up;
-            }
-        }
-        root[at + x] = end;
-        filled[at + x] = end != OUTSIDE;
-    }
+    const int y = int(blockIdx.x) % height;
+    int32_t* links = parent + at - int64_t(y) * width;
+    const auto root_of = [&](int start, bool foreground) {
+        return takes_part(foreground, classes) ? find(links, y * width + start) : UNLABELLED;
+    };
+    each_run(bits + int64_t(blockIdx.x) * words, width, root_of, [&](int x, int end, int root) {
+        jg::atomic_write(parent + at + x, root);         // of a run only the first pixel is read by others
+        for (int u = x + 1; u < end; ++u) parent[at + u] = root;
+        if (classes == (FOREGROUND | BACKGROUND))
+            for (; x < end; ++x) filled[at + x] = root != OUTSIDE;
+    });
 }
 JG_REGISTER(label_roots)
+
+// The roots of each row, counted and numbered from 0. A block a row.
+// In       bits     as label_tiles made them, of the foreground alone
+// In, out  parent   int32 [B, H, W]   after all joins; then -3 - r at the root that has r others before it in its row
+// Out      in_row   int32 [B * H]
+extern "C" __global__ void __launch_bounds__(128, 8) count_roots(
+    const uint64_t* __restrict__ bits, int32_t height, int32_t width, int32_t words, int32_t* __restrict__ parent,
+    int32_t* __restrict__ in_row)
+{
+    JG_SHARED(Words, s);
+    const int own = int(blockIdx.x) % height * width;
+    int32_t* __restrict__ links = parent + int64_t(int(blockIdx.x) / height) * height * width + own;
+    const Line line = line_of(bits + int64_t(blockIdx.x) * words, width, true);
+    int before = 0;
+    for (int k0 = 0; k0 < words; k0 += CHUNK) {
+        const int n = jg::least(CHUNK, words - k0);
+        JG_FOR(k, n) {
+            uint64_t roots = 0;
+            for (uint64_t m = line.starts(k0 + k); m; m &= m - 1) {
+                const int x = jg::lowest_bit(m);
+                roots |= uint64_t(links[64 * (k0 + k) + x] == own + 64 * (k0 + k) + x) << x;
+            }
+            s.word[k] = roots;
+        }
+        __syncthreads();
+        JG_FOR(k, n) {
+            if (s.word[k] == 0) continue;
+            int rank = before;
+            for (int j = 0; j < k; ++j) rank += jg::count_bits(s.word[j]);
+            for (uint64_t m = s.word[k]; m; m &= m - 1) links[64 * (k0 + k) + jg::lowest_bit(m)] = RANKED - rank++;
+        }
+        for (int k = 0; k < n; ++k) before += jg::count_bits(s.word[k]);
+        __syncthreads();
+    }
+    JG_ONCE in_row[blockIdx.x] = before;
+}
+JG_REGISTER(count_roots)
+
+// In   parent   of count_roots
+//      before   int32 [B * H]     roots in the rows before it, same field
+// Out  labels   int32 [B, H, W]   components 1..n by first pixel, 0 the background. A block a row.
+extern "C" __global__ void __launch_bounds__(128, 8) label_numbers(
+    const uint64_t* __restrict__ bits, const int32_t* __restrict__ parent, const int32_t* __restrict__ before, int32_t height,
+    int32_t width, int32_t words, int32_t* __restrict__ labels)
+{
+    const int y = int(blockIdx.x) % height;
+    const int64_t field = int64_t(blockIdx.x) - y;
+    const int32_t* __restrict__ links = parent + field * width;
+    int32_t* __restrict__ out = labels + int64_t(blockIdx.x) * width;
+    const auto number_of = [&](int start, bool foreground) {
+        if (!foreground) return 0;
+        int root = y * width + start, link = links[root];
+        while (link >= 0) {
+            root = link;
+            link = links[root];
+        }
+        return before[field + root / width] + 1 + RANKED - link;
+    };
+    each_run(bits + int64_t(blockIdx.x) * words, width, number_of, [&](int x, int end, int number) {
+        for (; x < end; ++x) out[x] = number;
+    });
+}
+JG_REGISTER(label_numbers)
 
 // How many points stand in each row. A block a row.
 // In   points   uint8 [B, H, W]
@@ -216,23 +372,42 @@ extern "C" __global__ void __launch_bounds__(128, 8) count_points(
 }
 JG_REGISTER(count_points)
 
-// Numbers points 1..n in raster order; one thread walks a row that has any.
+// Numbers points 1..n in raster order. A block a row, a warp a word of 64 pixels.
 // In   points   uint8 [B, H, W]
-//      in_row   int32 [B * H]     points in each row
 //      before   int32 [B * H]     points in the rows before it, same field
 // Out  number   int32 [B, H, W]   0 where there is no point
 extern "C" __global__ void __launch_bounds__(128, 8) number_points(
-    const uint8_t* __restrict__ points, const int32_t* __restrict__ in_row, const int32_t* __restrict__ before,
-    int32_t width, int32_t* __restrict__ number)
+    const uint8_t* __restrict__ points, const int32_t* __restrict__ before, int32_t width, int32_t* __restrict__ number)
 {
-    const int64_t at = int64_t(blockIdx.x) * width;
-    JG_FOR(x, width) number[at + x] = 0;
-    __syncthreads();
-    if (in_row[blockIdx.x] == 0) return;
-    JG_ONCE {
-        int next = before[blockIdx.x] + 1;
-        for (int x = 0; x < width; ++x)
-            if (points[at + x]) number[at + x] = next++;
+    JG_SHARED(Words, s);
+    const uint8_t* __restrict__ row = points + int64_t(blockIdx.x) * width;
+    int32_t* __restrict__ out = number + int64_t(blockIdx.x) * width;
+    int next = before[blockIdx.x] + 1;
+    for (int x0 = 0; x0 < width; x0 += 64 * CHUNK) {
+        const int n = jg::least(CHUNK, (width - x0 + 63) / 64);
+        for (int k = jg::warp_id(); k < n; k += jg::warps()) {
+            const int from = x0 + 64 * k;
+            jg::warp_words(jg::least(64, width - from), [=](int x) { return row[from + x] != 0; },
+                           [&](int, uint64_t word) { s.word[k] = word; });
+        }
+        __syncthreads();
+        int here = next;
+        for (int k = 0; k < n; ++k) {
+            const uint64_t word = s.word[k];
+            if (k % jg::warps() == jg::warp_id()) {
+                int32_t* __restrict__ to = out + x0 + 64 * k;
+                const int w = jg::least(64, width - x0 - 64 * k);
+                if (word == 0) {
+                    for (int x = jg::lane(); x < w; x += jg::WARP) to[x] = 0;
+                } else {
+                    for (int x = jg::lane(); x < w; x += jg::WARP)
+                        to[x] = word >> x & 1 ? here + jg::count_bits(word & ((uint64_t(1) << x) - 1)) : 0;
+                }
+            }
+            here += jg::count_bits(word);
+        }
+        next = here;
+        __syncthreads();
     }
 }
 JG_REGISTER(number_points)

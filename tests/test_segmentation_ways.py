@@ -145,11 +145,11 @@ def test_smooth(way: Way) -> None:
 
 
 def test_components_across_tiles(way: Way) -> None:
-    tall = torch.from_numpy((blobs(4, (2, 67, 9), 1.5) > 0.5).astype(np.uint8))
+    four = torch.from_numpy((blobs(4, (1, 66, 67), 0.6) > 0.5).astype(np.uint8))  # tiles that meet in a corner
     wide = torch.from_numpy((blobs(4, (2, 5, 131), 1.5) > 0.5).astype(np.uint8))
 
     def work(device: Device) -> object:
-        both = find_components(device.tensor(tall), FOREGROUND | BACKGROUND, device)
+        both = find_components(device.tensor(four), FOREGROUND | BACKGROUND, device)
         return both, find_components(device.tensor(wide), BACKGROUND, device), label_components(device.tensor(wide), device)
 
     way.check(work)
