@@ -38,7 +38,7 @@ def find_components(mask: torch.Tensor, classes: int, device: Device) -> Compone
 
 
 def join_runs(mask: torch.Tensor, classes: int, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
-    """The foreground as words, uint64 [B, H, words], and the joined runs of the classes, int32 [B, H, W] (label.cu: parent)."""
+    """The foreground as words, uint64 [B, H, words], and joined runs of the classes, int32 [B, H, W] (label.cu: parent)."""
     b, h, w = mask.shape
     words, down = -(-w // TILE), -(-h // TILE)
     bits, parent = device.empty(b, h, words, dtype=torch.uint64), device.empty(b, h, w, dtype=torch.int32)
@@ -57,7 +57,7 @@ def number_points(points: torch.Tensor, device: Device) -> tuple[torch.Tensor, t
     device.launch("count_points", b * h, points=points, width=w, in_row=in_row)
     upto = torch.cumsum(in_row, 1)
     before = (upto - in_row).to(torch.int32)
-    device.launch("number_points", b * h, points=points, before=before, width=w, number=number)
+    device.launch("number_points", b * h, points=points, in_row=in_row, before=before, width=w, number=number)
     return number, upto[:, -1]
 
 

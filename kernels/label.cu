@@ -7,8 +7,8 @@
 //
 // Source   Playne & Hawick (2018), a union by atomic minimum; CellProfiler numbers components as scipy.ndimage.label does.
 // Oracle   scipy.ndimage.label, binary_fill_holes (tests/test_label_centrosome.py)
-// Launch   label_tiles: a block a tile of 64 x 64 pixels, 17 KB of shared memory; the serial build takes a tile's rows in their
-//          whole width, in the row's first block. label_seams: a thread an item; the others a block a row.
+// Launch   label_tiles: a block a tile of 64 x 64 pixels, 17 KB of shared memory; the serial build takes the tiles beside each other
+//          at once, in the first one's block, and joins them. label_seams: a thread an item; the others a block a row.
 // Order    a root is the least index of its component however unions interleave; numbers follow the roots' order.
 #include "bits.cuh"
 
@@ -60,7 +60,7 @@ struct Line {
         const int n = width - 64 * k;
         return n <= 0 || k < 0 ? 0 : (word[k] ^ flip) & (n < 64 ? (uint64_t(1) << n) - 1 : ~uint64_t(0));
     }
-    // First pixel of the run within its tile that x belongs to.
+    // First pixel of the run that x belongs to: within its tile, in the serial build of all.
     __device__ __forceinline__ int start_of(int x) const {
         int k = x >> 6;
         uint64_t gaps = ~(word[k] ^ flip) & ((uint64_t(1) << (x & 63)) - 1);
@@ -69,7 +69,7 @@ struct Line {
 #endif
         return gaps ? 64 * k + jg::highest_bit(gaps) + 1 : 64 * k;
     }
-    // Where runs begin within their tiles.
+    // Where runs begin: within their tiles, in the serial build all in all.
     __device__ __forceinline__ uint64_t starts(int k) const {
         const uint64_t w = at(k);
 #if defined(JG_SERIAL)
@@ -166,11 +166,15 @@ extern "C" __global__ void __launch_bounds__(128, 8) label_tiles(
             const Line line = line_of(row, width, c == 0), above = line_of(row - words, width, c == 0);
             const bool border = c && (y == 0 || y == height - 1);
             const int own = y * width;
-            for (int j = 0; j < words; ++j)
-                for (uint64_t n = line.starts(j); n; n &= n - 1) {
-                    const int p = own + 64 * j + jg::lowest_bit(n);
-                    links[p] = border ? OUTSIDE : p;
+            int last = 0;
+            for (int j = 0; j < words; ++j) {
+                uint64_t n = line.starts(j);
+                if (line.at(j) & ~n & 1) links[own + 64 * j] = own + last;   // a run goes on over the side of a tile
+                for (; n; n &= n - 1) {
+                    last = 64 * j + jg::lowest_bit(n);
+                    links[own + last] = border ? OUTSIDE : own + last;
                 }
+            }
             if (c && line.at(0) & 1) links[own] = OUTSIDE;
             if (c && line.at((width - 1) >> 6) >> ((width - 1) & 63)) links[own + line.start_of(width - 1)] = OUTSIDE;
             if (y == y0) continue;
@@ -374,14 +378,20 @@ JG_REGISTER(count_points)
 
 // Numbers points 1..n in raster order. A block a row, a warp a word of 64 pixels.
 // In   points   uint8 [B, H, W]
+//      in_row   int32 [B * H]     points in each row
 //      before   int32 [B * H]     points in the rows before it, same field
 // Out  number   int32 [B, H, W]   0 where there is no point
 extern "C" __global__ void __launch_bounds__(128, 8) number_points(
-    const uint8_t* __restrict__ points, const int32_t* __restrict__ before, int32_t width, int32_t* __restrict__ number)
+    const uint8_t* __restrict__ points, const int32_t* __restrict__ in_row, const int32_t* __restrict__ before,
+    int32_t width, int32_t* __restrict__ number)
 {
     JG_SHARED(Words, s);
     const uint8_t* __restrict__ row = points + int64_t(blockIdx.x) * width;
     int32_t* __restrict__ out = number + int64_t(blockIdx.x) * width;
+    if (in_row[blockIdx.x] == 0) {                       // as most are
+        JG_FOR(x, width) out[x] = 0;
+        return;
+    }
     int next = before[blockIdx.x] + 1;
     for (int x0 = 0; x0 < width; x0 += 64 * CHUNK) {
         const int n = jg::least(CHUNK, (width - x0 + 63) / 64);
