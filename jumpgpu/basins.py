@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from .device import Device
+from .device import CpuDevice, Device
 
 BAND = 8  # rows a block (kernels/basins.cuh: BAND)
 ROUNDS = 32  # rounds of the forest that are recorded (kernels/basins.cuh: ROUNDS)
@@ -47,6 +47,12 @@ class Basins:
 def bands(planes: int, rows: int) -> int:
     """Blocks of the kernels that take a band of rows each."""
     return planes * -(-rows // BAND)
+
+
+def tall_bands(planes: int, height: int, device: Device) -> tuple[int, dict[str, int]]:
+    """Blocks of the kernels that follow links, and what they are told: many rows a block where one thread takes a block."""
+    rows = -(-height // device.workers) if isinstance(device, CpuDevice) else 1
+    return planes * -(-height // rows), {"rows": rows}
 
 
 def check_plane(height: int, width: int) -> None:
@@ -92,7 +98,8 @@ def find_basins(key: torch.Tensor, connectivity: int, device: Device) -> Basins:
     )
     row_end, pass_end = torch.cumsum(count, 2, dtype=torch.int32)
     device.launch("basin_number", bands(planes, height), row_end=row_end, **size, basin=basin)
-    device.launch("basin_resolve", bands(planes, height), **size, basin=basin)
+    grid, rows = tall_bands(planes, height, device)
+    device.launch("basin_resolve", grid, **size, **rows, basin=basin)
     passes = device.empty(planes, most, 4, dtype=torch.int32)
     pass_count = device.empty(planes, height, dtype=torch.int32)
     device.launch(

@@ -2,7 +2,7 @@
 
 import torch
 
-from .basins import FOREST_BLOCK, bands, check_plane, find_basins
+from .basins import FOREST_BLOCK, bands, check_plane, find_basins, tall_bands
 from .device import Device
 
 LARGEST_RANK = 1 << 24  # integers that float32 holds
@@ -87,7 +87,8 @@ def watershed(
         link=link,
     )
     labels = device.empty(fields, height, width, dtype=torch.int32)
-    device.launch("watershed_settle", bands(fields, height), **size, link=link, labels=labels)
+    grid, rows = tall_bands(fields, height, device)
+    device.launch("watershed_settle", grid, **size, **rows, link=link, labels=labels)
     return labels
 
 

@@ -19,8 +19,7 @@
 //          order of their minima.
 #include "basins.cuh"
 
-// The ring around a pixel, as bits of a byte: its neighbours clockwise from the upper left.
-constexpr int NW = 1, N = 2, NE = 4, E = 8, SE = 16, S = 32, SW = 64, W = 128, CORNERS = NW | NE | SE | SW, SIDES = N | E | S | W;
+using namespace jg::ring;
 
 // Past the end of every run of neighbours in `below`, but for the run that the neighbour `step` is in. Sides that touch a
 // corner below join it; with 4 neighbours a corner counts only between two sides, with 8 two sides are joined across it.
@@ -47,35 +46,24 @@ JG_FN int few_bits(int byte) {                           // how many are set: pl
 template <int CONNECTIVITY> JG_FN void descend_row(const uint32_t* __restrict__ k, int y, int pitch, int width,
                                                    int32_t* __restrict__ to, uint8_t* __restrict__ ring, int& minima, int& passes)
 {
-    for (int x = 1 + jg::lane(); x <= width; x += jg::WARP) {
+    int found = 0, leading = 0;
+    jg::each_inside(k + 1, width, [&](int i) {
+        const int x = i + 1, best = jg::steepest<CONNECTIVITY>(k, x, pitch), step = best >> 8;
         const uint32_t mine = k[x], nw = k[x - pitch - 1], n = k[x - pitch], ne = k[x - pitch + 1], w = k[x - 1], e = k[x + 1],
                        sw = k[x + pitch - 1], s = k[x + pitch], se = k[x + pitch + 1];
-        // In raster order, of equal keys the first stays; the step and its place in the ring are one number.
-        uint32_t low = CONNECTIVITY == 8 ? nw : n;
-        int best = CONNECTIVITY == 8 ? (-pitch - 1) * 256 + NW : -pitch * 256 + N;
-        auto lower = [&](uint32_t key, int step, int place) {
-            const uint32_t next = jg::least(low, key);
-            best = next == low ? best : step * 256 + place;
-            low = next;
-        };
-        if (CONNECTIVITY == 8) { lower(n, -pitch, N); lower(ne, -pitch + 1, NE); }
-        lower(w, -1, W);
-        lower(mine, 0, 0);
-        lower(e, 1, E);
-        if (CONNECTIVITY == 8) lower(sw, pitch - 1, SW);
-        lower(s, pitch, S);
-        if (CONNECTIVITY == 8) lower(se, pitch + 1, SE);
         auto before = [=](uint32_t key, int place) { return jg::least(key, mine) == key ? place : 0; };
         auto after = [=](uint32_t key, int place) { return jg::least(key, mine) == mine ? 0 : place; };
         const int below = before(nw, NW) | before(n, N) | before(ne, NE) | before(w, W) | after(e, E) | after(sw, SW) | after(s, S)
-            | after(se, SE), step = best >> 8;
+            | after(se, SE);
         const bool in = mine != jg::OUTSIDE;
         const int ends = in ? run_ends<CONNECTIVITY>(below, best & 255) : 0;
         to[x] = in ? ~(y * pitch + x + step) : jg::NO_BASIN;
-        ring[x - 1] = uint8_t(ends);
-        minima += in && step == 0;
-        passes += few_bits(ends);
-    }
+        ring[i] = uint8_t(ends);
+        found += in && step == 0;
+        leading += few_bits(ends);
+    }, [&](int i) { to[i + 1] = jg::NO_BASIN; ring[i] = 0; });
+    minima = found;
+    passes = leading;
 }
 extern "C" __global__ void __launch_bounds__(128, 8) basin_descend(
     const uint32_t* __restrict__ key, int32_t planes, int32_t height, int32_t width, int32_t connectivity,
@@ -129,21 +117,13 @@ JG_REGISTER(basin_number)
 
 // Every pixel's basin, by following its steps.
 //
-// A way that is known is written along the whole of it, so a serial run visits a pixel twice and no more. Other threads may
-// read a pixel meanwhile: they find the step or the number it leads to, and both give the same basin.
-//
-// Launch   a block a band of BAND rows, a warp a row; no shared memory.
+// Launch   a block a band of `rows` rows, any block size; no shared memory.
 // In, out  basin  int32   [P, H + 2, W + 2]  steps and numbered minima in, basins (or NO_BASIN) out
-extern "C" __global__ void __launch_bounds__(128, 8) basin_resolve(int32_t height, int32_t width, int32_t* basin)
+extern "C" __global__ void __launch_bounds__(128, 8) basin_resolve(int32_t height, int32_t width, int32_t rows, int32_t* basin)
 {
-    const int pitch = width + 2, bands = (height + jg::BAND - 1) / jg::BAND;
-    const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
-    int32_t* of = basin + int64_t(plane) * (height + 2) * pitch;
-    JG_FOR_YX(y, x, y0 + 1, jg::least(y0 + jg::BAND, height) + 1, 1, width + 1) {
-        const int p = y * pitch + x;
-        if (x % 16 == 0) jg::fetch_ahead(of + p + 3 * pitch, 1);
-        if (jg::atomic_read(of + p) != jg::NO_BASIN) jg::follow(of, p);
-    }
+    const int pitch = width + 2, bands = (height + rows - 1) / rows;
+    const int plane = int(blockIdx.x) / bands, y0 = 1 + int(blockIdx.x) % bands * rows;
+    jg::follow_rows(basin + int64_t(plane) * (height + 2) * pitch, pitch, width, y0, jg::least(y0 + rows, height + 1));
 }
 JG_REGISTER(basin_resolve)
 

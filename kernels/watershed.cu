@@ -119,6 +119,9 @@ JG_REGISTER(watershed_flood)
 // Out  link     int32   [P, H + 2, W + 2]  a label (0 outside and where no seed reaches), or ~index of the pixel to ask;
 //                                          the frame is not written
 
+//   A pixel whose lower neighbours all are in its own basin follows its steepest step, whatever M is: both are entered from the
+//   same side, or both in one go after the pixel that is M. One in six needs more than its neighbours' keys and basins.
+
 // The neighbour with the least M; what is outside has the highest key there is.
 template <int CONNECTIVITY> JG_FN int entered_from(const uint32_t* __restrict__ k, const int32_t* __restrict__ of,
                                                    const uint64_t* __restrict__ low, int p, int pitch)
@@ -136,6 +139,23 @@ template <int CONNECTIVITY> JG_FN int entered_from(const uint32_t* __restrict__ 
     return from;
 }
 
+// Links of a row as far as neighbours alone decide them; the others' lead to themselves.
+template <int CONNECTIVITY> JG_FN void easy_links(const uint32_t* __restrict__ k, const int32_t* __restrict__ of,
+                                                  const int32_t* __restrict__ seed, int first, int pitch, int width,
+                                                  int32_t* __restrict__ to)
+{
+    jg::each_inside(k, width, [=](int x) {
+        const int mine = of[x], step = jg::steepest<CONNECTIVITY>(k, x, pitch) >> 8;
+        int other = step == 0;
+        JG_UNROLL for (int d = 0; d < 8; ++d) {
+            const int q = x + jg::step_to(d, pitch);
+            if (jg::is_direction(d, CONNECTIVITY)) other |= (k[q] <= k[x]) & (of[q] != mine);
+        }
+        const int label = seed[x], link = ~(first + x + (other ? 0 : step));      // read before it is asked for: masked loads are slow
+        to[x] = jg::chosen(mine < 0, 0, jg::chosen(label != 0, label, link));
+    }, [=](int x) { to[x] = 0; });
+}
+
 extern "C" __global__ void __launch_bounds__(128, 8) watershed_link(
     const uint32_t* __restrict__ key, const int32_t* __restrict__ basin, const int32_t* __restrict__ seeds,
     const uint64_t* __restrict__ reached, int32_t height, int32_t width, int32_t connectivity, int32_t capacity,
@@ -151,32 +171,32 @@ extern "C" __global__ void __launch_bounds__(128, 8) watershed_link(
         const int32_t* __restrict__ seed = seeds + (int64_t(plane) * height + y) * width;
         const int first = (y + 1) * pitch + 1;
         int32_t* __restrict__ to = link + base + first;
-        for (int x = jg::lane(); x < width; x += jg::WARP) to[x] = of[first + x] >= 0 ? seed[x] : 0;
-        jg::warp_each(width, [=](int x) { return (of[first + x] >= 0) & (seed[x] == 0); }, [&](int x, int) {
+        if (connectivity == 8) easy_links<8>(k + first, of + first, seed, first, pitch, width, to);
+        else easy_links<4>(k + first, of + first, seed, first, pitch, width, to);
+        jg::warp_each(width, [=](int x) { return to[x] == ~(first + x); }, [&](int x, int) {
             const int p = first + x, mine = of[p];
             const uint64_t m = low[mine];
-            if (m == jg::NEVER) return;
-            if (m > jg::order_of(k[p], p)) to[x] = ~int(m & 0xffffffffu);
+            if (m == jg::NEVER) to[x] = 0;
+            else if (m > jg::order_of(k[p], p)) to[x] = ~int(m & 0xffffffffu);
             else to[x] = ~(connectivity == 8 ? entered_from<8>(k, of, low, p, pitch) : entered_from<4>(k, of, low, p, pitch));
         });
     }
 }
 JG_REGISTER(watershed_link)
 
-// Labels, by following the links. As in basin_resolve a way that is known is written along the whole of it.
+// Labels, by following the links.
 //
-// Launch   a block a band of BAND rows, a warp a row; no shared memory.
+// Launch   a block a band of `rows` rows, any block size; no shared memory.
 // In, out  link    int32  [P, H + 2, W + 2]
 // Out      labels  int32  [P, H, W]
 extern "C" __global__ void __launch_bounds__(128, 8) watershed_settle(
-    int32_t height, int32_t width, int32_t* link, int32_t* __restrict__ labels)
+    int32_t height, int32_t width, int32_t rows, int32_t* link, int32_t* __restrict__ labels)
 {
-    const int pitch = width + 2, bands = (height + jg::BAND - 1) / jg::BAND;
-    const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
+    const int pitch = width + 2, bands = (height + rows - 1) / rows;
+    const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * rows, y1 = jg::least(y0 + rows, height);
     int32_t* at = link + int64_t(plane) * (height + 2) * pitch;
-    JG_FOR_YX(y, x, y0, jg::least(y0 + jg::BAND, height), 0, width) {
-        const int p = (y + 1) * pitch + x + 1, v = jg::atomic_read(at + p);
-        labels[(int64_t(plane) * height + y) * width + x] = v >= 0 ? v : jg::follow(at, p);    // mostly known, by regions
-    }
+    jg::follow_rows(at, pitch, width, y0 + 1, y1 + 1);
+    for (int y = y0; y < y1; ++y)
+        JG_FOR(x, width) labels[(int64_t(plane) * height + y) * width + x] = jg::followed(at + (y + 1) * pitch + x + 1);
 }
 JG_REGISTER(watershed_settle)

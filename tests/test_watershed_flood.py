@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from jumpgpu.device import Device
+from jumpgpu.device import Device, open_device
 from jumpgpu.watershed import watershed
 from tests.reference.flood import flood
 
@@ -35,6 +35,26 @@ def test_watershed(device: Device, kind: str, connectivity: int, dtype: type) ->
         got = watershed(*(torch.from_numpy(a) for a in (values, mask, seeds)), device, connectivity)
         want = np.stack([flood(*field, connectivity) for field in zip(values, mask, seeds, strict=True)])
         np.testing.assert_array_equal(got.numpy(), want)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_ways_longer_than_a_band(workers: int) -> None:
+    """Descents that wind through all rows, up and down, wider than the stretches that are passed over together."""
+    height, width = 40, 200
+    walls = np.zeros((height, width), bool)
+    walls[1:, 1::4] = walls[:-1, 3::4] = True
+    y, x = np.mgrid[:height, :width]
+    values = (x * height + np.where(x // 2 % 2, height - y, y)).astype(np.float32)
+    values = np.stack([values, -values])
+    mask = np.stack([~walls, ~walls])
+    mask[:, :, 70:140] &= y[:, 70:140] == np.where(x[:, 70:140] // 2 % 2, height - 1, 0)
+    seeds = np.zeros(values.shape, np.int32)
+    seeds[:, 5, [0, 64]] = 3, 7
+    seeds[:, 20, 198] = 9
+    got = watershed(*(torch.from_numpy(a) for a in (values, mask, seeds)), open_device("cpu", workers), 4)
+    want = np.stack([flood(*field, 4) for field in zip(values, mask, seeds, strict=True)])
+    assert set(np.unique(want)) == {0, 3, 7, 9}
+    np.testing.assert_array_equal(got.numpy(), want)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 17), (17, 1), (2, 2)])
