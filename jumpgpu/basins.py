@@ -51,7 +51,7 @@ def bands(planes: int, rows: int) -> int:
 
 def tall_bands(planes: int, height: int, device: Device) -> tuple[int, dict[str, int]]:
     """Blocks of the kernels that follow links, and what they are told: many rows a block where one thread takes a block."""
-    rows = -(-height // device.workers) if isinstance(device, CpuDevice) else 1
+    rows = -(-height // device.workers) if isinstance(device, CpuDevice) else 4
     return planes * -(-height // rows), {"rows": rows}
 
 

@@ -47,7 +47,7 @@ template <int CONNECTIVITY> JG_FN int steepest(const uint32_t* __restrict__ k, i
 }
 
 // inside(x) for the x of a row by one warp, k[0] being the first pixel's key. The serial build passes over stretches that are all
-// outside, for which outside(x) says what is written; a GPU asks inside(x) there too.
+// outside, for which outside(x) says what is written; within others inside(x) is asked for pixels outside too.
 template <class Inside, class Outside> JG_FN void each_inside(const uint32_t* __restrict__ k, int width, Inside inside, Outside outside) {
 #if defined(JG_SERIAL)
     for (int x0 = 0; x0 < width; x0 += STRETCH) {
@@ -58,8 +58,10 @@ template <class Inside, class Outside> JG_FN void each_inside(const uint32_t* __
         else for (int x = x0; x < x1; ++x) inside(x);
     }
 #else
-    (void)k, (void)outside;
-    for (int x = lane(); x < width; x += WARP) inside(x);
+    for (int x = lane(); x < width; x += WARP) {
+        if (k[x] == OUTSIDE) outside(x);
+        else inside(x);
+    }
 #endif
 }
 

@@ -139,20 +139,27 @@ template <int CONNECTIVITY> JG_FN int entered_from(const uint32_t* __restrict__ 
     return from;
 }
 
-// Links of a row as far as neighbours alone decide them; the others' lead to themselves.
+// Links of a row as far as neighbours alone decide them; the others' lead to themselves. On a GPU all but labels do: where one
+// lane looks up M the others wait for it, and would have looked at their neighbours for nothing.
 template <int CONNECTIVITY> JG_FN void easy_links(const uint32_t* __restrict__ k, const int32_t* __restrict__ of,
                                                   const int32_t* __restrict__ seed, int first, int pitch, int width,
                                                   int32_t* __restrict__ to)
 {
     jg::each_inside(k, width, [=](int x) {
-        const int mine = of[x], step = jg::steepest<CONNECTIVITY>(k, x, pitch) >> 8;
-        int other = step == 0;
-        JG_UNROLL for (int d = 0; d < 8; ++d) {
+        int step = 0;
+#if defined(JG_SERIAL)
+        step = jg::steepest<CONNECTIVITY>(k, x, pitch) >> 8;
+        int other = 0;
+        for (int d = 0; d < 8; ++d) {
             const int q = x + jg::step_to(d, pitch);
-            if (jg::is_direction(d, CONNECTIVITY)) other |= (k[q] <= k[x]) & (of[q] != mine);
+            if (jg::is_direction(d, CONNECTIVITY)) other |= (k[q] <= k[x]) & (of[q] != of[x]);
         }
-        const int label = seed[x], link = ~(first + x + (other ? 0 : step));      // read before it is asked for: masked loads are slow
-        to[x] = jg::chosen(mine < 0, 0, jg::chosen(label != 0, label, link));
+        step = other ? 0 : step;
+#else
+        (void)pitch;
+#endif
+        const int label = seed[x];                       // read before it is asked for: masked loads are slow
+        to[x] = jg::chosen(of[x] < 0, 0, jg::chosen(label != 0, label, ~(first + x + step)));
     }, [=](int x) { to[x] = 0; });
 }
 
