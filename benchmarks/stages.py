@@ -99,7 +99,7 @@ def stages(images: str, plate_name: str, illumination: str, device_name: str, ba
             for site in plate.select(None, None):
                 wells.setdefault(site.well, []).append(site.site)
             layout = Layout(plate.barcode, columns, plate.channels, plate.pixel_um)
-            batches = read_fields(plate, batch=batch, workers=0, device=device.torch)
+            batches = read_fields(plate, batch=batch, workers=0, device=device)
             n_fields = n_cells = 0
             with PlateWriter(Path(folder), layout, {}, wells, True) as store:
                 while (fields := timed("decode", next, batches, None)) is not None:

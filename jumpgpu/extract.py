@@ -201,7 +201,7 @@ def read(run: Run, wells: Sequence[str]) -> Generator[FieldBatch, None, None]:
         workers=run.options.threads,
         held=held_by(run.lanes),
         size=(run.illumination.shape[1], run.illumination.shape[2]),
-        device=run.device.torch,
+        device=run.device,
     )
     with contextlib.closing(batches):
         yield from batches

@@ -1,43 +1,26 @@
-"""Image files to batches of raw fields: decoded on threads, read ahead within a bound, in plate order.
+"""Image files to batches of raw fields: decoded on threads or on a GPU, read ahead within a bound, in plate order.
 
 A site with an image that is missing, unreadable, truncated, of the wrong size or type is quarantined: it takes no row in
 the batch, is named in it, and the run goes on. Odd but readable images (constant, zero-filled, saturated, the same as
-another channel's) are measured and flagged. Batches may span wells, whose order they keep; `finished` says which wells
-end in a batch.
+another channel's) are measured and flagged (`sites.py`). Batches may span wells, whose order they keep; `finished` says
+which wells end in a batch.
 """
 
 import collections
 import contextlib
 import os
 from collections.abc import Collection, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 
-from .checks import check_image, oddities
-from .device import StaleLibrary
-from .image_files import MALFORMED, MAX_SIDE, decode, file_limit, header_size, one_line
+from .device import Device
+from .image_files import MALFORMED, MAX_SIDE, file_limit, header_size, one_line
 from .plate import Plate, Site
+from .rings import CudaRing, HostRing, Pending, Pool
+from .sites import Problem, Wanted
 
 PROBES = 9  # sites whose images' headers vote on a plate's field size where its metadata has none
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with one image of a site, for the manifest and `quarantine.csv`."""
-
-    plate: str
-    well: str
-    site: int
-    channel: str
-    file: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.plate} {self.well} site {self.site} {self.channel}: {self.reason} ({self.file or 'no file'})"
 
 
 @dataclass(frozen=True)
@@ -76,7 +59,7 @@ def read_fields(
     ahead: int = 2,
     held: int = 1,
     size: tuple[int, int] | None = None,
-    device: torch.device | None = None,
+    device: Device | None = None,
 ) -> Generator[FieldBatch, None, None]:
     """Batches of the plate's fields, in plate order.
 
@@ -90,7 +73,7 @@ def read_fields(
     held : batches handed out whose pixels are still in use: a batch is valid until `held` more were asked for.
         ahead + held buffers are kept, and decoding waits while all are in use.
     size : what `field_size` says, where the caller has asked it already.
-    device : where `pixels` goes; for CUDA the buffers are pinned and copied on a stream of their own.
+    device : where `pixels` goes; a GPU decodes LZW itself, on a stream of the ring's own. The host's memory where None.
 
     Raises ValueError before anything is read where a name is unknown or no image of the plate can be read at all.
     Closing the iterator early ends its threads.
@@ -101,14 +84,14 @@ def read_fields(
         raise ValueError(f"{plate.barcode} has no channel {unknown[0]!r}; it has {', '.join(plate.channels)}")
     if batch < 1 or ahead < 0 or held < 1:
         raise ValueError(f"batch and held must be at least 1 and ahead at least 0, got {batch}, {held} and {ahead}")
-    order = [plate.channels.index(c) for c in channels]
-    size = size or field_size(plate)
+    wanted = Wanted(plate, channels, size or field_size(plate))
     groups = [selected[i : i + batch] for i in range(0, len(selected), batch)]
-    shape = (min(batch, len(selected)), len(channels), *size)
-    ring = _Ring(min(ahead + held, len(groups)), shape, device or torch.device("cpu"))
-    batches = _stream(plate, groups, channels, order, ring, workers, ahead)
-    coming = [f for site in selected for c in order if (f := site.files[c])]
-    return _fetched(batches, plate.images.ahead(coming, file_limit(size)))
+    pool = Pool(len(os.sched_getaffinity(0)) if workers is None else workers)
+    given = min(ahead + held, len(groups)), min(batch, len(selected)), wanted, pool
+    ring = CudaRing(*given, device) if device and device.name == "cuda" else HostRing(*given)
+    batches = _stream(groups, ring, pool, ahead)
+    coming = [f for site in selected for c in wanted.order if (f := site.files[c])]
+    return _fetched(batches, plate.images.ahead(coming, file_limit(wanted.size)))
 
 
 def _fetched(
@@ -120,142 +103,31 @@ def _fetched(
 
 
 def _stream(
-    plate: Plate,
-    batches: Sequence[Sequence[Site]],
-    channels: tuple[str, ...],
-    order: list[int],
-    ring: "_Ring",
-    workers: int | None,
-    ahead: int,
+    batches: Sequence[Sequence[Site]], ring: HostRing | CudaRing, pool: Pool, ahead: int
 ) -> Generator[FieldBatch, None, None]:
     last = {site.well: i for i, members in enumerate(batches) for site in members}
-    pool = _Pool(len(os.sched_getaffinity(0)) if workers is None else workers)
-    waiting: collections.deque[_Pending] = collections.deque()
+    waiting: collections.deque[Pending] = collections.deque()
     todo = iter(enumerate(batches))
     try:
         while True:
             while len(waiting) <= ahead and (item := next(todo, None)):
-                number, members = item
-                buffer = ring.take(number)
-                images = buffer.numpy()
-                futures = [
-                    pool.submit(_decode_site, plate, site, channels, order, images[i]) for i, site in enumerate(members)
-                ]
-                waiting.append(_Pending(number, tuple(members), buffer, futures))
+                waiting.append(ring.begin(*item))
             if not waiting:
                 return
+            for pending in list(waiting)[:2]:
+                ring.prepare(pending)
             now = waiting.popleft()
-            found = [f.result() for f in now.futures]
-            usable = [i for i, (bad, *_) in enumerate(found) if not bad]
-            for row, i in enumerate(usable):
-                if row != i:
-                    now.buffer[row].copy_(now.buffer[i])
+            pixels, found = ring.finish(now)
             yield FieldBatch(
-                pixels=ring.hand_out(now.number, now.buffer[: len(usable)]),
-                sites=tuple((now.members[i].well, now.members[i].site) for i in usable),
-                quarantined=tuple(p for bad, *_ in found for p in bad),
-                flags=tuple(p for bad, flags, _ in found if not bad for p in flags),
+                pixels=pixels,
+                sites=tuple((s.well, s.site) for s, f in zip(now.members, found, strict=True) if not f.bad),
+                quarantined=tuple(p for f in found for p in f.bad),
+                flags=tuple(p for f in found for p in f.flags),
                 finished=tuple(w for w in dict.fromkeys(s.well for s in now.members) if last[w] == now.number),
-                checks=tuple(tuple(checks) for bad, _, checks in found if not bad),
+                checks=tuple(f.checks for f in found if not f.bad),
             )
     finally:
         pool.close()
-
-
-@dataclass(frozen=True)
-class _Pending:
-    number: int
-    members: tuple[Site, ...]
-    buffer: torch.Tensor
-    futures: "list[Future[tuple[list[Problem], list[Problem], list[tuple[float, float]]]]]"
-
-
-class _Pool:
-    """Decoder threads, or the caller's own where there are none."""
-
-    def __init__(self, workers: int):
-        self.threads = ThreadPoolExecutor(workers, thread_name_prefix="decode") if workers else None
-
-    def submit(self, function: Any, *arguments: Any) -> "Future[Any]":
-        if self.threads:
-            return self.threads.submit(function, *arguments)
-        future: Future[Any] = Future()
-        future.set_result(function(*arguments))
-        return future
-
-    def close(self) -> None:
-        if self.threads:
-            self.threads.shutdown(wait=True, cancel_futures=True)
-
-
-class _Ring:
-    """Reused host buffers. On CUDA they are pinned; a batch is copied on a stream of the ring's own, on which the caller's
-    stream then waits, and a buffer is filled again only when its copy has ended."""
-
-    def __init__(self, n: int, shape: tuple[int, ...], device: torch.device):
-        self.device = device
-        self.cuda = device.type == "cuda"
-        self.buffers = [torch.empty(shape, dtype=torch.uint16, pin_memory=self.cuda) for _ in range(n)]
-        self.copied: list[Any] = [None] * n
-        self.stream = torch.cuda.Stream(device) if self.cuda else None
-
-    def take(self, number: int) -> torch.Tensor:
-        """The buffer of a batch, free to be written."""
-        slot = number % len(self.buffers)
-        if self.copied[slot] is not None:
-            self.copied[slot].synchronize()
-        return self.buffers[slot]
-
-    def hand_out(self, number: int, filled: torch.Tensor) -> torch.Tensor:
-        """The filled rows on the device."""
-        if not self.cuda:
-            return filled
-        caller = torch.cuda.current_stream(self.device)
-        with torch.cuda.stream(self.stream):
-            pixels = filled.to(self.device, non_blocking=True)
-            event = torch.cuda.Event()
-            event.record(self.stream)
-        caller.wait_event(event)
-        pixels.record_stream(caller)
-        self.copied[number % len(self.buffers)] = event
-        return pixels
-
-
-def _decode_site(
-    plate: Plate, site: Site, channels: tuple[str, ...], order: list[int], images: np.ndarray
-) -> tuple[list[Problem], list[Problem], list[tuple[float, float]]]:
-    """Decode a site's images into `images` [C, H, W]; its problems that quarantine it, its flags, its images' checks."""
-    bad: list[Problem] = []
-    odd: list[Problem] = []
-    checks: list[tuple[float, float]] = []
-    ranges: list[tuple[int, int]] = []
-    for c, channel in enumerate(channels):
-        file = site.files[order[c]]
-
-        def problem(reason: str, file: str | None = file, channel: str = channel) -> Problem:
-            return Problem(plate.barcode, site.well, site.site, channel, file or "", reason)
-
-        if file is None:
-            bad.append(problem(f"no {channel} image is listed in {plate.channel_source}"))
-            continue
-        try:
-            decode(file, plate.images, images[c])
-        except FileNotFoundError:
-            bad.append(problem(f"no {channel} image: the file is missing"))
-            continue
-        except (ConnectionError, StaleLibrary):
-            raise  # the place is out of reach, or the library of another build: no fault of this image
-        except (*MALFORMED, MemoryError) as error:
-            bad.append(problem(f"unreadable {channel} image: {one_line(error)}"))
-            continue
-        low, high = int(images[c].min()), int(images[c].max())
-        checks.append(check_image(images[c], high))
-        odd.extend(problem(reason) for reason in oddities(images[c], low, high, checks[-1][0]))
-        same = [d for d, before in enumerate(ranges) if before == (low, high) and np.array_equal(images[d], images[c])]
-        if same and low != high:
-            odd.append(problem(f"the {channel} image is the {channels[same[0]]} image again"))
-        ranges.append((low, high))
-    return bad, odd, checks
 
 
 def field_size(plate: Plate) -> tuple[int, int]:

@@ -23,10 +23,11 @@ import torch
 from .config import IlluminationSettings
 from .device import Device, blocks
 from .durable import sync_directory, write_synced
-from .fields import Problem, field_size, read_fields
+from .fields import field_size, read_fields
 from .harmony import Flatfield
 from .plate import Plate
 from .remote import Place, RemotePath
+from .sites import Problem
 
 SOURCES = ("auto", "estimate", "flatfield", "none")  # anything else is a folder
 HEADER_BYTES = 1 << 16  # of an .npy file beside its values; NumPy writes 128
@@ -144,7 +145,7 @@ def estimate_illumination(
     sums = device.zeros(len(names), height, width, dtype=torch.int64)
     n_fields = 0
     bad: list[Problem] = []
-    for fields in read_fields(plate, channels=names, batch=batch, workers=workers, device=device.torch):
+    for fields in read_fields(plate, channels=names, batch=batch, workers=workers, device=device):
         pixels, n_values = fields.pixels, sums.numel()
         device.launch(
             "accumulate_fields", blocks(n_values), pixels=pixels, fields=pixels.shape[0], n_values=n_values, sums=sums

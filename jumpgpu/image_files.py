@@ -1,11 +1,15 @@
 """One image file: judged by what it declares, then decoded into memory that is there already.
 
-A file is a grey uint16 TIFF of one page, or a plane of an OME-Zarr plate; it lies in a folder or a bucket (`Files`).
+A file is a grey uint16 TIFF of one page, or a plane of an OME-Zarr plate; it lies in a folder or a bucket (`Files`). For a
+GPU that decodes LZW itself (`load`) its strips are taken as they are.
 Whatever is wrong with it is an error of `MALFORMED`.
 """
 
+import contextlib
 import io
 import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import imagecodecs
@@ -37,6 +41,21 @@ def one_line(error: BaseException) -> str:
     return " ".join(f"{error}".split())[:200] or type(error).__name__
 
 
+@dataclass(frozen=True)
+class Strips:
+    """LZW strips of one image as they are put together.
+
+    places : int64 [S, 4]
+        Of each: where its codes begin, how many bytes they are, where its bytes begin in the image, how many they are.
+    swap : the pixels' bytes are highest first
+    predict : a row holds differences (TIFF's predictor 2)
+    """
+
+    places: np.ndarray
+    swap: bool
+    predict: bool
+
+
 def decode(file: str, images: Files, out: np.ndarray) -> None:
     """Decode a single-page uint16 TIFF, or a plane, into `out` [H, W], contiguous; an error of `MALFORMED` where it is
     anything else.
@@ -46,41 +65,103 @@ def decode(file: str, images: Files, out: np.ndarray) -> None:
     if isinstance(images, Planes):
         images.read_plane(file, out)
         return
-    data = images.read(file, file_limit(out.shape))
+    with opened(file, images, out.shape) as (data, page):
+        decode_page(data, page, out)
+
+
+def load(
+    file: str, images: Files, size: tuple[int, int], reserve: Callable[[int], tuple[int, np.ndarray]]
+) -> tuple[int, Strips | None]:
+    """An image for the device: its LZW strips as they are, or, where it has none that are fit for that, its pixels, decoded.
+
+    What `decode` checks is checked here but for the codes, which only decoding can.
+
+    Parameters
+    ----------
+    reserve : asked once for so many bytes, not more than `room_of(size)`; gives their number in all that is reserved, and
+        them, uint8 [n]
+
+    Returns
+    -------
+    That number, and the strips, by their places within what was reserved; None where it holds the pixels, lowest byte first.
+    """
+    n = 2 * size[0] * size[1]
+    if isinstance(images, Planes):
+        at, memory = reserve(n)
+        images.read_plane(file, memory.view(np.uint16).reshape(size))
+        return at, None
+    with opened(file, images, size) as (data, page):
+        found = lzw_strips(page, size)
+        total = 0 if found is None else int(found.places[:, 1].sum())
+        if found is None or total > room_of(size):  # strips may lie over each other
+            at, memory = reserve(n)
+            decode_page(data, page, memory.view(np.uint16).reshape(size))
+            return at, None
+        at, memory = reserve(total)
+        places, end = found.places.copy(), 0
+        for k, (offset, count) in enumerate(found.places[:, :2].tolist()):
+            memory[end : end + count] = np.frombuffer(data, np.uint8, count, offset)
+            places[k, 0], end = end, end + count
+        return at, replace(found, places=places)
+
+
+@contextlib.contextmanager
+def opened(file: str, images: Files, size: tuple[int, ...]) -> Iterator[tuple[bytes, tifffile.TiffPage]]:
+    """A TIFF's bytes and its page, which has the type and size of a field's image and strips within the file."""
+    data = images.read(file, file_limit(size))
     with io.BytesIO(data) as stream, tifffile.TiffFile(stream, is_ome=False) as tiff:
         page = single_page(tiff)
-        if page.shape != out.shape:
-            raise ValueError(f"{' x '.join(map(str, page.shape))} pixels, expected {' x '.join(map(str, out.shape))}")
+        if page.shape != size:
+            raise ValueError(f"{' x '.join(map(str, page.shape))} pixels, expected {' x '.join(map(str, size))}")
         offsets, counts = page.dataoffsets, page.databytecounts
-        if len(offsets) != len(counts) or not 0 < len(offsets) <= out.shape[0]:
-            raise ValueError(f"{len(offsets)} strips for {out.shape[0]} rows")
+        if len(offsets) != len(counts) or not 0 < len(offsets) <= size[0]:
+            raise ValueError(f"{len(offsets)} strips for {size[0]} rows")
         if any(o <= 0 or n <= 0 or o + n > len(data) for o, n in zip(offsets, counts, strict=True)):
             raise ValueError(f"truncated: {len(data)} bytes, and a strip of its pixels lies beyond them")
-        rows = min(page.rowsperstrip, out.shape[0])
-        lzw = page.compression == 5 and page.predictor in (1, 2) and page.fillorder == 1 and not page.is_tiled
-        if not lzw or len(offsets) != -(-out.shape[0] // rows):
-            if page.compression == 1 and sum(counts) < out.nbytes:
-                raise ValueError(f"truncated: {sum(counts)} bytes of pixels, expected {out.nbytes}")
-            page.asarray(out=out, maxworkers=1)
-            return
-        decode_strips(data, np.array([offsets, counts], np.int64).T, rows, out)
-        if tiff.byteorder != "<":
-            out.byteswap(inplace=True)
-        if page.predictor == 2:
-            np.add.accumulate(out, axis=1, dtype=np.uint16, out=out)
+        yield data, page
 
 
-def decode_strips(data: bytes, places: np.ndarray, rows: int, out: np.ndarray) -> None:
-    """LZW strips of `rows` rows at `places` [S, 2] (offset and size in `data`) into `out`; ValueError for one cut short."""
-    target, stride = out.reshape(-1).view(np.uint8), rows * out.shape[1] * out.itemsize
-    start = np.arange(len(places)) * stride
-    strips = np.column_stack([places, start, np.minimum(stride, target.size - start)])
+def decode_page(data: bytes, page: tifffile.TiffPage, out: np.ndarray) -> None:
+    """The pixels of an opened file's page into `out` [H, W]."""
+    strips = lzw_strips(page, out.shape)
+    if strips is None:
+        if page.compression == 1 and sum(page.databytecounts) < out.nbytes:
+            raise ValueError(f"truncated: {sum(page.databytecounts)} bytes of pixels, expected {out.nbytes}")
+        page.asarray(out=out, maxworkers=1)
+        return
+    decode_strips(data, strips.places, out)
+    if strips.swap:
+        out.byteswap(inplace=True)
+    if strips.predict:
+        np.add.accumulate(out, axis=1, dtype=np.uint16, out=out)
+
+
+def lzw_strips(page: tifffile.TiffPage, size: tuple[int, ...]) -> Strips | None:
+    """A page's strips where they are LZW's and we decode them ourselves."""
+    rows = min(page.rowsperstrip, size[0])
+    lzw = page.compression == 5 and page.predictor in (1, 2) and page.fillorder == 1 and not page.is_tiled
+    if not lzw or len(page.dataoffsets) != -(-size[0] // rows):
+        return None
+    start = np.arange(len(page.dataoffsets), dtype=np.int64) * (2 * rows * size[1])
+    length = np.minimum(2 * rows * size[1], 2 * size[0] * size[1] - start)
+    places = np.column_stack([np.array([page.dataoffsets, page.databytecounts], np.int64).T, start, length])
+    return Strips(places, page.parent.byteorder != "<", page.predictor == 2)
+
+
+def decode_strips(data: bytes, strips: np.ndarray, out: np.ndarray) -> None:
+    """LZW strips, as `Strips.places`, into `out` [H, W]; ValueError for one cut short."""
+    target = out.reshape(-1).view(np.uint8)
     view = memoryview(data)
     for k in np.flatnonzero(~decode_lzw(data, strips, target)):  # unusual: to be read or refused by imagecodecs
         offset, count, first, n = strips[k].tolist()
         decoded: Any = imagecodecs.lzw_decode(view[offset : offset + count], out=target[first : first + n])  # type: ignore[arg-type]
         if len(decoded) != n:
             raise ValueError(f"truncated: strip {k} has {len(decoded)} bytes of pixels, expected {n}")
+
+
+def room_of(size: tuple[int, ...]) -> int:
+    """Bytes that an image of this size may take as `load` gives it: noise of 12 bits makes LZW longer than its pixels."""
+    return 5 * (2 * size[0] * size[1]) // 4
 
 
 def file_limit(size: tuple[int, ...]) -> int:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from .device import Device
-from .fields import Problem
 from .label_files import read_labels
 from .names import COMPARTMENTS, well_position
+from .sites import Problem
 
 SUFFIXES = (".tiff", ".tif", ".npy", ".zarr")
 SHOWN = 5  # labels named in a report

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from .fields import FieldBatch, Problem
+from .fields import FieldBatch
 from .layout import Quarantined, SiteTable
 from .progress import Progress
+from .sites import Problem
 from .store import PlateWriter
 
 AHEAD = 2  # batches that may wait for the disk

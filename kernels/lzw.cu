@@ -4,20 +4,23 @@
 //   (c - 258)th code since the clear and the first byte of the one after it. Codes widen at entries 511, 1023 and 2047.
 //
 //   lzw_strips    a strip from its first code to its last: for a CPU, whose cores have other strips to decode
-// and for a GPU, in three launches, a strip cut at its clear codes:
-//   lzw_segments  where the segments between clears begin and how many codes they have: the place of a segment's k-th code is
-//                 known from k, so a block looks at 1024 codes at once for the next clear
-//   lzw_lengths   how many bytes each segment stands for; the caller sums them, and sets status 1 where the sum is not the strip's
+// and for a GPU, in four launches, a strip cut at its clear codes into segments that are decoded side by side:
+//   lzw_segments  where the segments begin and how many codes they have: a block looks at 1024 codes at once for the next clear,
+//                 since the place of a segment's k-th code is known from k. Encoders clear when their table is full, so the
+//                 segments of a strip have one length: where the first ends the next are guessed, all at once, and lzw_lengths
+//                 looks whether a clear lies within one
+//   lzw_lengths   how many bytes each segment stands for, and each of its 128 runs of codes
+//   lzw_places    where each segment's bytes begin in its strip, and whether they are as many as the strip's
 //   lzw_bytes     the bytes. A code's string is read off backwards along the codes it goes back to, without a table
 //
 // A strip that is not decoded to exactly its length is left with status 1 and its output in any state, within its bounds: one
 // that does not begin with a clear, ends early, overshoots, has a code that is not in the table yet or a full table. Such are
-// another decoder's to read or to refuse (fields.py asks imagecodecs).
+// another decoder's to read or to refuse (image_files.py asks imagecodecs).
 //
 // Source   TIFF 6.0, section 13; codes as libtiff writes them
 // Oracle   imagecodecs on real files and on drawn bytes (tests/test_lzw_imagecodecs.py)
-// Launch   lzw_strips: a strip a block, one thread at work; 32 KB of shared memory. lzw_segments: a strip a block. lzw_lengths,
-//          lzw_bytes: a block a segment, of as many as there is room for; those past the strip's number return. 12 KB.
+// Launch   lzw_strips: a strip a block, one thread at work; 32 KB of shared memory. lzw_segments, lzw_places: a strip a block.
+//          lzw_lengths, lzw_bytes: a block a segment, of as many as there is room for; those past the strip's number return. 12 KB.
 // Order    each byte is written by one thread; lengths are integers.
 #include "jg.cuh"
 
@@ -152,7 +155,7 @@ JG_REGISTER(lzw_strips)
 
 namespace jg {
 constexpr int MOST_CODES = LZW_ENTRIES - FIRST + 1;    // of a segment: the first makes no entry
-constexpr int PARTS = 128;                             // runs of codes whose lengths are summed, each by one thread
+constexpr int RUNS = 128;                              // of a segment's codes, each a thread's
 
 JG_FN int width_of(int k) { return k < 254 ? 9 : k < 766 ? 10 : k < 1790 ? 11 : 12; }    // of a segment's k-th code
 JG_FN int64_t place_of(int k) {                        // bits of the codes before it
@@ -167,147 +170,212 @@ JG_FN int code_from(const uint8_t* data, int64_t bits, int64_t bit, int width) {
     return int(word >> (24 - int(bit & 7) - width) & ((1u << width) - 1));
 }
 
+
+// The first k of 0 .. n-1 for which f(k) holds, in every thread; n where there is none. Ends with a barrier.
+template <class F> JG_FN int first_where(int n, int& first, F f) {
+    constexpr int AT_ONCE = 1024;
+    for (int k0 = 0; k0 < n; k0 += AT_ONCE) {
+        JG_ONCE first = n;
+        __syncthreads();
+        int mine = n;
+        JG_FOR_OWN(k, k0, least(k0 + AT_ONCE, n)) if (f(k)) mine = least(mine, k);
+        gather_least(&first, mine);
+        __syncthreads();
+        const int here = first;
+        __syncthreads();
+        if (here < n) return here;
+    }
+    return n;
+}
+
 struct LzwCodes { uint16_t code[MOST_CODES]; };
 
-// A segment's codes into shared memory; false, in every thread, where one of them is not in the table yet. Ends with a barrier.
-struct LzwSegment {
-    static __device__ bool load(
-        const uint8_t* data, int64_t bits, int64_t start, int n, LzwCodes& s, CountScratch<1>& scratch)
-    {
-        Counts<1> wrong = {{0}};
-        JG_FOR(k, n) {
-            const int code = code_from(data, bits, start + place_of(k), width_of(k));
-            s.code[k] = uint16_t(code);
-            wrong.v[0] += code >= (k == 0 ? 256 : FIRST + k);
-        }
-        return block_count(wrong, scratch).v[0] == 0;
+// A segment's codes into shared memory; a thread's number of those that cannot stand where they do. No barrier.
+JG_FN int load_codes(const uint8_t* data, int64_t bits, int64_t start, int n, LzwCodes& s) {
+    int wrong = 0;
+    JG_FOR(k, n) {
+        const int code = code_from(data, bits, start + place_of(k), width_of(k));
+        s.code[k] = uint16_t(code);
+        wrong += code == CLEAR || code == END || code >= (k == 0 ? CLEAR : FIRST + k);
     }
-    JG_FN int length(const LzwCodes& s, int k) {       // a code goes back to an earlier one, so this ends
-        int n = 1;
-        for (int c = s.code[k]; c >= FIRST; c = s.code[c - FIRST]) ++n;
-        return n;
-    }
-    JG_FN int first(const LzwCodes& s, int k) {
-        int c = s.code[k];
-        while (c >= FIRST) c = s.code[c - FIRST];
-        return c;
-    }
-};
+    return wrong;
+}
+JG_FN int length_of(const LzwCodes& s, int k) {        // a code goes back to an earlier one, so this ends
+    int n = 1;
+    for (int c = s.code[k]; c >= FIRST; c = s.code[c - FIRST]) ++n;
+    return n;
+}
+JG_FN int first_byte(const LzwCodes& s, int k) {
+    int c = s.code[k];
+    while (c >= FIRST) c = s.code[c - FIRST];
+    return c;
+}
 }  // namespace jg
 
 // In   data    uint8  [D]
 //      strips  int64  [S, 4]
-// Out  start   int64  [S, most]   the first bit, from the strip's beginning, of each segment; the others' are undefined
-//      codes   int32  [S, most]   its codes, clear and end not counted
-//      found   int32  [S]         segments; most + 1 where there are more, 0 where the strip does not begin with a clear
+//      room    int64  [S + 1]   the first of each strip's segments, of the G there is room for
+// Out  start   int64  [G]       the first bit, from the strip's beginning, of each segment; those past the last are undefined
+//      codes   int32  [G]       its codes, clear and end not counted
+//      found   int32  [S]       segments; more than there is room for where there are more, 0 where the strip begins with no clear
 extern "C" __global__ void __launch_bounds__(128) lzw_segments(
-    const uint8_t* __restrict__ data, const int64_t* __restrict__ strips, int32_t most,
+    const uint8_t* __restrict__ data, const int64_t* __restrict__ strips, const int64_t* __restrict__ room,
     int64_t* __restrict__ start, int32_t* __restrict__ codes, int32_t* __restrict__ found)
 {
-    constexpr int AT_ONCE = 1024;
     JG_SHARED(int, first);
     const int64_t* const strip = strips + 4 * int64_t(blockIdx.x);
     const uint8_t* const from = data + strip[0];
-    const int64_t bits = 8 * strip[1], base = int64_t(blockIdx.x) * most;
+    const int64_t bits = 8 * strip[1], base = room[blockIdx.x];
+    const int most = int(room[blockIdx.x + 1] - base);
     if (jg::code_from(from, bits, 0, 9) != jg::CLEAR) {
         JG_ONCE found[blockIdx.x] = 0;
         return;
     }
     int64_t bit = 9;
     int n = 0;
-    for (;; ++n) {                                     // the same in every thread
-        int end = jg::MOST_CODES + 1;                  // one too many, where neither clear nor end comes: a full table
-        int stop = jg::END;
-        for (int k0 = 0; k0 <= jg::MOST_CODES; k0 += AT_ONCE) {
-            JG_ONCE first = jg::MOST_CODES + 1;
-            __syncthreads();
-            int mine = jg::MOST_CODES + 1;
-            const int k1 = jg::least(k0 + AT_ONCE, jg::MOST_CODES + 1);
-            JG_FOR_OWN(k, k0, k1) {
-                const int code = jg::code_from(from, bits, bit + jg::place_of(k), jg::width_of(k));
-                if (code == jg::CLEAR || code == jg::END) mine = jg::least(mine, k);
-            }
-            jg::gather_least(&first, mine);
-            __syncthreads();
-            const int here = first;
-            __syncthreads();
-            if (here <= jg::MOST_CODES) {
-                end = here;
-                stop = jg::code_from(from, bits, bit + jg::place_of(end), jg::width_of(end));
-                break;
-            }
-        }
+    for (;;) {                                         // the same in every thread
+        // One too many, where neither clear nor end comes: a full table.
+        const int end = jg::first_where(jg::MOST_CODES + 1, first, [&](int k) {
+            const int code = jg::code_from(from, bits, bit + jg::place_of(k), jg::width_of(k));
+            return code == jg::CLEAR || code == jg::END;
+        });
         if (n >= most) { ++n; break; }
         JG_ONCE { start[base + n] = bit; codes[base + n] = end; }
-        if (stop != jg::CLEAR) { ++n; break; }
-        bit += jg::place_of(end) + jg::width_of(end);
+        ++n;
+        const int width = jg::width_of(end), step = int(jg::place_of(end)) + width;
+        if (end > jg::MOST_CODES || jg::code_from(from, bits, bit + step - width, width) != jg::CLEAR) break;
+        bit += step;
+        const int more = jg::first_where(most - n, first, [&](int j) {
+            return jg::code_from(from, bits, bit + int64_t(j + 1) * step - width, width) != jg::CLEAR;
+        });
+        JG_FOR(j, more) { start[base + n + j] = bit + int64_t(j) * step; codes[base + n + j] = end; }
+        n += more;
+        bit += int64_t(more) * step;
     }
     JG_ONCE found[blockIdx.x] = n;
 }
 JG_REGISTER(lzw_segments)
 
-// In   data, strips, start, codes, found   as above
-// Out  bytes   int64  [S, most]   each segment's; 0 past the last, -1 for one with a code that is not in the table yet
+// In   data, strips, room, start, codes, found   as above
+//      strip_of  int32  [G]        the strip of each segment
+// Out  bytes     int32  [G]        each segment's; -1 for one with a code that cannot stand where it does; undefined past the last
+//      runs      int32  [G, 128]   bytes of the segment's codes up to the end of each of its runs
 extern "C" __global__ void __launch_bounds__(128) lzw_lengths(
-    const uint8_t* __restrict__ data, const int64_t* __restrict__ strips, int32_t most, const int64_t* __restrict__ start,
-    const int32_t* __restrict__ codes, const int32_t* __restrict__ found, int64_t* __restrict__ bytes)
+    const uint8_t* __restrict__ data, const int64_t* __restrict__ strips, const int64_t* __restrict__ room,
+    const int32_t* __restrict__ strip_of, const int64_t* __restrict__ start, const int32_t* __restrict__ codes,
+    const int32_t* __restrict__ found, int32_t* __restrict__ bytes, int32_t* __restrict__ runs)
 {
+    constexpr int GROUP = 16;
+    struct Shared { int32_t run[jg::RUNS], group[jg::RUNS / GROUP], wrong; };
     JG_SHARED(jg::LzwCodes, s);
-    JG_SHARED(jg::CountScratch<1>, scratch);
-    const int64_t strip = int64_t(blockIdx.x) / most, segment = blockIdx.x;
-    if (segment - strip * most >= found[strip]) {
-        JG_ONCE bytes[segment] = 0;
-        return;
-    }
+    JG_SHARED(Shared, t);
+    const int64_t segment = blockIdx.x;
+    const int strip = strip_of[segment];
+    if (segment - room[strip] >= found[strip]) return;
     const int n = codes[segment];
-    const bool good = n <= jg::MOST_CODES
-        && jg::LzwSegment::load(data + strips[4 * strip], 8 * strips[4 * strip + 1], start[segment], n, s, scratch);
-    if (!good) {
+    if (n > jg::MOST_CODES) {
         JG_ONCE bytes[segment] = -1;
         return;
     }
-    jg::Counts<1> total = {{0}};
-    JG_FOR(k, n) total.v[0] += uint64_t(jg::LzwSegment::length(s, k));
-    total = jg::block_count(total, scratch);
-    JG_ONCE bytes[segment] = int64_t(total.v[0]);
+    JG_ONCE t.wrong = 0;
+    __syncthreads();
+    const int64_t* const of = strips + 4 * int64_t(strip);
+    jg::gather_most(&t.wrong, jg::load_codes(data + of[0], 8 * of[1], start[segment], n, s));
+    __syncthreads();
+    if (t.wrong) {
+        JG_ONCE bytes[segment] = -1;
+        return;
+    }
+    const int run = (n + jg::RUNS - 1) / jg::RUNS;
+    JG_FOR(p, jg::RUNS) {
+        int sum = 0;
+        for (int k = p * run; k < jg::least(n, (p + 1) * run); ++k) sum += jg::length_of(s, k);
+        t.run[p] = sum;
+    }
+    __syncthreads();
+    JG_FOR(g, jg::RUNS / GROUP) {
+        int sum = 0;
+        for (int p = g * GROUP; p < (g + 1) * GROUP; ++p) sum += t.run[p];
+        t.group[g] = sum;
+    }
+    __syncthreads();
+    JG_FOR(p, jg::RUNS) {
+        int sum = 0;
+        for (int g = 0; g < p / GROUP; ++g) sum += t.group[g];
+        for (int q = p / GROUP * GROUP; q <= p; ++q) sum += t.run[q];
+        runs[segment * jg::RUNS + p] = sum;
+        if (p == jg::RUNS - 1) bytes[segment] = sum;
+    }
 }
 JG_REGISTER(lzw_lengths)
 
-// In   data, strips, start, codes, found   as above
-//      place   int64  [S, most]   where each segment's bytes begin in its strip
-//      status  int32  [S]         strips with another status than 0 are left alone
+// In   strips, room, found, bytes   as above
+// Out  place   int64  [G]   where each segment's bytes begin in its strip
+//      status  int64  [S]   0, or 1: not to be decoded
+extern "C" __global__ void __launch_bounds__(128) lzw_places(
+    const int64_t* __restrict__ strips, const int64_t* __restrict__ room, const int32_t* __restrict__ found,
+    const int32_t* __restrict__ bytes, int64_t* __restrict__ place, int64_t* __restrict__ status)
+{
+    struct Shared { int64_t run[jg::RUNS]; int wrong; };
+    JG_SHARED(Shared, s);
+    const int64_t base = room[blockIdx.x];
+    const int n = found[blockIdx.x];
+    if (n < 1 || n > int(room[blockIdx.x + 1] - base)) {
+        JG_ONCE status[blockIdx.x] = 1;
+        return;
+    }
+    JG_ONCE s.wrong = 0;
+    __syncthreads();
+    const int run = (n + jg::RUNS - 1) / jg::RUNS;
+    int wrong = 0;
+    JG_FOR(p, jg::RUNS) {
+        int64_t sum = 0;
+        for (int k = p * run; k < jg::least(n, (p + 1) * run); ++k) {
+            wrong |= bytes[base + k] < 0;
+            sum += bytes[base + k];
+        }
+        s.run[p] = sum;
+    }
+    jg::gather_most(&s.wrong, wrong);
+    __syncthreads();
+    JG_FOR(p, jg::RUNS) {
+        int64_t at = 0;
+        for (int q = 0; q < p; ++q) at += s.run[q];
+        for (int k = p * run; k < jg::least(n, (p + 1) * run); ++k) {
+            place[base + k] = at;
+            at += bytes[base + k];
+        }
+        if (p == jg::RUNS - 1) status[blockIdx.x] = s.wrong || at != strips[4 * int64_t(blockIdx.x) + 3];
+    }
+}
+JG_REGISTER(lzw_places)
+
+// In   data, strips, room, strip_of, start, codes, found, runs, place   as above
+//      status  int64  [S]   strips with another status than 0 are left alone
 // Out  out     uint8  [...]
 extern "C" __global__ void __launch_bounds__(128) lzw_bytes(
-    const uint8_t* __restrict__ data, const int64_t* __restrict__ strips, int32_t most, const int64_t* __restrict__ start,
-    const int32_t* __restrict__ codes, const int32_t* __restrict__ found, const int64_t* __restrict__ place,
-    const int32_t* __restrict__ status, uint8_t* __restrict__ out)
+    const uint8_t* __restrict__ data, const int64_t* __restrict__ strips, const int64_t* __restrict__ room,
+    const int32_t* __restrict__ strip_of, const int64_t* __restrict__ start, const int32_t* __restrict__ codes,
+    const int32_t* __restrict__ found, const int32_t* __restrict__ runs, const int64_t* __restrict__ place,
+    const int64_t* __restrict__ status, uint8_t* __restrict__ out)
 {
+    struct Shared { uint8_t first[jg::MOST_CODES]; };
     JG_SHARED(jg::LzwCodes, s);
-    JG_SHARED(jg::CountScratch<1>, scratch);
-    struct Shared { int32_t part[jg::PARTS]; uint8_t first[jg::MOST_CODES]; };
     JG_SHARED(Shared, t);
-    const int64_t strip = int64_t(blockIdx.x) / most, segment = blockIdx.x;
-    if (segment - strip * most >= found[strip] || status[strip] != 0) return;
+    const int64_t segment = blockIdx.x;
+    const int strip = strip_of[segment];
+    if (segment - room[strip] >= found[strip] || status[strip] != 0) return;
     const int n = codes[segment];
-    jg::LzwSegment::load(data + strips[4 * strip], 8 * strips[4 * strip + 1], start[segment], n, s, scratch);
-    const int run = (n + jg::PARTS - 1) / jg::PARTS;
-    JG_FOR(k, n) t.first[k] = uint8_t(jg::LzwSegment::first(s, k));
-    JG_FOR(p, jg::PARTS) {
-        int sum = 0;
-        for (int k = p * run; k < jg::least(n, (p + 1) * run); ++k) sum += jg::LzwSegment::length(s, k);
-        t.part[p] = sum;
-    }
+    const int64_t* const of = strips + 4 * int64_t(strip);
+    jg::load_codes(data + of[0], 8 * of[1], start[segment], n, s);
     __syncthreads();
-    JG_ONCE {
-        int sum = 0;
-        for (int p = 0; p < jg::PARTS; ++p) { const int mine = t.part[p]; t.part[p] = sum; sum += mine; }
-    }
+    JG_FOR(k, n) t.first[k] = uint8_t(jg::first_byte(s, k));
     __syncthreads();
-    JG_FOR(p, jg::PARTS) {
-        uint8_t* to = out + strips[4 * strip + 2] + place[segment] + t.part[p];
-        for (int k = p * run; k < jg::least(n, (p + 1) * run); ++k) {
-            to += jg::LzwSegment::length(s, k);
-            uint8_t* back = to;
+    const int run = (n + jg::RUNS - 1) / jg::RUNS;
+    uint8_t* const to = out + of[2] + place[segment];
+    JG_FOR(p, jg::RUNS) {                              // a run's codes from its last to its first, each from its last byte
+        uint8_t* back = to + runs[segment * jg::RUNS + p];
+        for (int k = jg::least(n, (p + 1) * run) - 1; k >= p * run; --k) {
             int c = s.code[k];
             for (; c >= jg::FIRST; c = s.code[c - jg::FIRST]) *--back = t.first[c - jg::FIRST + 1];
             *--back = uint8_t(c);

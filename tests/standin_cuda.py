@@ -12,7 +12,7 @@ Kernels run by the serial host build, at once. What would go wrong on a GPU is f
   order       a tensor is touched by a stream only if what wrote it (or, to write, what read it) is ordered before: same
               stream, an event waited for, or the host having waited (vector clocks)
   lifetime    a tensor that dies while another stream than its own may still use it, without record_stream; a pinned buffer
-              changed before the copy out of it has ended
+              changed before the copy out of it has ended; what a copy into one brings is there when somebody waited for it
 
 Operators that mix CUDA and CPU tensors, .numpy() of a CUDA tensor and the like fail as torch's do.
 """
@@ -191,12 +191,19 @@ class Gpu:
         self.pinned: weakref.WeakValueDictionary[int, torch.Tensor] = weakref.WeakValueDictionary()  # by address
         self.pins = 0  # that were ever made
         self.copies: list[tuple[Stream, int, torch.Tensor, torch.Tensor]] = []
+        self.arrivals: list[tuple[Stream, int, torch.Tensor, torch.Tensor]] = []  # stream, step, pinned target, what comes
         self.launches: list[str] = []
 
     def waited(self, known: dict[int, int]) -> None:
         """The host has waited for these steps; copies out of pinned memory among them have read their source until now."""
         self.host.learn(known)
         left = []
+        for stream, step, target, held in self.arrivals:
+            if self.host.known.get(stream.ptr, 0) < step:
+                left.append((stream, step, target, held))
+            else:
+                target.copy_(held)
+        self.arrivals, left = left, []
         for stream, step, source, held in self.copies:
             if self.host.known.get(stream.ptr, 0) < step:
                 left.append((stream, step, source, held))
@@ -269,6 +276,8 @@ class Mode(TorchFunctionMode):
             return made
         if name in ("to", "cuda", "cpu"):
             return self.move(func, name, args, kwargs, to_cuda)
+        if name == "copy_" and isinstance(args[1], CudaTensor) and not isinstance(args[0], CudaTensor):
+            return self.fetch(args[0], args[1], bool(kwargs.get("non_blocking")))
         inputs = list(tensors_in([args, kwargs]))
         ours = [GPU.wrap(t) for t in inputs if isinstance(t, CudaTensor)]
         if ours and name == "numpy":
@@ -306,6 +315,20 @@ class Mode(TorchFunctionMode):
                 t._kept = wrapped  # type: ignore[attr-defined]  # until mapped() wraps it
         if name in HOST_READS:
             GPU.waited(GPU.current.known)
+
+    def fetch(self, target: torch.Tensor, source: CudaTensor, non_blocking: bool) -> torch.Tensor:
+        """`copy_` of a CUDA tensor into one of the host's; what was not waited for holds anything until somebody has."""
+        if source.allocation is not None:
+            source.allocation.touch(GPU.current, False, "copy_")
+        with torch._C.DisableTorchFunctionSubclass():
+            held = source.as_subclass(torch.Tensor).clone()
+            if non_blocking and target.untyped_storage().data_ptr() in GPU.pinned:
+                target.view(torch.uint8).fill_(0xA5)
+                GPU.arrivals.append((GPU.current, GPU.current.known.get(GPU.current.ptr, 0), target, held))
+            else:
+                GPU.waited(GPU.current.known)
+                target.copy_(held)
+        return target
 
     def move(self, func: Any, name: str, args: Any, kwargs: Any, to_cuda: bool) -> Any:
         """Tensor.to, .cuda and .cpu."""

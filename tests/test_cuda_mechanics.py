@@ -9,15 +9,17 @@ import pytest
 import torch
 
 from jumpgpu import device as devices
-from jumpgpu import fields
+from jumpgpu import rings
 from jumpgpu.config import SegmentationSettings
 from jumpgpu.device import BLOCK, blocks, open_device
 from jumpgpu.fields import read_fields
 from jumpgpu.plate import find_plate
 from jumpgpu.segmentation import segment
-from tests.image_plates import write_plate
+from tests.image_plates import image_name, write_plate
 from tests.standin_cuda import GPU, standin
+from tests.test_fields_mechanics import missing
 from tests.test_levels_ways import measure
+from tests.test_raw_images_mechanics import without_clear
 from tests.ways import HostDevice, assert_equal_bits
 
 
@@ -68,13 +70,15 @@ def test_segmentation_as_on_the_cpu():
 
 
 def test_fields_are_copied_from_pinned_memory_on_a_stream_of_their_own(tmp_path: Path):
-    write_plate(tmp_path, wells=("A02", "B03"), sites=(1, 2, 7))
+    images = write_plate(tmp_path, wells=("A02", "B03"), sites=(1, 2, 7))
+    missing(images / image_name("A02", 2, 1))
+    without_clear(images / image_name("B03", 1, 4))  # asked of the host, which refuses it
     plate = find_plate("BR00000001", tmp_path)
     want = [b.pixels.clone() for b in read_fields(plate, batch=2)]
     with standin() as gpu:
         device = open_device("cuda")
         got = []
-        for batch in read_fields(plate, batch=2, ahead=1, device=device.torch):
+        for batch in read_fields(plate, batch=2, ahead=1, device=device):
             assert batch.pixels.device == device.torch
             got.append(batch.pixels.to(torch.int32).cpu())
         assert gpu.pins
@@ -201,7 +205,7 @@ def lines_of(code: types.CodeType) -> set[int]:
 
 def test_every_line_of_the_cuda_branch_runs(tmp_path: Path, capsys, monkeypatch):
     functions = [f for f in vars(devices.CudaDevice).values() if isinstance(f, types.FunctionType)]
-    functions += [f for f in vars(fields._Ring).values() if isinstance(f, types.FunctionType)]
+    functions += [f for f in vars(rings.CudaRing).values() if isinstance(f, types.FunctionType)]
     wanted = {(f.__code__.co_filename, line) for f in functions for line in lines_of(f.__code__)}
     files = {name for name, _ in wanted}
     seen: set[tuple[str, int]] = set()

@@ -16,7 +16,7 @@ import pytest
 import tifffile
 
 import jumpgpu
-from jumpgpu.checks import check_image
+from jumpgpu.checks import check_image, count_image
 from jumpgpu.extract import main
 from jumpgpu.options import options_from, parse
 from jumpgpu.plate import find_plate
@@ -251,7 +251,7 @@ def test_the_library_does_the_same(demo, tmp_path):
     checks = plate.image_checks().set_index(["well", "site", "channel"])
     assert len(checks) == 2 * 5
     np.testing.assert_array_equal(
-        checks.loc[("A01", 2, "DNA"), ["saturated", "sharpness"]].tolist(), check_image(raw, int(raw.max()))
+        checks.loc[("A01", 2, "DNA"), ["saturated", "sharpness"]].tolist(), check_image(count_image(raw))
     )
     with pytest.raises(TypeError, match="has no option 'ouput'"):
         jumpgpu.extract("DEMO", images="images", ouput="x")

@@ -64,7 +64,7 @@ def test_a_stale_library_is_no_images_fault(tmp_path: Path, monkeypatch: pytest.
 
     write_plate(tmp_path)
     plate = find_plate(BARCODE, tmp_path)
-    monkeypatch.setattr("jumpgpu.fields.decode", stale)
+    monkeypatch.setattr("jumpgpu.sites.decode", stale)
     with pytest.raises(StaleLibrary, match="built from other sources"):
         list(read_fields(plate))
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from jumpgpu.device import CpuDevice, Device
 from jumpgpu.fields import read_fields
 from jumpgpu.plate import find_plate
 
@@ -56,7 +57,7 @@ class Runtime:
         self.streams: list[Stream] = []
         self.recorded: list[tuple[int, Stream]] = []
         self.pinned: list[int] = []
-        real_empty, real_to = torch.empty, torch.Tensor.to
+        real_empty, real_to, real_copy = torch.empty, torch.Tensor.to, torch.Tensor.copy_
 
         def make_stream(device: torch.device | None = None) -> Stream:
             assert device == CUDA
@@ -78,8 +79,15 @@ class Runtime:
             )
             assert self.active in self.streams, "copied on the caller's stream"
             result = torch.zeros_like(tensor)
-            self.active.queue.append(lambda: result.copy_(tensor))
+            self.active.queue.append(lambda: real_copy(result, tensor))
             return result
+
+        def copy(tensor: torch.Tensor, source: torch.Tensor, *, non_blocking: bool = False) -> torch.Tensor:
+            if not non_blocking:
+                return real_copy(tensor, source)
+            assert self.active in self.streams, "copied on the caller's stream"
+            self.active.queue.append(lambda: real_copy(tensor, source))
+            return tensor
 
         runtime = self
 
@@ -95,12 +103,35 @@ class Runtime:
 
         monkeypatch.setattr(torch, "empty", empty)
         monkeypatch.setattr(torch.Tensor, "to", to)
+        monkeypatch.setattr(torch.Tensor, "copy_", copy)
         monkeypatch.setattr(torch.Tensor, "record_stream", lambda t, s: self.recorded.append((t.data_ptr(), s)))
         monkeypatch.setattr(
             torch,
             "cuda",
             SimpleNamespace(Stream=make_stream, Event=Event, stream=use, current_stream=lambda device: self.caller),
         )
+
+
+class Queue(Device):
+    """A device whose launches are put into the active stream's queue; its tensors are the host's."""
+
+    name = "cuda"
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.torch, self.runtime, self.cpu = CUDA, runtime, CpuDevice(1)
+
+    def launch(self, kernel: str, grid: int, *, block: int = 128, **values: Any) -> None:
+        assert self.runtime.active in self.runtime.streams, "launched on the caller's stream"
+        self.runtime.active.queue.append(lambda: self.cpu.launch(kernel, grid, block=block, **values))
+
+    def empty(self, *shape: int, dtype: torch.dtype) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype)
+
+    def zeros(self, *shape: int, dtype: torch.dtype) -> torch.Tensor:
+        return torch.zeros(shape, dtype=dtype)
+
+    def tensor(self, array: Any, dtype: torch.dtype | None = None) -> torch.Tensor:
+        return torch.as_tensor(array, dtype=dtype).clone()
 
 
 @pytest.mark.parametrize(("batch", "ahead"), [(1, 0), (2, 0), (2, 1), (3, 2)])
@@ -111,11 +142,11 @@ def test_no_buffer_is_filled_while_it_is_copied(
     (images / image_name("A02", 2, 1)).unlink()
     plate = find_plate("BR00000001", tmp_path)
     runtime = Runtime(monkeypatch)
-    batches = list(read_fields(plate, batch=batch, ahead=ahead, workers=2, device=CUDA))
-    assert len(runtime.pinned) == ahead + 1
+    batches = list(read_fields(plate, batch=batch, ahead=ahead, workers=2, device=Queue(runtime)))
+    assert len(runtime.pinned) == ahead + 1 + len(batches)  # and each batch's results
     (stream,) = runtime.streams
-    assert len(runtime.caller.waits) == len(batches)
-    assert runtime.recorded == [(b.pixels.data_ptr(), runtime.caller) for b in batches]
+    assert len(runtime.caller.waits) == len(runtime.recorded) == len(batches)
+    assert all(s is runtime.caller for _, s in runtime.recorded)
     stream.run(10**6)  # the device gets round to what is left
     assert [s for b in batches for s in b.sites] == [
         (w, s) for w in ("A01", "A02", "B01") for s in (1, 2, 3) if (w, s) != ("A02", 2)
@@ -132,7 +163,7 @@ def test_without_the_wait_the_stand_in_would_notice(tmp_path: Path, monkeypatch:
     plate = find_plate("BR00000001", tmp_path)
     runtime = Runtime(monkeypatch)
     monkeypatch.setattr(Event, "synchronize", lambda self: None)
-    batches = list(read_fields(plate, batch=1, ahead=1, workers=0, device=CUDA))
+    batches = list(read_fields(plate, batch=1, ahead=1, workers=0, device=Queue(runtime)))
     runtime.streams[0].run(10**6)
     expected = noise("A01", 1, NUMBERS["DNA"])
     assert (batches[0].pixels[0, 0].numpy() != expected).any()

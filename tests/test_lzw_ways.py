@@ -6,64 +6,66 @@ import torch
 
 from jumpgpu.device import Device
 from jumpgpu.lzw import decode_strips
+from tests.lzw_encoder import encode
 
 
-def strips_of(plains: list[bytes], spoil: int = -1) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Streams one behind the other, the table of strips, and the bytes of all; stream `spoil` has a bit turned."""
+def strips_of(parts: list[tuple[bytes, bytes]]) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Streams one behind the other, the table of strips, and the bytes of all, of pairs of bytes and a stream for them."""
     data, rows, at = b"\x01\x02\x03", [], 0
-    for k, plain in enumerate(plains):
-        stream = bytearray(imagecodecs.lzw_encode(plain))
-        if k == spoil:
-            stream[len(stream) // 2] ^= 0x10
+    for plain, stream in parts:
         rows.append([len(data), len(stream), at, len(plain)])
-        data += bytes(stream)
+        data += stream
         at += len(plain)
     return torch.from_numpy(np.frombuffer(bytearray(data), np.uint8)), torch.tensor(rows), at
 
 
-def reference(strips: torch.Tensor, data: torch.Tensor) -> dict[int, bytes]:
-    """What imagecodecs makes of the strips, but for the spoilt one."""
-    streams = {k: data[a : a + n].numpy().tobytes() for k, (a, n, _, _) in enumerate(strips.tolist()) if k != 4}
-    return {k: imagecodecs.lzw_decode(s, out=int(strips[k, 3])) for k, s in streams.items()}
+def turned(stream: bytes) -> bytes:
+    """A bit in the middle is another."""
+    made = bytearray(stream)
+    made[len(made) // 2] ^= 0x10
+    return bytes(made)
 
 
-def scene() -> tuple[torch.Tensor, torch.Tensor, int]:
-    rng = np.random.default_rng(3)
-    camera = rng.poisson(300, 1500).astype("<u2").tobytes()
-    return strips_of(
-        [camera, bytes(900), b"x", rng.integers(0, 3, 1200, np.uint8).tobytes(), camera[:700], b"ab" * 150], spoil=4
-    )
+RNG = np.random.default_rng(3)
+CAMERA = RNG.poisson(300, 500).astype("<u2").tobytes()
+GOOD = [
+    (CAMERA, encode(CAMERA)),
+    (bytes(900), imagecodecs.lzw_encode(bytes(900))),
+    (b"x", encode(b"x")),
+    (b"ab" * 150, encode(b"ab" * 150, [90])),
+    (CAMERA, encode(CAMERA, [120] * 9)),  # segments of one length
+    (CAMERA, encode(CAMERA, [100, 100, 40, 100, 260, 90, 90, 90])),  # of several
+]
+BAD = [(CAMERA, turned(encode(CAMERA))), (CAMERA, encode(CAMERA, [40] * 99)), (CAMERA, encode(CAMERA, [119, 60, 58, 119]))]
 
 
 def test_lzw_strips_same_in_all_ways(way):
-    data, strips, total = scene()
+    data, strips, total = strips_of([*GOOD, BAD[0]])
 
     def work(device: Device) -> tuple[torch.Tensor, torch.Tensor]:
         out, status = device.zeros(total, dtype=torch.uint8), device.zeros(len(strips), dtype=torch.int32)
         device.launch(
             "lzw_strips", len(strips), data=device.tensor(data), strips=device.tensor(strips), out=out, status=status
         )
-        assert status.tolist()[:4] == [0, 0, 0, 0]
-        assert status.tolist()[5] == 0
-        spoilt = strips[4].tolist()
-        if status[4]:
-            out[spoilt[2] : spoilt[2] + spoilt[3]] = 0  # in any state
+        assert status.tolist()[:-1] == [0] * len(GOOD)
+        if status[-1]:
+            out[-len(CAMERA) :] = 0  # in any state
         return out, status
 
     way.check(work)
 
 
-def test_lzw_segments_lengths_and_bytes_same_in_all_ways(way):
-    data, strips, total = scene()
-    expected = reference(strips, data)
+def test_lzw_segments_lengths_places_and_bytes_same_in_all_ways(way):
+    data, strips, total = strips_of([*GOOD, *BAD])
 
     def work(device: Device) -> tuple[torch.Tensor, torch.Tensor]:
         out = device.zeros(total, dtype=torch.uint8)
-        status = decode_strips(device.tensor(data), device.tensor(strips), out, device, 4)
-        for k, plain in expected.items():
-            at, n = strips[k, 2:].tolist()
-            assert not status[k]
-            assert out[at : at + n].cpu().numpy().tobytes() == plain
+        status = device.empty(len(strips), dtype=torch.int64)
+        decode_strips(device.tensor(data), strips.numpy(), out, status, device)
+        assert status.tolist()[: len(GOOD)] == [0] * len(GOOD)
+        assert status.tolist()[-2:] == [1, 1]  # more segments than room; a clear within a segment that was guessed
+        plain = b"".join(p for p, _ in GOOD)
+        assert out[: len(plain)].cpu().numpy().tobytes() == plain
         return out, status
 
     way.check(work)

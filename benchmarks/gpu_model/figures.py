@@ -21,9 +21,6 @@ SORT_PASSES = 8  # of a radix sort of 64-bit keys, each over all bytes
 NOT_ON_A_GPU = {
     "cross_entropy_32": "the CPU's way of entropy_rounds",
     "cross_entropy_64": "the CPU's way of entropy_rounds",
-    "lzw_bytes": "decoding on the device is not in this model yet",
-    "lzw_lengths": "decoding on the device is not in this model yet",
-    "lzw_segments": "decoding on the device is not in this model yet",
     "lzw_strips": "a strip a thread: the host's way to decode",
     "sort_values": "torch sorts on a GPU",
     "granularity_erode": "the CPU's way of granularity_erode_tile",
@@ -36,13 +33,15 @@ FREE_OPERATORS = {"empty", "empty_like"}
 
 @dataclass
 class Batch:
-    """The standard batch: fields, cells, pixels [B, C, H, W]; torch's operators (times, bytes) and the host's waits."""
+    """The standard batch: fields, cells, pixels [B, C, H, W]; torch's operators (times, bytes) and the host's waits; bytes
+    that are copied to the device for its images."""
 
     fields: int
     cells: int
     shape: list[int]
     operators: dict[str, list[float]]
     waits: dict[str, int]
+    copied: float = 0.0
 
 
 @dataclass
@@ -95,7 +94,9 @@ def update(figures: Figures, given: workloads.Fields, kernels: Iterable[str] | N
             figures.fields[name] = done.fields
             if name == "standard":
                 r = done.recording
-                figures.batch = Batch(done.fields, done.cells, list(done.shape), dict(r.operators), dict(r.waits))
+                figures.batch = Batch(
+                    done.fields, done.cells, list(done.shape), dict(r.operators), dict(r.waits), done.copied
+                )
     figures.digests |= {k: digest(k) for k in wanted if k in kernel_sources()}
     for book in (figures.digests, figures.workload, figures.launches):
         for k in set(book) - set(kernel_sources()) | set(book) & set(NOT_ON_A_GPU):
@@ -143,15 +144,12 @@ def totals(figures: Figures, gpu: Gpu, fields: int) -> Totals:
             continue
         calls += int(times)
         bytes_ += moved * (SORT_PASSES if "sort" in name else 1)
-    pixels = 2.0 * fields
-    for n in batch.shape[1:]:
-        pixels *= n
     return Totals(
         sum(p.least for p in mine),
         sum(p.most for p in mine),
         sum(p.floor for p in mine),
         calls * LAUNCH_S + bytes_ * scale / gpu.dram,
-        pixels / (gpu.pcie * PCIE_SHARE),
+        batch.copied * scale / (gpu.pcie * PCIE_SHARE),
         sum(p.launches for p in mine),
         calls,
         fields,

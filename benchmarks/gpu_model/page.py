@@ -1,5 +1,6 @@
 """docs/gpu_model.md: the predictions as a page."""
 
+import math
 import textwrap
 import tomllib
 from collections.abc import Iterable, Sequence
@@ -89,14 +90,17 @@ def whole(figures: Figures) -> list[str]:
     head = ["GPU", "fields a batch", "kernels", "their floor", "torch's operators", "copy to it", "host's launches"]
     head += ["fields a second", f"a plate of {WELLS * SITES} fields, minutes"]
     lines = ["## A field on each GPU", "", "Milliseconds a field.", "", *table(head, rows)]
+    per_pixel = batch.copied / batch.fields / math.prod(batch.shape[1:])
+    mine = [k for k in figures.standard if k.startswith(("lzw_", "raw_"))]
+    decoding = "; ".join(f"{g.name} {decoding_ms(figures, g, mine)}" for g in GPUS)
     waits = ", ".join(f"{k} {v}" for k, v in sorted(batch.waits.items(), key=lambda e: -e[1]))
     lines += prose(
         f"""A batch is {t.launches} launches of kernels, {t.operator_calls} operators of torch and
         {sum(batch.waits.values())} waits of the host for the device ({waits}), whatever its number of fields. Kernels and
         operators follow each other; copies and the host's launches go on beside them, and the rate is that of the slowest.
-        Images go to the device uncompressed, 2 bytes a pixel. Reading, decoding (0.03 to 0.04 s of one core a field) and
-        writing are the host's and not in this table: at these rates they, and not the GPU, set the pace of a machine with
-        few cores."""
+        Images go to the device as LZW, as they lie in their files, {per_pixel:.2f} bytes a pixel, and are decoded there
+        ({decoding}; in the table). Reading the files (4 ms of one core a field; with decoding on the host it were 24,
+        docs/design/lzw.md) and writing are the host's and not in the table."""
     )
     if cpu := figures.cpu:
         lines += prose(
@@ -104,6 +108,13 @@ def whole(figures: Figures) -> list[str]:
             second on two cores, {WELLS * SITES / cpu[1] / 3600:.2f} hours a plate, with all of these in it."""
         )
     return lines
+
+
+def decoding_ms(figures: Figures, gpu: Gpu, kernels: Sequence[str]) -> str:
+    """Milliseconds a field of these kernels, from least to most, in the smaller batch."""
+    made = predictions(figures, gpu, BATCHES[0])
+    least, most = (sum(getattr(made[k], end) for k in kernels) / BATCHES[0] for end in ("least", "most"))
+    return f"{ms(least)} .. {ms(most)} ms a field"
 
 
 def slow_kernels(figures: Figures, fields: int) -> dict[str, float]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import tifffile
 import torch
 
 from benchmarks.gpu_model.recording import Recording, recorded
@@ -52,6 +53,7 @@ class Recorded:
     fields: int
     cells: int
     shape: tuple[int, ...]
+    copied: float = 0.0  # bytes, of the images as they are in their files
 
 
 def standard_config() -> Config:
@@ -90,6 +92,7 @@ OTHERS: dict[str, tuple[Callable[[], Config], str, int]] = {  # settings, illumi
     "distances": (distances, "none", 1),
     "propagation": (propagation, "none", 1),
     "estimate": (standard_config, "estimate", 2),
+    "other files": (standard_config, "none", 1),
 }
 
 
@@ -104,6 +107,17 @@ def run_batch(pixels: torch.Tensor, functions: torch.Tensor, plate: Plate, confi
     return scene.objects.n
 
 
+def other_files(plate: Plate, root: Path) -> Path:
+    """The plate's first site as TIFFs that other programs write: uncompressed, high bytes first, with a predictor."""
+    kinds: list[dict[str, Any]] = [{"compression": None}, {"byteorder": ">"}, {"predictor": True, "rowsperstrip": 4}]
+    files = [f for f in plate.select(None, None)[0].files if f]
+    for k, file in enumerate(files):
+        path = root / plate.barcode / Path(file).name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(path, tifffile.imread(file), **{"compression": "lzw", "metadata": None, **kinds[k % len(kinds)]})
+    return root
+
+
 def record(name: str, given: Fields, only: Callable[[str], bool] = lambda kernel: True) -> Recorded:
     """One workload, within `standin()`; kernels for which `only` is false are launched and not counted."""
     make, illumination, n = (standard_config, given.illumination, 0) if name == "standard" else OTHERS[name]
@@ -113,6 +127,11 @@ def record(name: str, given: Fields, only: Callable[[str], bool] = lambda kernel
     n = n or len(sites)
     with tempfile.TemporaryDirectory() as folder:
         device = open_device("cuda")
+        if name == "other files":
+            plate = find_plate(given.plate, other_files(plate, Path(folder)), config.plate)
+            with recorded(only) as recording:
+                next(read_fields(plate, batch=n, workers=0, device=device))
+            return Recorded(recording, n, 0, ())
         arguments: dict[str, Any] = {"device": device, "settings": config.illumination, "batch": n, "workers": 1}
         if illumination == "estimate":
             with recorded(only) as recording:
@@ -120,7 +139,8 @@ def record(name: str, given: Fields, only: Callable[[str], bool] = lambda kernel
             return Recorded(recording, len(sites), 0, ())
         functions = open_illumination(plate, illumination, folder=Path(folder), **arguments)
         on_device = device.tensor(functions.functions)
-        batch = next(read_fields(plate, batch=n, workers=0, device=device.torch))
         with recorded(only) as recording:
+            batch = next(read_fields(plate, batch=n, workers=0, device=device))
+            copied = recording.operators["to the device"][1]
             cells = run_batch(batch.pixels, on_device, plate, config, device)
-        return Recorded(recording, len(batch.sites), cells, tuple(batch.pixels.shape))
+        return Recorded(recording, len(batch.sites), cells, tuple(batch.pixels.shape), copied)
