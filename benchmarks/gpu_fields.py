@@ -28,9 +28,8 @@ from jumpgpu.config import Config, load_config
 from jumpgpu.device import Device, open_device
 from jumpgpu.fields import read_fields
 from jumpgpu.illumination import correct, open_illumination
-from jumpgpu.objects import make_scene
 from jumpgpu.plate import Plate, find_plate
-from jumpgpu.segmentation import segment
+from jumpgpu.scenes import segment_scene
 
 MODEL = RESULTS / "gpu_model.json"
 RUNS = 3
@@ -51,9 +50,8 @@ class Made:
 def compute(raw: torch.Tensor, functions: torch.Tensor, plate: Plate, config: Config, device: Device) -> Made:
     """One batch, as jumpgpu.extract computes it."""
     pixels = correct(raw, device.tensor(functions), device=device)
-    found = segment(pixels, plate.channels, config.segmentation, device)
-    scene = make_scene(plate.channels, pixels, found.labels, found.unfiltered, device)
-    return Made(pixels, found.labels, features.measure_scene(scene, config.features, device))
+    scene = segment_scene(pixels, plate.channels, config.segmentation, device)
+    return Made(pixels, scene.labels, features.measure_scene(scene, config.features, device))
 
 
 def differences(ours: Made, theirs: Made) -> dict[str, str]:

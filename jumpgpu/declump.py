@@ -8,19 +8,21 @@ import torch
 
 from .config import PrimarySettings
 from .declump_low import low_resolution_maxima
-from .device import Device
+from .device import Device, blocks
 from .distance import squared_distance
 from .label import BACKGROUND, FOREGROUND, Components, find_components, label_components, number_points
+from .room import Room
 from .smooth import gaussian_taps, smooth
-from .watershed import watershed
+from .watershed import flood
 
 JITTER = 0.001  # pixels: the random numbers that part equal distances
 WIDE_BLOCK = 512  # threads of the kernels that give a whole field to one block
-LARGEST = 1 << 24  # contested pixels of a field whose ranks float32 can hold
+BAND = 4  # rows a block of list_contested takes
+INTENSITY, DISTANCE, JITTERED = range(3)  # depths of list_contested
 
 
 def separate(
-    images: torch.Tensor, mask: torch.Tensor, settings: PrimarySettings, device: Device
+    images: torch.Tensor, mask: torch.Tensor, settings: PrimarySettings, device: Device, room: Room | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Objects of the mask, numbered by their seeds in raster order.
 
@@ -29,6 +31,7 @@ def separate(
     images : float64 [B, H, W]
         What was thresholded.
     mask : uint8 [B, H, W]
+    room : gives the list of contested pixels its length; where None, the device is asked, which waits for it
 
     Returns
     -------
@@ -47,15 +50,11 @@ def separate(
         squared = squared_distance(inside, device, outside=False)
     number, counts = find_seeds(images, mask, components, squared, settings, device)
     labels, contested = single_seeds(mask, components, number, device)
-    inside = torch.nonzero(contested.view(-1)).view(-1)
     if settings.dividing_lines == "intensity":
-        depth = 1.0 - images.view(-1)[inside]
+        landscape: dict[str, Any] = {"image": images, "kind": INTENSITY}
     else:
-        assert squared is not None
-        depth = -torch.sqrt(squared.view(-1)[inside].double())
-        if settings.declump == "shape":
-            depth -= jitter(*mask.shape[1:], device).view(-1)[inside % (mask.shape[1] * mask.shape[2])]
-    labels += watershed(ranks(depth, inside, mask.shape), contested.view(torch.bool), number, device)
+        landscape = {"squared": squared, "kind": JITTERED if settings.declump == "shape" else DISTANCE}
+    labels += flood(contested_keys(contested, landscape, device, room), number, device)
     return labels, counts
 
 
@@ -123,14 +122,52 @@ def single_seeds(
     return labels, contested
 
 
-def ranks(depth: torch.Tensor, inside: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """float32 of `shape`: the position of each value among all, equal ones in raster order, put where it stands."""
-    if depth.numel() > LARGEST:
-        raise ValueError(f"{depth.numel()} pixels lie in clumps; at most {LARGEST}: use a smaller batch")
-    order = torch.sort(depth, stable=True).indices
-    out = torch.zeros(shape, dtype=torch.float32, device=depth.device)
-    out.view(-1)[inside[order]] = torch.arange(len(depth), dtype=torch.float32, device=depth.device)
-    return out
+def contested_keys(
+    contested: torch.Tensor, landscape: dict[str, Any], device: Device, room: Room | None = None
+) -> torch.Tensor:
+    """Framed keys of the contested pixels for `flood`, uint32 [B, H + 2, W + 2]: places in order of depth, then raster.
+
+    Parameters
+    ----------
+    contested : uint8 [B, H, W]
+    landscape : the kind of depth, and what it is made of: `image` float64 or `squared` int32, [B, H, W]
+    room : see `separate`
+    """
+    b, h, w = contested.shape
+    in_row = device.empty(b * h, dtype=torch.int32)
+    device.launch("count_points", b * h, points=contested, width=w, in_row=in_row)
+    upto = torch.cumsum(in_row, 0)  # int64
+    places = int(upto[-1]) if room is None else room.give(upto[-1], contested.numel())
+    place = device.empty(places, dtype=torch.int64)
+    depth = torch.full((places,), torch.inf, dtype=torch.float64, device=device.torch)
+    unread = device.empty(0, dtype=torch.float64), device.empty(0, dtype=torch.int32)
+    device.launch(
+        "list_contested",
+        -(-b * h // BAND),
+        contested=contested,
+        upto=upto,
+        height=h,
+        width=w,
+        rows=b * h,
+        room=places,
+        place=place,
+        depth=depth,
+        jitter=jitter(h, w, device) if landscape["kind"] == JITTERED else unread[0],
+        **{"image": unread[0], "squared": unread[1]} | landscape,
+    )
+    key = torch.full((b, h + 2, w + 2), -1, dtype=torch.int32, device=device.torch).view(torch.uint32)
+    device.launch(
+        "rank_contested",
+        blocks(places),
+        order=torch.sort(depth, stable=True).indices,
+        place=place,
+        count=upto[-1:],
+        room=places,
+        height=h,
+        width=w,
+        key=key,
+    )
+    return key
 
 
 def suppression(settings: PrimarySettings, scale: float) -> float:

@@ -32,6 +32,7 @@ from .kernel_files import (
     kernel_sources,
     type_code,
 )
+from .room import Room
 
 __all__ = ["BLOCK", "ITEMS", "CpuDevice", "CudaDevice", "Device", "blocks", "kernel_digest", "open_device"]
 
@@ -51,6 +52,7 @@ class Device(abc.ABC):
     name: str
     torch: torch.device
     description: str
+    room: Room | None = None  # for lists whose length only the device knows; None where asking it costs nothing
 
     @abc.abstractmethod
     def launch(self, kernel: str, grid: int, *, block: int = BLOCK, **values: Any) -> None:
@@ -198,6 +200,7 @@ class CudaDevice(Device):
         if index >= torch.cuda.device_count():
             raise RuntimeError(f"device 'cuda:{index}' was asked for; there are {torch.cuda.device_count()} CUDA devices")
         self.torch = torch.device("cuda", index)
+        self.room = Room()
         self._cupy = cupy
         self._kernels: dict[str, tuple[Any, tuple[Argument, ...]]] = {}
         self._modules: dict[Path, Any] = {}

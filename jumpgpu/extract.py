@@ -39,8 +39,8 @@ from .options import Options, options_from, parse
 from .plate import Plate, Site
 from .progress import Progress, write_event
 from .provenance import check_inputs, inputs_of, name_of, settings_of
+from .scenes import segment_scene
 from .segmentation import check as check_segmentation
-from .segmentation import segment
 from .sink import Sink
 from .sources import find_source
 from .store import PlateWriter
@@ -248,11 +248,10 @@ def measure(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, given: Label
 
 def measure_together(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, given: Labels, run: Run) -> list[SiteTable]:
     """`measure` in one piece."""
-    labels, unfiltered = given, {}
-    if not given:
-        found = segment(pixels, run.plate.channels, run.options.config.segmentation, run.device)
-        labels, unfiltered = found.labels, found.unfiltered
-    scene = make_scene(run.plate.channels, pixels, labels, unfiltered, run.device)
+    if given:
+        scene = make_scene(run.plate.channels, pixels, given, {}, run.device)
+    else:
+        scene = segment_scene(pixels, run.plate.channels, run.options.config.segmentation, run.device)
     values = measure_scene(scene, run.options.config.features, run.device).cpu().numpy()
     check_finite(values, run.columns)
     return site_tables(sites, scene, values, run)
@@ -269,7 +268,8 @@ def check_finite(values: np.ndarray, names: Sequence[str]) -> None:
 def site_tables(sites: Sequence[tuple[str, int]], scene: Scene, values: np.ndarray, run: Run) -> list[SiteTable]:
     """A batch's table, cut into its fields, with the images to be saved beside it."""
     options = run.options
-    numbers, start = scene.objects.number.cpu().numpy(), scene.objects.field_start.tolist()
+    n_cells = scene.objects.n_cells
+    start = np.cumsum([0, *n_cells]).tolist()
     images = {name: image.cpu().numpy() for name, image in scene.labels.items()} if options.save_labels else {}
     overviews = shrink(scene.pixels) if options.save_overview or options.save_labels else None
     measures = None
@@ -279,7 +279,7 @@ def site_tables(sites: Sequence[tuple[str, int]], scene: Scene, values: np.ndarr
         SiteTable(
             well,
             site,
-            numbers=numbers[start[b] : start[b + 1]],
+            numbers=np.arange(1, n_cells[b] + 1, dtype=np.int32),
             values=values[start[b] : start[b + 1]],
             inputs=inputs_of(run.plate, run.wells[well][site], options),
             labels={name: image[b] for name, image in images.items()},

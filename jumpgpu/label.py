@@ -12,6 +12,7 @@ SEAM_ITEMS = 128  # items of a block of label_seams (label.cu)
 FOREGROUND, BACKGROUND = 1, 2
 OUTSIDE = -2  # root of background that reaches the border
 NONE = 0x7FFFFFFF
+BORDER, OTHER_BORDER, SIZE, FILLED, ABSENT = 1, 2, 4, 8, 16  # what numbers.cu is asked to look at
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def number_points(points: torch.Tensor, device: Device) -> tuple[torch.Tensor, t
     upto = torch.cumsum(in_row, 1)
     before = (upto - in_row).to(torch.int32)
     device.launch("number_points", b * h, points=points, in_row=in_row, before=before, width=w, number=number)
-    return number, upto[:, -1]
+    return number, upto[:, -1].contiguous()
 
 
 def label_components(mask: torch.Tensor, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -120,6 +121,83 @@ def apply_table(labels: torch.Tensor, table: torch.Tensor, device: Device) -> to
     return first
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Which of a field's objects are kept; see numbers.cu.
+
+    found    int64 [B]            the highest label of each field, not above `capacity` - 1
+    area     int32 [B, capacity]  pixels by label
+    border   int32 [B, capacity]  above 0: touches the image's border. None: that does not matter
+    other    the same in another label image
+    sizes    least and greatest area of one that is kept, in pixels; None: any
+    """
+
+    found: torch.Tensor
+    area: torch.Tensor
+    border: torch.Tensor | None = None
+    other: torch.Tensor | None = None
+    sizes: tuple[float, float] | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        asked = (
+            BORDER * (self.border is not None) | OTHER_BORDER * (self.other is not None) | SIZE * (self.sizes is not None)
+        )
+        least, most = self.sizes or (0.0, 0.0)
+        return {
+            "found": self.found,
+            "area": self.area,
+            "border": self.area if self.border is None else self.border,
+            "asked": asked,
+            "least": least,
+            "most": most,
+            "capacity": self.area.shape[1],
+        }
+
+
+def keep_objects(kept: Kept, device: Device) -> torch.Tensor:
+    """Each label if it is kept, else 0: int32 [B, capacity], of which entries past `found` are of no meaning."""
+    alive = torch.empty_like(kept.area)
+    device.launch("keep_objects", len(alive), alive=alive, **kept.arguments())
+    return alive
+
+
+def number_objects(
+    kept: Kept, device: Device, filled: torch.Tensor | None = None, *, absent: bool = False
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """New numbers by old label: kept objects 1..n in order, other existing ones above n.
+
+    Parameters
+    ----------
+    filled : int32 [B, capacity]
+        Pixels by label after holes were filled; without any an object is not kept.
+    absent : bool
+        Labels without pixels take numbers above n too.
+
+    Returns
+    -------
+    number, kept, not_small : int32 [B, capacity]
+        The number; that of kept ones, else 0; that of kept ones and those that are only too large, else 0.
+    counts : int32 [B]
+        n of each field.
+    """
+    given = kept.arguments()
+    given["asked"] |= FILLED * (filled is not None) | ABSENT * absent
+    number, only_kept, not_small = (torch.empty_like(kept.area) for _ in range(3))
+    counts = device.empty(len(number), dtype=torch.int32)
+    device.launch(
+        "number_objects",
+        len(number),
+        other=kept.area if kept.other is None else kept.other,
+        filled=kept.area if filled is None else filled,
+        number=number,
+        kept=only_kept,
+        not_small=not_small,
+        counts=counts,
+        **given,
+    )
+    return number, only_kept, not_small, counts
+
+
 def label_maximum(labels: torch.Tensor, values: torch.Tensor, capacity: int, device: Device) -> torch.Tensor:
     """The greatest of the int32 [B, H, W] values within each label: int32 [B, capacity]; 0 where there is none above 0."""
     b, h, w = labels.shape
@@ -136,7 +214,8 @@ def fill_holes(labels: torch.Tensor, capacity: int, device: Device, *, objects: 
     b, h, w = labels.shape
     root = find_components((labels != 0).view(torch.uint8), BACKGROUND, device).root
     words = device.empty(3, b, h * w + capacity, dtype=torch.int32)
-    words[:, :, h * w :] = torch.tensor([0, NONE, 0], dtype=torch.int32, device=device.torch).view(3, 1, 1)
+    words[::2, :, h * w :] = 0
+    words[1, :, h * w :] = NONE
     contact = device.empty(b, 2 * h * w, 2, dtype=torch.int32)
     count = device.zeros(b, dtype=torch.int32)
     filled = torch.empty_like(labels)

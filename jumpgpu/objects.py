@@ -13,21 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from .device import Device
+from .counting import CLASS_ORDER, HIGHEST_SIDE, check_numbers, count_objects
+from .device import Device, blocks
+from .names import channel_order
+from .room import NoRoom, Room
 
 CLASSES = 5  # lists a cell may have (objects.cu)
-CAPACITY = 1024  # cells a field that the first count has room for; it is repeated with more where they do not do
-PITCH = 8  # a box's lines in scratch start at multiples of this (shape.cu)
-HIGHEST_SIDE = 32767  # y << 16 | x in an int32
-
-# The patterns (bit k: in compartment k, of the sorted names) of a cell that is listed once, in the order of its list. Every
-# compartment is contiguous in it. Three: cytoplasm alone, cell + cytoplasm, all three, cell + nucleus, nucleus alone.
-CLASS_ORDER: dict[int, tuple[int, ...]] = {
-    1: (0b1,),
-    2: (0b01, 0b11, 0b10),
-    3: (0b010, 0b011, 0b111, 0b101, 0b100),
-    4: (),
-}
 
 
 @dataclass(frozen=True)
@@ -54,7 +45,8 @@ class Objects:
     n_box_pixels  pixels of all boxes,
     n_row_pixels  pixels of all rows,
     largest       pixels of the largest row, and
-    largest_box   pixels of the largest box, its lines rounded up to a multiple of 8, known without asking the device
+    largest_box   pixels of the largest box, its lines rounded up to a multiple of 8, and
+    unfiltered    the highest label of each unfiltered image, by compartment, known without asking the device
     """
 
     compartments: tuple[str, ...]
@@ -79,6 +71,7 @@ class Objects:
     n_row_pixels: int
     largest: int
     largest_box: int
+    unfiltered: dict[str, int]
 
     @property
     def n(self) -> int:
@@ -112,8 +105,17 @@ class Scene:
     values: torch.Tensor
     derived: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
+    def by_name(self, found: torch.Tensor, dim: int) -> torch.Tensor:
+        """`found` with channels along `dim`, in C order, put into the order of names."""
+        return torch.stack([found.select(dim, self.channels.index(c)) for c in channel_order(self.channels)], dim)
 
-def find_objects(labels: dict[str, torch.Tensor], device: Device) -> Objects:
+
+def find_objects(
+    labels: dict[str, torch.Tensor],
+    device: Device,
+    unfiltered: dict[str, torch.Tensor] | None = None,
+    room: Room | None = None,
+) -> Objects:
     """Count, box and list the objects of a batch.
 
     Parameters
@@ -122,6 +124,10 @@ def find_objects(labels: dict[str, torch.Tensor], device: Device) -> Objects:
         0 is background; n is cell n of its field in every compartment. The cells of a field are 1..n, n its highest
         label in any compartment; each needs a pixel in at least one (an empty cytoplasm is legal). One to four
         compartments of any names; they may overlap in any way.
+    unfiltered : compartment -> int32 [B, H, W]
+        Of which the highest label is wanted.
+    room : Room
+        What gave room to the lists by which the labels were made.
 
     Returns
     -------
@@ -132,121 +138,92 @@ def find_objects(labels: dict[str, torch.Tensor], device: Device) -> Objects:
     ------
     TypeError, ValueError
         For another dtype or shape, a negative label, or a number without pixels, naming the field's position in the batch.
+    NoRoom
+        Where the labels are wrong, because a list was too short: `room` has more now.
     """
     names, planes = check_labels(labels)
     fields, height, width = planes[0].shape
-    kinds = 1 << len(names)
     common: dict[str, Any] = dict(compartments=len(names), height=height, width=width, **label_arguments(planes))
+    # An image that is a label image too has no label that is not counted anyway.
+    others = {name: image for name, image in unfiltered.items() if image is not labels.get(name)} if unfiltered else {}
+    counted = count_objects(common, [*(room.counts if room else ()), *(i.amax() for i in others.values())], device)
+    lists = len(counted.beside) - len(others)
+    if room and not room.enough(counted.beside[:lists]):
+        raise NoRoom
+    seen = counted.seen
+    check_numbers(seen["highest"], -seen["below"], seen["present"])
+    highest = {name: int(seen["highest"].max()) for name in unfiltered or ()}
+    highest |= dict(zip(others, counted.beside[lists:], strict=True))
 
-    capacity = CAPACITY
-    while True:
-        counts = device.zeros(fields, capacity, kinds, dtype=torch.int32)
-        boxes = device.zeros(fields, capacity, len(names), 4, dtype=torch.int32)
-        boxes[..., :2] = HIGHEST_SIDE
-        extremes = device.zeros(fields, 2, dtype=torch.int32)
-        device.launch(
-            "count_objects", fields * height, capacity=capacity, counts=counts, boxes=boxes, extremes=extremes, **common
-        )
-        # Per compartment, and whether every pattern of the cell has a place in the class order.
-        of_compartment = [counts[..., [p for p in range(kinds) if p >> k & 1]].sum(2) for k in range(len(names))]
-        order = CLASS_ORDER[len(names)]
-        odd = [p for p in range(1, kinds) if p not in order]
-        once = counts[..., odd].sum(2) == 0
-        of_rows = torch.stack(of_compartment)
-        size = torch.where(once, counts.sum(2), of_rows.sum(0))
-        lines, widths = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).unbind(3)
-        inside = (lines * ((widths + PITCH - 1) // PITCH * PITCH)).amax((1, 2))
-        cells = [extremes[:, 0], extremes[:, 1], (size > 0).sum(1), size.sum(1)]
-        boxed = [lines.sum((1, 2)), widths.sum((1, 2)), (lines * widths).sum((1, 2))]
-        seen = torch.stack([*cells, *boxed, of_rows.sum((0, 2)), of_rows.amax((0, 2)), inside])
-        highest, lowest, present, n_pixels, *sizes = seen.tolist()  # the synchronisation
-        if max(highest) <= capacity:
-            break
-        capacity = max(highest)
-    check_numbers(highest, lowest, present)
-
-    # The rows of the table that are cells, field by field.
-    n = np.asarray(highest, np.int64)
-    field_start = np.concatenate([[0], np.cumsum(n)])
-    field_of = np.repeat(np.arange(fields), n)
-    number = np.arange(field_start[-1]) - field_start[:-1].repeat(n) + 1
-    at = device.tensor(field_of * capacity + number - 1)
-    counts = counts.view(-1, kinds)[at]
-    once = once.view(-1)[at]
-    size = size.view(-1)[at]
-    by_compartment = torch.stack([c.view(-1)[at] for c in of_compartment])  # [K, N]
-    box = boxes.view(-1, len(names), 4)[at]
-    box[by_compartment.t() == 0] = 0
-
-    cell_start = start_of(size)
-    row_start, list_start = lay_out(counts, once, by_compartment, cell_start[:-1], order)
-    empty = by_compartment.t()[..., None] == 0
-    far = torch.where(empty, HIGHEST_SIDE, box)
-    cell_box = torch.cat([far[..., :2].amin(1), box[..., 2:].amax(1)], 1)
-    class_of = np.zeros(kinds, np.int32)
-    class_of[list(order)] = range(len(order))
-
-    cell_field = device.tensor(field_of, torch.int32)
-    number_of = device.tensor(number, torch.int32)
-    pixel = device.empty(sum(n_pixels), dtype=torch.int32)
+    n, rows = int(seen["highest"].sum()), len(names) * int(seen["highest"].sum())
+    starts = np.zeros((2, fields + 1), np.int64)
+    np.cumsum([seen["highest"], seen["pixels"]], axis=1, out=starts[:, 1:])
+    field_start, pixel_start = device.tensor(starts)
+    cell_field, number, shared = (device.empty(n, dtype=torch.int32) for _ in range(3))
+    size, lines = device.empty(n + 1, dtype=torch.int64), device.empty(rows + 1, dtype=torch.int64)
+    area, first = (device.empty(len(names), n, dtype=torch.int64) for _ in range(2))
+    list_start = device.empty(n, CLASSES, dtype=torch.int64)
+    box, cell_box = device.empty(rows, 4, dtype=torch.int32), device.empty(n, 4, dtype=torch.int32)
+    device.launch(
+        "describe_objects",
+        blocks(n + 1),
+        field_start=field_start,
+        compartments=len(names),
+        cells=n,
+        field=cell_field,
+        number=number,
+        shared=shared,
+        size=size,
+        lines=lines,
+        area=area,
+        first=first,
+        lists=list_start,
+        box=box,
+        cell_box=cell_box,
+        **counted.tables(),
+    )
+    cell_start = torch.cumsum(size, 0)
+    start = (first + cell_start[:-1]).view(-1)
+    pixel = device.empty(int(starts[1, -1]), dtype=torch.int32)
     pixel_field = torch.empty_like(pixel)
     device.launch(
         "list_objects",
-        len(number),
+        n,
         field=cell_field,
-        number=number_of,
-        cell_box=cell_box.contiguous(),
-        list_start=list_start.contiguous(),
-        shared=once.to(torch.int32),
-        class_of=device.tensor(class_of),
+        number=number,
+        cell_box=cell_box,
+        list_start=list_start + cell_start[:-1, None],
+        shared=shared,
+        class_of=counted.class_of,
         pixel=pixel,
         pixel_field=pixel_field,
         **common,
     )
-    rows = by_compartment.reshape(-1)
     return Objects(
         compartments=names,
         shape=(fields, height, width),
         field=cell_field,
-        number=number_of,
-        field_start=device.tensor(field_start),
+        number=number,
+        field_start=field_start,
         pixel=pixel,
         cell_start=cell_start,
-        pixel_start=device.tensor(np.concatenate([[0], np.cumsum(n_pixels)]), torch.int64),
-        start=row_start.reshape(-1).contiguous(),
-        stop=(row_start.reshape(-1) + rows).contiguous(),
-        box=box.transpose(0, 1).reshape(-1, 4).contiguous(),
-        schedule=torch.argsort(rows, descending=True, stable=True).to(torch.int32),
+        pixel_start=pixel_start,
+        start=start,
+        stop=start + area.view(-1),
+        box=box,
+        schedule=torch.argsort(area.view(-1), descending=True, stable=True).to(torch.int32),
         pixel_field=pixel_field,
-        line_start=start_of((box[..., 2] - box[..., 0]).t().reshape(-1)),
-        n_cells=tuple(highest),
-        n_pixels=tuple(n_pixels),
-        n_lines=sum(sizes[0]),
-        n_columns=sum(sizes[1]),
-        n_box_pixels=sum(sizes[2]),
-        n_row_pixels=sum(sizes[3]),
-        largest=max(sizes[4]),
-        largest_box=max(sizes[5]),
+        line_start=torch.cumsum(lines, 0),
+        n_cells=tuple(seen["highest"].tolist()),
+        n_pixels=tuple(seen["pixels"].tolist()),
+        n_lines=sum(int(seen[f"lines_{k}"].sum()) for k in range(len(names))),
+        n_columns=int(seen["columns"].sum()),
+        n_box_pixels=int(seen["box_pixels"].sum()),
+        n_row_pixels=int(seen["row_pixels"].sum()),
+        largest=int(seen["largest"].max()),
+        largest_box=int(seen["largest_box"].max()),
+        unfiltered=highest,
     )
-
-
-def lay_out(
-    counts: torch.Tensor, once: torch.Tensor, by_compartment: torch.Tensor, cell_start: torch.Tensor, order: Sequence[int]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where each row's range begins, int64 [K, N], and each cell's lists, int64 [N, CLASSES] (see CLASS_ORDER)."""
-    n_compartments, cells = by_compartment.shape
-    lists = torch.zeros(cells, CLASSES, dtype=torch.int64, device=counts.device)
-    lists[:, :n_compartments] = by_compartment.t()  # a list a compartment
-    lists = lists.cumsum(1) - lists
-    rows = lists[:, :n_compartments].t()
-    if order:
-        of_class = torch.zeros_like(lists)
-        of_class[:, : len(order)] = counts[:, list(order)]
-        of_class = of_class.cumsum(1) - of_class
-        first = [next(i for i, p in enumerate(order) if p >> k & 1) for k in range(n_compartments)]
-        rows = torch.where(once, of_class[:, first].t(), rows)
-        lists = torch.where(once[:, None], of_class, lists)
-    return rows + cell_start, lists + cell_start[:, None]
 
 
 def start_of(sizes: torch.Tensor) -> torch.Tensor:
@@ -285,21 +262,13 @@ def check_labels(labels: dict[str, torch.Tensor]) -> tuple[tuple[str, ...], list
     return names, [p.contiguous() for p in planes]
 
 
-def check_numbers(highest: list[int], lowest: list[int], present: list[int]) -> None:
-    """ValueError unless the labels of each field are 1..n."""
-    for b, (high, low, found) in enumerate(zip(highest, lowest, present, strict=True)):
-        if low < 0:
-            raise ValueError(f"field {b} of the batch: labels must be 1..n, found {low}; relabel first")
-        if found != high:
-            raise ValueError(f"field {b} of the batch: labels must be 1..n: {found} labels, highest {high}; relabel first")
-
-
 def make_scene(
     channels: Sequence[str],
     pixels: torch.Tensor,
     labels: dict[str, torch.Tensor],
     unfiltered: dict[str, torch.Tensor],
     device: Device,
+    room: Room | None = None,
 ) -> Scene:
     """The scene of a batch: its objects found, its values gathered into list order.
 
@@ -310,6 +279,7 @@ def make_scene(
         Corrected intensity, 0..1.
     labels, unfiltered : compartment -> int32 [B, H, W]
         See `Scene`; `unfiltered` may be empty.
+    room : see `find_objects`
 
     Raises TypeError and ValueError as `find_objects`, and where shapes or channels do not match.
     """
@@ -322,7 +292,7 @@ def make_scene(
         raise ValueError(
             f"pixels must be [B, C, H, W] with C = {len(channels)} ({', '.join(channels)}), got {list(pixels.shape)}"
         )
-    objects = find_objects(labels, device)
+    objects = find_objects(labels, device, unfiltered, room)
     fields, height, width = objects.shape
     if pixels.shape != (fields, len(channels), height, width):
         raise ValueError(f"labels are [B, H, W] = {list(objects.shape)}, pixels {list(pixels.shape)}")

@@ -13,7 +13,8 @@ from .config import SecondarySettings, SegmentationSettings
 from .declump import fill_small_holes, separate
 from .device import Device
 from .grow import grow_by_distance, propagate
-from .label import apply_table, apply_tables, fill_holes, label_extents, label_maximum
+from .label import Kept, apply_table, apply_tables, fill_holes, keep_objects, label_extents, label_maximum, number_objects
+from .room import Room
 from .threshold import above_threshold, channel_planes, check_words, find_threshold, whole_planes
 from .watershed import watershed
 
@@ -50,6 +51,7 @@ class Primary:
     border      int32 [B, capacity]     by unedited label: touches the image's border
     number      int32 [B, capacity]     by unedited label: 1..n if kept, above n if not
     counts      int32 [B]               n
+    found       int64 [B]               the highest unedited label
     """
 
     nuclei: torch.Tensor
@@ -58,10 +60,15 @@ class Primary:
     border: torch.Tensor
     number: torch.Tensor
     counts: torch.Tensor
+    found: torch.Tensor
 
 
 def segment(
-    pixels: torch.Tensor, channels: tuple[str, ...] | list[str], settings: SegmentationSettings, device: Device
+    pixels: torch.Tensor,
+    channels: tuple[str, ...] | list[str],
+    settings: SegmentationSettings,
+    device: Device,
+    room: Room | None = None,
 ) -> Segmentation:
     """Find nuclei, cells and cytoplasm in a batch of fields.
 
@@ -71,6 +78,8 @@ def segment(
         Corrected intensity, 0..1.
     channels : sequence of str
         Names along the C axis.
+    room : Room
+        Nothing waits for the device where it is given, and the result holds only if `room.enough` says so of its counts.
 
     Raises
     ------
@@ -83,13 +92,13 @@ def segment(
     if b == 0 or h == 0 or w == 0:
         empty = {name: device.zeros(b, h, w, dtype=torch.int32) for name in ("Nuclei", "Cells", "Cytoplasm")}
         return Segmentation(empty, dict(empty), device.zeros(b, dtype=torch.int32), thresholds)
-    primary = find_nuclei(pixels, list(channels).index(settings.nuclei.channel), settings, device, thresholds)
+    primary = find_nuclei(pixels, list(channels).index(settings.nuclei.channel), settings, device, thresholds, room)
     cells, every_cell = find_cells(
         pixels, list(channels).index(settings.cells.channel), primary, settings.cells, device, thresholds
     )
     nuclei, unfiltered, counts = primary.nuclei, primary.unfiltered, primary.counts
     if settings.filter_border_nuclei or settings.cells.discard_border:
-        nuclei, cells, unfiltered, every_cell, counts = drop_border(nuclei, cells, unfiltered, every_cell, settings, device)
+        nuclei, cells, unfiltered, every_cell, counts = drop_border(primary, cells, every_cell, settings, device)
     cytoplasm = device.empty(*cells.shape, dtype=torch.int32)
     device.launch(
         "cytoplasm_of",
@@ -127,7 +136,12 @@ def check(channels: tuple[str, ...] | list[str], settings: SegmentationSettings)
 
 
 def find_nuclei(
-    pixels: torch.Tensor, channel: int, settings: SegmentationSettings, device: Device, thresholds: dict[str, torch.Tensor]
+    pixels: torch.Tensor,
+    channel: int,
+    settings: SegmentationSettings,
+    device: Device,
+    thresholds: dict[str, torch.Tensor],
+    room: Room | None,
 ) -> Primary:
     """CellProfiler IdentifyPrimaryObjects."""
     s = settings.nuclei
@@ -141,39 +155,20 @@ def find_nuclei(
     mask = above_threshold(planes, final, s.threshold.smoothing, device)
     if s.fill_holes == "both":
         mask = fill_small_holes(mask, s, device)
-    unedited, found = separate(images, mask, s, device)
-    capacity = int(found.max()) + 1
+    unedited, found = separate(images, mask, s, device, room)
+    # A label a pixel at most; on a device that is not to be waited for the tables have room for that.
+    capacity = 1 + (int(found.max()) if room is None else mask[0].numel())
     area, border = label_extents(unedited, capacity, device)
-    exists = torch.arange(capacity, device=device.torch) > 0
-    kept = exists & (area > 0)
-    if s.discard_border:
-        kept &= border == 0
-    not_small = kept
-    if s.discard_size:
-        not_small = kept & (area >= torch.pi * (s.min_diameter * s.min_diameter) / 4)
-        kept = not_small & (area <= torch.pi * (s.max_diameter * s.max_diameter) / 4)
-    ids = torch.arange(capacity, dtype=torch.int32, device=device.torch).expand_as(area)
-    if s.fill_holes != "never":
-        alive = apply_table(unedited, torch.where(kept, ids, 0), device)
-        filled = fill_holes(alive, capacity, device, objects=True)
-        area_filled, _ = label_extents(filled, capacity, device)
-        kept &= area_filled > 0
-    number, counts = renumber(kept, exists & (area > 0))
-    if s.fill_holes != "never":
-        nuclei = apply_table(filled, torch.where(kept, number, 0), device)
-        unfiltered = apply_table(unedited, torch.where(not_small, number, 0), device)
+    circles = tuple(torch.pi * (d * d) / 4 for d in (s.min_diameter, s.max_diameter))
+    kept = Kept(found, area, border if s.discard_border else None, sizes=circles if s.discard_size else None)
+    if s.fill_holes == "never":
+        number, only_kept, not_small, counts = number_objects(kept, device)
+        nuclei, unfiltered = apply_tables(unedited, only_kept, not_small, device)
     else:
-        nuclei, unfiltered = apply_tables(unedited, torch.where(kept, number, 0), torch.where(not_small, number, 0), device)
-    return Primary(nuclei, unfiltered, unedited, border, number, counts)
-
-
-def renumber(kept: torch.Tensor, exists: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Numbers by old label [B, capacity]: kept ones 1..n in order, other existing ones above n; and n, int32 [B]."""
-    rank = torch.cumsum(kept, 1)
-    counts = rank[:, -1:]
-    others = torch.cumsum(exists & ~kept, 1)
-    number = torch.where(kept, rank, torch.where(exists, counts + others, 0))
-    return number.to(torch.int32), counts[:, 0].to(torch.int32)
+        filled = fill_holes(apply_table(unedited, keep_objects(kept, device), device), capacity, device, objects=True)
+        number, only_kept, not_small, counts = number_objects(kept, device, label_extents(filled, capacity, device)[0])
+        nuclei, unfiltered = apply_table(filled, only_kept, device), apply_table(unedited, not_small, device)
+    return Primary(nuclei, unfiltered, unedited, border, number, counts, found)
 
 
 def find_cells(
@@ -227,25 +222,18 @@ def find_cells(
 
 
 def drop_border(
-    nuclei: torch.Tensor,
+    primary: Primary,
     cells: torch.Tensor,
-    unfiltered: torch.Tensor,
     every_cell: torch.Tensor,
     settings: SegmentationSettings,
     device: Device,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Cells whose nucleus (or which themselves) touch the image's border are dropped, the others numbered anew."""
-    capacity = int(torch.stack([unfiltered.max(), every_cell.max(), nuclei.max()]).max()) + 1
+    nuclei, unfiltered, found, capacity = primary.nuclei, primary.unfiltered, primary.found, primary.number.shape[1]
     area, border = label_extents(nuclei, capacity, device)
-    dropped = torch.zeros_like(area, dtype=torch.bool)
-    if settings.filter_border_nuclei:
-        dropped |= border > 0
-    if settings.cells.discard_border:
-        dropped |= label_extents(cells, capacity, device)[1] > 0
-    kept = (area > 0) & ~dropped
-    exists = (torch.arange(capacity, device=device.torch) > 0).expand_as(kept)
-    number, counts = renumber(kept, exists)
-    only = torch.where(kept, number, 0)
+    of_cells = label_extents(cells, capacity, device)[1] if settings.cells.discard_border else None
+    kept = Kept(found, area, border if settings.filter_border_nuclei else None, of_cells)
+    number, only, _, counts = number_objects(kept, device, absent=True)
     nuclei, cells = apply_table(nuclei, only, device), apply_table(cells, only, device)
     unfiltered, every_cell = apply_table(unfiltered, number, device), apply_table(every_cell, number, device)
     return nuclei, cells, unfiltered, every_cell, counts

@@ -51,6 +51,13 @@ def watershed(
         width=width,
         key=key,
     )
+    return flood(key, seeds, device, connectivity)
+
+
+def flood(key: torch.Tensor, seeds: torch.Tensor, device: Device, connectivity: int = 8) -> torch.Tensor:
+    """`watershed` of framed keys, uint32 [B, H + 2, W + 2]: 0xffffffff in the frame and outside the mask."""
+    fields, height, width = seeds.shape
+    check_plane(height, width)
     basins = find_basins(key, connectivity, device)
     size = {"height": height, "width": width}
     reached = torch.full((fields, basins.capacity), -1, dtype=torch.int64, device=device.torch).view(torch.uint64)

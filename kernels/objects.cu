@@ -6,7 +6,8 @@
 //
 // Source   design.md, 'Arrays': one list a cell, so that Cytoplasm, Nuclei and Cells are ranges of it.
 // Oracle   NumPy on drawn labels (tests/test_objects_numpy.py)
-// Launch   count_objects: one block a row of a field. list_objects, gather_values: one block a cell (and channel). Any size.
+// Launch   count_objects: one block a row of a field. list_objects, gather_values: one block a cell (and channel). sum_objects,
+//          describe_objects: a thread a cell. Any size.
 // Order    integers only: sums, minima and maxima, so no order can show. Lists are placed by counting.
 #include "jg.cuh"
 
@@ -95,6 +96,135 @@ extern "C" __global__ void __launch_bounds__(128, 8) count_objects(
         count_row<4>({{first + at, second + at, third + at, fourth + at}}, b, y, width, capacity, counts, boxes, extremes);
 }
 JG_REGISTER(count_objects)
+
+// What of a cell follows from its counts and boxes.
+struct Cell {
+    int32_t area[4], lines[4], columns[4];              // by compartment; areas and boxes of none are 0
+    int32_t of_class[CLASSES];
+    int32_t size;                                       // of all its lists
+    bool shared;                                        // every pattern it has stands in the class order: listed once
+};
+JG_FN Cell cell_of(const int32_t* count, const int32_t* box, const int32_t* class_of, int compartments) {
+    Cell c = {};
+    c.shared = true;
+    for (int p = 1; p < 1 << compartments; ++p) {
+        const int n = count[p], at = class_of[p];
+        if (n == 0) continue;
+        for (int k = 0; k < compartments; ++k) c.area[k] += p >> k & 1 ? n : 0;
+        if (at < 0) c.shared = false;
+        for (int i = 0; i < CLASSES; ++i) c.of_class[i] += i == at ? n : 0;
+        c.size += n;
+    }
+    for (int k = 0; k < compartments; ++k) {
+        c.lines[k] = jg::most(box[4 * k + 2] - box[4 * k], 0);
+        c.columns[k] = jg::most(box[4 * k + 3] - box[4 * k + 1], 0);
+    }
+    if (c.shared) return c;
+    c.size = 0;
+    for (int k = 0; k < compartments; ++k) c.size += c.area[k];
+    return c;
+}
+
+// What the host must know of each field. A thread an entry of the table of counts.
+//
+// In   counts, boxes, extremes  of count_objects
+//      class_of  int32  [2^compartments]   place of a pattern in the class order, -1 for one that has none
+// Out  seen      uint64 [B, SEEN]          zeros before
+enum Seen { HIGHEST, BELOW, PRESENT, PIXELS, COLUMNS, BOX_PIXELS, ROW_PIXELS, LARGEST, LARGEST_BOX, LINES, SEEN = LINES + 4 };  // objects.py
+constexpr int PITCH = 8;        // a box's lines in scratch start at multiples of this (objects.py)
+extern "C" __global__ void __launch_bounds__(128, 8) sum_objects(
+    const int32_t* __restrict__ counts, const int32_t* __restrict__ boxes, const int32_t* __restrict__ extremes,
+    const int32_t* __restrict__ class_of, int32_t compartments, int32_t capacity, int64_t fields, uint64_t* __restrict__ seen)
+{
+    JG_FOR_ITEMS(i, fields * capacity) {
+        const int64_t b = i / capacity;
+        const int highest = extremes[2 * b], lowest = extremes[2 * b + 1], n = int(i - b * capacity);
+        uint64_t* of = seen + b * SEEN;
+        if (n == 0) {
+            of[HIGHEST] = uint64_t(highest);
+            of[BELOW] = uint64_t(-int64_t(lowest));
+        }
+        if (n >= highest) continue;
+        const Cell c = cell_of(counts + (i << compartments), boxes + i * compartments * 4, class_of, compartments);
+        jg::atomic_sum(of + PRESENT, uint64_t(c.size > 0));
+        jg::atomic_sum(of + PIXELS, uint64_t(c.size));
+        for (int k = 0; k < compartments; ++k) {
+            const int pitch = (c.columns[k] + PITCH - 1) / PITCH * PITCH;
+            jg::atomic_sum(of + LINES + k, uint64_t(c.lines[k]));
+            jg::atomic_sum(of + COLUMNS, uint64_t(c.columns[k]));
+            jg::atomic_sum(of + BOX_PIXELS, uint64_t(c.lines[k]) * uint64_t(c.columns[k]));
+            jg::atomic_sum(of + ROW_PIXELS, uint64_t(c.area[k]));
+            jg::atomic_most(of + LARGEST, uint64_t(c.area[k]));
+            jg::atomic_most(of + LARGEST_BOX, uint64_t(c.lines[k]) * uint64_t(pitch));
+        }
+    }
+}
+JG_REGISTER(sum_objects)
+
+// The cells of all fields, one after the other, a thread a cell. Where lists and rows begin is counted from the cell's own first.
+//
+// In   counts, boxes, class_of   as above
+//      field_start  int64 [B + 1]      each field's first cell
+// Out  field, number, shared  int32 [N]
+//      size      int64 [N + 1]         0, then the pixels of each cell's lists
+//      lines     int64 [K * N + 1]     0, then the lines of each row's box
+//      area      int64 [K, N]          pixels of each row
+//      first     int64 [K, N]          its first entry
+//      lists     int64 [N, CLASSES]    the first entry of each list
+//      box       int32 [K, N, 4];  cell_box  int32 [N, 4]
+extern "C" __global__ void __launch_bounds__(128, 8) describe_objects(
+    const int32_t* __restrict__ counts, const int32_t* __restrict__ boxes, const int32_t* __restrict__ class_of,
+    const int64_t* __restrict__ field_start, int32_t compartments, int32_t capacity, int64_t cells,
+    int32_t* __restrict__ field, int32_t* __restrict__ number, int32_t* __restrict__ shared, int64_t* __restrict__ size,
+    int64_t* __restrict__ lines, int64_t* __restrict__ area, int64_t* __restrict__ first, int64_t* __restrict__ lists,
+    int32_t* __restrict__ box, int32_t* __restrict__ cell_box)
+{
+    JG_FOR_ITEMS(i, cells + 1) {
+        if (i == cells) { size[0] = lines[0] = 0; continue; }
+        int b = 0;
+        while (field_start[b + 1] <= i) ++b;
+        const int n = int(i - field_start[b]);
+        const int64_t at = int64_t(b) * capacity + n;
+        const int32_t* from = boxes + at * compartments * 4;
+        const Cell c = cell_of(counts + (at << compartments), from, class_of, compartments);
+        field[i] = b;
+        number[i] = n + 1;
+        shared[i] = c.shared;
+        size[i + 1] = c.size;
+        int before = 0, begin[CLASSES], least_y = 1 << 30, least_x = 1 << 30, most_y = 0, most_x = 0;
+        for (int l = 0; l < CLASSES; ++l) {
+            begin[l] = before;
+            lists[i * CLASSES + l] = before;
+            before += c.shared ? c.of_class[l] : l < compartments ? c.area[l] : 0;
+        }
+        for (int k = 0; k < compartments; ++k) {
+            int own = k;
+            if (c.shared) {                            // the first class that it is in
+                own = CLASSES - 1;
+                for (int p = 1; p < 1 << compartments; ++p)
+                    if ((p >> k & 1) && class_of[p] >= 0) own = jg::least(own, class_of[p]);
+            }
+            const int64_t row = k * cells + i;
+            const bool any = c.area[k] > 0;
+            area[row] = c.area[k];
+            lines[row + 1] = any ? c.lines[k] : 0;
+            int start = 0;
+            for (int l = 0; l < CLASSES; ++l) start = l == own ? begin[l] : start;
+            first[row] = start;
+            for (int j = 0; j < 4; ++j) box[4 * row + j] = any ? from[4 * k + j] : 0;
+            if (!any) continue;
+            least_y = jg::least(least_y, from[4 * k]);
+            least_x = jg::least(least_x, from[4 * k + 1]);
+            most_y = jg::most(most_y, from[4 * k + 2]);
+            most_x = jg::most(most_x, from[4 * k + 3]);
+        }
+        cell_box[4 * i] = least_y;
+        cell_box[4 * i + 1] = least_x;
+        cell_box[4 * i + 2] = most_y;
+        cell_box[4 * i + 3] = most_x;
+    }
+}
+JG_REGISTER(describe_objects)
 
 // Calls put(list, x) for each entry that row y of a box adds to the cell's lists.
 template <int K, class F> JG_FN void each_entry(const Planes<K>& row, int x0, int x1, int n, bool shared,

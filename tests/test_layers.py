@@ -32,7 +32,7 @@ GROUPS: dict[str, tuple[set[str], set[str]]] = {
         },
         set(),
     ),
-    "device": ({"device", "kernel_files"}, set()),
+    "device": ({"device", "kernel_files", "room"}, set()),
     "reading": (
         {
             "harmony",
@@ -76,7 +76,7 @@ GROUPS: dict[str, tuple[set[str], set[str]]] = {
         },
         {"words", "device"},
     ),
-    "objects": ({"objects", "order"}, {"words", "device"}),
+    "objects": ({"counting", "objects", "order"}, {"words", "device"}),
     "features": ({"features"}, {"words", "device", "images", "objects"}),
     "store": (
         {"layout", "store", "opened", "views", "options", "provenance", "sink", "verify"},

@@ -6,10 +6,11 @@ from scipy import ndimage
 
 from jumpgpu.background import subtract_background
 from jumpgpu.config import BackgroundSettings, PrimarySettings, SecondarySettings, SegmentationSettings, ThresholdSettings
-from jumpgpu.declump import find_seeds, single_seeds
+from jumpgpu.declump import INTENSITY, JITTERED, contested_keys, find_seeds, single_seeds
 from jumpgpu.device import Device
 from jumpgpu.distance import squared_distance
 from jumpgpu.label import BACKGROUND, FOREGROUND, fill_holes, find_components, label_components
+from jumpgpu.room import Room
 from jumpgpu.segmentation import segment
 from jumpgpu.smooth import gaussian_taps, smooth, smooth_above
 from jumpgpu.threshold import (
@@ -212,5 +213,17 @@ def test_segmentation(way: Way) -> None:
 
     def work(device: Device) -> object:
         return segment(device.tensor(pixels), ("DNA", "RNA"), settings, device)
+
+    way.check(work)
+
+
+def test_contested_pixels(way: Way) -> None:
+    contested = torch.from_numpy((np.random.default_rng(4).random((2, 9, 43)) < 0.3).astype(np.uint8))
+    squared = torch.from_numpy(np.random.default_rng(5).integers(1, 9, (2, 9, 43)).astype(np.int32))
+
+    def work(device: Device) -> object:
+        marks, depths = device.tensor(contested), device.tensor(squared)
+        shape = contested_keys(marks, {"kind": JITTERED, "squared": depths}, device)
+        return shape, contested_keys(marks, {"kind": INTENSITY, "image": depths.double()}, device, Room(0.1))
 
     way.check(work)

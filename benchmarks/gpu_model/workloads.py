@@ -30,10 +30,9 @@ from jumpgpu.config import (
 from jumpgpu.device import Device, open_device
 from jumpgpu.fields import read_fields
 from jumpgpu.illumination import correct, open_illumination
-from jumpgpu.objects import make_scene
 from jumpgpu.plate import Plate, find_plate
 from jumpgpu.quality import measure_images
-from jumpgpu.segmentation import segment
+from jumpgpu.scenes import segment_scene
 
 
 @dataclass(frozen=True)
@@ -99,8 +98,7 @@ OTHERS: dict[str, tuple[Callable[[], Config], str, int]] = {  # settings, illumi
 def run_batch(pixels: torch.Tensor, functions: torch.Tensor, plate: Plate, config: Config, device: Device) -> int:
     """One batch, as extract.py computes it; the number of its cells."""
     corrected = correct(pixels, functions, device=device)
-    found = segment(corrected, plate.channels, config.segmentation, device)
-    scene = make_scene(plate.channels, corrected, found.labels, found.unfiltered, device)
+    scene = segment_scene(corrected, plate.channels, config.segmentation, device)
     features.measure_scene(scene, config.features, device)
     if config.features.image_quality:
         measure_images(corrected, plate.channels, device)

@@ -49,9 +49,8 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
 
 def by_cell(scene: Scene, found: torch.Tensor) -> torch.Tensor:
     """[R, C, M] of object rows and channels in C order, as [N, K * M * C] with channels in the order of names."""
-    channels = [scene.channels.index(c) for c in channel_order(scene.channels)]
     k, n = len(scene.objects.compartments), scene.objects.n
-    found = found[:, torch.tensor(channels, device=found.device)]
+    found = scene.by_name(found, 1)
     return found.reshape(k, n, *found.shape[1:]).permute(1, 0, 3, 2).flatten(1)
 
 

@@ -70,8 +70,7 @@ def contacts_and_nearest(
     """Of compartment k: float64 [N, 1 + 2 D] outline, then by distance neighbours and touched pixels; [N, 5] the nearest."""
     objects, n = scene.objects, scene.objects.n
     fields, height, width = labels.shape
-    kept = max(objects.n_cells)
-    most = 1 + (int(labels.max()) if objects.compartments[k] in scene.unfiltered else kept)
+    most = 1 + objects.unfiltered.get(objects.compartments[k], max(objects.n_cells))
     contacts = device.empty(n, 1 + 2 * len(distances), dtype=torch.int32)
     margin = max(*distances, MARGIN)
     room = (

@@ -102,10 +102,9 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         bins=bins,
         found=found,
     )
-    by_name = [scene.channels.index(c) for c in channel_order(scene.channels)]
-    parts = [found[:, by_name].transpose(1, 2).flatten(1)]
+    parts = [scene.by_name(found, 1).transpose(1, 2).flatten(1)]
     if wanted := zernike_measures(settings):
-        parts.append(zernike(scene, device)[:, by_name, : len(wanted)].transpose(1, 2).flatten(1))
+        parts.append(scene.by_name(zernike(scene, device)[:, :, : len(wanted)], 1).transpose(1, 2).flatten(1))
     table = torch.cat(parts, dim=1)
     return table.view(len(objects.compartments), objects.n, table.shape[1]).transpose(0, 1).flatten(1)
 

@@ -176,8 +176,7 @@ def finish(scene: Scene, counts: Counts, device: Device) -> torch.Tensor:
         scales=scales,
         features=features,
     )
-    order = [scene.channels.index(c) for c in channel_order(scene.channels)]
-    by_row = features[:, order].permute(0, 4, 1, 2, 3).flatten(1)
+    by_row = scene.by_name(features, 1).permute(0, 4, 1, 2, 3).flatten(1)
     return by_row.reshape(len(objects.compartments), objects.n, by_row.shape[1]).transpose(0, 1).flatten(1)
 
 

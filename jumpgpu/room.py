@@ -1,0 +1,50 @@
+"""Room for lists whose length only the device knows, so that a batch waits for the device once."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+FIRST_SHARE = 1 / 16  # of what a list could hold at most
+MARGIN = 1.25  # of the room that would have done, to the next
+
+
+class Room:
+    """Gives lists a share of what they could need at most, learns at the batch's synchronisation whether it did, remembers.
+
+    A list that is too short is filled up to its end and no further, so that the batch is wrong but harmless; whoever reads
+    the counts does it again, with the room there then is.
+
+    share  of what could be needed that a list gets
+    """
+
+    def __init__(self, share: float = FIRST_SHARE):
+        self.share = share
+        self._given: list[tuple[torch.Tensor, int, int]] = []
+
+    def begin(self) -> None:
+        """Forget what was given to a batch that came to nothing."""
+        self._given.clear()
+
+    def give(self, count: torch.Tensor, most: int) -> int:
+        """Places for a list of `count` (one integer on the device) of at most `most` entries."""
+        room = min(most, math.ceil(most * self.share))
+        self._given.append((count, room, most))
+        return room
+
+    @property
+    def counts(self) -> list[torch.Tensor]:
+        """Of each list since `begin`, how many entries it has; on the device."""
+        return [count for count, _, _ in self._given]
+
+    def enough(self, counts: Sequence[int]) -> bool:
+        """Whether every list had room for its count; if not, all get more from now on."""
+        given, self._given = self._given, []
+        short = [n / most for n, (_, room, most) in zip(counts, given, strict=True) if n > room]
+        if short:
+            self.share = min(1.0, MARGIN * max(short))
+        return not short
+
+
+class NoRoom(Exception):
+    """A list of the batch was too short. The `Room` has more by now: do the batch again."""
