@@ -94,9 +94,8 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
             **size,
             spectrum=spectrum,
         )
-    by_name = [scene.channels.index(c) for c in channel_order(scene.channels)]
-    table = spectrum.view(len(objects.compartments), objects.n, channels, SCALES)[:, :, by_name, : wanted.spectrum]
-    return table.permute(1, 0, 3, 2).flatten(1)
+    table = spectrum.view(len(objects.compartments), objects.n, channels, SCALES)[..., : wanted.spectrum]
+    return scene.by_name(table, 2).permute(1, 0, 3, 2).flatten(1)
 
 
 def check(settings: GranularitySettings) -> None:
