@@ -159,7 +159,7 @@ def find_nuclei(
     # A label a pixel at most; on a device that is not to be waited for the tables have room for that.
     capacity = 1 + (int(found.max()) if room is None else mask[0].numel())
     area, border = label_extents(unedited, capacity, device)
-    circles = tuple(torch.pi * (d * d) / 4 for d in (s.min_diameter, s.max_diameter))
+    circles = torch.pi * (s.min_diameter * s.min_diameter) / 4, torch.pi * (s.max_diameter * s.max_diameter) / 4
     kept = Kept(found, area, border if s.discard_border else None, sizes=circles if s.discard_size else None)
     if s.fill_holes == "never":
         number, only_kept, not_small, counts = number_objects(kept, device)

@@ -57,7 +57,7 @@ def trace(scene: Scene, device: Device) -> Outlines:
         line_start=objects.line_start,
         start=objects.start,
         schedule=objects.schedule,
-        powers=power_sums(half, device.torch),
+        powers=power_sums(half, device),
         half=half,
         cells=objects.n,
         n_pixels=n_pixels,
@@ -72,7 +72,7 @@ def trace(scene: Scene, device: Device) -> Outlines:
 
 
 @lru_cache(maxsize=8)
-def power_sums(half: int, device: torch.device) -> torch.Tensor:
+def power_sums(half: int, device: Device) -> torch.Tensor:
     """float64 [2 half + 1, 10]: entry half + t, power p is the sum of s^p over 0 <= s < t, or less that over t <= s < 0.
 
     Summed in integers and rounded once, so that sums below 2^53 are exact.
@@ -84,7 +84,7 @@ def power_sums(half: int, device: torch.device) -> torch.Tensor:
             up += (t - 1) ** p
             down -= (-t) ** p
             table[half + t, p], table[half - t, p] = up, down
-    return torch.from_numpy(table).to(device)
+    return device.tensor(table)
 
 
 def areas(scene: Scene, device: Device) -> torch.Tensor:

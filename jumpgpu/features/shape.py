@@ -95,7 +95,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
             vertex=vertex,
             vertices=vertices,
             hull=hull,
-            terms=zernike_terms(device.torch),
+            terms=zernike_terms(device),
             magnitudes=magnitudes,
         )
         found.append(magnitudes)
@@ -155,7 +155,7 @@ def measure_radii(scene: Scene, device: Device) -> torch.Tensor:
 
 
 @lru_cache(maxsize=4)
-def zernike_terms(device: torch.device) -> torch.Tensor:
+def zernike_terms(device: Device) -> torch.Tensor:
     """float64 [10, 10, 60]: the weight of v^q u^p in the real, then the imaginary part of each polynomial; integers."""
     terms = np.zeros((POWERS, POWERS, 2, len(ZERNIKE)))
     for i, (n, m) in enumerate(ZERNIKE):
@@ -167,4 +167,4 @@ def zernike_terms(device: torch.device) -> torch.Tensor:
                 for b in range(m + 1):  # (v + i u)^m: i^b u^b v^(m - b)
                     weight = radial * comb(power, a) * comb(m, b) * (-1) ** (b // 2)
                     terms[2 * (power - a) + m - b, 2 * a + b, b % 2, i] += weight
-    return torch.from_numpy(terms.reshape(POWERS, POWERS, -1)).to(device)
+    return device.tensor(terms.reshape(POWERS, POWERS, -1))
