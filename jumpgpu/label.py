@@ -72,7 +72,7 @@ def label_components(mask: torch.Tensor, device: Device) -> tuple[torch.Tensor, 
     upto = torch.cumsum(in_row, 1)
     before = (upto - in_row).to(torch.int32)
     device.launch("label_numbers", b * h, parent=parent, before=before, labels=labels, **runs)
-    return labels, upto[:, -1]
+    return labels, upto[:, -1].contiguous()
 
 
 def label_extents(labels: torch.Tensor, capacity: int, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
