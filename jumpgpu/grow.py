@@ -1,12 +1,16 @@
 """Cells by distance from their seeds, plain or weighed by the image (CellProfiler's Distance - N and Propagation)."""
 
+from typing import Any
+
 import torch
 
 from .device import Device
 from .threshold import Planes
 
 FARTHEST = 1000  # pixels that Distance - N may reach
-WIDE_BLOCK = 512  # threads of the kernel that gives a whole field to one block
+TILE = 28  # rows and columns of a tile (kernels/propagate.cu: TILE)
+TILE_BLOCK = 32  # threads of the kernels that take a tile a block
+ROUNDS = 6  # over all tiles; six real fields need 3 or 4
 
 
 def grow_by_distance(seeds: torch.Tensor, reach: int, device: Device) -> torch.Tensor:
@@ -21,7 +25,9 @@ def grow_by_distance(seeds: torch.Tensor, reach: int, device: Device) -> torch.T
     return labels
 
 
-def propagate(planes: Planes, mask: torch.Tensor, seeds: torch.Tensor, weight: float, device: Device) -> torch.Tensor:
+def propagate(
+    planes: Planes, mask: torch.Tensor, seeds: torch.Tensor, weight: float, device: Device, rounds: int = ROUNDS
+) -> torch.Tensor:
     """Labels int32 [B, H, W] of the seed with the shortest way within the mask.
 
     Parameters
@@ -34,6 +40,8 @@ def propagate(planes: Planes, mask: torch.Tensor, seeds: torch.Tensor, weight: f
         They keep their label, in the mask or out of it.
     weight : float
         What a step of one pixel costs beside the image's differences; above 0.
+    rounds : int
+        Over all tiles, before one block a field takes what is left; labels do not depend on it.
     """
     if weight <= 0:
         raise ValueError(f"segmentation.cells.regularization is {weight:g}; it must be above 0")
@@ -53,17 +61,14 @@ def propagate(planes: Planes, mask: torch.Tensor, seeds: torch.Tensor, weight: f
         weight=weight,
         step=step,
     )
-    device.launch(
-        "propagate",
-        b,
-        block=WIDE_BLOCK,
-        step=step,
-        mask=mask,
-        seeds=seeds,
-        height=h,
-        width=w,
-        n_pixels=seeds.numel(),
-        distance=distance,
-        labels=labels,
-    )
+    down, across = -(-h // TILE), -(-w // TILE)
+    due = device.zeros(b, down, across, dtype=torch.int32)
+    found = {"distance": distance, "labels": labels, "due": due}
+    device.launch("propagate_start", b * h, mask=mask, seeds=seeds, height=h, width=w, **found)
+    plane: dict[str, Any] = {"step": step, "height": h, "width": w, "n_pixels": seeds.numel(), **found}
+    for _ in range(rounds):
+        for colour in range(4):
+            grid = b * ((down - colour // 2 + 1) // 2) * ((across - colour % 2 + 1) // 2)
+            device.launch("propagate_tiles", grid, block=TILE_BLOCK, colour=colour, **plane)
+    device.launch("propagate_rest", b, block=TILE_BLOCK, **plane)
     return labels

@@ -40,7 +40,9 @@ def test_distance_takes_scipys_nearest_seed(device: Device, reach: int) -> None:
 def test_propagation_is_centrosomes(device: Device, weight: float) -> None:
     image, mask, seeds = drawn(7, (2, 61, 83), 0.004)
     planes = channel_planes(torch.from_numpy(image[:, None].repeat(2, 1)), 1)
-    labels = propagate(planes, torch.from_numpy(mask), torch.from_numpy(seeds), weight, device).numpy()
+    inputs = torch.from_numpy(mask), torch.from_numpy(seeds)
+    labels = propagate(planes, *inputs, weight, device).numpy()
+    np.testing.assert_array_equal(labels, propagate(planes, *inputs, weight, device, rounds=0))
     for b in range(2):
         theirs, _ = centrosome_propagate(image[b].astype(np.float64), seeds[b], mask[b] > 0, weight)
         np.testing.assert_array_equal(labels[b], theirs)

@@ -36,6 +36,24 @@ def test_cells_by_propagation(way: Way) -> None:
     way.check(work)
 
 
+def test_propagation_between_tiles(way: Way) -> None:
+    """A way that crosses the tiles' borders more often than there are rounds, so that one block takes the rest."""
+    mask = torch.zeros(2, 31, 34, dtype=torch.uint8)
+    mask[:, 24:31, 25:31] = 1
+    mask[:, 25:31:4, 25:30] = mask[:, 27:31:4, 26:31] = 0
+    seeds = torch.zeros(2, 31, 34, dtype=torch.int32)
+    seeds[0, 24, 25], seeds[1, 30, 30], seeds[1, 24, 26] = 5, 2, 2**31 - 1
+    pixels = torch.from_numpy(np.random.default_rng(6).random((2, 1, 31, 34), np.float32))
+
+    def work(device: Device) -> torch.Tensor:
+        planes = channel_planes(device.tensor(pixels), 0)
+        labels = propagate(planes, device.tensor(mask), device.tensor(seeds), 0.05, device, rounds=1)
+        assert (labels[0] == 5 * mask[0]).all()
+        return labels
+
+    way.check(work)
+
+
 def test_thresholds_of_float64(way: Way) -> None:
     pixels, _, _ = scene()
 

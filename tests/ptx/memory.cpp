@@ -66,6 +66,8 @@ uint8_t* place(Machine& m, Warp& w, const Instruction& i, int lane, uint64_t add
     if (space == GENERIC) {
         space = address >= LOCAL ? LOCAL_SPACE : address >= SHARED ? SHARED_SPACE : GLOBAL;
         address -= space == LOCAL_SPACE ? LOCAL : space == SHARED_SPACE ? SHARED : 0;
+    } else if (space == SHARED_SPACE) {
+        address = uint32_t(address);                     // 32 bits, with what is added to its register: that may be below 0
     }
     if (address % size) { m.note("memcheck: misaligned", w, lane, address); return nullptr; }
     if (space == SHARED_SPACE) {
