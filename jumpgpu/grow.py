@@ -63,7 +63,7 @@ def propagate(
     )
     down, across = -(-h // TILE), -(-w // TILE)
     due = device.zeros(b, down, across, dtype=torch.int32)
-    found = {"distance": distance, "labels": labels, "due": due}
+    found: dict[str, Any] = {"distance": distance, "labels": labels, "due": due}
     device.launch("propagate_start", b * h, mask=mask, seeds=seeds, height=h, width=w, **found)
     plane: dict[str, Any] = {"step": step, "height": h, "width": w, "n_pixels": seeds.numel(), **found}
     for _ in range(rounds):
