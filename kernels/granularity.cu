@@ -18,7 +18,7 @@
 
 constexpr int SCALES = 16;
 constexpr int32_t BESIDE = -jg::HIGHEST - 1;           // beyond the plane: above every value when unsigned, below when signed
-constexpr int LEVELS = SCALES + 2;                     // I, E_1 .. E_16, and one that only looks at E_16
+constexpr int LEVELS = SCALES + 2;                     // I, E_1 .. E_16, and one that is beside the plane
 constexpr int AHEAD = 8;                               // basins that a CPU fetches ahead
 constexpr int COLUMNS = 256;                           // full-resolution columns of a tile of weights
 
@@ -37,143 +37,174 @@ extern "C" __global__ void __launch_bounds__(1024) granularity_clear(
 }
 JG_REGISTER(granularity_clear)
 
-// The largest E_k among the local maxima of E_k in every basin. A pixel with a larger E_k among its eight neighbours adds
-// nothing: its own cross of k reaches them, so they are joined to it at its level.
+// E_k of every basin as the pixels near it give it, enough for the forest to give the rest.
+//
+//   Of two pixels no more than 2k + 1 steps apart the one with the lower E_k adds nothing: its cross of k, whose pixels are as
+//   high, reaches the other's, so they are joined at its level; and whatever a pixel adds, any pixel of its cross of k may add
+//   in its place. So of `together(k)` rows the highest E_k of a column is taken, and looked at where it is above those beside,
+//   above and below it; it goes to the basin of the column's first pixel.
 //
 //   All erosions at once, a row of each a step: at step s row s - 2k of E_k, from the rows before, at and after it of E_(k-1),
-//   which steps s - 3, s - 2 and s - 1 made. Four rows of each are kept.
+//   which steps s - 3, s - 2 and s - 1 made. Four rows of each are kept, and four of the highest.
 //
-// Launch   a block a plane, up to 576 threads (a warp a level): a step is 18 rows, and a barrier follows it; no shared memory.
+// Launch   a block a plane, up to 544 threads (a warp a level): a step is 17 rows, and a barrier follows it; no shared memory.
 // In   key      uint32  [P, H + 2, W + 2]
 //      basin    int32   [P, H + 2, W + 2]
 // In, out  levels  int32  [P, capacity, SCALES]  bits of a value
-// Out  ring     int32   [P, LEVELS, 4, W + 2]  scratch
+// Out  ring     int32   [P, LEVELS, 8, W + 2]  scratch
 JG_FN int32_t lower(int32_t a, int32_t b) { return int32_t(jg::least(uint32_t(a), uint32_t(b))); }
 JG_FN int32_t most_of(int32_t a, int32_t b, int32_t c) { return jg::most(jg::most(a, b), c); }
+JG_FN int together(int k) { return k < 3 ? 2 : k < 7 ? 4 : 8; }     // rows: k + 1 at most, so that 2 of them span 2k + 1 steps
 
-// A row of E_k from three of E_(k-1), and the maxima of E_(k-1) in the middle one; of equal neighbours the first in raster
-// order stands for all. Rows begin at the frame.
-template <bool ERODE, bool LOOK> JG_FN void level_row(const int32_t* __restrict__ above, const int32_t* __restrict__ here,
-    const int32_t* __restrict__ below, const int32_t* __restrict__ of, int width, int32_t* __restrict__ to, int32_t* level)
+// A row of E_k from three of E_(k-1), and what it makes of the highest. Rows begin at the frame.
+template <bool FIRST> JG_FN void erode_row(const int32_t* __restrict__ above, const int32_t* __restrict__ here,
+    const int32_t* __restrict__ below, int width, int32_t* __restrict__ to, int32_t* __restrict__ highest)
 {
-    if (ERODE) {
-        for (int x = 1 + jg::lane(); x <= width; x += jg::WARP)
-            to[x] = lower(lower(lower(above[x], below[x]), lower(here[x - 1], here[x + 1])), here[x]);
-        if (jg::lane() == 0) to[0] = to[width + 1] = BESIDE;
+    for (int x = 1 + jg::lane(); x <= width; x += jg::WARP) {
+        const int32_t v = lower(lower(lower(above[x], below[x]), lower(here[x - 1], here[x + 1])), here[x]);
+        to[x] = v;
+        highest[x] = FIRST ? v : jg::most(highest[x], v);
     }
-    if (!LOOK) return;
+    if (jg::lane() == 0) to[0] = to[width + 1] = highest[0] = highest[width + 1] = BESIDE;
+}
+// The maxima of a row of the highest; of equal ones the first in raster order stands for all.
+JG_FN void look(const int32_t* __restrict__ above, const int32_t* __restrict__ here, const int32_t* __restrict__ below,
+                const int32_t* __restrict__ of, int width, int32_t* level)
+{
     jg::warp_each(width, [=](int i) {
         const int x = i + 1;
         const int32_t v = here[x];
-        const int32_t before = jg::most(most_of(above[x - 1], above[x], above[x + 1]), jg::most(here[x - 1], 0));
-        const int32_t after = jg::most(most_of(below[x - 1], below[x], below[x + 1]), here[x + 1]);
-        return bool((v > before) & (v >= after));
+        return bool((v > most_of(above[x], here[x - 1], 0)) & (v >= jg::most(below[x], here[x + 1])));
     }, [&](int i, int) { jg::raise_to(level + int64_t(of[i]) * SCALES, here[i + 1]); });
 }
 
-extern "C" __global__ void __launch_bounds__(576) granularity_erode(
+extern "C" __global__ void __launch_bounds__(544) granularity_erode(
     const uint32_t* __restrict__ key, const int32_t* __restrict__ basin, int32_t height, int32_t width, int32_t capacity,
     int32_t* levels, int32_t* ring)
 {
     const int pitch = width + 2, plane = int(blockIdx.x);
     const int64_t base = int64_t(plane) * (height + 2) * pitch;
     int32_t* level = levels + int64_t(plane) * capacity * SCALES;
-    ring += int64_t(plane) * LEVELS * 4 * pitch;
-    int32_t* beside = ring + (LEVELS - 1) * 4 * pitch;
+    ring += int64_t(plane) * LEVELS * 8 * pitch;
+    int32_t* beside = ring + (LEVELS - 1) * 8 * pitch;
     JG_FOR(x, pitch) beside[x] = BESIDE;
     __syncthreads();
-    for (int s = 0; s < height + 2 * (LEVELS - 1); ++s) {
-        for (int k = jg::warp_id(); k < LEVELS; k += jg::warps()) {
+    for (int s = 0; s <= height + 2 * SCALES; ++s) {
+        for (int k = jg::warp_id(); k <= SCALES; k += jg::warps()) {
             const int y = s - 2 * k;
-            if (y < 0 || y >= height) continue;
-            int32_t* to = ring + (k * 4 + (y & 3)) * pitch;
+            if (y < 0 || y > height) continue;
+            int32_t* mine = ring + k * 8 * pitch;
             if (k == 0) {
+                if (y == height) continue;
+                int32_t* to = mine + (y & 3) * pitch;
                 const uint32_t* __restrict__ from = key + base + int64_t(y + 1) * pitch;
                 for (int x = 1 + jg::lane(); x <= width; x += jg::WARP) to[x] = jg::bits_of_key(from[x]);
-                const int32_t* of = basin + base + int64_t(y + 1) * pitch + 1;
-                for (int x = jg::lane(); x < width; x += jg::WARP) jg::fetch_ahead(level + int64_t(of[x]) * SCALES, 1);
                 if (jg::lane() == 0) to[0] = to[width + 1] = BESIDE;
+                const int32_t* of = basin + base + int64_t(y + 1) * pitch + 1;
+                if (y % 2 == 0)
+                    for (int x = jg::lane(); x < width; x += jg::WARP) jg::fetch_ahead(level + int64_t(of[x]) * SCALES, 1);
                 continue;
             }
-            const int32_t* rows = ring + (k - 1) * 4 * pitch;
-            const int32_t* here = rows + (y & 3) * pitch;
-            const int32_t* above = y ? rows + ((y - 1) & 3) * pitch : beside;
-            const int32_t* below = y + 1 < height ? rows + ((y + 1) & 3) * pitch : beside;
-            const int32_t* of = basin + base + int64_t(y + 1) * pitch + 1;
-            if (k == 1) level_row<true, false>(above, here, below, of, width, to, level);
-            else if (k <= SCALES) level_row<true, true>(above, here, below, of, width, to, level + k - 2);
-            else level_row<false, true>(above, here, below, of, width, to, level + k - 2);
+            const int rows = together(k), stack = y / rows;
+            int32_t* highest = mine + 4 * pitch;
+            if (y % rows == 0 || y == height) {            // the stack before is whole: the one above it is looked at, the last too
+                for (int t = jg::most(0, (y - 1) / rows - 1); t * rows < (y == height ? height : y - rows); ++t)
+                    look(t ? highest + ((t - 1) & 3) * pitch : beside, highest + (t & 3) * pitch,
+                         (t + 1) * rows < height ? highest + ((t + 1) & 3) * pitch : beside,
+                         basin + base + int64_t(t * rows + 1) * pitch + 1, width, level + k - 1);
+            }
+            if (y == height) continue;
+            const int32_t* from = ring + (k - 1) * 8 * pitch;
+            const int32_t* here = from + (y & 3) * pitch;
+            const int32_t* above = y ? from + ((y - 1) & 3) * pitch : beside;
+            const int32_t* below = y + 1 < height ? from + ((y + 1) & 3) * pitch : beside;
+            highest += (stack & 3) * pitch;
+            if (y % rows == 0) erode_row<true>(above, here, below, width, mine + (y & 3) * pitch, highest);
+            else erode_row<false>(above, here, below, width, mine + (y & 3) * pitch, highest);
         }
         __syncthreads();
     }
 }
 JG_REGISTER(granularity_erode)
 
-// The same by tiles, none of which waits for another: what a GPU runs. A block erodes a tile and what lies around it `steps`
-// times; the next launch goes on from there.
+// The same by tiles, none of which waits for another: what a GPU runs. A block erodes a tile and what lies around it STEPS
+// times; the next launch goes on from there. Columns of rows are looked at within a tile.
 //
-// Launch   a block a tile of TILE_WIDTH - 2 (steps + 1) columns and TILE_HEIGHT - 2 (steps + 1) rows of a plane, up to 512
-//          threads; 40 KB of shared memory.
+// Launch   a block a tile of TILE_HEIGHT - 2 STEPS rows and TILE_WIDTH - 2 STEPS columns of a plane, up to 512 threads; 46 KB
+//          of shared memory.
 // In   first     int32                  scales there are already
 //      key       uint32  [P, H + 2, W + 2]  read where there are none
 //      basin     int32   [P, H + 2, W + 2]
 //      from      int32   [P, H, W]      E_first, where it is not 0
 // In, out  levels  int32 [P, capacity, SCALES]
 // Out  to        int32   [P, H, W]      E of the last scale, where it is not SCALES
-constexpr int TILE_WIDTH = 64, TILE_HEIGHT = 80;
-struct Tile { int32_t v[2][TILE_HEIGHT][TILE_WIDTH]; };
+constexpr int STEPS = 8, TILE_HEIGHT = 80, TILE_WIDTH = 64, HIGH = TILE_HEIGHT - 2 * STEPS, WIDE = TILE_WIDTH - 2 * STEPS;
+struct Tile { int32_t v[2][TILE_HEIGHT][TILE_WIDTH], highest[HIGH / 2][WIDE]; };
+
+// Those highest of stacks of `rows` rows that are above the ones beside them go to `level`; `of` is the basin of the first pixel.
+JG_FN void look_at_tile(const Tile& tile, int rows, const int32_t* __restrict__ of, int pitch, int32_t* level)
+{
+    JG_FOR_YX(t, x, 0, HIGH / rows, 0, WIDE) {
+        const int32_t v = tile.highest[t][x];
+        const int32_t above = t ? tile.highest[t - 1][x] : 0, before = x ? tile.highest[t][x - 1] : 0;
+        const int32_t below = (t + 1) * rows < HIGH ? tile.highest[t + 1][x] : 0, after = x + 1 < WIDE ? tile.highest[t][x + 1] : 0;
+        if (v > most_of(above, before, 0) && v >= jg::most(below, after))
+            jg::atomic_most(level + int64_t(of[int64_t(t) * rows * pitch + x]) * SCALES, v);
+    }
+}
 
 extern "C" __global__ void __launch_bounds__(512) granularity_erode_tile(
     const uint32_t* __restrict__ key, const int32_t* __restrict__ basin, const int32_t* __restrict__ from, int32_t height,
-    int32_t width, int32_t capacity, int32_t first, int32_t steps, int32_t* levels, int32_t* __restrict__ to)
+    int32_t width, int32_t capacity, int32_t first, int32_t* levels, int32_t* __restrict__ to)
 {
     JG_SHARED(Tile, tile);
-    const int halo = steps + 1, high = TILE_HEIGHT - 2 * halo, wide = TILE_WIDTH - 2 * halo;
-    const int down = (height + high - 1) / high, across = (width + wide - 1) / wide, at = int(blockIdx.x);
-    const int plane = at / (down * across), top = at / across % down * high - halo, left = at % across * wide - halo;
-    const int64_t framed = (int64_t(plane) * (height + 2) + 1) * (width + 2) + 1, bare = int64_t(plane) * height * width;
+    const int down = (height + HIGH - 1) / HIGH, across = (width + WIDE - 1) / WIDE, at = int(blockIdx.x), pitch = width + 2;
+    const int plane = at / (down * across), top = at / across % down * HIGH - STEPS, left = at % across * WIDE - STEPS;
+    const int64_t framed = (int64_t(plane) * (height + 2) + 1) * pitch + 1, bare = int64_t(plane) * height * width;
+    const int32_t* __restrict__ of = basin + framed + int64_t(top + STEPS) * pitch + left + STEPS;
     int32_t* level = levels + int64_t(plane) * capacity * SCALES + first - 1;
     JG_FOR_YX(y, x, 0, TILE_HEIGHT, 0, TILE_WIDTH) {
         const int row = top + y, column = left + x;
         int32_t v = BESIDE;
         if (row >= 0 && row < height && column >= 0 && column < width)
-            v = first ? from[bare + int64_t(row) * width + column]
-                      : jg::bits_of_key(key[framed + int64_t(row) * (width + 2) + column]);
+            v = first ? from[bare + int64_t(row) * width + column] : jg::bits_of_key(key[framed + int64_t(row) * pitch + column]);
         tile.v[0][y][x] = tile.v[1][y][x] = v;
     }
     __syncthreads();
-    for (int k = 0; k <= steps; ++k) {                     // E_(first + k + 1) from E_(first + k), whose maxima are looked at
-        const int32_t (*__restrict__ v)[TILE_WIDTH] = tile.v[k & 1];
-        int32_t (*__restrict__ next)[TILE_WIDTH] = tile.v[~k & 1];
-        const int y0 = jg::most(k + 1, -top), y1 = jg::least(TILE_HEIGHT - k - 1, height - top);
-        const int x0 = jg::most(k + 1, -left), x1 = jg::least(TILE_WIDTH - k - 1, width - left);
+    for (int k = 1; k <= STEPS; ++k) {
+        const int32_t (*__restrict__ v)[TILE_WIDTH] = tile.v[~k & 1];
+        int32_t (*__restrict__ next)[TILE_WIDTH] = tile.v[k & 1];
+        const int y0 = jg::most(k, -top), y1 = jg::least(TILE_HEIGHT - k, height - top);
+        const int x0 = jg::most(k, -left), x1 = jg::least(TILE_WIDTH - k, width - left);
         const int columns = (x1 - x0 + jg::WARP - 1) / jg::WARP, runs = jg::most(1, jg::warps() / columns);
-        const int rows = (y1 - y0 + runs - 1) / runs;
+        const int count = (y1 - y0 + runs - 1) / runs;
         for (int i = jg::warp_id(); i < columns * runs; i += jg::warps()) {
-            const int x = x0 + i % columns * jg::WARP + jg::lane(), begin = y0 + i / columns * rows;
+            const int x = x0 + i % columns * jg::WARP + jg::lane(), begin = y0 + i / columns * count;
             if (x >= x1 || begin >= y1) continue;
-            const int end = jg::least(begin + rows, y1), column = left + x;
-            const uint32_t looks = k > 0 && x >= halo && x < TILE_WIDTH - halo ? uint32_t(high) : 0;     // at so many rows
-            int32_t above = v[begin - 1][x], left_one = v[begin][x - 1], here = v[begin][x], right_one = v[begin][x + 1];
-            int32_t most_above = most_of(v[begin - 1][x - 1], above, v[begin - 1][x + 1]);
-            int32_t most_here = most_of(left_one, here, right_one);
+            const int end = jg::least(begin + count, y1);
+            int32_t above = v[begin - 1][x], here = v[begin][x];
             for (int y = begin; y < end; ++y) {
-                const int32_t b0 = v[y + 1][x - 1], b1 = v[y + 1][x], b2 = v[y + 1][x + 1], most_below = most_of(b0, b1, b2);
-                next[y][x] = lower(lower(lower(above, b1), lower(left_one, right_one)), here);
-                const bool top_one = (here > most_of(most_above, left_one, 0)) & (here >= jg::most(most_below, right_one));
-                if (top_one && uint32_t(y - halo) < looks) {
-                    const int32_t of = basin[framed + int64_t(top + y) * (width + 2) + column];
-                    jg::atomic_most(level + int64_t(of) * SCALES + k, here);
-                }
-                above = here, left_one = b0, here = b1, right_one = b2;
-                most_above = most_here, most_here = most_below;
+                const int32_t below = v[y + 1][x];
+                next[y][x] = lower(lower(lower(above, below), lower(v[y][x - 1], v[y][x + 1])), here);
+                above = here;
+                here = below;
             }
+        }
+        if (k > 1) look_at_tile(tile, together(first + k - 1), of, pitch, level + k - 1);
+        __syncthreads();
+        const int rows = together(first + k);
+        JG_FOR_YX(t, x, 0, HIGH / rows, 0, WIDE) {
+            const int32_t (*__restrict__ stack)[TILE_WIDTH] = next + STEPS + t * rows;
+            int32_t highest = 0;
+            for (int j = 0; j < rows; ++j) highest = jg::most(highest, stack[j][STEPS + x]);
+            tile.highest[t][x] = highest;
         }
         __syncthreads();
     }
-    if (first + steps == SCALES) return;
-    const int bottom = jg::least(TILE_HEIGHT - halo, height - top), right = jg::least(TILE_WIDTH - halo, width - left);
-    JG_FOR_YX(y, x, halo, bottom, halo, right) to[bare + int64_t(top + y) * width + left + x] = tile.v[steps & 1][y][x];
+    look_at_tile(tile, together(first + STEPS), of, pitch, level + STEPS);
+    if (first + STEPS == SCALES) return;
+    const int bottom = jg::least(TILE_HEIGHT - STEPS, height - top), right = jg::least(TILE_WIDTH - STEPS, width - left);
+    JG_FOR_YX(y, x, STEPS, bottom, STEPS, right) to[bare + int64_t(top + y) * width + left + x] = tile.v[STEPS & 1][y][x];
 }
 JG_REGISTER(granularity_erode_tile)
 

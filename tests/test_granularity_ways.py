@@ -49,9 +49,9 @@ def test_foreground_with_interpolated_sampling(way: Way) -> None:
 def test_levels(way: Way, tiled: bool) -> None:
     """A GPU's way (four tiles a plane) and a CPU's, each against a serial run of the other."""
     rng = np.random.default_rng(4)
-    values = np.where(rng.random((2, 63, 47)) < 0.7, rng.integers(0, 40, (2, 63, 47)), 30).astype(np.float32)
+    values = np.where(rng.random((2, 66, 50)) < 0.7, rng.integers(0, 40, (2, 66, 50)), 30).astype(np.float32)
     values[1, 10:40, :30] = np.sort(values[1, 10:40, :30], axis=1)
-    key = np.full((2, 65, 49), 0xFFFFFFFF, np.uint32)
+    key = np.full((2, 68, 52), 0xFFFFFFFF, np.uint32)
     key[:, 1:-1, 1:-1] = 0x7FFFFFFF - values.view(np.int32)
 
     def levels(device: Device, *, tiled: bool) -> dict[str, torch.Tensor]:

@@ -23,7 +23,7 @@ from ..sampling import Axis, Grid, Shares, axis, sample, shares, stretched
 
 SCALES = 16  # levels of the kernels
 COLUMNS = 256  # full-resolution columns of a tile of weights (kernels/granularity.cu)
-ERODE_BLOCK = 576  # threads: a warp for every level
+ERODE_BLOCK = 544  # threads: a warp for every level
 STEPS, TILE, TILE_BLOCK = 8, (80, 64), 512  # scales, rows and columns, and threads of granularity_erode_tile
 CLEAR_BLOCK, PARTS = 128, 64  # blocks a plane where there are many
 DISK_COLUMNS, LARGEST_RADIUS = 256, 128  # of a block of the disk (kernels/foreground.cu: TILE, RADIUS)
@@ -135,11 +135,11 @@ def levels_of(
     device.launch("granularity_clear", planes * parts, block=CLEAR_BLOCK, **clear, **common)
     plane: dict[str, Any] = {"key": basins.key, "basin": basins.basin, "height": height, "width": width, **common}
     if not tiled:
-        ring = device.empty(planes, SCALES + 2, 4, width + 2, dtype=torch.int32)
+        ring = device.empty(planes, SCALES + 2, 8, width + 2, dtype=torch.int32)
         device.launch("granularity_erode", planes, block=ERODE_BLOCK, **plane, ring=ring)
         device.launch("granularity_raise", planes, block=FOREST_BLOCK, **basins.forest(), **common)
         return levels
-    tiles = math.prod(-(-n // (t - 2 * (STEPS + 1))) for n, t in zip((height, width), TILE, strict=True))
+    tiles = math.prod(-(-n // (t - 2 * STEPS)) for n, t in zip((height, width), TILE, strict=True))
     eroded, other = (device.empty(planes, height, width, dtype=torch.int32) for _ in range(2))
     for first in range(0, SCALES, STEPS):
         device.launch(
@@ -149,7 +149,6 @@ def levels_of(
             **plane,
             **{"from": eroded},
             first=first,
-            steps=STEPS,
             to=other,
         )
         eroded, other = other, eroded
