@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .basins import bands
 from .config import PrimarySettings
 from .declump_low import low_resolution_maxima
 from .device import Device, blocks
@@ -85,7 +86,7 @@ def find_seeds(
     if settings.declump == "shape":
         assert squared is not None
         if scale == 1:  # no two neighbours are equal, so maxima are points
-            device.launch("shape_maxima", b * h, squared=squared, jitter=jitter(h, w, device), **inside)
+            device.launch("shape_maxima", bands(b, h), squared=squared, jitter=jitter(h, w, device), **inside)
             return number_points(maxima, device)
         values = torch.sqrt(squared.double()) + jitter(h, w, device)
     else:
@@ -117,8 +118,8 @@ def single_seeds(
     seeds, one = device.zeros(b, h * w, dtype=torch.int32), device.zeros(b, h * w, dtype=torch.int32)
     labels, contested = device.empty(b, h, w, dtype=torch.int32), device.empty(b, h, w, dtype=torch.uint8)
     size: dict[str, Any] = {"root": components.root, "height": h, "width": w, "seeds": seeds, "one": one}
-    device.launch("count_seeds", b * h, number=number, **size)
-    device.launch("label_single_seeds", b * h, mask=mask, labels=labels, contested=contested, **size)
+    device.launch("count_seeds", bands(b, h), number=number, **size)
+    device.launch("label_single_seeds", bands(b, h), mask=mask, labels=labels, contested=contested, **size)
     return labels, contested
 
 

@@ -9,12 +9,13 @@
 // Oracle   centrosome (tests/test_label_centrosome.py); CellProfiler's label images
 // Differs  over six real fields, objects before any is discarded, from CellProfiler's labels (its watershed is scikit-image's):
 //          in 0 of 648,619 labelled pixels (cpjump1) and 0 of 639,628 (jump-production) (docs/segmentation.md).
-// Launch   a block a row; shrink: a block a field.
+// Launch   value_maxima: a block a row; shrink: a block a field; the others: a block a band of BAND rows, a warp a row.
 // Order    comparisons only. Squared distances below 500^2 that differ are further apart than the jitter reaches: they decide alone.
 #include "jg.cuh"
 
 namespace {
 constexpr int DECIDES = 500 * 500;
+constexpr int BAND = 8;                                // rows a block (basins.py: BAND)
 struct Points { int count, left, removed; };
 }  // namespace
 
@@ -28,14 +29,14 @@ extern "C" __global__ void __launch_bounds__(128, 8) shape_maxima(
     const double* __restrict__ jitter, const int32_t* __restrict__ offset, int32_t n_offsets, int32_t height, int32_t width,
     uint8_t* __restrict__ maxima)
 {
-    const int y = int(blockIdx.x) % height;
-    const int64_t row = int64_t(blockIdx.x) * width, field = int64_t(int(blockIdx.x) / height) * height * width;
-    JG_FOR(x, width) {
-        bool top = mask[row + x] != 0;
-        if (top) {
+    const int bands = (height + BAND - 1) / BAND, y0 = int(blockIdx.x) % bands * BAND;
+    const int64_t field = int64_t(int(blockIdx.x) / bands) * height * width;
+    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + BAND, height); y += jg::warps()) {
+        const int64_t row = field + int64_t(y) * width;
+        const auto test = [=](int x) {
             const int component = root[row + x], mine = squared[row + x];
             const double noise = jitter[int64_t(y) * width + x], value = sqrt(double(mine)) + noise;
-            top = value > 0;
+            bool top = mask[row + x] != 0 && value > 0;
             for (int k = 0; top && k < n_offsets; ++k) {
                 const int v = y + offset[2 * k], u = x + offset[2 * k + 1];
                 if (v < 0 || v >= height || u < 0 || u >= width) continue;
@@ -45,8 +46,27 @@ extern "C" __global__ void __launch_bounds__(128, 8) shape_maxima(
                 if (other < mine && mine < DECIDES) continue;
                 top = !(other > mine && other < DECIDES) && !(value < sqrt(double(other)) + jitter[q]);
             }
+            return top;
+        };
+        // Most pixels have a side by which it rises; the disk has them, since its radius is 1 or more.
+        const uint8_t *__restrict__ in = mask + row, *__restrict__ above = y ? in - width : in,
+                      *__restrict__ below = y + 1 < height ? in + width : in;
+        const int32_t *__restrict__ s = squared + row, *__restrict__ up = y ? s - width : s,
+                      *__restrict__ down = y + 1 < height ? s + width : s;
+        const auto rises = [=](int there, int mine, int other) { return (there != 0) & (other > mine) & (other < DECIDES); };
+        uint8_t* __restrict__ out = maxima + row;
+        for (int x = jg::lane(); x < width; x += jg::WARP) out[x] = 0;
+        __syncwarp();
+        jg::warp_each(width - 2, [=](int i) {
+            const int x = i + 1, mine = s[x];
+            const int higher = rises(in[x - 1], mine, s[x - 1]) | rises(in[x + 1], mine, s[x + 1]) | rises(above[x], mine, up[x])
+                | rises(below[x], mine, down[x]);
+            return (in[x] != 0) & (higher == 0);
+        }, [=](int i, int) { if (test(i + 1)) out[i + 1] = 1; });
+        if (jg::lane() == 0) {
+            out[0] = test(0);
+            if (width > 1) out[width - 1] = test(width - 1);
         }
-        maxima[row + x] = top;
     }
 }
 JG_REGISTER(shape_maxima)
@@ -133,12 +153,15 @@ extern "C" __global__ void __launch_bounds__(128, 8) count_seeds(
     const int32_t* __restrict__ number, const int32_t* __restrict__ root, int32_t height, int32_t width,
     int32_t* __restrict__ seeds, int32_t* __restrict__ one)
 {
-    const int64_t row = int64_t(blockIdx.x) * width, field = int64_t(int(blockIdx.x) / height) * height * width;
-    JG_FOR(x, width) {
-        if (number[row + x] == 0) continue;
-        const int64_t at = field + root[row + x];
-        jg::atomic_sum(seeds + at, 1);
-        jg::atomic_most(one + at, number[row + x]);
+    const int bands = (height + BAND - 1) / BAND, y0 = int(blockIdx.x) % bands * BAND;
+    const int64_t field = int64_t(int(blockIdx.x) / bands) * height * width;
+    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + BAND, height); y += jg::warps()) {
+        const int64_t row = field + int64_t(y) * width;
+        jg::warp_each(width, [=](int x) { return number[row + x] != 0; }, [=](int x, int) {
+            const int64_t at = field + root[row + x];
+            jg::atomic_sum(seeds + at, 1);
+            jg::atomic_most(one + at, number[row + x]);
+        });
     }
 }
 JG_REGISTER(count_seeds)
@@ -151,16 +174,17 @@ extern "C" __global__ void __launch_bounds__(128, 8) label_single_seeds(
     const int32_t* __restrict__ one, int32_t height, int32_t width, int32_t* __restrict__ labels,
     uint8_t* __restrict__ contested)
 {
-    const int64_t row = int64_t(blockIdx.x) * width, field = int64_t(int(blockIdx.x) / height) * height * width;
-    JG_FOR(x, width) {
-        int label = 0, several = 0;
-        if (mask[row + x]) {
+    const int bands = (height + BAND - 1) / BAND, y0 = int(blockIdx.x) % bands * BAND;
+    const int64_t field = int64_t(int(blockIdx.x) / bands) * height * width;
+    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + BAND, height); y += jg::warps()) {
+        const int64_t row = field + int64_t(y) * width;
+        for (int x = jg::lane(); x < width; x += jg::WARP) { labels[row + x] = 0; contested[row + x] = 0; }
+        jg::warp_each(width, [=](int x) { return mask[row + x] != 0; }, [=](int x, int) {     // the same threads
             const int64_t at = field + root[row + x];
-            several = seeds[at] > 1;
-            label = several ? 0 : one[at];
-        }
-        labels[row + x] = label;
-        contested[row + x] = uint8_t(several);
+            const int several = seeds[at] > 1;
+            labels[row + x] = several ? 0 : one[at];
+            contested[row + x] = uint8_t(several);
+        });
     }
 }
 JG_REGISTER(label_single_seeds)
