@@ -60,7 +60,6 @@ def lost(before: str, after: str = "") -> tuple[tuple[str, str], ...]:
     return ((f"{before}__syncthreads();{after}", f"{before}{after}"),)
 
 
-ROOTS = "\n    JG_FOR(y, h) {\n        const uint8_t* __restrict__ row = in + int64_t(y) * width;\n        int32_t*"
 MUTANTS = (
     Mutant(
         "first-barrier",
@@ -197,14 +196,14 @@ MUTANTS = (
         "run-barrier",
         "no barrier between making runs and joining them",
         "label.cu",
-        lost("    }\n    ", "\n    JG_FOR(y, h) {                                       // each contact"),
+        lost("    JG_FOR(i, h * PITCH) s.parent[i] = i;\n    "),
         components,
     ),
     Mutant(
         "find-barrier",
         "no barrier between joining runs and finding their roots",
         "label.cu",
-        lost("    }\n    ", ROOTS),
+        lost("    }\n    ", "\n    JG_FOR(i, 4 * h) {\n"),
         components,
     ),
 )  # fmt: skip
