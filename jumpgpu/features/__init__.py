@@ -67,29 +67,37 @@ def measure_scene(scene: Scene, settings: FeatureSettings, device: Device) -> to
 
     One row a cell; a cell that lacks a compartment (an empty cytoplasm) has that compartment's numbers for an empty object.
     """
-    widths, order = _layout(scene.objects.compartments, scene.channels, settings)
-    if not scene.objects.n or not order:
-        return device.empty(scene.objects.n, len(order), dtype=torch.float64)
+    widths, runs = _layout(scene.objects.compartments, scene.channels, settings)
+    if not scene.objects.n or not runs:
+        return device.empty(scene.objects.n, sum(widths), dtype=torch.float64)
     parts = []
     for name, wanted in zip(chosen(settings), widths, strict=True):
         part = family(name).measure(scene, settings, device)
         assert part.shape == (scene.objects.n, wanted), f"{name}: {tuple(part.shape)} for {wanted} columns"
         parts.append(part)
-    return torch.cat(parts, dim=1)[:, device.tensor(order)]
+    return torch.cat([parts[i][:, first:end] for i, first, end in runs], dim=1)
 
 
-Layout = tuple[tuple[int, ...], tuple[int, ...]]
+Layout = tuple[tuple[int, ...], tuple[tuple[int, int, int], ...]]
 _layouts: dict[tuple[tuple[str, ...], tuple[str, ...], str], Layout] = {}
 
 
 def _layout(compartments: tuple[str, ...], channels: tuple[str, ...], settings: FeatureSettings) -> Layout:
-    """How many columns each chosen family has, and where each stored column stands among them all; the same every batch."""
+    """How many columns each chosen family has, and which runs of them (number of the family, first, end) make up the
+    stored order; the same every batch."""
     key = compartments, channels, repr(settings)  # settings made by hand may hold lists, which have no hash
     if key not in _layouts:
         if len(_layouts) == MOST_LAYOUTS:
             _layouts.clear()
-        widths = (len(_family_columns(name, compartments, channels, settings)) for name in chosen(settings))
-        _layouts[key] = tuple(widths), tuple(stored_order(_as_measured(compartments, channels, settings)))
+        widths = [len(_family_columns(name, compartments, channels, settings)) for name in chosen(settings)]
+        places = [(i, column) for i, width in enumerate(widths) for column in range(width)]
+        runs: list[tuple[int, int, int]] = []
+        for i, column in (places[k] for k in stored_order(_as_measured(compartments, channels, settings))):
+            if runs and (runs[-1][0], runs[-1][2]) == (i, column):
+                runs[-1] = i, runs[-1][1], column + 1
+            else:
+                runs.append((i, column, column + 1))
+        _layouts[key] = tuple(widths), tuple(runs)
     return _layouts[key]
 
 
