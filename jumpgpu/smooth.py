@@ -9,7 +9,8 @@ import torch
 
 from .device import Device
 
-PIECE = 1024  # pixels of a row that a block smooths
+PIECE = 512  # pixels of a row that a block smooths
+ROWS = 32  # rows of a block of smooth_threshold
 RADIUS = 256  # widest half filter
 EPSILON = float(np.finfo(np.float64).eps)
 
@@ -59,7 +60,7 @@ def smooth_above(images: torch.Tensor, threshold: torch.Tensor, taps: tuple[floa
     above = device.empty(b, h, w, dtype=torch.uint8)
     device.launch(
         "smooth_threshold",
-        b * h * -(-w // PIECE),
+        b * -(-h // ROWS) * -(-w // PIECE),
         image=images,
         threshold=threshold,
         epsilon=EPSILON,
