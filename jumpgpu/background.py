@@ -38,7 +38,7 @@ def subtract_background(pixels: torch.Tensor, channel: int, settings: Background
     where: dict[str, Any] = {"channels": c, "channel": channel, "height": h, "width": w, "rows": rows, "columns": columns}
     device.launch(
         "block_minimum",
-        b * rows * columns,
+        b * rows,
         pixels=pixels,
         y_start=device.tensor(y_start),
         x_start=device.tensor(x_start),

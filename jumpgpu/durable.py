@@ -1,6 +1,6 @@
 """Files that survive a crash: folders written whole and renamed into place, and runs that keep out of each other's way.
 
-Power-loss order: every byte of a folder is synced, then its directories, then the rename, then the directory renamed
+Power-loss order: every byte of a folder and its directories are synced, then the rename, then the directory renamed
 into. Whatever moment the machine stops at, a reader finds the folder as it was meant to be or not at all.
 
 A bucket has no rename and no locks. There a folder's record, `zarr.json`, is put last and is what makes it be there; two
@@ -8,6 +8,7 @@ runs that make the same well put the same bytes, so they need not keep apart.
 """
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import json
@@ -17,6 +18,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +26,9 @@ from .remote import Place, RemotePath, in_parallel
 
 RECORD = "zarr.json"
 KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+FEW = 4  # files that are synced one by one, wherever they lie
+SYNCED_WHOLE = {0xEF53, 0x58465342, 0x9123683E}  # ext4, XFS, btrfs: of these syncfs is known to do what fsync does
+SYNCFS_TELLS = (5, 8)  # the Linux from which syncfs reports what could not be written
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # file systems without flock
 
 
@@ -42,14 +47,41 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_synced(path: Path, data: bytes) -> None:
-    """Write a new file and sync its bytes; FileExistsError if it is there."""
+@cache
+def c_library() -> Any:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def syncs_whole(descriptor: int) -> bool:
+    """Whether `sync_file_system` does what syncing each file and folder does, where this open file or folder lies.
+
+    A file system that leaves the data to a server (FUSE, a cluster's) may not.
+    """
+    here, kind = os.uname(), ctypes.create_string_buffer(512)  # struct statfs, whose first word is the file system's kind
+    release = tuple(int(n) for n in re.findall(r"\d+", here.release)[:2])
+    if here.sysname != "Linux" or release < SYNCFS_TELLS or not hasattr(c_library(), "syncfs"):
+        return False
+    return c_library().fstatfs(descriptor, kind) == 0 and ctypes.c_long.from_buffer(kind).value in SYNCED_WHOLE
+
+
+def sync_file_system(descriptor: int) -> None:
+    """Sync all of the file system that an open file or folder is on: one flush of the disk in place of one a file.
+
+    OSError where something could not be written since the descriptor was opened.
+    """
+    if c_library().syncfs(descriptor):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def write_new(path: Path | str, data: bytes, sync: bool = True) -> None:
+    """Write a new file, and sync its bytes; FileExistsError if it is there."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         view = memoryview(data)
         while view:
             view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
+        if sync:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -62,7 +94,7 @@ def replace_file(path: Place, data: bytes, staging: Place) -> None:
         return
     part = staging / f"{path.name}.part"
     part.unlink(missing_ok=True)
-    write_synced(part, data)
+    write_new(part, data)
     os.replace(part, path)
     sync_directory(path.parent)
 
@@ -129,6 +161,29 @@ def put_folder(files: Mapping[str, bytes], target: RemotePath, replace: bool) ->
     (target / RECORD).write_bytes(files[RECORD], new=not replace and set(files) == {RECORD})
 
 
+def write_folder(files: Mapping[str, bytes], fresh: Path) -> None:
+    """Write `files` (key -> bytes) as a new folder; all of it is synced when this returns."""
+    os.mkdir(fresh)
+    home = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY)  # from here on it is told of what cannot be written
+    try:
+        together = len(files) > FEW and syncs_whole(home)
+        folders = {""}
+        for key, data in files.items():
+            steps = key.split("/")
+            for n in range(1, len(steps)):
+                if (folder := "/".join(steps[:n])) not in folders:
+                    os.mkdir(f"{fresh}/{folder}")
+                    folders.add(folder)
+            write_new(f"{fresh}/{key}", data, sync=not together)
+        if together:
+            sync_file_system(home)
+        else:
+            for folder in sorted(folders, key=lambda f: -len(f)):
+                sync_directory(fresh / folder)
+    finally:
+        os.close(home)
+
+
 def commit_folder(files: Mapping[str, bytes], target: Place, staging: Place, replace: bool = False) -> None:
     """Write `files` (key -> bytes) as the folder `target` in one step, by way of a folder of that name under `staging`.
 
@@ -147,17 +202,7 @@ def commit_folder(files: Mapping[str, bytes], target: Place, staging: Place, rep
         if leftover.exists():
             shutil.rmtree(leftover)
     try:
-        folders = {fresh}
-        fresh.mkdir()
-        for key, data in files.items():
-            path = fresh / key
-            for folder in reversed(path.relative_to(fresh).parents[:-1]):
-                if fresh / folder not in folders:
-                    (fresh / folder).mkdir()
-                    folders.add(fresh / folder)
-            write_synced(path, data)
-        for folder in sorted(folders, key=lambda p: -len(p.parts)):
-            sync_directory(folder)
+        write_folder(files, fresh)
         if replace and target.exists():
             os.rename(target, old)
         os.rename(fresh, target)  # fails on a folder that has something in it

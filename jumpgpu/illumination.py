@@ -22,7 +22,7 @@ import torch
 
 from .config import IlluminationSettings
 from .device import Device, blocks
-from .durable import sync_directory, write_synced
+from .durable import sync_directory, write_new
 from .fields import field_size, read_fields
 from .harmony import Flatfield
 from .plate import Plate
@@ -350,7 +350,7 @@ def replace(path: Place, data: bytes) -> None:
         return
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.unlink(missing_ok=True)
-    write_synced(part, data)
+    write_new(part, data)
     os.replace(part, path)
     sync_directory(path.parent)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from .durable import sync_directory, write_synced
+from .durable import sync_directory, write_new
 from .remote import FIRST_TRIES, SCHEME, THREADS, TRIES, Listed, RemotePath, place_of
 
 AHEAD_BYTES = 256 << 20  # of files fetched and not yet taken, and of those under way
@@ -163,7 +163,7 @@ def keep(cache: Path, place: Path, data: bytes) -> None:
     part = place.with_name(f".{place.name[:200]}.{os.getpid()}-{threading.get_ident()}")
     try:
         part.unlink(missing_ok=True)
-        write_synced(part, data)
+        write_new(part, data)
         os.replace(part, place)
         sync_directory(place.parent)
     except OSError as error:  # the cache's fault, and not the image's

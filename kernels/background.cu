@@ -7,7 +7,7 @@
 //
 // Source   CellProfiler CorrectIlluminationCalculate ('Background', each image, Gaussian filter), CorrectIlluminationApply.
 // Oracle   SciPy and centrosome on drawn fields (tests/test_background_scipy.py); CellProfiler's thresholds on the real fields
-// Launch   block_minimum: a block a block of pixels; subtract_background: a block a piece of a row, 20 KB of shared memory.
+// Launch   block_minimum: a block a row of blocks, 10 KB of shared memory; subtract_background: a block a piece of a row, 20 KB.
 // Order    a pixel's terms are added block by block, left to right; rows of blocks first.
 #include "jg.cuh"
 
@@ -15,9 +15,10 @@ namespace {
 constexpr int PIECE = 2048;            // pixels of a row a block does (segmentation: PIECE)
 constexpr int MOST = 512;              // columns of blocks at most
 
-union Bits { float value; int32_t bits; };                // the order of non-negative floats is that of their bits
+constexpr int SPAN = 32, TOGETHER = 8; // pixels that share their columns of blocks; columns of blocks in one pass
 
-struct Piece { double sum[PIECE]; double column[MOST]; };
+struct Lowest { int32_t pixel[PIECE], block[MOST]; };     // bits: the order of non-negative floats is that of their bits
+struct Piece { double sum[PIECE]; double column[MOST + TOGETHER]; };
 }  // namespace
 
 // In   pixels    float32 [B, C, H, W]   0..1
@@ -28,24 +29,27 @@ extern "C" __global__ void __launch_bounds__(128, 8) block_minimum(
     const int32_t* __restrict__ y_start, const int32_t* __restrict__ x_start, int32_t rows, int32_t columns,
     float* __restrict__ minima)
 {
-    JG_SHARED(int, lowest);
-    const int column = int(blockIdx.x) % columns, row = int(blockIdx.x) / columns % rows;
-    const int64_t field = int(blockIdx.x) / (columns * rows);
+    JG_SHARED(Lowest, s);
+    const int row = int(blockIdx.x) % rows, y0 = y_start[row], y1 = y_start[row + 1];
+    const int64_t field = int(blockIdx.x) / rows;
     const float* __restrict__ in = pixels + (field * channels + channel) * height * width;
-    JG_ONCE lowest = 0x7fffffff;
-    __syncthreads();
-    int mine = 0x7fffffff;
-    JG_FOR_YX(y, x, y_start[row], y_start[row + 1], x_start[column], x_start[column + 1]) {
-        const Bits v = {in[int64_t(y) * width + x]};
-        mine = jg::least(mine, v.bits);
+    int32_t* __restrict__ lowest = s.pixel;
+    JG_FOR(k, columns) s.block[k] = 0x7fffffff;
+    for (int x0 = 0; x0 < width; x0 += PIECE) {
+        const int x1 = jg::least(width, x0 + PIECE);
+        JG_FOR(i, x1 - x0) lowest[i] = 0x7fffffff;
+        for (int y = y0; y < y1; ++y) {
+            const float* __restrict__ line = in + int64_t(y) * width + x0;
+            JG_FOR(i, x1 - x0) lowest[i] = jg::least(lowest[i], jg::bits_of(line[i]));
+        }
+        __syncthreads();
+        JG_FOR(k, columns) {
+            const int a = jg::most(x0, x_start[k]), b = jg::least(x1, x_start[k + 1]);
+            for (int x = a; x < b; ++x) s.block[k] = jg::least(s.block[k], lowest[x - x0]);
+        }
+        __syncthreads();
     }
-    jg::gather_least(&lowest, mine);
-    __syncthreads();
-    JG_ONCE {
-        Bits v;
-        v.bits = lowest;
-        minima[blockIdx.x] = v.value;
-    }
+    JG_FOR(k, columns) minima[int64_t(blockIdx.x) * columns + k] = jg::float_of(s.block[k]);
 }
 JG_REGISTER(block_minimum)
 
@@ -66,19 +70,32 @@ extern "C" __global__ void __launch_bounds__(128, 8) subtract_background(
     const int64_t field = int(blockIdx.x) / pieces / height;
     const double* __restrict__ wy = weight_y + int64_t(y) * rows;
     const float* __restrict__ block = minima + field * rows * columns;
-    JG_FOR(k, columns) {
-        double sum = 0;
-        for (int r = 0; r < rows; ++r)
-            if (wy[r] != 0) sum += wy[r] * double(block[r * columns + k]);
-        s.column[k] = sum;
+    JG_FOR(k, columns + TOGETHER) s.column[k] = 0;
+    for (int r = 0; r < rows; ++r) {
+        const double weight = wy[r];
+        if (weight != 0) JG_FOR(k, columns) s.column[k] += weight * double(block[r * columns + k]);
     }
-    JG_FOR_OWN(x, x0, x1) s.sum[x - x0] = 0;
     __syncthreads();
     double* __restrict__ sum = s.sum;
-    for (int k = 0; k < columns; ++k) {
-        const double value = s.column[k];
-        const double* __restrict__ wx = weight_x + int64_t(k) * width;
-        JG_FOR_OWN(x, jg::most(x0, reach[2 * k]), jg::least(x1, reach[2 * k + 1])) sum[x - x0] += value * wx[x];
+    for (int a = x0, first = 0, end = 0; a < x1; a += SPAN) {
+        // first .. end: the columns of blocks that reach one of these pixels. A weight of 0, of one that does not, changes nothing.
+        const int b = jg::least(x1, a + SPAN);
+        while (first < columns && reach[2 * first + 1] <= a) ++first;
+        while (end < columns && reach[2 * end] < b) ++end;
+        JG_FOR_OWN(x, a, b) sum[x - x0] = 0;
+        for (int k = first; k < end; k += TOGETHER) {
+            double value[TOGETHER];
+            const double* wx[TOGETHER];
+            for (int j = 0; j < TOGETHER; ++j) {
+                value[j] = k + j < end ? s.column[k + j] : 0;
+                wx[j] = weight_x + int64_t(jg::least(k + j, columns - 1)) * width;
+            }
+            JG_FOR_OWN(x, a, b) {
+                double part = sum[x - x0];
+                JG_UNROLL for (int j = 0; j < TOGETHER; ++j) part += value[j] * wx[j][x];
+                sum[x - x0] = part;
+            }
+        }
     }
     const float* __restrict__ in = pixels + ((field * channels + channel) * height + y) * width;
     double* __restrict__ out = corrected + (field * height + y) * width;

@@ -116,6 +116,14 @@ class Journal:
         os.fsync(descriptor)
         self.unsynced.discard(self.paths[descriptor])
 
+    def mkdir(self, path):
+        os.mkdir(path)
+        self.unsynced |= {Path(path), Path(path).parent}
+
+    def sync_file_system(self, descriptor):
+        assert os.fstat(descriptor)
+        self.unsynced.clear()
+
     def rename(self, old, new):
         assert not self.below(old), "renamed before all of it was synced"
         self.judged += 1
@@ -134,16 +142,43 @@ class Journal:
         return {p for p in self.unsynced if p == Path(folder) or Path(folder) in p.parents}
 
 
-def test_everything_is_synced_before_it_is_renamed_and_the_folder_after(tmp_path, monkeypatch):
+@pytest.mark.parametrize("whole", [False, True])
+def test_everything_is_synced_before_it_is_renamed_and_the_folder_after(tmp_path, monkeypatch, whole):
     journal = Journal()
     monkeypatch.setattr(durable, "os", journal)
+    monkeypatch.setattr(durable, "syncs_whole", lambda _: whole)
+    monkeypatch.setattr(durable, "sync_file_system", journal.sync_file_system)
     write(tmp_path / "out", Encoded())
     assert journal.judged == 1 + 2 * 2 + 1  # the plate; a row and a well, twice; the plate's metadata at the end
     assert not journal.below(tmp_path / "out" / "DEMO.zarr"), "renamed into a folder that was not synced afterwards"
-    synced = {p for p in journal.paths.values() if isinstance(p, Path)}
-    made = {p.parent.relative_to(tmp_path / "out/DEMO.zarr/A/01") for p in (tmp_path / "out/DEMO.zarr/A/01").rglob("*")}
-    staged = {p.relative_to(s) for s in synced if s.name == "01" for p in synced if p.is_relative_to(s)}
-    assert made <= staged, "a directory whose entries were not synced"
+
+
+def test_a_file_system_that_cannot_be_synced(tmp_path, monkeypatch):
+    layout = Encoded()
+    write(tmp_path / "whole", layout)
+
+    def fail(descriptor):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(durable, "syncs_whole", lambda _: True)
+    monkeypatch.setattr(durable, "sync_file_system", fail)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        write(tmp_path / "failed", layout)
+    monkeypatch.undo()
+    assert not list((tmp_path / "failed").glob(".DEMO.run-*"))
+    assert check(tmp_path / "failed", layout, contents(tmp_path / "whole" / "DEMO.zarr")) == 0
+
+
+def test_one_sync_a_well_where_the_file_system_is_known():
+    descriptor = os.open("/", os.O_RDONLY)
+    try:
+        if not durable.syncs_whole(descriptor):
+            pytest.skip("/ is no ext4, XFS or btrfs of Linux 5.8 or later")
+        durable.sync_file_system(descriptor)
+    finally:
+        os.close(descriptor)
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        durable.sync_file_system(descriptor)
 
 
 def arguments(tmp_path):

@@ -135,7 +135,8 @@ def test_otsu_of_three_classes(way: Way) -> None:
 
 
 def test_smooth(way: Way) -> None:
-    images, threshold = torch.from_numpy(blobs(3, (2, 7, 33), 1)), torch.tensor([0.5, 0.6], dtype=torch.float64)
+    images = torch.from_numpy(blobs(3, (2, 35, 49), 1) ** 4)
+    threshold = torch.tensor([0.5, 0.6], dtype=torch.float64)
 
     def work(device: Device) -> object:
         inputs = device.tensor(images)
