@@ -8,7 +8,6 @@ runs that make the same well put the same bytes, so they need not keep apart.
 """
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import json
@@ -18,17 +17,15 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+from .file_system import sync_file_system, syncs_whole
 from .remote import Place, RemotePath, in_parallel
 
 RECORD = "zarr.json"
 KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 FEW = 4  # files that are synced one by one, wherever they lie
-SYNCED_WHOLE = {0xEF53, 0x58465342, 0x9123683E}  # ext4, XFS, btrfs: of these syncfs is known to do what fsync does
-SYNCFS_TELLS = (5, 8)  # the Linux from which syncfs reports what could not be written
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # file systems without flock
 
 
@@ -45,32 +42,6 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@cache
-def c_library() -> Any:
-    return ctypes.CDLL(None, use_errno=True)
-
-
-def syncs_whole(descriptor: int) -> bool:
-    """Whether `sync_file_system` does what syncing each file and folder does, where this open file or folder lies.
-
-    A file system that leaves the data to a server (FUSE, a cluster's) may not.
-    """
-    here, kind = os.uname(), ctypes.create_string_buffer(512)  # struct statfs, whose first word is the file system's kind
-    release = tuple(int(n) for n in re.findall(r"\d+", here.release)[:2])
-    if here.sysname != "Linux" or release < SYNCFS_TELLS or not hasattr(c_library(), "syncfs"):
-        return False
-    return c_library().fstatfs(descriptor, kind) == 0 and ctypes.c_long.from_buffer(kind).value in SYNCED_WHOLE
-
-
-def sync_file_system(descriptor: int) -> None:
-    """Sync all of the file system that an open file or folder is on: one flush of the disk in place of one a file.
-
-    OSError where something could not be written since the descriptor was opened.
-    """
-    if c_library().syncfs(descriptor):
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def write_new(path: Path | str, data: bytes, sync: bool = True) -> None:

@@ -110,7 +110,7 @@ def test_smoothing(device: Device, sigma: float) -> None:
     for b, image in enumerate(images):
         theirs = ndimage.gaussian_filter(image, sigma, mode="constant") / (weight + np.finfo(float).eps)
         np.testing.assert_array_equal(above[b], theirs >= threshold[b].item())
-    # Most of it dark, where nothing need be filtered: points on every border and on both sides of where blocks and chunks end.
+    # Most of it dark, where nothing need be filtered: points on every border and beside where blocks and chunks end.
     dark = np.random.default_rng(1).random((2, 75, 1100)) / 1000
     dark[0][np.ix_([0, 7, 8, 31, 32, 55, 74], [0, 15, 16, 300, 511, 512, 700, 1023, 1024, 1099])] = 1
     weight = np.outer(edge_weights(taps, 75), edge_weights(taps, 1100))
