@@ -26,6 +26,7 @@
 
 namespace jg {
 constexpr int LZW_ENTRIES = 4096, CLEAR = 256, END = 257, FIRST = 258;
+constexpr int AT_ONCE = 4;                             // codes of 12 bits in one word of bits_at
 constexpr uint64_t ONE_LONGER = 1ull << 56;            // an entry: its length above 7 bytes of string, the first the lowest
 constexpr uint64_t SEVEN = 7 * ONE_LONGER, LONG = 8 * ONE_LONGER;   // a long one: where it stands in the output, then length << 32
 
@@ -37,16 +38,17 @@ struct LzwStrip {
     uint8_t* __restrict__ out;                         // its bytes
     int64_t size;
 
-    JG_FN uint32_t code_at(const uint8_t* data, int64_t bit, int width) {   // bit + 32 lies within the strip
+    JG_FN uint64_t bits_at(const uint8_t* data, int64_t bit) {   // 57 bits or more from there, highest first; bit + 64 lies within
         const uint8_t* p = data + (bit >> 3);
 #if defined(JG_SERIAL)
-        uint32_t word;
-        memcpy(&word, p, 4);
-        word = __builtin_bswap32(word);
+        uint64_t word;
+        memcpy(&word, p, 8);
+        word = __builtin_bswap64(word);
 #else
-        const uint32_t word = uint32_t(p[0]) << 24 | uint32_t(p[1]) << 16 | uint32_t(p[2]) << 8 | p[3];
+        uint64_t word = 0;
+        for (int k = 0; k < 8; ++k) word = word << 8 | p[k];
 #endif
-        return (word << (bit & 7)) >> (32 - width);
+        return word << (bit & 7);
     }
     JG_FN void put_eight(uint8_t* to, uint64_t bytes) {
 #if defined(JG_SERIAL)
@@ -61,7 +63,7 @@ struct LzwStrip {
 
     // The whole strip; whether its codes gave exactly `size` bytes.
     __device__ bool decode(LzwTable& table) const {
-        uint64_t* const entry = table.entry;           // 0 .. 255 are there
+        uint64_t* const entry = table.entry;           // 0 .. 257 are there
         int64_t bit = 0, at = 0;
         uint64_t before = 0;                           // the entry of the last code; 0 after a clear
         int next = FIRST, width = 9;
@@ -74,18 +76,24 @@ struct LzwStrip {
                 uint64_t last = before;
                 int64_t b = bit;
                 int e = next;
-                for (const int w = width; n > 0; --n) {
-                    if (last >= SEVEN) break;
-                    const uint32_t code = code_at(from, b, w);
-                    if (code - CLEAR < 2u || code >= uint32_t(e)) break;
-                    const uint64_t now = entry[code];
-                    if (now >= LONG) break;
-                    entry[e] = (last + ONE_LONGER) | (now & 255) << (int(last >> 56) * 8);
-                    put_eight(to, now);
-                    to += now >> 56;
-                    b += w;
-                    ++e;
-                    last = now;
+                for (const int w = width; n >= AT_ONCE; n -= AT_ONCE) {
+                    uint64_t word = bits_at(from, b);
+                    int k = 0;
+                    for (; k < AT_ONCE; ++k) {
+                        if (last >= SEVEN) break;
+                        const uint64_t code = word >> (64 - w);
+                        if (code >= uint64_t(e)) break;
+                        const uint64_t now = entry[code];
+                        if (now >= LONG) break;        // CLEAR and END too
+                        entry[e] = (last + ONE_LONGER) | (now & 255) << (int(last >> 56) * 8);
+                        put_eight(to, now);
+                        to += now >> 56;
+                        word <<= w;
+                        b += w;
+                        ++e;
+                        last = now;
+                    }
+                    if (k < AT_ONCE) break;
                 }
                 at = to - out; bit = b; next = e; before = last;
             }
@@ -143,7 +151,7 @@ extern "C" __global__ void __launch_bounds__(128) lzw_strips(
     const uint8_t* __restrict__ data, const int64_t* __restrict__ strips, uint8_t* __restrict__ out, int32_t* __restrict__ status)
 {
     JG_SHARED(jg::LzwTable, table);
-    JG_FOR(c, 256) table.entry[c] = jg::ONE_LONGER | uint64_t(c);
+    JG_FOR(c, 258) table.entry[c] = c < 256 ? jg::ONE_LONGER | uint64_t(c) : jg::LONG;
     __syncthreads();
     JG_ONCE {
         const int64_t* const strip = strips + 4 * int64_t(blockIdx.x);
