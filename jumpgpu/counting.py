@@ -8,7 +8,7 @@ import torch
 
 from .device import Device, blocks
 
-CAPACITY = 1024  # cells a field that the first count has room for; it is repeated with more where they do not do
+CAPACITY = 1024  # cells a field, or one in so many pixels, that the first count has room for; else it is repeated
 HIGHEST_SIDE = 32767  # y << 16 | x in an int32
 SEEN = (  # what the host is told of each field (objects.cu)
     "highest",
@@ -65,7 +65,7 @@ def count_objects(common: dict[str, Any], beside: list[torch.Tensor], device: De
     class_of = np.full(1 << names, -1, np.int32)
     class_of[list(CLASS_ORDER[names])] = range(len(CLASS_ORDER[names]))
     classes, told = device.tensor(class_of), fields * len(SEEN)
-    capacity = CAPACITY
+    capacity = max(CAPACITY, common["height"] * common["width"] // CAPACITY)
     while True:
         counts = device.zeros(fields, capacity, 1 << names, dtype=torch.int32)
         boxes = device.zeros(fields, capacity, names, 4, dtype=torch.int32)

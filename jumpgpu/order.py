@@ -124,6 +124,7 @@ def sort_by_library(scene: Scene, member: torch.Tensor, order: Order, device: De
     )
     key, at = torch.sort(key)
     step, word, group = (device.empty(n, dtype=torch.int32) for _ in range(3))
+    few = channels * objects.n <= torch.iinfo(torch.int16).max  # a radix sort goes over keys once a byte
     device.launch("rank_steps", blocks(n), key=key, n_items=n, step=step)
     level = torch.cumsum(step, 0, dtype=torch.int32)
     present = device.zeros(compartments, n, dtype=torch.int32)
@@ -162,7 +163,7 @@ def sort_by_library(scene: Scene, member: torch.Tensor, order: Order, device: De
         channels * objects.n,
         key=key,
         word=word,
-        by_cell=torch.sort(group, stable=True).indices,
+        by_cell=torch.sort(group.to(torch.int16) if few else group, stable=True).indices,
         cell_start=objects.cell_start,
         row_start=order.row_start,
         n_pixels=n_pixels,

@@ -17,7 +17,6 @@ from benchmarks.machine import RESULTS
 from jumpgpu.kernel_files import full_source, kernel_sources
 from tests.standin_cuda import standin
 
-SORT_PASSES = 8  # of a radix sort of 64-bit keys, each over all bytes
 NOT_ON_A_GPU = {
     "cross_entropy_32": "the CPU's way of entropy_rounds",
     "cross_entropy_64": "the CPU's way of entropy_rounds",
@@ -143,7 +142,7 @@ def totals(figures: Figures, gpu: Gpu, fields: int) -> Totals:
         if name in FREE_OPERATORS or name == "to the device":
             continue
         calls += int(times)
-        bytes_ += moved * (SORT_PASSES if "sort" in name else 1)
+        bytes_ += moved
     return Totals(
         sum(p.least for p in mine),
         sum(p.most for p in mine),
