@@ -96,7 +96,7 @@ def whole(figures: Figures) -> list[str]:
     waits = ", ".join(f"{k} {v}" for k, v in sorted(batch.waits.items(), key=lambda e: -e[1]))
     lines += prose(
         f"""A batch is {t.launches} launches of kernels, {t.operator_calls} operators of torch and
-        {sum(batch.waits.values())} waits of the host for the device ({waits}), whatever its number of fields. Kernels and
+        {sum(batch.waits.values())} wait{"s" * (sum(batch.waits.values()) != 1)} of the host for the device ({waits}), whatever its number of fields. Kernels and
         operators follow each other; copies and the host's launches go on beside them, and the rate is that of the slowest.
         Images go to the device as LZW, as they lie in their files, {per_pixel:.2f} bytes a pixel, and are decoded there
         ({decoding}; in the table). Reading the files (4 ms of one core a field; with decoding on the host it were 24,
