@@ -94,9 +94,11 @@ def whole(figures: Figures) -> list[str]:
     mine = [k for k in figures.standard if k.startswith(("lzw_", "raw_"))]
     decoding = "; ".join(f"{g.name} {decoding_ms(figures, g, mine)}" for g in GPUS)
     waits = ", ".join(f"{k} {v}" for k, v in sorted(batch.waits.items(), key=lambda e: -e[1]))
+    n = sum(batch.waits.values())
+    number = f"{n} wait{'s' * (n != 1)}"
     lines += prose(
         f"""A batch is {t.launches} launches of kernels, {t.operator_calls} operators of torch and
-        {sum(batch.waits.values())} wait{"s" * (sum(batch.waits.values()) != 1)} of the host for the device ({waits}), whatever its number of fields. Kernels and
+        {number} of the host for the device ({waits}), whatever its number of fields. Kernels and
         operators follow each other; copies and the host's launches go on beside them, and the rate is that of the slowest.
         Images go to the device as LZW, as they lie in their files, {per_pixel:.2f} bytes a pixel, and are decoded there
         ({decoding}; in the table). Reading the files (4 ms of one core a field; with decoding on the host it were 24,
