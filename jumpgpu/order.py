@@ -8,7 +8,11 @@ import torch
 from .device import CpuDevice, Device, blocks
 from .objects import Scene, start_of
 
-RUN = 64  # pixels of the list that order.cu looks up at once
+RUN = 64  # a segment's first place is a multiple of it (order.cu)
+SEGMENTS = 7  # segments of a cell's list: between the 8 ends of four compartments
+MARKS = 4  # compartments at most (order.cu)
+QUANTILES = 6  # of an object's values: least, lower quartile, median, upper quartile, MAD, most (order.cuh)
+ROWS_A_BLOCK = 128  # rows and channels a block of sorted_quantiles takes (order.cu)
 MOST_ENTRIES = 1 << 31  # that sort_by_library can count
 
 
@@ -17,13 +21,13 @@ class Order:
     """Sorted values and dense ranks of every object row and channel; K compartments, N cells, R = pixels of all rows.
 
     row_start  int64 [K * N + 1]   each row's first entry below
-    sorted     float32 [C, R]      the row's values, ascending
+    quantiles  float64 [K * N, C, 6]  of the row's values; 0 of an empty one
     ranks      int32 [C, R]        in list order: how many distinct values of the pixel's compartment and field are smaller
     levels     int32 [B, C, K]     distinct values of the field, channel and compartment
     """
 
     row_start: torch.Tensor
-    sorted: torch.Tensor
+    quantiles: torch.Tensor
     ranks: torch.Tensor
     levels: torch.Tensor
 
@@ -54,7 +58,7 @@ def _order(scene: Scene, device: Device) -> Order:
     size = objects.n_row_pixels
     order = Order(
         row_start,
-        device.empty(channels, size, dtype=torch.float32),
+        device.zeros(objects.rows, channels, QUANTILES, dtype=torch.float64),
         device.empty(channels, size, dtype=torch.int32),
         device.zeros(objects.shape[0], channels, compartments, dtype=torch.int32),
     )
@@ -72,11 +76,15 @@ def sort_by_kernel(scene: Scene, member: torch.Tensor, order: Order, device: Dev
     if not longest:
         return
     at_once = min(tasks, device.workers if isinstance(device, CpuDevice) else 1)
-    kinds = next(k for k in (1, 3, 4) if k >= compartments)
+    words = 1 if compartments <= 3 and longest < 1 << 21 else 2  # three ranks of 21 bits, or two of 32 in each
+    room = compartments * objects.largest + SEGMENTS * RUN
+    n_runs = -(-longest // RUN) + SEGMENTS * max(objects.n_cells)
     pairs = device.empty(at_once, 2, longest, dtype=torch.uint64)
-    ranked = device.empty(at_once, longest, 1 + kinds, dtype=torch.int32)
+    ranked = device.empty(at_once, longest, 1 + words, dtype=torch.uint64)
+    placed = device.empty(at_once, room, words, dtype=torch.uint64)
+    in_order = device.empty(at_once, MARKS, room, dtype=torch.float32)
     cursor = device.empty(at_once, objects.n, dtype=torch.int32)
-    runs = device.empty(at_once, -(-longest // RUN), dtype=torch.int32)
+    runs = device.empty(at_once, n_runs, dtype=torch.int32)
     for task in range(0, tasks, at_once):
         device.launch(
             "sort_values",
@@ -91,14 +99,19 @@ def sort_by_kernel(scene: Scene, member: torch.Tensor, order: Order, device: Dev
             n_pixels=objects.pixel.numel(),
             task=task,
             longest=longest,
+            room=room,
+            n_runs=n_runs,
+            words=words,
             channels=channels,
             compartments=compartments,
             cells=objects.n,
-            sorted=order.sorted,
+            quantiles=order.quantiles,
             ranks=order.ranks,
             levels=order.levels,
             pairs=pairs,
             ranked=ranked,
+            placed=placed,
+            sorted=in_order,
             cursor=cursor,
             runs=runs,
         )
@@ -158,6 +171,7 @@ def sort_by_library(scene: Scene, member: torch.Tensor, order: Order, device: De
         **of_cells,
         **size,
     )
+    ascending = device.empty(channels, objects.n_row_pixels, dtype=torch.float32)
     device.launch(
         "rank_rows",
         channels * objects.n,
@@ -168,6 +182,16 @@ def sort_by_library(scene: Scene, member: torch.Tensor, order: Order, device: De
         row_start=order.row_start,
         n_pixels=n_pixels,
         n_row_pixels=objects.n_row_pixels,
-        sorted=order.sorted,
+        sorted=ascending,
         **of_cells,
+    )
+    n_items = objects.rows * channels
+    device.launch(
+        "sorted_quantiles",
+        -(-n_items // ROWS_A_BLOCK),
+        sorted=ascending,
+        row_start=order.row_start,
+        rows=objects.rows,
+        channels=channels,
+        quantiles=order.quantiles,
     )

@@ -13,29 +13,27 @@
 // Oracle   CellProfiler's own output on the real fields; cp_measure and NumPy on drawn ones (tests/test_correlation_numpy.py)
 // Launch   one block an object row and channel, then one an object row and pair; any block size, 0.3 KB of shared memory.
 // Order    jg::block_sum; ranks are integers.
-#include "jg.cuh"
+#include "order.cuh"
 
 enum Channel { MEAN, NORM, THRESHOLD, TOTAL, CHANNEL_STATS };
 
 // In   values     float32 [C, P]
-//      sorted     float32 [C, R]          order.cu; a row's last is its maximum
-//      row_start  int64   [rows + 1]      of sorted
+//      quantiles  float64 [rows, C, 6]    order.cuh
+//      row_start  int64   [rows + 1]      of ranks
 //      start      int64   [rows]          first entry of each row's pixels in values
 //      schedule   int32   [rows]
 //      share      float32                 threshold over maximum
 // Out  stats      float64 [rows, C, 4]    mean, norm about the mean, threshold, sum at or above the threshold
 extern "C" __global__ void __launch_bounds__(128, 8) correlation_channels(
-    const float* __restrict__ values, const float* __restrict__ sorted, const int64_t* __restrict__ row_start,
-    const int64_t* __restrict__ start, const int32_t* __restrict__ schedule, int64_t n_pixels, int64_t n_row_pixels,
-    int32_t channels, float share, double* __restrict__ stats)
+    const float* __restrict__ values, const double* __restrict__ quantiles, const int64_t* __restrict__ row_start,
+    const int64_t* __restrict__ start, const int32_t* __restrict__ schedule, int64_t n_pixels, int32_t channels, float share, double* __restrict__ stats)
 {
     JG_SHARED(jg::SumScratch<1>, s1);
     JG_SHARED(jg::SumScratch<2>, s2);
     const int row = schedule[int(blockIdx.x) / channels], c = int(blockIdx.x) % channels;
     const int n = int(row_start[row + 1] - row_start[row]);
     const float* __restrict__ value = values + c * n_pixels + start[row];
-    const float most = n ? sorted[c * n_row_pixels + row_start[row + 1] - 1] : 0.0f;
-    const float threshold = share * most;
+    const float threshold = share * float(quantiles[(int64_t(row) * channels + c) * QUANTILES + MOST]);
     const double mean = jg::block_sum<1>(n, s1, [&](int i) { return jg::Vec<1>{{double(value[i])}}; }).v[0] / n;
     const jg::Vec<2> sum = jg::block_sum<2>(n, s2, [&](int i) {
         const double v = value[i], d = v - mean;

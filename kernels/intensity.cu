@@ -15,7 +15,7 @@
 //
 // Spread is taken about a pixel of the object, sum (v - a)^2 - (sum (v - a))^2 / n: one pass, no digits lost, exactly 0
 // where the object is constant.
-#include "jg.cuh"
+#include "order.cuh"
 
 constexpr int SUMS = 9;         // integrated, v x, v y, about, edge integrated, edge about, edge least, edge most, maximum at
 constexpr int FOUND = 19;       // the 15 measures, then centre of intensity x, y and maximum x, y
@@ -28,14 +28,13 @@ constexpr int FOUND = 19;       // the 15 measures, then centre of intensity x, 
 //      field       int32   [N]
 //      edge        int32   [K, P]       edge pixels of a row from its first listed pixel on (outline.cu)
 //      counts      int32   [R, 5]       the last: how many
-//      sorted      float32 [C, S]       each row's values in ascending order (order.cu)
-//      row_start   int64   [R + 1]      each row's range of it
+//      quantiles   float64 [R, C, 6]    order.cuh
 // Out  sums        float64 [R, C, SUMS]
 extern "C" __global__ void __launch_bounds__(128, 8) sum_intensity(
     const float* __restrict__ pixels, const float* __restrict__ values, const int32_t* __restrict__ pixel,
     const int64_t* __restrict__ start, const int64_t* __restrict__ stop, const int32_t* __restrict__ schedule,
     const int32_t* __restrict__ field, const int32_t* __restrict__ edge, const int32_t* __restrict__ counts,
-    const float* __restrict__ sorted, const int64_t* __restrict__ row_start, int32_t cells, int32_t channels,
+    const double* __restrict__ quantiles, int32_t cells, int32_t channels,
     int32_t height, int32_t width, int64_t n_pixels, double* __restrict__ sums)
 {
     JG_SHARED(jg::SumScratch<4>, scratch);
@@ -71,7 +70,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) sum_intensity(
         const double v = value, d = v - rim_about;
         return jg::Vec<2>{{v, d * d}};
     });
-    const float maximum = n ? sorted[c * row_start[int(gridDim.x) / channels] + row_start[row + 1] - 1] : 0;
+    const float maximum = float(quantiles[(int64_t(row) * channels + c) * QUANTILES + MOST]);
     JG_FOR(i, n) {
         const int miss = value[i] == maximum ? 0 : 0x7fffffff;
         first = jg::least(first, at[i] | miss);
@@ -96,37 +95,17 @@ extern "C" __global__ void __launch_bounds__(128, 8) sum_intensity(
 }
 JG_REGISTER(sum_intensity)
 
-// Position n q of m sorted values.
-template <class F> JG_FN double at_position(int n, double fraction, F value) {
-    const double place = n * fraction;
-    const int i = int(place);
-    const double part = place - i;
-    return i < n - 1 ? value(i) * (1 - part) + value(i + 1) * part : value(i);
-}
-// The k-th smallest (from 0) of |x[i] - centre| over n ascending x: c of them from below the centre, the rest from above.
-JG_FN double deviation(const float* __restrict__ x, int n, double centre, int below, int k) {
-    int low = jg::most(0, k + 1 - (n - below)), high = jg::least(below, k + 1);
-    while (low < high) {                               // the least c whose next from below is not less than the last from above
-        const int c = (low + high) / 2;
-        if (centre - x[below - 1 - c] < x[below + k - c] - centre) low = c + 1;
-        else high = c;
-    }
-    const double from_below = low > 0 ? centre - x[below - low] : 0, from_above = k + 1 > low ? x[below + k - low] - centre : 0;
-    return jg::most(from_below, from_above);
-}
-
-// In   sums, sorted, row_start, counts  as above
+// In   sums, quantiles, counts  as above
 //      area     float64 [R, 3]        pixels, sum x, sum y
 // Out  found    float64 [R, C, FOUND]
 extern "C" __global__ void __launch_bounds__(128, 8) finish_intensity(
-    const double* __restrict__ sums, const float* __restrict__ sorted, const int64_t* __restrict__ row_start,
-    const int32_t* __restrict__ counts, const double* __restrict__ area, int32_t rows, int32_t channels,
+    const double* __restrict__ sums, const double* __restrict__ quantiles, const int32_t* __restrict__ counts, const double* __restrict__ area, int32_t rows, int32_t channels,
     double* __restrict__ found)
 {
     JG_FOR_ITEMS(i, int64_t(rows) * channels) {
-        const int row = int(i / channels), c = int(i % channels), n = int(area[row * 3]), n_edge = counts[row * 5 + 4];
+        const int row = int(i / channels), n = int(area[row * 3]), n_edge = counts[row * 5 + 4];
         const double* __restrict__ sum = sums + i * SUMS;
-        const float* __restrict__ x = sorted + c * row_start[rows] + row_start[row];
+        const double* __restrict__ of = quantiles + i * QUANTILES;
         double* __restrict__ out = found + i * FOUND;
         const double nan = (n ? sum[0] : 0) * 0.0 / 0.0;
         out[0] = sum[0];
@@ -141,23 +120,15 @@ extern "C" __global__ void __launch_bounds__(128, 8) finish_intensity(
         if (n == 0) continue;
         const double centre_x = sum[1] / sum[0], centre_y = sum[2] / sum[0];
         const double dx = area[row * 3 + 1] / n - centre_x, dy = area[row * 3 + 2] / n - centre_y;
-        const auto value = [&](int k) { return double(x[k]); };
-        const double median = at_position(n, 0.5, value);
-        int below = 0, past = n;                       // values below the median
-        while (below < past) {
-            const int middle = (below + past) / 2;
-            if (x[middle] < median) below = middle + 1;
-            else past = middle;
-        }
         out[1] = sum[0] / n;
         out[2] = sqrt(jg::most(sum[3], 0.0) / n);
-        out[3] = x[0];
-        out[4] = x[n - 1];
+        out[3] = of[LEAST];
+        out[4] = of[MOST];
         out[10] = sqrt(dx * dx + dy * dy);
-        out[11] = at_position(n, 0.25, value);
-        out[12] = median;
-        out[13] = at_position(n, 0.5, [&](int k) { return deviation(x, n, median, below, k); });
-        out[14] = at_position(n, 0.75, value);
+        out[11] = of[LOWER];
+        out[12] = of[MEDIAN];
+        out[13] = of[MAD];
+        out[14] = of[UPPER];
         out[15] = centre_x;
         out[16] = centre_y;
         out[17] = int(sum[8]) & 0xffff;

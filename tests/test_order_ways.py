@@ -5,7 +5,7 @@ import torch
 
 from jumpgpu.device import Device
 from jumpgpu.objects import make_scene, start_of
-from jumpgpu.order import Order, order_statistics, sort_by_library
+from jumpgpu.order import QUANTILES, Order, order_statistics, sort_by_library
 from tests.ways import Way
 
 
@@ -48,8 +48,9 @@ def test_ranks_same_in_all_ways(way: Way) -> None:
             cells=o.n,
             member=member,
         )
-        entries = device.empty(2, 2, o.n_row_pixels, dtype=torch.int32)
-        order = Order(row_start, entries[0].view(torch.float32), entries[1], device.zeros(2, 2, 2, dtype=torch.int32))
+        quantiles = device.zeros(o.rows, 2, QUANTILES, dtype=torch.float64)
+        ranks = device.empty(2, o.n_row_pixels, dtype=torch.int32)
+        order = Order(row_start, quantiles, ranks, device.zeros(2, 2, 2, dtype=torch.int32))
         sort_by_library(scene, member, order, device)
         return order
 

@@ -52,13 +52,12 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         "start": objects.start,
         "schedule": objects.schedule,
         "n_pixels": objects.pixel.numel(),
-        "n_row_pixels": order.sorted.shape[1],
         "channels": n_channels,
     }
     device.launch(
         "correlation_channels",
         rows * n_channels,
-        sorted=order.sorted,
+        quantiles=order.quantiles,
         share=settings.correlation.threshold / 100,
         stats=stats,
         **common,
@@ -68,6 +67,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         "correlation_pairs",
         rows * len(pairs),
         ranks=order.ranks,
+        n_row_pixels=order.ranks.shape[1],
         levels=order.levels,
         stats=stats,
         field=objects.field,
