@@ -2,8 +2,9 @@
 
     python -m benchmarks.gpu_fields --images DIR --plate NAME --json FILE
 
-Segments and measures a batch of fields on the CPU and on the GPU and compares corrected pixels, labels and every feature bit
-for bit. Then times each kernel of the batch by CUDA events, the median of three runs after a warm-up, beside what
+Reads, segments and measures a batch of fields on the CPU and on the GPU, which decodes the images itself, and compares raw
+and corrected pixels, what is said of the images, labels and every feature bit for bit. Then times each kernel of the batch by
+CUDA events, the median of three runs after a warm-up, beside what
 benchmarks/results/gpu_model.json predicts for this GPU, where it is one of those. A launch that finds the GPU idle has the
 host's 20 us in its time, which matters to short ones. Exit status 0: equal; 1: not.
 """
@@ -26,7 +27,7 @@ from benchmarks.machine import RESULTS, write_json
 from jumpgpu import features
 from jumpgpu.config import Config, load_config
 from jumpgpu.device import Device, open_device
-from jumpgpu.fields import read_fields
+from jumpgpu.fields import FieldBatch, read_fields
 from jumpgpu.illumination import correct, open_illumination
 from jumpgpu.plate import Plate, find_plate
 from jumpgpu.scenes import segment_scene
@@ -37,21 +38,40 @@ RUNS = 3
 
 @dataclasses.dataclass(frozen=True)
 class Made:
-    """What a batch came to: corrected pixels, labels by compartment, the feature table."""
+    """What a batch came to: raw and corrected pixels, labels by compartment, the feature table."""
 
+    raw: torch.Tensor
     pixels: torch.Tensor
     labels: dict[str, torch.Tensor]
     table: torch.Tensor
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        return {"pixels": self.pixels, **{f"labels of {c}": t for c, t in self.labels.items()}, "features": self.table}
+        raw = self.raw.view(torch.int16)  # torch compares no uint16 on a GPU
+        return {
+            "raw pixels": raw,
+            "pixels": self.pixels,
+            **{f"labels of {c}": t for c, t in self.labels.items()},
+            "features": self.table,
+        }
 
 
 def compute(raw: torch.Tensor, functions: torch.Tensor, plate: Plate, config: Config, device: Device) -> Made:
     """One batch, as jumpgpu.extract computes it."""
     pixels = correct(raw, device.tensor(functions), device=device)
     scene = segment_scene(pixels, plate.channels, config.segmentation, device)
-    return Made(pixels, scene.labels, features.measure_scene(scene, config.features, device))
+    return Made(raw, pixels, scene.labels, features.measure_scene(scene, config.features, device))
+
+
+def first_batch(plate: Plate, n: int, device: Device) -> FieldBatch:
+    """The plate's first fields, read for a device; their pixels are the caller's."""
+    with contextlib.closing(read_fields(plate, batch=n, device=device)) as batches:
+        batch = next(batches)
+        return dataclasses.replace(batch, pixels=batch.pixels.clone())
+
+
+def said(batch: FieldBatch) -> str:
+    """All but the pixels."""
+    return repr(dataclasses.replace(batch, pixels=torch.empty(0)))
 
 
 def differences(ours: Made, theirs: Made) -> dict[str, str]:
@@ -152,13 +172,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         functions = open_illumination(
             plate, options.illumination, device=cpu, settings=config.illumination, folder=Path(folder), batch=options.batch
         ).functions
-    with contextlib.closing(read_fields(plate, batch=options.batch)) as batches:
-        raw = next(batches).pixels.clone()
-    fields = raw.shape[0]
-    want = compute(raw, functions, plate, config, cpu)
-    on_gpu = cuda.tensor(raw)
-    found = differences(compute(on_gpu, functions, plate, config, cuda), want)
-    seconds = kernel_seconds(lambda: compute(on_gpu, functions, plate, config, cuda), cuda)
+    read = first_batch(plate, options.batch, cpu)
+    fields = read.pixels.shape[0]
+    want = compute(read.pixels, functions, plate, config, cpu)
+
+    def on_gpu() -> tuple[FieldBatch, Made]:
+        batch = first_batch(plate, options.batch, cuda)
+        return batch, compute(batch.pixels, functions, plate, config, cuda)
+
+    batch, made = on_gpu()
+    found = differences(made, want)
+    if said(batch) != said(read):
+        found["what is said of the images"] = f"{said(batch)}, CPU {said(read)}"
+    seconds = kernel_seconds(on_gpu, cuda)
     gpu = torch.cuda.get_device_name(cuda.torch)
     model = json.loads(MODEL.read_text()) if MODEL.exists() else {}
     rows = beside(seconds, fields, gpu, MODEL)

@@ -12,6 +12,7 @@ import torch
 from .device import Device
 
 SEGMENT = 5687  # bytes of codes that fill the table
+BEYOND = 2  # bytes that may be read behind a strip
 RUNS = 128  # of a segment's codes (lzw.cu)
 
 
@@ -20,7 +21,7 @@ def decode_strips(data: torch.Tensor, strips: np.ndarray, out: torch.Tensor, sta
 
     Parameters
     ----------
-    data : uint8 [D], on the device
+    data : uint8 [D], on the device, `BEYOND` bytes longer than the last strip's end
     strips : int64 [S, 4], on the host
         Of each: where its codes begin in `data`, how many bytes they are, where its bytes begin in `out`, how many they are;
         within `data` and `out`, which the caller has checked.

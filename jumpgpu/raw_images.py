@@ -55,7 +55,7 @@ def make_images(
 
     Parameters
     ----------
-    data : uint8 [D], on the device
+    data : uint8 [D], on the device, `lzw.BEYOND` bytes longer than the last image's end
     shape : B, C, H, W
 
     Returns

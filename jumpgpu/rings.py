@@ -17,6 +17,7 @@ import torch
 
 from .device import Device, keep_freed_memory
 from .image_files import load, room_of
+from .lzw import BEYOND
 from .plate import Site
 from .raw_images import Loaded, make_images, read_results
 from .sites import Found, Problem, Wanted, decode_site, judge, take_images
@@ -117,7 +118,7 @@ class CudaRing:
         keep_freed_memory()  # of the files' bytes
         self.wanted, self.pool, self.device = wanted, pool, device
         self.image_bytes = 2 * wanted.size[0] * wanted.size[1]
-        room = -(-room_of(wanted.size) // ALIGNED) * ALIGNED * len(wanted.channels) * batch
+        room = -(-room_of(wanted.size) // ALIGNED) * ALIGNED * len(wanted.channels) * batch + BEYOND
         self.buffers = [torch.empty(room, dtype=torch.uint8, pin_memory=True) for _ in range(n)]
         self.rooms = [_Room(b.numpy()) for b in self.buffers]
         self.copied: list[Any] = [None] * n
@@ -145,7 +146,7 @@ class CudaRing:
         images = [image for _, images in loaded for image in images]
         shape = len(pending.members), len(self.wanted.channels), *self.wanted.size
         with torch.cuda.stream(self.stream):
-            data = self.buffers[slot][: self.rooms[slot].end].to(self.device.torch, non_blocking=True)
+            data = self.buffers[slot][: self.rooms[slot].end + BEYOND].to(self.device.torch, non_blocking=True)
             pixels, found = make_images(data, images, shape, self.device)
             results = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
             results.copy_(found, non_blocking=True)

@@ -20,7 +20,7 @@
 // Source   TIFF 6.0, section 13; codes as libtiff writes them
 // Oracle   imagecodecs on real files and on drawn bytes (tests/test_lzw_imagecodecs.py)
 // Launch   lzw_strips: a strip a block, one thread at work; 32 KB of shared memory. lzw_segments, lzw_places: a strip a block.
-//          lzw_lengths, lzw_bytes: a block a segment, of as many as there is room for; those past the strip's number return. 12 KB.
+//          lzw_lengths, lzw_bytes: a block a segment, of as many as there is room for; those past the strip's number return. 8 and 12 KB.
 // Order    each byte is written by one thread; lengths are integers.
 #include "jg.cuh"
 
@@ -169,15 +169,15 @@ JG_FN int width_of(int k) { return k < 254 ? 9 : k < 766 ? 10 : k < 1790 ? 11 : 
 JG_FN int64_t place_of(int k) {                        // bits of the codes before it
     return k < 254 ? 9 * k : k < 766 ? 10 * k - 254 : k < 1790 ? 11 * k - 1020 : 12 * k - 2810;
 }
-JG_FN int code_from(const uint8_t* data, int64_t bits, int64_t bit, int width) {         // END where the strip is at its end
-    if (bit + width > bits) return END;
-    const int64_t byte = bit >> 3;
-    uint32_t word = uint32_t(data[byte]) << 16;
-    if (bit + width > 8 * (byte + 1)) word |= uint32_t(data[byte + 1]) << 8;
-    if (bit + width > 8 * (byte + 2)) word |= data[byte + 2];
-    return int(word >> (24 - int(bit & 7) - width) & ((1u << width) - 1));
+// Bits bit .. bit + width of bytes, highest first; up to 2 bytes more are read.
+JG_FN int bits_from(const uint8_t* data, int bit, int width) {
+    const uint8_t* const at = data + (bit >> 3);
+    const uint32_t word = uint32_t(at[0]) << 16 | uint32_t(at[1]) << 8 | at[2];
+    return int(word >> (24 - (bit & 7) - width) & ((1u << width) - 1));
 }
-
+JG_FN int code_from(const uint8_t* data, int64_t bits, int64_t bit, int width) {         // END where the strip is at its end
+    return bit + width > bits ? END : bits_from(data + (bit >> 3), int(bit & 7), width);
+}
 
 // The first k of 0 .. n-1 for which f(k) holds, in every thread; n where there is none. Ends with a barrier.
 template <class F> JG_FN int first_where(int n, int& first, F f) {
@@ -196,31 +196,20 @@ template <class F> JG_FN int first_where(int n, int& first, F f) {
     return n;
 }
 
-struct LzwCodes { uint16_t code[MOST_CODES]; };
-
-// A segment's codes into shared memory; a thread's number of those that cannot stand where they do. No barrier.
-JG_FN int load_codes(const uint8_t* data, int64_t bits, int64_t start, int n, LzwCodes& s) {
-    int wrong = 0;
-    JG_FOR(k, n) {
-        const int code = code_from(data, bits, start + place_of(k), width_of(k));
-        s.code[k] = uint16_t(code);
-        wrong += code == CLEAR || code == END || code >= (k == 0 ? CLEAR : FIRST + k);
+// f(k, code) of the n codes of a segment, which lie within their strip; a width at a time.
+template <class F> JG_FN void each_code(const uint8_t* data, int64_t start, int n, F f) {
+    const uint8_t* const from = data + (start >> 3);
+    JG_UNROLL for (int width = 9; width <= 12; ++width) {
+        const int k0 = width == 9 ? 0 : (1 << (width - 1)) - FIRST, k1 = width == 12 ? n : least(n, (1 << width) - FIRST);
+        const int bit = int(start & 7) + int(place_of(k0)) - width * k0;
+        JG_FOR_OWN(k, k0, k1) f(k, bits_from(from, bit + width * k, width));
     }
-    return wrong;
 }
-JG_FN int length_of(const LzwCodes& s, int k) {        // a code goes back to an earlier one, so this ends
-    int n = 1;
-    for (int c = s.code[k]; c >= FIRST; c = s.code[c - FIRST]) ++n;
-    return n;
-}
-JG_FN int first_byte(const LzwCodes& s, int k) {
-    int c = s.code[k];
-    while (c >= FIRST) c = s.code[c - FIRST];
-    return c;
-}
+
+struct LzwCodes { uint16_t code[MOST_CODES]; };
 }  // namespace jg
 
-// In   data    uint8  [D]
+// In   data    uint8  [D]       2 bytes longer than the last strip's end
 //      strips  int64  [S, 4]
 //      room    int64  [S + 1]   the first of each strip's segments, of the G there is room for
 // Out  start   int64  [G]       the first bit, from the strip's beginning, of each segment; those past the last are undefined
@@ -288,7 +277,12 @@ extern "C" __global__ void __launch_bounds__(128) lzw_lengths(
     JG_ONCE t.wrong = 0;
     __syncthreads();
     const int64_t* const of = strips + 4 * int64_t(strip);
-    jg::gather_most(&t.wrong, jg::load_codes(data + of[0], 8 * of[1], start[segment], n, s));
+    int wrong = 0;
+    jg::each_code(data + of[0], start[segment], n, [&](int k, int code) {
+        s.code[k] = uint16_t(code);
+        wrong |= unsigned(code - jg::CLEAR) < 2u || code >= (k == 0 ? jg::CLEAR : jg::FIRST + k);
+    });
+    jg::gather_most(&t.wrong, wrong);
     __syncthreads();
     if (t.wrong) {
         JG_ONCE bytes[segment] = -1;
@@ -296,8 +290,12 @@ extern "C" __global__ void __launch_bounds__(128) lzw_lengths(
     }
     const int run = (n + jg::RUNS - 1) / jg::RUNS;
     JG_FOR(p, jg::RUNS) {
-        int sum = 0;
-        for (int k = p * run; k < jg::least(n, (p + 1) * run); ++k) sum += jg::length_of(s, k);
+        int sum = 0, k = jg::least(n, (p + 1) * run) - 1, c = k < 0 ? 0 : s.code[k];
+        for (; k >= p * run; ++sum) {                  // a byte a step: one along the code's, or its first and on to the code before
+            const bool more = c >= jg::FIRST;
+            c = s.code[more ? c - jg::FIRST : jg::most(k - 1, 0)];
+            k -= !more;
+        }
         t.run[p] = sum;
     }
     __syncthreads();
@@ -367,26 +365,33 @@ extern "C" __global__ void __launch_bounds__(128) lzw_bytes(
     const int32_t* __restrict__ found, const int32_t* __restrict__ runs, const int64_t* __restrict__ place,
     const int64_t* __restrict__ status, uint8_t* __restrict__ out)
 {
-    struct Shared { uint8_t first[jg::MOST_CODES]; };
-    JG_SHARED(jg::LzwCodes, s);
-    JG_SHARED(Shared, t);
+    struct Shared { jg::LzwCodes codes; uint8_t first[jg::MOST_CODES]; };
+    JG_SHARED(Shared, s);
     const int64_t segment = blockIdx.x;
     const int strip = strip_of[segment];
     if (segment - room[strip] >= found[strip] || status[strip] != 0) return;
     const int n = codes[segment];
     const int64_t* const of = strips + 4 * int64_t(strip);
-    jg::load_codes(data + of[0], 8 * of[1], start[segment], n, s);
+    jg::each_code(data + of[0], start[segment], n, [&](int k, int code) { s.codes.code[k] = uint16_t(code); });
     __syncthreads();
-    JG_FOR(k, n) t.first[k] = uint8_t(jg::first_byte(s, k));
+    const uint16_t* const codes_of = s.codes.code;
+    JG_FOR(k, n) {                                     // a code goes back to an earlier one, so this ends
+        int c = codes_of[k];
+        while (c >= jg::FIRST) c = codes_of[c - jg::FIRST];
+        s.first[k] = uint8_t(c);
+    }
     __syncthreads();
     const int run = (n + jg::RUNS - 1) / jg::RUNS;
     uint8_t* const to = out + of[2] + place[segment];
-    JG_FOR(p, jg::RUNS) {                              // a run's codes from its last to its first, each from its last byte
+    JG_FOR(p, jg::RUNS) {                              // a byte a step, from the run's last to its first
         uint8_t* back = to + runs[segment * jg::RUNS + p];
-        for (int k = jg::least(n, (p + 1) * run) - 1; k >= p * run; --k) {
-            int c = s.code[k];
-            for (; c >= jg::FIRST; c = s.code[c - jg::FIRST]) *--back = t.first[c - jg::FIRST + 1];
-            *--back = uint8_t(c);
+        int k = jg::least(n, (p + 1) * run) - 1, c = k < 0 ? 0 : codes_of[k];
+        while (k >= p * run) {
+            const bool more = c >= jg::FIRST;          // the last byte of a string is the first of the code after it
+            const int e = more ? c - jg::FIRST : jg::most(k - 1, 0);
+            *--back = uint8_t(more ? s.first[e + 1] : c);
+            c = codes_of[e];
+            k -= !more;
         }
     }
 }

@@ -66,33 +66,34 @@ JG_REGISTER(raw_place)
 //      pixels  uint16  [images, H, W]
 // Out  counts  uint64  [images, 9]    0 before. 65535 - the least count; the greatest; rows of zeros; counts at 65535; and over every
 //                                     16th row the sums of a, b, c, a * b, a * c of pixels a, b, c side by side
-extern "C" __global__ void __launch_bounds__(128) raw_counts(
+extern "C" __global__ void __launch_bounds__(128, 10) raw_counts(
     const int64_t* __restrict__ given, const uint16_t* __restrict__ pixels, int32_t height, int32_t width,
     uint64_t* __restrict__ counts)
 {
-    JG_SHARED(jg::CountScratch<7>, scratch);
+    struct Shared { jg::CountScratch<7> scratch; int32_t any[jg::GROUP]; };
+    JG_SHARED(Shared, s);
     const int groups = (height + jg::GROUP - 1) / jg::GROUP;
     const int64_t image = given[int(blockIdx.x) / groups];
-    const int y0 = int(blockIdx.x) % groups * jg::GROUP, y1 = jg::least(y0 + jg::GROUP, height);
-    const uint16_t* const from = pixels + image * height * width;
-    int low = 65535, high = 0;
-    jg::Counts<7> n = {{0, 0, 0, 0, 0, 0, 0}};
-    for (int y = y0 + jg::warp_id(); y < y1; y += jg::warps()) {
-        const uint16_t* const row = from + int64_t(y) * width;
-        int most = 0, full = 0;
-        for (int x = jg::lane(); x < width; x += jg::WARP) {
-            const int v = row[x];
+    const int y0 = int(blockIdx.x) % groups * jg::GROUP, rows = jg::least(jg::GROUP, height - y0);
+    const uint16_t* const from = pixels + image * height * width + int64_t(y0) * width;
+    JG_FOR(y, jg::GROUP) s.any[y] = y >= rows;
+    __syncthreads();
+    int low = 65535, high = 0, full = 0;
+    for (int y = 0; y < rows; ++y) {
+        int most = 0;
+        jg::each_value(from + y * width, width, [&](int v) {
             low = jg::least(low, v);
             most = jg::most(most, v);
             full += v == 65535;
-        }
+        });
         high = jg::most(high, most);
-        n.v[1] += uint64_t(full);
-        if (jg::warp_most(most) == 0 && jg::lane() == 0) ++n.v[0];
+        if (most) jg::atomic_write(&s.any[y], 1);      // the same by all
     }
-    const uint16_t* const row = from + int64_t(y0) * width;
+    __syncthreads();
+    jg::Counts<7> n = {{0, uint64_t(full), 0, 0, 0, 0, 0}};
+    JG_FOR(y, jg::GROUP) n.v[0] += s.any[y] == 0;
     JG_FOR(x, width - 2) {
-        const uint64_t a = row[x], b = row[x + 1], c = row[x + 2];
+        const uint64_t a = from[x], b = from[x + 1], c = from[x + 2];
         n.v[2] += a; n.v[3] += b; n.v[4] += c; n.v[5] += a * b; n.v[6] += a * c;
     }
     low = jg::warp_least(low);
@@ -101,7 +102,7 @@ extern "C" __global__ void __launch_bounds__(128) raw_counts(
         jg::atomic_most(counts + 9 * image, uint64_t(65535 - low));
         jg::atomic_most(counts + 9 * image + 1, uint64_t(high));
     }
-    n = jg::block_count(n, scratch);
+    n = jg::block_count(n, s.scratch);
     JG_ONCE JG_UNROLL for (int k = 0; k < 7; ++k) if (n.v[k]) jg::atomic_sum(counts + 9 * image + 2 + k, n.v[k]);
 }
 JG_REGISTER(raw_counts)

@@ -50,4 +50,4 @@ def loaded(pixels: np.ndarray, kinds: str, rows: int = 5) -> tuple[bytes, list[L
             strips = Strips(np.array(places), kind in "bq", kind in "pq")
         found.append(Loaded(number, at, strips))
         data += b"\x07" * (-len(data) % 16)
-    return data, found
+    return data + bytes(16), found

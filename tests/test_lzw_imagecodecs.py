@@ -33,7 +33,7 @@ def ours(stream: bytes, size: int) -> bytes | None:
 def on_device(stream: bytes, size: int) -> bytes | None:
     """`ours` by the kernels that cut a strip into segments."""
     out = torch.full((size + 2 * GUARD,), 0xA5, dtype=torch.uint8)
-    data = torch.from_numpy(np.frombuffer(bytearray(b"\x11" * 5 + stream), np.uint8))
+    data = torch.from_numpy(np.frombuffer(bytearray(b"\x11" * 5 + stream + bytes(8)), np.uint8))
     status = torch.full((1,), 7)
     decode_strips(data, np.array([[5, len(stream), GUARD, size]]), out, status, CpuDevice(1))
     assert (out[:GUARD] == 0xA5).all()

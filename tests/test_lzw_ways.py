@@ -16,7 +16,7 @@ def strips_of(parts: list[tuple[bytes, bytes]]) -> tuple[torch.Tensor, torch.Ten
         rows.append([len(data), len(stream), at, len(plain)])
         data += stream
         at += len(plain)
-    return torch.from_numpy(np.frombuffer(bytearray(data), np.uint8)), torch.tensor(rows), at
+    return torch.from_numpy(np.frombuffer(bytearray(data + bytes(8)), np.uint8)), torch.tensor(rows), at
 
 
 def turned(stream: bytes) -> bytes:
