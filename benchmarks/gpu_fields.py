@@ -3,8 +3,8 @@
     python -m benchmarks.gpu_fields --images DIR --plate NAME --json FILE
 
 Reads, segments and measures a batch of fields on the CPU and on the GPU, which decodes the images itself, and compares raw
-and corrected pixels, what is said of the images, labels and every feature bit for bit. Then times each kernel of the batch by
-CUDA events, the median of three runs after a warm-up, beside what
+and corrected pixels, what is said of the images, labels and every feature bit for bit. Then times each kernel of the batch
+by CUDA events, the median of three runs after a warm-up, beside what
 benchmarks/results/gpu_model.json predicts for this GPU, where it is one of those. A launch that finds the GPU idle has the
 host's 20 us in its time, which matters to short ones. Exit status 0: equal; 1: not.
 """

@@ -101,8 +101,8 @@ def whole(figures: Figures) -> list[str]:
         {number} of the host for the device ({waits}), whatever its number of fields. Kernels and
         operators follow each other; copies and the host's launches go on beside them, and the rate is that of the slowest.
         Images go to the device as LZW, as they lie in their files, {per_pixel:.2f} bytes a pixel, and are decoded there
-        ({decoding}; in the table). Reading the files (4 ms of one core a field; with decoding on the host it were 24,
-        docs/design/lzw.md) and writing are the host's and not in the table."""
+        ({decoding}; in the table), a batch ahead; the reader waits for the event behind that besides. Reading the files and
+        writing are the host's and not in the table; docs/design/lzw.md has what reading costs with and without decoding."""
     )
     if cpu := figures.cpu:
         lines += prose(
