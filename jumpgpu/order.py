@@ -127,7 +127,7 @@ def sort_by_library(scene: Scene, member: torch.Tensor, order: Order, device: De
     n = channels * n_pixels
     if not n:
         return
-    if max(n, channels * objects.n, channels * fields) >= MOST_ENTRIES:
+    if max(compartments * n, channels * objects.n, channels * fields) >= MOST_ENTRIES:
         raise RuntimeError(f"{n} pixels of objects in all channels are too many to be ranked together")
     size: dict[str, Any] = {"n_pixels": n_pixels, "n_items": n}
     of_cells: dict[str, Any] = {"compartments": compartments, "cells": objects.n}
@@ -140,7 +140,8 @@ def sort_by_library(scene: Scene, member: torch.Tensor, order: Order, device: De
     few = channels * objects.n <= torch.iinfo(torch.int16).max  # a radix sort goes over keys once a byte
     device.launch("rank_steps", blocks(n), key=key, n_items=n, step=step)
     level = torch.cumsum(step, 0, dtype=torch.int32)
-    present = device.zeros(compartments, n, dtype=torch.int32)
+    del step  # a batch of confluent fields has as many entries as values: what is done with goes at once
+    present = device.zeros(compartments * n, dtype=torch.int32)
     device.launch(
         "rank_marks",
         blocks(n),
@@ -153,13 +154,15 @@ def sort_by_library(scene: Scene, member: torch.Tensor, order: Order, device: De
         **of_cells,
         **size,
     )
+    below = torch.cumsum(present, 0, dtype=torch.int32)  # in one row: a GPU takes a block a row
+    del present
     device.launch(
         "rank_entries",
         blocks(n),
         at=at,
         word=word,
         level=level,
-        below=torch.cumsum(present, 1, dtype=torch.int32),
+        below=below,
         pixel_field=objects.pixel_field,
         pixel_start=objects.pixel_start,
         start=objects.start,
@@ -171,7 +174,11 @@ def sort_by_library(scene: Scene, member: torch.Tensor, order: Order, device: De
         **of_cells,
         **size,
     )
+<<<<<<< HEAD
     ascending = device.empty(channels, objects.n_row_pixels, dtype=torch.float32)
+=======
+    del at, level, below
+>>>>>>> dcd1610 (Marks of all compartments are scanned as one row, and a GPU's ranks free what they are done with)
     device.launch(
         "rank_rows",
         channels * objects.n,

@@ -1,8 +1,8 @@
 // ranks.cu: the steps between two library sorts that give a GPU what sort_values (order.cu) gives a CPU.
 //
 //   An entry is a listed pixel in one channel; n = channels * listed pixels. Entries are sorted by (channel, field, value). A
-//   level is a run of equal keys. below[k][l] counts the levels up to l that have a pixel of compartment k; less what it is
-//   before the entry's channel and field, and less 1, that is the dense rank of each such pixel. A second, stable sort by
+//   level is a run of equal keys. below[k][l] counts the levels up to l that have a pixel of compartment k (and all of those
+//   before k); less what it is before the entry's channel and field, and less 1, that is the dense rank of each such pixel. A second, stable sort by
 //   (channel, cell) leaves each cell's pixels in ascending order, from which every row takes its own.
 //
 // Source   CellProfiler MeasureColocalization (rank weighted colocalization), MeasureObjectIntensity (quartiles, MAD).
@@ -64,7 +64,7 @@ JG_REGISTER(rank_marks)
 // In   pixel_start  int64 [B + 1]      each field's first entry of the list
 //      start        int64 [K * N]      each row's
 //      row_start    int64 [K * N + 1]  each row's first entry of ranks
-//      below        int32 [K, n]       `present`, summed from the first level on
+//      below        int32 [K, n]       `present`, summed from its first entry on, through all compartments
 // Out  ranks        int32 [C, R]       R = row_start[K * N]; in the order of the list
 //      levels       int32 [B, C, K]    zeros before
 extern "C" __global__ void __launch_bounds__(128, 8) rank_entries(
@@ -82,8 +82,9 @@ extern "C" __global__ void __launch_bounds__(128, 8) rank_entries(
         for (int k = 0; k < compartments; ++k) {
             const bool mine = m >> k & 1;
             if (!mine && !last) continue;
-            const int32_t* __restrict__ upto = below + k * n_items;
-            const int before = level[first] > 1 ? upto[level[first] - 2] : 0, count = upto[level[i] - 1] - before;
+            const int64_t begin = k * n_items - 1;               // the entry before the compartment's first level
+            const int64_t base = begin + level[first] - 1;
+            const int count = below[begin + level[i]] - (base >= 0 ? below[base] : 0);
             const int row = k * cells + (m >> MARKS);
             if (mine) ranks[c * n_row_pixels + row_start[row] + p - start[row]] = count - 1;
             if (last) levels[(int64_t(field) * channels + c) * compartments + k] = count;
