@@ -174,11 +174,8 @@ def sort_by_library(scene: Scene, member: torch.Tensor, order: Order, device: De
         **of_cells,
         **size,
     )
-<<<<<<< HEAD
     ascending = device.empty(channels, objects.n_row_pixels, dtype=torch.float32)
-=======
     del at, level, below
->>>>>>> dcd1610 (Marks of all compartments are scanned as one row, and a GPU's ranks free what they are done with)
     device.launch(
         "rank_rows",
         channels * objects.n,
