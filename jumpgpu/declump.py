@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from .basins import bands
 from .config import PrimarySettings
 from .declump_low import low_resolution_maxima
 from .device import Device, blocks
@@ -18,7 +17,7 @@ from .watershed import flood
 
 JITTER = 0.001  # pixels: the random numbers that part equal distances
 WIDE_BLOCK = 512  # threads of the kernels that give a whole field to one block
-BAND = 4  # rows a block of list_contested takes
+BAND = 4  # rows a block (kernels/declump.cu, contested.cu: BAND)
 INTENSITY, DISTANCE, JITTERED = range(3)  # depths of list_contested
 
 
@@ -86,7 +85,7 @@ def find_seeds(
     if settings.declump == "shape":
         assert squared is not None
         if scale == 1:  # no two neighbours are equal, so maxima are points
-            device.launch("shape_maxima", bands(b, h), squared=squared, jitter=jitter(h, w, device), **inside)
+            device.launch("shape_maxima", b * -(-h // BAND), squared=squared, jitter=jitter(h, w, device), **inside)
             return number_points(maxima, device)
         values = torch.sqrt(squared.double()) + jitter(h, w, device)
     else:
@@ -118,8 +117,8 @@ def single_seeds(
     seeds, one = device.zeros(b, h * w, dtype=torch.int32), device.zeros(b, h * w, dtype=torch.int32)
     labels, contested = device.empty(b, h, w, dtype=torch.int32), device.empty(b, h, w, dtype=torch.uint8)
     size: dict[str, Any] = {"root": components.root, "height": h, "width": w, "seeds": seeds, "one": one}
-    device.launch("count_seeds", bands(b, h), number=number, **size)
-    device.launch("label_single_seeds", bands(b, h), mask=mask, labels=labels, contested=contested, **size)
+    device.launch("count_seeds", b * -(-h // BAND), number=number, **size)
+    device.launch("label_single_seeds", b * -(-h // BAND), mask=mask, labels=labels, contested=contested, **size)
     return labels, contested
 
 

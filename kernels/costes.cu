@@ -6,7 +6,7 @@
 //
 // Source   CellProfiler 4.2.8 MeasureColocalization, bisection_costes and run_image_pair_objects; thresholds compared as float32
 // Oracle   cp_measure (tests/test_costes_cp_measure.py)
-// Launch   costes_moments: one block a field, pair and run of 16384 pixels; costes_totals: a thread a field and pair;
+// Launch   costes_moments: one block a field, pair and run of 16384 pixels; costes_totals: a block a field and pair, a thread a sum;
 //          costes_objects: one block an object row and pair; any block size, 0.4 KB of shared memory.
 // Order    jg::block_sum; the runs add in order.
 #include "jg.cuh"
@@ -73,18 +73,18 @@ JG_REGISTER(costes_moments)
 //      running     int32   [items]
 // Out  totals      float64 [items, 10]
 extern "C" __global__ void __launch_bounds__(128, 8) costes_totals(
-    const double* __restrict__ parts, const int32_t* __restrict__ running, int32_t items, int32_t runs, double* __restrict__ totals)
+    const double* __restrict__ parts, const int32_t* __restrict__ running, int32_t runs, double* __restrict__ totals)
 {
-    JG_FOR_ITEMS(item, items) {
-        if (!running[item]) continue;
-        double sum[SUMS] = {0, 0, 0, 0, 0, 0, 0x7fffffff, 0x7fffffff, -1, -1};
+    const int item = int(blockIdx.x);
+    if (!running[item]) return;
+    JG_FOR(k, SUMS) {
+        const double* __restrict__ part = parts + int64_t(item) * runs * SUMS + k;
+        double sum = k < 6 ? 0 : k < 8 ? 0x7fffffff : -1;
         for (int run = 0; run < runs; ++run) {
-            const double* __restrict__ part = parts + (item * runs + run) * SUMS;
-            for (int k = 0; k < 6; ++k) sum[k] += part[k];
-            for (int k = 6; k < 8; ++k) sum[k] = jg::least(sum[k], part[k]);
-            for (int k = 8; k < 10; ++k) sum[k] = jg::most(sum[k], part[k]);
+            const double next = part[run * SUMS];
+            sum = k < 6 ? sum + next : k < 8 ? jg::least(sum, next) : jg::most(sum, next);
         }
-        for (int k = 0; k < SUMS; ++k) totals[item * SUMS + k] = sum[k];
+        totals[int64_t(item) * SUMS + k] = sum;
     }
 }
 JG_REGISTER(costes_totals)

@@ -15,7 +15,7 @@
 
 namespace {
 constexpr int DECIDES = 500 * 500;
-constexpr int BAND = 8;                                // rows a block (basins.py: BAND)
+constexpr int BAND = 4;                                // rows a block (declump.py: BAND)
 struct Points { int count, left, removed; };
 }  // namespace
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ..device import Device, blocks
+from ..device import Device
 from ..objects import Scene
 
 RUN = 16384  # pixels a block sums (costes.cu)
@@ -136,9 +136,7 @@ class Moments:
             **self.common,
         )
         parts, totals = self.common["parts"], self.totals
-        device.launch(
-            "costes_totals", blocks(self.items), parts=parts, running=mask, items=self.items, runs=self.runs, totals=totals
-        )
+        device.launch("costes_totals", self.items, parts=parts, running=mask, runs=self.runs, totals=totals)
         found: list[tuple[float, ...]] = []
         for (n, a, b, aa, bb, ab, *ends), (at, bt) in zip(totals.tolist(), self.shift, strict=True):
             many = max(n, 1.0)
