@@ -254,7 +254,7 @@ class Layout:
     ) -> dict[str, bytes]:
         """An AnnData table but for its `var`: the parts' rows as float32, and who they are."""
         n = len(next(iter(identity.values())))
-        values = np.empty((len(self.columns if name == "cells" else self.quality), n), np.float32).T  # as it is stored
+        values = np.empty((n, len(self.columns if name == "cells" else self.quality)), np.float32)
         if parts:
             np.concatenate(parts, out=values, casting="same_kind")
         names = ["_".join(map(str, row)) for row in zip(*(v.tolist() for v in identity.values()), strict=True)]
