@@ -137,9 +137,9 @@ class CudaRing:
     def prepare(self, pending: Pending) -> None:
         """Send a batch whose turn is the next, if it is loaded: it is decoded while the one before is computed."""
         if not pending.sent and all(f.done() and f.exception() is None for f in pending.futures):
-            self.send(pending)
+            pending.sent = self.send(pending)
 
-    def send(self, pending: Pending) -> None:
+    def send(self, pending: Pending) -> _Sent:
         """Copy what was loaded, and launch what makes pixels of it."""
         loaded = [f.result() for f in pending.futures]
         slot = pending.number % len(self.buffers)
@@ -153,13 +153,11 @@ class CudaRing:
             done = torch.cuda.Event()
             done.record(self.stream)
         self.copied[slot] = done
-        pending.sent = _Sent([bad for bad, _ in loaded], images, shape, pixels, results, done)
+        return _Sent([bad for bad, _ in loaded], images, shape, pixels, results, done)
 
     def finish(self, pending: Pending) -> tuple[torch.Tensor, list[Found]]:
         """The pixels of the sites that can be used, and what every site came to. Waits until the batch is decoded."""
-        if not pending.sent:
-            self.send(pending)
-        sent: _Sent = pending.sent
+        sent: _Sent = pending.sent or self.send(pending)
         sent.done.synchronize()
         found, again = self._judge(pending, sent)
         self._decode_again(pending, sent, found, again)

@@ -78,7 +78,7 @@ def test_fields_are_copied_from_pinned_memory_on_a_stream_of_their_own(tmp_path:
     with standin() as gpu:
         device = open_device("cuda")
         got = []
-        for batch in read_fields(plate, batch=2, ahead=1, device=device):
+        for batch in read_fields(plate, batch=2, ahead=1, workers=0, device=device):
             assert batch.pixels.device == device.torch
             got.append(batch.pixels.to(torch.int32).cpu())
         assert gpu.pins
