@@ -17,6 +17,11 @@ JG_FN double bilinear(float a, float b, float c, float d, double y0, double y1, 
     return double(a) * y0 * x0 + double(b) * y0 * x1 + double(c) * y1 * x0 + double(d) * y1 * x1;
 }
 
+// Every STEP-th value: known steps become loads of whole vectors.
+template <int STEP> JG_FN void every(const float* __restrict__ from, int n, float* __restrict__ to) {
+    for (int x = jg::lane(); x < n; x += jg::WARP) to[x] = from[x * STEP];
+}
+
 // Launch   a block a band of BAND rows of a plane, a warp a row; no shared memory.
 // In   image      float32 [P, in_height, in_width]
 //      rows, columns       int32 [height], [width]        lower index of every output row and column
@@ -34,7 +39,9 @@ extern "C" __global__ void __launch_bounds__(128, 8) granularity_sample(
         float* __restrict__ to = out + (int64_t(plane) * height + y) * width;
         const float* __restrict__ r0 = from + int64_t(rows[y]) * in_width;
         if (step) {
-            for (int x = jg::lane(); x < width; x += jg::WARP) to[x] = r0[x * step];
+            if (step == 2) every<2>(r0, width, to);
+            else if (step == 4) every<4>(r0, width, to);
+            else for (int x = jg::lane(); x < width; x += jg::WARP) to[x] = r0[x * step];
             continue;
         }
         const float* __restrict__ r1 = rows[y] + 1 < in_height ? r0 + in_width : r0;
@@ -97,9 +104,29 @@ extern "C" __global__ void __launch_bounds__(128, 8) granularity_disk(
 }
 JG_REGISTER(granularity_disk)
 
+// Rows of keys that lie between the same two rows of the background, whose values are then looked up once for all of them.
+constexpr int RUN = jg::WARP == 1 ? 4 : 2;
+template <int ROWS> JG_FN void keys_of(
+    const float* __restrict__ r0, const float* __restrict__ r1, int back_width, const int32_t* __restrict__ columns,
+    const double* __restrict__ column_weights, const double* __restrict__ w, const float* __restrict__ in, int width,
+    uint32_t* __restrict__ to)
+{
+    const int pitch = width + 2;
+    if (jg::lane() == 0) for (int j = 0; j < ROWS; ++j) to[j * pitch] = to[j * pitch + width + 1] = jg::OUTSIDE;
+    for (int x = jg::lane(); x < width; x += jg::WARP) {
+        const int a = columns[x], b = jg::least(a + 1, back_width - 1);
+        const float nw = r0[a], ne = r0[b], sw = r1[a], se = r1[b];
+        const double x0 = column_weights[2 * x], x1 = column_weights[2 * x + 1];
+        JG_UNROLL for (int j = 0; j < ROWS; ++j) {
+            const float left = in[j * width + x] - float(bilinear(nw, ne, sw, se, w[2 * j], w[2 * j + 1], x0, x1));
+            to[j * pitch + x + 1] = jg::key_of(left > 0.0f ? left : 0.0f);
+        }
+    }
+}
+
 // I as framed keys, high values first.
 //
-// Launch   a block a band of BAND rows of a plane, frame rows included, a warp a row; no shared memory.
+// Launch   a block a band of BAND rows of a plane, frame rows included, a warp RUN rows; no shared memory.
 // In   image       float32 [P, height, width]            I0
 //      background  float32 [P, back_height, back_width]
 //      rows, columns, row_weights, column_weights        as granularity_sample
@@ -112,24 +139,28 @@ extern "C" __global__ void __launch_bounds__(128, 8) granularity_keys(
     const int pitch = width + 2, bands = (height + 2 + jg::BAND - 1) / jg::BAND;
     const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
     const float* __restrict__ back = background + int64_t(plane) * back_height * back_width;
-    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + jg::BAND, height + 2); y += jg::warps()) {
-        uint32_t* __restrict__ to = key + (int64_t(plane) * (height + 2) + y) * pitch;
-        if (y == 0 || y == height + 1) {
-            for (int x = jg::lane(); x < pitch; x += jg::WARP) to[x] = jg::OUTSIDE;
-            continue;
+    const float* __restrict__ in = image + int64_t(plane) * height * width;
+    uint32_t* __restrict__ to = key + int64_t(plane) * (height + 2) * pitch;
+    const int end = jg::least(y0 + jg::BAND, height + 2);
+    for (int y = y0 + jg::warp_id() * RUN; y < end; y += jg::warps() * RUN)
+        for (int j = y, n; j < jg::least(y + RUN, end); j += n) {
+            n = 1;
+            uint32_t* __restrict__ row = to + int64_t(j) * pitch;
+            if (j == 0 || j == height + 1) {
+                for (int x = jg::lane(); x < pitch; x += jg::WARP) row[x] = jg::OUTSIDE;
+                continue;
+            }
+            const int at = rows[j - 1];
+            while (j + n < y + RUN && j + n < jg::least(end, height + 1) && rows[j + n - 1] == at) ++n;
+            const float* __restrict__ r0 = back + int64_t(at) * back_width;
+            const float* __restrict__ r1 = at + 1 < back_height ? r0 + back_width : r0;
+            const float* __restrict__ from = in + int64_t(j - 1) * width;
+            const double* __restrict__ w = row_weights + 2 * (j - 1);
+            if (n > 3) keys_of<4>(r0, r1, back_width, columns, column_weights, w, from, width, row);
+            else if (n == 3) keys_of<3>(r0, r1, back_width, columns, column_weights, w, from, width, row);
+            else if (n == 2) keys_of<2>(r0, r1, back_width, columns, column_weights, w, from, width, row);
+            else keys_of<1>(r0, r1, back_width, columns, column_weights, w, from, width, row);
         }
-        if (jg::lane() == 0) to[0] = to[pitch - 1] = jg::OUTSIDE;
-        const float* __restrict__ in = image + (int64_t(plane) * height + y - 1) * width;
-        const float* __restrict__ r0 = back + int64_t(rows[y - 1]) * back_width;
-        const float* __restrict__ r1 = rows[y - 1] + 1 < back_height ? r0 + back_width : r0;
-        const double w0 = row_weights[2 * y - 2], w1 = row_weights[2 * y - 1];
-        for (int x = jg::lane(); x < width; x += jg::WARP) {
-            const int a = columns[x], b = jg::least(a + 1, back_width - 1);
-            const float under = float(bilinear(r0[a], r0[b], r1[a], r1[b], w0, w1, column_weights[2 * x], column_weights[2 * x + 1]));
-            const float left = in[x] - under;
-            to[x + 1] = jg::key_of(left > 0.0f ? left : 0.0f);
-        }
-    }
 }
 JG_REGISTER(granularity_keys)
 
