@@ -8,6 +8,8 @@ from .device import Device
 from .threshold import Planes
 
 FARTHEST = 1000  # pixels that Distance - N may reach
+STRIP = 256  # columns of a block of nearest_in_column (grow.cu)
+BAND = 64  # and its rows, more where it must look far beyond them
 TILE = 28  # rows and columns of a tile (kernels/propagate.cu: TILE)
 TILE_BLOCK = 32  # threads of the kernels that take a tile a block
 ROUNDS = 6  # over all tiles; six real fields need 3 or 4
@@ -20,7 +22,9 @@ def grow_by_distance(seeds: torch.Tensor, reach: int, device: Device) -> torch.T
     b, h, w = seeds.shape
     rise = device.empty(b, h, w, dtype=torch.int16)
     labels = device.empty(b, h, w, dtype=torch.int32)
-    device.launch("nearest_in_column", b * h, seeds=seeds, height=h, width=w, reach=reach, rise=rise)
+    band = max(BAND, 4 * reach)
+    blocks = b * -(-w // STRIP) * -(-h // band)
+    device.launch("nearest_in_column", blocks, seeds=seeds, height=h, width=w, reach=reach, band=band, rise=rise)
     device.launch("grow_by_distance", b * h, seeds=seeds, rise=rise, width=w, reach=reach, labels=labels)
     return labels
 
