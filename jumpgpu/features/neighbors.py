@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from ..config import FeatureSettings
-from ..device import CpuDevice, Device, blocks
+from ..device import CpuDevice, Device
 from ..names import feature_name
 from ..objects import Scene
 
@@ -24,7 +24,8 @@ MEASUREMENTS = (
     "AngleBetweenNeighbors",
 )
 MOST_DISTANCES = 8  # neighbors.cu
-MARGIN = 8  # neighbors.cu
+OBJECTS = 4  # of a block of neighbor_nearest (neighbors.cu)
+WORD, MAPS = 64, 5  # pixels of a word, maps of an object (neighbors.cu)
 BLOCKS = 1024  # blocks of neighbor_contacts on a GPU, each with a map of its own
 
 
@@ -71,21 +72,24 @@ def contacts_and_nearest(
     objects, n = scene.objects, scene.objects.n
     fields, height, width = labels.shape
     most = 1 + objects.unfiltered.get(objects.compartments[k], max(objects.n_cells))
+    words = -(-width // WORD)
+    size = {"height": height, "width": width, "words": words, "most": most, "n_words": fields * height * words}
+    sums = device.zeros(fields, most, 3, dtype=torch.uint64)
+    bits = device.empty(2, fields, height, words, dtype=torch.uint64)
+    device.launch("neighbor_centres", fields * height, labels=labels, sums=sums, bits=bits, **size)
     contacts = device.empty(n, 1 + 2 * len(distances), dtype=torch.int32)
-    margin = max(*distances, MARGIN)
-    room = (
-        objects.largest_box + 2 * margin * (height + width) + 4 * margin * margin
-    )  # a box of that many pixels and its margins
+    room = words_of_maps(objects.largest_box, max(distances), height, width)
     at_once = min(n, 2 * device.workers if isinstance(device, CpuDevice) else BLOCKS)
     device.launch(
         "neighbor_contacts",
         at_once,
         labels=labels,
-        pixel=objects.pixel,
+        kept=scene.labels[objects.compartments[k]],
+        bits=bits,
         box=objects.box[k * n : (k + 1) * n],
         objects=n,
         room=room,
-        maps=device.empty(at_once, room, dtype=torch.uint8),
+        maps=device.empty(at_once, room, dtype=torch.uint64),
         start=objects.start[k * n : (k + 1) * n],
         stop=objects.stop[k * n : (k + 1) * n],
         field=objects.field,
@@ -94,18 +98,14 @@ def contacts_and_nearest(
         spans=device.tensor(disks(distances)),
         n_distances=len(distances),
         rows=max(distances) + 1,
-        height=height,
-        width=width,
-        most=most,
         contacts=contacts,
         seen=device.zeros(n, len(distances), most, dtype=torch.int32),
+        **size,
     )
-    sums = device.zeros(fields, most, 3, dtype=torch.uint64)
-    device.launch("neighbor_centres", fields * height, labels=labels, height=height, width=width, most=most, sums=sums)
     nearest = device.empty(n, 5, dtype=torch.float64)
     device.launch(
         "neighbor_nearest",
-        blocks(n),
+        -(-n // OBJECTS),
         sums=sums,
         field=objects.field,
         number=objects.number,
@@ -115,6 +115,12 @@ def contacts_and_nearest(
         nearest=nearest,
     )
     return contacts.to(torch.float64), nearest
+
+
+def words_of_maps(largest: int, margin: int, height: int, width: int) -> int:
+    """Words that the maps of any box of at most `largest` pixels take, with `margin` pixels around it."""
+    around = largest + 2 * margin * (height + width) + 4 * margin * margin
+    return MAPS * (around // WORD + 2 * (height + 2 * margin) + 3)
 
 
 def disks(distances: list[int]) -> torch.Tensor:
