@@ -42,6 +42,7 @@ VALUES_A_BATCH = 6_000_000  # from which a larger batch gains nothing on a CPU: 
 CPU_BYTES_A_VALUE = 40  # that a batch takes while it is computed, images given: estimates; what fails is halved
 CUDA_BYTES_A_VALUE = 80
 ITEMS = 4096  # items a block in JG_FOR_ITEMS (jg::ITEMS)
+FEW = 128  # items of a block of JG_FOR_FEW (few.cuh)
 # CuPy appends -ftz=true, so a float32 below 1.2e-38 counts as 0 there; no kernel leans on one.
 CUDA_OPTIONS = ("-std=c++17", "-fmad=false", "-prec-div=true", "-prec-sqrt=true")
 
@@ -367,6 +368,11 @@ def open_device(name: str = "auto", workers: int | None = None) -> Device:
             "device='cpu' runs the same kernels on this machine's cores"
         )
     return CudaDevice(int(index or 0))
+
+
+def few_blocks(n: int) -> int:
+    """Blocks of a JG_FOR_FEW kernel over n items."""
+    return -(-n // FEW)
 
 
 def blocks(n: int) -> int:

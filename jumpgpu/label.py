@@ -8,6 +8,7 @@ import torch
 from .device import Device
 
 TILE = 64  # rows and columns of a block of label_tiles, and pixels of a word (label.cu)
+WIDE_BLOCK = 1024  # threads of the kernel that gives a whole field to one block
 SEAM_ITEMS = 128  # items of a block of label_seams (label.cu)
 FOREGROUND, BACKGROUND = 1, 2
 OUTSIDE = -2  # root of background that reaches the border
@@ -226,6 +227,7 @@ def fill_holes(labels: torch.Tensor, capacity: int, device: Device, *, objects: 
     device.launch(
         "resolve_holes",
         b,
+        block=WIDE_BLOCK,
         contact=contact,
         count=count,
         capacity=capacity,

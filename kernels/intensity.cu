@@ -15,6 +15,7 @@
 //
 // Spread is taken about a pixel of the object, sum (v - a)^2 - (sum (v - a))^2 / n: one pass, no digits lost, exactly 0
 // where the object is constant.
+#include "few.cuh"
 #include "order.cuh"
 
 constexpr int SUMS = 9;         // integrated, v x, v y, about, edge integrated, edge about, edge least, edge most, maximum at
@@ -102,7 +103,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) finish_intensity(
     const double* __restrict__ sums, const double* __restrict__ quantiles, const int32_t* __restrict__ counts, const double* __restrict__ area, int32_t rows, int32_t channels,
     double* __restrict__ found)
 {
-    JG_FOR_ITEMS(i, int64_t(rows) * channels) {
+    JG_FOR_FEW(i, int64_t(rows) * channels) {
         const int row = int(i / channels), n = int(area[row * 3]), n_edge = counts[row * 5 + 4];
         const double* __restrict__ sum = sums + i * SUMS;
         const double* __restrict__ of = quantiles + i * QUANTILES;

@@ -11,10 +11,11 @@
 // Source   scikit-image 0.18 regionprops, centrosome 1.2 feret_diameter and minimum_enclosing_circle, as CellProfiler 4.2.8
 //          MeasureObjectSizeShape uses them
 // Oracle   scikit-image, centrosome, SciPy (tests/test_shape_skimage.py); CellProfiler's own output on the real fields
-// Launch   trace_hulls: one block an object row, four threads of it at work, then one. measure_radii: blocks take object rows
+// Launch   trace_hulls: one block an object row: a thread a side of the hull, then a warp a measure. measure_radii: blocks take object rows
 //          in turns, each with scratch of its own; a thread a column, then a thread a line; 16 KB of shared memory.
 //          measure_shapes: a thread an object row.
 // Order    integers, but for quotients and roots of single numbers, and jg::block_sum over distances.
+#include "few.cuh"
 #include "jg_math.cuh"
 
 constexpr int64_t NOTHING = int64_t(1) << 40;     // the extreme of a line without pixels
@@ -23,23 +24,29 @@ constexpr int PITCH = 8;                          // a line of scratch is a mult
 constexpr int AHEAD = 8;                          // lines asked for before they are needed
 constexpr int MOMENTS = 100, MEASURES = 25, HULL = 6;
 
-// The vertices of the lower convex hull of the points (i, value(i)), those on a line between others left out.
-template <class F> JG_FN int lower_hull(int n, F value, int32_t* vertex) {
+struct Point { int64_t y, x; };
+
+// The vertices of the lower convex hull of points at(0) .. at(n - 1) of rising x, those on a line between others left out; what lies
+// at y NOTHING is no point. `vertex` takes their numbers.
+template <class At, class Stack> JG_FN int lower_hull(int n, At at, Stack vertex) {
     int count = 0;
+    Point a = {0, 0}, b = {0, 0};                      // the last two of the hull so far
     for (int i = 0; i < n; ++i) {
-        const int64_t v = value(i);
-        if (v == NOTHING) continue;
-        for (; count >= 2; --count) {
-            const int a = vertex[count - 2], b = vertex[count - 1];
-            if ((value(b) - value(a)) * (i - a) < (v - value(a)) * (b - a)) break;
+        const Point p = at(i);
+        if (p.y == NOTHING) continue;
+        while (count >= 2 && (b.y - a.y) * (p.x - a.x) >= (p.y - a.y) * (b.x - a.x)) {
+            --count;
+            b = a;
+            if (count >= 2) a = at(vertex.get(count - 2));
         }
-        vertex[count++] = i;
+        vertex.put(count++, i);
+        a = b;
+        b = p;
     }
     return count;
 }
 JG_FN int64_t ceil_of(int64_t top, int64_t bottom) { return top >= 0 ? (top + bottom - 1) / bottom : -(-top / bottom); }
 
-struct Point { int64_t y, x; };
 JG_FN int64_t dot(Point a, Point b) { return a.y * b.y + a.x * b.x; }
 JG_FN int64_t cross(Point a, Point b) { return a.x * b.y - a.y * b.x; }
 JG_FN Point operator-(Point a, Point b) { return {a.y - b.y, a.x - b.x}; }
@@ -49,10 +56,10 @@ struct Circle { double y, x, radius; };
 // ---------------------------------------------------------------- measures of a hull's vertices, v(0) .. v(n - 1)
 
 template <class V> JG_FN double most_feret(int n, V v) {
-    int64_t best = 0;
-    for (int i = 0; i < n; ++i)
+    int64_t best = 0;                                  // by one warp, in lane 0
+    for (int i = jg::lane(); i < n; i += jg::WARP)
         for (int j = i + 1; j < n; ++j) best = jg::most(best, dot(v(j) - v(i), v(j) - v(i)));
-    return sqrt(double(best));
+    return sqrt(double(jg::warp_most(best)));
 }
 
 template <class V> JG_FN double least_feret(int n, V v) {
@@ -124,7 +131,28 @@ template <class V> JG_FN Circle enclosing_circle(int n, V v) {
     return midway();
 }
 
-struct Hull { int32_t count[4]; int64_t first[2]; };
+#if defined(JG_SERIAL)
+constexpr int LINES = 0, POINTS = 0;                   // what a processor's cache has, it need not copy
+#else
+constexpr int LINES = 384, POINTS = 192;               // lines of an object, and vertices, that shared memory holds
+#endif
+struct Hull {
+    int32_t count[4], start, points;
+    int32_t ends[2 * LINES + 2], point[2 * POINTS + 2];
+    int16_t vertex[2][LINES + 2], corner[2][LINES + 2];
+};
+
+// Numbers of vertices: in shared memory where they fit, else in the scratch.
+struct Stack {
+    int16_t* near;
+    int32_t* far;
+    bool fits;
+    __device__ __forceinline__ int get(int i) const { return fits ? int(near[i]) : far[i]; }
+    __device__ __forceinline__ void put(int i, int v) const {
+        if (fits) near[i] = int16_t(v);
+        else far[i] = v;
+    }
+};
 
 // In   box         int32 [R, 4]
 //      line_start  int64 [R + 1]
@@ -140,64 +168,92 @@ extern "C" __global__ void __launch_bounds__(128, 5) trace_hulls(
     int32_t* __restrict__ vertices, double* __restrict__ hull)
 {
     JG_SHARED(Hull, s);
+    JG_SHARED(jg::CountScratch<1>, totals);
     const int row = schedule[blockIdx.x], y0 = box[row * 4], h = box[row * 4 + 2] - y0;
-    const int32_t* __restrict__ ends = extent + line_start[row] * 2;
+    const int32_t* __restrict__ extents = extent + line_start[row] * 2;
     int32_t* stack = scratch + line_start[row] * 6 + row * 2;
-    // Sides 0 and 1: the least column of each line, and the most, turned round so that both are lower hulls. Sides 2 and 3:
-    // the same of the edge midpoints, coordinates doubled: line i is at 2 i + 1, the even places between are pixels' upper
-    // and lower midpoints.
-    JG_FOR(side, 4) {
-        const int right = side & 1;
-        const auto line = [&](int i) {
-            const int x = ends[i * 2 + right];
-            return x < 0 || x == 32767 ? NOTHING : int64_t(right ? -x : x);
-        };
-        if (side < 2) s.count[side] = lower_hull(h, line, stack + side * h);
-        else {
-            const auto midpoint = [&](int t) {
-                if (t & 1) return line(t >> 1) == NOTHING ? NOTHING : 2 * line(t >> 1) - 1;
-                const int64_t x = jg::least(t ? line(t / 2 - 1) : NOTHING, t < 2 * h ? line(t / 2) : NOTHING);
-                return x == NOTHING ? NOTHING : 2 * x;
-            };
-            int32_t* mine = stack + 2 * h + (side - 2) * (2 * h + 1);
-            const int n = h ? lower_hull(2 * h + 1, midpoint, mine) : 0;
-            int64_t total = 0;                         // over all lines, the first column that is not outside
-            for (int i = 0; i + 1 < n; ++i) {
-                const int from = mine[i], to = mine[i + 1];
-                const int64_t at = midpoint(from), rise = midpoint(to) - at, run = to - from;
-                for (int t = from | 1; t < to; t += 2) total += ceil_of(at * run + rise * (t - from), 2 * run);
-            }
-            s.first[right] = total;
-        }
-    }
+    const bool fits = h <= LINES;
+    if (fits) JG_FOR(i, 2 * h) s.ends[i] = extents[i];
     __syncthreads();
-    JG_ONCE {
-        int32_t* out = vertex + line_start[row] * 4;
+    const auto end_of = [&](int i, int right) { return fits ? s.ends[i * 2 + right] : extents[i * 2 + right]; };
+    // Sides 0 and 1: the least column of each line, and the most, turned round so that both are lower hulls.
+    const auto line = [&](int i, int right) {
+        const int x = end_of(i, right);
+        return Point{x < 0 || x == 32767 ? NOTHING : int64_t(right ? -x : x), i};
+    };
+    const auto vertices_of = [&](int right) { return Stack{s.vertex[right], stack + right * h, fits}; };
+    JG_FOR(right, 2) s.count[right] = lower_hull(h, [&](int i) { return line(i, right); }, vertices_of(right));
+    __syncthreads();
+    // The same of the edge midpoints, coordinates doubled: line i is at 2 i + 1, the even places between are pixels' upper and
+    // lower midpoints. Those of other pixels than vertices lie within the hull: three points a vertex, two of which may meet.
+    const auto corner = [&](int j, int right) {
+        const Stack of = vertices_of(right);
+        const int q = j / 3, part = j % 3, i = of.get(q);
+        const int64_t x = 2 * line(i, right).y;
+        if (part == 2 && q + 1 < s.count[right] && of.get(q + 1) == i + 1) return Point{NOTHING, 0};
+        if (part == 0 && q > 0 && of.get(q - 1) == i - 1) return Point{jg::least(x, 2 * line(i - 1, right).y), 2 * i};
+        return Point{part == 1 ? x - 1 : x, 2 * i + part};
+    };
+    const auto corners_of = [&](int right) {
+        return Stack{s.corner[right], stack + 2 * h + right * (2 * h + 1), 3 * s.count[right] <= LINES};
+    };
+    JG_FOR(right, 2)
+        s.count[2 + right] = lower_hull(3 * s.count[right], [&](int j) { return corner(j, right); }, corners_of(right));
+    JG_ONCE {                                          // the vertices in order, from the leftmost: up, down the right, up again
         const int left = s.count[0], right = s.count[1];
-        int n = 0;
+        const Stack a = vertices_of(0), b = vertices_of(1);
+        int32_t* out = vertex + line_start[row] * 4;
+        int n = 0, last_y = 0, last_x = 0;
         const auto put = [&](int side, int i) {
-            const int line = stack[side * h + i], x = ends[line * 2 + side];
-            if (n && out[(n - 1) * 2] == y0 + line && out[(n - 1) * 2 + 1] == x) return;
-            out[n * 2] = y0 + line;
-            out[n * 2 + 1] = x;
+            const int at = side ? b.get(i) : a.get(i), x = end_of(at, side), y = y0 + at;
+            if (n && last_y == y && last_x == x) return;
+            out[n * 2] = last_y = y;
+            out[n * 2 + 1] = last_x = x;
+            if (n < POINTS) {
+                s.point[n * 2] = y;
+                s.point[n * 2 + 1] = x;
+            }
             ++n;
         };
         int start = 0;
-        for (int i = 1; i < left; ++i) if (ends[stack[i] * 2] < ends[stack[start] * 2]) start = i;
+        for (int i = 1; i < left; ++i) if (end_of(a.get(i), 0) < end_of(a.get(start), 0)) start = i;
         for (int i = start; i >= 0 && left; --i) put(0, i);
         for (int i = 0; i < right; ++i) put(1, i);
         for (int i = left - 1; i > start; --i) put(0, i);
-        if (n > 1 && out[0] == out[n * 2 - 2] && out[1] == out[n * 2 - 1]) --n;
+        if (n > 1 && out[0] == last_y && out[1] == last_x) --n;
         vertices[row] = n;
-        const auto v = [&](int i) { return Point{out[i * 2], out[i * 2 + 1]}; };
-        const Circle circle = enclosing_circle(n, v);
-        double* measure = hull + row * HULL;
-        measure[0] = most_feret(n, v);
-        measure[1] = least_feret(n, v);
-        measure[2] = circle.y;
-        measure[3] = circle.x;
-        measure[4] = circle.radius;
-        measure[5] = double(h - s.first[0] - s.first[1]);
+        s.points = n;
+    }
+    __syncthreads();
+    jg::Counts<1> convex = {};                         // over all lines, the first column that is not outside
+    JG_FOR(e, s.count[2] + s.count[3] - 2) {
+        const int side = e < s.count[2] - 1 ? 0 : 1, i = side ? e - (s.count[2] - 1) : e;
+        const Point from = corner(corners_of(side).get(i), side), to = corner(corners_of(side).get(i + 1), side);
+        const int64_t rise = to.y - from.y, run = to.x - from.x;
+        for (int64_t t = from.x | 1; t < to.x; t += 2) convex.v[0] += uint64_t(ceil_of(from.y * run + rise * (t - from.x), 2 * run));
+    }
+    convex = jg::block_count<1>(convex, totals);
+    const int n = s.points;
+    const int32_t* __restrict__ point = vertex + line_start[row] * 4;
+    const auto v = [&](int i) {
+        return POINTS && n <= POINTS ? Point{s.point[i * 2], s.point[i * 2 + 1]} : Point{point[i * 2], point[i * 2 + 1]};
+    };
+    double* measure = hull + row * HULL;
+    for (int task = jg::warp_id(); task < 3; task += jg::warps()) {
+        if (task == 0 && jg::lane() == 0) {
+            const Circle circle = enclosing_circle(n, v);
+            measure[2] = circle.y;
+            measure[3] = circle.x;
+            measure[4] = circle.radius;
+        }
+        if (task == 1) {
+            const double most = most_feret(n, v);
+            if (jg::lane() == 0) measure[0] = most;
+        }
+        if (task == 2 && jg::lane() == 0) {
+            measure[1] = least_feret(n, v);
+            measure[5] = double(h - int64_t(convex.v[0]));
+        }
     }
 }
 JG_REGISTER(trace_hulls)
@@ -318,7 +374,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) measure_shapes(
     const int32_t* __restrict__ box, const int32_t* __restrict__ counts, const double* __restrict__ moments,
     const double* __restrict__ hull, const double* __restrict__ radii, int32_t rows, double* __restrict__ shapes)
 {
-    JG_FOR_ITEMS(row, rows) {
+    JG_FOR_FEW(row, rows) {
         const double* __restrict__ m = moments + row * MOMENTS;
         const int32_t* __restrict__ at = box + row * 4;
         const int32_t* __restrict__ rim = counts + row * 5;

@@ -15,6 +15,7 @@
 //          texture_logs: a thread an entry. On a CPU texture_parts.cu counts most cells before.
 // Order    every sum is an integer (logarithms in fixed point, 2^-41, coarser for objects beyond 131,071 pixels) but the
 //          inverse difference moment, jg::block_sum.
+#include "few.cuh"
 #include "jg_math.cuh"
 #include "texture.cuh"
 
@@ -232,7 +233,7 @@ extern "C" __global__ void __launch_bounds__(128, 6) texture_finish(
     const int64_t* __restrict__ logs, const int64_t* __restrict__ start, const int64_t* __restrict__ stop, int64_t n_items,
     int32_t channels, int32_t scales, double* __restrict__ features)
 {
-    JG_FOR_ITEMS(item, n_items) {
+    JG_FOR_FEW(item, n_items) {
         const uint64_t* __restrict__ four = totals + item * (DIRECTIONS * TOTALS);
         double* __restrict__ out = features + item * (DIRECTIONS * FEATURES);
         bool empty = false;
@@ -274,6 +275,6 @@ JG_REGISTER(texture_finish)
 // Out  logs    int64 [entries]   round(log2(m) * 2^41), 0 for m = 0
 extern "C" __global__ void __launch_bounds__(128, 8) texture_logs(int64_t entries, int64_t* __restrict__ logs)
 {
-    JG_FOR_ITEMS(m, entries) logs[m] = m < 2 ? 0 : int64_t(rint(jg::log_same(double(m)) * (1.4426950408889634074 * FIX)));
+    JG_FOR_FEW(m, entries) logs[m] = m < 2 ? 0 : int64_t(rint(jg::log_same(double(m)) * (1.4426950408889634074 * FIX)));
 }
 JG_REGISTER(texture_logs)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from ..config import FeatureSettings
-from ..device import Device, blocks
+from ..device import Device, few_blocks
 from ..names import channel_order, feature_name
 from ..objects import Scene
 from ..order import order_statistics
@@ -90,7 +90,7 @@ def _intensities(scene: Scene, device: Device) -> torch.Tensor:
     )
     device.launch(
         "finish_intensity",
-        blocks(objects.rows * channels),
+        few_blocks(objects.rows * channels),
         sums=sums,
         quantiles=order.quantiles,
         counts=traced.counts,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ..config import FeatureSettings
-from ..device import CpuDevice, Device, blocks
+from ..device import CpuDevice, Device, few_blocks
 from ..names import feature_name
 from ..objects import Scene, label_arguments
 from . import shape_moments
@@ -74,7 +74,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     shapes = device.empty(objects.rows, len(MEASUREMENTS) + 1, dtype=torch.float64)
     device.launch(
         "measure_shapes",
-        blocks(objects.rows),
+        few_blocks(objects.rows),
         box=objects.box,
         counts=traced.counts,
         moments=traced.moments,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..config import FeatureSettings, TextureSettings
-from ..device import CpuDevice, Device, blocks
+from ..device import CpuDevice, Device, few_blocks
 from ..names import channel_order, feature_name
 from ..objects import Scene, start_of
 
@@ -164,7 +164,7 @@ def finish(scene: Scene, counts: Counts, device: Device) -> torch.Tensor:
     n_items = rows * channels * scales
     device.launch(
         "texture_finish",
-        blocks(n_items),
+        few_blocks(n_items),
         totals=counts.totals,
         moment=counts.moment,
         highest=counts.highest,
@@ -184,5 +184,5 @@ def finish(scene: Scene, counts: Counts, device: Device) -> torch.Tensor:
 def log_table(bits: int, device: Device) -> torch.Tensor:
     """int64 [2^bits]: log2 m for m = 0, 1, 2, ... in fixed point (2^-41), the same on every machine."""
     table = device.empty(1 << bits, dtype=torch.int64)
-    device.launch("texture_logs", blocks(table.numel()), entries=table.numel(), logs=table)
+    device.launch("texture_logs", few_blocks(table.numel()), entries=table.numel(), logs=table)
     return table
