@@ -15,7 +15,7 @@ from jumpgpu.kernel_files import kernel_sources
 BATCHES = (8, 32)
 WELLS, SITES = 384, 9
 SLOW = 5.0  # times the floor
-SMALL = 0.02  # of a batch: below it a kernel needs no reason
+SMALL = 0.02  # of a batch: below it a kernel's reason may be a cause that it shares
 HOST_LAUNCH_S = 20e-6  # of the host, a launch or an operator (benchmarks/launch_overhead.py: 15 to 26 us)
 REASONS = Path(__file__).with_name("reasons.toml")
 
@@ -154,10 +154,13 @@ def per_kernel(figures: Figures) -> list[str]:
 def reasons_of(figures: Figures) -> list[str]:
     """Each kernel that is far from its floor: its share, and why."""
     given = tomllib.loads(REASONS.read_text())
+    causes = given.pop("causes")
     slow = slow_kernels(figures, BATCHES[0])
-    large = sorted((k for k, share in slow.items() if share >= SMALL), key=lambda k: -slow[k])
-    small = sorted(k for k, share in slow.items() if share < SMALL)
-    rows = [[k, f"{100 * slow[k]:.0f} %", given.get(k, "not yet looked into")] for k in large]
+    large = sorted((k for k, share in slow.items() if share >= SMALL or k in given), key=lambda k: -slow[k])
+    small = sorted(slow.keys() - set(large))
+    rows = [[k, f"{100 * slow[k]:.1f} %", given.get(k, "not yet looked into")] for k in large]
+    groups = [(c["why"], [k for k in small if k in c["kernels"]]) for c in causes]
+    groups.append(("not gone into one by one", sorted(set(small) - {k for _, found in groups for k in found})))
     return [
         f"## More than {SLOW:.0f} times the floor",
         "",
@@ -165,10 +168,16 @@ def reasons_of(figures: Figures) -> list[str]:
         "",
         *table(["kernel", "share", "why, and what is done about it"], rows),
         *prose(
-            f"""{len(small)} more take less than {100 * SMALL:.0f} % of a batch each ({100 * sum(slow[k] for k in small):.0f}
-            % together at most): short launches, in which one block's path is longer than what the whole GPU needs for the
-            work. {", ".join(small)}."""
+            f"""{len(small)} more take less than {100 * SMALL:.0f} % of a batch each, together
+            {100 * sum(slow[k] for k in small):.0f} % at most. By cause, with the share of each:"""
         ),
+        *[
+            line
+            for why, found in groups
+            if found
+            for line in item(f"{why}: " + ", ".join(f"{k} ({100 * slow[k]:.1f} %)" for k in found))
+        ],
+        "",
     ]
 
 
