@@ -11,310 +11,456 @@
 // Source   CellProfiler 4.2.8 MeasureObjectIntensityDistribution ('Object centers are these objects', scaled), whose sums are
 //          float32; it takes any of several farthest pixels.
 // Oracle   SciPy, centrosome's propagate (tests/test_radial_centrosome.py); CellProfiler's own output on the real fields
-// Launch   radial_rings: any number of blocks, each takes every gridDim-th row, so that scratch is a block's and not a row's;
-//          radial_sums: one block a row, all its channels, since they share the order of pixels.
-// Order    distances are exact integers: a path of a straight and b diagonal steps is a S + b T with T / S next to sqrt 2, which
-//          orders paths to one pixel as their lengths do (those differ by 0.17 or not at all) and gives back a and b. The inner
-//          distance is the one solution of "no neighbour offers less", so any schedule of offers finds it. Sums have one order.
+// Launch   any number of blocks, each takes every gridDim-th row, so that scratch is a block's and not a row's; in radial_sums up to
+//          8 channels of it, since they share the order of pixels. 11 KB of shared memory there.
+// Order    distances are exact integers: a path of a straight and b diagonal steps is a S + b T, S and T of two consecutive
+//          convergents of sqrt 2. Of two paths whose b differ by less than S the shorter one is less, and the sum gives back a and b.
+//          The inner distance is the one solution of "no neighbour offers less", so any schedule of offers finds it. A ring is
+//          decided in single precision where that cannot err, else in double. Sums have one order.
 #include "jg_math.cuh"
 
-constexpr int STRAIGHT = 33461, DIAGONAL = 47321;      // consecutive convergents: coprime, T / S - sqrt 2 is 3e-10
-constexpr int INVERSE = 19601;                         // DIAGONAL * INVERSE = 1 modulo STRAIGHT
-constexpr int UNTOUCHED = 0x7fffffff - DIAGONAL;       // a path of more than 64,000 pixels counts as none
-constexpr int FAR = 32767;                             // no edge in this column
 constexpr int WEDGES = 8, MOST_BINS = 31, NO_RING = 255;
+constexpr int CHUNK = 16;                              // a line of a map is a multiple of this (depth.py: CHUNK)
+constexpr int MARGIN = CHUNK;                          // columns on either side of a line of paths
 
-// The length a + b sqrt 2 of a path of a S + b T: b is known modulo S, which no field's paths reach.
-JG_FN double path_length(int steps) {
-    const double product = double(steps) * INVERSE;    // below 2^53
-    const int turns = int(product * (1.0 / STRAIGHT)); // one off at most
-    double diagonal = product - double(turns) * STRAIGHT;
-    diagonal += diagonal < 0 ? STRAIGHT : diagonal >= STRAIGHT ? -STRAIGHT : 0;
-    return rint((steps - diagonal * DIAGONAL) * (1.0 / STRAIGHT)) + diagonal * 1.41421356237309504880;
+// A path of a straight and b diagonal steps is a S + b T. Below LIMIT that gives back a and b: b is below S, and T * INVERSE = 1
+// modulo S. UNTOUCHED is no path; what LIMIT - 1 offers is less.
+struct Short {                                         // in 16 bits, paths of less than 239 pixels
+    typedef uint16_t Steps;
+    static constexpr int S = 169, T = 239, INVERSE = 99, LIMIT = S * T, UNTOUCHED = 65535 - T;
+};
+struct Long {                                          // paths of less than 64,000 pixels; longer ones count as none
+    typedef int32_t Steps;
+    static constexpr int S = 33461, T = 47321, INVERSE = 19601, UNTOUCHED = 0x7fffffff - T, LIMIT = UNTOUCHED;
+};
+
+// The length a + b sqrt 2.
+template <class L> JG_FN double path_length(int steps) {
+    const double product = double(steps) * L::INVERSE; // below 2^53
+    const int turns = int(product * (1.0 / L::S));     // one off at most
+    double diagonal = product - double(turns) * L::S;
+    diagonal += diagonal < 0 ? L::S : diagonal >= L::S ? -L::S : 0;
+    return rint((steps - diagonal * L::T) * (1.0 / L::S)) + diagonal * 1.41421356237309504880;
+}
+template <class L> JG_FN int ring_of(int steps, int squared, int bins) {
+    const double inner = path_length<L>(steps), whole = inner + sqrt(double(squared));
+    return int(inner / (whole + 0.001) * bins);
 }
 
-struct RadialScratch { int32_t farthest, centre, moved, changed; };
+// A line of a map from column a to b - 1: on a GPU a column stays with its thread; the serial build takes whole chunks, a vector
+// at a time, whatever stands in the rest of them.
+#if defined(JG_SERIAL)
+#define ALONG(x, a, b)                                                                             \
+    for (int x##_0 = (a) / CHUNK * CHUNK; x##_0 < (b); x##_0 += CHUNK)                             \
+        _Pragma("GCC unroll 1") for (int x = x##_0; x < x##_0 + CHUNK; ++x)
+#else
+#define ALONG(x, a, b) JG_FOR_OWN(x, a, b)
+#endif
 
-// One line, from x = a to b - 1, takes what the line beside it offers, then its own pixels offer to each other until none takes:
-// afterwards the line is what it would be if that were all there is. Ends with a barrier. Returns whether this thread's pixels
-// changed.
-JG_FN int relax_line(
-    int32_t* __restrict__ line, const int32_t* __restrict__ beside, const int32_t* __restrict__ list, int a, int b,
-    int32_t* __restrict__ offers, RadialScratch& s)
+// Whether any thread says so, in all of them: three words in turn, so that one barrier does.
+struct Votes { int32_t any[3]; };
+JG_FN int vote(Votes& s, int& turn, int mine) {
+    const int next = turn == 2 ? 0 : turn + 1;
+    jg::gather_most(&s.any[turn], mine);
+    JG_ONCE s.any[next] = 0;
+    __syncthreads();
+    const int found = s.any[turn];
+    turn = next;
+    return found;
+}
+
+// The pixels of a line offer to each other until none takes: afterwards the line is what it would be if that were all there is.
+// `spare` is another line, UNTOUCHED on either side of the columns; nothing else of it is read before it is written.
+template <class L> JG_FN void spread(
+    typename L::Steps* __restrict__ line, typename L::Steps* __restrict__ spare, const typename L::Steps* __restrict__ shut, int a,
+    int b, Votes& s, int& turn)
 {
-    int changed = 0;
-    JG_FOR_OWN(x, a, b) {
-        const int offer = jg::least(beside[x] + STRAIGHT, jg::least(beside[x - 1], beside[x + 1]) + DIAGONAL);
-        const int v = list[x] < 0 ? UNTOUCHED : jg::least(line[x], offer);
-        changed |= v ^ line[x];
+    typedef typename L::Steps Steps;
+    Steps *from = line, *to = spare;
+    for (;;) {
+        const Steps* __restrict__ old = from;
+        Steps* __restrict__ now = to;
+        Steps moved = 0;
+        ALONG(x, a, b) {
+            const Steps offer = Steps(jg::least(old[x - 1], old[x + 1]) + L::S);
+            const Steps v = jg::most(jg::least(old[x], offer), shut[x]);
+            moved |= Steps(v ^ old[x]);
+            now[x] = v;
+        }
+        if (!vote(s, turn, moved != 0)) return;        // the two are equal, so either will do
+        Steps* const other = from;
+        from = to;
+        to = other;
+    }
+}
+
+// A line takes what the line beside it offers, and spreads it. Ends with a barrier. Returns whether the line changed, in all threads.
+template <class L> JG_FN int relax(
+    typename L::Steps* __restrict__ line, const typename L::Steps* __restrict__ beside, typename L::Steps* __restrict__ spare,
+    const typename L::Steps* __restrict__ shut, int a, int b, Votes& s, int& turn)
+{
+    typedef typename L::Steps Steps;
+    Steps changed = 0;
+    ALONG(x, a, b) {
+        const Steps across = Steps(jg::least(beside[x - 1], beside[x + 1]) + L::T);
+        const Steps offer = jg::least(Steps(beside[x] + L::S), across);
+        const Steps v = jg::most(jg::least(line[x], offer), shut[x]);
+        changed |= Steps(v ^ line[x]);
         line[x] = v;
     }
-    for (;;) {
-        __syncthreads();
-        int moved = 0;
-        JG_FOR_OWN(x, a, b) {
-            const int offer = jg::least(line[x - 1], line[x + 1]) + STRAIGHT;
-            offers[x] = list[x] < 0 ? UNTOUCHED : jg::least(line[x], offer);
-            moved |= offers[x] ^ line[x];
-        }
-        jg::gather_most(&s.moved, moved != 0);
-        changed |= moved;
-        __syncthreads();
-        if (!s.moved) break;
-        JG_FOR_OWN(x, a, b) line[x] = offers[x];
-        __syncthreads();
-        JG_ONCE s.moved = 0;
-    }
-    return changed != 0;
+    if (!vote(s, turn, changed != 0)) return 0;        // it was settled in itself before
+    spread<L>(line, spare, shut, a, b, s, turn);
+    return 1;
 }
 
-// In   pixel         int32   [P]          y << 16 | x
-//      start, stop   int64   [rows]       each row's range of the list
-//      box           int32   [rows, 4]
+struct RadialScratch { Votes votes; int32_t longest; };
+struct Row {
+    int h, w, pitch, centre;
+    const int32_t* squared;                            // of its part of the map
+    const int32_t* ends;                               // first and last column of each line
+    int x0;
+    __device__ int from(int y) const { return ends[2 * y] - x0; }
+    __device__ int to(int y) const { return ends[2 * y + 1] + 1 - x0; }
+};
+
+// Rings of one object. False, for all threads, where a path is too long for L.
+template <class L> JG_FN bool find_rings(
+    const Row row, int bins, typename L::Steps* __restrict__ maps, uint8_t* __restrict__ asks, uint8_t* __restrict__ ring,
+    RadialScratch& s)
+{
+    typedef typename L::Steps Steps;
+    const int h = row.h, wide = row.pitch + 2 * MARGIN, cy = row.centre / row.pitch, cx = row.centre % row.pitch;
+    Steps* __restrict__ path = maps + wide + MARGIN;   // steps from the centre, a line more above and below
+    Steps* __restrict__ shut = path + (h + 1) * wide;  // UNTOUCHED where there is no pixel, else 0
+    Steps* __restrict__ spare = shut + h * wide;
+    uint8_t* __restrict__ from_above = asks;           // whether a line has yet to ask the line above or below it
+    uint8_t* __restrict__ from_below = asks + h;
+    int turn = 0;
+    __syncthreads();                                   // the row before is done with the scratch
+    JG_FOR(i, (h + 2) * wide) maps[i] = L::UNTOUCHED;
+    JG_FOR(i, h) from_above[i] = from_below[i] = 0;
+    for (int y = jg::warp_id(); y < h; y += jg::warps()) {
+        Steps* __restrict__ line = shut + y * wide;
+        const int32_t* __restrict__ squared = row.squared + y * row.pitch;
+#if defined(JG_SERIAL)
+        ALONG(x, row.from(y), row.to(y)) line[x] = squared[x] > 0 ? Steps(0) : Steps(L::UNTOUCHED);
+#else
+        for (int x = row.from(y) + jg::lane(); x < row.to(y); x += jg::WARP) line[x] = squared[x] > 0 ? 0 : L::UNTOUCHED;
+#endif
+    }
+    JG_ONCE s.votes.any[0] = s.longest = 0;
+    __syncthreads();
+    JG_ONCE {
+        path[cy * wide + cx] = 0;
+        if (cy > 0) from_below[cy - 1] = 1;
+        if (cy + 1 < h) from_above[cy + 1] = 1;
+    }
+    __syncthreads();
+    const auto ends = [&](int a, int b) {              // of the spare line
+#if defined(JG_SERIAL)
+        spare[a / CHUNK * CHUNK - 1] = spare[(b + CHUNK - 1) / CHUNK * CHUNK] = L::UNTOUCHED;
+#else
+        JG_ONCE spare[a - 1] = spare[b] = L::UNTOUCHED;
+#endif
+    };
+    ends(row.from(cy), row.to(cy));
+    spread<L>(path + cy * wide, spare, shut + cy * wide, row.from(cy), row.to(cy), s.votes, turn);
+
+    // Down and up over the lines in turn. A line asks the one before it if that has changed since it last asked.
+    for (int sweep = 0;; ++sweep) {
+        const int step = sweep & 1 ? -1 : 1;
+        uint8_t* __restrict__ asked = sweep & 1 ? from_below : from_above;
+        uint8_t* __restrict__ other = sweep & 1 ? from_above : from_below;
+        int any = 0, fresh = 0;
+        for (int y = sweep & 1 ? h - 2 : 1; y >= 0 && y < h; y += step) {
+            if (!(fresh | asked[y])) continue;
+            const int a = row.from(y), b = row.to(y);
+            if (a < b) ends(a, b);
+            fresh = relax<L>(path + y * wide, path + (y - step) * wide, spare, shut + y * wide, a, b, s.votes, turn);
+            any |= fresh;
+            JG_ONCE {
+                asked[y] = 0;
+                if (fresh) other[y - step] = 1;
+            }
+        }
+        __syncthreads();
+        if (sweep && !any) break;
+    }
+
+    int longest = 0;
+    for (int y = jg::warp_id(); y < h; y += jg::warps()) {
+        const int a = row.from(y), b = row.to(y), lower = y > cy, steep = y < cy ? cy - y : y - cy;
+        const Steps* __restrict__ steps = path + y * wide;
+        const int32_t* __restrict__ squared = row.squared + y * row.pitch;
+        uint8_t* __restrict__ out = ring + y * row.pitch;
+        // In single precision first: S / T is sqrt 2 to 9e-6, so that a place is wrong by 3e-6 of bins at most.
+        const float width = float(bins), unsure = 1e-5f * width;
+#if defined(JG_SERIAL)
+        for (int x0 = a / CHUNK * CHUNK; x0 < b; x0 += CHUNK) {
+            int32_t code[CHUNK], any = 0;              // of one width, that the loop becomes vectors; 256: in doubt
+            _Pragma("GCC unroll 1") for (int l = 0; l < CHUNK; ++l) {
+                const int mine = steps[x0 + l], dx = x0 + l - cx;
+                const float inner = float(mine) * (1.0f / L::S);
+                const float place = inner / (inner + sqrtf(float(squared[x0 + l])) + 0.001f) * width;
+                const int at = int(place), wedge = lower + 2 * int(dx > 0) + 4 * int(steep > (dx < 0 ? -dx : dx));
+                const float beyond = place - float(at);
+                const int doubt = int(beyond < unsure) | int(beyond > 1.0f - unsure);
+                const int reached = -int(mine < L::UNTOUCHED);
+                code[l] = ((at * WEDGES + wedge + 256 * doubt) & reached) | (NO_RING & ~reached);
+                any |= code[l];
+                longest = jg::most(longest, mine & reached);
+            }
+            _Pragma("GCC unroll 1") for (int l = 0; l < CHUNK; ++l) out[x0 + l] = uint8_t(code[l]);
+            if (any < 256) continue;
+            for (int l = 0; l < CHUNK; ++l)
+                if (code[l] >= 256)
+                    out[x0 + l] = uint8_t(ring_of<L>(steps[x0 + l], squared[x0 + l], bins) * WEDGES + code[l] % WEDGES);
+        }
+#else
+        for (int x = a + jg::lane(); x < b; x += jg::WARP) {
+            const int dx = x - cx, mine = steps[x];
+            const float inner = float(mine) * (1.0f / L::S);
+            const float place = inner / (inner + sqrtf(float(squared[x])) + 0.001f) * width;
+            const int wedge = lower + 2 * int(dx > 0) + 4 * int(steep > (dx < 0 ? -dx : dx));
+            int at = int(place);
+            const float beyond = place - float(at);
+            if (mine < L::UNTOUCHED) {
+                if (beyond < unsure || beyond > 1.0f - unsure) at = ring_of<L>(mine, squared[x], bins);
+                longest = jg::most(longest, mine);
+            }
+            out[x] = uint8_t(mine < L::UNTOUCHED ? at * WEDGES + wedge : NO_RING);
+        }
+#endif
+    }
+    jg::gather_most(&s.longest, longest);
+    __syncthreads();
+    return s.longest < L::LIMIT;
+}
+
+// In   box           int32   [rows, 4]
 //      schedule      int32   [rows]
-//      row_start     int64   [rows + 1]   each row's first entry of place and ring
+//      map_start     int64   [rows + 1]   each row's first entry of squared and ring
+//      squared       int32   [M]          of depth.cu
+//      centre        int32   [rows]
 //      line_start    int64   [rows + 1]   each row's first line
 //      extent        int32   [L, 2]       first and last column of each line, 32767 and -1 where it has no pixel (outline.cu)
-//      height, width of a field
-//      room          at least the largest (h + 2) * (w + 2) of a box
-// Out  place         int32   [R]          the row's pixels in raster order: position in its list
-//      ring          uint8   [R]          ring * 8 + wedge of each, 255 where there is no path
-//      maps          int32   [blocks, 4, room]             scratch
-//      lines         int32   [blocks, height + width + 4]  scratch
+//      room          at least (2 h + 3) * (w + 47) + 16 of every box
+//      height        of a field
+// Out  ring          uint8   [M]          ring * 8 + wedge from the first to the last pixel of each line, 255 where there is no path
+//      maps          int32   [blocks, room]        scratch
+//      asks          uint8   [blocks, 2, height]   scratch
 extern "C" __global__ void __launch_bounds__(128, 8) radial_rings(
-    const int32_t* __restrict__ pixel, const int64_t* __restrict__ start, const int64_t* __restrict__ stop,
-    const int32_t* __restrict__ box, const int32_t* __restrict__ schedule, const int64_t* __restrict__ row_start,
-    const int64_t* __restrict__ line_start, const int32_t* __restrict__ extent, int32_t rows, int32_t height, int32_t width, int64_t room, int32_t bins, int32_t* __restrict__ place,
-    uint8_t* __restrict__ ring, int32_t* __restrict__ maps, int32_t* __restrict__ lines)
+    const int32_t* __restrict__ box, const int32_t* __restrict__ schedule, const int64_t* __restrict__ map_start,
+    const int32_t* __restrict__ squared, const int32_t* __restrict__ centre, const int64_t* __restrict__ line_start,
+    const int32_t* __restrict__ extent, int32_t rows, int32_t height, int64_t room, int32_t bins, uint8_t* __restrict__ ring,
+    int32_t* __restrict__ maps, uint8_t* __restrict__ asks)
 {
     JG_SHARED(RadialScratch, s);
-    int32_t* __restrict__ list = maps + int64_t(blockIdx.x) * 4 * room;    // position in the list, -1 outside the object
-    int32_t* __restrict__ gap = list + room;           // squared distance to the edge within the column; later the code
-    int32_t* __restrict__ edge = gap + room;           // squared distance to the edge
-    int32_t* __restrict__ path = edge + room;          // steps from the centre
-    int32_t* __restrict__ of_line = lines + int64_t(blockIdx.x) * (height + width + 4);
-    int32_t* __restrict__ offers = of_line + height + 2;
+    int32_t* __restrict__ map = maps + blockIdx.x * room;
+    uint8_t* __restrict__ ask = asks + int64_t(blockIdx.x) * 2 * height;
     for (int turn = int(blockIdx.x); turn < rows; turn += int(gridDim.x)) {
-        const int row = schedule[turn];
-        const int n = int(stop[row] - start[row]);
-        if (n == 0) continue;
-        const int y0 = box[4 * row] - 1, x0 = box[4 * row + 1] - 1;
-        const int h = box[4 * row + 2] + 1 - y0, w = box[4 * row + 3] + 1 - x0;   // a pixel more on each side
-        const int32_t* __restrict__ pixels = pixel + start[row];
-        const int32_t* __restrict__ ends = extent + line_start[row] * 2;
-        const auto line_from = [&](int y) { return ends[2 * y - 2] - x0; };        // of line y of the maps; an empty one ends before
-        const auto line_to = [&](int y) { return ends[2 * y - 1] + 1 - x0; };
-        __syncthreads();                               // the row before is done with the scratch
-        JG_FOR(i, h * w) { list[i] = -1; path[i] = UNTOUCHED; }
-        JG_ONCE { s.farthest = -1; s.centre = 0x7fffffff; s.moved = 0; }
-        __syncthreads();
-        JG_FOR(i, n) list[((pixels[i] >> 16) - y0) * w + (pixels[i] & 0xffff) - x0] = i;
-        __syncthreads();
-
-        // Edge: down and up the columns, which stay with their threads, then along each line no farther than something nearer
-        // than what is known may stand. A thread keeps the first of its own farthest pixels.
-        for (int y = 0; y < h; ++y)
-            JG_FOR(x, w) {
-                const int open = (y0 + y < 0) | (y0 + y >= height) | (x0 + x < 0) | (x0 + x >= width) ? FAR : 0;
-                const int above = y ? gap[(y - 1) * w + x] + 1 : FAR;
-                gap[y * w + x] = list[y * w + x] < 0 ? open : jg::least(above, FAR);
-            }
-        for (int y = h - 2; y >= 0; --y)
-            JG_FOR(x, w) gap[y * w + x] = jg::least(gap[y * w + x], gap[(y + 1) * w + x] + 1);
-        __syncthreads();
-        JG_FOR(i, h * w) edge[i] = gap[i] *= gap[i];
-        __syncthreads();
-        int farthest = -1, centre = 0x7fffffff;
-        for (int y = 1; y < h - 1; ++y) {
-            int32_t* __restrict__ to = edge + y * w;
-            const int32_t* __restrict__ from = gap + y * w;
-            const int a = line_from(y), b = line_to(y);
-            int worst = -1;
-            JG_FOR_OWN(x, a, b) worst = jg::most(worst, to[x]);
-            for (int j = 1; j < w && j * j < worst; ++j) {
-                const int further = j * j, left = jg::least(j, w - j), right = jg::most(j, w - j);
-                const int inner = jg::most(a, jg::least(b, left)), outer = jg::most(inner, jg::least(b, right));
-                worst = -1;
-                JG_FOR_OWN(x, a, inner) {
-                    to[x] = jg::least(to[x], from[x + j] + further);
-                    worst = jg::most(worst, to[x]);
-                }
-                JG_FOR_OWN(x, inner, outer) {          // both sides, or neither
-                    const int nearest = left == j ? jg::least(from[x - j], from[x + j]) + further : to[x];
-                    to[x] = jg::least(to[x], nearest);
-                    worst = jg::most(worst, to[x]);
-                }
-                JG_FOR_OWN(x, outer, b) {
-                    to[x] = jg::least(to[x], from[x - j] + further);
-                    worst = jg::most(worst, to[x]);
-                }
-            }
-            if (worst <= farthest) continue;
-            farthest = worst;
-            centre = 0x7fffffff;
-            JG_FOR_OWN(x, a, b) centre = jg::least(centre, to[x] == worst ? y * w + x : 0x7fffffff);
-        }
-        jg::gather_most(&s.farthest, farthest);
-        __syncthreads();
-        jg::gather_least(&s.centre, farthest == s.farthest ? centre : 0x7fffffff);
-        __syncthreads();
-        centre = s.centre;
-        const int cy = centre / w, cx = centre % w;
-
-        // Paths: from the centre's line down, then up and down over all lines in turn until a turn changes nothing: what it
-        // asked holds, and what the turn before it asked still does.
-        JG_ONCE { path[centre] = 0; s.changed = 0; }
-        __syncthreads();
-        const auto relax = [&](int y, int other) {
-            return relax_line(path + y * w, path + other * w, list + y * w, line_from(y), line_to(y), offers, s);
-        };
-        for (int y = cy; y < h - 1; ++y) relax(y, y - 1);
-        for (int up = 1;; up ^= 1) {
-            int changed = 0;
-            if (up) for (int y = h - 3; y > 0; --y) changed |= relax(y, y + 1);
-            else for (int y = 2; y < h - 1; ++y) changed |= relax(y, y - 1);
-            jg::gather_most(&s.changed, changed);
-            __syncthreads();
-            if (!s.changed) break;
-            __syncthreads();
-            JG_ONCE s.changed = 0;
-            __syncthreads();
-        }
-
-        for (int y = 1 + jg::warp_id(); y < h - 1; y += jg::warps())
-            for (int x = line_from(y) + jg::lane(); x < line_to(y); x += jg::WARP) {
-                const int i = y * w + x, dy = y - cy, dx = x - cx;
-                const double inner = path_length(path[i]), whole = inner + sqrt(double(edge[i]));
-                const int at = int(inner / (whole + 0.001) * bins);
-                const int wedge = int(dy > 0) + 2 * int(dx > 0) + 4 * int((dy < 0 ? -dy : dy) > (dx < 0 ? -dx : dx));
-                gap[i] = path[i] >= UNTOUCHED ? NO_RING : at * WEDGES + wedge;
-            }
-        JG_FOR(y, h) {
-            int count = 0;
-            if (y >= 1 && y < h - 1) for (int x = line_from(y); x < line_to(y); ++x) count += list[y * w + x] >= 0;
-            of_line[y] = count;
-        }
-        __syncthreads();
-        JG_ONCE {
-            int total = 0;
-            for (int y = 0; y < h; ++y) {
-                const int count = of_line[y];
-                of_line[y] = total;
-                total += count;
-            }
-        }
-        __syncthreads();
-        JG_FOR(y, h) {
-            if (y < 1 || y >= h - 1) continue;
-            int64_t at = row_start[row] + of_line[y];
-            for (int i = y * w + line_from(y); i < y * w + line_to(y); ++i) {  // without a branch: what is written outside
-                place[at] = list[i];                                           // is written over, and the last is not outside
-                ring[at] = uint8_t(gap[i]);
-                at += list[i] >= 0;
-            }
-        }
+        const int i = schedule[turn], h = box[4 * i + 2] - box[4 * i], w = box[4 * i + 3] - box[4 * i + 1];
+        if (h == 0) continue;
+        const Row row = {h, w, (w + CHUNK - 1) / CHUNK * CHUNK, centre[i], squared + map_start[i], extent + line_start[i] * 2,
+                         box[4 * i + 1]};
+        uint8_t* __restrict__ out = ring + map_start[i];
+        if (!find_rings<Short>(row, bins, reinterpret_cast<uint16_t*>(map), ask, out, s)) find_rings<Long>(row, bins, map, ask, out, s);
     }
 }
 JG_REGISTER(radial_rings)
 
-// One slot's sum over the row: slot = ring * 8 + wedge, or RINGS + ring for a whole ring. On a GPU every thread walks the row
-// for its own slots; the serial build walks it once for all. Either way a slot's values are added in raster order.
-constexpr int RINGS = (MOST_BINS + 1) * WEDGES, SLOTS = RINGS + MOST_BINS + 1;
+// Sums of a row's values by slot: ring * 8 + wedge, and the whole ring; a slot's values are added in raster order. The serial
+// build walks the row once for all slots. On a GPU the pixels are first listed by slot: each thread counts those of some lines,
+// a running total over the threads says where each writes, and then a thread adds up the list of a slot and channel.
+constexpr int SLOTS = MOST_BINS * WEDGES;
 constexpr int MOST_CHANNELS = 8;                       // channels of a block
-struct RingSums { float sum[SLOTS][MOST_CHANNELS]; uint32_t count[RINGS]; };
+constexpr int SEGMENTS = 128;                          // parts of a row's lines (radial.py: SEGMENTS)
+struct RingSums {
+    float wedge[SLOTS][MOST_CHANNELS], whole[MOST_BINS][MOST_CHANNELS];
+    int32_t count[SLOTS], begin[SLOTS + 1];
+};
 
 #if defined(JG_SERIAL)
-// The values of C channels from i to end - 1, which are of one wedge and ring, added to both in registers.
-template <int C> JG_FN void add_run(const float* __restrict__ value, int64_t n_pixels, const int32_t* __restrict__ at, int i,
-                                    int end, float* __restrict__ wedge, float* __restrict__ whole)
+template <int C> JG_FN void add_line(
+    const float* __restrict__ value, int64_t n_pixels, const int32_t* __restrict__ at, const uint8_t* __restrict__ code, int x, int end,
+    RingSums& s)
 {
-    float a[C], b[C];
-    for (int c = 0; c < C; ++c) { a[c] = wedge[c]; b[c] = whole[c]; }
-    for (; i < end; ++i)
-        for (int c = 0; c < C; ++c) {
-            const float v = value[c * n_pixels + at[i]];
-            a[c] += v;
-            b[c] += v;
+    for (int stop = x; x < end; x = stop) {            // a run of one slot is added up in registers
+        const int mine = code[x];
+        while (stop < end && code[stop] == mine) ++stop;
+        if (mine == NO_RING) continue;
+        s.count[mine] += stop - x;
+        float* __restrict__ wedge = s.wedge[mine];
+        float* __restrict__ whole = s.whole[mine / WEDGES];
+        float a[C], b[C];
+        for (int c = 0; c < C; ++c) { a[c] = wedge[c]; b[c] = whole[c]; }
+        for (int i = x; i < stop; ++i)
+            for (int c = 0; c < C; ++c) {
+                const float v = value[c * n_pixels + at[i]];
+                a[c] += v;
+                b[c] += v;
+            }
+        for (int c = 0; c < C; ++c) { wedge[c] = a[c]; whole[c] = b[c]; }
+    }
+}
+#else
+// The sum of value[at[0]], value[at[1]], ... in this order; values are asked for before they are needed, and their places before that.
+JG_FN float add_list(const float* __restrict__ value, const int32_t* __restrict__ at, int n) {
+    constexpr int HELD = 16;
+    float sum = 0;
+    int place[HELD];
+    float held[HELD];
+    int i = 0;
+    if (n >= HELD) {
+        JG_UNROLL for (int k = 0; k < HELD; ++k) place[k] = at[k];
+        JG_UNROLL for (int k = 0; k < HELD; ++k) held[k] = value[place[k]];
+        JG_UNROLL for (int k = 0; k < HELD; ++k) place[k] = at[jg::least(HELD + k, n - 1)];
+        for (; i + HELD <= n; i += HELD) {
+            float next[HELD];
+            JG_UNROLL for (int k = 0; k < HELD; ++k) next[k] = value[place[k]];
+            JG_UNROLL for (int k = 0; k < HELD; ++k) place[k] = at[jg::least(i + 2 * HELD + k, n - 1)];
+            JG_UNROLL for (int k = 0; k < HELD; ++k) sum += held[k];
+            JG_UNROLL for (int k = 0; k < HELD; ++k) held[k] = next[k];
         }
-    for (int c = 0; c < C; ++c) { wedge[c] = a[c]; whole[c] = b[c]; }
+    }
+    for (; i < n; ++i) sum += value[at[i]];
+    return sum;
 }
 #endif
 
 // In   values        float32 [C, P]
-//      start         int64   [rows]
-//      schedule      int32   [rows]
-//      row_start, place, ring of radial_rings
-//      block = position in the schedule * ceil(C / 8) + group of 8 channels
+//      pixel         int32   [P]          y << 16 | x
+//      start, stop   int64   [rows]       each row's range of the list
+//      box, schedule, map_start, line_start, extent, ring as of radial_rings
+//      turns         rows * ceil(C / 8): a block takes every gridDim-th group of 8 channels of a row
+//      room          at least h (w + 15) of every box
 // Out  found         float64 [rows, C, 3, bins]   FracAtD, MeanFrac, RadialCV
+//      place         int32   [blocks, 3, room]    scratch: positions in the row's list, by pixel, by slot, by ring
+//      tally         int32   [blocks, SEGMENTS * 9 * bins]   scratch
 extern "C" __global__ void __launch_bounds__(128, 6) radial_sums(
-    const float* __restrict__ values, const int64_t* __restrict__ start, const int32_t* __restrict__ schedule,
-    const int64_t* __restrict__ row_start, const int32_t* __restrict__ place, const uint8_t* __restrict__ ring,
-    int64_t n_pixels, int32_t channels, int32_t bins, double* __restrict__ found)
+    const float* __restrict__ values, const int32_t* __restrict__ pixel, const int64_t* __restrict__ start,
+    const int64_t* __restrict__ stop, const int32_t* __restrict__ box, const int32_t* __restrict__ schedule,
+    const int64_t* __restrict__ map_start, const int64_t* __restrict__ line_start, const int32_t* __restrict__ extent,
+    const uint8_t* __restrict__ ring, int64_t n_pixels, int32_t channels, int32_t bins, int32_t turns, int64_t room,
+    double* __restrict__ found, int32_t* __restrict__ place, int32_t* __restrict__ tally)
 {
     JG_SHARED(RingSums, s);
-    const int groups = (channels + MOST_CHANNELS - 1) / MOST_CHANNELS;
-    const int row = schedule[int(blockIdx.x) / groups], c0 = int(blockIdx.x) % groups * MOST_CHANNELS;
-    const int taken = jg::least(MOST_CHANNELS, channels - c0), rings = (bins + 1) * WEDGES;
-    const int n = int(row_start[row + 1] - row_start[row]);
-    const int32_t* __restrict__ at = place + row_start[row];
-    const uint8_t* __restrict__ code = ring + row_start[row];
-    const float* __restrict__ value = values + c0 * n_pixels + start[row];
-    JG_FOR(r, rings) s.count[r] = 0;
-    __syncthreads();
+    const int groups = (channels + MOST_CHANNELS - 1) / MOST_CHANNELS, slots = bins * WEDGES;
+    int32_t* __restrict__ map = place + int64_t(blockIdx.x) * 3 * room;
+    for (int turn = int(blockIdx.x); turn < turns; turn += int(gridDim.x)) {
+        const int row = schedule[turn / groups], c0 = turn % groups * MOST_CHANNELS, taken = jg::least(MOST_CHANNELS, channels - c0);
+        const int y0 = box[4 * row], x0 = box[4 * row + 1], h = box[4 * row + 2] - y0;
+        const int pitch = (box[4 * row + 3] - x0 + CHUNK - 1) / CHUNK * CHUNK, n = int(stop[row] - start[row]);
+        const int32_t* __restrict__ pixels = pixel + start[row];
+        const int32_t* __restrict__ ends = extent + line_start[row] * 2;
+        const uint8_t* __restrict__ code = ring + map_start[row];
+        const float* __restrict__ value = values + c0 * n_pixels + start[row];
+        __syncthreads();                               // the turn before is done with the scratch
+        JG_FOR(i, n) map[((pixels[i] >> 16) - y0) * pitch + (pixels[i] & 0xffff) - x0] = i;
 #if defined(JG_SERIAL)
-    for (int r = 0; r < rings; ++r)
-        for (int c = 0; c < MOST_CHANNELS; ++c) s.sum[r][c] = 0;
-    for (int r = 0; r <= bins; ++r)
-        for (int c = 0; c < MOST_CHANNELS; ++c) s.sum[RINGS + r][c] = 0;
-    for (int i = 0, end = 0; i < n; i = end) {         // a run of one slot is added up in registers
-        while (end < n && code[end] == code[i]) ++end;
-        if (code[i] == NO_RING) continue;
-        s.count[code[i]] += uint32_t(end - i);
-        float* __restrict__ wedge = s.sum[code[i]];
-        float* __restrict__ whole = s.sum[RINGS + code[i] / WEDGES];
-        for (int c = 0; c < taken; c += 4) {
-            if (taken - c >= 4) add_run<4>(value + c * n_pixels, n_pixels, at, i, end, wedge + c, whole + c);
-            else
-                for (int k = c; k < taken; ++k) add_run<1>(value + k * n_pixels, n_pixels, at, i, end, wedge + k, whole + k);
+        (void)tally;
+        for (int r = 0; r < slots; ++r) {
+            s.count[r] = 0;
+            for (int c = 0; c < MOST_CHANNELS; ++c) s.wedge[r][c] = s.whole[r / WEDGES][c] = 0;
         }
-    }
+        for (int y = 0; y < h; ++y) {
+            const int a = ends[2 * y] - x0, b = ends[2 * y + 1] + 1 - x0;
+            const int32_t* __restrict__ at = map + y * pitch;
+            const uint8_t* __restrict__ codes = code + y * pitch;
+            switch (taken) {
+                case 1: add_line<1>(value, n_pixels, at, codes, a, b, s); break;
+                case 2: add_line<2>(value, n_pixels, at, codes, a, b, s); break;
+                case 3: add_line<3>(value, n_pixels, at, codes, a, b, s); break;
+                case 4: add_line<4>(value, n_pixels, at, codes, a, b, s); break;
+                case 5: add_line<5>(value, n_pixels, at, codes, a, b, s); break;
+                case 6: add_line<6>(value, n_pixels, at, codes, a, b, s); break;
+                case 7: add_line<7>(value, n_pixels, at, codes, a, b, s); break;
+                default: add_line<8>(value, n_pixels, at, codes, a, b, s);
+            }
+        }
 #else
-    JG_FOR(i, n)
-        if (code[i] != NO_RING) jg::tally(&s.count[code[i]]);
-    JG_FOR(t, (rings + bins + 1) * taken) {
-        const int slot = t / taken, c = t % taken, r = slot < rings ? slot : slot - rings;
-        const int shift = slot < rings ? 0 : 3;
-        float sum = 0;
-        for (int i = 0; i < n; ++i)
-            if (code[i] != NO_RING && code[i] >> shift == r) sum += value[c * n_pixels + at[i]];
-        s.sum[slot < rings ? slot : RINGS + r][c] = sum;
-    }
-#endif
-    __syncthreads();
-    JG_FOR(t, taken * bins) {
-        const int c = t / bins, bin = t % bins;
-        float all = 0;
-        double pixels = 0, in_ring = 0;
-        for (int b = 0; b <= bins; ++b) all += s.sum[RINGS + b][c];
-        for (int r = 0; r < rings; ++r) pixels += s.count[r];
-        double mean[WEDGES], total = 0, square = 0;
-        int filled = 0;
-        for (int g = 0; g < WEDGES; ++g) {
-            const uint32_t count = s.count[bin * WEDGES + g];
-            in_ring += count;
-            filled += count > 0;
-            mean[g] = count ? s.sum[bin * WEDGES + g][c] / double(count) : 0.0;
-            total += mean[g];
+        int32_t* __restrict__ by_slot = map + room;
+        int32_t* __restrict__ by_ring = by_slot + room;
+        int32_t* __restrict__ cursor = tally + int64_t(blockIdx.x) * SEGMENTS * (WEDGES + 1) * bins;
+        const auto each_code = [&](int g, auto act) {  // of a segment's lines: act(code, place in the map)
+            for (int y = h * g / SEGMENTS; y < h * (g + 1) / SEGMENTS; ++y) {
+                const int a = ends[2 * y] - x0, b = ends[2 * y + 1] + 1 - x0;
+                for (int x = a; x < b; ++x) {
+                    const int mine = code[y * pitch + x];
+                    if (mine != NO_RING) act(mine, y * pitch + x);
+                }
+            }
+        };
+        JG_FOR(k, slots * SEGMENTS) cursor[k] = 0;
+        __syncthreads();
+        JG_FOR(g, SEGMENTS) each_code(g, [&](int mine, int) { ++cursor[mine * SEGMENTS + g]; });
+        __syncthreads();
+        JG_FOR(r, slots) {
+            int total = 0;
+            for (int g = 0; g < SEGMENTS; ++g) {
+                const int mine = cursor[r * SEGMENTS + g];
+                cursor[r * SEGMENTS + g] = total;
+                total += mine;
+            }
+            s.count[r] = total;
         }
-        const double centre = total / filled;
-        for (int g = 0; g < WEDGES; ++g)
-            if (s.count[bin * WEDGES + g]) square += (mean[g] - centre) * (mean[g] - centre);
-        const double deviation = sqrt(square / filled);
-        const float share = s.sum[RINGS + bin][c] / all;
-        double* __restrict__ out = found + (int64_t(row) * channels + c0 + c) * 3 * bins + bin;
-        out[0] = share;
-        out[bins] = share / (in_ring / pixels + 2.220446049250313e-16);
-        out[2 * bins] = filled == 0 ? 0.0 : centre == 0 ? deviation : deviation / centre;
+        __syncthreads();
+        JG_ONCE {
+            int total = 0;
+            for (int r = 0; r <= slots; ++r) {
+                s.begin[r] = total;
+                if (r < slots) total += s.count[r];
+            }
+        }
+        __syncthreads();
+        JG_FOR(k, bins * SEGMENTS) {
+            const int r = k / SEGMENTS * WEDGES, g = k % SEGMENTS;
+            int before = s.begin[r];
+            for (int w = 0; w < WEDGES; ++w) before += cursor[(r + w) * SEGMENTS + g];
+            cursor[slots * SEGMENTS + k] = before;
+        }
+        __syncthreads();
+        JG_FOR(g, SEGMENTS)
+            each_code(g, [&](int mine, int i) {
+                const int at = map[i];
+                by_slot[s.begin[mine] + cursor[mine * SEGMENTS + g]++] = at;
+                by_ring[cursor[(slots + mine / WEDGES) * SEGMENTS + g]++] = at;
+            });
+        __syncthreads();
+        JG_FOR(t, (WEDGES + 1) * bins * taken) {       // whole rings, which take longest, first
+            const int c = t % taken, r = t / taken - bins;
+            const int first = s.begin[r < 0 ? (r + bins) * WEDGES : r], last = s.begin[r < 0 ? (r + bins + 1) * WEDGES : r + 1];
+            const float sum = add_list(value + c * n_pixels, (r < 0 ? by_ring : by_slot) + first, last - first);
+            if (r < 0) s.whole[r + bins][c] = sum;
+            else s.wedge[r][c] = sum;
+        }
+#endif
+        __syncthreads();
+        JG_FOR(t, taken * bins) {
+            const int c = t / bins, bin = t % bins;
+            float all = 0;
+            double pixels_of = 0, in_ring = 0;
+            for (int b = 0; b < bins; ++b) all += s.whole[b][c];
+            for (int r = 0; r < slots; ++r) pixels_of += s.count[r];
+            double mean[WEDGES], total = 0, square = 0;
+            int filled = 0;
+            for (int g = 0; g < WEDGES; ++g) {
+                const int count = s.count[bin * WEDGES + g];
+                in_ring += count;
+                filled += count > 0;
+                mean[g] = count ? s.wedge[bin * WEDGES + g][c] / double(count) : 0.0;
+                total += mean[g];
+            }
+            const double centre = total / filled;
+            for (int g = 0; g < WEDGES; ++g)
+                if (s.count[bin * WEDGES + g]) square += (mean[g] - centre) * (mean[g] - centre);
+            const double deviation = sqrt(square / filled);
+            const float share = s.whole[bin][c] / all;
+            double* __restrict__ out = found + (int64_t(row) * channels + c0 + c) * 3 * bins + bin;
+            out[0] = share;
+            out[bins] = share / (in_ring / pixels_of + 2.220446049250313e-16);
+            out[2 * bins] = filled == 0 ? 0.0 : centre == 0 ? deviation : deviation / centre;
+        }
     }
 }
 JG_REGISTER(radial_sums)

@@ -1,27 +1,21 @@
-// shape.cu: convex hull, Feret diameters, enclosing circle, convex area, inner radii, and the measures made of them.
+// shape.cu: convex hull, Feret diameters, enclosing circle, convex area, and the measures made of them.
 //
 //   hull      vertices of the convex hull of the pixel centres, none on a line between others; clockwise on the screen,
 //             from the topmost of the leftmost ones
 //   Feret     largest distance of two vertices; least distance of two parallel lines that enclose them
 //   circle    the smallest one around all vertices (Chrystal's method, its tests in exact integers, ties as centrosome rounds)
 //   convex    pixels whose centre lies in or on the hull of the pixels' edge midpoints
-//   radii     of the exact distances from each pixel to the nearest pixel centre outside the object: largest, mean,
-//             median (mean of the middle two)
 //
 // Source   scikit-image 0.18 regionprops, centrosome 1.2 feret_diameter and minimum_enclosing_circle, as CellProfiler 4.2.8
 //          MeasureObjectSizeShape uses them
-// Oracle   scikit-image, centrosome, SciPy (tests/test_shape_skimage.py); CellProfiler's own output on the real fields
-// Launch   trace_hulls: one block an object row: a thread a side of the hull, then a warp a measure. measure_radii: blocks take object rows
-//          in turns, each with scratch of its own; a thread a column, then a thread a line; 16 KB of shared memory.
-//          measure_shapes: a thread an object row.
-// Order    integers, but for quotients and roots of single numbers, and jg::block_sum over distances.
+// Oracle   scikit-image, centrosome (tests/test_shape_skimage.py); CellProfiler's own output on the real fields
+// Launch   trace_hulls: one block an object row: a thread a side of the hull, then a warp a measure. measure_shapes: a thread an
+//          object row.
+// Order    integers, but for quotients and roots of single numbers.
 #include "few.cuh"
 #include "jg_math.cuh"
 
 constexpr int64_t NOTHING = int64_t(1) << 40;     // the extreme of a line without pixels
-constexpr int BINS = 4096;                        // squared distances tallied at a time
-constexpr int PITCH = 8;                          // a line of scratch is a multiple of this (objects.py: PITCH)
-constexpr int AHEAD = 8;                          // lines asked for before they are needed
 constexpr int MOMENTS = 100, MEASURES = 25, HULL = 6;
 
 struct Point { int64_t y, x; };
@@ -258,117 +252,11 @@ extern "C" __global__ void __launch_bounds__(128, 5) trace_hulls(
 }
 JG_REGISTER(trace_hulls)
 
-struct Radii { uint32_t bin[BINS]; int most; int64_t counted; double middle[2]; };
-
-// In   first .. fourth  int32 [B, H, W]  labels of the compartments, in row order
-//      field, number, box, schedule      as ever
-//      largest     pixels of the largest box, its lines rounded up to PITCH
-// Out  near        int32 [blocks, 3, largest]  scratch: squared distance along the column, its lines between zeros
-//      squared     int32 [blocks, largest]  scratch: squared distance
-//      radii       float64 [R, 3]       largest, mean, median distance; 0 for an empty row
-extern "C" __global__ void __launch_bounds__(128, 8) measure_radii(
-    const int32_t* __restrict__ first, const int32_t* __restrict__ second, const int32_t* __restrict__ third,
-    const int32_t* __restrict__ fourth, const int32_t* __restrict__ field, const int32_t* __restrict__ number,
-    const int32_t* __restrict__ box, const int32_t* __restrict__ schedule, int32_t rows, int32_t cells, int32_t height,
-    int32_t width, int64_t largest, int32_t* __restrict__ near, int32_t* __restrict__ squared, double* __restrict__ radii)
-{
-    JG_SHARED(Radii, s);
-    JG_SHARED(jg::SumScratch<2>, scratch);
-    int32_t* __restrict__ column = near + blockIdx.x * largest * 3;
-    int32_t* __restrict__ best = squared + blockIdx.x * largest;
-    for (int turn = int(blockIdx.x); turn < rows; turn += int(gridDim.x)) {
-        const int row = schedule[turn], k = row / cells, cell = row % cells, n = number[cell];
-        const int y0 = box[row * 4], x0 = box[row * 4 + 1], h = box[row * 4 + 2] - y0, w = box[row * 4 + 3] - x0;
-        const int32_t* __restrict__ label = (k == 0 ? first : k == 1 ? second : k == 2 ? third : fourth)
-                                            + (int64_t(field[cell]) * height + y0) * width + x0;
-        // Lines of whole vectors, so that each stands where the next line's does; those of `column` between zeros.
-        const int pitch = (w + PITCH - 1) / PITCH * PITCH, margin = (w / 2 + PITCH) / PITCH * PITCH, wide = pitch + 2 * margin;
-        JG_ONCE s.most = 0;
-        for (int y = 0; y < h; ++y) {                  // a column stays with its thread: no barrier between lines
-            if (y + AHEAD < h) jg::fetch_ahead(label + int64_t(y + AHEAD) * width, w);
-            int32_t* __restrict__ line = column + y * wide + margin;
-            JG_FOR(x, w) {
-                const int steps = (y ? line[x - wide] : 0) + 1;
-                line[x] = label[int64_t(y) * width + x] == n ? steps : 0;
-            }
-        }
-        for (int y = h - 1; y >= 0; --y)
-            JG_FOR(x, w) {
-                const int below = y < h - 1 ? best[(y + 1) * pitch + x] : 0, above = column[y * wide + margin + x];
-                best[y * pitch + x] = jg::least(above, below + 1);
-            }
-        __syncthreads();
-        int top = 0;
-        JG_FOR(y, h) {
-            int32_t* __restrict__ square = column + y * wide + margin;
-            int32_t* __restrict__ out = best + y * pitch;
-            int worst = 0;
-            for (int x = 0; x < margin; ++x) square[x - margin] = square[w + x] = 0;
-            for (int x = 0; x < w; ++x) {
-                square[x] = out[x] * out[x];
-                out[x] = square[x];
-                worst = jg::most(worst, out[x]);
-            }
-            for (int j = 1; j * j < worst; ++j) {      // ends by the margin: the middle is w / 2 from it
-                const int further = j * j;
-                worst = 0;
-                for (int x = 0; x < w; ++x) {
-                    out[x] = jg::least(out[x], jg::least(square[x - j], square[x + j]) + further);
-                    worst = jg::most(worst, out[x]);
-                }
-            }
-            top = jg::most(top, worst);
-        }
-        jg::gather_most(&s.most, top);
-        __syncthreads();
-        const int most = s.most;
-        JG_ONCE s.middle[0] = s.middle[1] = 0;
-        jg::Vec<2> total = {{0, 0}};                   // distance, pixels
-        for (int pass = 0; pass < 2; ++pass) {         // the sum and count; then, count known, the middle ones
-            const int64_t count = int64_t(total.v[1]), wanted[2] = {(count - 1) / 2, count / 2};
-            JG_ONCE s.counted = 0;
-            for (int base = 0; base <= most && (pass == 0 || most >= BINS || base == 0); base += BINS) {
-                const int bins = jg::least(BINS, most + 1 - base);
-                if (pass == 0 || most >= BINS) {
-                    JG_FOR(i, bins) s.bin[i] = 0;
-                    __syncthreads();
-                    JG_FOR_YX(y, x, 0, h, 0, w) {
-                        const int value = best[y * pitch + x], bin = value - base;
-                        if (value > 0 && bin >= 0 && bin < bins) jg::tally(&s.bin[bin]);
-                    }
-                    __syncthreads();
-                }
-                if (pass == 0) {
-                    const jg::Vec<2> part = jg::block_sum<2>(bins, scratch, [&](int i) {
-                        return jg::Vec<2>{{s.bin[i] * sqrt(double(base + i)), double(s.bin[i])}};
-                    });
-                    total.v[0] += part.v[0];
-                    total.v[1] += part.v[1];
-                } else {
-                    JG_ONCE for (int i = 0; i < bins; ++i) {
-                        for (int m = 0; m < 2; ++m)
-                            if (s.counted <= wanted[m] && wanted[m] < s.counted + s.bin[i]) s.middle[m] = sqrt(double(base + i));
-                        s.counted += s.bin[i];
-                    }
-                    __syncthreads();
-                }
-            }
-        }
-        JG_ONCE {
-            radii[row * 3] = sqrt(double(most));
-            radii[row * 3 + 1] = h ? total.v[0] / total.v[1] : 0;
-            radii[row * 3 + 2] = h ? (s.middle[0] + s.middle[1]) / 2 : 0;
-        }
-        __syncthreads();
-    }
-}
-JG_REGISTER(measure_radii)
-
 // In   box         int32 [R, 4]
 //      counts      int32 [R, 5]         straight, slanted, half, euler, edge (outline.cu)
 //      moments     float64 [R, 10, 10]
 //      hull        float64 [R, HULL]
-//      radii       float64 [R, 3]
+//      radii       float64 [R, 3]       largest, mean, median (depth.cu)
 // Out  shapes      float64 [R, MEASURES]  in the order of shape.py
 extern "C" __global__ void __launch_bounds__(128, 8) measure_shapes(
     const int32_t* __restrict__ box, const int32_t* __restrict__ counts, const double* __restrict__ moments,

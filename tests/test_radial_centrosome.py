@@ -18,7 +18,7 @@ CHANNELS = ("ER", "DNA")
 
 
 def winding_labels() -> dict[str, np.ndarray]:
-    """A spiral, a comb, an object in two pieces and one in a corner: long ways inside, and pixels that no way reaches."""
+    """A spiral, a comb, a ladder, an object in two pieces and one in a corner: long ways, and pixels that no way reaches."""
     labels = np.zeros((2, 60, 71), np.int32)
     y, x = np.mgrid[:60, :71]
     angle, radius = np.arctan2(y - 27, x - 27), np.hypot(y - 27, x - 27)
@@ -27,6 +27,7 @@ def winding_labels() -> dict[str, np.ndarray]:
     labels[1][ellipse(60, 71, 12, 14, 13, 9) | ellipse(60, 71, 45, 30, 9, 8)] = 1
     labels[1][50:, 55:] = 2
     labels[1][30:32, 60] = 3
+    labels[1][0:29:2, 35:70] = labels[1][1:29:4, 69] = labels[1][3:29:4, 35] = 4  # a way of more than 500 pixels
     return {"Blobs": labels}
 
 

@@ -6,6 +6,7 @@ import torch
 from jumpgpu.config import FeatureSettings, RadialSettings
 from jumpgpu.device import Device
 from jumpgpu.features import radial
+from jumpgpu.features.depth import depths
 from jumpgpu.features.outline import outlines
 from jumpgpu.objects import make_scene
 from tests.scenes import carried, drawn_pixels, ellipse
@@ -26,6 +27,23 @@ def test_radial_same_in_all_ways(way: Way, device: Device) -> None:
 
     def work(other: Device) -> torch.Tensor:
         return radial.measure(carried(scene, other), FeatureSettings(radial=RadialSettings(bins=3)), other)
+
+    way.check(work)
+
+
+def test_long_way_same_in_all_ways(way: Way, device: Device) -> None:
+    """A way of more than 239 pixels, which does not fit 16 bits."""
+    labels = np.zeros((1, 15, 45), np.int32)
+    labels[0, ::2, 1:44] = 1
+    labels[0, 1::4, 43] = labels[0, 3::4, 1] = 1
+    labels[0, 0:3, 1:4] = 1
+    pixels = torch.from_numpy(drawn_pixels({"Cells": labels}, 1))
+    scene = make_scene(("A",), pixels, {"Cells": torch.from_numpy(labels)}, {}, device)
+    outlines(scene, device)
+    depths(scene, device)
+
+    def work(other: Device) -> torch.Tensor:
+        return radial.measure(carried(scene, other), FeatureSettings(radial=RadialSettings(bins=1)), other)
 
     way.check(work)
 

@@ -10,6 +10,7 @@ from skimage.measure import perimeter, regionprops
 from jumpgpu.config import FeatureSettings, ShapeSettings
 from jumpgpu.device import Device
 from jumpgpu.features import shape
+from jumpgpu.features.depth import depths
 from jumpgpu.objects import Scene
 from tests.scenes import drawn_labels, drawn_scene, ellipse, ragged_labels, row_masks
 
@@ -156,6 +157,19 @@ def test_radii(scene: Scene, device: Device) -> None:
         distances = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1][mask]
         wanted = {"MaximumRadius": distances.max(), "MeanRadius": distances.mean(), "MedianRadius": np.median(distances)}
         assert_close(mine, wanted, what, 1e-13, 0)
+
+
+def test_radii_of_a_deep_object(device: Device) -> None:
+    """Deeper than 16 bits of a square hold: 180 pixels, and once more at the image's border, which is an edge."""
+    labels = np.zeros((2, 370, 383), np.int32)
+    labels[0, 2:368, 3:380] = 1
+    labels[0, 9, 11] = 0
+    labels[1, :, 5:] = 1
+    scene = drawn_scene(device, {"Cells": labels}, channels=("DNA",))
+    radii = depths(scene, device).radii.numpy()
+    for found, plane in zip(radii, labels, strict=True):
+        distances = distance_transform_edt(np.pad(plane, 1))[1:-1, 1:-1][plane > 0]
+        np.testing.assert_allclose(found, [distances.max(), distances.mean(), np.median(distances)], rtol=1e-13)
 
 
 def test_feret_diameters(scene: Scene, device: Device) -> None:

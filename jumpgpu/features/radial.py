@@ -9,21 +9,24 @@ Off by default: Zernike moments of the intensity on the object's smallest enclos
 
 from collections.abc import Sequence
 from math import factorial
+from typing import Any
 
 import torch
 
 from ..config import FeatureSettings
 from ..device import CpuDevice, Device
 from ..names import channel_order, feature_name
-from ..objects import Scene, start_of
+from ..objects import Scene
 from . import shape
+from .depth import CHUNK, depths
 from .outline import outlines
 
 MEASUREMENTS = ("FracAtD", "MeanFrac", "RadialCV")  # order of the kernel
 MOST_BINS = 31  # radial.cu: ring and wedge fit a byte
-BLOCKS = 1024  # blocks of radial_rings on a GPU, each with scratch of its own
-CHANNELS = 8  # channels a block of radial_sums takes
-
+WEDGES = 8
+BLOCKS = 1024  # on a GPU, each with scratch of its own
+CHANNELS = 8  # that a block of radial_sums takes at a time
+SEGMENTS = 128  # radial.cu: parts of a row that are counted by themselves
 
 ZERNIKE = {"none": (), "magnitudes": ("ZernikeMagnitude",), "magnitudes_and_phase": ("ZernikeMagnitude", "ZernikePhase")}
 
@@ -61,46 +64,43 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     if not 1 <= bins <= MOST_BINS:
         raise ValueError(f"radial.bins is {bins}; expected 1 .. {MOST_BINS}")
     _, height, width = objects.shape
-    row_start = start_of(objects.stop - objects.start)
-    room = objects.largest_box + 2 * (height + width) + 4  # a box of that many pixels with a pixel more on each side
+    depth, extent = depths(scene, device), outlines(scene, device).extent
     blocks = min(objects.rows, 2 * device.workers if isinstance(device, CpuDevice) else BLOCKS)
-    place = device.empty(objects.n_row_pixels, dtype=torch.int32)
-    ring = device.empty(objects.n_row_pixels, dtype=torch.uint8)
+    rows: dict[str, Any] = {"box": objects.box, "schedule": objects.schedule, "map_start": depth.map_start}
+    rows |= {"line_start": objects.line_start, "extent": extent, "bins": bins}
+    ring = device.empty(depth.n_map, dtype=torch.uint8)
+    room = 2 * objects.largest_box + 96 * height + 3 * (width + CHUNK) + 256  # two maps of a box, with margins
     device.launch(
         "radial_rings",
         blocks,
+        **rows,
+        squared=depth.squared,
+        centre=depth.centre,
+        rows=objects.rows,
+        height=height,
+        room=room,
+        ring=ring,
+        maps=device.empty(blocks, room, dtype=torch.int32),
+        asks=device.empty(blocks, 2, height, dtype=torch.uint8),
+    )
+    found = device.empty(objects.rows, n_channels, len(MEASUREMENTS), bins, dtype=torch.float64)
+    room = objects.largest_box + CHUNK * height
+    device.launch(
+        "radial_sums",
+        blocks,
+        **rows,
+        values=scene.values,
         pixel=objects.pixel,
         start=objects.start,
         stop=objects.stop,
-        box=objects.box,
-        schedule=objects.schedule,
-        row_start=row_start,
-        line_start=objects.line_start,
-        extent=outlines(scene, device).extent,
-        rows=objects.rows,
-        height=height,
-        width=width,
-        room=room,
-        bins=bins,
-        place=place,
-        ring=ring,
-        maps=device.empty(blocks, 4, room, dtype=torch.int32),
-        lines=device.empty(blocks, height + width + 4, dtype=torch.int32),
-    )
-    found = device.empty(objects.rows, n_channels, len(MEASUREMENTS), bins, dtype=torch.float64)
-    device.launch(
-        "radial_sums",
-        objects.rows * -(-n_channels // CHANNELS),
-        values=scene.values,
-        start=objects.start,
-        schedule=objects.schedule,
-        row_start=row_start,
-        place=place,
         ring=ring,
         n_pixels=objects.pixel.numel(),
         channels=n_channels,
-        bins=bins,
+        turns=objects.rows * -(-n_channels // CHANNELS),
+        room=room,
         found=found,
+        place=device.empty(blocks, 3, room, dtype=torch.int32),
+        tally=device.empty(blocks, SEGMENTS * (WEDGES + 1) * bins, dtype=torch.int32),
     )
     parts = [scene.by_name(found, 1).transpose(1, 2).flatten(1)]
     if wanted := zernike_measures(settings):

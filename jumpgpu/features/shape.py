@@ -15,10 +15,11 @@ import numpy as np
 import torch
 
 from ..config import FeatureSettings
-from ..device import CpuDevice, Device, few_blocks
+from ..device import Device, few_blocks
 from ..names import feature_name
-from ..objects import Scene, label_arguments
+from ..objects import Scene
 from . import shape_moments
+from .depth import depths
 from .outline import POWERS, outlines
 
 MEASUREMENTS = (  # order of the kernel
@@ -50,7 +51,6 @@ MEASUREMENTS = (  # order of the kernel
 CONVEX_AREA = "ConvexArea"  # the kernel's next and last
 ZERNIKE = tuple((n, m) for n in range(POWERS) for m in range(n % 2, n + 1, 2))
 HULL = 6  # measures of trace_hulls
-CUDA_BLOCKS = 1024  # of measure_radii, each with scratch of its own
 
 
 def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings) -> list[str]:
@@ -79,7 +79,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         counts=traced.counts,
         moments=traced.moments,
         hull=hull,
-        radii=measure_radii(scene, device),
+        radii=depths(scene, device).radii,
         rows=objects.rows,
         shapes=shapes,
     )
@@ -124,34 +124,6 @@ def trace_hulls(scene: Scene, extent: torch.Tensor, device: Device) -> tuple[tor
         hull=hull,
     )
     return hull, vertex, vertices
-
-
-def measure_radii(scene: Scene, device: Device) -> torch.Tensor:
-    """float64 [R, 3]: largest, mean and median distance of a row's pixels to the nearest pixel outside it."""
-    objects = scene.objects
-    _, height, width = objects.shape
-    at_once = min(objects.rows, device.workers if isinstance(device, CpuDevice) else CUDA_BLOCKS)
-    near = device.empty(at_once, 3, objects.largest_box, dtype=torch.int32)
-    squared = device.empty(at_once, objects.largest_box, dtype=torch.int32)
-    radii = device.empty(objects.rows, 3, dtype=torch.float64)
-    device.launch(
-        "measure_radii",
-        at_once,
-        **label_arguments([scene.labels[c].contiguous() for c in objects.compartments]),
-        field=objects.field,
-        number=objects.number,
-        box=objects.box,
-        schedule=objects.schedule,
-        rows=objects.rows,
-        cells=objects.n,
-        height=height,
-        width=width,
-        largest=objects.largest_box,
-        near=near,
-        squared=squared,
-        radii=radii,
-    )
-    return radii
 
 
 @lru_cache(maxsize=4)
