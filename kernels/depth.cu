@@ -11,28 +11,29 @@
 // Launch   blocks take object rows in turns, each with scratch of its own; a thread a column, then a pixel. The serial build
 //          takes CHUNK pixels of a line together. 16 KB of shared memory.
 // Order    integers, but for roots of single numbers, and jg::block_sum over distances.
-#include "jg.cuh"
+#include "held.cuh"
 #define ROLLED _Pragma("GCC unroll 1")
 
 constexpr int BINS = 4096;                             // squared distances tallied at a time
 constexpr int CHUNK = 16;                              // a line of a map is a multiple of this (depth.py: CHUNK)
-constexpr int AHEAD = 8;                               // lines asked for before they are needed
+constexpr int AHEAD = 8;                               // lines, or on a GPU pixels, asked for before they are needed
 constexpr int STEP = 4;                                // distances looked at before asking whether to go on (serial build)
 constexpr int FAR = 32767;                             // no edge in this column; 2 FAR^2 still fits 32 bits
 constexpr int SHORT = 176;                             // (SHORT + STEP)^2 + SHORT^2 fits 16 bits
 constexpr int NARROW = 2 * SHORT - 2;                  // no pixel of an object so narrow is SHORT deep
 
-struct Depths { uint32_t bin[BINS]; int most, centre; int64_t counted; double middle[2]; };
+struct Depths { uint32_t bin[BINS + CHUNK]; int most, centre; int64_t counted; double middle[2]; };
 struct Box { int h, w, pitch; bool up, down, left, right; };   // whether beyond that side there is an edge
 
 // The map of one object, in squares of T: `top` for no edge in the column, which nothing may reach. near: scratch, h lines of
-// pitch, and in the serial build four more and some. Sets s.most and s.centre. Starts and ends with a barrier.
+// pitch, and in the serial build four more and some. Sets s.most, s.centre and the first s.bin. Starts and ends with a barrier.
 template <class T> JG_FN void find_depths(
     const int32_t* __restrict__ label, int64_t width, int n, const Box box, int top, T* __restrict__ near,
     int32_t* __restrict__ squared, Depths& s)
 {
     const int h = box.h, w = box.w, pitch = box.pitch;
     JG_ONCE { s.most = -1; s.centre = 0x7fffffff; }
+    JG_FOR(i, BINS + CHUNK) s.bin[i] = 0;
     __syncthreads();
 #if defined(JG_SERIAL)
     const bool closed = box.left && box.right;
@@ -87,7 +88,8 @@ template <class T> JG_FN void find_depths(
             }
             for (int j = 1; j * j < int(worst) && (closed || j <= w); j += STEP) {
                 for (int k = j; k < j + STEP; ++k) {
-                    const T further = T(k * k);
+                    const int away = jg::least(k, w);
+                    const T further = T(away * away);
                     const T* __restrict__ left = line + x0 - k;
                     const T* __restrict__ right = line + x0 + k;
                     ROLLED for (int l = 0; l < CHUNK; ++l)
@@ -97,7 +99,11 @@ template <class T> JG_FN void find_depths(
                 ROLLED for (int l = 0; l < CHUNK; ++l) worst = jg::most(worst, best[l]);
             }
             ROLLED for (int l = 0; l < CHUNK; ++l) to[x0 + l] = best[l];
-            if (int(worst) < most || worst == 0) continue;
+            if (worst == 0) continue;
+            int32_t bin[CHUNK];                        // what does not count, where it hinders nobody
+            ROLLED for (int l = 0; l < CHUNK; ++l) bin[l] = (best[l] > 0) & (int(best[l]) < BINS) ? int(best[l]) : BINS + l;
+            for (int l = 0; l < CHUNK; ++l) ++s.bin[bin[l]];
+            if (int(worst) < most) continue;
             if (int(worst) > most || deepest / pitch > y) {        // of several the first: lines come from below, pixels from the left
                 most = worst;
                 int l = 0;
@@ -114,6 +120,7 @@ template <class T> JG_FN void find_depths(
         for (int y0 = 0; y0 < h; y0 += AHEAD) {
             int held[AHEAD];
             JG_UNROLL for (int k = 0; k < AHEAD; ++k) held[k] = label[int64_t(jg::least(y0 + k, h - 1)) * width + x];
+            JG_UNROLL for (int k = 0; k < AHEAD; ++k) jg::held_here(held[k]);
             JG_UNROLL for (int k = 0; k < AHEAD; ++k) {
                 if (y0 + k >= h) break;
                 steps = held[k] == n ? jg::least(steps + 1, top) : 0;
@@ -124,6 +131,7 @@ template <class T> JG_FN void find_depths(
         for (int y0 = h - 1; y0 >= 0; y0 -= AHEAD) {
             int held[AHEAD];
             JG_UNROLL for (int k = 0; k < AHEAD; ++k) held[k] = near[jg::most(y0 - k, 0) * pitch + x];
+            JG_UNROLL for (int k = 0; k < AHEAD; ++k) jg::held_here(held[k]);
             JG_UNROLL for (int k = 0; k < AHEAD; ++k) {
                 if (y0 - k < 0) break;
                 steps = jg::least(held[k], steps + 1);
@@ -134,14 +142,26 @@ template <class T> JG_FN void find_depths(
     __syncthreads();
     int most = -1, deepest = 0x7fffffff;
     JG_FOR_YX(y, x, 0, h, 0, w) {
-        const T* __restrict__ line = near + y * pitch + x;
-        int best = line[0];
+        const T* __restrict__ line = near + y * pitch;
+        int best = line[x];
         if (box.left) best = jg::least(best, (x + 1) * (x + 1));
         if (box.right) best = jg::least(best, (w - x) * (w - x));
-        for (int j = 1; j * j < best && j < w; ++j) {
-            if (x >= j) best = jg::least(best, line[-j] + j * j);
-            if (x + j < w) best = jg::least(best, line[j] + j * j);
+        for (int j = 1; j * j < best && j < w; j += AHEAD) {       // beyond the line's ends: what its ends say, too far away
+            int before[AHEAD], after[AHEAD];
+            JG_UNROLL for (int k = 0; k < AHEAD; ++k) {
+                before[k] = line[jg::most(x - j - k, 0)];
+                after[k] = line[jg::least(x + j + k, w - 1)];
+            }
+            JG_UNROLL for (int k = 0; k < AHEAD; ++k) {
+                jg::held_here(before[k]);
+                jg::held_here(after[k]);
+            }
+            JG_UNROLL for (int k = 0; k < AHEAD; ++k) {
+                const int away = jg::least(j + k, w);
+                best = jg::least(best, jg::least(before[k], after[k]) + away * away);
+            }
         }
+        if (best > 0 && best < BINS) jg::tally(&s.bin[best]);
         squared[y * pitch + x] = best;
         if (best > most) {                             // a thread's pixels come in raster order
             most = best;
@@ -163,7 +183,7 @@ template <class T> JG_FN void find_depths(
 //      squared     int32   [M]
 //      centre      int32   [R]           place in the row's part of squared
 //      radii       float64 [R, 3]        largest, mean, median; 0 for an empty row
-extern "C" __global__ void __launch_bounds__(128, 8) measure_depths(
+extern "C" __global__ void __launch_bounds__(128, 6) measure_depths(
     const int32_t* __restrict__ first, const int32_t* __restrict__ second, const int32_t* __restrict__ third,
     const int32_t* __restrict__ fourth, const int32_t* __restrict__ field, const int32_t* __restrict__ number,
     const int32_t* __restrict__ box, const int32_t* __restrict__ schedule, const int64_t* __restrict__ map_start, int32_t rows,
@@ -197,9 +217,10 @@ extern "C" __global__ void __launch_bounds__(128, 8) measure_depths(
         for (int pass = 0; pass < 2; ++pass) {         // the sum and count; then, count known, the middle ones
             const int64_t count = int64_t(total.v[1]), wanted[2] = {(count - 1) / 2, count / 2};
             JG_ONCE s.counted = 0;
-            for (int base = 0; base <= most && (pass == 0 || most >= BINS || base == 0); base += BINS) {
+            for (int base = 0; base <= most; base += BINS) {
                 const int bins = jg::least(BINS, most + 1 - base);
-                if (pass == 0 || most >= BINS) {
+                if (base + pass > 0 && most >= BINS) {             // the first were tallied as they were found
+                    __syncthreads();
                     JG_FOR(i, bins) s.bin[i] = 0;
                     __syncthreads();
                     JG_FOR_YX(y, x, 0, h, 0, w) {
@@ -215,10 +236,15 @@ extern "C" __global__ void __launch_bounds__(128, 8) measure_depths(
                     total.v[0] += part.v[0];
                     total.v[1] += part.v[1];
                 } else {
-                    JG_ONCE for (int i = 0; i < bins; ++i) {
-                        for (int m = 0; m < 2; ++m)
-                            if (s.counted <= wanted[m] && wanted[m] < s.counted + s.bin[i]) s.middle[m] = sqrt(double(base + i));
-                        s.counted += s.bin[i];
+                    JG_ONCE {
+                        int64_t counted = s.counted;
+                        for (int i = 0; i < bins; ++i) {
+                            const int64_t next = counted + s.bin[i];
+                            for (int m = 0; m < 2; ++m)
+                                if (counted <= wanted[m] && wanted[m] < next) s.middle[m] = sqrt(double(base + i));
+                            counted = next;
+                        }
+                        s.counted = counted;
                     }
                     __syncthreads();
                 }

@@ -12,16 +12,18 @@
 //          float32; it takes any of several farthest pixels.
 // Oracle   SciPy, centrosome's propagate (tests/test_radial_centrosome.py); CellProfiler's own output on the real fields
 // Launch   any number of blocks, each takes every gridDim-th row, so that scratch is a block's and not a row's; in radial_sums up to
-//          8 channels of it, since they share the order of pixels. 11 KB of shared memory there.
+//          8 channels of it, since they share the order of pixels. 29 KB of shared memory there.
 // Order    distances are exact integers: a path of a straight and b diagonal steps is a S + b T, S and T of two consecutive
 //          convergents of sqrt 2. Of two paths whose b differ by less than S the shorter one is less, and the sum gives back a and b.
 //          The inner distance is the one solution of "no neighbour offers less", so any schedule of offers finds it. A ring is
 //          decided in single precision where that cannot err, else in double. Sums have one order.
+#include "held.cuh"
 #include "jg_math.cuh"
 
 constexpr int WEDGES = 8, MOST_BINS = 31, NO_RING = 255;
 constexpr int CHUNK = 16;                              // a line of a map is a multiple of this (depth.py: CHUNK)
 constexpr int MARGIN = CHUNK;                          // columns on either side of a line of paths
+constexpr int LINES = 4;                               // lines that a GPU's warp asks for at once
 
 // A path of a straight and b diagonal steps is a S + b T. Below LIMIT that gives back a and b: b is below S, and T * INVERSE = 1
 // modulo S. UNTOUCHED is no path; what LIMIT - 1 offers is less.
@@ -139,15 +141,19 @@ template <class L> JG_FN bool find_rings(
     __syncthreads();                                   // the row before is done with the scratch
     JG_FOR(i, (h + 2) * wide) maps[i] = L::UNTOUCHED;
     JG_FOR(i, h) from_above[i] = from_below[i] = 0;
-    for (int y = jg::warp_id(); y < h; y += jg::warps()) {
-        Steps* __restrict__ line = shut + y * wide;
-        const int32_t* __restrict__ squared = row.squared + y * row.pitch;
 #if defined(JG_SERIAL)
-        ALONG(x, row.from(y), row.to(y)) line[x] = squared[x] > 0 ? Steps(0) : Steps(L::UNTOUCHED);
+    for (int y = 0; y < h; ++y)
+        ALONG(x, row.from(y), row.to(y)) shut[y * wide + x] = row.squared[y * row.pitch + x] > 0 ? Steps(0) : Steps(L::UNTOUCHED);
 #else
-        for (int x = row.from(y) + jg::lane(); x < row.to(y); x += jg::WARP) line[x] = squared[x] > 0 ? 0 : L::UNTOUCHED;
+    for (int y = jg::warp_id(); y < h; y += LINES * jg::warps())
+        for (int x = jg::lane(); x < row.w; x += jg::WARP) {
+            int squared[LINES];                        // of several lines at once: memory answers late
+            JG_UNROLL for (int k = 0; k < LINES; ++k) squared[k] = row.squared[jg::least(y + k * jg::warps(), h - 1) * row.pitch + x];
+            JG_UNROLL for (int k = 0; k < LINES; ++k) jg::held_here(squared[k]);
+            JG_UNROLL for (int k = 0; k < LINES; ++k)
+                if (y + k * jg::warps() < h) shut[(y + k * jg::warps()) * wide + x] = squared[k] > 0 ? 0 : L::UNTOUCHED;
+        }
 #endif
-    }
     JG_ONCE s.votes.any[0] = s.longest = 0;
     __syncthreads();
     JG_ONCE {
@@ -217,18 +223,18 @@ template <class L> JG_FN bool find_rings(
                     out[x0 + l] = uint8_t(ring_of<L>(steps[x0 + l], squared[x0 + l], bins) * WEDGES + code[l] % WEDGES);
         }
 #else
-        for (int x = a + jg::lane(); x < b; x += jg::WARP) {
-            const int dx = x - cx, mine = steps[x];
+        for (int x = jg::lane(); x < row.pitch; x += jg::WARP) {
+            const int dx = x - cx, mine = x >= a && x < b ? int(steps[x]) : L::UNTOUCHED;
+            out[x] = NO_RING;
+            if (mine >= L::UNTOUCHED) continue;
             const float inner = float(mine) * (1.0f / L::S);
             const float place = inner / (inner + sqrtf(float(squared[x])) + 0.001f) * width;
             const int wedge = lower + 2 * int(dx > 0) + 4 * int(steep > (dx < 0 ? -dx : dx));
             int at = int(place);
             const float beyond = place - float(at);
-            if (mine < L::UNTOUCHED) {
-                if (beyond < unsure || beyond > 1.0f - unsure) at = ring_of<L>(mine, squared[x], bins);
-                longest = jg::most(longest, mine);
-            }
-            out[x] = uint8_t(mine < L::UNTOUCHED ? at * WEDGES + wedge : NO_RING);
+            if (beyond < unsure || beyond > 1.0f - unsure) at = ring_of<L>(mine, squared[x], bins);
+            longest = jg::most(longest, mine);
+            out[x] = uint8_t(at * WEDGES + wedge);
         }
 #endif
     }
@@ -246,10 +252,11 @@ template <class L> JG_FN bool find_rings(
 //      extent        int32   [L, 2]       first and last column of each line, 32767 and -1 where it has no pixel (outline.cu)
 //      room          at least (2 h + 3) * (w + 47) + 16 of every box
 //      height        of a field
-// Out  ring          uint8   [M]          ring * 8 + wedge from the first to the last pixel of each line, 255 where there is no path
+// Out  ring          uint8   [M]          ring * 8 + wedge, 255 where there is no path; the serial build leaves chunks out that are
+//                                         before the first or after the last pixel of their line
 //      maps          int32   [blocks, room]        scratch
 //      asks          uint8   [blocks, 2, height]   scratch
-extern "C" __global__ void __launch_bounds__(128, 8) radial_rings(
+extern "C" __global__ void __launch_bounds__(128, 6) radial_rings(
     const int32_t* __restrict__ box, const int32_t* __restrict__ schedule, const int64_t* __restrict__ map_start,
     const int32_t* __restrict__ squared, const int32_t* __restrict__ centre, const int64_t* __restrict__ line_start,
     const int32_t* __restrict__ extent, int32_t rows, int32_t height, int64_t room, int32_t bins, uint8_t* __restrict__ ring,
@@ -274,11 +281,14 @@ JG_REGISTER(radial_rings)
 // a running total over the threads says where each writes, and then a thread adds up the list of a slot and channel.
 constexpr int SLOTS = MOST_BINS * WEDGES;
 constexpr int MOST_CHANNELS = 8;                       // channels of a block
-constexpr int SEGMENTS = 128;                          // parts of a row's lines (radial.py: SEGMENTS)
+constexpr int CURSORS = 4608, SEGMENTS = 128;          // counters, 9 a ring and segment; parts of a row's lines, at most
 struct RingSums {
     float wedge[SLOTS][MOST_CHANNELS], whole[MOST_BINS][MOST_CHANNELS];
     int32_t count[SLOTS], begin[SLOTS + 1];
 };
+
+struct Cursors { int32_t v[CURSORS]; };
+constexpr int SOME = 64;
 
 #if defined(JG_SERIAL)
 template <int C> JG_FN void add_line(
@@ -308,22 +318,24 @@ template <int C> JG_FN void add_line(
 JG_FN float add_list(const float* __restrict__ value, const int32_t* __restrict__ at, int n) {
     constexpr int HELD = 16;
     float sum = 0;
+    if (n == 0) return sum;
     int place[HELD];
     float held[HELD];
-    int i = 0;
-    if (n >= HELD) {
-        JG_UNROLL for (int k = 0; k < HELD; ++k) place[k] = at[k];
-        JG_UNROLL for (int k = 0; k < HELD; ++k) held[k] = value[place[k]];
-        JG_UNROLL for (int k = 0; k < HELD; ++k) place[k] = at[jg::least(HELD + k, n - 1)];
-        for (; i + HELD <= n; i += HELD) {
-            float next[HELD];
-            JG_UNROLL for (int k = 0; k < HELD; ++k) next[k] = value[place[k]];
-            JG_UNROLL for (int k = 0; k < HELD; ++k) place[k] = at[jg::least(i + 2 * HELD + k, n - 1)];
-            JG_UNROLL for (int k = 0; k < HELD; ++k) sum += held[k];
-            JG_UNROLL for (int k = 0; k < HELD; ++k) held[k] = next[k];
+    JG_UNROLL for (int k = 0; k < HELD; ++k) place[k] = at[jg::least(k, n - 1)];
+    JG_UNROLL for (int k = 0; k < HELD; ++k) held[k] = value[place[k]];
+    JG_UNROLL for (int k = 0; k < HELD; ++k) place[k] = at[jg::least(HELD + k, n - 1)];
+    for (int i = 0; i < n; i += HELD) {
+        float next[HELD];
+        JG_UNROLL for (int k = 0; k < HELD; ++k) next[k] = value[place[k]];
+        JG_UNROLL for (int k = 0; k < HELD; ++k) place[k] = at[jg::least(i + 2 * HELD + k, n - 1)];
+        JG_UNROLL for (int k = 0; k < HELD; ++k) {
+            jg::held_here(next[k]);
+            jg::held_here(place[k]);
         }
+        JG_UNROLL for (int k = 0; k < HELD; ++k)
+            if (i + k < n) sum += held[k];
+        JG_UNROLL for (int k = 0; k < HELD; ++k) held[k] = next[k];
     }
-    for (; i < n; ++i) sum += value[at[i]];
     return sum;
 }
 #endif
@@ -336,13 +348,12 @@ JG_FN float add_list(const float* __restrict__ value, const int32_t* __restrict_
 //      room          at least h (w + 15) of every box
 // Out  found         float64 [rows, C, 3, bins]   FracAtD, MeanFrac, RadialCV
 //      place         int32   [blocks, 3, room]    scratch: positions in the row's list, by pixel, by slot, by ring
-//      tally         int32   [blocks, SEGMENTS * 9 * bins]   scratch
-extern "C" __global__ void __launch_bounds__(128, 6) radial_sums(
+extern "C" __global__ void __launch_bounds__(128, 4) radial_sums(
     const float* __restrict__ values, const int32_t* __restrict__ pixel, const int64_t* __restrict__ start,
     const int64_t* __restrict__ stop, const int32_t* __restrict__ box, const int32_t* __restrict__ schedule,
     const int64_t* __restrict__ map_start, const int64_t* __restrict__ line_start, const int32_t* __restrict__ extent,
     const uint8_t* __restrict__ ring, int64_t n_pixels, int32_t channels, int32_t bins, int32_t turns, int64_t room,
-    double* __restrict__ found, int32_t* __restrict__ place, int32_t* __restrict__ tally)
+    double* __restrict__ found, int32_t* __restrict__ place)
 {
     JG_SHARED(RingSums, s);
     const int groups = (channels + MOST_CHANNELS - 1) / MOST_CHANNELS, slots = bins * WEDGES;
@@ -356,9 +367,13 @@ extern "C" __global__ void __launch_bounds__(128, 6) radial_sums(
         const uint8_t* __restrict__ code = ring + map_start[row];
         const float* __restrict__ value = values + c0 * n_pixels + start[row];
         __syncthreads();                               // the turn before is done with the scratch
-        JG_FOR(i, n) map[((pixels[i] >> 16) - y0) * pitch + (pixels[i] & 0xffff) - x0] = i;
 #if defined(JG_SERIAL)
-        (void)tally;
+        for (int i = 0; i < n; i += SOME) {            // places first, which makes vectors
+            int32_t to[SOME];
+            const int here = jg::least(SOME, n - i);
+            for (int k = 0; k < here; ++k) to[k] = ((pixels[i + k] >> 16) - y0) * pitch + (pixels[i + k] & 0xffff) - x0;
+            for (int k = 0; k < here; ++k) map[to[k]] = i + k;
+        }
         for (int r = 0; r < slots; ++r) {
             s.count[r] = 0;
             for (int c = 0; c < MOST_CHANNELS; ++c) s.wedge[r][c] = s.whole[r / WEDGES][c] = 0;
@@ -379,27 +394,42 @@ extern "C" __global__ void __launch_bounds__(128, 6) radial_sums(
             }
         }
 #else
+        JG_SHARED(Cursors, cursors);
+        const int segments = jg::least(SEGMENTS, CURSORS / ((WEDGES + 1) * bins));
         int32_t* __restrict__ by_slot = map + room;
         int32_t* __restrict__ by_ring = by_slot + room;
-        int32_t* __restrict__ cursor = tally + int64_t(blockIdx.x) * SEGMENTS * (WEDGES + 1) * bins;
-        const auto each_code = [&](int g, auto act) {  // of a segment's lines: act(code, place in the map)
-            for (int y = h * g / SEGMENTS; y < h * (g + 1) / SEGMENTS; ++y) {
-                const int a = ends[2 * y] - x0, b = ends[2 * y + 1] + 1 - x0;
-                for (int x = a; x < b; ++x) {
-                    const int mine = code[y * pitch + x];
-                    if (mine != NO_RING) act(mine, y * pitch + x);
-                }
+        int32_t* cursor = cursors.v;                   // by slot, then by ring, of each segment
+        for (int i = int(threadIdx.x); i < n; i += LINES * int(blockDim.x)) {
+            int held[LINES];
+            JG_UNROLL for (int k = 0; k < LINES; ++k) held[k] = pixels[jg::least(i + k * int(blockDim.x), n - 1)];
+            JG_UNROLL for (int k = 0; k < LINES; ++k) jg::held_here(held[k]);
+            JG_UNROLL for (int k = 0; k < LINES; ++k)
+                if (i + k * int(blockDim.x) < n)
+                    map[((held[k] >> 16) - y0) * pitch + (held[k] & 0xffff) - x0] = i + k * int(blockDim.x);
+        }
+        // Of a segment's pixels, four at a time: act(their codes, place of the first in the map).
+        const auto each_four = [&](int g, auto act) {
+            for (int y = h * g / segments; y < h * (g + 1) / segments; ++y) {
+                const int end = y * pitch + ends[2 * y + 1] + 1 - x0;
+                for (int i = (y * pitch + ends[2 * y] - x0) & ~3; i < end; i += 4)
+                    act(*reinterpret_cast<const uint32_t*>(code + i), i);
             }
         };
-        JG_FOR(k, slots * SEGMENTS) cursor[k] = 0;
+        JG_FOR(k, slots * segments) cursor[k] = 0;
         __syncthreads();
-        JG_FOR(g, SEGMENTS) each_code(g, [&](int mine, int) { ++cursor[mine * SEGMENTS + g]; });
+        JG_FOR(g, segments)
+            each_four(g, [&](uint32_t four, int) {
+                JG_UNROLL for (int k = 0; k < 4; ++k) {
+                    const int mine = four >> 8 * k & 255;
+                    if (mine != NO_RING) ++cursor[mine * segments + g];
+                }
+            });
         __syncthreads();
         JG_FOR(r, slots) {
             int total = 0;
-            for (int g = 0; g < SEGMENTS; ++g) {
-                const int mine = cursor[r * SEGMENTS + g];
-                cursor[r * SEGMENTS + g] = total;
+            for (int g = 0; g < segments; ++g) {
+                const int mine = cursor[r * segments + g];
+                cursor[r * segments + g] = total;
                 total += mine;
             }
             s.count[r] = total;
@@ -413,18 +443,26 @@ extern "C" __global__ void __launch_bounds__(128, 6) radial_sums(
             }
         }
         __syncthreads();
-        JG_FOR(k, bins * SEGMENTS) {
-            const int r = k / SEGMENTS * WEDGES, g = k % SEGMENTS;
+        JG_FOR(k, bins * segments) {
+            const int r = k / segments * WEDGES, g = k % segments;
             int before = s.begin[r];
-            for (int w = 0; w < WEDGES; ++w) before += cursor[(r + w) * SEGMENTS + g];
-            cursor[slots * SEGMENTS + k] = before;
+            for (int w = 0; w < WEDGES; ++w) {
+                before += cursor[(r + w) * segments + g];
+                cursor[(r + w) * segments + g] += s.begin[r + w];
+            }
+            cursor[slots * segments + k] = before;
         }
         __syncthreads();
-        JG_FOR(g, SEGMENTS)
-            each_code(g, [&](int mine, int i) {
-                const int at = map[i];
-                by_slot[s.begin[mine] + cursor[mine * SEGMENTS + g]++] = at;
-                by_ring[cursor[(slots + mine / WEDGES) * SEGMENTS + g]++] = at;
+        JG_FOR(g, segments)
+            each_four(g, [&](uint32_t four, int i) {
+                int at[4];
+                JG_UNROLL for (int k = 0; k < 4; ++k) at[k] = (four >> 8 * k & 255) != NO_RING ? map[i + k] : 0;
+                JG_UNROLL for (int k = 0; k < 4; ++k) {
+                    const int mine = four >> 8 * k & 255;
+                    if (mine == NO_RING) continue;
+                    by_slot[cursor[mine * segments + g]++] = at[k];
+                    by_ring[cursor[(slots + mine / WEDGES) * segments + g]++] = at[k];
+                }
             });
         __syncthreads();
         JG_FOR(t, (WEDGES + 1) * bins * taken) {       // whole rings, which take longest, first

@@ -23,10 +23,8 @@ from .outline import outlines
 
 MEASUREMENTS = ("FracAtD", "MeanFrac", "RadialCV")  # order of the kernel
 MOST_BINS = 31  # radial.cu: ring and wedge fit a byte
-WEDGES = 8
 BLOCKS = 1024  # on a GPU, each with scratch of its own
 CHANNELS = 8  # that a block of radial_sums takes at a time
-SEGMENTS = 128  # radial.cu: parts of a row that are counted by themselves
 
 ZERNIKE = {"none": (), "magnitudes": ("ZernikeMagnitude",), "magnitudes_and_phase": ("ZernikeMagnitude", "ZernikePhase")}
 
@@ -100,7 +98,6 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         room=room,
         found=found,
         place=device.empty(blocks, 3, room, dtype=torch.int32),
-        tally=device.empty(blocks, SEGMENTS * (WEDGES + 1) * bins, dtype=torch.int32),
     )
     parts = [scene.by_name(found, 1).transpose(1, 2).flatten(1)]
     if wanted := zernike_measures(settings):
