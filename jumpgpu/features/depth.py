@@ -15,7 +15,7 @@ CUDA_BLOCKS = 1024  # each with scratch of its own
 class Depths:
     """Of R object rows; see depth.cu.
 
-    map_start  int64 [R + 1]      each row's first entry of a map: the lines of its box, each rounded up to a multiple of CHUNK
+    map_start  int64 [R + 1]      each row's first entry of a map: the lines of its box, each a multiple of CHUNK
     n_map      entries of a map, at most
     squared    int32 [n_map]      squared distance to the object's edge, 0 outside; the image's border is no edge
     centre     int32 [R]          the deepest pixel's place in the row's part of the map
