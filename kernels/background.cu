@@ -59,7 +59,7 @@ JG_REGISTER(block_minimum)
 //      weight_x   float64 [columns, W]   weight of each column of blocks at a pixel column
 //      reach      int32   [columns, 2]   half-open range of pixel columns that a column of blocks reaches
 // Out  corrected  float64 [B, H, W]
-extern "C" __global__ void __launch_bounds__(128, 8) subtract_background(
+extern "C" __global__ void __launch_bounds__(128, 6) subtract_background(
     const float* __restrict__ pixels, const float* __restrict__ minima, const double* __restrict__ weight_y,
     const double* __restrict__ weight_x, const int32_t* __restrict__ reach, int32_t channels, int32_t channel,
     int32_t height, int32_t width, int32_t rows, int32_t columns, double* __restrict__ corrected)

@@ -34,7 +34,7 @@ JG_FN int takes_over(const int32_t* square, int i, int u) {
 
 // In   labels   int32  [B, H, W]
 // Out  gap      uint16 [B, H, W]   steps up or down to the nearest other label in the same column; FAR: none
-extern "C" __global__ void __launch_bounds__(256) column_distance(
+extern "C" __global__ void __launch_bounds__(256, 1) column_distance(
     const int32_t* __restrict__ labels, int32_t height, int32_t width, int32_t outside, uint16_t* __restrict__ gap)
 {
     const int strips = (width + STRIP - 1) / STRIP, x0 = int(blockIdx.x) % strips * STRIP;

@@ -131,7 +131,7 @@ template <int ROWS> JG_FN void keys_of(
 //      background  float32 [P, back_height, back_width]
 //      rows, columns, row_weights, column_weights        as granularity_sample
 // Out  key         uint32  [P, height + 2, width + 2]
-extern "C" __global__ void __launch_bounds__(128, 8) granularity_keys(
+extern "C" __global__ void __launch_bounds__(128, 6) granularity_keys(
     const float* __restrict__ image, const float* __restrict__ background, const int32_t* __restrict__ rows,
     const int32_t* __restrict__ columns, const double* __restrict__ row_weights, const double* __restrict__ column_weights,
     int32_t back_height, int32_t back_width, int32_t height, int32_t width, uint32_t* __restrict__ key)

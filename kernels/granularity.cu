@@ -153,7 +153,7 @@ JG_FN void look_at_tile(const Tile& tile, int rows, const int32_t* __restrict__ 
     }
 }
 
-extern "C" __global__ void __launch_bounds__(512) granularity_erode_tile(
+extern "C" __global__ void __launch_bounds__(512, 1) granularity_erode_tile(
     const uint32_t* __restrict__ key, const int32_t* __restrict__ basin, const int32_t* __restrict__ from, int32_t height,
     int32_t width, int32_t capacity, int32_t first, int32_t* levels, int32_t* __restrict__ to)
 {
