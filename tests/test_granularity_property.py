@@ -1,7 +1,11 @@
 """Laws of the granular spectrum on drawn scenes."""
 
+import dataclasses
+
 import numpy as np
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from jumpgpu.config import FeatureSettings
 from jumpgpu.device import Device
@@ -51,6 +55,31 @@ def test_channels_are_measured_alone(device: Device) -> None:
         c = names.index(name)
         alone = measured(device, labels, pixels[:, c : c + 1].copy(), (name,)).view(-1, 3, granularity.SCALES)
         np.testing.assert_array_equal(together[..., place].numpy(), alone.numpy())
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32 - 1), subsampling=st.sampled_from([0.1, 0.25, 0.37, 0.5, 0.8, 1.0]))
+def test_room_for_weights_is_enough(device: Device, seed: int, subsampling: float) -> None:
+    """However compartments overlap: label images of their own, of boxes that go through each other, down to a pixel."""
+    rng = np.random.default_rng(seed)
+    labels = {c: np.zeros((1, 61, 83), np.int32) for c in ("Nuclei", "Cells", "Cytoplasm")}
+    for image in labels.values():
+        for n in range(1, rng.integers(2, 30)):
+            y, x, h, w = rng.integers([0, 0, 1, 1], [61, 83, 40, 40])
+            image[0, y : y + h, x : x + w] = n
+    present = np.unique(np.stack(list(labels.values())))
+    labels = {c: np.searchsorted(present, image).astype(np.int32) for c, image in labels.items()}
+    scene = make_scene(
+        ("DNA",),
+        device.zeros(1, 1, 61, 83, dtype=torch.float32),
+        {c: device.tensor(v) for c, v in labels.items()},
+        {},
+        device,
+    )
+    chosen = dataclasses.replace(SETTINGS.granularity, subsampling=subsampling)
+    weights = granularity.part_weights(scene, granularity.find_parts(scene.objects, device), chosen, device)
+    top, left, bottom, right = weights.box.long().unbind(2)
+    assert int(((bottom - top) * (right - left)).sum()) <= weights.weights.numel()
 
 
 def test_constant_image(device: Device) -> None:
