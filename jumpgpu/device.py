@@ -9,7 +9,7 @@ import contextlib
 import ctypes
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ BLOCK = 128  # threads a block: the lanes of jg::block_sum
 MOST_FIELDS = 32  # a batch
 VALUES_A_BATCH = 6_000_000  # from which a larger batch gains nothing on a CPU: a field of 1080 x 1080 x 5
 CPU_BYTES_A_VALUE = 40  # that a batch takes while it is computed, images given: estimates; what fails is halved
-CUDA_BYTES_A_VALUE = 80
+CUDA_BYTES_A_VALUE = 90  # the pixels of the batch before among them
 ITEMS = 4096  # items a block in JG_FOR_ITEMS (jg::ITEMS)
 FEW = 128  # items of a block of JG_FOR_FEW (few.cuh)
 # CuPy appends -ftz=true, so a float32 below 1.2e-38 counts as 0 there; no kernel leans on one.
@@ -53,6 +53,7 @@ class Device(abc.ABC):
     name: str
     torch: torch.device
     description: str
+    asynchronous = False  # whether a launch returns before it has run
     room: Room | None = None  # for lists whose length only the device knows; None where asking it costs nothing
 
     @abc.abstractmethod
@@ -73,6 +74,10 @@ class Device(abc.ABC):
     def tensor(self, array: Any, dtype: DType | None = None) -> Tensor:
         """A NumPy array, list or tensor as a contiguous tensor on this device."""
         return torch.as_tensor(array, dtype=dtype).to(self.torch).contiguous()
+
+    def fetch(self, tensor: Tensor) -> Callable[[], np.ndarray]:
+        """Begin to copy a tensor to the host; what is returned waits until it is there, and has it."""
+        return tensor.numpy
 
     def synchronize(self) -> None:  # noqa: B027 (nothing to wait for where a launch has run when it returns)
         """Wait until everything launched has run."""
@@ -192,6 +197,7 @@ class CudaDevice(Device):
     """
 
     name = "cuda"
+    asynchronous = True
 
     def __init__(self, index: int = 0):
         try:
@@ -251,6 +257,19 @@ class CudaDevice(Device):
             return found.contiguous()
         pinned = torch.empty(found.shape, dtype=found.dtype, pin_memory=True).copy_(found)
         return pinned.to(self.torch, non_blocking=True)
+
+    def fetch(self, tensor: Tensor) -> Callable[[], np.ndarray]:
+        """By way of pinned memory, behind what was launched before on the current stream."""
+        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        pinned.copy_(tensor, non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record(torch.cuda.current_stream(self.torch))
+
+        def wait() -> np.ndarray:
+            copied.synchronize()
+            return pinned.numpy()
+
+        return wait
 
     def plan(self, fields: int, values: int, batch: int | None = None) -> tuple[int, int]:
         """As many fields a batch as half of the free memory holds, up to `MOST_FIELDS`, and one batch at a time."""

@@ -20,34 +20,28 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
 
-import numpy as np
-import torch
-
 from . import cluster, quality, workers
-from .device import Device, StaleLibrary, open_device
+from .device import Device, open_device
 from .endings import BAD_USE, DONE, QUARANTINED, STOPPED, TRY_AGAIN, explain, failed
-from .features import columns, measure_scene
+from .features import columns
 from .fields import FieldBatch, read_fields
 from .illumination import correct, open_illumination
-from .lanes import held_by, in_lanes
-from .layout import OVERVIEW, Layout, SiteTable
+from .lanes import held_by, in_lanes, trailing
+from .layout import Layout
 from .masks import check_masks, read_masks
-from .names import COMPARTMENTS, family_of
-from .objects import Scene, make_scene
+from .measuring import Labels, Run, Tables, begin
+from .names import COMPARTMENTS
 from .opened import StoredPlate, open_plate
 from .options import Options, options_from, parse
 from .plate import Plate, Site
 from .progress import Progress, write_event
 from .provenance import check_inputs, inputs_of, name_of, settings_of
-from .scenes import segment_scene
 from .segmentation import check as check_segmentation
 from .sink import Sink
 from .sources import find_source
 from .store import PlateWriter
 
-Labels = dict[str, torch.Tensor]  # compartment -> int32 [B, H, W]
 ESTIMATE_BATCH = 4  # fields, summed together
-SURE = {"Number", "Children", "Parent"}  # families whose numbers always exist
 
 
 def extract(plate: str, images: str | os.PathLike[str] | None = None, **options: Any) -> StoredPlate:
@@ -99,38 +93,17 @@ def fill(store: PlateWriter, run: "Run") -> None:
         run.device.divided(run.lanes),
         in_lanes(read(run, store.missing_wells()), lambda fields: compute(fields, run), run.lanes) as batches,
     ):
-        for fields, tables in batches:
-            sink.put(fields, tables)
+        # On CUDA a batch's table is waited for once the next batch is launched, so that the device is never without work.
+        for fields, tables in trailing(batches, run.device.asynchronous):
+            sink.put(fields, tables())
 
 
-def compute(fields: FieldBatch, run: "Run") -> tuple[FieldBatch, list[SiteTable]]:
-    """A batch of raw fields to finished tables."""
+def compute(fields: FieldBatch, run: Run) -> tuple[FieldBatch, Tables]:
+    """A batch of raw fields to its tables: on the CPU made here, on CUDA when they are asked for."""
     fields, given = take_masks(fields, run)
     pixels = correct(fields.pixels, run.illumination, device=run.device)  # float32 [B, C, H, W], 0..1
-    return fields, measure(fields.sites, pixels, given, run)
-
-
-@dataclass(frozen=True)
-class Run:
-    """What every batch of a plate needs.
-
-    wells         well -> its chosen sites
-    illumination  float32 [C, H, W] on the device
-    settings      what the stored numbers depend on
-    columns       feature columns in stored order
-    batch, lanes  fields a batch, and batches at a time
-    """
-
-    plate: Plate
-    wells: Mapping[str, Mapping[int, Site]]
-    options: Options
-    device: Device
-    illumination: torch.Tensor
-    settings: dict[str, Any]
-    columns: list[str]
-    progress: Progress
-    batch: int
-    lanes: int
+    tables = begin(fields.sites, pixels, given, run)
+    return fields, tables if run.device.asynchronous else partial(list, tables())
 
 
 def chosen_wells(plate: Plate, options: Options) -> dict[str, dict[int, Site]]:
@@ -226,76 +199,6 @@ def take_masks(fields: FieldBatch, run: Run) -> tuple[FieldBatch, Labels]:
             flags=tuple(p for p in fields.flags if (p.well, p.site) in sites),
         )
     return fields, masks.labels
-
-
-def measure(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, given: Labels, run: Run) -> list[SiteTable]:
-    """Corrected fields, float32 [B, C, H, W], to finished tables; in halves where memory or the device gives out."""
-    if not sites:
-        return []
-    try:
-        return measure_together(sites, pixels, given, run)
-    except StaleLibrary:
-        raise
-    except (MemoryError, RuntimeError) as error:
-        where = f"{run.plate.barcode} {sites[0][0]} site {sites[0][1]}"
-        if len(sites) == 1:
-            raise RuntimeError(f"{where}: {error or type(error).__name__}") from error
-        half = len(sites) // 2
-        run.progress.say(f"{where} and {len(sites) - 1} more fields: {error}; trying again, {half} at a time", "retry")
-    first, second = ({c: image[part] for c, image in given.items()} for part in (slice(half), slice(half, None)))
-    return measure(sites[:half], pixels[:half], first, run) + measure(sites[half:], pixels[half:], second, run)
-
-
-def measure_together(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, given: Labels, run: Run) -> list[SiteTable]:
-    """`measure` in one piece."""
-    if given:
-        scene = make_scene(run.plate.channels, pixels, given, {}, run.device)
-    else:
-        scene = segment_scene(pixels, run.plate.channels, run.options.config.segmentation, run.device)
-    values = measure_scene(scene, run.options.config.features, run.device).cpu().numpy()
-    check_finite(values, run.columns)
-    return site_tables(sites, scene, values, run)
-
-
-def check_finite(values: np.ndarray, names: Sequence[str]) -> None:
-    """RuntimeError for a number that is NaN or infinite and cannot be: a device's or memory's fault."""
-    sure = [i for i, name in enumerate(names) if family_of(name) in SURE or name.endswith("_AreaShape_Area")]
-    bad = ~np.isfinite(values[:, sure]).all(axis=0)
-    if bad.any():
-        raise RuntimeError(f"{names[sure[int(bad.argmax())]]} is not finite, which it always is")
-
-
-def site_tables(sites: Sequence[tuple[str, int]], scene: Scene, values: np.ndarray, run: Run) -> list[SiteTable]:
-    """A batch's table, cut into its fields, with the images to be saved beside it."""
-    options = run.options
-    n_cells = scene.objects.n_cells
-    start = np.cumsum([0, *n_cells]).tolist()
-    images = {name: image.cpu().numpy() for name, image in scene.labels.items()} if options.save_labels else {}
-    overviews = shrink(scene.pixels) if options.save_overview or options.save_labels else None
-    measures = None
-    if options.config.features.image_quality:
-        measures = quality.measure_images(scene.pixels, scene.channels, run.device).cpu().numpy()
-    return [
-        SiteTable(
-            well,
-            site,
-            numbers=np.arange(1, n_cells[b] + 1, dtype=np.int32),
-            values=values[start[b] : start[b + 1]],
-            inputs=inputs_of(run.plate, run.wells[well][site], options),
-            labels={name: image[b] for name, image in images.items()},
-            overview=None if overviews is None else overviews[b],
-            quality=None if measures is None else measures[b],
-        )
-        for b, (well, site) in enumerate(sites)
-    ]
-
-
-def shrink(pixels: torch.Tensor) -> np.ndarray:
-    """Corrected fields [B, C, H, W] to uint16 [B, C, H // 8, W // 8]: exact means of 8 x 8 squares of 16-bit counts."""
-    height, width = (n // OVERVIEW * OVERVIEW for n in pixels.shape[2:])
-    counts = (pixels[..., :height, :width] * 65535).round().to(torch.int32)
-    squares = counts.unflatten(3, (-1, OVERVIEW)).unflatten(2, (-1, OVERVIEW))
-    return ((squares.sum(dim=(3, 5)) + OVERVIEW**2 // 2) // OVERVIEW**2).cpu().numpy().astype(np.uint16)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ kernels has to be made parallel. A GPU has one lane, and its own parallelism wit
 
 import collections
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -25,6 +25,20 @@ def in_lanes(items: Generator[Item, None, None], work: Callable[[Item], Result],
     """
     with contextlib.closing(items), contextlib.closing(_results(items, work, lanes)) as results:
         yield results
+
+
+def trailing(items: Iterable[Item], by: int) -> Iterator[Item]:
+    """The same items, each handed on once `by` more have been taken. An error comes after the items taken before it."""
+    held: collections.deque[Item] = collections.deque()
+    try:
+        for item in items:
+            held.append(item)
+            if len(held) > by:
+                yield held.popleft()
+    except Exception:
+        yield from held
+        raise
+    yield from held
 
 
 def held_by(lanes: int) -> int:

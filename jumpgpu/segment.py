@@ -20,13 +20,13 @@ import torch
 from . import options as command
 from .device import Device, open_device
 from .endings import BAD_USE, DONE, QUARANTINED, STOPPED, TRY_AGAIN, explain, failed
-from .extract import Outcome, Run, chosen_wells, open_store, outcome, prepare, read
-from .extract import shrink as overview_of
+from .extract import Outcome, chosen_wells, open_store, outcome, prepare, read
 from .fields import FieldBatch
 from .illumination import correct
 from .lanes import in_lanes
 from .layout import SiteTable
 from .masks import outline
+from .measuring import Run, shrink
 from .options import Options
 from .plate import Plate
 from .progress import Progress, write_event
@@ -76,7 +76,7 @@ def label_tables(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, found: 
     if not sites:
         return []
     images = {name: image.cpu().numpy() for name, image in found.labels.items()}
-    overviews, counts = overview_of(pixels), found.counts.tolist()
+    overviews, counts = shrink(pixels).cpu().numpy().astype(np.uint16), found.counts.tolist()
     return [
         SiteTable(
             well,

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from .device import Device, open_device
-from .extract import Run, chosen_wells, fill, open_store, outcome, prepare
+from .extract import chosen_wells, fill, open_store, outcome, prepare
 from .layout import Quarantined
+from .measuring import Run
 from .options import Options
 from .progress import Progress
 from .sources import find_source

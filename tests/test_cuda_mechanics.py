@@ -5,9 +5,11 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from benchmarks.gpu_model.recording import recorded
 from jumpgpu import device as devices
 from jumpgpu import rings
 from jumpgpu.config import SegmentationSettings
@@ -181,6 +183,20 @@ def test_without_cupy_the_extra_is_named(monkeypatch):
             open_device("cuda")
 
 
+def test_a_table_is_fetched_without_a_wait():
+    with standin() as gpu:
+        device = open_device("cuda")
+        table = device.tensor(torch.arange(6, dtype=torch.float64).view(2, 3))
+        with recorded(lambda kernel: False) as recording:
+            fetched = device.fetch(table)
+            del table  # its memory may be taken by what is launched next on the stream, which comes after the copy
+            later = device.zeros(2, 3, dtype=torch.float64)
+        assert not recording.waits
+        np.testing.assert_array_equal(fetched(), np.arange(6.0).reshape(2, 3))
+        assert later.shape == (2, 3)
+        assert not gpu.faults
+
+
 def test_a_batch_on_a_gpu_is_what_half_of_its_free_memory_holds():
     field = 5 * 1080 * 1080
     with standin():  # 10 GiB free
@@ -223,6 +239,7 @@ def test_every_line_of_the_cuda_branch_runs(tmp_path: Path, capsys, monkeypatch)
             test_a_launch_goes_to_torchs_current_stream(version)
         test_bad_use_of_the_cuda_device()
         test_a_batch_on_a_gpu_is_what_half_of_its_free_memory_holds()
+        test_a_table_is_fetched_without_a_wait()
         test_fields_are_copied_from_pinned_memory_on_a_stream_of_their_own(tmp_path)
         with standin():
             open_device("cuda").synchronize()

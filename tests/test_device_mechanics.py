@@ -206,11 +206,11 @@ def test_launches_from_several_threads_at_once():
 
 FORK = """
 import os, sys, torch
-from jumpgpu.device import CpuDevice
+from jumpgpu.device import FEW, CpuDevice
 device = CpuDevice(workers=3)
 outs = [torch.empty(50000, dtype=torch.int64) for _ in range(3)]    # torch's own threads do not live through a fork
 def run(out):
-    device.launch("texture_logs", -(-50000 // 4096), entries=50000, logs=out)
+    device.launch("texture_logs", -(-50000 // FEW), entries=50000, logs=out)
     return out.numpy().tobytes()
 want = run(outs[0])
 child = os.fork()

@@ -350,14 +350,14 @@ def test_an_interrupted_run_ends_with_75_and_goes_on(demo, tmp_path):
 
 def test_a_failing_batch_is_halved_and_gives_the_same_bits(demo, capsys, monkeypatch, tmp_path):
     assert main([*demo, "--output", "whole"]) == 0
-    honest = sys.modules["jumpgpu.extract"].measure_scene
+    honest = sys.modules["jumpgpu.measuring"].measure_scene
 
     def starved(scene, settings, device):
         if scene.pixels.shape[0] > 1:
             raise RuntimeError("out of memory")
         return honest(scene, settings, device)
 
-    monkeypatch.setattr(sys.modules["jumpgpu.extract"], "measure_scene", starved)
+    monkeypatch.setattr(sys.modules["jumpgpu.measuring"], "measure_scene", starved)
     assert main(demo) == 0
     err = capsys.readouterr().err
     assert "DEMO A01 site 1 and 3 more fields: out of memory; trying again, 2 at a time" in err
@@ -365,7 +365,7 @@ def test_a_failing_batch_is_halved_and_gives_the_same_bits(demo, capsys, monkeyp
 
 
 def test_numbers_that_cannot_be_stop_the_run(demo, capsys, monkeypatch, tmp_path):
-    honest = sys.modules["jumpgpu.extract"].measure_scene
+    honest = sys.modules["jumpgpu.measuring"].measure_scene
 
     def broken(scene, settings, device):
         values = honest(scene, settings, device)
@@ -378,7 +378,7 @@ def test_numbers_that_cannot_be_stop_the_run(demo, capsys, monkeypatch, tmp_path
         ] = np.nan
         return values
 
-    monkeypatch.setattr(sys.modules["jumpgpu.extract"], "measure_scene", broken)
+    monkeypatch.setattr(sys.modules["jumpgpu.measuring"], "measure_scene", broken)
     assert main(demo) == 75
     err = capsys.readouterr().err
     assert "trying again, 1 at a time" in err

@@ -10,7 +10,7 @@ import pytest
 
 from jumpgpu.device import CpuDevice, free_memory
 from jumpgpu.fields import FieldBatch, read_fields
-from jumpgpu.lanes import held_by, in_lanes
+from jumpgpu.lanes import held_by, in_lanes, trailing
 from jumpgpu.plate import find_plate
 
 from .builds import compiler
@@ -182,3 +182,24 @@ def test_launches_at_the_same_time_share_the_pool_without_a_race(tmp_path: Path)
     subprocess.run([*command, tmp_path / "driver.cpp", host / "pool.cpp", "-o", tmp_path / "driver"], check=True)
     done = subprocess.run([tmp_path / "driver"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_trailing_hands_on_later_and_in_order():
+    taken = []
+
+    def items(n, fails=False):
+        for k in range(n):
+            taken.append(k)
+            yield k
+        if fails:
+            raise OSError("no more")
+
+    got = []
+    for item in trailing(items(4), 1):
+        got.append((item, len(taken)))
+    assert got == [(0, 2), (1, 3), (2, 4), (3, 4)]
+    assert list(trailing(items(3), 0)) == [0, 1, 2]
+    behind = trailing(items(3, fails=True), 1)
+    assert [next(behind) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(OSError, match="no more"):
+        next(behind)

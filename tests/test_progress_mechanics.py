@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from jumpgpu import measuring
 from jumpgpu import progress as module
 from jumpgpu.extract import main
 from jumpgpu.progress import Progress, duration
@@ -62,23 +63,27 @@ def test_a_run_is_a_stream_of_events(images: Path, tmp_path: Path, capsys) -> No
     assert out.startswith("DEMO  2 wells  ")
 
 
-def test_quarantine_retry_and_error_are_events(images: Path, tmp_path: Path, monkeypatch, capsys) -> None:
-    from jumpgpu import extract
-
+@pytest.mark.parametrize("late", [False, True], ids=["launching", "ending"])
+def test_quarantine_retry_and_error_are_events(images: Path, tmp_path: Path, monkeypatch, capsys, late: bool) -> None:
     folder = next(images.glob("DEMO__*")) / "Images"
     broken = tmp_path / "images" / "DEMO" / "Images"
     broken.mkdir(parents=True)
     for file in folder.iterdir():
         (broken / file.name).write_bytes(file.read_bytes()[: 500 if file.name.startswith("r01c01f02p01-ch1") else None])
-    real, calls = extract.measure_together, []
+    real, calls = measuring.launch, []
 
     def fails_once(sites, *rest):
         calls.append(len(sites))
-        if len(calls) == 1:
-            raise RuntimeError("out of memory")
-        return real(sites, *rest)
+        if len(calls) > 1:
+            return real(sites, *rest)
+        if late:
+            return fail
+        return fail()
 
-    monkeypatch.setattr(extract, "measure_together", fails_once)
+    def fail():
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(measuring, "launch", fails_once)
     arguments = ["--plate", "DEMO", "--images", str(broken.parents[1]), "--illumination", "none", "--log-json"]
     assert main([*arguments, "--output", str(tmp_path / "out"), "--batch", "4"]) == 3
     events = events_of(capsys.readouterr().err)
@@ -86,6 +91,7 @@ def test_quarantine_retry_and_error_are_events(images: Path, tmp_path: Path, mon
     assert (left_out["well"], left_out["site"], left_out["file"]) == ("A01", 2, "r01c01f02p01-ch1sk1fk1fl1.tiff")
     assert "trying again" in next(e for e in events if e["event"] == "retry")["message"]
     assert events[-1]["left_out"] == 1
+    assert calls == [3, 1, 2]
     assert main([*arguments, "--output", str(tmp_path / "x"), "--wells", "P24"]) == 2
     error = events_of(capsys.readouterr().err)[-1]
     assert (error["event"], error["status"]) == ("error", 2)

@@ -12,7 +12,7 @@ import tifffile
 
 import jumpgpu
 from jumpgpu import extract as program
-from jumpgpu import rings
+from jumpgpu import measuring, rings
 from jumpgpu.device import CpuDevice, Device, open_device
 from jumpgpu.fields import read_fields
 from jumpgpu.plate import Plate, find_plate
@@ -193,8 +193,14 @@ def test_one_batch_is_sent_ahead_and_the_host_waits_once_a_batch(tmp_path: Path,
     assert [w for w in waits if w.startswith("finish")][:3] == ["finish 0", "finish 1", "finish 2"]
 
 
-def test_a_store_made_on_cuda_is_the_cpus_byte_for_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both say that they are one device, for that is the only word in a store that may differ."""
+@pytest.mark.parametrize("batch", [None, 2])
+def test_a_store_made_on_cuda_is_the_cpus_byte_for_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int | None
+) -> None:
+    """Both say that they are one device, for that is the only word in a store that may differ.
+
+    With some batches, a batch's tables are waited for when the next one is launched.
+    """
     images = write_images(tmp_path, sites=(1, 2, 3, 4))
 
     def image(well: int, site: int, channel: int) -> Path:
@@ -222,6 +228,7 @@ def test_a_store_made_on_cuda_is_the_cpus_byte_for_byte(tmp_path: Path, monkeypa
             illumination="none",
             config=tmp_path / "small.toml",
             device=device,
+            batch=batch,
             output=tmp_path / device,
             quiet=True,
         )
@@ -229,6 +236,15 @@ def test_a_store_made_on_cuda_is_the_cpus_byte_for_byte(tmp_path: Path, monkeypa
 
     want = run("cpu")
     assert b"truncated" in want["quarantine.csv"]
+    order: list[str] = []
+    launch = measuring.launch
+
+    def watched(*given: Any) -> measuring.Tables:
+        order.append("launched")
+        end = launch(*given)
+        return lambda: order.append("fetched") or end()  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(measuring, "launch", watched)
     with standin() as gpu:
         got = run("cuda")
         assert "lzw_bytes" in gpu.launches

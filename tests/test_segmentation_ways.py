@@ -9,7 +9,16 @@ from jumpgpu.config import BackgroundSettings, PrimarySettings, SecondarySetting
 from jumpgpu.declump import INTENSITY, JITTERED, contested_keys, find_seeds, single_seeds
 from jumpgpu.device import Device
 from jumpgpu.distance import squared_distance
-from jumpgpu.label import BACKGROUND, FOREGROUND, fill_holes, find_components, label_components
+from jumpgpu.label import (
+    BACKGROUND,
+    FOREGROUND,
+    Kept,
+    fill_holes,
+    find_components,
+    keep_objects,
+    label_components,
+    number_objects,
+)
 from jumpgpu.room import Room
 from jumpgpu.segmentation import segment
 from jumpgpu.smooth import gaussian_taps, smooth, smooth_above
@@ -34,6 +43,22 @@ def test_background(way: Way) -> None:
     pixels = torch.from_numpy(blobs(0, (2, 2, 23, 37), 2).astype(np.float32))
     settings = BackgroundSettings(block=6, filter_size=8)
     way.check(lambda device: subtract_background(device.tensor(pixels), 1, settings, device))
+
+
+def test_objects_kept_and_numbered(way: Way) -> None:
+    random = np.random.default_rng(3)
+    found = torch.tensor([0, 1, 150, 299])  # more labels than a block has threads
+    area, border, filled = (torch.from_numpy(random.integers(0, n, (4, 300)).astype(np.int32)) for n in (60, 3, 2))
+
+    def work(device: Device) -> object:
+        there = device.tensor(found)
+        kept = Kept(there, device.tensor(area), device.tensor(border), sizes=(10.5, 40.0))
+        last = torch.arange(300, device=device.torch) > there[:, None]  # entries that are of no meaning
+        alive = keep_objects(kept, device).masked_fill(last, 0)
+        tables = number_objects(kept, device, device.tensor(filled), absent=True)
+        return alive, [t.masked_fill(last, 0) if t.dim() == 2 else t for t in tables]
+
+    way.check(work)
 
 
 def test_cross_entropy(way: Way) -> None:
