@@ -1,4 +1,4 @@
-"""The kernels of granularity.cu (and basins.cu under them) give the same bits in all ways."""
+"""The kernels of granularity.cu and spectrum.cu (and basins.cu under them) give the same bits in all ways."""
 
 import numpy as np
 import pytest

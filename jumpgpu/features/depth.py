@@ -7,7 +7,7 @@ import torch
 from ..device import CpuDevice, Device
 from ..objects import Scene, label_arguments, start_of
 
-CHUNK = 16  # lines of a map are multiples of this (depth.cu, radial.cu)
+CHUNK = 16  # lines of a map are multiples of this (depth.cu, radial.cuh)
 CUDA_BLOCKS = 1024  # each with scratch of its own
 
 

@@ -1,4 +1,4 @@
-"""Granular spectrum of an object in every channel (CellProfiler MeasureGranularity): kernels/foreground.cu, granularity.cu.
+"""Granular spectrum of an object in every channel (CellProfiler MeasureGranularity): granularity.cu, spectrum.cu.
 
 Column k is the share of the object's mean intensity, in percent, that an opening by reconstruction of size k takes away
 beyond size k - 1, of the channel at `subsampling` with its background removed. Percentages may be negative for k = 1,
@@ -22,7 +22,7 @@ from ..objects import Objects, Scene
 from ..sampling import Axis, Grid, Shares, axis, sample, shares, stretched
 
 SCALES = 16  # levels of the kernels
-COLUMNS = 256  # full-resolution columns of a tile of weights (kernels/granularity.cu)
+COLUMNS = 256  # full-resolution columns of a tile of weights (kernels/spectrum.cu)
 ERODE_BLOCK = 544  # threads: a warp for every level
 STEPS, TILE, TILE_BLOCK = 8, (80, 64), 512  # scales, rows and columns, and threads of granularity_erode_tile
 CLEAR_BLOCK, PARTS = 128, 64  # blocks a plane where there are many

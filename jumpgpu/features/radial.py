@@ -22,7 +22,7 @@ from .depth import CHUNK, depths
 from .outline import outlines
 
 MEASUREMENTS = ("FracAtD", "MeanFrac", "RadialCV")  # order of the kernel
-MOST_BINS = 31  # radial.cu: ring and wedge fit a byte
+MOST_BINS = 31  # radial.cuh: ring and wedge fit a byte
 BLOCKS = 1024  # on a GPU, each with scratch of its own
 CHANNELS = 8  # that a block of radial_sums takes at a time
 
