@@ -6,9 +6,9 @@ interior, in raster order within each, so that Cytoplasm, Nuclei and Cells are c
 do not nest so gets a list a compartment, and no kernel notices. Which of the two a cell gets depends on that cell alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from .counting import CLASS_ORDER, HIGHEST_SIDE, check_numbers, count_objects
 from .device import Device, blocks
 from .names import channel_order
 from .room import NoRoom, Room
+
+Made = TypeVar("Made")
 
 CLASSES = 5  # lists a cell may have (objects.cu)
 
@@ -104,6 +106,13 @@ class Scene:
     objects: Objects
     values: torch.Tensor
     derived: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def once(self, name: str, make: Callable[["Scene", Device], Made], device: Device) -> Made:
+        """What `make` gives, made at the first call and kept with the scene under a name."""
+        if name not in self.derived:
+            self.derived[name] = make(self, device)
+        found: Made = self.derived[name]
+        return found
 
     def by_name(self, found: torch.Tensor, dim: int) -> torch.Tensor:
         """`found` with channels along `dim`, in C order, put into the order of names."""

@@ -34,10 +34,7 @@ class Order:
 
 def order_statistics(scene: Scene, device: Device) -> Order:
     """The scene's order statistics; made at the first call and kept with the scene."""
-    if "order" not in scene.derived:
-        scene.derived["order"] = _order(scene, device)
-    found: Order = scene.derived["order"]
-    return found
+    return scene.once("order", _order, device)
 
 
 def _order(scene: Scene, device: Device) -> Order:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import jumpgpu
-from jumpgpu import durable
+from jumpgpu import durable, file_system
 from jumpgpu.extract import main
 from jumpgpu.verify import main as verify
 
@@ -169,12 +169,23 @@ def test_a_file_system_that_cannot_be_synced(tmp_path, monkeypatch):
     assert check(tmp_path / "failed", layout, contents(tmp_path / "whole" / "DEMO.zarr")) == 0
 
 
-def test_one_sync_a_well_where_the_file_system_is_known():
-    descriptor = os.open("/", os.O_RDONLY)
+class Any:
+    def __contains__(self, kind):
+        return True
+
+
+def test_one_sync_a_well_where_the_file_system_is_known(tmp_path, monkeypatch):
+    descriptor = os.open(tmp_path, os.O_RDONLY)
     try:
-        if not durable.syncs_whole(descriptor):
-            pytest.skip("/ is no ext4, XFS or btrfs of Linux 5.8 or later")
         durable.sync_file_system(descriptor)
+        monkeypatch.setattr(file_system, "TELLS", (2, 6))
+        monkeypatch.setattr(file_system, "KNOWN", Any())
+        assert durable.syncs_whole(descriptor)
+        monkeypatch.setattr(file_system, "TELLS", (1000, 0))
+        assert not durable.syncs_whole(descriptor), "a Linux that keeps what failed to itself"
+        monkeypatch.setattr(file_system, "TELLS", (2, 6))
+        monkeypatch.setattr(file_system, "KNOWN", set())
+        assert not durable.syncs_whole(descriptor), "a file system of which nothing is known"
     finally:
         os.close(descriptor)
     with pytest.raises(OSError, match=os.strerror(errno.EBADF)):

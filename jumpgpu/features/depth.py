@@ -31,10 +31,7 @@ class Depths:
 
 def depths(scene: Scene, device: Device) -> Depths:
     """The scene's depths, measured at the first call and kept with the scene."""
-    if "depths" not in scene.derived:
-        scene.derived["depths"] = measure_depths(scene, device)
-    found: Depths = scene.derived["depths"]
-    return found
+    return scene.once("depths", measure_depths, device)
 
 
 def measure_depths(scene: Scene, device: Device) -> Depths:

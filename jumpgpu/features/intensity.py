@@ -56,10 +56,7 @@ def by_cell(scene: Scene, found: torch.Tensor) -> torch.Tensor:
 
 def intensities(scene: Scene, device: Device) -> torch.Tensor:
     """float64 [R, C, 19]: MEASUREMENTS, then PLACES, of every object row; made once and kept with the scene."""
-    if "intensities" not in scene.derived:
-        scene.derived["intensities"] = _intensities(scene, device)
-    found: torch.Tensor = scene.derived["intensities"]
-    return found
+    return scene.once("intensities", _intensities, device)
 
 
 def _intensities(scene: Scene, device: Device) -> torch.Tensor:

@@ -30,10 +30,7 @@ class Outlines:
 
 def outlines(scene: Scene, device: Device) -> Outlines:
     """The scene's outlines, traced at the first call and kept with the scene."""
-    if "outlines" not in scene.derived:
-        scene.derived["outlines"] = trace(scene, device)
-    found: Outlines = scene.derived["outlines"]
-    return found
+    return scene.once("outlines", trace, device)
 
 
 def trace(scene: Scene, device: Device) -> Outlines:
@@ -89,10 +86,11 @@ def power_sums(half: int, device: Device) -> torch.Tensor:
 
 def areas(scene: Scene, device: Device) -> torch.Tensor:
     """float64 [R, 3]: each row's pixel count, sum of x and sum of y; exact."""
-    if "areas" not in scene.derived:
-        moments, box = outlines(scene, device).moments, scene.objects.box
-        n = moments[:, 0, 0]
-        middle_y, middle_x = (box[:, 0] + box[:, 2]) >> 1, (box[:, 1] + box[:, 3]) >> 1
-        scene.derived["areas"] = torch.stack([n, moments[:, 0, 1] + n * middle_x, moments[:, 1, 0] + n * middle_y], dim=1)
-    found: torch.Tensor = scene.derived["areas"]
-    return found
+    return scene.once("areas", _areas, device)
+
+
+def _areas(scene: Scene, device: Device) -> torch.Tensor:
+    moments, box = outlines(scene, device).moments, scene.objects.box
+    n = moments[:, 0, 0]
+    middle_y, middle_x = (box[:, 0] + box[:, 2]) >> 1, (box[:, 1] + box[:, 3]) >> 1
+    return torch.stack([n, moments[:, 0, 1] + n * middle_x, moments[:, 1, 0] + n * middle_y], dim=1)
