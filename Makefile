@@ -44,7 +44,7 @@ check: $(VENV)/developed
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
-	$(RUN) -m pytest -q tests/test_layers.py tests/test_kernels_compile.py -k "not architecture or sm_80"
+	$(RUN) -m pytest -q tests/test_layers.py tests/gpu/test_kernels_compile.py -k "not architecture or sm_80"
 
 # The documentation's site, into build/site; a broken link is an error.
 docs: $(VENV)/developed

@@ -33,11 +33,11 @@ from typing import Any
 import torch
 
 from benchmarks.machine import RESULTS, write_json
-from jumpgpu.device import library_folder, open_device
+from jumpgpu.gpu.device import library_folder, open_device
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
-SANITIZED = tuple(f"tests/test_{name}_ways.py" for name in ("lzw", "raw_images", "objects", "texture", "watershed"))
+SANITIZED = tuple(f"tests/ways/test_{name}.py" for name in ("lzw", "decode", "objects", "texture", "watershed"))
 TAKES_WAY = re.compile(r"^def test_\w+\([^)]*\bway\b", re.M)
 LIMIT_S = 570
 MEASURE_S = 60  # kept for the last step
@@ -93,7 +93,7 @@ def compare(left: Callable[[], float], runner: Runner) -> dict[str, Any]:
     """Every ways case on the GPU, and which kernels that were."""
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder) / "ways.json"
-        files = [p for p in (ROOT / "tests").glob("test_*.py") if TAKES_WAY.search(p.read_text())]
+        files = [p for p in (ROOT / "tests").rglob("test_*.py") if TAKES_WAY.search(p.read_text())]
         cases = sorted(str(p.relative_to(ROOT)) for p in files)
         command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *cases]
         start = time.monotonic()

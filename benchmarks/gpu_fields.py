@@ -24,13 +24,13 @@ from typing import Any
 import torch
 
 from benchmarks.machine import RESULTS, write_json
-from jumpgpu import features
-from jumpgpu.config import Config, load_config
-from jumpgpu.device import Device, open_device
-from jumpgpu.fields import FieldBatch, read_fields
-from jumpgpu.illumination import correct, open_illumination
-from jumpgpu.plate import Plate, find_plate
-from jumpgpu.scenes import segment_scene
+from jumpgpu.features import families as features
+from jumpgpu.features.scenes import segment_scene
+from jumpgpu.gpu.device import Device, open_device
+from jumpgpu.images.illumination import correct, open_illumination
+from jumpgpu.images.plate import Plate, find_plate
+from jumpgpu.images.reader import FieldBatch, read_fields
+from jumpgpu.settings.config import Config, load_config
 
 MODEL = RESULTS / "gpu_model.json"
 RUNS = 3

@@ -26,18 +26,20 @@ from skimage.segmentation import watershed as flood_by_age
 from torch.nn import functional
 
 from benchmarks.machine import Spread, machine, seconds, write_json
-from jumpgpu.basins import find_basins
-from jumpgpu.config import FeatureSettings, GranularitySettings, ThresholdSettings
-from jumpgpu.device import Device, decode_lzw, open_device
-from jumpgpu.distance import squared_distance
-from jumpgpu.features import correlation, granularity, intensity, radial, shape, texture
-from jumpgpu.grow import grow_by_distance, propagate
-from jumpgpu.label import label_components
-from jumpgpu.objects import Scene, make_scene
-from jumpgpu.order import order_statistics
-from jumpgpu.smooth import gaussian_taps, smooth
-from jumpgpu.threshold import find_threshold, whole_planes
-from jumpgpu.watershed import watershed
+from jumpgpu.features import area_shape as shape
+from jumpgpu.features import correlation, granularity, intensity, texture
+from jumpgpu.features import radial_distribution as radial
+from jumpgpu.features.objects import Scene, make_scene
+from jumpgpu.features.order_statistics import order_statistics
+from jumpgpu.gpu.device import Device, decode_lzw, open_device
+from jumpgpu.segmentation.basins import find_basins
+from jumpgpu.segmentation.distance_transform import squared_distance
+from jumpgpu.segmentation.expand import grow_by_distance, propagate
+from jumpgpu.segmentation.gaussian import gaussian_taps, smooth
+from jumpgpu.segmentation.label import label_components
+from jumpgpu.segmentation.threshold import find_threshold, whole_planes
+from jumpgpu.segmentation.watershed import watershed
+from jumpgpu.settings.config import FeatureSettings, GranularitySettings, ThresholdSettings
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from jumpgpu.device import CpuDevice
-from jumpgpu.kernel_files import kernel_sources
+from jumpgpu.gpu.device import CpuDevice
+from jumpgpu.gpu.kernel_source import kernel_sources
 
 
 def launch_us(device: CpuDevice, grid: int, repeats: int = 7, launches: int = 2000) -> tuple[float, float]:

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import RESULTS, write_json
-from jumpgpu.config import load_config
-from jumpgpu.plate import find_plate
+from jumpgpu.images.plate import find_plate
+from jumpgpu.settings.config import load_config
 
 SITES_A_WELL = 2
 POINTS = 24  # of the curve that is kept

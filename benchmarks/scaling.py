@@ -20,12 +20,12 @@ import numpy as np
 import torch
 
 from benchmarks.machine import RESULTS, machine, run_command, seconds, write_json
-from jumpgpu import features
-from jumpgpu.config import Config
-from jumpgpu.device import open_device
-from jumpgpu.names import CHANNELS
-from jumpgpu.objects import make_scene
-from jumpgpu.segmentation import segment
+from jumpgpu.features import families as features
+from jumpgpu.features.objects import make_scene
+from jumpgpu.gpu.device import open_device
+from jumpgpu.segmentation.pipeline import segment
+from jumpgpu.settings.config import Config
+from jumpgpu.settings.names import CHANNELS
 from jumpgpu.synthetic import SyntheticSettings, draw_plate
 
 CELLS = (20, 50, 100, 200, 400, 800)
@@ -42,8 +42,8 @@ def drawn(folder: Path, **settings: Any) -> str:
 
 def corrected(images: str) -> torch.Tensor:
     """The first field of a drawn plate, float32 [1, C, H, W]."""
-    from jumpgpu.fields import read_fields
-    from jumpgpu.plate import find_plate
+    from jumpgpu.images.plate import find_plate
+    from jumpgpu.images.reader import read_fields
 
     batch = next(read_fields(find_plate("SCALE", images, Config().plate), batch=1, workers=0))
     return batch.pixels.to(torch.float32) / 65535

@@ -19,17 +19,17 @@ from scipy import ndimage
 from skimage import feature, filters, segmentation
 
 from benchmarks.machine import RESULTS, seconds, write_json
-from jumpgpu.background import block_weights, subtract_background
-from jumpgpu.config import BackgroundSettings, PrimarySettings, SegmentationSettings, ThresholdSettings, load_config
-from jumpgpu.declump import find_seeds, jitter, separate
-from jumpgpu.device import Device, open_device
-from jumpgpu.distance import squared_distance
-from jumpgpu.drawing import Effects, draw_field, falloff, make_tiles
-from jumpgpu.grow import propagate
-from jumpgpu.label import fill_holes, find_components, label_components
-from jumpgpu.segmentation import segment
-from jumpgpu.threshold import above_threshold, channel_planes, find_threshold, whole_planes
-from jumpgpu.watershed import watershed
+from jumpgpu.drawing.fields import Effects, draw_field, falloff, make_tiles
+from jumpgpu.gpu.device import Device, open_device
+from jumpgpu.segmentation.background import block_weights, subtract_background
+from jumpgpu.segmentation.declump import find_seeds, jitter, separate
+from jumpgpu.segmentation.distance_transform import squared_distance
+from jumpgpu.segmentation.expand import propagate
+from jumpgpu.segmentation.label import fill_holes, find_components, label_components
+from jumpgpu.segmentation.pipeline import segment
+from jumpgpu.segmentation.threshold import above_threshold, channel_planes, find_threshold, whole_planes
+from jumpgpu.segmentation.watershed import watershed
+from jumpgpu.settings.config import BackgroundSettings, PrimarySettings, SegmentationSettings, ThresholdSettings, load_config
 
 EIGHT = np.ones((3, 3), bool)
 DENSITIES = (20, 100, 300, 800)  # nuclei a field

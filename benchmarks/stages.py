@@ -15,17 +15,17 @@ from typing import Any
 import torch
 
 from benchmarks.machine import RESULTS, write_json
-from jumpgpu import features
-from jumpgpu.config import load_config
-from jumpgpu.device import CpuDevice, Device, open_device
-from jumpgpu.fields import read_fields
-from jumpgpu.illumination import correct, open_illumination
-from jumpgpu.layout import Layout, SiteTable
-from jumpgpu.names import COMPARTMENTS
-from jumpgpu.objects import make_scene
-from jumpgpu.plate import find_plate
-from jumpgpu.segmentation import segment
-from jumpgpu.store import PlateWriter
+from jumpgpu.features import families as features
+from jumpgpu.features.objects import make_scene
+from jumpgpu.gpu.device import CpuDevice, Device, open_device
+from jumpgpu.images.illumination import correct, open_illumination
+from jumpgpu.images.plate import find_plate
+from jumpgpu.images.reader import read_fields
+from jumpgpu.segmentation.pipeline import segment
+from jumpgpu.settings.config import load_config
+from jumpgpu.settings.names import COMPARTMENTS
+from jumpgpu.store.layout import Layout, SiteTable
+from jumpgpu.store.writer import PlateWriter
 
 
 class Timed:

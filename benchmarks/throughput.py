@@ -21,9 +21,9 @@ from benchmarks.machine import RESULTS, Spread, Usage, machine, run_command, spr
 from benchmarks.memory import repeat_plate
 from benchmarks.peers import PEERS, run_peer
 from benchmarks.stages import stages
-from jumpgpu.config import load_config
-from jumpgpu.opened import open_plate
-from jumpgpu.plate import find_plate
+from jumpgpu.images.plate import find_plate
+from jumpgpu.settings.config import load_config
+from jumpgpu.store.reader import open_plate
 
 DONE = (0, 3)  # with and without quarantined sites
 

@@ -4,17 +4,24 @@ import atexit
 import gc
 import os
 import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .extract import extract as extract
-    from .opened import open_plate as open_plate
-    from .transfer import pairs as pairs
+    from .features.dataframe import measure as measure
+    from .run.plates import extract as extract
+    from .scores.transfer import pairs as pairs
+    from .store.reader import open_plate as open_plate
 
 __version__ = "0.1.0"
 # name -> its module, imported when first asked for
-PUBLIC = {"extract": ".extract", "open_plate": ".opened", "pairs": ".transfer"}
-__all__ = ["extract", "open_plate", "pairs"]
+PUBLIC = {
+    "extract": ".run.plates",
+    "measure": ".features.dataframe",
+    "open_plate": ".store.reader",
+    "pairs": ".scores.transfer",
+}
+__all__ = ["extract", "measure", "open_plate", "pairs"]
 
 if os.path.basename((sys.argv or [""])[0]) in ("-m", "jumpgpu"):
     # A command is being loaded. Looking through torch's 400,000 objects for garbage, again and again while they are made
@@ -28,9 +35,21 @@ def __getattr__(name: str) -> Any:
 
     if name not in PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(PUBLIC[name], __name__)
-    return module if name == "extract" else getattr(module, name)  # extract: the module is the function (docs/design)
+    function = getattr(importlib.import_module(PUBLIC[name], __name__), name)
+    globals()[name] = function
+    return function
 
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Face(types.ModuleType):
+    """`jumpgpu.extract` stays the function when the command's module of that name is imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in PUBLIC or not isinstance(value, types.ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face

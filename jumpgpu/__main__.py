@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"jumpgpu: unknown command {words[0]!r}; {hint}", file=sys.stderr)
         return 2
     if words[0] in LIGHT:  # help and bad use end here, before torch is imported
-        importlib.import_module("jumpgpu.options").parser(words[0]).parse_args(words[1:])
+        importlib.import_module("jumpgpu.cli.options").parser(words[0]).parse_args(words[1:])
     if arguments is None:  # a process of its own: to be stopped is to be interrupted
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -8,11 +8,12 @@ from difflib import get_close_matches
 from functools import lru_cache, reduce
 from typing import Any
 
-from . import features, quality
-from .command import command_parser
-from .config import Config, FeatureSettings, load_config
-from .features.explained import FAMILIES, PARTS
-from .names import CHANNELS, COMPARTMENTS
+from .cli.parser import command_parser
+from .features import families as features
+from .features import image_quality as quality
+from .features.glossary import FAMILIES, PARTS
+from .settings.config import Config, FeatureSettings, load_config
+from .settings.names import CHANNELS, COMPARTMENTS
 
 
 @dataclass(frozen=True)

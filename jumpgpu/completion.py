@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .__main__ import COMMANDS, LIGHT, module_of
-from .command import command_parser
+from .cli.parser import command_parser
 
 SHELLS = ("bash", "zsh", "fish")
 FILES = {"FILE", "PATH", "DIR", "PLATE"}  # words in help that stand for a path
@@ -58,7 +58,7 @@ def describe() -> list[Described]:
     found: list[Described] = []
     for name, what in COMMANDS.items():
         if name in LIGHT:
-            made = importlib.import_module("jumpgpu.options").parser(name)
+            made = importlib.import_module("jumpgpu.cli.options").parser(name)
         else:
             made = importlib.import_module(module_of(name)).parser()
         found += walk(made, (name,), what)
@@ -92,7 +92,7 @@ def argument(action: Any) -> Argument:
 
 
 def presets(folder: str) -> list[str]:
-    from .config import config_folder
+    from .settings.config import config_folder
 
     return sorted(p.stem for p in (config_folder() / folder).glob("*.toml"))
 

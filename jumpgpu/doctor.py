@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import __version__
-from .command import command_parser
+from .cli.parser import command_parser
 
 GOOD, POOR, BAD = "ok", "note", "MISSING"
 PROBE = 1 << 26  # bytes written to tell the disk's speed
@@ -46,7 +46,7 @@ def findings(folder: Path, ask_gallery: bool = False) -> Iterator[Finding]:
 
 def gallery() -> Finding:
     """Whether the Cell Painting Gallery can be listed from here, and how long a request takes."""
-    from .gallery import GALLERY, PROJECTS, reach
+    from .images.gallery import GALLERY, PROJECTS, reach
 
     start = time.perf_counter()
     try:
@@ -87,7 +87,7 @@ def memory() -> Finding:
 
 
 def host_library() -> Iterator[Finding]:
-    from . import device
+    from .gpu import device
 
     try:
         yield GOOD, "host library", f"{device.open_device('cpu').description}"

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .command import command_parser
-from .opened import StoredPlate, open_plate
-from .progress import Progress
+from .cli.parser import command_parser
+from .cli.progress import Progress
+from .store.reader import StoredPlate, open_plate
 
 if TYPE_CHECKING:
     import sqlite3
@@ -263,7 +263,7 @@ WRITERS: dict[str, Callable[[Source, Path], None]] = {
 
 def export_profiles(folder: Path, barcode: str, output: Path, format: str, overwrite: bool = False) -> list[Path]:
     """The profile tables of a plate (`<folder>/profiles/<plate>/*.parquet`) in another format; the files written."""
-    from .profile_files import read_profiles, write_anndata, write_table
+    from .profiles.files import read_profiles, write_anndata, write_table
 
     sources = sorted((folder / "profiles" / barcode).glob(f"{barcode}*.parquet"))
     if not sources:

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import __version__
-from .command import command_parser
-from .config import Config, PlateSettings, build, toml_lines
-from .cppipe import Pipeline, printable, read_pipeline
-from .cppipe_config import Imported, import_pipelines
+from .cellprofiler.convert import Imported, import_pipelines
+from .cellprofiler.parse import Pipeline, printable, read_pipeline
+from .cli.parser import command_parser
+from .settings.config import Config, PlateSettings, build, toml_lines
 
 NOT_HONOURED = 1  # exit status of --strict
 HEADINGS = {

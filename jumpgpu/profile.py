@@ -11,16 +11,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import __version__, designs, platemaps
-from .aggregate import aggregate
-from .command import command_parser
-from .opened import open_plate
-from .platemaps import feature_columns
-from .profile_files import RECORD, read_profiles, write_anndata, write_table
-from .profiles import FEATURES, barcode_of, make_profiles
-from .recipes import LEVELS, REFERENCES, Recipe, load_recipe
-from .recipes import check as check_recipe
-from .remote import place_of
+from . import __version__
+from .cli.parser import command_parser
+from .profiles import design_checks as designs
+from .profiles import platemap as platemaps
+from .profiles.aggregate import aggregate
+from .profiles.files import RECORD, read_profiles, write_anndata, write_table
+from .profiles.pipeline import FEATURES, barcode_of, make_profiles
+from .profiles.platemap import feature_columns
+from .profiles.recipe import LEVELS, REFERENCES, Recipe, load_recipe
+from .profiles.recipe import check as check_recipe
+from .storage.s3 import place_of
+from .store.reader import open_plate
 
 STEPS = ("well_position", "cell_count", "inverse_normal", "sphere", "harmony")  # what --without may name
 

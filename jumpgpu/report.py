@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import pictures, platemaps
-from .aggregate import COUNT, aggregate
-from .command import command_parser
-from .durable import read_file
-from .names import well_position
-from .opened import StoredPlate, open_plate
-from .views import CHECKS, grid, outlined
+from .cli.parser import command_parser
+from .profiles import platemap as platemaps
+from .profiles.aggregate import COUNT, aggregate
+from .settings.names import well_position
+from .storage.atomic import read_file
+from .store import render as pictures
+from .store.reader import StoredPlate, open_plate
+from .store.views import CHECKS, grid, outlined
 
 MISSING = 65535  # of a quantised value
 PICTURE = 540  # pixels of a well's picture, at most

@@ -10,17 +10,20 @@ from typing import Any
 
 import pandas as pd
 
-from . import designs, figures, maps, platemaps
-from .command import add_parser, command_parser
-from .maps import MeanPrecision
-from .matching import LABEL, percent_matching
-from .names import BRIGHTFIELD, CHANNELS, COMPARTMENTS, FAMILIES
-from .platemaps import SAMPLE, feature_columns
-from .profile_files import RECORD, read_profiles, write_table
-from .recipes import load_recipe
-from .replicating import percent_replicating
-from .scores import Score, choose_features, concatenate
-from .transfer import Baselines, baselines, pairs
+from .cli.parser import add_parser, command_parser
+from .profiles import design_checks as designs
+from .profiles import platemap as platemaps
+from .profiles.files import RECORD, read_profiles, write_table
+from .profiles.platemap import SAMPLE, feature_columns
+from .profiles.recipe import load_recipe
+from .scores import figures
+from .scores import mean_average_precision as maps
+from .scores.common import Score, choose_features, concatenate
+from .scores.mean_average_precision import MeanPrecision
+from .scores.percent_matching import LABEL, percent_matching
+from .scores.percent_replicating import percent_replicating
+from .scores.transfer import Baselines, baselines, pairs
+from .settings.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS, FAMILIES
 
 TABLES = (  # looked for in this order when --table is not given
     "normalized_feature_select_negcon_batch",

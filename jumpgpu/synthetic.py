@@ -29,10 +29,10 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from .command import command_parser
-from .config import PlateSettings
-from .drawing import Drawn, Effects, draw_field, falloff, falloff_coefficients, make_tiles
-from .names import CHANNELS, check_barcode, well_name, well_position
+from .cli.parser import command_parser
+from .drawing.fields import Drawn, Effects, draw_field, falloff, falloff_coefficients, make_tiles
+from .settings.config import PlateSettings
+from .settings.names import CHANNELS, check_barcode, well_name, well_position
 
 DRAWING = 1  # counts changes of what is drawn: another number, other pixels
 PIXEL_M = 5.979760809567617e-07

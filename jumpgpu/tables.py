@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from .command import command_parser
-from .platemaps import read_table
-from .profile_files import write_table
+from .cli.parser import command_parser
+from .profiles.files import write_table
+from .profiles.platemap import read_table
 
 BINS = (1, 2, 3, 4, 5, 10, 20, 50)  # targets: each first number of a row
 

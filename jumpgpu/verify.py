@@ -10,8 +10,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from .command import command_parser
-from .opened import open_plate
+from .cli.parser import command_parser
+from .store.reader import open_plate
 
 
 def parser() -> argparse.ArgumentParser:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from jumpgpu.device import Device, open_device
-from jumpgpu.kernel_files import kernel_sources
-from tests.buckets import Bucket
-from tests.ways import Way
+from jumpgpu.gpu.device import Device, open_device
+from jumpgpu.gpu.kernel_source import kernel_sources
+from tests.helpers.buckets import Bucket
+from tests.simulators.ways import Way
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -58,7 +58,7 @@ def shared() -> Path:
 
 @pytest.fixture(params=["fibers", "tsan", "asan", "ptx", pytest.param("cuda", marks=pytest.mark.gpu)])
 def way(request: pytest.FixtureRequest) -> Way:
-    """Each way to run kernels in turn; tests/ways.py says how to use it."""
+    """Each way to run kernels in turn; tests/simulators/ways.py says how to use it."""
     return Way(request.param)
 
 

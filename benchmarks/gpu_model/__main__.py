@@ -22,7 +22,7 @@ from benchmarks.gpu_model.figures import Figures, load, outdated, save, update
 from benchmarks.gpu_model.page import page
 from benchmarks.gpu_model.workloads import Fields
 from benchmarks.machine import RESULTS, machine
-from jumpgpu.kernel_files import kernel_sources
+from jumpgpu.gpu.kernel_source import kernel_sources
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"

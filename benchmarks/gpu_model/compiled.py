@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 
 from benchmarks.gpu_model.devices import Gpu
-from jumpgpu.kernel_files import full_source, kernel_folder
-from tests.builds import CUPY_OPTIONS, cached, compiler, run_compiler
-from tests.ptx import nvrtc
+from jumpgpu.gpu.kernel_source import full_source, kernel_folder
+from tests.simulators.builds import CUPY_OPTIONS, cached, compiler, run_compiler
+from tests.simulators.ptx import nvrtc
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100")
 
@@ -61,7 +61,7 @@ def resources(path: Path, architecture: str) -> dict[str, Resources]:
 def all_resources(architecture: str) -> dict[str, Resources]:
     """Every kernel's."""
     found: dict[str, Resources] = {}
-    for path in sorted(kernel_folder().glob("*.cu")):
+    for path in sorted(kernel_folder().rglob("*.cu")):
         found |= resources(path, architecture)
     return found
 

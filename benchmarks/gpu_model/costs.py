@@ -6,7 +6,7 @@ from functools import cache
 
 from benchmarks.gpu_model.devices import GPUS
 from benchmarks.gpu_model.sass import FREE, MEMORY, TABLE
-from tests.ptx.parse import Instruction, Program
+from tests.simulators.ptx.parse import Instruction, Program
 
 EXCHANGE = 23  # cycles of a shuffle or vote
 BRANCH = 5

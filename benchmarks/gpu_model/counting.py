@@ -14,10 +14,10 @@ import numpy as np
 
 from benchmarks.gpu_model.costs import Cost, costs, cycles
 from benchmarks.gpu_model.devices import BARRIER, GPUS
-from jumpgpu.kernel_files import Argument, kernel_sources
-from tests.builds import ptx
-from tests.ptx.clock import Clock
-from tests.ptx.launch import COUNTS, Kernel, Run
+from jumpgpu.gpu.kernel_source import Argument, kernel_sources
+from tests.simulators.builds import ptx
+from tests.simulators.ptx.clock import Clock
+from tests.simulators.ptx.launch import COUNTS, Kernel, Run
 
 BUDGET = 3_000_000  # warp instructions a launch, after which no more blocks are begun
 LIMIT = 60_000_000  # after which a block is cut

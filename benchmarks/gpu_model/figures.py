@@ -14,8 +14,8 @@ from benchmarks.gpu_model.counting import Counted
 from benchmarks.gpu_model.devices import GPUS, LAUNCH_S, PCIE_SHARE, Gpu
 from benchmarks.gpu_model.prediction import Prediction, predict
 from benchmarks.machine import RESULTS
-from jumpgpu.kernel_files import full_source, kernel_sources
-from tests.standin_cuda import standin
+from jumpgpu.gpu.kernel_source import full_source, kernel_sources
+from tests.simulators.standin_cuda import standin
 
 NOT_ON_A_GPU = {
     "cross_entropy_32": "the CPU's way of entropy_rounds",

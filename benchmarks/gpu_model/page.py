@@ -10,7 +10,7 @@ from benchmarks.gpu_model.compiled import ARCHITECTURES, blocks_per_sm
 from benchmarks.gpu_model.devices import GPUS, Gpu
 from benchmarks.gpu_model.figures import NOT_ON_A_GPU, Figures, predictions, totals
 from benchmarks.gpu_model.prediction import Prediction
-from jumpgpu.kernel_files import kernel_sources
+from jumpgpu.gpu.kernel_source import kernel_sources
 
 BATCHES = (8, 32)
 WELLS, SITES = 384, 9
@@ -268,10 +268,10 @@ def method() -> list[str]:
         "## How it is predicted",
         "",
         *item(
-            """The program runs on the stand-in for CUDA (`tests/standin_cuda.py`), which launches what a GPU would be given.
-            Before each launch its PTX runs in the interpreter (`tests/ptx/`) on the launch's own arguments: some of its
-            blocks, taken evenly. The counters and the clock are tested on kernels counted by hand (`tests/test_ptx_hand.py`,
-            `tests/test_ptx_clock_hand.py`)."""
+            """The program runs on the stand-in for CUDA (`tests/simulators/standin_cuda.py`), which launches what a GPU
+            would be given. Before each launch its PTX runs in the interpreter (`tests/simulators/ptx/`) on the launch's
+            own arguments: some of its blocks, taken evenly. The counters and the clock are tested on kernels counted by
+            hand (`tests/simulators/test_ptx.py`, `tests/simulators/test_ptx_clock.py`)."""
         ),
         *item(
             """A PTX instruction counts as the machine instructions that ptxas makes of it alone

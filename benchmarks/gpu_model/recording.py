@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from benchmarks.gpu_model.counting import Array, Counted, count_launch
-from tests.standin_cuda import GPU, HOST_READS, Mode, RawKernel, tensors_in
+from tests.simulators.standin_cuda import GPU, HOST_READS, Mode, RawKernel, tensors_in
 
 WAITING = {
     "nonzero",

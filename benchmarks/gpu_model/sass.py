@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.gpu_model.elf import code, opcodes
-from jumpgpu.kernel_files import kernel_sources
+from jumpgpu.gpu.kernel_source import kernel_sources
 
 TABLE = Path(__file__).with_name("sass.json")
 ARCHITECTURES = ("sm_75", "sm_80", "sm_89", "sm_90")
@@ -93,8 +93,8 @@ def module(opcode_list: list[str], architecture: str) -> str:
 
 def used() -> list[str]:
     """Every arithmetic opcode of every kernel."""
-    from tests.builds import ptx
-    from tests.ptx.parse import parse
+    from tests.simulators.builds import ptx
+    from tests.simulators.ptx.parse import parse
 
     found = set()
     for name, (path, _) in kernel_sources().items():

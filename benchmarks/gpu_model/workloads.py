@@ -14,8 +14,14 @@ import tifffile
 import torch
 
 from benchmarks.gpu_model.recording import Recording, recorded
-from jumpgpu import features
-from jumpgpu.config import (
+from jumpgpu.features import families as features
+from jumpgpu.features.image_quality import measure_images
+from jumpgpu.features.scenes import segment_scene
+from jumpgpu.gpu.device import Device, open_device
+from jumpgpu.images.illumination import correct, open_illumination
+from jumpgpu.images.plate import Plate, find_plate
+from jumpgpu.images.reader import read_fields
+from jumpgpu.settings.config import (
     Config,
     CorrelationSettings,
     FeatureSettings,
@@ -27,12 +33,6 @@ from jumpgpu.config import (
     ThresholdSettings,
     load_config,
 )
-from jumpgpu.device import Device, open_device
-from jumpgpu.fields import read_fields
-from jumpgpu.illumination import correct, open_illumination
-from jumpgpu.plate import Plate, find_plate
-from jumpgpu.quality import measure_images
-from jumpgpu.scenes import segment_scene
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 
 from benchmarks.machine import run_command
-from jumpgpu.config import load_config
-from jumpgpu.device import open_device
-from jumpgpu.fields import read_fields
-from jumpgpu.illumination import correct, open_illumination
-from jumpgpu.plate import find_plate
-from jumpgpu.segmentation import segment
+from jumpgpu.gpu.device import open_device
+from jumpgpu.images.illumination import correct, open_illumination
+from jumpgpu.images.plate import find_plate
+from jumpgpu.images.reader import read_fields
+from jumpgpu.segmentation.pipeline import segment
+from jumpgpu.settings.config import load_config
 
 HERE = Path(__file__).resolve().parent
 ENVIRONMENTS = HERE.parents[1] / "build" / "peers"

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from ..config import FeatureSettings
-from ..device import Device
-from ..names import channel_order, feature_name
-from ..objects import Scene
-from ..order import order_statistics
+from ..gpu.device import Device
+from ..settings.config import FeatureSettings
+from ..settings.names import channel_order, feature_name
 from . import costes
+from .objects import Scene
+from .order_statistics import order_statistics
 
 BOTH = ("Correlation", "Overlap")  # one number a pair
 EACH = ("K", "Manders", "RWC")  # one for either channel first

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from ..device import Device
-from ..objects import Scene
+from ..gpu.device import Device
+from .objects import Scene
 
 RUN = 16384  # pixels a block sums (costes.cu)
 SUMS = 10

@@ -1,4 +1,4 @@
-"""Granular spectrum of an object in every channel (CellProfiler MeasureGranularity): granularity.cu, spectrum.cu.
+"""Granular spectrum of an object in every channel (CellProfiler MeasureGranularity), by granularity*.cu.
 
 Column k is the share of the object's mean intensity, in percent, that an opening by reconstruction of size k takes away
 beyond size k - 1, of the channel at `subsampling` with its background removed. Percentages may be negative for k = 1,
@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..basins import FOREST_BLOCK, Basins, bands, find_basins
-from ..config import FeatureSettings, GranularitySettings
-from ..device import CpuDevice, Device
-from ..names import channel_order, feature_name
-from ..objects import Objects, Scene
-from ..sampling import Axis, Grid, Shares, axis, sample, shares, stretched
+from ..gpu.device import CpuDevice, Device
+from ..segmentation.basins import FOREST_BLOCK, Basins, bands, find_basins
+from ..segmentation.resample import Axis, Grid, Shares, axis, sample, shares, stretched
+from ..settings.config import FeatureSettings, GranularitySettings
+from ..settings.names import channel_order, feature_name
+from .objects import Objects, Scene
 
 SCALES = 16  # levels of the kernels
-COLUMNS = 256  # full-resolution columns of a tile of weights (kernels/spectrum.cu)
+COLUMNS = 256  # full-resolution columns of a tile of weights (kernels/features/granularity_spectrum.cu)
 ERODE_BLOCK = 544  # threads: a warp for every level
 STEPS, TILE, TILE_BLOCK = 8, (80, 64), 512  # scales, rows and columns, and threads of granularity_erode_tile
 CLEAR_BLOCK, PARTS = 128, 64  # blocks a plane where there are many
-DISK_COLUMNS, LARGEST_RADIUS = 256, 128  # of a block of the disk (kernels/foreground.cu: TILE, RADIUS)
+DISK_COLUMNS, LARGEST_RADIUS = 256, 128  # of a block of the disk (kernels/features/granularity_background.cu: TILE, RADIUS)
 FIELDS_AT_ONCE = 2  # fields whose basins are held at a time, on a CPU
 ALL_AT_ONCE = 0.4  # sampled pixels a pixel up to which a GPU holds a whole batch's: 85 bytes each, of the 80 planned a pixel
 
@@ -165,7 +165,7 @@ def sampled(height: int, width: int, settings: GranularitySettings, device: Devi
 
 
 def foreground(planes: torch.Tensor, grid: Grid, settings: GranularitySettings, device: Device) -> torch.Tensor:
-    """Framed keys of the sampled planes [P, H, W] without their background; see kernels/foreground.cu."""
+    """Framed keys of the sampled planes [P, H, W] without their background; see granularity_background.cu."""
     n, height, width = planes.shape
     image, half, again = sample(planes, grid, device), settings.subsampling, settings.background_subsampling
     inner = [

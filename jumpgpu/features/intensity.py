@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import torch
 
-from ..config import FeatureSettings
-from ..device import Device, few_blocks
-from ..names import channel_order, feature_name
-from ..objects import Scene
-from ..order import order_statistics
+from ..gpu.device import Device, few_blocks
+from ..settings.config import FeatureSettings
+from ..settings.names import channel_order, feature_name
+from .objects import Scene
+from .order_statistics import order_statistics
 from .outline import areas, outlines
 
 MEASUREMENTS = (  # order of the kernel

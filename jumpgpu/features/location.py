@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import torch
 
-from ..config import FeatureSettings
-from ..device import Device
-from ..names import channel_order, feature_name
-from ..objects import Scene
+from ..gpu.device import Device
+from ..settings.config import FeatureSettings
+from ..settings.names import channel_order, feature_name
 from .intensity import MEASUREMENTS as INTENSITIES
 from .intensity import by_cell, intensities
+from .objects import Scene
 from .outline import areas
 
 WITHOUT_Z = "Cytoplasm"  # IdentifyTertiaryObjects gives no Center_Z

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import torch
 
-from ..config import FeatureSettings
-from ..device import CpuDevice, Device
-from ..names import feature_name
-from ..objects import Scene
+from ..gpu.device import CpuDevice, Device
+from ..settings.config import FeatureSettings
+from ..settings.names import feature_name
+from .objects import Scene
 
 MEASUREMENTS = (
     "NumberOfNeighbors",

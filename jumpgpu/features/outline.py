@@ -6,8 +6,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from ..device import Device
-from ..objects import Scene, label_arguments
+from ..gpu.device import Device
+from .objects import Scene, label_arguments
 
 POWERS = 10  # moments of order 0..9 (outline.cu)
 

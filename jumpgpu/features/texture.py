@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..config import FeatureSettings, TextureSettings
-from ..device import CpuDevice, Device, few_blocks
-from ..names import channel_order, feature_name
-from ..objects import Scene, start_of
+from ..gpu.device import CpuDevice, Device, few_blocks
+from ..settings.config import FeatureSettings, TextureSettings
+from ..settings.names import channel_order, feature_name
+from .objects import Scene, start_of
 
 MEASUREMENTS = (  # order of the kernel
     "AngularSecondMoment",

@@ -1,0 +1,4 @@
+"""Drawn fields. Takes a seed; gives images with known cells, illumination and effects.
+
+Imports settings.
+"""

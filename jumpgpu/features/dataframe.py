@@ -1,0 +1,165 @@
+"""Features of images and label images from anywhere, as a pandas table: for notebooks, and for masks of any origin."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ..gpu.device import Device, open_device
+from ..settings.config import FeatureSettings
+from .families import FAMILIES, columns, measure_scene
+from .objects import make_scene
+
+if TYPE_CHECKING:
+    import pandas
+
+FULL_RANGE = {"uint8": 255.0, "uint16": 65535.0}  # what intensity 1 is when nobody says
+NUMBERS = ("_Number_Object_Number", "_Parent_", "ClosestObjectNumber_")  # columns that hold labels
+
+
+def measure(
+    pixels: Any,
+    labels: Any,
+    *,
+    channels: Sequence[str] | None = None,
+    families: Sequence[str] | None = None,
+    settings: FeatureSettings | None = None,
+    scale: float | None = None,
+    unfiltered: Mapping[str, Any] | None = None,
+    device: str | Device = "auto",
+) -> "pandas.DataFrame":
+    """Measure objects that somebody has outlined, in images that somebody has corrected.
+
+    Parameters
+    ----------
+    pixels : uint8, uint16 or floating [H, W], [C, H, W] or [B, C, H, W], NumPy or torch
+        Intensities, illumination-corrected where that matters; nothing is corrected here.
+    labels : integer [H, W] or [B, H, W], or a dict of them by compartment
+        0 is background. Objects with one number in several compartments are one row: a cell, its nucleus, its cytoplasm.
+        Numbers need not be 1..n. An image without a name is the compartment `Objects`; `Cells`, `Cytoplasm` and `Nuclei` are
+        known to be parent and child, and to have neighbours.
+    channels : names, as many as the C axis is long
+        `Channel1`, `Channel2`, ... when absent.
+    families : of `features.FAMILIES`
+        All when absent.
+    settings : as in a configuration's `[features]`; CPJUMP1's when absent
+    scale : the value that is intensity 1
+        255 for uint8 and 65535 for uint16 when absent; floats are taken as they are and must be within 0..1.
+    unfiltered : compartment -> labels
+        The objects before some were discarded, those kept under their own numbers: neighbours also look at them.
+    device : 'auto', 'cpu', 'cuda', or an open device
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row an object: Metadata_Field (position in the batch), Metadata_ObjectNumber (its label), then the columns of
+        `features.columns`, float64. `python -m jumpgpu.columns --explain NAME` says what one means.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For shapes, dtypes, channels or values that do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.zeros((5, 6), np.uint8)
+    >>> image[1:3, 2:5] = 51
+    >>> table = measure(image, image > 0, channels=["GFP"], families=["intensity"], device="cpu")
+    >>> table["Objects_Intensity_IntegratedIntensity_GFP"].round(3).tolist()
+    [1.2]
+    """
+    import pandas
+
+    opened = device if isinstance(device, Device) else open_device(device)
+    stack = intensities(pixels, scale)
+    fields, n_channels, height, width = stack.shape
+    names = tuple(channels) if channels is not None else tuple(f"Channel{i + 1}" for i in range(n_channels))
+    if len(names) != n_channels:
+        raise ValueError(f"{len(names)} channel names for {n_channels} channels: pixels are {list(np.shape(pixels))}")
+    planes = {c: label_planes(p, c, (fields, height, width)) for c, p in by_name(labels).items()}
+    every = {c: label_planes(p, c, (fields, height, width)) for c, p in (unfiltered or {}).items()}
+    if unknown := sorted(set(every) - set(planes)):
+        raise ValueError(f"unfiltered labels of {unknown[0]!r}, which has no labels; there are {', '.join(planes)}")
+    numbers = renumber(planes, every)
+    tensors, whole = ({c: opened.tensor(p.astype(np.int32)) for c, p in of.items()} for of in (planes, every))
+    scene = make_scene(names, opened.tensor(stack), tensors, whole, opened)
+    chosen = settings or FeatureSettings()
+    if families is not None or settings is None:
+        chosen = replace(chosen, families=tuple(families if families is not None else FAMILIES))
+    values = measure_scene(scene, chosen, opened).cpu().numpy()
+    wanted = columns(scene.objects.compartments, names, chosen)
+    field, number = (t.cpu().numpy() for t in (scene.objects.field, scene.objects.number))
+    own = np.concatenate([np.zeros(0, np.int64), *numbers])
+    first = np.cumsum([0, *map(len, numbers)])[field]  # of each row's field in `own`
+    for i, column in enumerate(wanted):
+        if any(word in column for word in NUMBERS):
+            at = values[:, i].astype(np.int64)
+            values[:, i] = np.where(at > 0, own[np.minimum(first + np.maximum(at, 1) - 1, len(own) - 1)], 0)
+    table = pandas.DataFrame(values, columns=wanted)
+    identity = pandas.DataFrame({"Metadata_Field": field, "Metadata_ObjectNumber": own[first + number - 1]})
+    return pandas.concat([identity, table], axis=1)
+
+
+def by_name(labels: Any) -> dict[str, Any]:
+    found = dict(labels) if isinstance(labels, Mapping) else {"Objects": labels}
+    if not found:
+        raise ValueError("no label images: expected an array, or a dict of at least one by compartment")
+    return found
+
+
+def array(values: Any) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+
+
+def intensities(pixels: Any, scale: float | None) -> np.ndarray:
+    """float32 [B, C, H, W] with 1 at `scale`."""
+    found = array(pixels)
+    if not 2 <= found.ndim <= 4:
+        raise ValueError(f"pixels must be [H, W], [C, H, W] or [B, C, H, W], got {list(found.shape)}")
+    kind = found.dtype.name
+    if found.dtype.kind != "f" and kind not in FULL_RANGE:
+        raise TypeError(f"pixels must be uint8, uint16 or floating, got {kind}")
+    if scale is None and found.dtype.kind == "f":
+        low, high = (float(found.min()), float(found.max())) if found.size else (0.0, 0.0)
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                f"floating pixels must be within 0..1, found {low:g} to {high:g}; say by `scale` which value is 1"
+            )
+        scale = 1.0
+    divisor = scale or FULL_RANGE.get(kind, 1.0)
+    if not divisor > 0:
+        raise ValueError(f"scale must be above 0, got {scale}")
+    return (found.reshape((1,) * (4 - found.ndim) + found.shape) / divisor).astype(np.float32)
+
+
+def label_planes(labels: Any, name: str, shape: tuple[int, int, int]) -> np.ndarray:
+    """int64 [B, H, W]."""
+    found = array(labels)
+    if found.dtype.kind not in "iub":
+        raise TypeError(f"labels of {name} must be integers, got {found.dtype.name}")
+    found = found.reshape((1,) * max(3 - found.ndim, 0) + found.shape)
+    if found.shape != shape:
+        raise ValueError(f"labels of {name} are {list(np.shape(labels))}; the pixels make it [B, H, W] = {list(shape)}")
+    if found.size and found.min() < 0:
+        raise ValueError(f"labels of {name} must be 0 or more, found {found.min()}")
+    return found.astype(np.int64)
+
+
+def renumber(planes: dict[str, np.ndarray], every: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Number objects 1..n field by field, in place, those that were discarded above; returns each field's own numbers."""
+    numbers = []
+    for b in range(len(next(iter(planes.values())))):
+        present = [np.unique(p[b]) for p in planes.values()]
+        kept = np.unique(np.concatenate(present))
+        kept = kept[kept > 0]
+        others = np.concatenate([np.zeros(0, np.int64), *(np.unique(p[b]) for p in every.values())])
+        others = np.setdiff1d(others[others > 0], kept)
+        order = np.concatenate([[0], kept, others])
+        by_value = np.argsort(order)
+        for plane in (*planes.values(), *every.values()):
+            plane[b] = by_value[np.searchsorted(order[by_value], plane[b])]
+        numbers.append(kept)
+    return numbers

@@ -1,0 +1,135 @@
+"""How intensity is spread from an object's centre to its edge (CellProfiler MeasureObjectIntensityDistribution).
+
+Rings of equal width in scaled distance, 1 the innermost: each pixel stands at d / (d + e), d its way from the centre inside
+the object, e its distance to the edge. The centre is the pixel farthest from the edge, of several
+the first in raster order.
+
+Off by default: Zernike moments of the intensity on the object's smallest enclosing circle, n up to 9.
+"""
+
+from collections.abc import Sequence
+from math import factorial
+from typing import Any
+
+import torch
+
+from ..gpu.device import CpuDevice, Device
+from ..settings.config import FeatureSettings
+from ..settings.names import channel_order, feature_name
+from . import area_shape as shape
+from .distance_map import CHUNK, depths
+from .objects import Scene
+from .outline import outlines
+
+MEASUREMENTS = ("FracAtD", "MeanFrac", "RadialCV")  # order of the kernel
+MOST_BINS = 31  # radial_distribution.cuh: ring and wedge fit a byte
+BLOCKS = 1024  # on a GPU, each with scratch of its own
+CHANNELS = 8  # that a block of radial_sums takes at a time
+
+ZERNIKE = {"none": (), "magnitudes": ("ZernikeMagnitude",), "magnitudes_and_phase": ("ZernikeMagnitude", "ZernikePhase")}
+
+
+def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings) -> list[str]:
+    """Column names of `measure` for one compartment, in its order."""
+    bins = settings.radial.bins
+    return [
+        feature_name(compartment, "RadialDistribution", m, c, f"{ring}of{bins}")
+        for m in MEASUREMENTS
+        for c in channel_order(channels)
+        for ring in range(1, bins + 1)
+    ] + [
+        feature_name(compartment, "RadialDistribution", m, c, *order)
+        for m in zernike_measures(settings)
+        for c in channel_order(channels)
+        for order in shape.ZERNIKE
+    ]
+
+
+def zernike_measures(settings: FeatureSettings) -> tuple[str, ...]:
+    """What is wanted of the Zernike moments of intensity; ValueError for what nobody measures."""
+    if settings.radial.zernike not in ZERNIKE:
+        raise ValueError(f"radial.zernike is {settings.radial.zernike!r}; expected one of {tuple(ZERNIKE)}")
+    return ZERNIKE[settings.radial.zernike]
+
+
+def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Tensor:
+    """float64 [N, F]: shares and coefficients without unit, the compartments' columns one after the other.
+
+    FracAtD and MeanFrac are nan for an empty object and where a channel is 0 throughout it; RadialCV is 0 for a ring without
+    pixels. ValueError for other than 1 .. 31 rings.
+    """
+    objects, bins, n_channels = scene.objects, settings.radial.bins, len(scene.channels)
+    if not 1 <= bins <= MOST_BINS:
+        raise ValueError(f"radial.bins is {bins}; expected 1 .. {MOST_BINS}")
+    _, height, width = objects.shape
+    depth, extent = depths(scene, device), outlines(scene, device).extent
+    blocks = min(objects.rows, 2 * device.workers if isinstance(device, CpuDevice) else BLOCKS)
+    rows: dict[str, Any] = {"box": objects.box, "schedule": objects.schedule, "map_start": depth.map_start}
+    rows |= {"line_start": objects.line_start, "extent": extent, "bins": bins}
+    ring = device.empty(depth.n_map, dtype=torch.uint8)
+    room = 2 * objects.largest_box + 96 * height + 3 * (width + CHUNK) + 256  # two maps of a box, with margins
+    device.launch(
+        "radial_rings",
+        blocks,
+        **rows,
+        squared=depth.squared,
+        centre=depth.centre,
+        rows=objects.rows,
+        height=height,
+        room=room,
+        ring=ring,
+        maps=device.empty(blocks, room, dtype=torch.int32),
+        asks=device.empty(blocks, 2, height, dtype=torch.uint8),
+    )
+    found = device.empty(objects.rows, n_channels, len(MEASUREMENTS), bins, dtype=torch.float64)
+    room = objects.largest_box + CHUNK * height
+    device.launch(
+        "radial_sums",
+        blocks,
+        **rows,
+        values=scene.values,
+        pixel=objects.pixel,
+        start=objects.start,
+        stop=objects.stop,
+        ring=ring,
+        n_pixels=objects.pixel.numel(),
+        channels=n_channels,
+        turns=objects.rows * -(-n_channels // CHANNELS),
+        room=room,
+        found=found,
+        place=device.empty(blocks, 3, room, dtype=torch.int32),
+    )
+    parts = [scene.by_name(found, 1).transpose(1, 2).flatten(1)]
+    if wanted := zernike_measures(settings):
+        parts.append(scene.by_name(zernike(scene, device)[:, :, : len(wanted)], 1).transpose(1, 2).flatten(1))
+    table = torch.cat(parts, dim=1)
+    return table.view(len(objects.compartments), objects.n, table.shape[1]).transpose(0, 1).flatten(1)
+
+
+def zernike(scene: Scene, device: Device) -> torch.Tensor:
+    """float64 [R, C, 2, Z]: magnitude and phase (radians) of the Zernike moments of intensity, n up to 9; nan on a point."""
+    objects, n_channels = scene.objects, len(scene.channels)
+    hull, _, _ = shape.trace_hulls(scene, outlines(scene, device).extent, device)
+    polynomials = torch.zeros(len(shape.ZERNIKE), 5, dtype=torch.float64)
+    for z, (n, m) in enumerate(shape.ZERNIKE):
+        for k in range((n - m) // 2 + 1):
+            below = factorial(k) * factorial((n + m) // 2 - k) * factorial((n - m) // 2 - k)
+            polynomials[z, k] = (-1) ** k * factorial(n - k) // below
+    found = device.empty(objects.rows, n_channels, 2, len(shape.ZERNIKE), dtype=torch.float64)
+    device.launch(
+        "radial_zernike",
+        objects.rows * n_channels,
+        values=scene.values,
+        pixel=objects.pixel,
+        start=objects.start,
+        stop=objects.stop,
+        schedule=objects.schedule,
+        hull=hull,
+        orders=device.tensor(shape.ZERNIKE, torch.int32),
+        polynomials=device.tensor(polynomials),
+        n_pixels=objects.pixel.numel(),
+        channels=n_channels,
+        n_orders=len(shape.ZERNIKE),
+        found=found,
+    )
+    return found

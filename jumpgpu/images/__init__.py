@@ -1,0 +1,4 @@
+"""Images. Takes a plate's folder or URL; gives checked, illumination-corrected fields and label images.
+
+Imports settings, gpu, storage.
+"""

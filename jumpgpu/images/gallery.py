@@ -1,0 +1,214 @@
+"""The Cell Painting Gallery and other buckets: from a barcode to its project, source, batch and long folder name.
+
+    <project>/<source>/images/<batch>/images/<barcode>__<date>-Measurement1/Images/Index.idx.xml, *.tiff
+    <project>/<source>/images/<batch>/illum/<barcode>/<barcode>_Illum<channel>.npy
+    <project>/<source>/workspace/load_data_csv/<batch>/<barcode>/load_data.csv, or ..._with_illum, or .parquet
+
+A bucket is asked only for names that begin with the barcode, a request a batch. What it answers is judged as a folder's
+content is: file names must be plain, and nothing outside the plate's source is read.
+"""
+
+import dataclasses
+import json
+import re
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from ..settings.config import PlateSettings
+from ..storage.prefetch import RemoteFiles, cached, keep
+from ..storage.s3 import FIRST_TRIES, SCHEME, Place, RemotePath, in_parallel, is_url, place_of
+from . import harmony, load_data
+from .harmony import INDEX_NAMES
+from .plate import Plate, from_index, from_load_data, from_names, plain_name
+
+GALLERY = RemotePath("cellpainting-gallery")
+PROJECTS = ("cpg0000-jump-pilot", "cpg0016-jump")  # searched in this order when only a barcode is given
+LAYOUTS = ("", "images/", "images/*/images/", "*/images/*/images/")  # from a batch's images up to a project
+TABLES = ("workspace/load_data_csv/*/", "*/workspace/load_data_csv/*/")
+TABLE_NAMES = tuple(f"load_data{illum}.{kind}" for kind in ("csv", "parquet") for illum in ("", "_with_illum"))
+FRESH_S = 24 * 3600  # how long a cached list of batches serves
+MAX_FOLDERS = 5000  # sources and batches of a project
+
+
+def find_in_bucket(barcode: str, where: RemotePath | None, settings: PlateSettings, cache: Path | None = None) -> Plate:
+    """A plate of the gallery's projects, or under a URL: its folder, or a batch, source or project that holds it.
+
+    Raises FileNotFoundError where there is none, ValueError where there are several or one that cannot be read,
+    ConnectionError where the bucket is out of reach.
+    """
+    roots = [where] if where else [GALLERY / project for project in PROJECTS]
+    searched: list[str] = []
+    for root in roots:
+        for remembered in (cache, None) if cache else (None,):  # what is remembered may be a day old
+            folders, n_looked = search(barcode, root, LAYOUTS, remembered)
+            tables = [] if folders else search(barcode, root, TABLES, remembered)[0]
+            if folders or tables:
+                return open_folder(barcode, only_one(barcode, folders or tables), settings, cache, bool(tables))
+        searched.append(f"{root} ({n_looked} folders looked into)")
+    what = "in the Cell Painting Gallery" if not where else "there"
+    advice = (
+        f"give --images {GALLERY}/PROJECT for another project of it, or --images FOLDER for images on this machine"
+        if not where
+        else "expected its folder, or a batch, source or project of the gallery's layout"
+    )
+    raise FileNotFoundError(f"no plate {barcode} {what}: searched {' and '.join(searched)}; {advice}")
+
+
+def only_one(barcode: str, found: list[RemotePath]) -> RemotePath:
+    if len(found) > 1:
+        listed = "\n  ".join(map(str, found[:5]))
+        raise ValueError(f"{barcode} has {len(found)} measurements:\n  {listed}\ngive --images the one to read")
+    return found[0]
+
+
+def search(
+    barcode: str, root: RemotePath, layouts: tuple[str, ...], remembered: Path | None
+) -> tuple[list[RemotePath], int]:
+    """The plate's folders under a root in the first layout that has any, and how many folders were looked into."""
+
+    def named(name: str) -> bool:
+        return name == barcode or name.startswith(f"{barcode}__")
+
+    if named(root.name) or (root.name == "Images" and named(root.parent.name)):
+        return [root], 0
+    looked = 0
+    for layout in layouts:
+        places = [root]
+        for part in [p for p in layout.split("/") if p]:
+            if part == "*":
+                levels = in_parallel(partial(subfolders, remembered=remembered), places)
+                places = [place / name for place, names in zip(places, levels, strict=True) for name in names]
+                if len(places) > MAX_FOLDERS:
+                    raise ValueError(f"{root}: more than {MAX_FOLDERS} folders; give --images one that is nearer the plate")
+            else:
+                places = [place / part for place in places]
+        looked += len(places)
+        listings = in_parallel(lambda place: place.listing(start=barcode, tries=FIRST_TRIES), places)
+        found = [
+            place / name
+            for place, listing in zip(places, listings, strict=True)
+            for name in listing.folders
+            if named(name) and plain_name(name)
+        ]
+        if found:
+            return sorted(found), looked
+    return [], looked
+
+
+def subfolders(place: RemotePath, remembered: Path | None) -> list[str]:
+    """The names of the folders in one, from the cache where it has them from today."""
+    note = cached(remembered, place / "folders.json") if remembered else None
+    if note:
+        try:
+            if 0 <= time.time() - note.stat().st_mtime < FRESH_S and note.stat().st_size < 1 << 20:
+                names = json.loads(note.read_bytes())
+                if isinstance(names, list) and all(isinstance(n, str) and plain_name(n) for n in names):
+                    return names
+        except (OSError, ValueError, RecursionError):
+            pass
+    names = [name for name in place.listing(tries=FIRST_TRIES).folders if plain_name(name)]
+    if note and remembered:
+        keep(remembered, note, json.dumps(names).encode())
+    return names
+
+
+def open_folder(barcode: str, found: RemotePath, settings: PlateSettings, cache: Path | None, table: bool) -> Plate:
+    """The plate in a folder that is known: its index, its load_data.csv, or its file names, in this order."""
+    source, batch = source_of(found)
+    files = RemoteFiles(found, (source,), cache)
+    if table:
+        return with_source(
+            from_table(barcode, found_table(barcode, [found], files), source, batch, files, settings), files, batch
+        )
+    top = files.listed(found)
+    folder = found / "Images" if "Images" in top.folders else found
+    listed = files.listed(folder)
+    above = folder.parent if folder.name == "Images" else folder
+    for place in dict.fromkeys((folder, above)):
+        for name in INDEX_NAMES:
+            if name in files.listed(place).files:
+                data = files.fetch(str(place / name), harmony.MAX_BYTES)
+                plate = from_index(barcode, place / name, folder, source, settings, data)
+                return with_source(plate, files, batch)
+    places = [folder, above]
+    if batch:
+        places.append(source / "workspace" / "load_data_csv" / batch.name / barcode)
+    if path := find_table(places, files):
+        return with_source(from_table(barcode, path, source, batch, files, settings), files, batch)
+    plate = from_names(barcode, folder, source, settings, (n for n in listed.files if "/" not in n))
+    return with_source(plate, files, batch)
+
+
+def find_table(places: list[RemotePath], files: RemoteFiles) -> RemotePath | None:
+    """The first load_data table in some folders."""
+    return next((p / name for p in places for name in TABLE_NAMES if name in files.listed(p).files), None)
+
+
+def found_table(barcode: str, places: list[RemotePath], files: RemoteFiles) -> RemotePath:
+    if path := find_table(places, files):
+        return path
+    raise FileNotFoundError(
+        f"{barcode}: {places[0]} has none of {', '.join(TABLE_NAMES)}, and there is no folder of its images"
+    )
+
+
+def source_of(found: RemotePath) -> tuple[RemotePath, RemotePath | None]:
+    """What may be read for a plate's folder, and the `images` folder of its batch, if it lies in the gallery's layout."""
+    match = re.match(
+        r"((?:.*/)?[^/]+)/(?:images/([^/]+)/images|workspace/load_data_csv/([^/]+))/[^/]+(?:/Images)?$", found.key
+    )
+    if not match:
+        return (found.parent if found.name == "Images" else found), None
+    source = RemotePath(found.bucket, match[1])
+    return source, source / "images" / (match[2] or match[3])
+
+
+def from_table(
+    barcode: str, path: RemotePath, source: RemotePath, batch: RemotePath | None, files: RemoteFiles, settings: PlateSettings
+) -> Plate:
+    """The plate as a load_data.csv in the bucket lists it."""
+    data = files.fetch(str(path), load_data.MAX_BYTES)
+    find = partial(locate, source=source, batch=batch, settings=settings)
+    return from_load_data(barcode, path, source, settings, data, find)
+
+
+def locate(written: str, *, where: str, source: RemotePath, batch: RemotePath | None, settings: PlateSettings) -> RemotePath:
+    """A folder as a table writes it, in the bucket and inside the source; ValueError otherwise.
+
+    A path on the machine that made the table is taken by what follows `<batch>/images/` in it.
+    """
+    text = written.rstrip("/")
+    for old in sorted(settings.remap, key=len, reverse=True):
+        if text == old.rstrip("/") or text.startswith(f"{old.rstrip('/')}/"):
+            text = settings.remap[old].rstrip("/") + text[len(old.rstrip("/")) :]
+            break
+    if batch and not is_url(text):
+        _, known, rest = text.replace("\\", "/").partition(f"/{batch.name}/images/")
+        text = f"{batch}/images/{rest}" if known else text
+    place: Place = place_of(text)
+    inside = isinstance(place, RemotePath) and place.bucket == source.bucket and f"{place.key}/".startswith(f"{source.key}/")
+    if not isinstance(place, RemotePath) or not inside:
+        raise ValueError(
+            f"{where}: {written[:120]!r} is outside of {source}; map its prefix in the config, such as "
+            f"[plate.remap] '{text[:60]}' = '{SCHEME}bucket/where/it/is'"
+        )
+    return place
+
+
+def with_source(plate: Plate, files: RemoteFiles, batch: RemotePath | None) -> Plate:
+    """The plate, with its bucket's files and the illumination functions that its batch has for it."""
+    illumination = batch / "illum" / plate.barcode if batch else None
+    if illumination and not files.listed(illumination).files:
+        illumination = None
+    files.folder = plate.folder if isinstance(plate.folder, RemotePath) else files.folder
+    return dataclasses.replace(
+        plate, source=files, illumination=illumination, notes=(*plate.notes, f"images: {files.folder}")
+    )
+
+
+def reach(tries: int = FIRST_TRIES) -> Iterator[str]:
+    """Names of the gallery's projects that can be listed now; ConnectionError where none can."""
+    there = GALLERY.listing(start="cpg00", tries=tries).folders
+    yield from (project for project in PROJECTS if project in there)

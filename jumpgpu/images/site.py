@@ -1,0 +1,103 @@
+"""A site's images: each is taken from its file, and what is wrong with it is said.
+
+A site with an image that is missing, unreadable, truncated, of the wrong size or type is quarantined. Odd but readable
+images (constant, zero-filled, saturated, the same as another channel's) are flagged.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..gpu.device import StaleLibrary
+from .focus import Counts, check_image, copy_of, count_image, oddities
+from .plate import Plate, Site
+from .tiff import MALFORMED, decode, one_line
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one image of a site, for the manifest and `quarantine.csv`."""
+
+    plate: str
+    well: str
+    site: int
+    channel: str
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.plate} {self.well} site {self.site} {self.channel}: {self.reason} ({self.file or 'no file'})"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is read of every site of a plate.
+
+    channels : names of the C axis
+    size : height and width of every image
+    """
+
+    plate: Plate
+    channels: tuple[str, ...]
+    size: tuple[int, int]
+
+    @property
+    def order(self) -> list[int]:
+        """The place of each channel among a site's files."""
+        return [self.plate.channels.index(c) for c in self.channels]
+
+    def problem(self, site: Site, c: int, reason: str) -> Problem:
+        file = site.files[self.order[c]] or ""
+        return Problem(self.plate.barcode, site.well, site.site, self.channels[c], file, reason)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a site's images came to: problems that quarantine it, or its flags and each image's (saturated, sharpness)."""
+
+    bad: tuple[Problem, ...] = ()
+    flags: tuple[Problem, ...] = ()
+    checks: tuple[tuple[float, float], ...] = ()
+
+
+def take_images(wanted: Wanted, site: Site, take: Callable[[int, str], None]) -> tuple[Problem, ...]:
+    """`take(c, file)` of each image; what is wrong with those that are missing or that it cannot take."""
+    bad: list[Problem] = []
+    for c, (channel, place) in enumerate(zip(wanted.channels, wanted.order, strict=True)):
+        file = site.files[place]
+        if file is None:
+            bad.append(wanted.problem(site, c, f"no {channel} image is listed in {wanted.plate.channel_source}"))
+            continue
+        try:
+            take(c, file)
+        except FileNotFoundError:
+            bad.append(wanted.problem(site, c, f"no {channel} image: the file is missing"))
+        except (ConnectionError, StaleLibrary):
+            raise  # the place is out of reach, or the library of another build: no fault of this image
+        except (*MALFORMED, MemoryError) as error:
+            bad.append(wanted.problem(site, c, f"unreadable {channel} image: {one_line(error)}"))
+    return tuple(bad)
+
+
+def decode_site(wanted: Wanted, site: Site, images: np.ndarray) -> Found:
+    """Decode a site's images into `images`, uint16 [C, H, W]."""
+    counts: list[Counts] = []
+
+    def take(c: int, file: str) -> None:
+        decode(file, wanted.plate.images, images[c])
+        counts.append(count_image(images[c]))  # while it is in the cache
+
+    if bad := take_images(wanted, site, take):
+        return Found(bad)
+    return judge(wanted, site, counts, lambda d, c: np.array_equal(images[d], images[c]))
+
+
+def judge(wanted: Wanted, site: Site, counts: Sequence[Counts], equal: Callable[[int, int], bool]) -> Found:
+    """What the counts of a site's images, all of them readable, come to; `equal` as `copy_of` asks it."""
+    flags = []
+    for c, channel in enumerate(wanted.channels):
+        flags += [wanted.problem(site, c, reason) for reason in oddities(counts[c])]
+        if (same := copy_of(counts, c, equal)) is not None:
+            flags.append(wanted.problem(site, c, f"the {channel} image is the {wanted.channels[same]} image again"))
+    return Found((), tuple(flags), tuple(map(check_image, counts)))

@@ -1,0 +1,266 @@
+"""One image file: judged by what it declares, then decoded into memory that is there already.
+
+A file is a grey uint16 TIFF of one page, or a plane of an OME-Zarr plate; it lies in a folder or a bucket (`Files`). For a
+GPU that decodes LZW itself (`load`) its strips are taken as they are.
+Whatever is wrong with it is an error of `MALFORMED`.
+"""
+
+import contextlib
+import io
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import tifffile
+
+from ..gpu.device import decode_lzw
+from ..storage.local import Files, Planes
+
+MAX_SIDE = 8192  # pixels; the largest camera of these microscopes has 2160
+MAX_OVERHEAD = 1 << 20  # bytes of a TIFF beside its pixels; Harmony's tags have 85,000
+COMPRESSIONS = (1, 5, 8, 32773, 32946, 50000)  # none, LZW, deflate, PackBits, deflate, zstd: all lossless
+# Tags of `plain_strips`, what they are where a file has none (0: it must have one) and must be: width, height,
+# bits, compression, first bit, offsets, samples, rows, byte counts, planes, predictor, kind of number.
+PLAIN = {256: 0, 257: 0, 258: 0, 259: 0, 266: 1, 273: 0, 277: 1, 278: 0, 279: 0, 284: 1, 317: 1, 339: 1}
+FIXED = {258: 16, 259: 5, 266: 1, 277: 1, 284: 1, 339: 1}
+OTHERS = {322, 323, 324, 325, 330, 338, 32997, 33628, 33629, 34412, 34710, 65420}  # tiles, more pages, others' formats
+# What tifffile and imagecodecs raise on malformed files; ImcdError and TiffFileError are among them.
+MALFORMED = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    struct.error,
+)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks, at most 200 characters."""
+    return " ".join(f"{error}".split())[:200] or type(error).__name__
+
+
+@dataclass(frozen=True)
+class Strips:
+    """LZW strips of one image as they are put together.
+
+    places : int64 [S, 4]
+        Of each: where its codes begin, how many bytes they are, where its bytes begin in the image, how many they are.
+    swap : the pixels' bytes are highest first
+    predict : a row holds differences (TIFF's predictor 2)
+    """
+
+    places: np.ndarray
+    swap: bool
+    predict: bool
+
+
+def decode(file: str, images: Files, out: np.ndarray) -> None:
+    """Decode a single-page uint16 TIFF, or a plane, into `out` [H, W], contiguous; an error of `MALFORMED` where it is
+    anything else.
+
+    Everything the file declares is checked before its pixels are touched; nothing is allocated by what it declares.
+    """
+    if isinstance(images, Planes):
+        images.read_plane(file, out)
+        return
+    data = images.read(file, file_limit(out.shape))
+    if (strips := plain_strips(data, out.shape)) is not None:
+        decode_lzw_strips(data, strips, out)
+        return
+    with opened(data, out.shape) as page:
+        decode_page(data, page, out)
+
+
+def load(
+    file: str, images: Files, size: tuple[int, int], reserve: Callable[[int], tuple[int, np.ndarray]]
+) -> tuple[int, Strips | None]:
+    """An image for the device: its LZW strips as they are, or, where it has none that are fit for that, its pixels, decoded.
+
+    What `decode` checks is checked here but for the codes, which only decoding can.
+
+    Parameters
+    ----------
+    reserve : asked once for so many bytes, not more than `room_of(size)`; gives their number in all that is reserved, and
+        them, uint8 [n]
+
+    Returns
+    -------
+    That number, and the strips, by their places within what was reserved; None where it holds the pixels, lowest byte first.
+    """
+    n = 2 * size[0] * size[1]
+    if isinstance(images, Planes):
+        at, memory = reserve(n)
+        images.read_plane(file, memory.view(np.uint16).reshape(size))
+        return at, None
+    data = images.read(file, file_limit(size))
+    with opened(data, size) as page:
+        found = lzw_strips(page, size)
+        total = 0 if found is None else int(found.places[:, 1].sum())
+        if found is None or total > room_of(size):  # strips may lie over each other
+            at, memory = reserve(n)
+            decode_page(data, page, memory.view(np.uint16).reshape(size))
+            return at, None
+        at, memory = reserve(total)
+        places, end = found.places.copy(), 0
+        for k, (offset, count) in enumerate(found.places[:, :2].tolist()):
+            memory[end : end + count] = np.frombuffer(data, np.uint8, count, offset)
+            places[k, 0], end = end, end + count
+        return at, replace(found, places=places)
+
+
+@contextlib.contextmanager
+def opened(data: bytes, size: tuple[int, ...]) -> Iterator[tifffile.TiffPage]:
+    """A TIFF's page, which has the type and size of a field's image and strips within the file."""
+    with io.BytesIO(data) as stream, tifffile.TiffFile(stream, is_ome=False) as tiff:
+        page = single_page(tiff)
+        if page.shape != size:
+            raise ValueError(f"{' x '.join(map(str, page.shape))} pixels, expected {' x '.join(map(str, size))}")
+        offsets, counts = page.dataoffsets, page.databytecounts
+        if len(offsets) != len(counts) or not 0 < len(offsets) <= size[0]:
+            raise ValueError(f"{len(offsets)} strips for {size[0]} rows")
+        if any(o <= 0 or n <= 0 or o + n > len(data) for o, n in zip(offsets, counts, strict=True)):
+            raise ValueError(f"truncated: {len(data)} bytes, and a strip of its pixels lies beyond them")
+        yield page
+
+
+def decode_page(data: bytes, page: tifffile.TiffPage, out: np.ndarray) -> None:
+    """The pixels of an opened file's page into `out` [H, W]."""
+    strips = lzw_strips(page, out.shape)
+    if strips is None:
+        if page.compression == 1 and sum(page.databytecounts) < out.nbytes:
+            raise ValueError(f"truncated: {sum(page.databytecounts)} bytes of pixels, expected {out.nbytes}")
+        page.asarray(out=out, maxworkers=1)
+        return
+    decode_lzw_strips(data, strips, out)
+
+
+def decode_lzw_strips(data: bytes, strips: Strips, out: np.ndarray) -> None:
+    """The pixels that LZW strips stand for into `out` [H, W]."""
+    decode_strips(data, strips.places, out)
+    if strips.swap:
+        out.byteswap(inplace=True)
+    if strips.predict:
+        np.add.accumulate(out, axis=1, dtype=np.uint16, out=out)
+
+
+def lzw_strips(page: tifffile.TiffPage, size: tuple[int, ...]) -> Strips | None:
+    """A page's strips where they are LZW's and we decode them ourselves."""
+    rows = min(page.rowsperstrip, size[0])
+    lzw = page.compression == 5 and page.predictor in (1, 2) and page.fillorder == 1 and not page.is_tiled
+    if not lzw or len(page.dataoffsets) != -(-size[0] // rows):
+        return None
+    places = strip_places(page.dataoffsets, page.databytecounts, rows, size)
+    return Strips(places, page.parent.byteorder != "<", page.predictor == 2)
+
+
+def strip_places(offsets: Sequence[int], counts: Sequence[int], rows: int, size: tuple[int, ...]) -> np.ndarray:
+    """`Strips.places` of strips of so many rows each."""
+    start = np.arange(len(offsets), dtype=np.int64) * (2 * rows * size[1])
+    length = np.minimum(2 * rows * size[1], 2 * size[0] * size[1] - start)
+    return np.column_stack([np.array([offsets, counts], np.int64).T, start, length])
+
+
+def plain_strips(data: bytes, size: tuple[int, ...]) -> Strips | None:
+    """The LZW strips of a TIFF as microscopes write it, one grey uint16 page of this size; None for anything else.
+
+    What it does not know it leaves to tifffile, which takes ten times as long for a page's tags.
+    """
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+    if order is None or len(data) < 8:
+        return None
+    at = struct.unpack_from(f"{order}I", data, 4)[0]
+    n = struct.unpack_from(f"{order}H", data, at)[0] if at + 2 <= len(data) else 0
+    end = at + 2 + 12 * n
+    if not n or end + 4 > len(data) or data[end : end + 4] != bytes(4):  # another page follows
+        return None
+    tags: dict[int, tuple[int, ...]] = {}
+    seen = 0
+    for code, kind, count, value in struct.iter_unpack(f"{order}HHI4s", data[at + 2 : end]):
+        if code <= seen or code in OTHERS:
+            return None
+        seen = code
+        if code in PLAIN and kind in (3, 4) and 0 < count <= size[0]:
+            letter = f"{order}{count}{'H' if kind == 3 else 'I'}"
+            where = struct.unpack(f"{order}I", value)[0]
+            inside = struct.calcsize(letter) <= 4
+            if not inside and where + struct.calcsize(letter) > len(data):
+                return None
+            tags[code] = struct.unpack_from(letter, value if inside else data, 0 if inside else where)
+        elif code in PLAIN:
+            return None
+    found = {code: tags.get(code, (default,) if default else ()) for code, default in PLAIN.items()}
+    height, width, rows = found[257], found[256], found[278]
+    fixed = all(found[code] == (value,) for code, value in FIXED.items())
+    if not fixed or (*height, *width) != size or found[317] not in ((1,), (2,)) or len(rows) != 1 or not rows[0]:
+        return None
+    offsets, counts, step = found[273], found[279], min(rows[0], size[0])
+    if len(offsets) != -(-size[0] // step) or len(counts) != len(offsets):
+        return None
+    if any(o == 0 or c == 0 or o + c > len(data) for o, c in zip(offsets, counts, strict=True)):
+        return None
+    return Strips(strip_places(offsets, counts, step, size), order != "<", found[317] == (2,))
+
+
+def decode_strips(data: bytes, strips: np.ndarray, out: np.ndarray) -> None:
+    """LZW strips, as `Strips.places`, into `out` [H, W]; ValueError for one cut short."""
+    target = out.reshape(-1).view(np.uint8)
+    view = memoryview(data)
+    for k in np.flatnonzero(~decode_lzw(data, strips, target)):  # unusual: to be read or refused by imagecodecs
+        offset, count, first, n = strips[k].tolist()
+        decoded: Any = imagecodecs.lzw_decode(view[offset : offset + count], out=target[first : first + n])  # type: ignore[arg-type]
+        if len(decoded) != n:
+            raise ValueError(f"truncated: strip {k} has {len(decoded)} bytes of pixels, expected {n}")
+
+
+def room_of(size: tuple[int, ...]) -> int:
+    """Bytes that an image of this size may take as `load` gives it: noise of 12 bits makes LZW longer than its pixels."""
+    return 5 * (2 * size[0] * size[1]) // 4
+
+
+def file_limit(size: tuple[int, ...]) -> int:
+    """Bytes that an image file of a field of this size may have."""
+    return 2 * 2 * size[0] * size[1] + MAX_OVERHEAD
+
+
+def single_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
+    """The one page of a grey uint16 TIFF; ValueError where there are more or it is something else."""
+    page = lone_page(tiff)
+    if page.dtype != np.uint16 or len(page.shape) != 2 or page.bitspersample != 16:
+        raise ValueError(f"{page.dtype} pixels of shape {page.shape}, expected uint16 [H, W]")
+    if page.compression not in COMPRESSIONS:
+        raise ValueError(f"compression {page.compression}, expected none, LZW, deflate, PackBits or zstd")
+    return page
+
+
+def lone_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
+    """The one page of a TIFF; ValueError where there are more."""
+    page = tiff.pages[0]
+    if not isinstance(page, tifffile.TiffPage):
+        raise TypeError("the first page has no tags")
+    try:
+        tiff.pages[1]
+    except IndexError:
+        pass
+    else:
+        raise ValueError("more than one page")
+    return page
+
+
+def header_size(file: str, images: Files) -> tuple[int, int]:
+    """Height and width that an image declares."""
+    if isinstance(images, Planes):
+        height, width = images.plane_size(file)
+    else:
+        data = images.read(file, 4 * MAX_SIDE * MAX_SIDE + MAX_OVERHEAD)
+        with io.BytesIO(data) as stream, tifffile.TiffFile(stream, is_ome=False) as tiff:
+            height, width = single_page(tiff).shape
+    if max(height, width) > MAX_SIDE or min(height, width) < 1:
+        raise ValueError(f"declares {height} x {width} pixels; a field has 1 to {MAX_SIDE} a side")
+    return height, width

@@ -1,0 +1,4 @@
+"""Profiles. Takes stored cells and plate maps; gives normalised well profiles.
+
+Imports settings, storage, store.
+"""

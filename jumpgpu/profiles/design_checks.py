@@ -1,0 +1,90 @@
+"""What a plate's design means for its scores: said before scoring, one line a finding."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from ..settings.names import well_position
+from .platemap import CONTROL, NEGCON, SAMPLE
+
+FORMATS = {96: (8, 12), 384: (16, 24), 1536: (32, 48)}  # wells to rows and columns
+MARGIN = 2  # rows and columns nearest the edge that are outer wells
+FEW_CONTROLS = 8  # fewer give medians and MADs that are mostly noise
+
+
+def is_inner(wells: pd.Series, plate_format: int = 384) -> pd.Series:
+    """bool a well: not in the two rows and columns nearest the edge; ValueError for a well the format lacks."""
+    rows, columns = FORMATS[plate_format]
+
+    def inner(well: str) -> bool:
+        row, column = well_position(well)
+        if row > rows or column > columns:
+            raise ValueError(f"well {well} is not on a plate of {plate_format} wells; choose the format by --plate-format")
+        return MARGIN < row <= rows - MARGIN and MARGIN < column <= columns - MARGIN
+
+    return wells.map({well: inner(well) for well in wells.unique()}).astype(bool)
+
+
+def check_plate(profiles: pd.DataFrame, platemap: pd.DataFrame | None = None, plate_format: int = 384) -> list[str]:
+    """Findings about one annotated plate: wells, controls, edges, treatments without metadata."""
+    plate, found = profiles["Metadata_Plate"].iloc[0], []
+    if platemap is not None and (lost := sorted(set(platemap["well_position"]) - set(profiles["Metadata_Well"]))):
+        found.append(f"{len(lost)} of the plate map's {len(platemap)} wells have no profile: {some(lost)}")
+    if SAMPLE not in profiles:
+        return [f"{plate}: no {SAMPLE} column: nothing says what sits where"]
+    treated = treated_wells(profiles)
+    if CONTROL not in profiles:
+        found.append(f"no {CONTROL} column: nothing says which wells are controls")
+    elif (n := int((profiles[CONTROL] == NEGCON).sum())) < FEW_CONTROLS:
+        found.append(f"{n} negative controls; medians and MADs of fewer than {FEW_CONTROLS} are mostly noise")
+    if "Metadata_pert_type" in profiles:
+        named = profiles[SAMPLE].notna()
+        if bare := sorted(set(profiles.loc[named & profiles["Metadata_pert_type"].isna(), SAMPLE].astype(str))):
+            found.append(f"{len(bare)} treatments are missing in the treatment table: {some(bare)}")
+    inner = is_inner(profiles["Metadata_Well"], plate_format)
+    if outer := sorted(set(profiles.loc[treated, SAMPLE]) - set(profiles.loc[treated & inner, SAMPLE])):
+        found.append(f"{len(outer)} of {profiles.loc[treated, SAMPLE].nunique()} treatments sit in outer wells only")
+    if CONTROL in profiles:
+        controls = profiles[CONTROL] == NEGCON
+        if controls.any() and not (controls & inner).any():
+            found.append("all negative controls sit in outer wells: edge effects and treatment effects cannot be told apart")
+    return [f"{plate}: {line}" for line in found]
+
+
+def check_replicates(profiles: pd.DataFrame, group: str = SAMPLE) -> list[str]:
+    """Findings about plates scored together: layouts, replicates of each treatment."""
+    found, treated = [], treated_wells(profiles, group)
+    if twice := int(profiles.duplicated(["Metadata_Plate", "Metadata_Well"]).sum()):
+        found.append(f"{twice} wells are given more than once: replicates would correlate with themselves")
+    layouts: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for plate, rows in profiles.groupby("Metadata_Plate", sort=True):
+        layout = tuple(sorted(zip(rows["Metadata_Well"], rows[group].astype(str), strict=True)))
+        layouts.setdefault(layout, []).append(str(plate))
+    counts = profiles.loc[treated, group].value_counts()
+    if len(layouts) == 1 and profiles["Metadata_Plate"].nunique() > 1:
+        found.append("every treatment keeps its well on all plates: position and treatment effects cannot be told apart")
+    elif len(layouts) > 1:
+        found.append(f"{profiles['Metadata_Plate'].nunique()} plates have {len(layouts)} layouts")
+    if single := sorted(counts.index[counts == 1].astype(str)):
+        found.append(f"{len(single)} of {len(counts)} treatments have one well and no score: {some(single)}")
+    if len(counts) and counts.min() != counts.max():
+        sizes = ", ".join(f"{n} with {size}" for size, n in counts.value_counts().sort_index().items())
+        found.append(f"treatments have unlike numbers of wells: {sizes}")
+    return found
+
+
+def treated_wells(profiles: pd.DataFrame, group: str = SAMPLE) -> pd.Series:
+    """bool a row: a treatment or positive control, neither empty nor a negative control."""
+    if group not in profiles:
+        raise ValueError(f"the profiles have no column {group}; annotate them (python -m jumpgpu.profile)")
+    treated = pd.Series(True, index=profiles.index)
+    for column in {group, SAMPLE} & set(profiles.columns):
+        treated &= profiles[column].notna() & (profiles[column].astype(str) != "")
+    if CONTROL in profiles:
+        treated &= profiles[CONTROL] != NEGCON
+    return treated
+
+
+def some(names: Sequence[str], n: int = 5) -> str:
+    """The first few names."""
+    return ", ".join(names[:n]) + (f", ... ({len(names)})" if len(names) > n else "")

@@ -1,0 +1,107 @@
+"""Profiling recipes: what is done to a plate's wells, as TOML to frozen dataclasses.
+
+A recipe is data only. The presets are files in `configs/recipes/`: `cpjump1-2021-06` and `cpjump1-2021-12` are the two
+published settings of CPJUMP1, `jumpgpu` is our default, `jump-production` is in the manner of the JUMP production data.
+"""
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..settings.config import build, config_folder
+
+STATISTICS = ("mean", "median")
+REFERENCES = ("all", "negcon")  # which wells give the medians and MADs
+CORRECTIONS = ("well_position", "cell_count")  # before normalisation, in the recipe's order
+OPERATIONS = ("frequency", "variance", "correlation", "missing", "blocklist", "outliers")
+LEVELS = ("plate", "batch")
+ZERO_MADS = ("keep", "drop")
+SPHERINGS = ("PCA", "ZCA", "PCA-cor", "ZCA-cor")  # pycytominer's names
+
+
+@dataclass(frozen=True)
+class NormalizeSettings:
+    """(x - median) / (1.4826 MAD + epsilon), medians and MADs of each reference by itself."""
+
+    references: tuple[str, ...] = REFERENCES
+    epsilon: float = 0.0
+    zero_mad: str = "drop"  # drop the features whose MAD is 0 and say so, or keep what the division gives
+    inverse_normal: bool = False  # then ranks to normal quantiles, plate by plate
+
+
+@dataclass(frozen=True)
+class SelectSettings:
+    """Feature selection. Every operation sees all features; what they exclude is united."""
+
+    operations: tuple[str, ...] = ("frequency", "correlation", "missing", "blocklist")
+    level: str = "plate"  # over the wells of a plate, or of all plates of the run
+    frequency_cut: float = 0.05  # frequency: least count(second most common value) / count(most common value)
+    unique_cut: float = 0.1  # frequency: least distinct values / wells
+    min_variance: float = 1e-6  # variance: pycytominer's present rule
+    correlation: float = 0.9  # signed Pearson r above which one of a pair is dropped
+    missing: float = 0.05  # most missing values, as a share of wells
+    outlier: float = 500.0  # outliers: largest absolute value
+
+
+@dataclass(frozen=True)
+class SphereSettings:
+    method: str = "ZCA-cor"
+    epsilon: float = 1e-6  # added to the singular values
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """How `python -m jumpgpu.score` draws its nulls where its options do not say."""
+
+    draws: int = 10_000  # sets or pairs of a null
+    null_wells: str = "typical"  # wells a set: typical (the median group's), matched (each group's own), or a number
+
+
+@dataclass(frozen=True)
+class Recipe:
+    aggregate: str = "mean"  # of every feature over a well's cells
+    corrections: tuple[str, ...] = ()
+    normalize: NormalizeSettings = field(default_factory=NormalizeSettings)
+    select: SelectSettings = field(default_factory=SelectSettings)
+    sphere: SphereSettings | None = None  # fitted on the negative controls of all plates of the run
+    harmony: str | None = None  # the column whose values are batches, such as Metadata_Plate
+    score: ScoreSettings = field(default_factory=ScoreSettings)
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """A TOML file, or the name of a preset in `configs/recipes/`; ValueError for what is wrong."""
+    path = Path(path)
+    if path.suffix != ".toml" and not path.is_file():
+        folder = config_folder() / "recipes"
+        preset = folder / f"{path.name}.toml"
+        if not preset.is_file():
+            known = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
+            raise ValueError(f"unknown recipe {str(path)!r}; expected one of {known}, or a path to a .toml file")
+        path = preset
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such recipe file")
+    with open(path, "rb") as file:
+        try:
+            table = tomllib.load(file)
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{path}: {error}") from error
+    recipe: Recipe = build(Recipe, table, str(path))
+    check(recipe, str(path))
+    return recipe
+
+
+def check(recipe: Recipe, where: str = "recipe") -> None:
+    """ValueError that names the first word a recipe does not know."""
+    choices = [
+        ("aggregate", (recipe.aggregate,), STATISTICS),
+        ("corrections", recipe.corrections, CORRECTIONS),
+        ("normalize.references", recipe.normalize.references, REFERENCES),
+        ("normalize.zero_mad", (recipe.normalize.zero_mad,), ZERO_MADS),
+        ("select.operations", recipe.select.operations, OPERATIONS),
+        ("select.level", (recipe.select.level,), LEVELS),
+        ("sphere.method", (recipe.sphere.method,) if recipe.sphere else (), SPHERINGS),
+    ]
+    for key, words, known in choices:
+        for word in words:
+            if word not in known:
+                raise ValueError(f"{where}: {key}: unknown word {word!r}; expected one of {known}")

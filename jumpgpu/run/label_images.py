@@ -1,0 +1,95 @@
+"""One plate's label images into its store, and pictures of their outlines: no features are measured."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import imagecodecs
+import numpy as np
+import torch
+
+from ..cli.options import Options
+from ..cli.progress import Progress
+from ..gpu.device import Device
+from ..images.illumination import correct
+from ..images.masks import outline
+from ..images.plate import Plate
+from ..images.reader import FieldBatch
+from ..segmentation.pipeline import Segmentation, segment
+from ..store.layout import SiteTable
+from .batch import Run, shrink
+from .plate import Outcome, chosen_wells, open_store, outcome, prepare, read
+from .provenance import inputs_of
+from .worker_threads import in_lanes
+from .writer import Sink
+
+NUCLEUS, CELL = (255, 64, 255), (64, 255, 64)  # colours of outlines
+
+
+def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool) -> Outcome:
+    """One plate's label images into its store."""
+    if options.masks:
+        raise ValueError("--masks gives label images; there is nothing to segment")
+    if options.distributed:
+        raise ValueError("segment works in one process; extract has --workers and --scheduler")
+    started = time.monotonic()
+    features = dataclasses.replace(options.config.features, families=())
+    config = dataclasses.replace(options.config, features=features)
+    options = dataclasses.replace(options, config=config, save_labels=True)
+    wells = chosen_wells(plate, options)
+    with Progress(plate.barcode, sum(map(len, wells.values())), options.quiet, options.log_json) as progress:
+        run = prepare(plate, wells, options, device, progress)
+        with open_store(run) as store, Sink(store, plate.images.relative, progress, options.strict) as sink:
+
+            def compute(fields: FieldBatch) -> tuple[FieldBatch, list[SiteTable]]:
+                pixels = correct(fields.pixels, run.illumination, device=device)
+                found = segment(pixels, plate.channels, config.segmentation, device)
+                if outlines:
+                    write_outlines(fields.sites, pixels, found, run)
+                return fields, label_tables(fields.sites, pixels, found, run)
+
+            with device.divided(run.lanes), in_lanes(read(run, store.missing_wells()), compute, run.lanes) as batches:
+                for fields, tables in batches:
+                    sink.put(fields, tables)
+    return outcome(plate.barcode, options, wells, time.monotonic() - started)
+
+
+def label_tables(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, found: Segmentation, run: Run) -> list[SiteTable]:
+    """A batch's label images, with a table of no features."""
+    if not sites:
+        return []
+    images = {name: image.cpu().numpy() for name, image in found.labels.items()}
+    overviews, counts = shrink(pixels).cpu().numpy().astype(np.uint16), found.counts.tolist()
+    return [
+        SiteTable(
+            well,
+            site,
+            numbers=np.arange(1, counts[b] + 1, dtype=np.int32),
+            values=np.zeros((counts[b], 0), np.float32),
+            inputs=inputs_of(run.plate, run.wells[well][site], run.options),
+            labels={name: image[b] for name, image in images.items()},
+            overview=overviews[b],
+        )
+        for b, (well, site) in enumerate(sites)
+    ]
+
+
+def write_outlines(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, found: Segmentation, run: Run) -> None:
+    """A picture of each field: the cells' channel with the outlines of nuclei and cells."""
+    folder = run.options.output / f"{run.plate.barcode}_outlines"
+    folder.mkdir(parents=True, exist_ok=True)
+    channel = list(run.plate.channels).index(run.options.config.segmentation.cells.channel)
+    for b, (well, site) in enumerate(sites):
+        labels = {name: image[b].cpu().numpy() for name, image in found.labels.items()}
+        picture = outline_picture(pixels[b, channel].cpu().numpy(), labels["Nuclei"], labels["Cells"])
+        (folder / f"{well}_s{site}.png").write_bytes(imagecodecs.png_encode(picture))
+
+
+def outline_picture(image: np.ndarray, nuclei: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3]: the image from 0 to its 99.8 % quantile in grey, outlines in colour."""
+    top = float(np.quantile(image, 0.998)) or 1.0
+    grey = (np.clip(image / top, 0, 1) * 255).astype(np.uint8)
+    picture = np.repeat(grey[..., None], 3, axis=2)
+    picture[outline(cells) & (cells > 0)] = CELL
+    picture[outline(nuclei) & (nuclei > 0)] = NUCLEUS
+    return picture

@@ -1,0 +1,209 @@
+"""One plate, from its images to its store: the whole program, top to bottom.
+
+A run that was stopped is run again: wells that are there are left alone.
+"""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ..cli.options import Options
+from ..cli.progress import Progress
+from ..features import image_quality as quality
+from ..features.families import columns
+from ..gpu.device import Device
+from ..images.illumination import correct, open_illumination
+from ..images.masks import check_masks, read_masks
+from ..images.plate import Plate, Site
+from ..images.reader import FieldBatch, read_fields
+from ..segmentation.pipeline import check as check_segmentation
+from ..settings.names import COMPARTMENTS
+from ..store.layout import Layout
+from ..store.reader import open_plate
+from ..store.writer import PlateWriter
+from .batch import Labels, Run, Tables, begin
+from .provenance import check_inputs, inputs_of, name_of, settings_of
+from .worker_threads import held_by, in_lanes, trailing
+from .writer import Sink
+
+ESTIMATE_BATCH = 4  # fields, summed together
+CELLS_A_FIELD = 90  # for the estimate of a store's size
+
+
+def extract_plate(plate: Plate, options: Options, device: Device) -> "Outcome":
+    """One plate: the program in one reading."""
+    started = time.monotonic()
+    wells = chosen_wells(plate, options)
+    with Progress(plate.barcode, sum(map(len, wells.values())), options.quiet, options.log_json) as progress:
+        run = prepare(plate, wells, options, device, progress)
+        with open_store(run) as store:
+            fill(store, run)
+    return outcome(plate.barcode, options, wells, time.monotonic() - started)
+
+
+def fill(store: PlateWriter, run: "Run") -> None:
+    """Make the wells that the store lacks."""
+    name = partial(name_of, plate=run.plate, options=run.options)
+    with (
+        Sink(store, name, run.progress, run.options.strict) as sink,
+        run.device.divided(run.lanes),
+        in_lanes(read(run, store.missing_wells()), lambda fields: compute(fields, run), run.lanes) as batches,
+    ):
+        # On CUDA a batch's table is waited for once the next batch is launched, so that the device is never without work.
+        for fields, tables in trailing(batches, run.device.asynchronous):
+            sink.put(fields, tables())
+
+
+def compute(fields: FieldBatch, run: Run) -> tuple[FieldBatch, Tables]:
+    """A batch of raw fields to its tables: on the CPU made here, on CUDA when they are asked for."""
+    fields, given = take_masks(fields, run)
+    pixels = correct(fields.pixels, run.illumination, device=run.device)  # float32 [B, C, H, W], 0..1
+    tables = begin(fields.sites, pixels, given, run)
+    return fields, tables if run.device.asynchronous else partial(list, tables())
+
+
+def chosen_wells(plate: Plate, options: Options) -> dict[str, dict[int, Site]]:
+    """Well -> site number -> site, of what was chosen; ValueError for what the plate has not."""
+    if not options.masks:
+        check_segmentation(plate.channels, options.config.segmentation)
+    wells: dict[str, dict[int, Site]] = {}
+    for site in plate.select(options.wells, options.sites):
+        wells.setdefault(site.well, {})[site.site] = site
+    if options.masks:
+        check_masks(options.masks, plate.barcode, [(w, n) for w in wells for n in wells[w]], options.mask_pattern)
+    return wells
+
+
+def prepare(
+    plate: Plate, wells: Mapping[str, Mapping[int, Site]], options: Options, device: Device, progress: Progress
+) -> Run:
+    """Find the illumination functions, and say what was chosen."""
+    names = columns(COMPARTMENTS, plate.channels, options.config.features)
+    progress.say(f"{plate.barcode}: channels {plate.channel_line}")
+    illumination = open_illumination(
+        plate,
+        options.illumination,
+        device=device,
+        settings=options.config.illumination,
+        folder=options.output / "illum" / plate.barcode,
+        batch=options.fields_a_batch or ESTIMATE_BATCH,
+        workers=options.threads,
+    )
+    labels = f"label images of {options.masks}" if options.masks else "segmentation"
+    progress.say(f"{plate.barcode}: illumination {illumination.source}; {labels}; {device.description}")
+    for note in (*plate.notes, *illumination.notes):
+        progress.say(f"{plate.barcode}: {note}")
+    settings = settings_of(plate, device, illumination.functions, options)
+    functions = device.tensor(illumination.functions)
+    batch, lanes = device.plan(sum(map(len, wells.values())), functions.numel(), options.fields_a_batch)
+    return Run(plate, wells, options, device, functions, settings, names, progress, batch, lanes)
+
+
+@contextlib.contextmanager
+def open_store(run: Run, last: bool = True) -> Iterator[PlateWriter]:
+    """The plate's store; wells that are there already are left alone if they were made from the same files.
+
+    `last`: bring the plate's own metadata and `quarantine.csv` up to date at the end.
+    """
+    plate = run.plate
+    measures = quality.columns(plate.channels) if run.options.config.features.image_quality else ()
+    layout = Layout(plate.barcode, run.columns, plate.channels, plate.pixel_um, measures)
+    sites = {well: list(members) for well, members in run.wells.items()}
+    with PlateWriter(run.options.output, layout, run.settings, sites, run.options.overwrite, last) as store:
+        done = {w: members for w, members in run.wells.items() if w not in store.missing_wells()}
+        check_inputs(store, {w: {n: inputs_of(plate, s, run.options) for n, s in m.items()} for w, m in done.items()})
+        if done:
+            run.progress.say(f"{plate.barcode}: {len(done)} of {len(sites)} wells are there already")
+            run.progress.advance(sum(map(len, done.values())), before=True)
+        yield store
+
+
+def read(run: Run, wells: Sequence[str]) -> Generator[FieldBatch, None, None]:
+    """Batches of these wells' raw fields, decoded ahead on threads that end with the iteration."""
+    if not wells:
+        return
+    batches = read_fields(
+        run.plate,
+        wells=wells,
+        sites=run.options.sites,
+        batch=run.batch,
+        workers=run.options.threads,
+        held=held_by(run.lanes),
+        size=(run.illumination.shape[1], run.illumination.shape[2]),
+        device=run.device,
+    )
+    with contextlib.closing(batches):
+        yield from batches
+
+
+def take_masks(fields: FieldBatch, run: Run) -> tuple[FieldBatch, Labels]:
+    """The given label images, and the batch without the sites whose images cannot be used; none where none are given."""
+    if not run.options.masks:
+        return fields, {}
+    size = fields.pixels.shape[2], fields.pixels.shape[3]
+    masks = read_masks(run.options.masks, run.plate.barcode, fields.sites, size, run.device, run.options.mask_pattern)
+    for line in masks.report:
+        run.progress.say(line)
+    if masks.problems:
+        sites = tuple(fields.sites[row] for row in masks.rows)
+        fields = dataclasses.replace(
+            fields,
+            pixels=fields.pixels[list(masks.rows)],
+            sites=sites,
+            checks=tuple(fields.checks[row] for row in masks.rows),
+            quarantined=(*fields.quarantined, *masks.problems),
+            flags=tuple(p for p in fields.flags if (p.well, p.site) in sites),
+        )
+    return fields, masks.labels
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a plate's run came to, over the wells chosen. `left_out` counts sites, `flagged` images."""
+
+    plate: str
+    wells: int
+    cells: int
+    left_out: int
+    flagged: int
+    seconds: float
+
+    def __str__(self) -> str:
+        line = f"{self.plate}  {self.wells} wells  {self.cells} objects  {self.seconds:.1f} s"
+        line += f"  {self.left_out} sites left out" * bool(self.left_out)
+        return line + f"  {self.flagged} images flagged" * bool(self.flagged)
+
+
+def outcome(barcode: str, options: Options, wells: Mapping[str, Any], seconds: float) -> Outcome:
+    """The result line's figures, from the records of the wells."""
+    plate = open_plate(options.output / f"{barcode}.zarr")
+    records = [plate.record(well) for well in wells]
+    entries = [(r["well"], q) for r in records for q in r["quarantine"]]
+    left_out = {(well, q["site"]) for well, q in entries if not q["used"]}
+    cells = sum(r["cells"] for r in records)
+    return Outcome(barcode, len(wells), cells, len(left_out), sum(q["used"] for _, q in entries), seconds)
+
+
+def describe(plate: Plate, options: Options) -> str:
+    """What a run would read and write, as a dry run prints it. Nothing is opened but the plate's metadata."""
+    wells = chosen_wells(plate, options)
+    inputs = [i for members in wells.values() for site in members.values() for i in inputs_of(plate, site, options)]
+    names = columns(COMPARTMENTS, plate.channels, options.config.features)
+    target = options.output / f"{plate.barcode}.zarr"
+    there = set(open_plate(target).wells) & set(wells) if target.exists() else set()
+    n_sites = sum(map(len, wells.values()))
+    absent = sum(i.bytes < 0 for i in inputs)
+    lines = [
+        f"{plate.barcode}: {len(wells)} wells, {n_sites} sites, {plate.folder}",
+        f"  channels: {plate.channel_line}",
+        f"  read: {len(inputs) - absent} files, {sum(max(i.bytes, 0) for i in inputs) / 1e6:.0f} MB"
+        + f"; {absent} are missing" * (absent > 0),
+        f"  illumination: {options.illumination}; labels: {options.masks or 'segmentation'}",
+        f"  write: {target}, {len(names)} features, about {CELLS_A_FIELD * n_sites * len(names) * 4 * 0.8 / 1e6:.0f} MB",
+        f"  there already: {len(there)} wells" + (", which would be made again" if there and options.overwrite else ""),
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,87 @@
+"""What a run's numbers depend on: its settings of record, and the files each site was made from."""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+from ..cli.options import Options
+from ..gpu.device import Device, kernel_digest
+from ..images.masks import mask_files
+from ..images.plate import Plate, Site
+from ..store.layout import Input
+from ..store.writer import PlateWriter
+
+LIBRARIES = ("imagecodecs", "numpy", "scikit-image", "scipy", "tifffile", "torch")  # whose versions may move a number
+
+
+def settings_of(plate: Plate, device: Device, illumination: torch.Tensor, options: Options) -> dict[str, Any]:
+    """Everything that a stored number depends on, as JSON values, for the store's fingerprint.
+
+    Not among them: what cannot move a number (batch size, thread counts, where the images lie), and the images
+    themselves, which each well's record lists.
+    """
+    saved = {"labels": options.save_labels, "overview": options.save_overview or options.save_labels}
+    settings = dataclasses.asdict(options.config)
+    settings.pop("batch")
+    for key in ("images", "remap"):
+        settings["plate"].pop(key)
+    return {
+        "config": settings,
+        "jumpgpu": __version__,
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "kernels": kernel_digest(),
+        "device": device.name,
+        "channels": list(plate.channels),
+        "illumination": hashlib.sha256(illumination.cpu().contiguous().numpy().tobytes()).hexdigest(),
+        "labels": "given" if options.masks else "segmented",
+        "sites": "all" if options.sites is None else sorted(options.sites),
+        "saved": [name for name, asked in saved.items() if asked],
+    }
+
+
+def inputs_of(plate: Plate, site: Site, options: Options) -> tuple[Input, ...]:
+    """A site's files as they are now, relative to the plate's folder or the masks'; absent ones have -1 bytes."""
+    files = [
+        Input(channel, plate.images.relative(file), plate.images.status(file)[0])
+        for channel, file in zip(plate.channels, site.files, strict=True)
+        if file
+    ]
+    if options.masks:
+        for compartment, path in mask_files(
+            options.masks, plate.barcode, site.well, site.site, options.mask_pattern
+        ).items():
+            files.append(Input(f"{compartment} labels", os.path.relpath(path, options.masks), size_of(path)))
+    return tuple(files)
+
+
+def name_of(file: str, plate: Plate, options: Options) -> str:
+    """A file's name from the masks' folder on, if it is in there, else from the plate's."""
+    if options.masks and Path(file).is_relative_to(options.masks):
+        return os.path.relpath(file, options.masks)
+    return plate.images.relative(file)
+
+
+def size_of(file: str | Path) -> int:
+    try:
+        return os.stat(file).st_size
+    except OSError:
+        return -1
+
+
+def check_inputs(store: PlateWriter, inputs: Mapping[str, Mapping[int, tuple[Input, ...]]]) -> None:
+    """ValueError where a finished well was made from other files than well -> site -> files says it would be now."""
+    done = set(inputs) - set(store.missing_wells())
+    changed = [line for well in sorted(done) for line in store.changed_inputs(well, inputs[well])]
+    if changed:
+        listed = "\n  ".join(changed[:20] + ([f"... and {len(changed) - 20} more"] if len(changed) > 20 else []))
+        raise ValueError(
+            f"{store.path} holds wells that were made from other files:\n  {listed}\nmake them again with --overwrite, or "
+            "give another --output"
+        )

@@ -1,0 +1,219 @@
+"""Mean average precision by copairs: how well a treatment's replicates, or a label's treatments, retrieve each other.
+
+Two conventions for the p-value of a group, which differ on the same data; every table has both:
+
+map         p of the group's mAP against the mean of nulls of its wells' configurations (copairs now; it reuses one null
+            for all wells of a configuration)
+geometric   the geometric mean of the wells' own p-values (scores published before December 2023)
+
+q-values are Benjamini-Hochberg's over the groups of a condition, and the fraction retrieved is the share with q < 0.05.
+"""
+
+import importlib.metadata
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..profiles.design_checks import treated_wells
+from ..profiles.platemap import SAMPLE, feature_columns, is_negcon
+from .common import generator
+
+CONVENTIONS = ("map", "geometric")
+NULL_SIZE = 10_000
+THRESHOLD = 0.05
+
+
+@dataclass(frozen=True)
+class MeanPrecision:
+    """mAP of one condition: a row a group with n_wells, value (the mAP), p, q and retrieved by both conventions."""
+
+    name: str
+    condition: str
+    table: pd.DataFrame
+    settings: dict[str, Any]
+
+    def fraction_retrieved(self, convention: str = "map") -> float:
+        """Share of the groups with q < 0.05."""
+        if convention not in CONVENTIONS:
+            raise ValueError(f"unknown p-value convention {convention!r}; expected one of {CONVENTIONS}")
+        return float(self.table[f"retrieved_{convention}"].mean())
+
+    def summary(self) -> dict[str, Any]:
+        """The result as a flat record."""
+        return {
+            "score": self.name,
+            "condition": self.condition,
+            "groups": len(self.table),
+            "mean_map": float(self.table["value"].mean()),
+            **{f"fraction_retrieved_{c}": self.fraction_retrieved(c) for c in CONVENTIONS},
+            **self.settings,
+        }
+
+    def tidy(self) -> pd.DataFrame:
+        """The table with its score and condition, to be put below others."""
+        table = self.table.copy()
+        table.insert(0, "condition", self.condition)
+        table.insert(0, "score", self.name)
+        return table
+
+
+def replicability(
+    profiles: pd.DataFrame,
+    group: str = SAMPLE,
+    condition: str = "",
+    null_size: int = NULL_SIZE,
+    seed: int = 0,
+) -> MeanPrecision:
+    """Each well ranks its replicates among the negative controls of its plate by cosine similarity.
+
+    Parameters
+    ----------
+    profiles : DataFrame
+        Profiles of the replicate plates together, negative controls included; empty wells (no treatment, or "")
+        are left out.
+    group : str
+        The column whose equal values are replicates.
+    null_size : int
+        Random rankings for each configuration (number of positives, number of all).
+    """
+    negcon = is_negcon(profiles)
+    rows = profiles[negcon | treated_wells(profiles, group)]
+    rows = rows.sort_values(["Metadata_Plate", "Metadata_Well"], kind="stable", ignore_index=True)
+    negcon = is_negcon(rows)
+    if not negcon.any():
+        raise ValueError(f"{condition or 'these plates'}: no negative controls to rank replicates among")
+    sample = rows[group].astype(object)
+    sample[negcon] = [f"negative control {i}" for i in range(int(negcon.sum()))]  # no control is another's replicate
+    meta = pd.DataFrame({"sample": sample, "plate": rows["Metadata_Plate"], "negcon": negcon.astype(int)})
+    precision = average_precision(meta, finite_values(rows), ["sample"], [], ["plate"], ["negcon"])
+    precision = precision[precision["negcon"] == 0]
+    table = significance(precision, "sample", ("replicability", condition), null_size, seed).rename(
+        columns={"sample": group}
+    )
+    return MeanPrecision("map-replicability", condition, table, settings_of(group, null_size, seed, rows))
+
+
+def matching(
+    profiles: pd.DataFrame,
+    label: str,
+    group: str = SAMPLE,
+    keep: Sequence[str] | None = None,
+    across: str | None = None,
+    condition: str = "",
+    null_size: int = NULL_SIZE,
+    seed: int = 0,
+) -> MeanPrecision:
+    """Each treatment's consensus ranks those that share a label among those that share none, by |cosine|.
+
+    Parameters
+    ----------
+    profiles : DataFrame
+        Profiles of all plates together.
+    label : str
+        The column of labels; several labels of a treatment are separated by `|`.
+    group : str
+        The column that names a treatment; its consensus is the median over its wells.
+    keep : treatments to take, usually those `replicability` retrieved; None takes all
+    across : str
+        A column (such as Metadata_Perturbation) in which the two of a pair must differ, positives and negatives alike.
+    """
+    labelled = profiles[label].notna() & (profiles[label].astype(str) != "")
+    wells = profiles[treated_wells(profiles, group) & labelled]
+    if keep is not None:
+        wells = wells[wells[group].isin(set(keep))]
+    if wells.empty:
+        raise ValueError(f"{condition or 'these plates'}: no treatment with a {label} is left to match")
+    features = feature_columns(wells)
+    consensus = wells.groupby(group, sort=True)[features].median()
+    first = wells.groupby(group, sort=True)[[label, *([across] if across else [])]].first()
+    meta = pd.DataFrame({"sample": consensus.index, "label": [sorted(set(str(v).split("|"))) for v in first[label]]})
+    differ = []
+    if across:
+        meta["across"], differ = first[across].to_numpy(), ["across"]
+    precision = average_precision(
+        meta, finite_values(consensus.reset_index(drop=True)), ["label"], differ, [], ["label", *differ], multilabel="label"
+    )
+    table = significance(precision, "label", ("matching", condition), null_size, seed).rename(columns={"label": label})
+    table = table.rename(columns={"n_wells": "n_treatments"})
+    settings = {**settings_of(group, null_size, seed, wells), "label": label, "across": across}
+    return MeanPrecision("map-matching", condition, table, settings)
+
+
+def settings_of(group: str, null_size: int, seed: int, rows: pd.DataFrame) -> dict[str, Any]:
+    features = len(feature_columns(rows))
+    return {
+        "group": group,
+        "null_size": null_size,
+        "seed": seed,
+        "wells": len(rows),
+        "features": features,
+        "copairs": importlib.metadata.version("copairs"),
+    }
+
+
+def finite_values(rows: pd.DataFrame) -> np.ndarray:
+    """The features that are finite in every row."""
+    values = rows[feature_columns(rows)].to_numpy(float)
+    finite = np.isfinite(values).all(axis=0)
+    if not finite.any():
+        raise ValueError("no feature is finite in all profiles; select features first")
+    return values[:, finite]
+
+
+def average_precision(
+    meta: pd.DataFrame,
+    values: np.ndarray,
+    same: list[str],
+    differ: list[str],
+    negative_same: list[str],
+    negative_differ: list[str],
+    multilabel: str | None = None,
+) -> pd.DataFrame:
+    """copairs' average precision a row (a row and label where labels are lists); RuntimeError without copairs."""
+    try:
+        import copairs.map
+        from copairs.map import multilabel as lists
+    except ImportError as error:
+        raise RuntimeError("mean average precision needs copairs: pip install 'jumpgpu[map]'") from error
+    arguments = (meta, values, same, differ, negative_same, negative_differ)
+    if multilabel is None:
+        return copairs.map.average_precision(*arguments, progress_bar=False)
+    return lists.average_precision(*arguments, multilabel_col=multilabel, distance="abs_cosine", progress_bar=False)
+
+
+def significance(precision: pd.DataFrame, group: str, served: tuple[str, str], null_size: int, seed: int) -> pd.DataFrame:
+    """mAP, p and q of each group by both conventions."""
+    from copairs.compute import random_ap
+    from copairs.map import mean_average_precision
+    from scipy.stats import false_discovery_control
+
+    precision = precision[precision["average_precision"].notna() & (precision["n_pos_pairs"] > 0)]
+    copairs_seed = int(generator("map", *served, null_size, seed).integers(2**31))
+    with tempfile.TemporaryDirectory() as cache:  # copairs would otherwise keep its nulls in the home folder
+        table = mean_average_precision(
+            precision, [group], null_size, THRESHOLD, copairs_seed, progress_bar=False, max_workers=2, cache_dir=cache
+        )
+    p = np.empty(len(precision))
+    configurations = precision[["n_pos_pairs", "n_total_pairs"]].to_numpy(int)
+    for positives, total in np.unique(configurations, axis=0):
+        own = int(generator("average precision", positives, total, null_size, seed).integers(2**31))
+        null = np.sort(random_ap(null_size, int(positives), int(total), own))
+        here = (configurations == (positives, total)).all(axis=1)
+        reached = np.searchsorted(null, precision["average_precision"].to_numpy()[here])
+        p[here] = (null_size - reached + 1) / (null_size + 1)
+    logs = pd.Series(np.log(p), index=precision.index).groupby(precision[group].to_numpy())
+    geometric = np.exp(logs.mean())
+    wells = logs.size()
+    table = table.sort_values(group, ignore_index=True)
+    result = pd.DataFrame({group: table[group], "n_wells": wells.reindex(table[group]).to_numpy()})
+    result["value"] = table["mean_average_precision"]
+    result["p_map"], result["q_map"] = table["p_value"], table["corrected_p_value"]
+    result["p_geometric"] = geometric.reindex(table[group]).to_numpy()
+    result["q_geometric"] = false_discovery_control(result["p_geometric"])
+    for convention in CONVENTIONS:
+        result[f"retrieved_{convention}"] = result[f"q_{convention}"] < THRESHOLD
+    return result

@@ -1,0 +1,174 @@
+"""Condition transfer: predict a treatment's profile under one condition from its profile under another.
+
+`pairs` gives matched wells under two conditions (cell line, time point, modality) as arrays with splits by treatment, and
+`baselines` scores what a reader has to beat: the profile itself, and a ridge regression.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..profiles.platemap import SAMPLE, common_features
+from .common import choose_wells, generator, standardize
+
+SPLITS = ("train", "validation", "test")
+ALPHAS = tuple(10.0**k for k in range(-1, 7))  # ridge penalties tried, in units of the features' variance
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """n wells of one condition, each with a well of the same treatment under another.
+
+    source, target   float64 [n, F]   features in `features`' order
+    treatments       object [n]       what the two wells share
+    split            object [n]       "train", "validation" or "test": a treatment is in one only
+    wells            DataFrame [n]    plate and well of both
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+    treatments: np.ndarray
+    split: np.ndarray
+    features: list[str]
+    wells: pd.DataFrame
+
+    def part(self, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Source, target and treatments of one split."""
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}; expected one of {SPLITS}")
+        here = self.split == split
+        return self.source[here], self.target[here], self.treatments[here]
+
+
+def pairs(
+    source: pd.DataFrame,
+    target: pd.DataFrame,
+    on: str = SAMPLE,
+    fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    seed: int = 0,
+) -> Pairs:
+    """Matched wells of two conditions.
+
+    Parameters
+    ----------
+    source, target : DataFrame
+        Profiles of all plates of each condition (`scores.concatenate`). Negative controls and empty wells are left out; of
+        the features, those that are in both and finite in every well stay.
+    on : str
+        What two wells must share: the treatment (same plate map under two cell lines or times), or `Metadata_gene` between
+        modalities.
+    fractions : three shares
+        Of the treatments in train, validation and test. Which one a treatment falls in depends on its name and the seed
+        alone, so another condition splits it alike.
+
+    Returns
+    -------
+    Pairs
+        For each treatment the i-th of its source wells with the i-th of its target wells, both in (well, plate) order, until
+        one side runs out.
+    """
+    if len(fractions) != 3 or abs(sum(fractions) - 1) > 1e-9 or min(fractions) < 0:
+        raise ValueError(f"fractions must be three shares that sum to 1, got {tuple(fractions)}")
+    sides = []
+    for table in (source, target):
+        wells = choose_wells(table, on).sort_values(["Metadata_Well", "Metadata_Plate"], kind="stable", ignore_index=True)
+        sides.append(wells.assign(turn=wells.groupby(on).cumcount()))
+    features = common_features([source, target])
+    keys = [s[[on, "turn", "Metadata_Plate", "Metadata_Well"]].assign(row=np.arange(len(s))) for s in sides]
+    matched = keys[0].merge(keys[1], on=[on, "turn"], suffixes=("_source", "_target"))
+    if matched.empty:
+        raise ValueError(f"the two conditions share no {on}; nothing can be paired")
+    matched = matched.sort_values([on, "turn"], kind="stable", ignore_index=True)
+    values = [
+        s[features].to_numpy(float)[matched[f"row_{side}"]] for s, side in zip(sides, ("source", "target"), strict=True)
+    ]
+    finite = np.isfinite(values[0]).all(axis=0) & np.isfinite(values[1]).all(axis=0)
+    if not finite.any():
+        raise ValueError("no feature is finite in all wells of both conditions; select features first")
+    names = matched[on].unique()
+    bounds = np.cumsum(fractions)
+    split = {n: SPLITS[min(2, int(np.searchsorted(bounds, generator("split", n, seed).random(), "right")))] for n in names}
+    columns = ["Metadata_Plate_source", "Metadata_Well_source", "Metadata_Plate_target", "Metadata_Well_target"]
+    return Pairs(
+        source=values[0][:, finite],
+        target=values[1][:, finite],
+        treatments=matched[on].to_numpy(object),
+        split=matched[on].map(split).to_numpy(object),
+        features=[f for f, ok in zip(features, finite, strict=True) if ok],
+        wells=matched[columns],
+    )
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """What is to be beaten: a row a baseline, as `evaluate` scores it."""
+
+    condition: str
+    table: pd.DataFrame
+    settings: dict[str, Any]
+    name: str = "transfer"
+
+    def summary(self) -> dict[str, Any]:
+        """The scores as a record."""
+        return {"score": self.name, "condition": self.condition, "baselines": self.table.to_dict("records"), **self.settings}
+
+    def tidy(self) -> pd.DataFrame:
+        """The table with its score and condition, to be put below others."""
+        return self.table.assign(score=self.name, condition=self.condition)
+
+
+def baselines(pairs: Pairs, condition: str = "", settings: dict[str, Any] | None = None) -> Baselines:
+    """Scores of the identity and of ridge regression on the test treatments."""
+    source, target, treatments = pairs.part("test")
+    predicted, alpha = ridge(pairs)
+    rows = [{"baseline": "identity", **evaluate(source, target, treatments)}]
+    rows.append({"baseline": f"ridge, alpha {alpha:g}", **evaluate(predicted, target, treatments)})
+    return Baselines(condition, pd.DataFrame(rows), settings or {})
+
+
+def ridge(pairs: Pairs) -> tuple[np.ndarray, float]:
+    """The test targets as ridge regression on the training wells predicts them, and the penalty.
+
+    Features are standardised by the training wells; the penalty of least squared error on the validation wells is taken.
+    """
+    source, target, _ = pairs.part("train")
+    if len(source) < 2 or not (pairs.split == "validation").any() or not (pairs.split == "test").any():
+        raise ValueError("too few treatments for a split into train, validation and test")
+    mean, spread = source.mean(axis=0), source.std(axis=0)
+    spread[spread == 0] = 1
+    x, y = (source - mean) / spread, target - target.mean(axis=0)
+    eigenvalues, vectors = np.linalg.eigh(x @ x.T)  # the dual problem: as many unknowns as wells, one decomposition
+    rotated = vectors.T @ y
+
+    def predict(new: np.ndarray, alpha: float) -> np.ndarray:
+        weights = vectors @ (rotated / (np.maximum(eigenvalues, 0) + alpha * x.shape[1])[:, None])
+        result: np.ndarray = ((new - mean) / spread) @ x.T @ weights + target.mean(axis=0)
+        return result
+
+    held_source, held_target, _ = pairs.part("validation")
+    errors = [float(((predict(held_source, a) - held_target) ** 2).mean()) for a in ALPHAS]
+    alpha = ALPHAS[int(np.argmin(errors))]
+    return predict(pairs.part("test")[0], alpha), alpha
+
+
+def evaluate(predicted: np.ndarray, target: np.ndarray, treatments: np.ndarray) -> dict[str, float]:
+    """How near predictions come to their targets.
+
+    correlation   median Pearson r between a predicted profile and its own target
+    retrieval     share of predictions nearest (by r) to the mean target of their own treatment
+    chance        retrieval by guessing: one over the number of treatments
+    """
+    names, codes = np.unique(treatments.astype(str), return_inverse=True)
+    centers = np.stack([target[codes == i].mean(axis=0) for i in range(len(names))])
+    own = (standardize(predicted) * standardize(target)).sum(axis=1)
+    nearest = np.nan_to_num(standardize(predicted) @ standardize(centers).T, nan=-2).argmax(axis=1)
+    return {
+        "correlation": float(np.nanmedian(own)),
+        "retrieval": float((nearest == codes).mean()),
+        "chance": 1 / len(names),
+        "treatments": len(names),
+        "wells": len(target),
+    }

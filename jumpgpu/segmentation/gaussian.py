@@ -1,0 +1,80 @@
+"""Gaussian smoothing of whole fields, corrected for the border (centrosome smooth_with_function_and_mask)."""
+
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..gpu.device import Device
+
+PIECE = 512  # pixels of a row that a block smooths
+ROWS = 32  # rows of a block of smooth_threshold
+RADIUS = 256  # widest half filter
+EPSILON = float(np.finfo(np.float64).eps)
+
+
+@cache
+def gaussian_taps(sigma: float, radius: int | None = None, *, normalised: bool = True) -> tuple[float, ...]:
+    """A Gaussian's centre and one side, cut at `radius` (4 sigma, as SciPy's) and summing to 1 when `normalised`.
+
+    The exponentials are correctly rounded, so the weights are the same on every machine.
+    """
+    if radius is None:
+        radius = int(4.0 * sigma + 0.5)
+    if radius > RADIUS:
+        raise ValueError(f"a Gaussian of sigma {sigma:g} pixels is too wide; its half width may be {RADIUS} pixels at most")
+    side = [float(Decimal(-0.5 / (sigma * sigma) * (k * k)).exp()) for k in range(radius + 1)]
+    if normalised:
+        total = side[0] + 2 * sum(side[1:])
+        return tuple(v / total for v in side)
+    return tuple(v / (float(Decimal(2.0 * float(np.pi)).sqrt()) * sigma) for v in side)
+
+
+def edge_weights(taps: tuple[float, ...], n: int) -> np.ndarray:
+    """What the filter makes of n ones with zeros beyond: float64 [n]."""
+    ones = np.pad(np.ones(n), len(taps) - 1)
+    middle = ones[len(taps) - 1 : len(taps) - 1 + n]
+    out = middle * taps[0]
+    for k in range(len(taps) - 1, 0, -1):
+        start = len(taps) - 1
+        out = out + (ones[start - k : start - k + n] + ones[start + k : start + k + n]) * taps[k]
+    return out
+
+
+def _weights(taps: tuple[float, ...], h: int, w: int, device: Device) -> dict[str, Any]:
+    return {
+        "tap": device.tensor(np.array(taps)),
+        "edge_y": device.tensor(edge_weights(taps, h)),
+        "edge_x": device.tensor(edge_weights(taps, w)),
+        "height": h,
+        "width": w,
+        "radius": len(taps) - 1,
+    }
+
+
+def smooth_above(images: torch.Tensor, threshold: torch.Tensor, taps: tuple[float, ...], device: Device) -> torch.Tensor:
+    """Whether the smoothed float64 [B, H, W] images reach their field's threshold float64 [B]: uint8 [B, H, W]."""
+    b, h, w = images.shape
+    above = device.empty(b, h, w, dtype=torch.uint8)
+    device.launch(
+        "smooth_threshold",
+        b * -(-h // ROWS) * -(-w // PIECE),
+        image=images,
+        threshold=threshold,
+        epsilon=EPSILON,
+        above=above,
+        **_weights(taps, h, w, device),
+    )
+    return above
+
+
+def smooth(images: torch.Tensor, taps: tuple[float, ...], device: Device) -> torch.Tensor:
+    """Smoothed float64 [B, H, W] images, divided by the weight that lies within the image."""
+    b, h, w = images.shape
+    smoothed = torch.empty_like(images)
+    device.launch(
+        "smooth", b * h * -(-w // PIECE), image=images, epsilon=0.0, smoothed=smoothed, **_weights(taps, h, w, device)
+    )
+    return smoothed

@@ -1,0 +1,239 @@
+"""Nuclei, cells and cytoplasm: label images that share numbers (CellProfiler's Identify modules).
+
+Nuclei are the clumps above a threshold, told apart; cells grow from nuclei; cytoplasm is what the nucleus leaves of
+its cell. The steps and their arithmetic are CellProfiler 4.2.8's; `docs/segmentation.md` says how closely they agree.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from ..gpu.device import Device
+from ..gpu.list_capacity import Room
+from ..settings.config import SecondarySettings, SegmentationSettings
+from .background import subtract_background
+from .declump import fill_small_holes, separate
+from .expand import grow_by_distance, propagate
+from .label import Kept, apply_table, apply_tables, fill_holes, keep_objects, label_extents, label_maximum, number_objects
+from .threshold import above_threshold, channel_planes, check_words, find_threshold, whole_planes
+from .watershed import watershed
+
+DECLUMP = ("shape", "intensity", "none")
+SECONDARY = ("watershed", "propagation", "distance")
+FILL = ("never", "after_declump", "both")
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Labels of a batch of fields, numbered 1..n alike in all compartments of a field.
+
+    labels      compartment -> int32 [B, H, W]
+    unfiltered  compartment -> int32 [B, H, W]: what CellProfiler hands to its neighbour measurements, its 'small removed'
+                objects. Nuclei: kept ones and those too large; Cells: those of every seed, at the border too. Kept objects
+                have their own number, the others numbers above the field's count
+    counts      int32 [B]        cells of each field
+    thresholds  name -> float64 [B]: Threshold_OrigThreshold_Nuclei and so on
+    """
+
+    labels: dict[str, torch.Tensor]
+    unfiltered: dict[str, torch.Tensor]
+    counts: torch.Tensor
+    thresholds: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Primary:
+    """Nuclei and what became of every object that was found.
+
+    nuclei      int32 [B, H, W]         kept, 1..n
+    unfiltered  int32 [B, H, W]         kept and too large
+    unedited    int32 [B, H, W]         every object found, in order of its seed
+    border      int32 [B, capacity]     by unedited label: touches the image's border
+    number      int32 [B, capacity]     by unedited label: 1..n if kept, above n if not
+    counts      int32 [B]               n
+    found       int64 [B]               the highest unedited label
+    """
+
+    nuclei: torch.Tensor
+    unfiltered: torch.Tensor
+    unedited: torch.Tensor
+    border: torch.Tensor
+    number: torch.Tensor
+    counts: torch.Tensor
+    found: torch.Tensor
+
+
+def segment(
+    pixels: torch.Tensor,
+    channels: tuple[str, ...] | list[str],
+    settings: SegmentationSettings,
+    device: Device,
+    room: Room | None = None,
+) -> Segmentation:
+    """Find nuclei, cells and cytoplasm in a batch of fields.
+
+    Parameters
+    ----------
+    pixels : float32 [B, C, H, W]
+        Corrected intensity, 0..1.
+    channels : sequence of str
+        Names along the C axis.
+    room : Room
+        Nothing waits for the device where it is given, and the result holds only if `room.enough` says so of its counts.
+
+    Raises
+    ------
+    ValueError
+        A channel that the settings name is not there, or a setting is not known.
+    """
+    check(channels, settings)
+    b, _, h, w = pixels.shape
+    thresholds: dict[str, torch.Tensor] = {}
+    if b == 0 or h == 0 or w == 0:
+        empty = {name: device.zeros(b, h, w, dtype=torch.int32) for name in ("Nuclei", "Cells", "Cytoplasm")}
+        return Segmentation(empty, dict(empty), device.zeros(b, dtype=torch.int32), thresholds)
+    primary = find_nuclei(pixels, list(channels).index(settings.nuclei.channel), settings, device, thresholds, room)
+    cells, every_cell = find_cells(
+        pixels, list(channels).index(settings.cells.channel), primary, settings.cells, device, thresholds
+    )
+    nuclei, unfiltered, counts = primary.nuclei, primary.unfiltered, primary.counts
+    if settings.filter_border_nuclei or settings.cells.discard_border:
+        nuclei, cells, unfiltered, every_cell, counts = drop_border(primary, cells, every_cell, settings, device)
+    cytoplasm = device.empty(*cells.shape, dtype=torch.int32)
+    device.launch(
+        "cytoplasm_of",
+        b * h,
+        nuclei=nuclei,
+        cells=cells,
+        height=h,
+        width=w,
+        outline=int(settings.shrink_nucleus),
+        cytoplasm=cytoplasm,
+    )
+    return Segmentation(
+        {"Nuclei": nuclei, "Cells": cells, "Cytoplasm": cytoplasm},
+        {"Nuclei": unfiltered, "Cells": every_cell, "Cytoplasm": cytoplasm},
+        counts,
+        thresholds,
+    )
+
+
+def check(channels: tuple[str, ...] | list[str], settings: SegmentationSettings) -> None:
+    """ValueError for a channel or a setting that is not known."""
+    for step, channel in (("nuclei", settings.nuclei.channel), ("cells", settings.cells.channel)):
+        if channel not in channels:
+            raise ValueError(f"segmentation.{step}.channel is {channel!r}; this plate's channels are {tuple(channels)}")
+    for name, value, known in (
+        ("nuclei.declump", settings.nuclei.declump, DECLUMP),
+        ("nuclei.dividing_lines", settings.nuclei.dividing_lines, DECLUMP),
+        ("nuclei.fill_holes", settings.nuclei.fill_holes, FILL),
+        ("cells.method", settings.cells.method, SECONDARY),
+    ):
+        if value not in known:
+            raise ValueError(f"unknown segmentation.{name} {value!r}; expected one of {known}")
+    check_words(settings.nuclei.threshold)
+    check_words(settings.cells.threshold)
+
+
+def find_nuclei(
+    pixels: torch.Tensor,
+    channel: int,
+    settings: SegmentationSettings,
+    device: Device,
+    thresholds: dict[str, torch.Tensor],
+    room: Room | None,
+) -> Primary:
+    """CellProfiler IdentifyPrimaryObjects."""
+    s = settings.nuclei
+    if s.background is None:
+        images = pixels[:, channel].double()
+    else:
+        images = subtract_background(pixels, channel, s.background, device)
+    planes = whole_planes(images)
+    original, final = find_threshold(planes, s.threshold, device)
+    thresholds["Threshold_OrigThreshold_Nuclei"], thresholds["Threshold_FinalThreshold_Nuclei"] = original, final
+    mask = above_threshold(planes, final, s.threshold.smoothing, device)
+    if s.fill_holes == "both":
+        mask = fill_small_holes(mask, s, device)
+    unedited, found = separate(images, mask, s, device, room)
+    # A label a pixel at most; on a device that is not to be waited for the tables have room for that.
+    capacity = 1 + (int(found.max()) if room is None else mask[0].numel())
+    area, border = label_extents(unedited, capacity, device)
+    circles = torch.pi * (s.min_diameter * s.min_diameter) / 4, torch.pi * (s.max_diameter * s.max_diameter) / 4
+    kept = Kept(found, area, border if s.discard_border else None, sizes=circles if s.discard_size else None)
+    if s.fill_holes == "never":
+        number, only_kept, not_small, counts = number_objects(kept, device)
+        nuclei, unfiltered = apply_tables(unedited, only_kept, not_small, device)
+    else:
+        filled = fill_holes(apply_table(unedited, keep_objects(kept, device), device), capacity, device, objects=True)
+        number, only_kept, not_small, counts = number_objects(kept, device, label_extents(filled, capacity, device)[0])
+        nuclei, unfiltered = apply_table(filled, only_kept, device), apply_table(unedited, not_small, device)
+    return Primary(nuclei, unfiltered, unedited, border, number, counts, found)
+
+
+def find_cells(
+    pixels: torch.Tensor,
+    channel: int,
+    primary: Primary,
+    settings: SecondarySettings,
+    device: Device,
+    thresholds: dict[str, torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """CellProfiler IdentifySecondaryObjects: the cells of kept nuclei, and those of every seed; int32 [B, H, W] each."""
+    b, _, h, w = pixels.shape
+    planes = channel_planes(pixels, channel)
+    if settings.method == "distance":  # CellProfiler takes no threshold here
+        final = torch.zeros(b, dtype=torch.float64, device=device.torch)
+    else:
+        original, final = find_threshold(planes, settings.threshold, device)
+        thresholds["Threshold_OrigThreshold_Cells"], thresholds["Threshold_FinalThreshold_Cells"] = original, final
+    seeds, mask = device.empty(b, h, w, dtype=torch.int32), device.empty(b, h, w, dtype=torch.uint8)
+    depth = device.empty(b, h, w, dtype=torch.float32)
+    capacity = primary.number.shape[1]
+    device.launch(
+        "cell_seeds",
+        b * h,
+        unedited=primary.unedited,
+        kept=primary.nuclei,
+        border=primary.border,
+        number=primary.number,
+        capacity=capacity,
+        values=pixels,
+        offset=planes.offset,
+        stride=planes.stride,
+        height=h,
+        width=w,
+        threshold=final,
+        seeds=seeds,
+        mask=mask,
+        depth=depth,
+    )
+    if settings.method == "distance":
+        every_cell = grow_by_distance(seeds, settings.distance, device)
+    elif settings.method == "propagation":
+        above = above_threshold(planes, final, settings.threshold.smoothing, device)
+        every_cell = propagate(planes, above, seeds, settings.regularization, device)
+    else:
+        every_cell = watershed(depth, mask.view(torch.bool), seeds, device)
+    if settings.fill_holes:
+        every_cell = fill_holes(every_cell, capacity, device, objects=False)
+    of_nucleus = label_maximum(every_cell, primary.nuclei, capacity, device)
+    return apply_table(every_cell, of_nucleus, device), every_cell
+
+
+def drop_border(
+    primary: Primary,
+    cells: torch.Tensor,
+    every_cell: torch.Tensor,
+    settings: SegmentationSettings,
+    device: Device,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Cells whose nucleus (or which themselves) touch the image's border are dropped, the others numbered anew."""
+    nuclei, unfiltered, found, capacity = primary.nuclei, primary.unfiltered, primary.found, primary.number.shape[1]
+    area, border = label_extents(nuclei, capacity, device)
+    of_cells = label_extents(cells, capacity, device)[1] if settings.cells.discard_border else None
+    kept = Kept(found, area, border if settings.filter_border_nuclei else None, of_cells)
+    number, only, _, counts = number_objects(kept, device, absent=True)
+    nuclei, cells = apply_table(nuclei, only, device), apply_table(cells, only, device)
+    unfiltered, every_cell = apply_table(unfiltered, number, device), apply_table(every_cell, number, device)
+    return nuclei, cells, unfiltered, every_cell, counts

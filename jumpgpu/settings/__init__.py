@@ -1,0 +1,4 @@
+"""Settings. Takes TOML files and names; gives frozen dataclasses and the spelling of columns.
+
+Imports nothing of the package.
+"""

@@ -1,0 +1,299 @@
+"""Settings: a TOML file to frozen dataclasses. An unknown key or a value that cannot be meant is an error.
+
+The defaults of every dataclass are CPJUMP1's, so `configs/cpjump1.toml` says what they are and an empty file means them.
+"""
+
+import dataclasses
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .limits import check
+from .names import CHANNELS
+
+
+@dataclass(frozen=True)
+class IlluminationSettings:
+    """Estimating a plate's illumination functions (CellProfiler CorrectIlluminationCalculate, 'Regular', all images)."""
+
+    resize: float = 0.2  # scale at which images are averaged
+    filter_size: int = 20  # median filter's size, pixels of the resized image
+    quantile: float = 0.02  # rescaling: the sorted positive pixels' value at this share of them becomes 1
+
+
+@dataclass(frozen=True)
+class BackgroundSettings:
+    """The DNA background that is subtracted before nuclei are found ('Background', each image)."""
+
+    block: int = 30  # pixels; the minimum of each block
+    filter_size: int = 50  # pixels; Gaussian, sigma = filter_size / 2.35
+
+
+@dataclass(frozen=True)
+class ThresholdSettings:
+    """A global threshold: method, smoothing before it, correction after it, and bounds."""
+
+    method: str = "minimum_cross_entropy"  # otsu2, otsu3, minimum_cross_entropy, manual, robust_background
+    smoothing: float = 0.0  # CellProfiler's threshold smoothing scale
+    correction: float = 1.0  # the threshold is multiplied by it
+    lower: float = 0.0  # and then raised to this, intensity 0..1
+    upper: float = 1.0  # or lowered to this
+    log_transform: bool = False  # Otsu: of the logarithms
+    middle_class: str = "foreground"  # otsu3: to which the middle class goes
+    manual: float = 0.0  # the threshold of method 'manual'
+    lower_outliers: float = 0.05  # robust_background: fraction of the darkest pixels dropped
+    upper_outliers: float = 0.05  # robust_background: fraction of the brightest pixels dropped
+    deviations: float = 2.0  # robust_background: the threshold is the average plus this many deviations
+    averaging: str = "mean"  # robust_background: mean, median, mode
+    variance: str = "sd"  # robust_background: sd, mad
+
+
+@dataclass(frozen=True)
+class PrimarySettings:
+    """Nuclei (CellProfiler IdentifyPrimaryObjects)."""
+
+    channel: str = "DNA"  # in which nuclei are found
+    background: BackgroundSettings | None = field(default_factory=BackgroundSettings)  # "none": not subtracted
+    threshold: ThresholdSettings = field(
+        default_factory=lambda: ThresholdSettings(smoothing=3.0, correction=1.25, lower=0.014, upper=1.0)
+    )
+    min_diameter: float = 10.0  # pixels, of a disk of the same area
+    max_diameter: float = 75.0  # pixels
+    discard_size: bool = True  # nuclei outside these diameters
+    discard_border: bool = True  # nuclei that touch the image's border
+    declump: str = "shape"  # how touching nuclei are told apart: shape, intensity, none
+    dividing_lines: str = "shape"  # and where they are parted: shape, intensity, none
+    smoothing: float | None = 7.0  # declumping filter's size, pixels; None: from min_diameter
+    suppression: float | None = 8.0  # maxima nearer than this are one; None: from min_diameter
+    low_resolution_maxima: bool = True  # look for maxima at a lower resolution, above a diameter of 10 pixels
+    fill_holes: str = "never"  # never, after_declump, both
+
+
+@dataclass(frozen=True)
+class SecondarySettings:
+    """Cells (CellProfiler IdentifySecondaryObjects)."""
+
+    channel: str = "RNA"  # in which cells are found
+    method: str = "watershed"  # watershed, propagation, distance
+    threshold: ThresholdSettings = field(default_factory=lambda: ThresholdSettings(lower=0.005, upper=0.014))
+    distance: int = 10  # method 'distance': pixels a cell reaches beyond its nucleus
+    regularization: float = 0.05  # method 'propagation': weight of distance against brightness
+    fill_holes: bool = True  # of cells
+    discard_border: bool = False  # cells that touch the image's border, with their nuclei
+
+
+@dataclass(frozen=True)
+class SegmentationSettings:
+    nuclei: PrimarySettings = field(default_factory=PrimarySettings)
+    cells: SecondarySettings = field(default_factory=SecondarySettings)
+    filter_border_nuclei: bool = False  # JUMP production: drop cells whose nucleus touches the border, after both steps
+    shrink_nucleus: bool = True  # cytoplasm = cell minus the nucleus shrunk by one outline pixel
+
+
+@dataclass(frozen=True)
+class CorrelationSettings:
+    threshold: float = 15.0  # percent of the object's maximum
+    costes: bool = False  # Correlation_Costes too
+
+
+@dataclass(frozen=True)
+class GranularitySettings:
+    subsampling: float = 0.5  # scale at which the image is measured
+    background_subsampling: float = 0.5  # scale, of that, at which its background is estimated
+    radius: int = 10  # background removal's opening, pixels of the background image
+    spectrum: int = 16  # steps, a column each
+
+
+@dataclass(frozen=True)
+class RadialSettings:
+    bins: int = 4  # rings
+    zernike: str = "none"  # moments of intensity: none, magnitudes, magnitudes_and_phase
+
+
+@dataclass(frozen=True)
+class TextureSettings:
+    scales: tuple[int, ...] = (3, 5, 10)  # pixels between the two of a pair
+    levels: int = 256  # grey levels
+
+
+@dataclass(frozen=True)
+class ShapeSettings:
+    zernike: bool = True  # Zernike magnitudes of the shape
+    advanced: bool = False  # central, normalised, Hu moments, inertia
+    convex_area: bool = False  # AreaShape_ConvexArea too
+
+
+@dataclass(frozen=True)
+class NeighborsSettings:
+    """Distances by compartment, in pixels; 0 means adjacent."""
+
+    cells: tuple[int, ...] = (5, 0)  # a set of columns each
+    nuclei: tuple[int, ...] = (1,)  # a set of columns each
+    cytoplasm: tuple[int, ...] = ()  # a set of columns each
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    families: tuple[str, ...] = (  # what is measured, in any order; the stored order is fixed
+        "shape",
+        "correlation",
+        "granularity",
+        "intensity",
+        "location",
+        "number",
+        "neighbors",
+        "radial",
+        "texture",
+    )
+    correlation: CorrelationSettings = field(default_factory=CorrelationSettings)
+    granularity: GranularitySettings = field(default_factory=GranularitySettings)
+    radial: RadialSettings = field(default_factory=RadialSettings)
+    texture: TextureSettings = field(default_factory=TextureSettings)
+    shape: ShapeSettings = field(default_factory=ShapeSettings)
+    neighbors: NeighborsSettings = field(default_factory=NeighborsSettings)
+    image_quality: bool = False  # whole images too: blur, saturation, threshold
+
+
+@dataclass(frozen=True)
+class PlateSettings:
+    """How a plate's files name their channels and where plates are found."""
+
+    images: str | None = None  # root folder or URL when --images is not given
+    channels: tuple[str, ...] = CHANNELS  # measured channels; brightfield planes are added here
+    numbers: dict[str, int] = field(  # Phenix channel number of each, where the plate itself does not say
+        default_factory=lambda: {
+            "Mito": 1,
+            "AGP": 2,
+            "RNA": 3,
+            "ER": 4,
+            "DNA": 5,
+            "HighZBF": 6,
+            "LowZBF": 7,
+            "Brightfield": 8,
+        }
+    )
+    plane: int | None = None  # the plane to read where there are several
+    c_axis: dict[str, int] = field(default_factory=dict)  # OME-Zarr: channel -> place on the C axis, from 0; else by label
+    remap: dict[str, str] = field(default_factory=dict)  # load_data.csv: path or URL prefix -> folder here
+    stains: dict[str, str] = field(  # Harmony channel names (or their words, lower case) to channels
+        default_factory=lambda: {
+            "hoechst 33342": "DNA",
+            "hoechst": "DNA",
+            "dapi": "DNA",
+            "alexa 647": "Mito",
+            "mitotracker": "Mito",
+            "alexa 568": "AGP",
+            "phalloidin": "AGP",
+            "488 long": "RNA",
+            "488 650": "RNA",
+            "alexa 488 long": "RNA",
+            "alexa 488 em 650": "RNA",
+            "syto 14": "RNA",
+            "alexa 488": "ER",
+            "concanavalin": "ER",
+            "brightfield": "Brightfield",
+            "brightfield high": "HighZBF",
+            "brightfield_h": "HighZBF",
+            "brightfield low": "LowZBF",
+            "brightfield_l": "LowZBF",
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Config:
+    plate: PlateSettings = field(default_factory=PlateSettings)
+    illumination: IlluminationSettings = field(default_factory=IlluminationSettings)
+    segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
+    features: FeatureSettings = field(default_factory=FeatureSettings)
+    batch: int | None = None  # fields a batch; chosen from the free memory where None
+
+
+def load_config(path: str | Path) -> Config:
+    """A TOML file, or the name of a preset in `configs/` (`cpjump1`, `jump-production`); ValueError for what is wrong."""
+    path = Path(path)
+    if not path.suffix and not path.exists():
+        preset = config_folder() / f"{path.name}.toml"
+        if not preset.is_file():
+            known = ", ".join(sorted(p.stem for p in config_folder().glob("*.toml")))
+            raise ValueError(f"unknown preset {str(path)!r}; expected one of {known}, or a path to a .toml file")
+        path = preset
+    try:
+        with open(path, "rb") as file:
+            table = tomllib.load(file)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return build(Config, table, str(path))
+
+
+def config_folder() -> Path:
+    """The presets' folder: inside the package when installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    return next(p for p in (package / "configs", package.parent / "configs") if p.is_dir())
+
+
+def build(kind: Any, table: dict[str, Any], where: str) -> Any:
+    """A dataclass from a TOML table, its absent keys at their defaults; ValueError names file, key and what is expected."""
+    hints = typing.get_type_hints(kind)
+    if unknown := sorted(set(table) - set(hints)):
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}; known here: {', '.join(hints)}")
+    made = kind(**{key: convert(hints[key], value, f"{where}: {key}") for key, value in table.items()})
+    check(made, where)
+    return made
+
+
+def convert(hint: Any, value: Any, where: str) -> Any:
+    """A TOML value as the type a field declares."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value in ("none", None) and type(None) in arguments:
+            return None
+        return convert(next(a for a in arguments if a is not type(None)), value, where)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where}: expected a table, got {value!r}")
+        return build(hint, value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ValueError(f"{where}: expected a list, got {value!r}")
+        return tuple(convert(arguments[0], v, where) for v in value)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ValueError(f"{where}: expected a table, got {value!r}")
+        return {k: convert(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ValueError(f"{where}: expected {hint.__name__}, got {value!r}")
+    return value
+
+
+def as_toml(config: Config) -> str:
+    """Every setting as TOML that `load_config` reads back; what is None is the word "none"."""
+    return "\n".join(toml_lines(dataclasses.asdict(config))) + "\n"
+
+
+def toml_lines(table: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[str]:
+    """A table's own values, then its tables."""
+    if path:
+        yield f"\n[{'.'.join(path)}]"
+    for key, value in table.items():
+        if not isinstance(value, dict):
+            yield f"{toml_key(key)} = {toml_value(value)}"
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from toml_lines(value, (*path, toml_key(key)))
+
+
+def toml_key(key: str) -> str:
+    return key if key.isidentifier() and key.isascii() else toml_value(key)
+
+
+def toml_value(value: Any) -> str:
+    """A number, word, truth or list of them; JSON's spelling is TOML's for these."""
+    return json.dumps("none" if value is None else value, ensure_ascii=False)

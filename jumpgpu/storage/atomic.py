@@ -1,0 +1,268 @@
+"""Files that survive a crash: folders written whole and renamed into place, and runs that keep out of each other's way.
+
+Power-loss order: every byte of a folder and its directories are synced, then the rename, then the directory renamed
+into. Whatever moment the machine stops at, a reader finds the folder as it was meant to be or not at all.
+
+A bucket has no rename and no locks. There a folder's record, `zarr.json`, is put last and is what makes it be there; two
+runs that make the same well put the same bytes, so they need not keep apart.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from .file_system import sync_file_system, syncs_whole
+from .s3 import Place, RemotePath, in_parallel
+
+RECORD = "zarr.json"
+KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+FEW = 4  # files that are synced one by one, wherever they lie
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # file systems without flock
+
+
+def check_key(key: str) -> str:
+    """A path inside a store, if it stays there; ValueError for '..', absolute paths and odd characters."""
+    if not KEY.fullmatch(key) or ".." in key:
+        raise ValueError(f"{key!r} is no key of a store; expected plain names joined by '/'")
+    return key
+
+
+def sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_new(path: Path | str, data: bytes, sync: bool = True) -> None:
+    """Write a new file, and sync its bytes; FileExistsError if it is there."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Place, data: bytes, staging: Place) -> None:
+    """Give a file new bytes in one step; `staging` is a folder on the same file system."""
+    if isinstance(path, RemotePath) or isinstance(staging, RemotePath):
+        assert isinstance(path, RemotePath), "a file on this machine is staged on it"
+        path.write_bytes(data)
+        return
+    part = staging / f"{path.name}.part"
+    part.unlink(missing_ok=True)
+    write_new(part, data)
+    os.replace(part, path)
+    sync_directory(path.parent)
+
+
+def read_file(path: Place, limit: int) -> bytes:
+    """A file's bytes; FileNotFoundError, or ValueError where it has more than `limit`."""
+    if isinstance(path, RemotePath):
+        return path.read_bytes(limit)
+    if path.is_file() and path.stat().st_size > limit:
+        raise ValueError(f"{path} is larger than {limit} bytes")
+    return path.read_bytes()
+
+
+def read_files(folder: Place, sizes: Mapping[str, int]) -> Iterator[tuple[str, bytes, int]]:
+    """(key, bytes, size found) of files below a folder, in order; no bytes where the size is another, -1 for an absent one.
+
+    ValueError where a link leads out of the folder.
+    """
+    if isinstance(folder, RemotePath):
+        for key in sizes:
+            check_key(key)
+        objects = in_parallel(lambda key: read_object(folder / key, sizes[key]), sizes)
+        for key, data in zip(sizes, objects, strict=True):
+            yield key, data if len(data) == sizes[key] else b"", len(data) or -1
+        return
+    home = folder.resolve()
+    for key, expected in sizes.items():
+        path = home / check_key(key)
+        if not path.resolve().is_relative_to(home):
+            raise ValueError(f"{folder}: {key} leads out of the plate")
+        size = path.stat().st_size if path.is_file() else -1
+        yield key, path.read_bytes() if size == expected else b"", size
+
+
+def read_object(path: RemotePath, limit: int) -> bytes:
+    """An object's bytes; none where it is absent or has more."""
+    try:
+        return path.read_bytes(limit)
+    except (FileNotFoundError, ValueError):
+        return b""
+
+
+def names_below(folder: Place) -> list[str]:
+    """Keys of all files below a folder."""
+    if isinstance(folder, RemotePath):
+        return list(folder.listing(deep=True).files)
+    return [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
+
+
+def put_folder(files: Mapping[str, bytes], target: RemotePath, replace: bool) -> None:
+    """`commit_folder` for a bucket: what the folder does not hold any more goes, its files come, its record last.
+
+    FileExistsError where a folder of nothing but its record is there already.
+    """
+    there = names_below(target)
+    if set(files) != {RECORD}:
+        if replace and RECORD in there:
+            target.remove([RECORD])
+        target.remove(sorted(set(there) - set(files) - {RECORD}))
+        list(in_parallel(lambda key: (target / check_key(key)).write_bytes(files[key]), [k for k in files if k != RECORD]))
+    elif replace:  # a plate made anew: its wells' records go first, its own is there till the new one is
+        nested = [name for name in there if name != RECORD]
+        target.remove(sorted(nested, key=lambda name: (not name.endswith(f"/{RECORD}"), name)))
+    (target / RECORD).write_bytes(files[RECORD], new=not replace and set(files) == {RECORD})
+
+
+def write_folder(files: Mapping[str, bytes], fresh: Path) -> None:
+    """Write `files` (key -> bytes) as a new folder; all of it is synced when this returns."""
+    os.mkdir(fresh)
+    home = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY)  # from here on it is told of what cannot be written
+    try:
+        together = len(files) > FEW and syncs_whole(home)
+        folders = {""}
+        for key, data in files.items():
+            steps = key.split("/")
+            for n in range(1, len(steps)):
+                if (folder := "/".join(steps[:n])) not in folders:
+                    os.mkdir(f"{fresh}/{folder}")
+                    folders.add(folder)
+            write_new(f"{fresh}/{key}", data, sync=not together)
+        if together:
+            sync_file_system(home)
+        else:
+            for folder in sorted(folders, key=lambda f: -len(f)):
+                sync_directory(fresh / folder)
+    finally:
+        os.close(home)
+
+
+def commit_folder(files: Mapping[str, bytes], target: Place, staging: Place, replace: bool = False) -> None:
+    """Write `files` (key -> bytes) as the folder `target` in one step, by way of a folder of that name under `staging`.
+
+    A `target` that exists is an error, or with `replace` it is moved aside first, so that between the two there is none
+    rather than a mixture. Raises FileExistsError, or OSError (disk full, read-only) with `target` as it was or absent,
+    and nothing left in `staging`.
+    """
+    for key in files:
+        check_key(key)
+    if isinstance(target, RemotePath) or isinstance(staging, RemotePath):
+        assert isinstance(target, RemotePath), "a folder on this machine is staged on it"
+        put_folder(files, target, replace)
+        return
+    fresh, old = staging / target.name, staging / f"{target.name}.old"
+    for leftover in (fresh, old):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+    try:
+        write_folder(files, fresh)
+        if replace and target.exists():
+            os.rename(target, old)
+        os.rename(fresh, target)  # fails on a folder that has something in it
+        sync_directory(target.parent)
+    except OSError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        if error.errno == errno.ENOTEMPTY:
+            raise FileExistsError(errno.EEXIST, "is there already", str(target)) from error
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def lock(file: IO[Any]) -> bool | None:
+    """Take an open file's exclusive lock, which ends with the file or the process: True, or False if another holds it.
+
+    None where the file system knows no locks.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return None
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+@contextlib.contextmanager
+def gate(output: Place) -> Iterator[None]:
+    """One process at a time passes: for the short moments in which runs look at each other's claims. A bucket has none."""
+    if isinstance(output, RemotePath):
+        yield
+        return
+    with open(output / ".jumpgpu.lock", "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        yield
+
+
+class Claim:
+    """A run's hold on some wells of a plate, and its staging folder beside the plate.
+
+    The claim is a locked file, so it ends with the process however that ends; the next run removes what a dead one left.
+    """
+
+    def __init__(self, output: Place, plate: str, wells: Iterable[str]):
+        """Claim `wells`. The caller holds `gate(output)`. BlockingIOError names the live run that holds one of them."""
+        wells = sorted(wells)
+        self.others: list[str] = []  # live runs on other wells of the plate
+        self.staging: Place = output
+        self._file: IO[str] | None = None
+        if isinstance(output, RemotePath):
+            return
+        for folder in output.glob(f".{plate}.run-*"):
+            other = self._holder(folder)
+            if other is None:
+                shutil.rmtree(folder, ignore_errors=True)
+            elif shared := sorted(set(wells) & set(other["wells"])):
+                raise BlockingIOError(
+                    f"{plate}: process {other['process']} on {other['host']} is already at work on {len(shared)} of these "
+                    f"wells ({', '.join(shared[:4])}{', ...' if len(shared) > 4 else ''}); wait for it, stop it, or choose "
+                    "other wells"
+                )
+            else:
+                self.others.append(f"process {other['process']} on {other['host']}")
+        self.staging = Path(tempfile.mkdtemp(prefix=f".{plate}.run-", dir=output))
+        self._file = open(self.staging / "claim.json", "w")  # noqa: SIM115 - the open file is the lock
+        lock(self._file)
+        json.dump({"process": os.getpid(), "host": socket.gethostname(), "wells": wells}, self._file)
+        self._file.flush()
+
+    @staticmethod
+    def _holder(folder: Path) -> dict[str, Any] | None:
+        """What a live run wrote into its claim; None for a dead one. Without locks nobody can tell: no claim, not dead."""
+        try:
+            with open(folder / "claim.json", "r+") as file:
+                held = lock(file)
+                if held is None:
+                    return {"wells": [], "process": "(unknown)", "host": "a file system without locks"}
+                return None if held else json.load(file)
+        except FileNotFoundError:
+            return None
+
+    def release(self) -> None:
+        if self._file and isinstance(self.staging, Path):
+            shutil.rmtree(self.staging, ignore_errors=True)
+            self._file.close()

@@ -1,0 +1,299 @@
+"""One plate, one zarr v3 group: append finished wells. `opened.py` reads them back.
+
+`BR00117010.zarr` holds the plate's settings and their fingerprint, and a group a well (`layout.py`). A well is written
+beside its place and renamed into it (`durable.py`), so it is complete or absent, a stopped run is run again, and a
+plate is done when its wells are. Only settings with the same fingerprint may add to a plate.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, Self
+
+import numpy as np
+
+from .. import __version__
+from ..settings.names import well_position
+from ..storage.atomic import Claim, commit_folder, gate, names_below, read_file, replace_file
+from ..storage.s3 import Place, RemotePath, in_parallel
+from .layout import FORMAT, OME_VERSION, Input, Layout, Quarantined, SiteTable, digest, node, sealed, well_key
+
+MAX_RECORD = 1 << 26  # bytes of a zarr.json that is read
+CSV_COLUMNS = [f.name for f in fields(Quarantined)]
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """SHA-256 of settings in canonical JSON: two runs that agree in it agree in every stored array."""
+    return digest(json.dumps(settings, sort_keys=True, allow_nan=False).encode())
+
+
+def differences(stored: Any, asked: Any, path: str = "") -> list[str]:
+    """One line for each setting in which two trees of settings differ."""
+    if isinstance(stored, Mapping) and isinstance(asked, Mapping):
+        return [
+            line
+            for key in sorted(set(stored) | set(asked))
+            for line in differences(stored.get(key, "absent"), asked.get(key, "absent"), f"{path}.{key}" if path else key)
+        ]
+    return [] if stored == asked else [f"{path}: stored {stored}, asked {asked}"]
+
+
+def read_attributes(folder: Place) -> dict[str, Any]:
+    """Our attributes of a zarr group; ValueError if it is none of ours."""
+    path = folder / "zarr.json"
+    try:
+        data = read_file(path, MAX_RECORD)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise ValueError(f"{folder} is no plate or well of jumpgpu's: it has no zarr.json") from error
+    try:
+        attributes = json.loads(data)["attributes"]
+        ours = attributes["jumpgpu"]
+        form = ours["format"]
+    except (ValueError, RecursionError, LookupError, TypeError) as error:
+        raise ValueError(f"{path} is no record of jumpgpu's") from error
+    if form != FORMAT:
+        raise ValueError(f"{path} has format {form!r}, expected {FORMAT}; this is version {__version__} of jumpgpu")
+    if sealed(attributes)["jumpgpu"]["digest"] != ours.get("digest"):
+        raise ValueError(f"{path} was changed after it was written")
+    return dict(ours)
+
+
+def stored_wells(plate: Place) -> list[str]:
+    """The wells that a plate holds, in plate order."""
+    if isinstance(plate, RemotePath):
+        records = (re.fullmatch(r"(A?[A-Z])/(\d\d)/zarr\.json", key) for key in names_below(plate))
+        return sorted((r[1] + r[2] for r in records if r), key=well_position)
+    found = [
+        row.name + column.name
+        for row in plate.iterdir()
+        if re.fullmatch(r"A?[A-Z]", row.name)
+        for column in row.iterdir()
+        if re.fullmatch(r"\d\d", column.name) and (column / "zarr.json").is_file()
+    ]
+    return sorted(found, key=well_position)
+
+
+class PlateWriter:
+    """A run's hand on a plate: which wells are missing, and each field's table as it comes. Use it in a `with`.
+
+    Parameters
+    ----------
+    output : the folder, here or in a bucket, that holds `<plate>.zarr`; made if absent
+    layout : barcode, columns, channels
+    settings : everything that a stored number depends on, as JSON values
+    wells : well -> the sites expected in it. Other runs may work on other wells of the plate at the same time.
+    overwrite : make these wells again. With other settings than the plate's, its wells go, so they must all be among these.
+    last : bring the plate's own metadata and `quarantine.csv` up to date at the end; False where another does it later.
+
+    Raises ValueError where the plate has other settings (it lists them), BlockingIOError while a run has one of the wells.
+    """
+
+    def __init__(
+        self,
+        output: Place,
+        layout: Layout,
+        settings: Mapping[str, Any],
+        wells: Mapping[str, Sequence[int]],
+        overwrite: bool = False,
+        last: bool = True,
+    ):
+        self.output, self.layout = output, layout
+        self.path = output / f"{layout.plate}.zarr"
+        self.settings = json.loads(json.dumps(settings))
+        self.fingerprint = fingerprint(self.settings)
+        self._overwrite, self._last = overwrite, last
+        self.wells = {w: frozenset(s) for w, s in wells.items()}
+        self._pending: dict[str, dict[int, SiteTable | None]] = {w: {} for w in wells}
+        self._quarantine: dict[str, list[Quarantined]] = {w: [] for w in wells}
+        output.mkdir(parents=True, exist_ok=True)
+        with gate(output):
+            self._claim = Claim(output, layout.plate, wells)
+            try:
+                self._done = set() if self._join(overwrite) else set(stored_wells(self.path)) & set(wells)
+            except BaseException:
+                self._claim.release()
+                raise
+
+    def _join(self, overwrite: bool) -> bool:
+        """Make the plate, or check that this run may add to it; whether the wells it has are to be made again."""
+        if not self.path.exists():
+            with contextlib.suppress(FileExistsError):  # a bucket has no gate: another run may have made it just now
+                commit_folder({"zarr.json": self._manifest()}, self.path, self._claim.staging)
+                return False
+        stored = read_attributes(self.path)
+        if stored["fingerprint"] == self.fingerprint:
+            return overwrite
+        changed = differences(stored["settings"], self.settings)
+        listed = "\n  ".join(changed[:20] + ([f"... and {len(changed) - 20} more"] if len(changed) > 20 else []))
+        if not overwrite:
+            raise ValueError(
+                f"{self.path} was made with other settings:\n  {listed}\nuse those, give another --output, or make it anew "
+                "with --overwrite"
+            )
+        if others := sorted(set(stored_wells(self.path)) - set(self.wells), key=well_position):
+            raise ValueError(
+                f"{self.path} was made with other settings:\n  {listed}\nand holds {len(others)} wells not asked for "
+                f"now ({', '.join(others[:4])}{', ...' if len(others) > 4 else ''}); --overwrite would lose them: leave out "
+                "--wells, or give another --output"
+            )
+        if self._claim.others:
+            raise BlockingIOError(
+                f"{self.layout.plate}: {self._claim.others[0]} is at work on it; wait for it before --overwrite"
+            )
+        commit_folder({"zarr.json": self._manifest()}, self.path, self._claim.staging, replace=True)
+        return False
+
+    def _manifest(self) -> bytes:
+        ours = {
+            "format": FORMAT,
+            "plate": self.layout.plate,
+            "fingerprint": self.fingerprint,
+            "settings": self.settings,
+            "features": len(self.layout.columns),
+            "columns": digest("\n".join(self.layout.columns).encode()),
+            "channels": self.layout.channels,
+            "pixel_size_um": self.layout.pixel_size_um,
+            "quarantine": [],
+        }
+        return node("group", sealed({"jumpgpu": ours}))
+
+    def missing_wells(self) -> list[str]:
+        """The wells still to be made, in plate order."""
+        return sorted(set(self.wells) - self._done, key=well_position)
+
+    def changed_inputs(self, well: str, inputs: Mapping[int, Iterable[Input]]) -> list[str]:
+        """How a finished well's sites (site -> its files now) differ from what it was made from, one line a difference."""
+        record = read_attributes(self.path / well_key(well))
+        left_out = {q["site"] for q in record["quarantine"] if not q["used"]}
+        made = {s["site"]: {i["channel"]: f"{i['file']} ({i['bytes']} bytes)" for i in s["inputs"]} for s in record["sites"]}
+        lines = [f"{well} site {s}: was not there" for s in sorted(set(inputs) - set(made) - left_out)]
+        lines += [f"{well} site {s}: is no longer there" for s in sorted(set(made) - set(inputs))]
+        for site in sorted(set(made) & set(inputs)):
+            now = {i.channel: f"{i.file} ({i.bytes} bytes)" for i in inputs[site]}
+            lines += [f"{well} site {site} {line}" for line in differences(made[site], now)]
+        return lines
+
+    def append(self, table: SiteTable) -> bool:
+        """Take a field; once its well has all its sites the well is written. Whether it was."""
+        if table.values.shape != (len(table.numbers), len(self.layout.columns)):
+            raise ValueError(
+                f"{self.layout.plate} {table.well} site {table.site}: table is {table.values.shape}, expected "
+                f"{(len(table.numbers), len(self.layout.columns))}"
+            )
+        with np.errstate(over="ignore", under="ignore"):  # past float32 is inf, which the record counts
+            table = replace(table, values=np.asarray(table.values, np.float32))
+        return self._account(table.well, table.site, table)
+
+    def leave_out(self, entries: Sequence[Quarantined]) -> bool:
+        """Record why one site has no cells: all its bad images together. Whether that completed its well."""
+        self._quarantine[entries[0].well].extend(entries)
+        return self._account(entries[0].well, entries[0].site, None)
+
+    def flag(self, entry: Quarantined) -> None:
+        """Record an odd image of a site that is measured all the same; before its well's last site comes."""
+        self._quarantine[entry.well].append(entry)
+
+    def _account(self, well: str, site: int, table: SiteTable | None) -> bool:
+        if site not in self.wells.get(well, ()) or site in self._pending[well]:
+            raise ValueError(f"{self.layout.plate} {well} site {site} is not expected, or came twice")
+        self._pending[well][site] = table
+        if set(self._pending[well]) != self.wells[well]:
+            return False
+        tables = [t for t in self._pending.pop(well).values() if t is not None]
+        files = self.layout.well(well, tables, self._quarantine.pop(well), self.fingerprint)
+        row = (self.path / well_key(well)).parent
+        if not (row / "zarr.json").is_file():
+            with contextlib.suppress(FileExistsError):  # another run's first well in this row came first
+                commit_folder({"zarr.json": node("group", {})}, row, self._claim.staging)
+        commit_folder(files, self.path / well_key(well), self._claim.staging, replace=self._overwrite)
+        self._done.add(well)
+        return True
+
+    def close(self) -> None:
+        """Bring the plate's own metadata and `quarantine.csv` up to date with its wells, and let the claim go."""
+        try:
+            if self._last:
+                with gate(self.output):
+                    bring_up_to_date(self.path, self._claim.staging)
+        finally:
+            self._claim.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def tidy(output: Place, plate: str) -> None:
+    """Bring a plate's metadata up to date, and clear away what dead runs left, after a run that others worked for."""
+    with gate(output):
+        claim = Claim(output, plate, ())
+        try:
+            bring_up_to_date(output / f"{plate}.zarr", claim.staging)
+        finally:
+            claim.release()
+
+
+def bring_up_to_date(plate: Place, staging: Place) -> None:
+    """Give a plate's own metadata and `quarantine.csv` what its wells' records say. The caller holds the gate."""
+    ours = read_attributes(plate)
+    records = read_records(plate)
+    ours["quarantine"] = [q for r in records.values() for q in r["quarantine"]]
+    attributes = sealed(plate_images(ours["plate"], records) | {"jumpgpu": ours})
+    replace_file(plate / "zarr.json", node("group", attributes), staging)
+    write_csv(plate.parent / "quarantine.csv", ours["plate"], ours["quarantine"], staging)
+
+
+def read_records(plate: Place) -> dict[str, dict[str, Any]]:
+    """Well -> its record, of all wells; many at once from a bucket."""
+    wells = stored_wells(plate)
+    folders = [plate / well_key(well) for well in wells]
+    read = in_parallel(read_attributes, folders) if isinstance(plate, RemotePath) else map(read_attributes, folders)
+    return dict(zip(wells, read, strict=True))
+
+
+def plate_images(barcode: str, records: Mapping[str, Any]) -> dict[str, Any]:
+    """OME-Zarr's plate metadata, if wells hold images."""
+    shown = [w for w, r in records.items() if any(re.fullmatch(r"\d+/0/zarr\.json", key) for key in r["files"])]
+    if not shown:
+        return {}
+    rows = sorted({w[:-2] for w in shown}, key=lambda r: (len(r), r))
+    columns = sorted({w[-2:] for w in shown})
+    plate = {
+        "version": OME_VERSION,
+        "name": barcode,
+        "rows": [{"name": r} for r in rows],
+        "columns": [{"name": c} for c in columns],
+        "wells": [
+            {"path": well_key(w), "rowIndex": rows.index(w[:-2]), "columnIndex": columns.index(w[-2:])} for w in shown
+        ],
+        "field_count": max(len(records[w]["sites"]) for w in shown),
+    }
+    return {"ome": {"version": OME_VERSION, "plate": plate}}
+
+
+def write_csv(path: Place, barcode: str, quarantine: Sequence[Mapping[str, Any]], staging: Place) -> None:
+    """`quarantine.csv` beside the plates: this plate's rows anew, those of others as they are."""
+    rows = []
+    with contextlib.suppress(FileNotFoundError):
+        text = read_file(path, MAX_RECORD).decode()
+        rows = [r for r in csv.DictReader(io.StringIO(text, newline="")) if r.get("plate") != barcode]
+    if not rows and not quarantine:
+        path.unlink(missing_ok=True)
+        return
+    table = io.StringIO()
+    writer = csv.DictWriter(table, CSV_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    writer.writerows({k: defused(v) for k, v in q.items()} for q in quarantine)
+    replace_file(path, table.getvalue().encode(), staging)
+
+
+def defused(value: Any) -> Any:
+    """A text that a spreadsheet will not take for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value

@@ -1,0 +1,284 @@
+// radial_sums.cu: an object's intensity in the rings and wedges of radial_distribution.cu, and its Zernike moments.
+//
+//   Sums of intensity are float32, pixel after pixel in raster order; the measures of a ring are defined in radial_distribution.cu.
+//
+// Source   CellProfiler 4.2.8 MeasureObjectIntensityDistribution, whose sums are float32
+// Oracle   SciPy, centrosome (tests/features/test_radial_distribution.py); CellProfiler's own output on the real fields
+// Launch   any number of blocks, each takes every gridDim-th row and up to 8 channels of it, since they share the order of pixels;
+//          29 KB of shared memory. radial_zernike: a block a row and channel.
+// Order    a sum is added up by one thread in raster order, or is jg::block_sum.
+#include "jg/register_loads.cuh"
+#include "jg/jg_math.cuh"
+#include "features/radial_distribution.cuh"
+
+// Sums of a row's values by slot: ring * 8 + wedge, and the whole ring; a slot's values are added in raster order. The serial
+// build walks the row once for all slots. On a GPU the pixels are first listed by slot: each thread counts those of some lines,
+// a running total over the threads says where each writes, and then a thread adds up the list of a slot and channel.
+constexpr int SLOTS = MOST_BINS * WEDGES;
+constexpr int MOST_CHANNELS = 8;                       // channels of a block
+constexpr int CURSORS = 4608, SEGMENTS = 128;          // counters, 9 a ring and segment; parts of a row's lines, at most
+struct RingSums {
+    float wedge[SLOTS][MOST_CHANNELS], whole[MOST_BINS][MOST_CHANNELS];
+    int32_t count[SLOTS], begin[SLOTS + 1];
+};
+
+struct Cursors { int32_t v[CURSORS]; };
+constexpr int SOME = 64;
+
+#if defined(JG_SERIAL)
+template <int C> JG_FN void add_line(
+    const float* __restrict__ value, int64_t n_pixels, const int32_t* __restrict__ at, const uint8_t* __restrict__ code, int x, int end,
+    RingSums& s)
+{
+    for (int stop = x; x < end; x = stop) {            // a run of one slot is added up in registers
+        const int mine = code[x];
+        while (stop < end && code[stop] == mine) ++stop;
+        if (mine == NO_RING) continue;
+        s.count[mine] += stop - x;
+        float* __restrict__ wedge = s.wedge[mine];
+        float* __restrict__ whole = s.whole[mine / WEDGES];
+        float a[C], b[C];
+        for (int c = 0; c < C; ++c) { a[c] = wedge[c]; b[c] = whole[c]; }
+        for (int i = x; i < stop; ++i)
+            for (int c = 0; c < C; ++c) {
+                const float v = value[c * n_pixels + at[i]];
+                a[c] += v;
+                b[c] += v;
+            }
+        for (int c = 0; c < C; ++c) { wedge[c] = a[c]; whole[c] = b[c]; }
+    }
+}
+#else
+// The sum of value[at[0]], value[at[1]], ... in this order; values are asked for before they are needed, and their places before that.
+JG_FN float add_list(const float* __restrict__ value, const int32_t* __restrict__ at, int n) {
+    constexpr int HELD = 16;
+    float sum = 0;
+    if (n == 0) return sum;
+    int place[HELD];
+    float held[HELD];
+    JG_UNROLL for (int k = 0; k < HELD; ++k) place[k] = at[jg::least(k, n - 1)];
+    JG_UNROLL for (int k = 0; k < HELD; ++k) held[k] = value[place[k]];
+    JG_UNROLL for (int k = 0; k < HELD; ++k) place[k] = at[jg::least(HELD + k, n - 1)];
+    for (int i = 0; i < n; i += HELD) {
+        float next[HELD];
+        JG_UNROLL for (int k = 0; k < HELD; ++k) next[k] = value[place[k]];
+        JG_UNROLL for (int k = 0; k < HELD; ++k) place[k] = at[jg::least(i + 2 * HELD + k, n - 1)];
+        JG_UNROLL for (int k = 0; k < HELD; ++k) {
+            jg::held_here(next[k]);
+            jg::held_here(place[k]);
+        }
+        JG_UNROLL for (int k = 0; k < HELD; ++k)
+            if (i + k < n) sum += held[k];
+        JG_UNROLL for (int k = 0; k < HELD; ++k) held[k] = next[k];
+    }
+    return sum;
+}
+#endif
+
+// In   values        float32 [C, P]
+//      pixel         int32   [P]          y << 16 | x
+//      start, stop   int64   [rows]       each row's range of the list
+//      box, schedule, map_start, line_start, extent, ring as of radial_rings
+//      turns         rows * ceil(C / 8): a block takes every gridDim-th group of 8 channels of a row
+//      room          at least h (w + 15) of every box
+// Out  found         float64 [rows, C, 3, bins]   FracAtD, MeanFrac, RadialCV
+//      place         int32   [blocks, 3, room]    scratch: positions in the row's list, by pixel, by slot, by ring
+extern "C" __global__ void __launch_bounds__(128, 4) radial_sums(
+    const float* __restrict__ values, const int32_t* __restrict__ pixel, const int64_t* __restrict__ start,
+    const int64_t* __restrict__ stop, const int32_t* __restrict__ box, const int32_t* __restrict__ schedule,
+    const int64_t* __restrict__ map_start, const int64_t* __restrict__ line_start, const int32_t* __restrict__ extent,
+    const uint8_t* __restrict__ ring, int64_t n_pixels, int32_t channels, int32_t bins, int32_t turns, int64_t room,
+    double* __restrict__ found, int32_t* __restrict__ place)
+{
+    JG_SHARED(RingSums, s);
+    const int groups = (channels + MOST_CHANNELS - 1) / MOST_CHANNELS, slots = bins * WEDGES;
+    int32_t* __restrict__ map = place + int64_t(blockIdx.x) * 3 * room;
+    for (int turn = int(blockIdx.x); turn < turns; turn += int(gridDim.x)) {
+        const int row = schedule[turn / groups], c0 = turn % groups * MOST_CHANNELS, taken = jg::least(MOST_CHANNELS, channels - c0);
+        const int y0 = box[4 * row], x0 = box[4 * row + 1], h = box[4 * row + 2] - y0;
+        const int pitch = (box[4 * row + 3] - x0 + CHUNK - 1) / CHUNK * CHUNK, n = int(stop[row] - start[row]);
+        const int32_t* __restrict__ pixels = pixel + start[row];
+        const int32_t* __restrict__ ends = extent + line_start[row] * 2;
+        const uint8_t* __restrict__ code = ring + map_start[row];
+        const float* __restrict__ value = values + c0 * n_pixels + start[row];
+        __syncthreads();                               // the turn before is done with the scratch
+#if defined(JG_SERIAL)
+        for (int i = 0; i < n; i += SOME) {            // places first, which makes vectors
+            int32_t to[SOME];
+            const int here = jg::least(SOME, n - i);
+            for (int k = 0; k < here; ++k) to[k] = ((pixels[i + k] >> 16) - y0) * pitch + (pixels[i + k] & 0xffff) - x0;
+            for (int k = 0; k < here; ++k) map[to[k]] = i + k;
+        }
+        for (int r = 0; r < slots; ++r) {
+            s.count[r] = 0;
+            for (int c = 0; c < MOST_CHANNELS; ++c) s.wedge[r][c] = s.whole[r / WEDGES][c] = 0;
+        }
+        for (int y = 0; y < h; ++y) {
+            const int a = ends[2 * y] - x0, b = ends[2 * y + 1] + 1 - x0;
+            const int32_t* __restrict__ at = map + y * pitch;
+            const uint8_t* __restrict__ codes = code + y * pitch;
+            switch (taken) {
+                case 1: add_line<1>(value, n_pixels, at, codes, a, b, s); break;
+                case 2: add_line<2>(value, n_pixels, at, codes, a, b, s); break;
+                case 3: add_line<3>(value, n_pixels, at, codes, a, b, s); break;
+                case 4: add_line<4>(value, n_pixels, at, codes, a, b, s); break;
+                case 5: add_line<5>(value, n_pixels, at, codes, a, b, s); break;
+                case 6: add_line<6>(value, n_pixels, at, codes, a, b, s); break;
+                case 7: add_line<7>(value, n_pixels, at, codes, a, b, s); break;
+                default: add_line<8>(value, n_pixels, at, codes, a, b, s);
+            }
+        }
+#else
+        JG_SHARED(Cursors, cursors);
+        const int segments = jg::least(SEGMENTS, CURSORS / ((WEDGES + 1) * bins));
+        int32_t* __restrict__ by_slot = map + room;
+        int32_t* __restrict__ by_ring = by_slot + room;
+        int32_t* cursor = cursors.v;                   // by slot, then by ring, of each segment
+        for (int i = int(threadIdx.x); i < n; i += LINES * int(blockDim.x)) {
+            int held[LINES];
+            JG_UNROLL for (int k = 0; k < LINES; ++k) held[k] = pixels[jg::least(i + k * int(blockDim.x), n - 1)];
+            JG_UNROLL for (int k = 0; k < LINES; ++k) jg::held_here(held[k]);
+            JG_UNROLL for (int k = 0; k < LINES; ++k)
+                if (i + k * int(blockDim.x) < n)
+                    map[((held[k] >> 16) - y0) * pitch + (held[k] & 0xffff) - x0] = i + k * int(blockDim.x);
+        }
+        // Of a segment's pixels, four at a time: act(their codes, place of the first in the map).
+        const auto each_four = [&](int g, auto act) {
+            for (int y = h * g / segments; y < h * (g + 1) / segments; ++y) {
+                const int end = y * pitch + ends[2 * y + 1] + 1 - x0;
+                for (int i = (y * pitch + ends[2 * y] - x0) & ~3; i < end; i += 4)
+                    act(*reinterpret_cast<const uint32_t*>(code + i), i);
+            }
+        };
+        JG_FOR(k, slots * segments) cursor[k] = 0;
+        __syncthreads();
+        JG_FOR(g, segments)
+            each_four(g, [&](uint32_t four, int) {
+                JG_UNROLL for (int k = 0; k < 4; ++k) {
+                    const int mine = four >> 8 * k & 255;
+                    if (mine != NO_RING) ++cursor[mine * segments + g];
+                }
+            });
+        __syncthreads();
+        JG_FOR(r, slots) {
+            int total = 0;
+            for (int g = 0; g < segments; ++g) {
+                const int mine = cursor[r * segments + g];
+                cursor[r * segments + g] = total;
+                total += mine;
+            }
+            s.count[r] = total;
+        }
+        __syncthreads();
+        JG_ONCE {
+            int total = 0;
+            for (int r = 0; r <= slots; ++r) {
+                s.begin[r] = total;
+                if (r < slots) total += s.count[r];
+            }
+        }
+        __syncthreads();
+        JG_FOR(k, bins * segments) {
+            const int r = k / segments * WEDGES, g = k % segments;
+            int before = s.begin[r];
+            for (int w = 0; w < WEDGES; ++w) {
+                before += cursor[(r + w) * segments + g];
+                cursor[(r + w) * segments + g] += s.begin[r + w];
+            }
+            cursor[slots * segments + k] = before;
+        }
+        __syncthreads();
+        JG_FOR(g, segments)
+            each_four(g, [&](uint32_t four, int i) {
+                int at[4];
+                JG_UNROLL for (int k = 0; k < 4; ++k) at[k] = (four >> 8 * k & 255) != NO_RING ? map[i + k] : 0;
+                JG_UNROLL for (int k = 0; k < 4; ++k) {
+                    const int mine = four >> 8 * k & 255;
+                    if (mine == NO_RING) continue;
+                    by_slot[cursor[mine * segments + g]++] = at[k];
+                    by_ring[cursor[(slots + mine / WEDGES) * segments + g]++] = at[k];
+                }
+            });
+        __syncthreads();
+        JG_FOR(t, (WEDGES + 1) * bins * taken) {       // whole rings, which take longest, first
+            const int c = t % taken, r = t / taken - bins;
+            const int first = s.begin[r < 0 ? (r + bins) * WEDGES : r], last = s.begin[r < 0 ? (r + bins + 1) * WEDGES : r + 1];
+            const float sum = add_list(value + c * n_pixels, (r < 0 ? by_ring : by_slot) + first, last - first);
+            if (r < 0) s.whole[r + bins][c] = sum;
+            else s.wedge[r][c] = sum;
+        }
+#endif
+        __syncthreads();
+        JG_FOR(t, taken * bins) {
+            const int c = t / bins, bin = t % bins;
+            float all = 0;
+            double pixels_of = 0, in_ring = 0;
+            for (int b = 0; b < bins; ++b) all += s.whole[b][c];
+            for (int r = 0; r < slots; ++r) pixels_of += s.count[r];
+            double mean[WEDGES], total = 0, square = 0;
+            int filled = 0;
+            for (int g = 0; g < WEDGES; ++g) {
+                const int count = s.count[bin * WEDGES + g];
+                in_ring += count;
+                filled += count > 0;
+                mean[g] = count ? s.wedge[bin * WEDGES + g][c] / double(count) : 0.0;
+                total += mean[g];
+            }
+            const double centre = total / filled;
+            for (int g = 0; g < WEDGES; ++g)
+                if (s.count[bin * WEDGES + g]) square += (mean[g] - centre) * (mean[g] - centre);
+            const double deviation = sqrt(square / filled);
+            const float share = s.whole[bin][c] / all;
+            double* __restrict__ out = found + (int64_t(row) * channels + c0 + c) * 3 * bins + bin;
+            out[0] = share;
+            out[bins] = share / (in_ring / pixels_of + 2.220446049250313e-16);
+            out[2 * bins] = filled == 0 ? 0.0 : centre == 0 ? deviation : deviation / centre;
+        }
+    }
+}
+JG_REGISTER(radial_sums)
+
+// Zernike moments of the intensity on the object's smallest enclosing circle: sum v R_nm(r^2) (y + i x)^m in radii from its
+// centre. magnitude = |moment| / pixels, phase = atan2(real, imaginary), as CellProfiler has it.
+// A circle without radius (one pixel) gives nan.
+//
+// In   values, pixel, start, stop, schedule as above
+//      hull          float64 [rows, 6]    of trace_hulls (area_shape.cu): circle y, x, radius at 2, 3, 4
+//      orders        int32   [Z, 2]       n, m
+//      polynomials   float64 [Z, 5]       coefficients of R_nm in r^2, the highest first, (n - m) / 2 + 1 of them
+// Out  found         float64 [rows, C, 2, Z]
+extern "C" __global__ void __launch_bounds__(128, 8) radial_zernike(
+    const float* __restrict__ values, const int32_t* __restrict__ pixel, const int64_t* __restrict__ start,
+    const int64_t* __restrict__ stop, const int32_t* __restrict__ schedule, const double* __restrict__ hull,
+    const int32_t* __restrict__ orders, const double* __restrict__ polynomials, int64_t n_pixels, int32_t channels, int32_t n_orders,
+    double* __restrict__ found)
+{
+    JG_SHARED(jg::SumScratch<2>, s);
+    const int row = schedule[int(blockIdx.x) / channels], c = int(blockIdx.x) % channels;
+    const int n = int(stop[row] - start[row]);
+    const float* __restrict__ value = values + c * n_pixels + start[row];
+    const int32_t* __restrict__ at = pixel + start[row];
+    const double cy = hull[row * 6 + 2], cx = hull[row * 6 + 3], radius = hull[row * 6 + 4];
+    double* __restrict__ out = found + (int64_t(row) * channels + c) * 2 * n_orders;
+    for (int z = 0; z < n_orders; ++z) {
+        const int m = orders[2 * z + 1], terms = (orders[2 * z] - m) / 2 + 1;
+        const double* __restrict__ weight = polynomials + 5 * z;
+        const jg::Vec<2> sum = jg::block_sum<2>(n, s, [&](int i) {
+            const double y = ((at[i] >> 16) - cy) / radius, x = ((at[i] & 0xffff) - cx) / radius, square = x * x + y * y;
+            double radial = 0, real = 1, imaginary = 0;
+            for (int k = 0; k < terms; ++k) radial = radial * square + weight[k];
+            for (int k = 0; k < m; ++k) {
+                const double r = real * y - imaginary * x;
+                imaginary = real * x + imaginary * y;
+                real = r;
+            }
+            const double w = square > 1 ? 0.0 : value[i] * radial;
+            return jg::Vec<2>{{w * real, w * imaginary}};
+        });
+        JG_ONCE {
+            out[z] = sqrt(sum.v[0] * sum.v[0] + sum.v[1] * sum.v[1]) / n;
+            out[n_orders + z] = sum.v[0] == sum.v[0] ? jg::atan2_same(sum.v[0], sum.v[1]) : sum.v[0];
+        }
+    }
+}
+JG_REGISTER(radial_zernike)

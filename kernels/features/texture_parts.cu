@@ -1,0 +1,235 @@
+// texture_parts.cu: the totals of texture.cu for all compartments of a cell, from one count of its pairs.
+//
+//   A cell's list is cut where a compartment begins or ends. All pixels of such a class are in the same compartments
+//   (cytoplasm, nuclear outline, nuclear interior). Pairs of pixels of class c and class d have a matrix of their own; a
+//   compartment's matrix is the sum of those of its classes. Cells that are listed a compartment at a time, or whose levels
+//   are too many for their pixels, are left to texture_count, row by row.
+//
+// Source   as texture.cu; design.md, 'Texture'
+// Oracle   texture_count, whose totals are the same integers (tests/ways/test_texture.py); mahotas
+// Launch   any number of blocks, each takes every gridDim-th row of the schedule that is the first of its cell, and that cell's
+//          channels in turn, so that scratch is a block's. Made for a core's cache: the matrices of a class are larger than
+//          shared memory, and the four directions of a pair of levels stand together.
+// Order    integers; the inverse difference moment by jg::block_sum, over the same bins as in texture.cu.
+#include "features/texture.cuh"
+
+namespace {
+constexpr int MOST_ROWS = 4, MOST_CLASSES = 7;         // compartments of a cell; classes between their 8 ends
+constexpr int MOST_SIDE = 192;                         // levels of all classes
+constexpr int ROOM = 2 * DIRECTIONS * MOST_SIDE * (MOST_SIDE + 1);           // entries of a block's matrices (texture.py)
+
+struct Parts {
+    uint32_t level[DIRECTIONS * (LEVELS + 2)], sum[DIRECTIONS * (2 * LEVELS + 4)], diff[DIRECTIONS * (2 * LEVELS + 4)];
+    TotalScratch scratch;
+    int lo[MOST_CLASSES], hi[MOST_CLASSES];
+};
+
+struct Classes {
+    int n;
+    int end[MOST_CLASSES + 1];                         // class c: pixels end[c] .. end[c + 1] - 1 of the cell's list
+    int from[MOST_ROWS], to[MOST_ROWS];                // row k: classes from[k] .. to[k] - 1
+    bool shared;                                       // some class is in several rows
+};
+
+JG_FN Classes classes_of(
+    const int64_t* __restrict__ start, const int64_t* __restrict__ stop, int64_t first, int cell, int cells, int compartments)
+{
+    Classes c = {};
+    int ends = 0, listed = 0;
+    for (int k = 0; k < 2 * compartments; ++k) {       // distinct ends, ascending
+        const int row = k / 2 * cells + cell;
+        if (start[row] == stop[row]) continue;
+        const int end = int((k % 2 ? stop[row] : start[row]) - first);
+        int at = ends;
+        while (at > 0 && c.end[at - 1] >= end) --at;
+        if (at < ends && c.end[at] == end) continue;
+        for (int i = ends++; i > at; --i) c.end[i] = c.end[i - 1];
+        c.end[at] = end;
+    }
+    for (int k = 0; k < compartments; ++k) {
+        const int row = k * cells + cell;
+        for (int i = 0; i < ends; ++i) {
+            c.from[k] = start[row] < stop[row] && c.end[i] == int(start[row] - first) ? i : c.from[k];
+            c.to[k] = start[row] < stop[row] && c.end[i] == int(stop[row] - first) ? i : c.to[k];
+        }
+        listed += c.to[k] - c.from[k];
+    }
+    c.n = jg::most(0, ends - 1);
+    c.shared = listed > c.n;
+    return c;
+}
+
+// Beyond some entries a pixel, clearing and adding up the matrices costs more than counting a row's pairs by themselves.
+JG_FN bool worth(int side, int span, int n) {
+    return jg::most(side, span) <= MOST_SIDE && side * side <= 8 * n && span * span <= 8 * n;
+}
+}  // namespace
+
+// In   values      float32 [C, P]             intensity by listed pixel, 0..1
+//      pixel       int32   [P]                y << 16 | x
+//      cell_start  int64   [N + 1]            each cell's range of the list
+//      start, stop int64   [K * N]            each object row's
+//      box         int32   [K * N, 4]         half-open y0, x0, y1, x1
+//      schedule    int32   [K * N]            rows, largest first
+//      remap       uint8   [256]              8-bit level to the level that is counted; ascending
+//      logs        int64   [entries]          texture_logs's table, beyond twice the largest object's pixels
+//      scale       int32   [S]                distances; `pad` is the largest
+//      room        entries of spots, rows and codes a block: boxes (with pad) that are larger are left to texture_count
+// Work spots       int32   [blocks, room]     each pixel's place in the cell's padded box
+//      rows        int32   [blocks, room]     its level; then its row among the matrices, -1 where it does not count
+//      codes       uint16  [blocks, room]     the padded box: each pixel's column, 0 where it does not count
+//      counts      uint32  [blocks, 296448]   matrices of both kinds; the four directions stand together
+// Out  totals, moment, highest  of texture_count, for the rows that are done here
+//      wanted      uint8   [K * N, C]         1: not done here; 1 before
+extern "C" __global__ void __launch_bounds__(128, 4) texture_parts(
+    const float* __restrict__ values, int64_t n_pixels, const int32_t* __restrict__ pixel, const int64_t* __restrict__ cell_start,
+    const int64_t* __restrict__ start, const int64_t* __restrict__ stop, const int32_t* __restrict__ box,
+    const int32_t* __restrict__ schedule, const uint8_t* __restrict__ remap, const int64_t* __restrict__ logs,
+    const int32_t* __restrict__ scale, int32_t scales, int32_t pad, int32_t channels, int32_t compartments, int32_t cells,
+    int64_t room, int32_t* __restrict__ spots, int32_t* __restrict__ rows, uint16_t* __restrict__ codes,
+    uint32_t* __restrict__ counts, uint64_t* __restrict__ totals, double* __restrict__ moment, int32_t* __restrict__ highest,
+    uint8_t* __restrict__ wanted)
+{
+    JG_SHARED(Parts, s);
+    int32_t* __restrict__ spot = spots + blockIdx.x * room;
+    int32_t* __restrict__ line = rows + blockIdx.x * room;
+    uint16_t* __restrict__ code = codes + blockIdx.x * room;
+    uint32_t* __restrict__ count = counts + int64_t(blockIdx.x) * ROOM;
+    for (int turn = int(blockIdx.x); turn < compartments * cells; turn += int(gridDim.x)) {
+        const int cell = schedule[turn];
+        if (cell >= cells) continue;
+        const int64_t first = cell_start[cell];
+        const Classes classes = classes_of(start, stop, first, cell, cells, compartments);
+        int y0 = 0x7fffffff, x0 = 0x7fffffff, y1 = 0, x1 = 0;
+        for (int k = 0; k < compartments; ++k) {
+            const int32_t* __restrict__ b = box + 4 * (k * cells + cell);
+            if (b[2] == b[0]) continue;
+            y0 = jg::least(y0, b[0]); x0 = jg::least(x0, b[1]); y1 = jg::most(y1, b[2]); x1 = jg::most(x1, b[3]);
+        }
+        const int n = classes.n ? classes.end[classes.n] : 0, stride = x1 - x0 + pad, height = y1 - y0 + pad;
+        if (!classes.shared || int64_t(stride) * height > room) continue;
+        const int32_t* __restrict__ pixels = pixel + first;
+        __syncthreads();                               // the cell before is done with the scratch
+        JG_FOR(i, stride * height) code[i] = 0;
+        JG_FOR(i, n) spot[i] = ((pixels[i] >> 16) - y0) * stride + (pixels[i] & 0xffff) - x0;
+
+        for (int channel = 0; channel < channels; ++channel) {
+            const float* __restrict__ value = values + channel * n_pixels + first;
+            __syncthreads();
+            JG_ONCE {
+                for (int c = 0; c < classes.n; ++c) { s.lo[c] = LEVELS; s.hi[c] = 0; }
+            }
+            __syncthreads();
+            for (int c = 0; c < classes.n; ++c) {
+                int lo = LEVELS, hi = 0;
+                JG_FOR_OWN(i, classes.end[c], classes.end[c + 1]) {
+                    const int g = raw_level(value[i]);
+                    line[i] = g;
+                    lo = jg::least(lo, g);
+                    hi = jg::most(hi, g);
+                }
+                jg::gather_least(&s.lo[c], lo);
+                jg::gather_most(&s.hi[c], hi);
+            }
+            __syncthreads();
+            // The class's levels are lo .. lo + width - 1; its rows and columns of the matrix begin at `at`. Column 0 takes
+            // the neighbours that do not count.
+            int lo[MOST_CLASSES], width[MOST_CLASSES], at[MOST_CLASSES + 1];
+            at[0] = 0;
+            int least = LEVELS, most = 0;
+            for (int c = 0; c < classes.n; ++c) {
+                lo[c] = jg::most(1, int(remap[s.lo[c]]));
+                width[c] = jg::most(0, int(remap[s.hi[c]]) + 1 - lo[c]);
+                at[c + 1] = at[c] + width[c];
+                least = jg::least(least, lo[c]);
+                most = jg::most(most, lo[c] + width[c] - 1);
+            }
+            const int side = at[classes.n], pitch = DIRECTIONS * (side + 1);
+            if (side == 0 || !worth(side, most + 1 - least, n)) continue;
+            for (int c = 0; c < classes.n; ++c)
+                JG_FOR_OWN(i, classes.end[c], classes.end[c + 1]) {
+                    const int g = int(remap[line[i]]) - lo[c];
+                    code[spot[i]] = uint16_t(g < 0 ? 0 : DIRECTIONS * (at[c] + g + 1));
+                    line[i] = g < 0 ? -1 : (at[c] + g) * pitch;
+                }
+            for (int scale_at = 0; scale_at < scales; ++scale_at) {
+                const int far = scale[scale_at];
+                const int step[DIRECTIONS] = {far, far * stride + far, far * stride, far * stride - far};
+                JG_FOR(e, side * pitch) count[e] = 0;
+                __syncthreads();
+                JG_FOR(i, n) {
+                    if (line[i] < 0) continue;
+                    const uint16_t* __restrict__ p = code + spot[i];
+                    uint32_t* __restrict__ row = count + line[i];
+                    JG_UNROLL for (int d = 0; d < DIRECTIONS; ++d) jg::tally(row + p[step[d]] + d);
+                }
+                __syncthreads();
+                for (int k = 0; k < compartments; ++k) {
+                    // The compartment's levels are shift + 1 .. shift + levels; its matrix has S columns, the first unused.
+                    const int64_t row_of = int64_t(k) * cells + cell, item = row_of * channels + channel;
+                    int low = LEVELS, high = classes.from[k] < classes.to[k] ? 0 : -1;
+                    for (int c = classes.from[k]; c < classes.to[k]; ++c) {
+                        low = width[c] ? jg::least(low, lo[c]) : low;
+                        high = jg::most(high, width[c] ? lo[c] + width[c] - 1 : 0);
+                    }
+                    const int levels = jg::most(0, high + 1 - low), shift = low - 1, S = levels + 1, size = DIRECTIONS * S;
+                    const int drop = coarser(stop[row_of] - start[row_of]);
+                    uint32_t* __restrict__ whole = count + side * pitch;
+                    JG_ONCE { highest[item] = high; wanted[item] = 0; }
+                    JG_FOR(e, DIRECTIONS * (2 * S + 2)) { s.sum[e] = 0; s.diff[e] = 0; }
+                    JG_FOR(e, DIRECTIONS * (S + 1)) s.level[e] = 0;
+                    JG_FOR(e, levels * size) whole[e] = 0;
+                    __syncthreads();
+                    for (int c = classes.from[k]; c < classes.to[k]; ++c)
+                        for (int i = 0; i < width[c]; ++i) {
+                            const uint32_t* __restrict__ from = count + (at[c] + i) * pitch;
+                            uint32_t* __restrict__ row = whole + (lo[c] + i - low) * size;
+                            for (int d = classes.from[k]; d < classes.to[k]; ++d) {
+                                const int skip = DIRECTIONS * (lo[d] - shift), left = DIRECTIONS * (at[d] + 1) - skip;
+                                JG_FOR_OWN(e, skip, skip + DIRECTIONS * width[d]) row[e] += from[left + e];
+                            }
+                        }
+                    __syncthreads();
+                    for (int i = 1; i <= levels; ++i) {
+                        const uint32_t* __restrict__ row = whole + (i - 1) * size;
+                        const int to_sum = DIRECTIONS * i, to_diff = DIRECTIONS * (S - i);
+                        JG_FOR_OWN(e, to_sum + DIRECTIONS, to_sum + size) s.sum[e] += row[e - to_sum];
+                        JG_FOR_OWN(e, to_diff + DIRECTIONS, to_diff + size) s.diff[e] += row[e - to_diff];
+                        JG_FOR_OWN(e, DIRECTIONS, size) s.level[e] += row[e];
+                    }
+                    __syncthreads();
+                    JG_FOR(i, levels) {
+                        uint32_t t[DIRECTIONS] = {};
+                        for (int j = 1; j <= levels; ++j)
+                            JG_UNROLL for (int d = 0; d < DIRECTIONS; ++d) t[d] += whole[i * size + DIRECTIONS * j + d];
+                        for (int d = 0; d < DIRECTIONS; ++d) s.level[DIRECTIONS * (i + 1) + d] += t[d];
+                    }
+                    __syncthreads();
+                    uint64_t square[DIRECTIONS] = {}, log_cells[DIRECTIONS] = {};
+                    for (int i = jg::warp_id(); i < levels; i += jg::warps()) {        // below the diagonal: either half is the same
+                        const uint32_t* __restrict__ across = whole + i * size + DIRECTIONS;
+                        const uint32_t* __restrict__ down = whole + DIRECTIONS * (i + 1);
+                        for (int j = jg::lane(); j < i; j += jg::WARP)
+                            JG_UNROLL for (int d = 0; d < DIRECTIONS; ++d) {
+                                const uint32_t m = across[DIRECTIONS * j + d] + down[j * size + d];
+                                square[d] += uint64_t(m) * m;
+                                log_cells[d] += m * uint64_t(logs[m] >> drop);
+                            }
+                    }
+                    for (int d = 0; d < DIRECTIONS; ++d) {
+                        uint64_t mine[TOTALS] = {2 * square[d], 2 * log_cells[d]};
+                        JG_FOR(i, levels) {
+                            const uint32_t m = 2 * whole[i * size + DIRECTIONS * (i + 1) + d];
+                            mine[SQUARE] += uint64_t(m) * m;
+                            mine[LOG_CELLS] += m * uint64_t(logs[m] >> drop);
+                        }
+                        const int64_t plane = (item * scales + scale_at) * DIRECTIONS + d;
+                        sum_direction<DIRECTIONS>(s.level + d, s.sum + d, s.diff + d, S, shift, 2, logs, drop, mine, s.scratch,
+                                                  totals + plane * TOTALS, moment + plane);
+                    }
+                }
+            }
+        }
+    }
+}
+JG_REGISTER(texture_parts)

@@ -1,0 +1,222 @@
+"""`make gpu`, its logic: against the stand-in and with the commands answered here. Nothing here ran on a GPU."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import gpu, gpu_fields
+from jumpgpu import synthetic
+from jumpgpu.gpu.device import CudaDevice
+from tests.simulators import ways
+from tests.simulators.standin_cuda import standin
+from tests.simulators.ways import Way
+
+
+class Commands:
+    """Answers commands, and remembers them."""
+
+    def __init__(self, status: int = 0, kernels: Sequence[str] = ("sum_intensity",), late: str = ""):
+        self.status, self.kernels, self.late, self.asked = status, list(kernels), late, []
+
+    def __call__(self, command: Sequence[str], limit_s: float, environment: dict[str, str]) -> tuple[int, str]:
+        assert 0 < limit_s <= gpu.LIMIT_S
+        self.asked.append(" ".join(map(str, command)))
+        if record := environment.get("JUMPGPU_WAYS_RECORD"):
+            Path(record).write_text(json.dumps({"passed": {"cuda": self.kernels}, "missing": {"cuda": []}}))
+        if "benchmarks.gpu_fields" in command:
+            Path(command[list(command).index("--json") + 1]).write_text(json.dumps({"cells": 526}))
+        late = "--tool" in command and command[list(command).index("--tool") + 1] == self.late
+        return 124 if late else self.status, "its last words"
+
+
+def test_without_a_gpu_it_says_so(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu.main(["--json", str(tmp_path / "gpu.json")]) == 2
+    assert "no CUDA device is visible" in capsys.readouterr().err
+    assert not (tmp_path / "gpu.json").exists()
+
+
+@pytest.mark.parametrize("sanitizer", [None, "/opt/compute-sanitizer"])
+def test_the_steps_in_order(monkeypatch, tmp_path, sanitizer):
+    monkeypatch.setattr(shutil, "which", lambda name: sanitizer)
+    commands, out = Commands(), tmp_path / "gpu.json"
+    with standin():
+        assert gpu.main(["--json", str(out), "--images", str(tmp_path)], commands) == 0
+    written = json.loads(out.read_text())
+    names = [s["step"] for s in written["steps"]]
+    assert names == ["prepare", "compare", "fields", *[f"sanitize {t}" for t in gpu.TOOLS if sanitizer], "measure"]
+    assert written["steps"][1]["kernels_equal"] == ["sum_intensity"]
+    assert written["steps"][2]["figures"] == {"cells": 526}
+    assert written["skipped"] == ([] if sanitizer else ["compute-sanitizer is not installed"])
+    assert written["device"] == "cuda:0 (stand-in)"
+    assert written["machine"]["commit"]
+    compare = next(c for c in commands.asked if "-m gpu" in c)
+    assert "tests/ways/test_texture.py" in compare
+    assert "tests/segmentation/test_expand.py" in compare
+    assert "tests/test_layers.py" not in compare
+
+
+def test_without_the_real_fields_a_plate_is_drawn(monkeypatch, tmp_path):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    commands, out = Commands(), tmp_path / "gpu.json"
+    with standin():
+        assert gpu.main(["--json", str(out), "--images", str(tmp_path / "absent")], commands) == 0
+    assert any("jumpgpu.synthetic" in c for c in commands.asked)
+    for step in ("benchmarks.gpu_fields", "benchmarks.stages"):
+        assert any(step in c and "--plate DRAWN" in c for c in commands.asked)
+    assert any("drawn fields instead" in s for s in json.loads(out.read_text())["skipped"])
+
+
+def test_a_host_library_that_is_absent_is_built(monkeypatch, tmp_path):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(gpu, "library_folder", lambda: tmp_path / "none")
+    commands = Commands()
+    with standin():
+        assert gpu.main(["--json", str(tmp_path / "gpu.json"), "--images", str(tmp_path)], commands) == 0
+    assert commands.asked[0] == "make lib"
+
+
+def test_a_sanitizer_that_is_cut_is_named_and_does_not_fail(monkeypatch, tmp_path):
+    monkeypatch.setattr(shutil, "which", lambda name: "/opt/compute-sanitizer")
+    out = tmp_path / "gpu.json"
+    with standin():
+        assert gpu.main(["--json", str(out), "--images", str(tmp_path)], Commands(late="racecheck")) == 0
+    written = json.loads(out.read_text())
+    assert [s["step"] for s in written["steps"] if s.get("cut")] == ["sanitize racecheck"]
+    assert any(s.startswith("sanitize racecheck was cut after") for s in written["skipped"])
+
+
+def test_no_time_left_is_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(shutil, "which", lambda name: "/opt/compute-sanitizer")
+    monkeypatch.setattr(gpu, "MEASURE_S", gpu.LIMIT_S)
+    out = tmp_path / "gpu.json"
+    with standin():
+        gpu.main(["--json", str(out), "--images", str(tmp_path)], Commands())
+    assert [f"no time was left for sanitize {t}" for t in gpu.TOOLS] == json.loads(out.read_text())["skipped"]
+
+
+def test_a_missing_package_is_named(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(gpu, "PACKAGES", ("numpy", "not_a_package"))
+    with standin():
+        assert gpu.main(["--json", str(tmp_path / "gpu.json")], Commands()) == 2
+    assert "not installed: not_a_package" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("status", "kernels"), [(1, ["sum_intensity"]), (124, []), (0, [])])
+def test_a_failure_or_an_empty_comparison_is_a_failure(monkeypatch, tmp_path, capsys, status, kernels):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    out = tmp_path / "gpu.json"
+    with standin():
+        assert gpu.main(["--json", str(out), "--images", str(tmp_path / "absent")], Commands(status, kernels)) == 1
+    assert "its last words" in json.loads(out.read_text())["steps"][1]["output"]
+    assert "FAILED" in capsys.readouterr().err
+
+
+def test_a_command_that_never_ends_is_cut():
+    status, _ = gpu.run(["sleep", "30"], 1, {})
+    assert status == 124
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    arguments = [
+        "--output",
+        str(folder),
+        "--plate",
+        "DRAWN",
+        "--wells",
+        "2",
+        "--sites",
+        "1",
+        "--size",
+        "192",
+        "--cells",
+        "3",
+    ]
+    assert not synthetic.main(arguments)
+    return folder
+
+
+def test_whole_fields_are_compared_and_their_kernels_timed(drawn, tmp_path, capsys, monkeypatch):
+    model = tmp_path / "model.json"
+    model.write_text(
+        json.dumps({"plate": "DRAWN", "predicted": {"RTX 4090": {}, "stand-in": {"correct": [4e-4, 6e-4, 1e-4]}}})
+    )
+    monkeypatch.setattr(gpu_fields, "MODEL", model)
+    monkeypatch.setattr(gpu_fields, "RUNS", 1)
+    out = tmp_path / "fields.json"
+    with standin():
+        assert gpu_fields.main(["--images", str(drawn), "--plate", "DRAWN", "--json", str(out)]) == 0
+    assert "equal bits" in capsys.readouterr().out
+    written = json.loads(out.read_text())
+    assert written["fields"] == 2
+    assert written["cells"] > 0
+    assert written["differences"] == {}
+    assert written["same_fields_as_predicted"]
+    rows = {r["kernel"]: r for r in written["kernels"]}
+    assert len(rows) > 60
+    correct = rows["correct"]  # the stand-in says 1 ms a launch, of two fields
+    assert correct == {
+        "kernel": "correct",
+        "measured_ms": 0.5,
+        "least_ms": 0.4,
+        "most_ms": pytest.approx(0.6),
+        "floor_ms": 0.1,
+        "inside": True,
+        "floors": pytest.approx(5),
+    }
+    assert "inside" not in rows["texture_count"]
+
+
+def test_fields_that_differ_are_a_failure(drawn, tmp_path, capsys, monkeypatch):
+    launch = CudaDevice.launch
+
+    def wrong(self: CudaDevice, kernel: str, grid: int, **values: torch.Tensor) -> None:
+        launch(self, kernel, grid, **values)
+        if kernel == "correct":
+            values["corrected"].view(-1)[7] = 0.25
+
+    monkeypatch.setattr(CudaDevice, "launch", wrong)
+    monkeypatch.setattr(gpu_fields, "kernel_seconds", lambda work, device: {})
+    out = tmp_path / "fields.json"
+    with standin():
+        assert gpu_fields.main(["--images", str(drawn), "--plate", "DRAWN", "--json", str(out)]) == 1
+    assert "DIFFERENT BITS" in capsys.readouterr().out
+    assert json.loads(out.read_text())["differences"]["pixels"].startswith("1 of ")
+
+
+@pytest.mark.parametrize(
+    ("name", "want"),
+    [("Tesla T4", "T4"), ("NVIDIA A100-SXM4-40GB", "A100"), ("NVIDIA GeForce RTX 4090", "RTX 4090"), ("NVIDIA L40S", None)],
+)
+def test_a_gpu_is_known_by_its_name(tmp_path, name, want):
+    model = tmp_path / "model.json"
+    model.write_text(json.dumps({"predicted": {g: {"of": g} for g in ("T4", "A100", "H100", "RTX 4090")}}))
+    assert gpu_fields.predicted(name, model).get("of") == want
+    assert gpu_fields.predicted(name, tmp_path / "absent") == {}
+
+
+def test_the_cuda_way_compares_with_the_cpu():
+    """The case that `-m gpu` runs, on the stand-in."""
+
+    def work(device: ways.Device) -> torch.Tensor:
+        out = device.empty(5, dtype=torch.int64)
+        device.launch("texture_logs", 1, entries=5, logs=out)
+        return out
+
+    with standin() as gpu_state:
+        Way("cuda").check(work)
+        assert len(gpu_state.launches) == len(ways.CUDA_BLOCKS)
+        with pytest.raises(AssertionError, match="differs"):
+            Way("cuda").check(lambda device: work(device) + (device.name == "cuda"))
+
+
+def test_a_missing_gpu_is_a_failure_of_the_cuda_way(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RuntimeError, match="no CUDA device is visible"):
+        Way("cuda").check(lambda device: device.zeros(1, dtype=torch.int32))

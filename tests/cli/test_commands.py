@@ -1,0 +1,134 @@
+"""The commands as one tool, and the doctor."""
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from jumpgpu import __main__ as tool
+from jumpgpu import doctor
+
+
+@pytest.mark.parametrize("name", sorted(tool.COMMANDS))
+def test_every_command_exists_and_has_help(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        tool.main([name, "--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"usage: jumpgpu {name}")
+    assert "Example" in said
+    assert f"    jumpgpu {name} " in said
+    assert "Exit status: 0 " in said
+    assert callable(importlib.import_module(tool.module_of(name)).main)
+
+
+def test_usage_names_every_command(capsys):
+    assert tool.main([]) == 2
+    said = capsys.readouterr().err
+    assert all(f"  {name} " in said for name in tool.COMMANDS)
+    assert tool.main(["--help"]) == 0
+
+
+def test_an_unknown_command_is_bad_use(capsys):
+    assert tool.main(["extrakt"]) == 2
+    assert capsys.readouterr().err == "jumpgpu: unknown command 'extrakt'; did you mean extract?\n"
+    assert tool.main(["xyz"]) == 2
+    assert "jumpgpu --help lists them" in capsys.readouterr().err
+
+
+def test_help_of_a_command_is_the_commands_own(capsys):
+    with pytest.raises(SystemExit):
+        tool.main(["help", "verify"])
+    assert capsys.readouterr().out.startswith("usage: jumpgpu verify")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["extrakt"], []])
+def test_the_tool_itself_imports_nothing_heavy(words):
+    """Help costs what Python costs: neither torch nor NumPy is imported, and 0.3 s of processor are not used."""
+    code = (
+        "import sys, time; from jumpgpu.__main__ import main; main(sys.argv[1:]); "
+        "heavy = {'torch', 'numpy', 'pandas', 'argparse', 'rich'} & set(sys.modules); "
+        "print(heavy, time.process_time() < 0.3, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "set() True"
+
+
+@pytest.mark.parametrize(
+    "words", [["extract", "--help"], ["segment", "--help"], ["extract", "--plat"], ["segment", "--masks", "x"]]
+)
+def test_help_and_bad_use_of_extract_do_not_wait_for_torch(words):
+    code = (
+        "import atexit, sys; from jumpgpu.__main__ import main\n"
+        "atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr)); main(sys.argv[1:])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+    assert done.returncode == (0 if "--help" in words else 2)
+    assert done.stderr.splitlines()[-1] == "False"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f"{sys.executable} -m jumpgpu columns | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 1)
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "200"])
+def test_help_fits_the_terminal(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", columns)
+    for name in ("extract", "profile", "score", "export"):
+        with pytest.raises(SystemExit):
+            tool.main([name, "--help"])
+        said = capsys.readouterr().out
+        prose = [line for line in said.splitlines() if not line.startswith("    jumpgpu ")]
+        assert max(map(len, prose)) <= min(int(columns), 100)
+
+
+def test_the_module_runs_as_a_command():
+    done = subprocess.run([sys.executable, "-W", "error", "-m", "jumpgpu", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout[:8], done.stderr) == (0, "jumpgpu ", "")
+
+
+def test_the_doctor_finds_what_a_run_needs(tmp_path, capsys):
+    assert doctor.main(["--output", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "host library" in said
+    assert "MB/s written and synced" in said
+    assert {"GPU", "torch", "memory", "processors"} <= {line[9:23].split()[0] for line in said.splitlines()}
+    assert "LZW, DEFLATE" in said
+
+
+def test_the_doctor_speaks_json(tmp_path, capsys):
+    assert doctor.main(["--output", str(tmp_path), "--json"]) == 0
+    found = {f["subject"]: f for f in json.loads(capsys.readouterr().out)}
+    assert found["TIFF codecs"]["state"] == "ok"
+    assert set(found["host library"]) == {"state", "subject", "found"}
+
+
+def test_what_the_doctor_says_to_install_exists():
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    extras = tomllib.loads(project.read_text())["project"]["optional-dependencies"]
+    for package, (_, install) in doctor.EXTRAS.items():
+        if named := re.search(r"jumpgpu\[(\w+)\]", install):
+            assert any(need.startswith(package) for need in extras[named[1]])
+
+
+def test_a_missing_extra_is_a_note(monkeypatch):
+    monkeypatch.setitem(doctor.EXTRAS, "no-such-package", ("nothing", "pip install nothing"))
+    assert ("note", "no-such-package", "not installed: needed for nothing; pip install nothing") in list(doctor.extras())
+
+
+def test_the_doctor_says_what_is_missing(tmp_path, capsys, monkeypatch):
+    def no_library(*_):
+        raise RuntimeError("no host library here: build it")
+
+    monkeypatch.setattr("jumpgpu.gpu.device.open_device", no_library)
+    assert doctor.main(["--output", str(tmp_path / "nowhere")]) == 2
+    said = capsys.readouterr().out
+    assert "MISSING  host library   no host library here: build it" in said
+    assert "MISSING  disk" in said

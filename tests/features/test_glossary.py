@@ -1,0 +1,108 @@
+"""Every column is explained, and the command prints columns and explanations."""
+
+import numpy as np
+import pytest
+
+from jumpgpu import columns as command
+from jumpgpu.columns import explain
+from jumpgpu.features import families as features
+from jumpgpu.features import image_quality as quality
+from jumpgpu.features.glossary import FAMILIES
+from jumpgpu.gpu.device import Device
+from jumpgpu.settings.config import Config, CorrelationSettings, FeatureSettings, RadialSettings, ShapeSettings
+from jumpgpu.settings.names import BRIGHTFIELD, CHANNELS
+from tests.features.test_columns import CONFIGS
+from tests.helpers.scenes import drawn_labels, drawn_scene
+
+
+def test_all_columns_are_explained() -> None:
+    every = (CONFIGS / "columns_8_channels.txt").read_text().split()
+    assert len(every) == 5792
+    used = set()
+    for column in every:
+        found = explain(column)
+        assert found.column == column
+        assert all(vars(found).values()), found
+        used.add((found.family, found.parts.split(";")[0]))
+    wide = FeatureSettings(
+        shape=ShapeSettings(advanced=True, convex_area=True),
+        correlation=CorrelationSettings(costes=True),
+        radial=RadialSettings(zernike="magnitudes_and_phase"),
+    )
+    for column in features.columns(channels=CHANNELS + BRIGHTFIELD, settings=wide):
+        used.add((explain(column).family, explain(column).parts.split(";")[0]))
+    for column in quality.columns(CHANNELS):
+        used.add((explain(column).family, explain(column).parts.split(";")[0]))
+    stale = [(f, m) for f, family in FAMILIES.items() for m in family.measures if m and (f, m) not in used]
+    assert not stale, "these measures are no column's"
+
+
+def test_nan_rules_hold_for_objects_without_pixels(device: Device) -> None:
+    scene = drawn_scene(device, drawn_labels())
+    table = features.measure_scene(scene, FeatureSettings(), device).numpy()
+    o = scene.objects
+    empty = dict(zip(o.compartments, (o.stop == o.start).numpy().reshape(len(o.compartments), o.n), strict=True))
+    assert empty["Cytoplasm"].any()
+    assert empty["Nuclei"].any()
+    for column, values in zip(features.columns(channels=CHANNELS), table.T, strict=True):
+        without = values[empty[column.split("_", 1)[0]]]
+        said = explain(column).nan
+        assert np.isnan(without).all() == said.startswith("nan") or not without.size, f"{column}: {without}, but {said!r}"
+
+
+def test_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main([]) == 0
+    assert capsys.readouterr().out.split() == (CONFIGS / "columns.txt").read_text().split()
+    assert command.main(["--channels", "GFP", "--compartments", "Blobs"]) == 0
+    assert "Blobs_Intensity_MeanIntensity_GFP" in capsys.readouterr().out.split()
+    assert (
+        command.main(["--explain", "Cells_Texture_Contrast_RNA_5_02_256", "Blobs_RadialDistribution_FracAtD_My_dye_1of4"])
+        == 0
+    )
+    out = capsys.readouterr().out
+    assert "MeasureTexture" in out
+    assert "channel: My_dye" in out
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Cells_Texture_Contrast_RNA_5_07_256",
+        "Cells",
+        "Cells_Colour_Hue_RNA",
+        "_Number_Object_Number",
+        "Cells_ImageQuality_FocusScore_DNA",
+        "Image_ImageQuality_LocalFocusScore_DNA",
+    ],
+)
+def test_names_that_are_no_columns(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--explain", name]) == 2
+    assert f"{name!r} is no column" in capsys.readouterr().err
+
+
+def test_image_quality_is_explained() -> None:
+    found = explain("Image_ImageQuality_LocalFocusScore_My_dye_5_20")
+    assert "channel: My_dye_5" in found.parts
+    assert "scale: 20" in found.parts
+    assert "MeasureImageQuality, of illumination-corrected pixels; jumpgpu/features/image_quality.py" in found.source
+    column = "Image_ImageQuality_ThresholdOtsu_DNA_2W"
+    assert explain(column).produced.startswith("not by this configuration")
+    assert explain(column, Config(features=FeatureSettings(image_quality=True))).produced == "yes"
+
+
+@pytest.mark.parametrize(
+    ("column", "parts", "produced"),
+    [
+        ("Cells_Texture_Contrast_RNA_5_02_256", "grey levels: 256", True),
+        ("Cells_Texture_Contrast_RNA_5_02_16", "grey levels: 16", False),
+        ("Cells_Texture_Contrast_RNA_7_02_256", "scale: 7", False),
+        ("Cells_Neighbors_NumberOfNeighbors_5", "Adjacent for 1: 5", True),
+        ("Cells_Neighbors_NumberOfNeighbors_12", "Adjacent for 1: 12", False),
+        ("Nuclei_RadialDistribution_FracAtD_RNA_3of4", "ring, 1 the innermost: 3", True),
+        ("Nuclei_RadialDistribution_FracAtD_RNA_3of8", "to the edge: 8", False),
+        ("Nuclei_Intensity_MeanIntensity_GFP", "channel: GFP", False),
+    ],
+)
+def test_a_name_has_its_own_parameters(column: str, parts: str, produced: bool) -> None:
+    assert parts in explain(column).parts
+    assert (explain(column).produced == "yes") == produced

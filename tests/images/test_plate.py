@@ -1,0 +1,232 @@
+"""Plates are found and read from an index, a load_data.csv or file names; what is wrong is named."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from jumpgpu.images.harmony import parse_flatfield, read_index
+from jumpgpu.images.load_data import read_load_data
+from jumpgpu.images.plate import channel_of, find_plate, from_index
+from jumpgpu.settings.config import PlateSettings
+from jumpgpu.settings.names import BRIGHTFIELD, CHANNELS
+from tests.helpers.image_plates import STAINS, index_xml, load_data_csv, noise, write_plate, write_tiff
+
+
+def test_file_names_and_short_barcode(tmp_path: Path) -> None:
+    images = write_plate(tmp_path)
+    plate = find_plate("BR00000001", tmp_path)
+    assert plate.folder == images
+    assert plate.channels == CHANNELS
+    assert plate.wells == ("A01", "B03")
+    assert [(s.well, s.site) for s in plate.sites] == [(w, s) for w in ("A01", "B03") for s in (1, 2, 5)]
+    assert plate.sites[1].files[0] == str(images / "r01c01f02p01-ch5sk1fk1fl1.tiff")
+    assert "plate.numbers" in plate.channel_source
+    assert find_plate("BR00000001", images.parent).sites == plate.sites
+    assert find_plate("BR00000001", images).sites == plate.sites
+
+
+def test_absent_image_has_its_expected_name(tmp_path: Path) -> None:
+    images = write_plate(tmp_path)
+    (images / "r02c03f05p01-ch3sk1fk1fl1.tiff").unlink()
+    site = find_plate("BR00000001", tmp_path).select(["B03"], [5])[0]
+    assert site.files[CHANNELS.index("RNA")] == str(images / "r02c03f05p01-ch3sk1fk1fl1.tiff")
+
+
+def test_index_wins_over_file_names_and_config(tmp_path: Path) -> None:
+    images = write_plate(tmp_path)
+    swapped = {1: "HOECHST 33342", 2: "Alexa 568", 3: "488 long", 4: "Alexa 488", 5: "Alexa 647"}
+    (images / "Index.idx.xml").write_text(index_xml(stains=swapped, name="other"))
+    plate = find_plate("BR00000001", tmp_path)
+    assert plate.channel_source == "Index.idx.xml"
+    assert plate.channel_line.startswith("DNA=ch1 HOECHST 33342, ER=ch4 Alexa 488")
+    assert plate.sites[0].files[0] == str(images / "r01c01f01p01-ch1sk1fk1fl1.tiff")
+    assert plate.pixel_um == pytest.approx(0.59)
+    assert plate.size == (40, 56)
+    assert (plate.sites[2].x_um, plate.sites[2].y_um) == pytest.approx((5.0, -5.0))
+    assert plate.notes == ("Index.idx.xml calls the plate 'other', not BR00000001",)
+
+
+def test_index_above_the_images(tmp_path: Path) -> None:
+    images = write_plate(tmp_path)
+    (images.parent / "Index.idx.xml").write_text(index_xml())
+    assert find_plate("BR00000001", tmp_path).channel_source == "Index.idx.xml"
+    assert "plate.numbers" in find_plate("BR00000001", images).channel_source  # the root is the Images folder itself
+
+
+def test_load_data_paths(tmp_path: Path) -> None:
+    images = write_plate(tmp_path)
+    table = tmp_path / "load_data.csv"
+    for folder in (str(images), f"{images}/", str(images.relative_to(tmp_path))):
+        table.write_text(load_data_csv(folder))
+        plate = find_plate("BR00000001", table)
+        assert plate.sites == find_plate("BR00000001", images).sites
+        assert plate.channel_source == "load_data.csv"
+    table.write_text(load_data_csv("/cluster/run 1/Images/"))
+    with pytest.raises(ValueError, match=r"outside the images root.*plate.remap"):
+        find_plate("BR00000001", table)
+    plate = find_plate("BR00000001", table, PlateSettings(remap={"/cluster/run 1/Images": str(images)}))
+    assert Path(plate.sites[0].files[0] or "").is_file()
+    table.write_text(load_data_csv(r"D:\data\Images"))
+    plate = find_plate("BR00000001", table, PlateSettings(remap={r"D:\data": str(images.parent)}))
+    assert Path(plate.sites[0].files[0] or "").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.replace("Metadata_Site", "Site"), "no column Metadata_Site"),
+        (lambda t: t.replace("PathName_OrigER", "Path_OrigER"), "FileName_OrigER without PathName_OrigER"),
+        (lambda t: t.replace("OrigDNA", "OrigXYZ"), "no DNA channel in load_data.csv"),
+        (lambda t: t.replace("A01,1", "A01,x"), "Metadata_Site must be a whole number"),
+        (lambda t: t.replace("A01,1", "A99,1"), "A99"),
+        (lambda t: t.replace("A01,1", "=SUM(1),1"), "is no well"),
+        (lambda t: t.replace("A01,2", "A01,1"), "A01 site 1 appears twice"),
+        (lambda t: t.replace("BR00000001", "BR9"), "no row with Metadata_Plate BR00000001; it has BR9"),
+        (lambda t: t.replace("r01c01f01p01-ch5", "../x/r01c01f01p01-ch5"), "no file name"),
+        (lambda t: t[:-1] + ",1\n", "more cells"),
+        (lambda t: "", "no column Metadata_Plate"),
+    ],
+)
+def test_load_data_errors(tmp_path: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "load_data.csv").write_text(change(load_data_csv(".")))
+    with pytest.raises(ValueError, match=message):
+        find_plate("BR00000001", tmp_path / "load_data.csv")
+
+
+def test_errors_name_plate_and_remedy(tmp_path: Path) -> None:
+    images = write_plate(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no plate BR7 .*there is BR00000001__2020"):
+        find_plate("BR7", tmp_path)
+    with pytest.raises(FileNotFoundError, match="give --images"):
+        find_plate("BR7", tmp_path / "absent")
+    with pytest.raises(ValueError, match="no plate barcode"):
+        find_plate("../BR7", tmp_path)
+    with pytest.raises(ValueError, match="no HighZBF channel"):
+        find_plate("BR00000001", tmp_path, PlateSettings(channels=(*CHANNELS, "HighZBF")))
+    with pytest.raises(ValueError, match="unknown channel 'DNS'"):
+        find_plate("BR00000001", tmp_path, PlateSettings(channels=("DNS",)))
+    plate = find_plate("BR00000001", tmp_path)
+    with pytest.raises(ValueError, match=r"no images of well C01; it has 2 wells, A01 .. B03"):
+        plate.select(["C01"])
+    with pytest.raises(ValueError, match=r"no site 3; its sites are 1, 2, 5"):
+        plate.select(None, [3])
+    write_plate(tmp_path / "again")
+    (tmp_path / "again/BR00000001__2020-11-08T18_18_00-Measurement1").rename(tmp_path / "BR00000001__2021")
+    with pytest.raises(ValueError, match=r"2 measurements"):
+        find_plate("BR00000001", tmp_path)
+    (images / "Index.idx.xml").write_text(index_xml(stains={**STAINS, 5: "strange dye"}))
+    with pytest.raises(ValueError, match=r"no DNA channel in Index.idx.xml, which has .*ch5 'strange dye'"):
+        find_plate("BR00000001", images)
+
+
+def test_several_planes_ask_for_a_choice(tmp_path: Path) -> None:
+    images = write_plate(tmp_path)
+    write_tiff(images / "r01c01f01p02-ch1sk1fk1fl1.tiff", noise("A01", 1, 1))
+    with pytest.raises(ValueError, match=r"planes \[1, 2\]; set plate.plane"):
+        find_plate("BR00000001", tmp_path)
+    assert len(find_plate("BR00000001", tmp_path, PlateSettings(plane=1)).sites) == 6
+
+
+def test_index_lists_no_image_of_a_channel_at_one_site(tmp_path: Path) -> None:
+    images = write_plate(tmp_path)
+    text = index_xml()
+    start = text.index("<Image Version")
+    (images / "Index.xml").write_text(text[:start] + text[text.index("</Image>") + 8 :])
+    assert find_plate("BR00000001", tmp_path).sites[0].files[CHANNELS.index("Mito")] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "channel"),
+    [
+        ("DNA", "DNA"),
+        ("HOECHST 33342", "DNA"),
+        ("Alexa 488 Em 650", "RNA"),
+        ("488 650", "RNA"),
+        ("Alexa 488 (corrected)", "ER"),
+        ("Brightfield high", "HighZBF"),
+        ("Digital Phase Contrast", None),
+        ("405ex, 570-630-em)", None),
+    ],
+)
+def test_stains(name: str, channel: str | None) -> None:
+    assert channel_of(name, PlateSettings().stains) == channel
+
+
+def test_ambiguous_stain() -> None:
+    with pytest.raises(ValueError, match="fits AGP and Mito"):
+        channel_of("Alexa 568 647", PlateSettings().stains)
+
+
+def test_flatfield_profile() -> None:
+    profile = parse_flatfield(
+        "{Background: {Mean: 1, NonFlatness: {Random: INF}, Profile: {Coefficients: [[1.2], [NaN, -INF]], Dims: [10, 20], "
+        "Origin: [4.5, 9.5], Scale: [0.1, 1e-1], Type: Polynomial}, Quality: 1.0}, ChannelName: Alexa 488}",
+        "x",
+    )
+    assert profile.dims == (10, 20)
+    assert profile.coefficients[0] == (1.2,)
+    assert math.isnan(profile.coefficients[1][0])
+    assert profile.coefficients[1][1] == -math.inf
+    assert not profile.usable
+    assert profile.scale == (0.1, 0.1)
+    identity = parse_flatfield("{Background: {Character: Null, Mean: NaN, Profile: {Type: Identity}, Quality: 0.25}}", "x")
+    assert identity.coefficients == ()
+    for text in (
+        "",
+        "{Background: {}}",
+        "{Background: {Profile: {Type: Spline}}}",
+        "{Background: {Profile: {Type: Polynomial}}}",
+    ):
+        with pytest.raises(ValueError, match="x: "):
+            parse_flatfield(text, "x")
+
+
+def test_real_indexes(shared: Path) -> None:
+    v5 = read_index(shared / "data/harmony/v5/Index.idx.xml")
+    assert v5.name == "BR00122249"
+    assert v5.pixel_um == pytest.approx(0.5979760809567617)
+    assert v5.size == (1080, 1080)
+    assert (v5.images[0].x_um, v5.images[0].y_um) == pytest.approx((-322.907, -322.907))
+    assert v5.flatfields[3].coefficients[2] == (-1.9677, 0.0603, -2.7414)
+    assert v5.flatfields[1].coefficients == ()
+    settings = PlateSettings(channels=("ER", "RNA", "AGP", "Mito", "HighZBF"))
+    folder = shared / "data/harmony/v5"
+    plate = from_index("BR00122249", folder / "Index.idx.xml", folder, folder, settings)
+    table = read_load_data(folder / "load_data.csv", "BR00122249").rows[0]
+    for channel, file in zip(plate.channels, plate.sites[0].files, strict=True):
+        name = "Brightfield" if channel == "HighZBF" else channel
+        assert Path(file or "").name == table.files[name][1]
+    folder = shared / "data/harmony/v7"
+    plate = from_index("P", folder / "Index.xml", folder, folder, PlateSettings(channels=(*CHANNELS, "Brightfield")))
+    table = read_load_data(folder / "load_data.csv", "240624_WES_Perturbs_n_densities_1.1").rows[0]
+    for channel, file in zip(plate.channels, plate.sites[0].files, strict=True):
+        assert Path(file or "").name == table.files[channel][1]
+    assert plate.size == (2160, 2160)
+    assert set(plate.flatfields) == set(plate.channels)
+
+
+def test_real_load_data(shared: Path) -> None:
+    folder = shared / "data/load_data"
+    plate = find_plate("BR00117035", folder, PlateSettings(remap={"/data/bucket/": "/mnt"}))
+    assert len(plate.sites) == 9
+    assert (
+        plate.channel_line
+        == "DNA=ch5 DNA, ER=ch4 ER, RNA=ch3 RNA, AGP=ch2 AGP, Mito=ch1 Mito; from BR00117035_load_data.csv"
+    )
+    assert plate.sites[8].files[0] == (
+        "/mnt/cpg0016-jump/source_4/images/2021_04_26_Batch1/images/BR00117035__2021-05-02T16_02_51-Measurement1/Images/"
+        "r01c01f09p01-ch5sk1fk1fl1.tiff"
+    )
+    settings = PlateSettings(remap={"s3://cellpainting-gallery": "/mnt"}, channels=(*CHANNELS, *BRIGHTFIELD))
+    url = find_plate("BR00117035", folder / "BR00117035_load_data_url.csv", settings)
+    assert url.sites[0].files[:5] == plate.sites[0].files
+    assert url.channel_labels[4:] == ("ch1 Mito", "ch6 Brightfield_H", "ch7 Brightfield_L", "ch8 Brightfield")
+    assert url.pixel_um == pytest.approx(0.5979760809567617)
+    table = folder / "BR00143976_load_data_with_illum.csv"
+    settings = PlateSettings(remap={"/data/ALSF_pilot_data": "/mnt"}, channels=(*CHANNELS, "Brightfield"))
+    plate = find_plate("BR00143976", table, settings)
+    assert plate.wells == ("C03", "D03", "E03")
+    assert plate.sites[0].files[0] == (
+        "/mnt/SN0313537/BR00143976__2024-07-04T16_04_45-Measurement 2/Images/r03c03f01p01-ch5sk1fk1fl1.tiff"
+    )

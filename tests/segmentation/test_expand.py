@@ -1,0 +1,60 @@
+"""Growing seeds: SciPy's nearest seed and centrosome's propagation, to the pixel."""
+
+import numpy as np
+import pytest
+import torch
+from centrosome.propagate import propagate as centrosome_propagate
+from scipy import ndimage
+
+from jumpgpu.gpu.device import Device
+from jumpgpu.segmentation.expand import grow_by_distance, propagate
+from jumpgpu.segmentation.threshold import channel_planes
+from tests.simulators.ways import Way
+
+
+def drawn(seed: int, shape: tuple[int, int, int], density: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    image = ndimage.gaussian_filter(random.random(shape), (0, 2, 2)).astype(np.float32)
+    seeds = np.zeros(shape, np.int32)
+    points = random.random(shape) < density
+    seeds[points] = random.permutation(points.sum()) + 1
+    seeds[0, 1:4, 2:6] = 1000
+    return image, (ndimage.gaussian_filter(random.random(shape), (0, 3, 3)) > 0.47).astype(np.uint8), seeds
+
+
+@pytest.mark.parametrize("reach", [0, 1, 4, 30])
+def test_distance_takes_scipys_nearest_seed(device: Device, reach: int) -> None:
+    for density in (0.002, 0.05):
+        _, _, seeds = drawn(reach, (3, 41, 57), density)
+        seeds[2] = 0
+        labels = grow_by_distance(torch.from_numpy(seeds), reach, device).numpy()
+        for ours, given in zip(labels, seeds, strict=True):
+            if not given.any():
+                assert not ours.any()
+                continue
+            distance, (y, x) = ndimage.distance_transform_edt(given == 0, return_indices=True)
+            np.testing.assert_array_equal(ours, np.where(distance <= reach, given[y, x], 0))
+
+
+@pytest.mark.parametrize("weight", [0.001, 0.05, 1.0, 10.0])
+def test_propagation_is_centrosomes(device: Device, weight: float) -> None:
+    image, mask, seeds = drawn(7, (2, 61, 83), 0.004)
+    planes = channel_planes(torch.from_numpy(image[:, None].repeat(2, 1)), 1)
+    inputs = torch.from_numpy(mask), torch.from_numpy(seeds)
+    labels = propagate(planes, *inputs, weight, device).numpy()
+    np.testing.assert_array_equal(labels, propagate(planes, *inputs, weight, device, rounds=0))
+    for b in range(2):
+        theirs, _ = centrosome_propagate(image[b].astype(np.float64), seeds[b], mask[b] > 0, weight)
+        np.testing.assert_array_equal(labels[b], theirs)
+
+
+def test_ways(way: Way) -> None:
+    image, mask, seeds = drawn(3, (2, 5, 8), 0.06)
+
+    def work(device: Device) -> object:
+        planes = channel_planes(device.tensor(torch.from_numpy(image[:, None])), 0)
+        start = device.tensor(torch.from_numpy(seeds))
+        grown = propagate(planes, device.tensor(torch.from_numpy(mask)), start, 0.05, device)
+        return grown, grow_by_distance(start, 3, device)
+
+    way.check(work)

@@ -1,0 +1,58 @@
+"""Labels and thresholds of the six real fields against CellProfiler 4.2.8.1's, to the pixel."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+import torch
+
+from jumpgpu.gpu.device import Device
+from jumpgpu.segmentation.pipeline import Segmentation, segment
+from jumpgpu.settings.config import load_config
+
+WELLS = ("A21", "D08", "D14", "F10", "M02", "N09")
+CHANNELS = {"DNA": 5, "RNA": 3}
+# Equal pixels are flooded in raster order, by CellProfiler's scikit-image in order of age: 3 pixels of one field.
+TIED = {("jump-production", "A21", "Cells"): 3, ("jump-production", "A21", "Cytoplasm"): 3}
+
+
+def corrected(shared: Path) -> torch.Tensor:
+    """float32 [6, 2, 1080, 1080]: DNA and RNA, divided by the flat fields that CellProfiler was given."""
+    images = next((shared / "data/fields").iterdir()) / "Images"
+    fields = []
+    for well in WELLS:
+        field = []
+        for channel, number in CHANNELS.items():
+            name = f"r{ord(well[0]) - 64:02d}c{well[1:]}f05p01-ch{number}sk1fk1fl1.tiff"
+            raw = tifffile.imread(images / name).astype(np.float32) / np.float32(65535)
+            function = np.load(shared / f"data/cellprofiler/flatfield/Illum{channel}.npz")["illum"]
+            field.append((raw / function).clip(0, 1))
+        fields.append(np.stack(field))
+    return torch.from_numpy(np.stack(fields))
+
+
+@pytest.fixture(scope="module", params=["cpjump1", "jump-production"])
+def both(request: pytest.FixtureRequest, shared: Path, device: Device) -> tuple[str, Path, Segmentation]:
+    preset = request.param
+    folder = shared / "data" / ("cellprofiler" if preset == "cpjump1" else "cellprofiler_jump_production")
+    return preset, folder, segment(corrected(shared), tuple(CHANNELS), load_config(preset).segmentation, device)
+
+
+def test_labels_are_identical(both: tuple[str, Path, Segmentation]) -> None:
+    preset, folder, result = both
+    for i, well in enumerate(WELLS):
+        for name, labels in result.labels.items():
+            theirs = tifffile.imread(folder / f"{well}_s5_{name}.tiff")
+            differ = int((labels[i].numpy() != theirs).sum())
+            assert differ == TIED.get((preset, well, name), 0), f"{preset} {well} {name}: {differ} pixels differ"
+        assert result.counts[i] == result.labels["Nuclei"][i].max()
+
+
+def test_thresholds(both: tuple[str, Path, Segmentation]) -> None:
+    preset, folder, result = both
+    table = pd.read_parquet(folder / "Image.parquet").set_index("Metadata_Well").loc[list(WELLS)]
+    suffix = "" if preset == "cpjump1" else "IncludingEdges"
+    for name, ours in result.thresholds.items():
+        np.testing.assert_allclose(ours.numpy(), table[name + suffix], rtol=0, atol=1e-6, err_msg=name)

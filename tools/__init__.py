@@ -1,0 +1,1 @@
+"""Programs that write the documentation's pages, its notebooks and the survey of mutants."""
