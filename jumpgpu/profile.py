@@ -21,7 +21,7 @@ from .profiles.pipeline import FEATURES, barcode_of, make_profiles
 from .profiles.platemap import feature_columns
 from .profiles.recipe import LEVELS, REFERENCES, Recipe, load_recipe
 from .profiles.recipe import check as check_recipe
-from .storage.s3 import place_of
+from .storage.buckets import place_of
 from .store.reader import open_plate
 
 STEPS = ("well_position", "cell_count", "inverse_normal", "sphere", "harmony")  # what --without may name

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..settings.config import Config, load_config
 from ..settings.names import check_barcode, well_position
-from ..storage.s3 import Place, place_of
+from ..storage.buckets import Place, place_of
 from .parser import command_parser
 
 STATUS = "0 done, 2 bad use, 3 done but for sites that were left out, 75 worth trying again"

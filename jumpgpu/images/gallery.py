@@ -4,8 +4,8 @@
     <project>/<source>/images/<batch>/illum/<barcode>/<barcode>_Illum<channel>.npy
     <project>/<source>/workspace/load_data_csv/<batch>/<barcode>/load_data.csv, or ..._with_illum, or .parquet
 
-A bucket is asked only for names that begin with the barcode, a request a batch. What it answers is judged as a folder's
-content is: file names must be plain, and nothing outside the plate's source is read.
+A bucket is asked for a batch's folders once, a request for a thousand. What it answers is judged as a folder's content
+is: file names must be plain, and nothing outside the plate's source is read.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..settings.config import PlateSettings
 from ..storage.prefetch import RemoteFiles, cached, keep
-from ..storage.s3 import FIRST_TRIES, SCHEME, Place, RemotePath, in_parallel, is_url, place_of
+from ..storage.buckets import FIRST_TRIES, Place, RemotePath, in_parallel, is_url, place_of
 from . import harmony, load_data
 from .harmony import INDEX_NAMES
 from .plate import Plate, from_index, from_load_data, from_names, plain_name
@@ -85,7 +85,7 @@ def search(
             else:
                 places = [place / part for place in places]
         looked += len(places)
-        listings = in_parallel(lambda place: place.listing(start=barcode, tries=FIRST_TRIES), places)
+        listings = in_parallel(lambda place: place.listing(tries=FIRST_TRIES), places)
         found = [
             place / name
             for place, listing in zip(places, listings, strict=True)
@@ -161,7 +161,7 @@ def source_of(found: RemotePath) -> tuple[RemotePath, RemotePath | None]:
     )
     if not match:
         return (found.parent if found.name == "Images" else found), None
-    source = RemotePath(found.bucket, match[1])
+    source = dataclasses.replace(found, key=match[1])
     return source, source / "images" / (match[2] or match[3])
 
 
@@ -188,11 +188,10 @@ def locate(written: str, *, where: str, source: RemotePath, batch: RemotePath | 
         _, known, rest = text.replace("\\", "/").partition(f"/{batch.name}/images/")
         text = f"{batch}/images/{rest}" if known else text
     place: Place = place_of(text)
-    inside = isinstance(place, RemotePath) and place.bucket == source.bucket and f"{place.key}/".startswith(f"{source.key}/")
-    if not isinstance(place, RemotePath) or not inside:
+    if not isinstance(place, RemotePath) or not (place == source or place.inside(source)):
         raise ValueError(
             f"{where}: {written[:120]!r} is outside of {source}; map its prefix in the config, such as "
-            f"[plate.remap] '{text[:60]}' = '{SCHEME}bucket/where/it/is'"
+            f"[plate.remap] '{text[:60]}' = '{source.scheme}://bucket/where/it/is'"
         )
     return place
 
@@ -210,5 +209,5 @@ def with_source(plate: Plate, files: RemoteFiles, batch: RemotePath | None) -> P
 
 def reach(tries: int = FIRST_TRIES) -> Iterator[str]:
     """Names of the gallery's projects that can be listed now; ConnectionError where none can."""
-    there = GALLERY.listing(start="cpg00", tries=tries).folders
+    there = GALLERY.listing(tries=tries).folders
     yield from (project for project in PROJECTS if project in there)

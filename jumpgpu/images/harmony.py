@@ -15,7 +15,7 @@ from xml.etree.ElementTree import ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 
-from ..storage.s3 import Place
+from ..storage.buckets import Place
 
 INDEX_NAMES = ("Index.idx.xml", "Index.xml")
 MAX_BYTES = 1 << 30  # of an index; a plate of 384 wells x 9 fields x 8 channels has 60 MB

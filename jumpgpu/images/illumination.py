@@ -23,7 +23,7 @@ import torch
 from ..gpu.device import Device, blocks
 from ..settings.config import IlluminationSettings
 from ..storage.atomic import sync_directory, write_new
-from ..storage.s3 import Place, RemotePath
+from ..storage.buckets import Place, RemotePath
 from .harmony import Flatfield
 from .plate import Plate
 from .reader import field_size, read_fields

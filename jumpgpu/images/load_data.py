@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..settings.names import well_name
-from ..storage.s3 import Place
+from ..storage.buckets import Place
 
 MAX_BYTES = 2 << 30
 MAX_LINE = 1 << 17  # characters; a row of eight channels with URLs has 4,000

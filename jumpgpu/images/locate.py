@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..settings.config import PlateSettings
 from ..settings.names import check_barcode
-from ..storage.s3 import Place, RemotePath, place_of
+from ..storage.buckets import Place, RemotePath, place_of
 from .gallery import find_in_bucket
 from .ome_zarr_planes import open_planes
 from .plate import Plate, check_channels, find_plate

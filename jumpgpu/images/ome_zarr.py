@@ -13,7 +13,7 @@ from typing import Any
 
 from ..settings.config import PlateSettings
 from ..settings.names import check_barcode, well_position
-from ..storage.s3 import Place
+from ..storage.buckets import Place
 from .load_data import MAX_SITES, parse_well
 from .plate import Plate, Site, channel_of, match_channels
 

@@ -17,7 +17,7 @@ import numpy as np
 from ..settings.config import PlateSettings
 from ..storage.local import Files, Local
 from ..storage.prefetch import RemoteFiles
-from ..storage.s3 import Place, RemotePath
+from ..storage.buckets import Place, RemotePath
 from .ome_zarr import Field, Group, channel_indices, is_ome_zarr, plane_index, read_field, read_plate
 from .plate import Plate
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .file_system import sync_file_system, syncs_whole
-from .s3 import Place, RemotePath, in_parallel
+from .buckets import Place, RemotePath, in_parallel
 
 RECORD = "zarr.json"
 KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from .atomic import sync_directory, write_new
-from .s3 import FIRST_TRIES, SCHEME, THREADS, TRIES, Listed, RemotePath, place_of
+from .buckets import FIRST_TRIES, THREADS, TRIES, Listed, RemotePath, place_of
 
 AHEAD_BYTES = 256 << 20  # of files fetched and not yet taken, and of those under way
 PART = re.compile(r"[^/\\:\x00-\x1f]{1,255}")  # what a cache may have as a name
@@ -33,9 +33,7 @@ class RemoteFiles:
     def path_of(self, file: str) -> RemotePath:
         """A file's place; ValueError outside the roots."""
         path = place_of(file)
-        if not isinstance(path, RemotePath) or not any(
-            path.bucket == root.bucket and path.key.startswith(f"{root.key}/" if root.key else "") for root in self.roots
-        ):
+        if not isinstance(path, RemotePath) or not any(map(path.inside, self.roots)):
             raise ValueError(f"{file[:120]!r} is outside of {self.roots[0]}; refused")
         return path
 
@@ -67,7 +65,7 @@ class RemoteFiles:
         try:
             data = path.read_bytes(size, TRIES)
         except PermissionError as error:
-            if isinstance(error.__cause__, PermissionError) and "storage class" in str(error):
+            if "storage class" in str(error):
                 raise  # archived: this object's own fault
             raise ConnectionError(f"{file} may not be read: {error.strerror}; are the credentials still good?") from error
         if len(data) != size:
@@ -82,7 +80,7 @@ class RemoteFiles:
 
     def relative(self, file: str) -> str:
         inside = f"{self.folder}/"
-        return file.removeprefix(inside) if file.startswith(inside) else file.removeprefix(SCHEME)
+        return file.removeprefix(inside) if file.startswith(inside) else file.partition("://")[2]
 
     @contextlib.contextmanager
     def ahead(self, files: Iterable[str], limit: int) -> Iterator[None]:
@@ -146,7 +144,7 @@ class _Coming:
 
 def cached(cache: Path, path: RemotePath) -> Path:
     """Where a cache keeps an object: `<cache>/<bucket>/<key>`; ValueError for a key that could lead elsewhere."""
-    parts = [path.bucket, *path.key.split("/")]
+    parts = [path.bucket if path.scheme == "s3" else f"{path.scheme}+{path.bucket}", *path.key.split("/")]
     if bad := [p for p in parts if p in (".", "..") or not PART.fullmatch(p)]:
         raise ValueError(f"{path}: {bad[0][:60]!r} cannot be a file's name in {cache}; refused")
     return cache.joinpath(*parts)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..settings.names import FAMILIES, check_barcode, family_of
 from ..storage.atomic import names_below, read_files
-from ..storage.s3 import Place, place_of
+from ..storage.buckets import Place, place_of
 from .layout import ROW, digest, node, read_array, variables, well_key
 from .writer import CSV_COLUMNS, fingerprint, read_attributes, stored_wells
 

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..settings.names import well_position
-from ..storage.s3 import Place
+from ..storage.buckets import Place
 from . import render as pictures
 from .layout import OVERVIEW
 

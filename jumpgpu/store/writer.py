@@ -19,7 +19,7 @@ import numpy as np
 from .. import __version__
 from ..settings.names import well_position
 from ..storage.atomic import Claim, commit_folder, gate, names_below, read_file, replace_file
-from ..storage.s3 import Place, RemotePath, in_parallel
+from ..storage.buckets import Place, RemotePath, in_parallel
 from .layout import FORMAT, OME_VERSION, Input, Layout, Quarantined, SiteTable, digest, node, sealed, well_key
 
 MAX_RECORD = 1 << 26  # bytes of a zarr.json that is read

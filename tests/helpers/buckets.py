@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -14,7 +15,14 @@ from urllib.parse import unquote, urlsplit
 GALLERY = "cellpainting-gallery"
 SOURCE = "cpg0000-jump-pilot/source_4"
 BATCH = "2020_11_04_CPJUMP1"
-Fault = Callable[[str, str, int], str | None]  # method, path, how many times it was asked for -> 'busy', 'cut', 'slow', None
+# method, path, how many times it was asked for -> 'cut', 'drop', 'slow', one of SAID, or None
+Fault = Callable[[str, str, int], str | None]
+SAID = {
+    "busy": (503, "SlowDown", "Please reduce your request rate."),
+    "archived": (403, "InvalidObjectState", "The operation is not valid for the object's storage class"),
+    "expired": (400, "ExpiredToken", "The provided token has expired."),
+    "elsewhere": (301, "PermanentRedirect", "The bucket must be addressed using the specified endpoint."),
+}
 
 
 class Bucket:
@@ -70,6 +78,7 @@ class Proxy(ThreadingHTTPServer):
         self.server = urlsplit(server).netloc
         self.fault: Fault = lambda method, path, n: None
         self.asked: Counter[tuple[str, str]] = Counter()
+        self.ranges: list[str] = []  # what parts of objects were asked for
         self.under_way = self.most = 0
         self.lock = threading.Lock()
         super().__init__(("127.0.0.1", 0), Handler)
@@ -77,6 +86,9 @@ class Proxy(ThreadingHTTPServer):
 
     def count(self, method: str, ending: str = "") -> int:
         return sum(n for (m, path), n in self.asked.items() if m == method and path.endswith(ending))
+
+    def see(self, headers: Message) -> None:
+        self.ranges.append(headers.get("Range", ""))
 
     def handle_error(self, request: object, address: object) -> None:
         """A client that gives up is no news."""
@@ -90,6 +102,7 @@ class Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         with self.server.lock:
             self.server.asked[self.command, path] += 1
+            self.server.see(self.headers)
             n = self.server.asked[self.command, path]
             self.server.under_way += 1
             self.server.most = max(self.server.most, self.server.under_way)
@@ -103,16 +116,22 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, fault: str | None) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if fault == "busy":
-            text = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
-            self.reply(503, {"Content-Type": "application/xml"}, text, None)
+        if fault in SAID:
+            status, code, message = SAID[fault]
+            text = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+            self.reply(status, {"Content-Type": "application/xml"}, text, None)
             return
         if fault == "drop":
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
             return
         onward = http.client.HTTPConnection(self.server.server, timeout=30)
-        onward.request(self.command, self.path, body, dict(self.headers))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        if headers.pop("x-goog-if-generation-match", "") == "0":  # as GCS says what S3 says so
+            headers["if-none-match"] = "*"
+        if headers.get("authorization", "").startswith("Bearer"):
+            del headers["authorization"]
+        onward.request(self.command, self.path, body, headers)
         answer = onward.getresponse()
         data = answer.read()
         onward.close()

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +18,8 @@ from jumpgpu import doctor
 from jumpgpu.extract import main
 from jumpgpu.images.locate import find_source
 from jumpgpu.settings.config import PlateSettings
-from jumpgpu.storage import prefetch as remote_files
-from jumpgpu.storage import s3 as remote
-from jumpgpu.storage.s3 import place_of
+from jumpgpu.storage import buckets, prefetch
+from jumpgpu.storage.buckets import place_of
 from jumpgpu.synthetic import SyntheticSettings, draw_plate
 from tests.helpers.buckets import BATCH, GALLERY, SOURCE, Proxy, serving
 from tests.helpers.image_plates import load_data_csv
@@ -57,7 +57,7 @@ def gallery(server, drawn, monkeypatch) -> Iterator[Proxy]:
     if server.holds != str(drawn):
         fill(server, drawn)
         server.holds = str(drawn)
-    monkeypatch.setattr(remote, "PAUSE_S", 0.01)
+    monkeypatch.setattr(buckets, "PAUSE_S", 0.01)
     with serving(Proxy(server.endpoint)) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
         yield proxy
@@ -96,8 +96,7 @@ def local(drawn: Path, *arguments: str) -> int:
 def test_the_gallery_gives_the_bits_of_local_files_through_busy_servers_slow_reads_and_cut_connections(
     gallery, here, work, monkeypatch, capsys
 ):
-    monkeypatch.setattr(remote, "READ_S", 0.3)
-    remote.system.cache_clear()
+    monkeypatch.setattr(buckets, "READ_S", 0.3)
 
     def fault(method: str, path: str, n: int) -> str | None:
         if n > 2:
@@ -113,7 +112,6 @@ def test_the_gallery_gives_the_bits_of_local_files_through_busy_servers_slow_rea
     assert f"images: s3://{GALLERY}/{IMAGES}/{BARCODE}__2020-11-08T18_18_00-Measurement 1/Images" in err
     assert re.search(rf"{BARCODE}  3 wells  \d+ objects", out.splitlines()[-1])
     assert gallery.count("GET", ".tiff") > 30  # some were asked for again
-    remote.system.cache_clear()
 
 
 def test_without_functions_in_the_gallery_they_are_estimated_as_from_local_files(gallery, server, drawn, work):
@@ -127,7 +125,7 @@ def test_without_functions_in_the_gallery_they_are_estimated_as_from_local_files
 
 
 def test_a_network_that_ends_leaves_nothing_quarantined_and_the_run_goes_on_later(gallery, here, work, monkeypatch, capsys):
-    monkeypatch.setattr(remote_files, "TRIES", 2)
+    monkeypatch.setattr(prefetch, "TRIES", 2)
     assert run("--output", "out", "--wells", "A01") == 0
     gallery.fault = lambda method, path, n: "drop" if "/r01c02" in path else None
     assert run("--output", "out") == 75
@@ -143,13 +141,13 @@ def test_a_network_that_ends_leaves_nothing_quarantined_and_the_run_goes_on_late
 
 
 def test_no_network_is_one_line(work, capsys, monkeypatch):
-    monkeypatch.setattr(remote, "PAUSE_S", 0.01)
+    monkeypatch.setattr(buckets, "PAUSE_S", 0.01)
     assert run() == 75
     out, err = capsys.readouterr()
     assert out == ""
     assert re.fullmatch(
         rf"error: {BARCODE} \(no --images was given, so the Cell Painting Gallery was asked\): s3://{GALLERY}/cpg0000.* "
-        r"cannot be reached \(3 tries in \d+ s; the last: Could not connect.*\); check the network and try again, or give "
+        r"cannot be reached \(3 tries in \d+ s; the last: Connection refused\); check the network and try again, or give "
         r"--images FOLDER for images on this machine\n",
         err,
     )
@@ -184,6 +182,18 @@ def test_a_missing_or_broken_object_costs_its_site(gallery, server, drawn, work,
     assert run("--images", str(copy), "--illumination", str(copy / "truth" / BARCODE), "--output", "here") == 3
     assert contents(work / "there") == contents(work / "here")
     assert files[0].name in (work / "there/quarantine.csv").read_text()
+
+
+def test_an_archived_object_costs_its_site_and_lost_credentials_end_the_run(gallery, work, capsys):
+    gallery.fault = lambda method, path, n: "archived" if path.endswith("r01c03f02p01-ch1sk1fk1fl1.tiff") else None
+    assert run("--output", "there") == 3
+    quarantined = (work / "there/quarantine.csv").read_text()
+    assert re.search(r"A03,2,.*Mito.*The operation is not valid for the object's storage class", quarantined)
+    assert len(quarantined.splitlines()) == 2
+    gallery.fault = lambda method, path, n: "expired" if path.endswith(".tiff") else None
+    assert run("--output", "two") == 75
+    assert "may not be read: The provided token has expired." in capsys.readouterr().err
+    assert not (work / "two/quarantine.csv").exists()
 
 
 def test_what_was_searched_is_named_where_there_is_no_plate_or_several(gallery, server, work, capsys):
@@ -277,12 +287,12 @@ def test_names_sizes_and_functions_from_a_bucket_are_not_believed(gallery, serve
         plate.images.read(plate.sites[0].files[0], 100)
     for name in ("..", "a\\b", "a:b", "a\x07"):
         with pytest.raises(ValueError, match="cannot be a file's name"):
-            remote_files.cached(tmp_path / "cache", remote.RemotePath(GALLERY, f"a/{name}/b"))
+            prefetch.cached(tmp_path / "cache", buckets.RemotePath(GALLERY, f"a/{name}/b"))
     outside = tmp_path / "outside"
     outside.mkdir()
     (tmp_path / "cache" / GALLERY / "evil").symlink_to(outside)
     with pytest.raises(ValueError, match="leads out of the cache"):
-        remote_files.keep(tmp_path / "cache", tmp_path / "cache" / GALLERY / "evil" / "x", b"1")
+        prefetch.keep(tmp_path / "cache", tmp_path / "cache" / GALLERY / "evil" / "x", b"1")
     assert not list(outside.iterdir())
 
     for bad, message in (
@@ -315,7 +325,7 @@ def test_files_fetched_ahead_stay_within_their_bytes(gallery, monkeypatch):
     files = [f for s in plate.sites for f in s.files]
     sizes = {f: plate.images.status(f)[0] for f in files}
     budget = 3 * max(sizes.values())
-    monkeypatch.setattr(remote_files, "AHEAD_BYTES", budget)
+    monkeypatch.setattr(prefetch, "AHEAD_BYTES", budget)
     gallery.most = 0
     with plate.images.ahead(files, 1 << 20):
         coming = plate.images._coming
@@ -345,16 +355,51 @@ def test_many_files_are_fetched_at_once(gallery):
 
 
 def test_pauses_grow_and_differ(gallery, monkeypatch):
-    pauses: list[float] = []
-    monkeypatch.setattr(remote, "PAUSE_S", 0.25)
-    monkeypatch.setattr(remote.time, "sleep", pauses.append)
-    gallery.fault = lambda method, path, n: "busy"
+    asked: list[float] = []
+    monkeypatch.setattr(buckets, "PAUSE_S", 0.05)
+    gallery.fault = lambda method, path, n: asked.append(time.monotonic()) or "busy"
     with pytest.raises(ConnectionError, match=r"8 tries.*reduce your request rate"):
         place_of(f"s3://{GALLERY}/x").listing(tries=8)
-    assert len(pauses) == 7
-    for n, pause in enumerate(pauses):
-        assert min(16, 0.25 * 2**n) / 2 <= pause <= min(16, 0.25 * 2**n)
-    assert len({p / 2**n for n, p in enumerate(pauses)}) > 1
+    pauses = np.diff(asked)
+    assert len(pauses) == 7  # and no other layer tries again
+    assert (pauses >= 0.05).all()
+    assert len(set(pauses.round(3))) > 3
+    assert pauses.max() > 2 * 0.05
+
+
+def test_errors_are_the_buckets_own_in_pythons_words(gallery, monkeypatch):
+    place = place_of(f"s3://{GALLERY}/x")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    for fault, kind, message in (
+        ("archived", PermissionError, "not valid for the object's storage class"),
+        ("expired", PermissionError, "token has expired"),
+        ("elsewhere", PermissionError, "another region; set AWS_REGION"),
+    ):
+        gallery.fault = lambda method, path, n, fault=fault: fault
+        for call in (place.read_bytes, place.listing, lambda: place.write_bytes(b"1")):
+            gallery.asked.clear()
+            with pytest.raises(kind, match=message) as caught:
+                call()
+            assert caught.value.filename == str(place)
+            assert sum(gallery.asked.values()) == 1  # what will not go away is not asked for again
+    gallery.fault = lambda method, path, n: None
+    with pytest.raises(FileNotFoundError, match="s3://no-such-bucket"):
+        place_of("s3://no-such-bucket/x").listing()
+
+
+def test_a_key_that_no_path_can_have_is_named(gallery, server):
+    server.put(GALLERY, "odd//key", b"1")
+    with pytest.raises(ValueError, match=r"s3://cellpainting-gallery/odd: .*odd//.* empty path segment"):
+        place_of(f"s3://{GALLERY}/odd").listing()
+
+
+def test_a_read_goes_on_where_the_connection_was_cut(gallery, server):
+    data = bytes(range(256)) * 20_000
+    server.put(GALLERY, "large", data)
+    gallery.fault = lambda method, path, n: "cut" if n < 3 else None
+    assert place_of(f"s3://{GALLERY}/large").read_bytes() == data
+    assert gallery.ranges[1:] == [f"bytes={len(data) // 2}-{len(data) - 1}", f"bytes={len(data) * 3 // 4}-{len(data) - 1}"]
 
 
 def test_batches_are_remembered_for_a_day_and_asked_again_for_a_plate_that_is_not_there(gallery, server, tmp_path):

@@ -1,7 +1,17 @@
 """A plate written into a bucket: the keys and bytes of one on disk, committed by the record put last."""
 
+import base64
+import hmac
 import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from email.utils import formatdate
 
 import numpy as np
 import pytest
@@ -9,9 +19,10 @@ import pytest
 import jumpgpu
 from jumpgpu import export, verify
 from jumpgpu.extract import main
-from jumpgpu.storage import s3 as remote
+from jumpgpu.storage import buckets
+from jumpgpu.storage import buckets
 from jumpgpu.storage.atomic import commit_folder
-from jumpgpu.storage.s3 import place_of
+from jumpgpu.storage.buckets import place_of
 from tests.helpers.buckets import Bucket, Proxy, serving
 from tests.helpers.plates import SETTINGS, contents, write_images, write_plate
 
@@ -25,7 +36,7 @@ def bucket(server, monkeypatch) -> Iterator[Bucket]:
     """An empty bucket `results` behind a proxy, and credentials for it."""
     server.empty()
     server.make("results")
-    monkeypatch.setattr(remote, "PAUSE_S", 0.01)
+    monkeypatch.setattr(buckets, "PAUSE_S", 0.01)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     with serving(Proxy(server.endpoint)) as proxy:
@@ -54,7 +65,7 @@ def test_a_bucket_holds_the_bytes_that_a_folder_holds(bucket, tmp_path):
 
 def test_a_well_is_there_when_its_record_is_and_a_dead_run_leaves_none(bucket):
     puts: list[str] = []
-    honest = remote.RemotePath.write_bytes
+    honest = buckets.RemotePath.write_bytes
 
     def dying(self, data, new=False):
         puts.append(self.key)
@@ -63,7 +74,7 @@ def test_a_well_is_there_when_its_record_is_and_a_dead_run_leaves_none(bucket):
         honest(self, data, new)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(remote.RemotePath, "write_bytes", dying)
+        patch.setattr(buckets.RemotePath, "write_bytes", dying)
         with pytest.raises(ConnectionError):
             write_plate(place_of(OUT), WELLS)
     assert [k for k in bucket.keys("results") if "B/10/" in k]  # half a well
@@ -75,7 +86,7 @@ def test_a_well_is_there_when_its_record_is_and_a_dead_run_leaves_none(bucket):
     puts.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            remote.RemotePath, "write_bytes", lambda self, data, new=False: (puts.append(self.key), honest(self, data, new))
+            buckets.RemotePath, "write_bytes", lambda self, data, new=False: (puts.append(self.key), honest(self, data, new))
         )
         write_plate(place_of(OUT), {"A03": [1]})
     well = [key for key in puts if "A/03/" in key]
@@ -86,7 +97,7 @@ def test_a_well_is_there_when_its_record_is_and_a_dead_run_leaves_none(bucket):
 def test_overwriting_takes_the_record_first(bucket):
     write_plate(place_of(OUT), WELLS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(remote.RemotePath, "write_bytes", lambda *_: (_ for _ in ()).throw(ConnectionError("gone")))
+        patch.setattr(buckets.RemotePath, "write_bytes", lambda *_: (_ for _ in ()).throw(ConnectionError("gone")))
         with pytest.raises(ConnectionError):
             write_plate(place_of(OUT), {"B10": [1, 2]}, overwrite=True)
     assert jumpgpu.open_plate(f"{OUT}/BR00117010").wells == ["AA01"]  # absent, and no mixture
@@ -157,7 +168,7 @@ def test_a_bucket_that_cannot_be_written_is_one_line(bucket, tmp_path, monkeypat
     assert "s3://no-such-bucket/x" in (err := capsys.readouterr().err.splitlines()[-1])
     assert err.startswith("error: ")
     bucket.proxy.fault = lambda method, path, n: "drop"
-    monkeypatch.setattr(remote, "PAUSE_S", 0.0)
+    monkeypatch.setattr(buckets, "PAUSE_S", 0.001)
     assert main([*known, "--device", "cpu", "--output", OUT]) == 75
     assert "cannot be reached (8 tries" in capsys.readouterr().err.splitlines()[-1]
 
@@ -166,3 +177,105 @@ def test_the_plates_metadata_in_a_bucket_is_that_of_its_wells(bucket):
     write_plate(place_of(OUT), WELLS, images=True)
     attributes = json.loads(bucket.get("results", "run 1/BR00117010.zarr/zarr.json"))["attributes"]
     assert [w["path"] for w in attributes["ome"]["plate"]["wells"]] == ["B/10", "AA/01"]
+
+
+@pytest.fixture
+def google(bucket, monkeypatch) -> str:
+    """The same server by the words of Google Cloud Storage."""
+    key = {
+        "disable_oauth": True,
+        "gcs_base_url": bucket.proxy.endpoint,
+        "client_email": "",
+        "private_key": "",
+        "private_key_id": "",
+    }
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", json.dumps(key))
+    monkeypatch.setenv("GOOGLE_BASE_URL", bucket.proxy.endpoint)
+    return "gs://results/run 1"
+
+
+@pytest.fixture
+def azure(monkeypatch) -> Iterator[str]:
+    """Azurite, where it is installed (npm install azurite): Microsoft's emulator of Azure Blob Storage."""
+    program = shutil.which("azurite-blob")
+    if not program:
+        pytest.skip("no azurite-blob; npm install -g azurite")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--inMemoryPersistence", "--silent", "--skipApiVersionCheck", "--disableTelemetry"]
+    server = subprocess.Popen([program, *options, "--blobPort", str(port)], stdout=subprocess.DEVNULL)
+    key = (
+        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="  # the emulator's, public
+    )
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "devstoreaccount1")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", key)
+    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", f"http://127.0.0.1:{port}/devstoreaccount1")
+    try:
+        create_container(f"http://127.0.0.1:{port}/devstoreaccount1/results", key)
+        yield "az://results/run 1"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def create_container(url: str, key: str) -> None:
+    """Signed as Azure's shared key wants it; tried until the emulator listens."""
+    headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
+    said = "".join(f"{name}:{value}\n" for name, value in headers.items())
+    text = "PUT" + "\n" * 12 + said + "/devstoreaccount1/devstoreaccount1/results\nrestype:container"
+    signature = base64.b64encode(hmac.digest(base64.b64decode(key), text.encode(), "sha256")).decode()
+    headers |= {"Authorization": f"SharedKey devstoreaccount1:{signature}", "Content-Length": "0"}
+    request = urllib.request.Request(f"{url}?restype=container", method="PUT", headers=headers)
+    for tries in range(100):
+        try:
+            urllib.request.urlopen(request).close()
+            return
+        except urllib.error.URLError:
+            if tries == 99:
+                raise
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize("provider", ["google", "azure"])
+def test_other_providers_hold_the_same_plate(provider, request, tmp_path):
+    place = place_of(request.getfixturevalue(provider))
+    write_plate(tmp_path / "here", WELLS)
+    assert write_plate(place, WELLS) == ["B10", "AA01"]
+    here = {key: data for key, data in contents(tmp_path / "here").items() if not key.endswith(".lock")}
+    assert {key: (place / key).read_bytes() for key in place.listing(deep=True).files} == here
+    assert place.listing().folders == ("BR00117010.zarr",)
+    assert write_plate(place, WELLS) == []
+    write_plate(place, {"B10": [1, 2]}, overwrite=True)
+    plate = jumpgpu.open_plate(f"{place}/BR00117010")
+    assert plate.verify() == []
+    assert f"{place}/BR00117010.zarr" in repr(plate)
+    with pytest.raises(FileExistsError):
+        (place / "BR00117010.zarr/zarr.json").write_bytes(b"{}", new=True)
+    with pytest.raises(FileNotFoundError, match=str(place)):
+        (place / "absent").read_bytes()
+    (place / "absent").unlink()
+    place.remove(["absent", "BR00117010.zarr/zarr.json"])
+    assert (place / "BR00117010.zarr/zarr.json").size() == -1
+
+
+def test_a_profile_of_the_aws_files_is_used_and_its_absence_said(bucket, tmp_path, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    (tmp_path / "credentials").write_text("[lab]\naws_access_key_id = LABKEY\naws_secret_access_key = x\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_PROFILE", "lab")
+    signed = []
+    bucket.proxy.fault = lambda method, path, n: None
+    monkeypatch.setattr(type(bucket.proxy), "see", lambda self, headers: signed.append(headers.get("Authorization", "")))
+    place_of("s3://results/x").write_bytes(b"1")
+    assert "Credential=LABKEY/" in signed[-1]
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    buckets.open_store.cache_clear()
+    with pytest.raises(ValueError, match=r"s3://results: credentials in ~/.aws are read by boto3 .*pip install boto3"):
+        place_of("s3://results/x").write_bytes(b"1")
+    buckets.open_store.cache_clear()
+    monkeypatch.delenv("AWS_PROFILE")
+    (tmp_path / "credentials").write_text("")
+    place_of("s3://results/x").read_bytes()
+    assert signed[-1] == ""  # nobody's credentials: an open bucket
