@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from ..settings.config import PlateSettings
-from ..storage.prefetch import RemoteFiles, cached, keep
 from ..storage.buckets import FIRST_TRIES, Place, RemotePath, in_parallel, is_url, place_of
+from ..storage.prefetch import RemoteFiles, cached, keep
 from . import harmony, load_data
 from .harmony import INDEX_NAMES
 from .plate import Plate, from_index, from_load_data, from_names, plain_name

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..settings.config import PlateSettings
+from ..storage.buckets import Place, RemotePath
 from ..storage.local import Files, Local
 from ..storage.prefetch import RemoteFiles
-from ..storage.buckets import Place, RemotePath
 from .ome_zarr import Field, Group, channel_indices, is_ome_zarr, plane_index, read_field, read_plate
 from .plate import Plate
 

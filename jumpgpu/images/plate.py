@@ -14,8 +14,8 @@ from pathlib import Path, PureWindowsPath
 
 from ..settings.config import PlateSettings
 from ..settings.names import BRIGHTFIELD, CHANNELS, check_barcode, well_name, well_position
-from ..storage.local import Files, Local
 from ..storage.buckets import Place, RemotePath, is_url
+from ..storage.local import Files, Local
 from .harmony import Flatfield, IndexImage, find_index, read_index
 from .load_data import MAX_SITES, LoadData, read_load_data
 

@@ -157,10 +157,15 @@ class RemotePath:
     def write_bytes(self, data: bytes | bytearray, new: bool = False) -> None:
         """Put the object; with `new`, FileExistsError where there is one."""
 
-        def put(store: Any) -> None:
-            store.put(self.key, bytes(data), mode="create" if new else "overwrite", use_multipart=False)
+        def put(store: Any, mode: str = "overwrite") -> None:
+            store.put(self.key, bytes(data), mode=mode, use_multipart=False)
 
-        attempt(self, put)
+        try:
+            attempt(self, partial(put, mode="create") if new else put)
+        except ConnectionError as error:
+            if not new or "501" not in str(error):
+                raise
+            attempt(self, put)  # a server that knows no conditions
 
     def listing(self, deep: bool = False, tries: int = TRIES) -> Listed:
         """What lies under this prefix: its own level, or with `deep` all."""

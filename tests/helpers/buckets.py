@@ -19,6 +19,7 @@ BATCH = "2020_11_04_CPJUMP1"
 Fault = Callable[[str, str, int], str | None]
 SAID = {
     "busy": (503, "SlowDown", "Please reduce your request rate."),
+    "unconditional": (501, "NotImplemented", "501: a header implies functionality that is not implemented."),
     "archived": (403, "InvalidObjectState", "The operation is not valid for the object's storage class"),
     "expired": (400, "ExpiredToken", "The provided token has expired."),
     "elsewhere": (301, "PermanentRedirect", "The bucket must be addressed using the specified endpoint."),

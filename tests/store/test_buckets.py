@@ -20,7 +20,6 @@ import jumpgpu
 from jumpgpu import export, verify
 from jumpgpu.extract import main
 from jumpgpu.storage import buckets
-from jumpgpu.storage import buckets
 from jumpgpu.storage.atomic import commit_folder
 from jumpgpu.storage.buckets import place_of
 from tests.helpers.buckets import Bucket, Proxy, serving
@@ -116,6 +115,12 @@ def test_other_settings_are_refused_and_overwriting_leaves_nothing_of_them(bucke
     assert plate.verify() == []
     with pytest.raises(FileExistsError):  # of two runs that make a plate at once, one is first
         commit_folder({"zarr.json": b"{}"}, place_of(f"{OUT}/BR00117010.zarr"), place_of(OUT))
+
+
+def test_a_server_without_conditional_puts_is_written_without(bucket):
+    bucket.proxy.fault = lambda method, path, n: "unconditional" if method == "PUT" and n <= 8 else None
+    place_of("s3://results/new").write_bytes(b"1", new=True)
+    assert bucket.get("results", "new") == b"1"
 
 
 def test_one_changed_byte_and_a_missing_object_are_found(bucket, capsys):
