@@ -33,7 +33,8 @@ from typing import Any
 import torch
 
 from benchmarks.machine import RESULTS, write_json
-from jumpgpu.gpu.device import library_folder, open_device
+from jumpgpu.gpu.cpu import library_folder
+from jumpgpu.gpu.open import open_device
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")

@@ -26,7 +26,8 @@ import torch
 from benchmarks.machine import RESULTS, write_json
 from jumpgpu.features import families as features
 from jumpgpu.features.scenes import segment_scene
-from jumpgpu.gpu.device import Device, open_device
+from jumpgpu.gpu.device import Device
+from jumpgpu.gpu.open import open_device
 from jumpgpu.images.illumination import correct, open_illumination
 from jumpgpu.images.plate import Plate, find_plate
 from jumpgpu.images.reader import FieldBatch, read_fields

@@ -31,7 +31,9 @@ from jumpgpu.features import correlation, granularity, intensity, texture
 from jumpgpu.features import radial_distribution as radial
 from jumpgpu.features.objects import Scene, make_scene
 from jumpgpu.features.order_statistics import order_statistics
-from jumpgpu.gpu.device import Device, decode_lzw, open_device
+from jumpgpu.gpu.cpu import decode_lzw
+from jumpgpu.gpu.device import Device
+from jumpgpu.gpu.open import open_device
 from jumpgpu.segmentation.basins import find_basins
 from jumpgpu.segmentation.distance_transform import squared_distance
 from jumpgpu.segmentation.expand import grow_by_distance, propagate

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from jumpgpu.gpu.device import CpuDevice
+from jumpgpu.gpu.cpu import CpuDevice
 from jumpgpu.gpu.kernel_source import kernel_sources
 
 

@@ -22,7 +22,7 @@ import torch
 from benchmarks.machine import RESULTS, machine, run_command, seconds, write_json
 from jumpgpu.features import families as features
 from jumpgpu.features.objects import make_scene
-from jumpgpu.gpu.device import open_device
+from jumpgpu.gpu.open import open_device
 from jumpgpu.segmentation.pipeline import segment
 from jumpgpu.settings.config import Config
 from jumpgpu.settings.names import CHANNELS

@@ -20,7 +20,8 @@ from skimage import feature, filters, segmentation
 
 from benchmarks.machine import RESULTS, seconds, write_json
 from jumpgpu.drawing.fields import Effects, draw_field, falloff, make_tiles
-from jumpgpu.gpu.device import Device, open_device
+from jumpgpu.gpu.device import Device
+from jumpgpu.gpu.open import open_device
 from jumpgpu.segmentation.background import block_weights, subtract_background
 from jumpgpu.segmentation.declump import find_seeds, jitter, separate
 from jumpgpu.segmentation.distance_transform import squared_distance

@@ -17,7 +17,9 @@ import torch
 from benchmarks.machine import RESULTS, write_json
 from jumpgpu.features import families as features
 from jumpgpu.features.objects import make_scene
-from jumpgpu.gpu.device import CpuDevice, Device, open_device
+from jumpgpu.gpu.cpu import CpuDevice
+from jumpgpu.gpu.device import Device
+from jumpgpu.gpu.open import open_device
 from jumpgpu.images.illumination import correct, open_illumination
 from jumpgpu.images.plate import find_plate
 from jumpgpu.images.reader import read_fields

@@ -87,10 +87,10 @@ def memory() -> Finding:
 
 
 def host_library() -> Iterator[Finding]:
-    from .gpu import device
+    from .gpu import open as devices
 
     try:
-        yield GOOD, "host library", f"{device.open_device('cpu').description}"
+        yield GOOD, "host library", f"{devices.open_device('cpu').description}"
     except (RuntimeError, ValueError, OSError) as error:
         yield BAD, "host library", str(error)
     compiler = shutil.which(os.environ.get("CXX", "c++"))

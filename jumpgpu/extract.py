@@ -15,7 +15,7 @@ from typing import NoReturn
 from .cli.exit_status import BAD_USE, DONE, QUARANTINED, STOPPED, TRY_AGAIN, explain, failed
 from .cli.options import parse
 from .cli.progress import write_event
-from .gpu.device import open_device
+from .gpu.open import open_device
 from .images.locate import find_source
 from .run import dask_workers as workers
 from .run.plate import chosen_wells, describe

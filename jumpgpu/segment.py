@@ -15,7 +15,7 @@ from pathlib import Path
 from .cli import options as command
 from .cli.exit_status import BAD_USE, DONE, QUARANTINED, STOPPED, TRY_AGAIN, explain, failed
 from .cli.progress import write_event
-from .gpu.device import open_device
+from .gpu.open import open_device
 from .images.locate import find_source
 from .run.label_images import segment_plate
 from .run.plate import chosen_wells

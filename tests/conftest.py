@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from jumpgpu.gpu.device import Device, open_device
+from jumpgpu.gpu.device import Device
 from jumpgpu.gpu.kernel_source import kernel_sources
+from jumpgpu.gpu.open import open_device
 from tests.helpers.buckets import Bucket
 from tests.simulators.ways import Way
 

@@ -19,7 +19,7 @@ from jumpgpu.features import families as features
 from jumpgpu.features.objects import Scene, make_scene
 from jumpgpu.features.order_statistics import order_statistics
 from jumpgpu.features.outline import outlines
-from jumpgpu.gpu.device import open_device
+from jumpgpu.gpu.open import open_device
 from jumpgpu.settings.config import FeatureSettings
 from jumpgpu.settings.names import CHANNELS, family_of
 from tests.helpers.parity import LEVELS, ONE_PERCENT, SHARE, agreeing, end_to_end, gaps, misses, ours, reference

@@ -17,7 +17,8 @@ from benchmarks.gpu_model.recording import Recording, recorded
 from jumpgpu.features import families as features
 from jumpgpu.features.image_quality import measure_images
 from jumpgpu.features.scenes import segment_scene
-from jumpgpu.gpu.device import Device, open_device
+from jumpgpu.gpu.device import Device
+from jumpgpu.gpu.open import open_device
 from jumpgpu.images.illumination import correct, open_illumination
 from jumpgpu.images.plate import Plate, find_plate
 from jumpgpu.images.reader import read_fields

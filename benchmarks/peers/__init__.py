@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.machine import run_command
-from jumpgpu.gpu.device import open_device
+from jumpgpu.gpu.open import open_device
 from jumpgpu.images.illumination import correct, open_illumination
 from jumpgpu.images.plate import find_plate
 from jumpgpu.images.reader import read_fields

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..gpu.device import Device, open_device
+from ..gpu.device import Device
+from ..gpu.open import open_device
 from ..settings.config import FeatureSettings
 from .families import FAMILIES, columns, measure_scene
 from .objects import make_scene

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..gpu.device import CpuDevice, Device
+from ..gpu.device import Device
 from .objects import Scene, label_arguments, start_of
 
 CHUNK = 16  # lines of a map are multiples of this (distance_map.cu, radial_distribution.cuh)
@@ -37,7 +37,7 @@ def depths(scene: Scene, device: Device) -> Depths:
 def measure_depths(scene: Scene, device: Device) -> Depths:
     objects = scene.objects
     _, height, width = objects.shape
-    at_once = min(objects.rows, device.workers if isinstance(device, CpuDevice) else CUDA_BLOCKS)
+    at_once = device.scratch_blocks(objects.rows, per_core=1, most=CUDA_BLOCKS)
     room = objects.largest_box + 8 * height + 4 * width + 160
     n_map = objects.n_box_pixels + (CHUNK - 1) * objects.n_lines
     found = Depths(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..gpu.device import CpuDevice, Device
+from ..gpu.device import Device
 from ..segmentation.basins import FOREST_BLOCK, Basins, bands, find_basins
 from ..segmentation.resample import Axis, Grid, Shares, axis, sample, shares, stretched
 from ..settings.config import FeatureSettings, GranularitySettings
@@ -111,7 +111,7 @@ def check(settings: GranularitySettings) -> None:
 
 def fields_at_once(fields: int, settings: GranularitySettings, device: Device) -> int:
     """Fields whose basins are held at a time: few where they should stay in a cache, many where there are blocks to fill."""
-    if isinstance(device, CpuDevice):
+    if not device.massively_parallel:
         return FIELDS_AT_ONCE
     return max(1, int(fields * min(1.0, ALL_AT_ONCE / settings.subsampling**2)))
 
@@ -128,7 +128,7 @@ def levels_of(
     if levels is None:
         levels = device.empty(planes, basins.capacity, SCALES, dtype=torch.int32)
     if tiled is None:
-        tiled = not isinstance(device, CpuDevice)
+        tiled = device.massively_parallel
     common: dict[str, Any] = {"capacity": basins.capacity, "levels": levels}
     parts = PARTS if tiled else 1
     clear = {"row_end": basins.row_end, "height": height, "parts": parts}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..gpu.device import CpuDevice, Device
+from ..gpu.device import Device
 from ..settings.config import FeatureSettings
 from ..settings.names import feature_name
 from .objects import Scene
@@ -79,7 +79,7 @@ def contacts_and_nearest(
     device.launch("neighbor_centres", fields * height, labels=labels, sums=sums, bits=bits, **size)
     contacts = device.empty(n, 1 + 2 * len(distances), dtype=torch.int32)
     room = words_of_maps(objects.largest_box, max(distances), height, width)
-    at_once = min(n, 2 * device.workers if isinstance(device, CpuDevice) else BLOCKS)
+    at_once = device.scratch_blocks(n, per_core=2, most=BLOCKS)
     device.launch(
         "neighbor_contacts",
         at_once,

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ..gpu.device import CpuDevice, Device, blocks
+from ..gpu.device import Device, blocks
 from .objects import Scene, start_of
 
 RUN = 64  # a segment's first place is a multiple of it (order_statistics.cu)
@@ -59,7 +59,7 @@ def _order(scene: Scene, device: Device) -> Order:
         device.empty(channels, size, dtype=torch.int32),
         device.zeros(objects.shape[0], channels, compartments, dtype=torch.int32),
     )
-    if device.torch.type == "cuda":
+    if device.library_sort:
         sort_by_library(scene, member, order, device)
     else:
         sort_by_kernel(scene, member, order, device)
@@ -72,7 +72,7 @@ def sort_by_kernel(scene: Scene, member: torch.Tensor, order: Order, device: Dev
     longest, tasks = max(objects.n_pixels, default=0), objects.shape[0] * channels
     if not longest:
         return
-    at_once = min(tasks, device.workers if isinstance(device, CpuDevice) else 1)
+    at_once = device.scratch_blocks(tasks, per_core=1, most=1)
     words = 1 if compartments <= 3 and longest < 1 << 21 else 2  # three ranks of 21 bits, or two of 32 in each
     room = compartments * objects.largest + SEGMENTS * RUN
     n_runs = -(-longest // RUN) + SEGMENTS * max(objects.n_cells)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..gpu.device import CpuDevice, Device
+from ..gpu.device import Device
 from ..settings.config import FeatureSettings
 from ..settings.names import channel_order, feature_name
 from . import area_shape as shape
@@ -63,7 +63,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         raise ValueError(f"radial.bins is {bins}; expected 1 .. {MOST_BINS}")
     _, height, width = objects.shape
     depth, extent = depths(scene, device), outlines(scene, device).extent
-    blocks = min(objects.rows, 2 * device.workers if isinstance(device, CpuDevice) else BLOCKS)
+    blocks = device.scratch_blocks(objects.rows, per_core=2, most=BLOCKS)
     rows: dict[str, Any] = {"box": objects.box, "schedule": objects.schedule, "map_start": depth.map_start}
     rows |= {"line_start": objects.line_start, "extent": extent, "bins": bins}
     ring = device.empty(depth.n_map, dtype=torch.uint8)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..gpu.device import CpuDevice, Device, few_blocks
+from ..gpu.device import Device, few_blocks
 from ..settings.config import FeatureSettings, TextureSettings
 from ..settings.names import channel_order, feature_name
 from .objects import Scene, start_of
@@ -59,7 +59,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     texture = settings.texture
     if not 2 <= texture.levels <= 256:
         raise ValueError(f"texture.levels is {texture.levels}; expected 2 .. 256")
-    counts = count(scene, texture, device, together=isinstance(device, CpuDevice))
+    counts = count(scene, texture, device, together=not device.massively_parallel)
     return finish(scene, counts, device)
 
 
@@ -111,7 +111,7 @@ def count(scene: Scene, texture: TextureSettings, device: Device, *, together: b
     if together:
         _, height, width = objects.shape
         room = objects.largest_box + pad * (height + width) + pad * pad  # a box of that many pixels, padded
-        at_once = min(objects.n, 2 * (device.workers if isinstance(device, CpuDevice) else 1))
+        at_once = device.scratch_blocks(objects.n, per_core=2, most=2)
         device.launch(
             "texture_parts",
             at_once,

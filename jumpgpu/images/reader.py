@@ -88,7 +88,7 @@ def read_fields(
     groups = [selected[i : i + batch] for i in range(0, len(selected), batch)]
     pool = Pool(len(os.sched_getaffinity(0)) if workers is None else workers)
     given = min(ahead + held, len(groups)), min(batch, len(selected)), wanted, pool
-    ring = CudaRing(*given, device) if device and device.name == "cuda" else HostRing(*given)
+    ring = CudaRing(*given, device) if device and device.asynchronous else HostRing(*given)
     batches = _stream(groups, ring, pool, ahead)
     coming = [f for site in selected for c in wanted.order if (f := site.files[c])]
     return _fetched(batches, plate.images.ahead(coming, file_limit(wanted.size)))

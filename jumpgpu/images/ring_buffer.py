@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..gpu.device import Device, keep_freed_memory
+from ..gpu.cpu import keep_freed_memory
+from ..gpu.device import Device
 from .decode import Loaded, make_images, read_results
 from .lzw import BEYOND
 from .plate import Site

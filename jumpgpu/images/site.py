@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..gpu.device import StaleLibrary
+from ..gpu.cpu import StaleLibrary
 from .focus import Counts, check_image, copy_of, count_image, oddities
 from .plate import Plate, Site
 from .tiff import MALFORMED, decode, one_line

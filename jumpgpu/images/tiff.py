@@ -16,7 +16,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 
-from ..gpu.device import decode_lzw
+from ..gpu.cpu import decode_lzw
 from ..storage.local import Files, Planes
 
 MAX_SIDE = 8192  # pixels; the largest camera of these microscopes has 2160

@@ -13,7 +13,8 @@ from ..features import image_quality as quality
 from ..features.families import measure_scene
 from ..features.objects import make_scene
 from ..features.scenes import segment_scene
-from ..gpu.device import Device, StaleLibrary
+from ..gpu.cpu import StaleLibrary
+from ..gpu.device import Device
 from ..images.plate import Plate, Site
 from ..settings.names import family_of
 from ..store.layout import OVERVIEW, SiteTable

@@ -13,7 +13,8 @@ import torch
 
 from ..cli.options import Options
 from ..cli.progress import Progress
-from ..gpu.device import Device, open_device
+from ..gpu.device import Device
+from ..gpu.open import open_device
 from ..images.locate import find_source
 from ..store.layout import Quarantined
 from .batch import Run

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..cli.options import Options, options_from
-from ..gpu.device import open_device
+from ..gpu.open import open_device
 from ..images.locate import find_source
 from ..images.plate import Plate
 from ..store.reader import StoredPlate, open_plate

@@ -12,7 +12,8 @@ import torch
 
 from .. import __version__
 from ..cli.options import Options
-from ..gpu.device import Device, kernel_digest
+from ..gpu.device import Device
+from ..gpu.kernel_source import kernel_digest
 from ..images.masks import mask_files
 from ..images.plate import Plate, Site
 from ..store.layout import Input

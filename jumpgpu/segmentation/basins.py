@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ..gpu.device import CpuDevice, Device
+from ..gpu.device import Device
 
 BAND = 8  # rows a block (kernels/segmentation/basins.cuh: BAND)
 ROUNDS = 32  # rounds of the forest that are recorded (kernels/segmentation/basins.cuh: ROUNDS)
@@ -51,7 +51,7 @@ def bands(planes: int, rows: int) -> int:
 
 def tall_bands(planes: int, height: int, device: Device) -> tuple[int, dict[str, int]]:
     """Blocks of the kernels that follow links, and what they are told: many rows a block where one thread takes a block."""
-    rows = -(-height // device.workers) if isinstance(device, CpuDevice) else 4
+    rows = device.rows_per_block(height, 4)
     return planes * -(-height // rows), {"rows": rows}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..gpu.device import CpuDevice, Device, blocks
+from ..gpu.device import Device, blocks
 from ..settings.config import ThresholdSettings
 from .gaussian import gaussian_taps, smooth_above
 
@@ -130,7 +130,7 @@ def cross_entropy(
     tolerance = device.empty(b, dtype=torch.float64)
     cells = device.zeros(b, 2, CELLS, dtype=torch.int64).view(torch.uint64)
     planes.launch(device, "value_gap", b, block=WIDE_BLOCK, cells=cells, tolerance=tolerance)
-    entropy_rounds(planes, extrema, tolerance, device, original, in_cells=not isinstance(device, CpuDevice))
+    entropy_rounds(planes, extrema, tolerance, device, original, in_cells=device.massively_parallel)
 
 
 def entropy_rounds(

@@ -19,8 +19,9 @@ from benchmarks.gpu_model.page import BATCHES, page, reasons_of, slow_kernels
 from benchmarks.gpu_model.prediction import TERMS, predict, terms_of
 from benchmarks.gpu_model.recording import recorded
 from benchmarks.machine import RESULTS
-from jumpgpu.gpu.device import Device, blocks, open_device
+from jumpgpu.gpu.device import Device, blocks
 from jumpgpu.gpu.kernel_source import kernel_folder, kernel_sources
+from jumpgpu.gpu.open import open_device
 from tests.simulators.ptx.parse import parse
 from tests.simulators.standin_cuda import standin
 

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import gpu, gpu_fields
 from jumpgpu import synthetic
-from jumpgpu.gpu.device import CudaDevice
+from jumpgpu.gpu.cuda import CudaDevice
 from tests.simulators import ways
 from tests.simulators.standin_cuda import standin
 from tests.simulators.ways import Way

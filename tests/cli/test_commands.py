@@ -127,7 +127,7 @@ def test_the_doctor_says_what_is_missing(tmp_path, capsys, monkeypatch):
     def no_library(*_):
         raise RuntimeError("no host library here: build it")
 
-    monkeypatch.setattr("jumpgpu.gpu.device.open_device", no_library)
+    monkeypatch.setattr("jumpgpu.gpu.open.open_device", no_library)
     assert doctor.main(["--output", str(tmp_path / "nowhere")]) == 2
     said = capsys.readouterr().out
     assert "MISSING  host library   no host library here: build it" in said

@@ -12,7 +12,8 @@ import torch
 
 from jumpgpu.features import families as features
 from jumpgpu.features.objects import make_scene
-from jumpgpu.gpu.device import CpuDevice, Device
+from jumpgpu.gpu.cpu import CpuDevice
+from jumpgpu.gpu.device import Device
 from jumpgpu.settings.config import CorrelationSettings, FeatureSettings, RadialSettings
 from jumpgpu.settings.names import BRIGHTFIELD
 from tests.helpers.scenes import CHANNELS, drawn_labels, drawn_pixels, one_field, ragged_labels

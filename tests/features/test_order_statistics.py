@@ -7,7 +7,8 @@ from scipy.stats import rankdata
 
 from jumpgpu.features.objects import Scene, make_scene
 from jumpgpu.features.order_statistics import Order, order_statistics, sort_by_library
-from jumpgpu.gpu.device import CpuDevice, Device
+from jumpgpu.gpu.cpu import CpuDevice
+from jumpgpu.gpu.device import Device
 from tests.helpers.scenes import drawn_labels, drawn_pixels, drawn_scene, ragged_labels, row_masks
 
 

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from benchmarks.gpu_model.recording import recorded
-from jumpgpu.gpu import device as devices
-from jumpgpu.gpu.device import BLOCK, blocks, open_device
+from jumpgpu.gpu import cuda
+from jumpgpu.gpu.device import BLOCK, MOST_FIELDS, Device, blocks
+from jumpgpu.gpu.kernel_source import kernel_sources
+from jumpgpu.gpu.open import open_device
 from jumpgpu.images import ring_buffer as rings
 from jumpgpu.images.plate import find_plate
 from jumpgpu.images.reader import read_fields
@@ -25,7 +27,7 @@ from tests.simulators.ways import HostDevice, assert_equal_bits
 from tests.ways.test_levels import measure
 
 
-def logs(device: devices.Device, out: torch.Tensor, **change: object) -> None:
+def logs(device: Device, out: torch.Tensor, **change: object) -> None:
     device.launch("texture_logs", blocks(5), **{"entries": 5, "logs": out, **change})
 
 
@@ -115,8 +117,8 @@ def large_block() -> None:
     device.launch("gather_values", 1, block=1024, **gathered(device))
 
 
-def gathered(device: devices.Device) -> dict[str, object]:
-    arguments = devices.kernel_sources()["gather_values"][1]
+def gathered(device: Device) -> dict[str, object]:
+    arguments = kernel_sources()["gather_values"][1]
     return {a.name: device.zeros(256, dtype=a.dtype) if a.pointer else 1 for a in arguments}
 
 
@@ -202,9 +204,9 @@ def test_a_batch_on_a_gpu_is_what_half_of_its_free_memory_holds():
     with standin():  # 10 GiB free
         device = open_device("cuda")
         batch, lanes = device.plan(10_000, field)
-        assert batch == (10 << 30) // 2 // (field * devices.CUDA_BYTES_A_VALUE) >= 8
+        assert batch == (10 << 30) // 2 // (field * cuda.CUDA_BYTES_A_VALUE) >= 8
         assert lanes == 1
-        assert device.plan(10_000, field // 100) == (devices.MOST_FIELDS, 1)
+        assert device.plan(10_000, field // 100) == (MOST_FIELDS, 1)
         assert device.plan(3, field) == (3, 1)
         assert device.plan(3, 1 << 40) == (1, 1)
         assert device.plan(10_000, field, batch=5) == (5, 1)
@@ -220,7 +222,7 @@ def lines_of(code: types.CodeType) -> set[int]:
 
 
 def test_every_line_of_the_cuda_branch_runs(tmp_path: Path, capsys, monkeypatch):
-    functions = [f for f in vars(devices.CudaDevice).values() if isinstance(f, types.FunctionType)]
+    functions = [f for f in vars(cuda.CudaDevice).values() if isinstance(f, types.FunctionType)]
     functions += [f for f in vars(rings.CudaRing).values() if isinstance(f, types.FunctionType)]
     wanted = {(f.__code__.co_filename, line) for f in functions for line in lines_of(f.__code__)}
     files = {name for name, _ in wanted}

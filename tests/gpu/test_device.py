@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from jumpgpu.gpu import device as devices
-from jumpgpu.gpu.device import CpuDevice, Device, blocks, open_device
+from jumpgpu.gpu import cpu as devices
+from jumpgpu.gpu.cpu import CpuDevice
+from jumpgpu.gpu.device import Device, blocks
 from jumpgpu.gpu.kernel_source import Argument, check_scalar, full_source, kernel_sources, signatures
+from jumpgpu.gpu.open import open_device
 
 
 def logs(device: Device, entries: object = 5, **change: object) -> torch.Tensor:
@@ -206,7 +208,8 @@ def test_launches_from_several_threads_at_once():
 
 FORK = """
 import os, sys, torch
-from jumpgpu.gpu.device import FEW, CpuDevice
+from jumpgpu.gpu.device import FEW
+from jumpgpu.gpu.cpu import CpuDevice
 device = CpuDevice(workers=3)
 outs = [torch.empty(50000, dtype=torch.int64) for _ in range(3)]    # torch's own threads do not live through a fork
 def run(out):

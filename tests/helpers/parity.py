@@ -16,7 +16,8 @@ import pandas as pd
 
 from jumpgpu.features import families as features
 from jumpgpu.features.objects import Scene
-from jumpgpu.gpu.device import Device, open_device
+from jumpgpu.gpu.device import Device
+from jumpgpu.gpu.open import open_device
 from jumpgpu.settings.config import FeatureSettings
 from jumpgpu.settings.names import COMPARTMENTS, family_of, stored_order
 from tests.helpers.real import WELLS, real_scene, segmented_scene, unique_centres

@@ -11,7 +11,9 @@ import pytest
 import tifffile
 
 import jumpgpu
-from jumpgpu.gpu.device import CpuDevice, Device, open_device
+from jumpgpu.gpu.cpu import CpuDevice
+from jumpgpu.gpu.device import Device
+from jumpgpu.gpu.open import open_device
 from jumpgpu.images import ring_buffer as rings
 from jumpgpu.images.plate import Plate, find_plate
 from jumpgpu.images.reader import read_fields

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from jumpgpu.gpu.device import CpuDevice
+from jumpgpu.gpu.cpu import CpuDevice
 from jumpgpu.images.decode import make_images, read_results
 from jumpgpu.images.focus import count_image
 from tests.helpers.raw_scenes import images, loaded

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jumpgpu.gpu.device import CpuDevice, decode_lzw
+from jumpgpu.gpu.cpu import CpuDevice, decode_lzw
 from jumpgpu.images.lzw import decode_strips
 from jumpgpu.images.tiff import decode
 from jumpgpu.storage.local import Local

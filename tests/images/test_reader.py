@@ -10,7 +10,7 @@ import pytest
 import tifffile
 import torch
 
-from jumpgpu.gpu.device import StaleLibrary
+from jumpgpu.gpu.cpu import StaleLibrary
 from jumpgpu.images.plate import find_plate
 from jumpgpu.images.reader import FieldBatch, read_fields
 from jumpgpu.settings.names import CHANNELS

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from jumpgpu.gpu.device import CpuDevice, Device
+from jumpgpu.gpu.cpu import CpuDevice
+from jumpgpu.gpu.device import Device
 from jumpgpu.images.plate import find_plate
 from jumpgpu.images.reader import read_fields
 from tests.helpers.image_plates import NUMBERS, image_name, noise, write_plate

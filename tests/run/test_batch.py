@@ -7,7 +7,8 @@ from benchmarks.gpu_model.recording import Recording, recorded
 from jumpgpu.features.families import measure_scene
 from jumpgpu.features.objects import Scene, make_scene
 from jumpgpu.features.scenes import segment_scene
-from jumpgpu.gpu.device import Device, open_device
+from jumpgpu.gpu.device import Device
+from jumpgpu.gpu.open import open_device
 from jumpgpu.images.illumination import correct
 from jumpgpu.settings.config import load_config
 from tests.segmentation.test_pipeline_laws import drawn

@@ -19,7 +19,7 @@ import jumpgpu
 from jumpgpu.cli.options import options_from, parse
 from jumpgpu.extract import main
 from jumpgpu.features.families import columns
-from jumpgpu.gpu.device import open_device
+from jumpgpu.gpu.open import open_device
 from jumpgpu.images.focus import check_image, count_image
 from jumpgpu.images.plate import find_plate
 from tests.conftest import CHECKOUT

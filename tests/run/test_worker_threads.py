@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jumpgpu.gpu.device import CpuDevice, free_memory
+from jumpgpu.gpu.cpu import CpuDevice, free_memory
 from jumpgpu.images.plate import find_plate
 from jumpgpu.images.reader import FieldBatch, read_fields
 from jumpgpu.run.worker_threads import held_by, in_lanes, trailing

@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from jumpgpu.gpu.device import Device, open_device
+from jumpgpu.gpu.device import Device
+from jumpgpu.gpu.open import open_device
 from jumpgpu.segmentation.watershed import watershed
 from tests.helpers.reference.flood import flood
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from jumpgpu.gpu.device import Device, open_device
+from jumpgpu.gpu.device import Device
+from jumpgpu.gpu.open import open_device
 from jumpgpu.segmentation.pipeline import Segmentation, segment
 from jumpgpu.settings.config import PrimarySettings, SecondarySettings, SegmentationSettings, ThresholdSettings, load_config
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from jumpgpu.gpu.device import CUDA_OPTIONS
+from jumpgpu.gpu.cuda import CUDA_OPTIONS
 from jumpgpu.gpu.kernel_source import full_source
 from tests.simulators.ptx import nvrtc
 

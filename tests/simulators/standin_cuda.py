@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from jumpgpu.gpu.device import CUDA_OPTIONS
+from jumpgpu.gpu.cuda import CUDA_OPTIONS
 from jumpgpu.gpu.kernel_source import NUMPY_TYPES, kernel_sources, signatures
 from tests.simulators.builds import CUPY_OPTIONS, build, cached
 from tests.simulators.ptx import nvrtc

@@ -41,8 +41,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from jumpgpu.gpu.device import BLOCK, CpuDevice, CudaDevice, Device, open_device
+from jumpgpu.gpu.cpu import CpuDevice
+from jumpgpu.gpu.cuda import CudaDevice
+from jumpgpu.gpu.device import BLOCK, Device
 from jumpgpu.gpu.kernel_source import C_TYPES, Argument, check_names, check_scalar, check_tensor, full_source, kernel_sources
+from jumpgpu.gpu.open import open_device
 from tests.simulators.builds import build, digest, ptx
 from tests.simulators.driver import Driver
 from tests.simulators.ptx.launch import Kernel

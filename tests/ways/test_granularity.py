@@ -6,7 +6,8 @@ import torch
 
 from jumpgpu.features import granularity
 from jumpgpu.features.objects import make_scene
-from jumpgpu.gpu.device import Device, open_device
+from jumpgpu.gpu.device import Device
+from jumpgpu.gpu.open import open_device
 from jumpgpu.segmentation.basins import find_basins
 from jumpgpu.settings.config import FeatureSettings, GranularitySettings
 from tests.simulators.ways import Way

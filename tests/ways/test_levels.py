@@ -5,8 +5,9 @@ import torch
 
 from jumpgpu.features.families import measure_scene
 from jumpgpu.features.objects import make_scene
-from jumpgpu.gpu import device as devices
-from jumpgpu.gpu.device import CpuDevice, Device
+from jumpgpu.gpu import cpu
+from jumpgpu.gpu.cpu import CpuDevice
+from jumpgpu.gpu.device import Device
 from jumpgpu.settings.config import FeatureSettings
 from tests.simulators.ways import assert_equal_bits
 
@@ -24,11 +25,11 @@ def measure(device: Device) -> torch.Tensor:
 
 
 def test_all_levels_give_equal_bits():
-    best = devices.host_level()
-    built = sorted(p.stem.removeprefix("kernels_") for p in devices.library_folder().glob("kernels_*.so"))
+    best = cpu.host_level()
+    built = sorted(p.stem.removeprefix("kernels_") for p in cpu.library_folder().glob("kernels_*.so"))
     usable = [level for level in built if level <= best]
     if len(usable) < 2:
         pytest.skip(f"one level that this processor runs is built ({', '.join(usable)})")
-    results = {level: measure(CpuDevice(library=devices.library_folder() / f"kernels_{level}.so")) for level in usable}
+    results = {level: measure(CpuDevice(library=cpu.library_folder() / f"kernels_{level}.so")) for level in usable}
     for level in usable:
         assert_equal_bits(results[level], results[best], f"{level} against {best}")

@@ -1,0 +1,120 @@
+"""The kernels on a CUDA GPU: compiled by NVRTC, launched through CuPy on torch's streams."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch import dtype as DType
+
+from .device import BLOCK, MOST_FIELDS, Device
+from .kernel_source import (
+    NUMPY_TYPES,
+    Argument,
+    check_launch,
+    check_names,
+    check_scalar,
+    check_tensor,
+    full_source,
+    kernel_sources,
+)
+from .list_capacity import Room
+
+CUDA_BYTES_A_VALUE = 90  # that a batch takes while it is computed, the pixels of the batch before among them: an estimate
+# CuPy appends -ftz=true, so a float32 below 1.2e-38 counts as 0 there; no kernel leans on one.
+CUDA_OPTIONS = ("-std=c++17", "-fmad=false", "-prec-div=true", "-prec-sqrt=true")
+
+
+class CudaDevice(Device):
+    """The kernels compiled by NVRTC for the visible GPU, launched through CuPy on torch's current stream.
+
+    CuPy compiles and launches; memory, streams and events are torch's. A file is compiled when its first kernel is launched,
+    and CuPy keeps the result in its own cache folder (CUPY_CACHE_DIR).
+    """
+
+    name = "cuda"
+    asynchronous = True
+    library_sort = True
+
+    def __init__(self, index: int = 0):
+        try:
+            import cupy
+        except ImportError as error:
+            raise RuntimeError("device 'cuda' needs CuPy: pip install 'jumpgpu[cuda]'") from error
+        if index >= torch.cuda.device_count():
+            raise RuntimeError(f"device 'cuda:{index}' was asked for; there are {torch.cuda.device_count()} CUDA devices")
+        self.torch = torch.device("cuda", index)
+        self.room = Room()
+        self._cupy = cupy
+        self._kernels: dict[str, tuple[Any, tuple[Argument, ...]]] = {}
+        self._modules: dict[Path, Any] = {}
+        self._lock = threading.Lock()
+        self.description = f"cuda:{index} ({torch.cuda.get_device_name(self.torch)})"
+
+    def _kernel(self, kernel: str) -> tuple[Any, tuple[Argument, ...]]:
+        with self._lock:
+            if kernel not in self._kernels:
+                if kernel not in kernel_sources():
+                    raise ValueError(f"unknown kernel {kernel!r}")
+                path, arguments = kernel_sources()[kernel]
+                if path not in self._modules:
+                    self._modules[path] = self._cupy.RawModule(code=full_source(path), options=CUDA_OPTIONS)
+                self._kernels[kernel] = self._modules[path].get_function(kernel), arguments
+            return self._kernels[kernel]
+
+    def launch(self, kernel: str, grid: int, *, block: int = BLOCK, **values: Any) -> None:
+        check_launch(kernel, grid, block)
+        with self._cupy.cuda.Device(self.torch.index):
+            function, arguments = self._kernel(kernel)
+            check_names(kernel, arguments, values)
+            packed = tuple(
+                NUMPY_TYPES[torch.uint64](check_tensor(kernel, a, values[a.name], self.torch))
+                if a.pointer
+                else NUMPY_TYPES[a.dtype](check_scalar(kernel, a, values[a.name]))
+                for a in arguments
+            )
+            if grid:
+                with self._stream():
+                    function((grid,), (block,), packed)
+
+    def _stream(self) -> Any:
+        """Torch's current stream as CuPy's."""
+        current = torch.cuda.current_stream(self.torch)
+        stream = self._cupy.cuda.Stream
+        if hasattr(stream, "from_external") and hasattr(current, "__cuda_stream__"):
+            return stream.from_external(current)
+        return self._cupy.cuda.ExternalStream(
+            current.cuda_stream, self.torch.index
+        )  # CuPy 13, where the other is not there yet
+
+    def tensor(self, array: Any, dtype: DType | None = None) -> Tensor:
+        """By way of pinned memory: a copy from any other would wait for all that was launched before."""
+        found = torch.as_tensor(array, dtype=dtype)
+        if found.device == self.torch:
+            return found.contiguous()
+        pinned = torch.empty(found.shape, dtype=found.dtype, pin_memory=True).copy_(found)
+        return pinned.to(self.torch, non_blocking=True)
+
+    def fetch(self, tensor: Tensor) -> Callable[[], np.ndarray]:
+        """By way of pinned memory, behind what was launched before on the current stream."""
+        pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        pinned.copy_(tensor, non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record(torch.cuda.current_stream(self.torch))
+
+        def wait() -> np.ndarray:
+            copied.synchronize()
+            return pinned.numpy()
+
+        return wait
+
+    def plan(self, fields: int, values: int, batch: int | None = None) -> tuple[int, int]:
+        """As many fields a batch as half of the free memory holds, up to `MOST_FIELDS`, and one batch at a time."""
+        room = torch.cuda.mem_get_info(self.torch)[0] // 2 // (values * CUDA_BYTES_A_VALUE)
+        return batch or max(1, min(MOST_FIELDS, fields, room)), 1
+
+    def synchronize(self) -> None:
+        torch.cuda.synchronize(self.torch)
