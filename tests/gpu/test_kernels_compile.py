@@ -27,9 +27,7 @@ def test_compiles_for_architecture(path: Path, architecture: str) -> None:
 def test_every_kernel_is_registered_once(path: Path) -> None:
     text = path.read_text()
     declared = re.findall(r"\b__global__\b", re.sub(r"//[^\n]*", "", text))
-    assert len(declared) == len(signatures(text)), (
-        "a kernel's signature is not understood by kernel_source.signatures"
-    )
+    assert len(declared) == len(signatures(text)), "a kernel's signature is not understood by kernel_source.signatures"
     assert sorted(re.findall(r"^JG_REGISTER\((\w+)\)", text, re.M)) == sorted(signatures(text))
 
 
