@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,7 +17,7 @@ from .cli.parser import command_parser
 from .profiles import design_checks as designs
 from .profiles import platemap as platemaps
 from .profiles.aggregate import aggregate
-from .profiles.files import RECORD, read_profiles, write_anndata, write_table
+from .profiles.files import RECORD, numbers_beside, read_profiles, write_anndata, write_table
 from .profiles.pipeline import FEATURES, barcode_of, make_profiles
 from .profiles.platemap import feature_columns
 from .profiles.recipe import LEVELS, REFERENCES, Recipe, load_recipe
@@ -91,11 +92,13 @@ def run(options: argparse.Namespace) -> None:
     wells: dict[str, int] = {}
     kept: dict[str, str] = {}
     tables: dict[str, list[str]] = {}
+    numbers: dict[str, dict[str, Any]] = {}
 
     def augmented() -> Iterator[pd.DataFrame]:
         for argument in options.plate:
-            table = read_wells(argument, options.output, recipe)
+            table, versions = read_wells(argument, options.output, recipe)
             plate = barcode_of(table)
+            numbers[plate] = versions
             table, platemap = annotate_plate(table, options)
             for finding in designs.check_plate(table, platemap):
                 print(finding, file=sys.stderr)
@@ -112,21 +115,24 @@ def run(options: argparse.Namespace) -> None:
         else:
             print(f"{plate}  {name}  {len(table)} wells  {len(feature_columns(table))} features", file=sys.stderr)
     for plate, names in tables.items():
-        write_record(folder / plate / f"{plate}_{RECORD}", recipe, names)
+        write_record(folder / plate / f"{plate}_{RECORD}", recipe, names, numbers[plate])
+    for finding in designs.check_numbers(numbers):
+        print(finding, file=sys.stderr)
     seconds = time.perf_counter() - start
     for plate in wells:
         print(f"{plate}  {wells[plate]} wells  {kept[plate]}  {seconds:.1f} s")
 
 
-def read_wells(argument: str, output: Path, recipe: Recipe) -> pd.DataFrame:
-    """A plate's aggregated wells: from its cells, or from a table that already has them."""
+def read_wells(argument: str, output: Path, recipe: Recipe) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """A plate's aggregated wells and numbers versions: from its cells, or from a table that already has them."""
     path = place_of(argument)
     if isinstance(path, Path) and path.name.endswith((".parquet", ".csv", ".csv.gz")):
-        return read_profiles(path)
-    table = aggregate(open_plate(path if path.suffix == ".zarr" else output / argument), recipe.aggregate)
-    plate = barcode_of(table)
-    write_table(table, output / "profiles" / plate / f"{plate}.parquet")
-    return table
+        table = read_profiles(path)
+        return table, numbers_beside(path, barcode_of(table))
+    stored = open_plate(path if path.suffix == ".zarr" else output / argument)
+    table = aggregate(stored, recipe.aggregate)
+    write_table(table, output / "profiles" / stored.barcode / f"{stored.barcode}.parquet")
+    return table, stored.numbers
 
 
 def annotate_plate(table: pd.DataFrame, options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame | None]:
@@ -173,10 +179,15 @@ def summarize(features: pd.DataFrame) -> str:
     return "  ".join(parts)
 
 
-def write_record(path: Path, recipe: Recipe, tables: Sequence[str]) -> None:
-    """Beside a plate's tables: the recipe as it was run, the tables that run made, and the versions it ran with."""
+def write_record(path: Path, recipe: Recipe, tables: Sequence[str], numbers: dict[str, Any]) -> None:
+    """Beside a plate's tables: recipe as run, tables made, numbers versions of the cells, versions of the programs."""
     versions = {name: importlib.metadata.version(name) for name in ("pycytominer", "pandas", "numpy", "scipy")}
-    record = {"recipe": dataclasses.asdict(recipe), "tables": list(tables), "versions": {"jumpgpu": __version__, **versions}}
+    record = {
+        "recipe": dataclasses.asdict(recipe),
+        "tables": list(tables),
+        "numbers": numbers,
+        "versions": {"jumpgpu": __version__, **versions},
+    }
     beside = path.with_name(f".{path.name}.part")
     beside.write_text(json.dumps(record, indent=1) + "\n")
     beside.replace(path)

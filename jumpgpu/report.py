@@ -74,7 +74,7 @@ def report(
         ),
         illumination=illumination_pictures(plate),
         quarantine=quarantine.astype(str).to_dict("records"),
-        provenance=list(flat(plate.settings)),
+        provenance=list(flat(plate.settings | {"made_with": plate.manifest.get("made_with", {})})),
     )
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from .cli.parser import add_parser, command_parser
 from .profiles import design_checks as designs
 from .profiles import platemap as platemaps
-from .profiles.files import RECORD, read_profiles, write_table
+from .profiles.files import RECORD, numbers_beside, read_profiles, write_table
 from .profiles.platemap import SAMPLE, feature_columns
 from .profiles.recipe import load_recipe
 from .scores import figures
@@ -264,7 +264,15 @@ def read_all(options: argparse.Namespace, plates: Sequence[str]) -> pd.DataFrame
     same_table(paths, plates)
     for path in paths:
         print(f"profiles: {path}", file=sys.stderr)
-    profiles = concatenate([read_profiles(p) for p in paths])
+    tables = [read_profiles(p) for p in paths]
+    made = {
+        plate: numbers_beside(p, plate)
+        for p, table in zip(paths, tables, strict=True)
+        for plate in table["Metadata_Plate"].unique()
+    }
+    for finding in designs.check_numbers(made):
+        print(finding, file=sys.stderr)
+    profiles = concatenate(tables)
     column(profiles, options.group)
     if options.treatments:
         treatments = platemaps.read_treatments(options.treatments)

@@ -1,6 +1,8 @@
 """What a plate's design means for its scores: said before scoring, one line a finding."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -70,6 +72,28 @@ def check_replicates(profiles: pd.DataFrame, group: str = SAMPLE) -> list[str]:
     if len(counts) and counts.min() != counts.max():
         sizes = ", ".join(f"{n} with {size}" for size, n in counts.value_counts().sort_index().items())
         found.append(f"treatments have unlike numbers of wells: {sizes}")
+    return found
+
+
+def check_numbers(plates: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Findings about plates taken together: numbers versions (plate -> name -> version) in which they differ.
+
+    A plate without versions (tables made elsewhere) says nothing; a family that one plate lacks is no difference.
+    """
+    found = []
+    for name in sorted({name for versions in plates.values() for name in versions} - {"kernels"}):
+        holders: dict[str, list[str]] = {}
+        for plate, versions in plates.items():
+            if name in versions:
+                holders.setdefault(str(versions[name]), []).append(plate)
+        if len(holders) > 1:
+            listed = "; ".join(f"version {version} in {some(sorted(those))}" for version, those in sorted(holders.items()))
+            found.append(
+                f"the plates have different numbers of {name} ({listed}): extract them with one version to compare them"
+            )
+    older = sorted(plate for plate, versions in plates.items() if "kernels" in versions)
+    if older and len({json.dumps(versions, sort_keys=True) for versions in plates.values() if versions}) > 1:
+        found.append(f"{some(older)}: older than numbers versions, and its values may differ from the other plates'")
     return found
 
 

@@ -1,6 +1,8 @@
 """Profiles as files: Parquet and AnnData written, Parquet and CSV read, ours or others'."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,6 +43,15 @@ def write_anndata(table: pd.DataFrame, path: Path) -> None:
     beside = path.with_name(f".{path.name}.part")
     data.write_h5ad(beside)
     beside.replace(path)
+
+
+def numbers_beside(path: Path, plate: str) -> dict[str, Any]:
+    """The numbers versions that `profile` recorded beside a plate's table; none for a table made elsewhere."""
+    try:
+        found = json.loads((path.parent / f"{plate}_{RECORD}").read_text())["numbers"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_profiles(path: str | Path) -> pd.DataFrame:

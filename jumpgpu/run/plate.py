@@ -26,7 +26,7 @@ from ..store.layout import Layout
 from ..store.reader import open_plate
 from ..store.writer import PlateWriter
 from .batch import Labels, Run, Tables, begin
-from .provenance import check_inputs, inputs_of, name_of, settings_of
+from .provenance import check_inputs, inputs_of, made_with, name_of, settings_of
 from .worker_threads import held_by, in_lanes, trailing
 from .writer import Sink
 
@@ -111,7 +111,7 @@ def open_store(run: Run, last: bool = True) -> Iterator[PlateWriter]:
     """
     plate = run.plate
     measures = quality.columns(plate.channels) if run.options.config.features.image_quality else ()
-    layout = Layout(plate.barcode, run.columns, plate.channels, plate.pixel_um, measures)
+    layout = Layout(plate.barcode, run.columns, plate.channels, plate.pixel_um, measures, made_with())
     sites = {well: list(members) for well, members in run.wells.items()}
     with PlateWriter(run.options.output, layout, run.settings, sites, run.options.overwrite, last) as store:
         done = {w: members for w, members in run.wells.items() if w not in store.missing_wells()}

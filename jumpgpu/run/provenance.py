@@ -1,6 +1,5 @@
 """What a run's numbers depend on: its settings of record, and the files each site was made from."""
 
-import dataclasses
 import hashlib
 import os
 from collections.abc import Mapping
@@ -16,28 +15,23 @@ from ..gpu.device import Device
 from ..gpu.kernel_source import kernel_digest
 from ..images.masks import mask_files
 from ..images.plate import Plate, Site
+from ..settings.numbers import changed_settings, versions_of
 from ..store.layout import Input
 from ..store.writer import PlateWriter
 
-LIBRARIES = ("imagecodecs", "numpy", "scikit-image", "scipy", "tifffile", "torch")  # whose versions may move a number
+LIBRARIES = ("imagecodecs", "numpy", "scikit-image", "scipy", "tifffile", "torch")  # that have a part in the numbers
 
 
 def settings_of(plate: Plate, device: Device, illumination: torch.Tensor, options: Options) -> dict[str, Any]:
-    """Everything that a stored number depends on, as JSON values, for the store's fingerprint.
+    """What two runs must agree in to share a plate, as JSON values: numbers versions, and settings not at their default.
 
     Not among them: what cannot move a number (batch size, thread counts, where the images lie), and the images
     themselves, which each well's record lists.
     """
     saved = {"labels": options.save_labels, "overview": options.save_overview or options.save_labels}
-    settings = dataclasses.asdict(options.config)
-    settings.pop("batch")
-    for key in ("images", "remap"):
-        settings["plate"].pop(key)
     return {
-        "config": settings,
-        "jumpgpu": __version__,
-        "libraries": {name: version(name) for name in LIBRARIES},
-        "kernels": kernel_digest(),
+        "numbers": versions_of(options.config, options.masks is None),
+        "config": changed_settings(options.config),
         "device": device.name,
         "channels": list(plate.channels),
         "illumination": hashlib.sha256(illumination.cpu().contiguous().numpy().tobytes()).hexdigest(),
@@ -45,6 +39,15 @@ def settings_of(plate: Plate, device: Device, illumination: torch.Tensor, option
         "sites": "all" if options.sites is None else sorted(options.sites),
         "saved": [name for name, asked in saved.items() if asked],
     }
+
+
+def made_with() -> dict[str, Any]:
+    """The program that makes a well, for its record: versions of jumpgpu and of libraries, and the kernels' digest.
+
+    A run may go on with another; that it gives the same numbers is what numbers versions say.
+    """
+    libraries = {name: version(name) for name in LIBRARIES}
+    return {"jumpgpu": __version__, "libraries": libraries, "kernels": kernel_digest()}
 
 
 def inputs_of(plate: Plate, site: Site, options: Options) -> tuple[Input, ...]:

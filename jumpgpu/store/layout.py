@@ -216,7 +216,7 @@ def scale_of(column: str) -> str:
 class Layout:
     """What every well of a plate shares: barcode, columns, channels, and the encoded `var` of its tables.
 
-    `quality` names the whole-image measures, if there are any.
+    `quality` names the whole-image measures, if there are any. `made_with` says which program writes, for the records.
     """
 
     def __init__(
@@ -226,11 +226,14 @@ class Layout:
         channels: Sequence[str],
         pixel_size_um: float | None = None,
         quality: Sequence[str] = (),
+        made_with: Mapping[str, Any] | None = None,
     ):
         self.plate = check_barcode(plate)
         self.columns, self.quality = list(columns), list(quality)
+        self.columns_digest = digest("\n".join(self.columns).encode())
         self.channels = list(channels)
         self.pixel_size_um = pixel_size_um
+        self.made_with = dict(made_with or {})
         self._var = frame_files("tables/cells/var", self.columns, variables(self.columns, self.channels))
         if quality:
             self._quality_var = frame_files("tables/fields/var", self.quality, variables(self.quality, self.channels))
@@ -322,6 +325,7 @@ class Layout:
             "plate": self.plate,
             "well": well,
             "fingerprint": settings_fingerprint,
+            "made_with": self.made_with,
             "cells": sum(len(s.numbers) for s in sites),
             "sites": [s.record for s in sites],
             "quarantine": [asdict(q) for q in sorted(quarantine, key=lambda q: (q.site, q.channel, q.file))],

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..settings.names import FAMILIES, check_barcode, family_of
+from ..settings.numbers import comparable
 from ..storage.atomic import names_below, read_files
 from ..storage.buckets import Place, place_of
 from .layout import ROW, digest, node, read_array, variables, well_key
@@ -62,6 +63,11 @@ class StoredPlate:
         self.settings = self.manifest["settings"]
         self.fingerprint = self.manifest["fingerprint"]
         self.wells = stored_wells(path)
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """Numbers versions by preset, stage and family: plates in which they differ hold values that do not compare."""
+        return dict(comparable(self.settings).get("numbers", {}))
 
     def __repr__(self) -> str:
         return f"<plate {self.barcode}: {len(self.wells)} wells, {self.manifest['features']} features, {self.path}>"

@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import __version__
 from ..settings.names import well_position
+from ..settings.numbers import compare, differences
 from ..storage.atomic import Claim, commit_folder, gate, names_below, read_file, replace_file
 from ..storage.buckets import Place, RemotePath, in_parallel
 from .layout import FORMAT, OME_VERSION, Input, Layout, Quarantined, SiteTable, digest, node, sealed, well_key
@@ -27,19 +28,8 @@ CSV_COLUMNS = [f.name for f in fields(Quarantined)]
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
-    """SHA-256 of settings in canonical JSON: two runs that agree in it agree in every stored array."""
+    """SHA-256 of settings in canonical JSON."""
     return digest(json.dumps(settings, sort_keys=True, allow_nan=False).encode())
-
-
-def differences(stored: Any, asked: Any, path: str = "") -> list[str]:
-    """One line for each setting in which two trees of settings differ."""
-    if isinstance(stored, Mapping) and isinstance(asked, Mapping):
-        return [
-            line
-            for key in sorted(set(stored) | set(asked))
-            for line in differences(stored.get(key, "absent"), asked.get(key, "absent"), f"{path}.{key}" if path else key)
-        ]
-    return [] if stored == asked else [f"{path}: stored {stored}, asked {asked}"]
 
 
 def read_attributes(folder: Place) -> dict[str, Any]:
@@ -84,7 +74,7 @@ class PlateWriter:
     ----------
     output : the folder, here or in a bucket, that holds `<plate>.zarr`; made if absent
     layout : barcode, columns, channels
-    settings : everything that a stored number depends on, as JSON values
+    settings : numbers versions, and everything else that a stored number depends on, as JSON values
     wells : well -> the sites expected in it. Other runs may work on other wells of the plate at the same time.
     overwrite : make these wells again. With other settings than the plate's, its wells go, so they must all be among these.
     last : bring the plate's own metadata and `quarantine.csv` up to date at the end; False where another does it later.
@@ -125,9 +115,12 @@ class PlateWriter:
                 commit_folder({"zarr.json": self._manifest()}, self.path, self._claim.staging)
                 return False
         stored = read_attributes(self.path)
-        if stored["fingerprint"] == self.fingerprint:
-            return overwrite
         changed = differences(stored["settings"], self.settings)
+        if stored["columns"] != self.layout.columns_digest:
+            changed.append(f"columns: stored {stored['features']}, asked {len(self.layout.columns)}, or others")
+        if not changed:
+            self.fingerprint = stored["fingerprint"]  # another, where the plate is older than numbers versions
+            return overwrite
         listed = "\n  ".join(changed[:20] + ([f"... and {len(changed) - 20} more"] if len(changed) > 20 else []))
         if not overwrite:
             raise ValueError(
@@ -153,8 +146,9 @@ class PlateWriter:
             "plate": self.layout.plate,
             "fingerprint": self.fingerprint,
             "settings": self.settings,
+            "made_with": self.layout.made_with,
             "features": len(self.layout.columns),
-            "columns": digest("\n".join(self.layout.columns).encode()),
+            "columns": self.layout.columns_digest,
             "channels": self.layout.channels,
             "pixel_size_um": self.layout.pixel_size_um,
             "quarantine": [],
@@ -174,7 +168,7 @@ class PlateWriter:
         lines += [f"{well} site {s}: is no longer there" for s in sorted(set(made) - set(inputs))]
         for site in sorted(set(made) & set(inputs)):
             now = {i.channel: f"{i.file} ({i.bytes} bytes)" for i in inputs[site]}
-            lines += [f"{well} site {site} {line}" for line in differences(made[site], now)]
+            lines += [f"{well} site {site} {line}" for line in compare(made[site], now)]
         return lines
 
     def append(self, table: SiteTable) -> bool:

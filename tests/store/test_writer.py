@@ -16,6 +16,7 @@ import zarr
 from zarr.codecs import BloscCodec, TransposeCodec
 
 import jumpgpu
+from jumpgpu.settings.numbers import differences
 from jumpgpu.storage.atomic import check_key, commit_folder
 from jumpgpu.store.layout import (
     Layout,
@@ -28,7 +29,7 @@ from jumpgpu.store.layout import (
     sealed,
     variables,
 )
-from jumpgpu.store.writer import PlateWriter, differences, fingerprint
+from jumpgpu.store.writer import PlateWriter, fingerprint
 from tests.conftest import CHECKOUT
 from tests.helpers.plates import CHANNELS, COLUMNS, SETTINGS, contents, draw_site, write_plate
 
