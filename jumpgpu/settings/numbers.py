@@ -121,8 +121,8 @@ def compare(stored: Any, asked: Any, default: Any = ABSENT, path: str = "") -> l
         usual = default if isinstance(default, Mapping) else {}
         found = []
         for key in sorted(set(trees[0]) | set(trees[1])):
-            here = [tree.get(key, ABSENT) for tree in (*trees, usual)]
-            found += compare(*here, f"{path}.{key}" if path else key)
+            left, right, middle = (tree.get(key, ABSENT) for tree in (*trees, usual))
+            found += compare(left, right, middle, f"{path}.{key}" if path else key)
         return found
     if stored == asked:
         return []

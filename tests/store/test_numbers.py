@@ -15,9 +15,11 @@ from jumpgpu.features.families import FAMILIES
 from jumpgpu.profile import main as profile
 from jumpgpu.profiles import design_checks as designs
 from jumpgpu.settings.config import Config, config_folder, load_config
-from jumpgpu.settings.numbers import PRESETS, VERSIONS, changed_settings, differences, versions_of
+from jumpgpu.settings.numbers import PRESETS, VERSIONS, changed_settings, comparable, differences, versions_of
+from jumpgpu.store.layout import Layout, SiteTable
+from jumpgpu.store.writer import PlateWriter
 from tests.helpers import numbers_drawn
-from tests.helpers.plates import contents, write_images, write_plate
+from tests.helpers.plates import CHANNELS, COLUMNS, contents, write_images, write_plate
 
 RECORD = json.loads(numbers_drawn.RECORD.read_text())
 OLD = Path(__file__).with_name("plate_of_format_1.zip")  # made by commit e695663: DEMO, A01, with labels and image quality
@@ -176,7 +178,7 @@ def test_an_old_plate_is_gone_on_with_while_its_versions_are_todays(old, tmp_pat
     shutil.rmtree(old / "B")
     stored = jumpgpu.open_plate(old).settings
     assert differences(stored, plate.settings) == []
-    assert differences({**stored, "kernels": "abc", "device": "cuda"}, {**plate.settings, "numbers": {"number": 1}}) == [
+    assert differences({**stored, "kernels": "abc", "device": "cuda"}, {**comparable(stored), "numbers": {"number": 1}}) == [
         "numbers versions: the plate is older than they are, made with kernels abc that are not known",
         "device: stored cuda, asked cpu",
     ]
@@ -193,7 +195,10 @@ def test_plates_of_different_numbers_versions_are_a_finding(tmp_path, capsys):
     ]
     wells = {f"{row}{column:02d}": [1] for row in "AB" for column in range(1, 7)}
     for plate, version in (("P1", 1), ("P2", 2)):
-        write_plate(tmp_path, wells, plate=plate, settings=settings(texture=version))
+        with PlateWriter(tmp_path, Layout(plate, COLUMNS, CHANNELS), settings(texture=version), wells) as writer:
+            for i, well in enumerate(wells):
+                values = np.random.default_rng([i, version]).normal(size=(9, len(COLUMNS)))
+                writer.append(SiteTable(well, 1, np.arange(1, 10), values))
     (tmp_path / "map.txt").write_text(
         "well_position\tbroad_sample\n" + "".join(f"{w}\t{'' if i % 2 else 'X'}\n" for i, w in enumerate(wells))
     )
