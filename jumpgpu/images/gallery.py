@@ -20,8 +20,8 @@ from ..settings.config import PlateSettings
 from ..storage.buckets import FIRST_TRIES, Place, RemotePath, in_parallel, is_url, place_of
 from ..storage.prefetch import RemoteFiles, cached, keep
 from . import harmony, load_data
-from .harmony import INDEX_NAMES
-from .plate import Plate, from_index, from_load_data, from_names, plain_name
+from .harmony import Index, index_names, read_index
+from .plate import Plate, check_all_read, from_indexes, from_load_data, from_names, plain_name
 
 GALLERY = RemotePath("cellpainting-gallery")
 PROJECTS = ("cpg0000-jump-pilot", "cpg0016-jump")  # searched in this order when only a barcode is given
@@ -126,17 +126,25 @@ def open_folder(barcode: str, found: RemotePath, settings: PlateSettings, cache:
     folder = found / "Images" if "Images" in top.folders else found
     listed = files.listed(folder)
     above = folder.parent if folder.name == "Images" else folder
+    known: list[RemotePath] = []
+    unread: list[RemotePath] = []
     for place in dict.fromkeys((folder, above)):
-        for name in INDEX_NAMES:
-            if name in files.listed(place).files:
-                data = files.fetch(str(place / name), harmony.MAX_BYTES)
-                plate = from_index(barcode, place / name, folder, source, settings, data)
-                return with_source(plate, files, batch)
+        for paths, names in zip(
+            (known, unread), index_names(n for n in files.listed(place).files if plain_name(n)), strict=True
+        ):
+            paths += [place / name for name in names]
+    if known:
+
+        def read(path: Place) -> Index:
+            return read_index(path, files.fetch(str(path), harmony.MAX_BYTES))
+
+        return with_source(from_indexes(barcode, known, folder, source, settings, read), files, batch)
     places = [folder, above]
     if batch:
         places.append(source / "workspace" / "load_data_csv" / batch.name / barcode)
     if path := find_table(places, files):
         return with_source(from_table(barcode, path, source, batch, files, settings), files, batch)
+    check_all_read(barcode, unread)
     plate = from_names(barcode, folder, source, settings, (n for n in listed.files if "/" not in n))
     return with_source(plate, files, batch)
 

@@ -1,4 +1,4 @@
-"""Harmony's Index.idx.xml and Index.xml (schemas V5 to V7): images, channels, pixel size, positions, flat fields.
+"""Harmony's and Columbus's indexes (schemas V4 to V7): images, channels, pixel size, positions, flat fields.
 
 The file is streamed through defusedxml (no DTD, no entities, no external references) into a few kilobytes an image, with
 bounds on size, depth and text, so a hostile index ends in a ValueError and not in swap.
@@ -7,7 +7,10 @@ bounds on size, depth and text, so a hostile index ends in a ValueError and not 
 import io
 import json
 import math
+import os
 import re
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree.ElementTree import ParseError
@@ -17,7 +20,13 @@ from defusedxml.ElementTree import DefusedXMLParser
 
 from ..storage.buckets import Place
 
-INDEX_NAMES = ("Index.idx.xml", "Index.xml")
+INDEX_NAMES = (  # Harmony's, its export's with flat fields and Columbus's, in any case; the first of a folder is read
+    "Index.idx.xml",
+    "Index.xml",
+    "Index.ref.xml",
+    "ImageIndex.ColumbusIDX.xml",
+)
+COMPANIONS = ("measurementindex.columbusidx.xml",)  # lists the files of a Columbus measurement, and no image
 MAX_BYTES = 1 << 30  # of an index; a plate of 384 wells x 9 fields x 8 channels has 60 MB
 MAX_TOKEN = 1 << 20  # bytes of one tag
 MAX_TEXT = 1 << 14  # characters of one element that is read
@@ -25,10 +34,14 @@ MAX_DEPTH = 16  # real ones have 6
 MAX_IMAGES = 2_000_000
 MAX_CHANNELS = 64
 CHUNK = 1 << 16
+METRES = {"m": 1.0, "dm": 1e-1, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "nm": 1e-9, "pm": 1e-12}
+SQUARE = 1e-3  # what the sides of a pixel may differ by, of its width
+GEOMETRY = ("ImageResolutionX", "ImageResolutionY", "ImageSizeX", "ImageSizeY")
 WANTED = frozenset(  # leaves whose text is kept
     {"Name", "PlateID", "URL", "Row", "Col", "FieldID", "PlaneID", "TimepointID", "ChannelID", "ChannelName", "PositionX"}
-    | {"PositionY", "ImageResolutionX", "ImageResolutionY", "ImageSizeX", "ImageSizeY", "FlatfieldProfile"}
+    | {"PositionY", "FlatfieldProfile", *GEOMETRY}
 )
+Geometry = tuple[tuple[str, str] | None, ...]  # text and Unit of each of GEOMETRY, None where it is absent
 
 
 @dataclass(frozen=True)
@@ -37,18 +50,20 @@ class Flatfield:
 
     value(x, y) = sum of coefficients[d][j] * u**(d - j) * v**j, u = (x - origin[0]) * scale[0], v likewise of y.
     No coefficients: Harmony found nothing to correct (type Identity), and the function is 1.
+    problem : why the profile cannot be read, '' where it can; an error for whom it is needed
     """
 
     coefficients: tuple[tuple[float, ...], ...] = ()
     dims: tuple[int, int] = (0, 0)  # width, height
     origin: tuple[float, float] = (0.0, 0.0)
     scale: tuple[float, float] = (1.0, 1.0)
+    problem: str = ""
 
     @property
     def usable(self) -> bool:
         """False where Harmony wrote NaN or INF for a coefficient."""
         numbers = [c for row in self.coefficients for c in row] + [*self.origin, *self.scale]
-        return all(math.isfinite(c) for c in numbers)
+        return not self.problem and all(math.isfinite(c) for c in numbers)
 
 
 @dataclass(frozen=True)
@@ -64,25 +79,116 @@ class IndexImage:
     url: str
     x_um: float | None = None
     y_um: float | None = None
+    page: int = 0  # of the file, where a Columbus index gives several images one file
 
 
 @dataclass(frozen=True)
 class Index:
-    """What an index says about its plate."""
+    """What an index says about its plate.
+
+    channels : Phenix channel number -> Harmony's name
+    geometries : channel number -> what its images say of their pixels and size, and how many say so
+    renamed : channels that the index calls by several names -> those names
+    notes : what a reader of the log should know
+    """
 
     name: str
-    channels: dict[int, str]  # Phenix channel number -> Harmony's name
+    channels: dict[int, str]
     images: list[IndexImage]
-    pixel_um: float | None
-    size: tuple[int, int] | None  # H, W
+    geometries: dict[int, Counter[Geometry]]
     flatfields: dict[int, Flatfield] = field(default_factory=dict)
+    renamed: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def geometry(self, channels: Collection[int], where: str) -> tuple[float | None, tuple[int, int] | None]:
+        """Pixel size in um and (height, width) of these channels' images, of most of them where they differ.
+
+        None where the index does not say. Raises ValueError where two channels differ, or what is said is no size.
+        """
+        pixels: dict[int, float] = {}
+        sizes: dict[int, tuple[int, int]] = {}
+        for channel in channels:
+            if not (said := self.geometries.get(channel)):
+                continue
+            of = f"{where}: channel {channel} {self.channels.get(channel, '')}".rstrip()
+            x, y, width, height = said.most_common(1)[0][0]
+            if x or y:
+                across = length_um(*(x or y or ("", "")), f"{of}: ImageResolutionX")
+                down = length_um(*(y or x or ("", "")), f"{of}: ImageResolutionY")
+                if not (across > 0 and abs(down - across) <= SQUARE * across):
+                    raise ValueError(f"{of}: pixels are not square ({across:g} um wide, {down:g} um high)")
+                pixels[channel] = across
+            if width and height:
+                table = {"ImageSizeX": width[0], "ImageSizeY": height[0]}
+                sizes[channel] = whole(table, "ImageSizeY", of), whole(table, "ImageSizeX", of)
+        for what, found in (
+            ("pixels of", {c: f"{v:.4g} um" for c, v in pixels.items()} if spread(pixels.values()) > SQUARE else {}),
+            ("size", {c: f"{h} x {w} pixels" for c, (h, w) in sizes.items()} if len(set(sizes.values())) > 1 else {}),
+        ):
+            if found:
+                listed = ", ".join(f"channel {c} {self.channels.get(c, '')} {text}" for c, text in found.items())
+                raise ValueError(
+                    f"{where}: the measured channels differ in {what} ({listed}); measure those of one kind: plate.channels"
+                )
+        return next(iter(pixels.values()), None), next(iter(sizes.values()), None)
 
 
-def find_index(folder: Path, root: Path) -> Path | None:
-    """The index beside the images, or in the folder above them where that is inside the root."""
-    above = folder.name == "Images" and folder.parent.resolve().is_relative_to(root.resolve())
-    places = (folder, folder.parent) if above else (folder,)
-    return next((p / name for p in places for name in INDEX_NAMES if (p / name).is_file()), None)
+def spread(values: Iterable[float]) -> float:
+    """How far numbers above 0 lie apart, as a share of the least; 0 without any."""
+    values = list(values)
+    return max(values) / min(values) - 1 if values else 0.0
+
+
+def length_um(text: str, unit: str, where: str) -> float:
+    """A length as an index writes it, in um; metres where it gives no Unit. ValueError for what is no length."""
+    word = unit.strip().lower().replace("\u00b5", "u").replace("\u03bc", "u")
+    word = {"": "m", "meter": "m", "metre": "m", "millimeter": "mm", "micrometer": "um", "micron": "um"}.get(word, word)
+    if word not in METRES:
+        raise ValueError(f"{where} is in {unit[:20]!r}; known units are {', '.join(METRES)}")
+    return METRES[word] * 1e6 * real({"": text}, "", where)
+
+
+@dataclass(frozen=True)
+class IndexFiles:
+    """The index files of a folder: those that can be read, the first before the others, and others called index."""
+
+    known: tuple[Path, ...]
+    unread: tuple[Path, ...]
+
+
+def index_names(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Names of a folder's files that are an index's, in the order of `INDEX_NAMES`, and of other `*Index*.xml*`."""
+    order = {name.lower(): i for i, name in enumerate(INDEX_NAMES)}
+    known, unread = [], []
+    for name in names:
+        lower = name.lower()
+        if lower in order:
+            known.append(name)
+        elif "index" in lower and ".xml" in lower and not lower.startswith(".") and lower not in COMPANIONS:
+            unread.append(name)
+    return sorted(known, key=lambda n: (order[n.lower()], n)), sorted(unread)
+
+
+def find_indexes(folder: Path, root: Path) -> IndexFiles:
+    """Index files beside the images and in the folder above an `Images` folder.
+
+    Raises ValueError where one lies above the root, which would be needed and must not be read.
+    """
+    places = [folder, folder.absolute().parent] if folder.absolute().name.lower() == "images" else [folder]
+    known: list[Path] = []
+    unread: list[Path] = []
+    for place in places:
+        with os.scandir(place) as entries:
+            found, others = index_names(entry.name for entry in entries if not entry.is_dir())
+        inside = place.resolve().is_relative_to(root.resolve())
+        if found and not inside and not known:
+            raise ValueError(
+                f"{place / found[0]} says what the channels in {folder} are, and is outside the images root {root}; "
+                f"give --images {place}"
+            )
+        known += [place / name for name in found if inside]
+        unread += [place / name for name in others if inside]
+    return IndexFiles(tuple(known), tuple(unread))
 
 
 def read_index(path: Place, data: bytes | None = None) -> Index:
@@ -117,12 +223,18 @@ class _Reader:
         self.stack: list[str] = []
         self.text: list[str] | None = None
         self.length = 0
+        self.unit = ""
+        self.units: dict[str, str] = {}  # of the Image or Entry being read
+        self.page = ""
         self.image: dict[str, str] = {}
         self.entry: dict[str, str] = {}
         self.plate: dict[str, str] = {}
         self.channels: dict[int, str] = {}
+        self.renamed: dict[int, dict[str, None]] = {}  # names in the order met
         self.images: list[IndexImage] = []
-        self.facts: dict[str, str] = {}  # first pixel size and image size met
+        self.geometries: dict[int, Counter[Geometry]] = {}  # of images that say it themselves
+        self.described: dict[int, Geometry] = {}  # of channels
+        self.bad_positions = 0
         self.flatfields: dict[int, Flatfield] = {}
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
@@ -134,9 +246,12 @@ class _Reader:
         if len(self.stack) > MAX_DEPTH:
             raise ValueError(f"{self.path}: elements nested deeper than {MAX_DEPTH}; no Harmony index")
         if tag == "Image":
-            self.image = {}
+            self.image, self.units, self.page = {}, {}, ""
         elif tag == "Entry":
-            self.entry = {"ChannelID": attributes.get("ChannelID", "")}
+            self.entry, self.units = {"ChannelID": attributes.get("ChannelID", "")}, {}
+        elif tag == "URL":
+            self.page = attributes.get("BufferNo", "")
+        self.unit = attributes.get("Unit", "")
         self.text, self.length = ([], 0) if tag in WANTED else (None, 0)
 
     def data(self, text: str) -> None:
@@ -154,6 +269,7 @@ class _Reader:
         if self.text is not None:
             text = "".join(self.text).strip()
             {"Image": self.image, "Entry": self.entry, "Plate": self.plate}.get(parent, {})[tag] = text
+            self.units[tag] = self.unit
             self.text = None
         elif tag == "Image" and parent == "Images":
             self.add_image()
@@ -172,45 +288,63 @@ class _Reader:
             return  # an image that was planned and not taken
         number = {tag: whole(image, tag, where) for tag in ("Row", "Col", "FieldID", "ChannelID")}
         plane, time = (whole(image, tag, where) if tag in image else 1 for tag in ("PlaneID", "TimepointID"))
-        if name := image.get("ChannelName"):
-            self.channels.setdefault(number["ChannelID"], name)
-        for tag in ("ImageResolutionX", "ImageResolutionY", "ImageSizeX", "ImageSizeY"):
-            if tag in image:
-                self.facts.setdefault(tag, image[tag])
-        x, y = (1e6 * real(image, tag, where) if image.get(tag) else None for tag in ("PositionX", "PositionY"))
+        self.name_channel(number["ChannelID"], image.get("ChannelName", ""))
+        self.geometries.setdefault(number["ChannelID"], Counter())[self.geometry_of(image)] += 1
+        x, y = self.position(image, "PositionX"), self.position(image, "PositionY")
+        page = whole({"BufferNo": self.page}, "BufferNo", where) if self.page else 0
         self.images.append(
-            IndexImage(number["Row"], number["Col"], number["FieldID"], plane, time, number["ChannelID"], url, x, y)
+            IndexImage(number["Row"], number["Col"], number["FieldID"], plane, time, number["ChannelID"], url, x, y, page)
         )
+
+    def name_channel(self, channel: int, name: str) -> None:
+        known = self.channels.setdefault(channel, name) if name else ""
+        if known != name and len(others := self.renamed.setdefault(channel, {known: None})) < MAX_CHANNELS:
+            others[name] = None
+
+    def geometry_of(self, table: dict[str, str]) -> Geometry:
+        return tuple((table[tag], self.units.get(tag, "")) if table.get(tag) else None for tag in GEOMETRY)
+
+    def position(self, image: dict[str, str], tag: str) -> float | None:
+        """A stage position in um; None where there is none or it is no length, which is counted."""
+        if not image.get(tag):
+            return None
+        try:
+            return length_um(image[tag], self.units.get(tag, ""), tag)
+        except ValueError:
+            self.bad_positions += 1
+            return None
 
     def add_entry(self) -> None:
         entry = self.entry
         if not entry.get("ChannelID"):
             return
         channel = whole(entry, "ChannelID", f"{self.path}: Entry")
-        if len(self.channels) > MAX_CHANNELS or len(self.flatfields) > MAX_CHANNELS:
+        if max(len(self.channels), len(self.flatfields), len(self.described)) > MAX_CHANNELS:
             raise ValueError(f"{self.path}: more than {MAX_CHANNELS} channels")
-        if name := entry.get("ChannelName"):
-            self.channels[channel] = name
-        for tag in ("ImageResolutionX", "ImageResolutionY", "ImageSizeX", "ImageSizeY"):
-            if tag in entry:
-                self.facts.setdefault(tag, entry[tag])
+        self.name_channel(channel, entry.get("ChannelName", ""))
+        before = self.described.get(channel, (None,) * len(GEOMETRY))  # another Map may say another part
+        self.described[channel] = tuple(new or old for new, old in zip(self.geometry_of(entry), before, strict=True))
         if text := entry.get("FlatfieldProfile"):
-            self.flatfields[channel] = parse_flatfield(text, f"{self.path}: channel {channel}")
+            try:
+                self.flatfields[channel] = parse_flatfield(text, f"{self.path}: channel {channel}")
+            except ValueError as error:
+                self.flatfields[channel] = Flatfield(problem=str(error))
 
     def index(self) -> Index:
         if not self.images:
             raise ValueError(f"{self.path}: lists no image")
-        facts, where = self.facts, str(self.path)
-        pixel_um = None
-        if "ImageResolutionX" in facts:
-            pixel_um = 1e6 * real(facts, "ImageResolutionX", where)
-            if "ImageResolutionY" in facts and real(facts, "ImageResolutionY", where) * 1e6 != pixel_um:
-                raise ValueError(f"{where}: pixels are not square ({pixel_um} um wide, {facts['ImageResolutionY']} m high)")
-        size = None
-        if "ImageSizeX" in facts and "ImageSizeY" in facts:
-            size = whole(facts, "ImageSizeY", where), whole(facts, "ImageSizeX", where)
+        geometries: dict[int, Counter[Geometry]] = {}
+        for channel, counted in self.geometries.items():
+            described = self.described.get(channel, (None,) * len(GEOMETRY))
+            for said, n in counted.items():
+                own = tuple(mine or its for mine, its in zip(said, described, strict=True))
+                geometries.setdefault(channel, Counter())[own] += n
         name = self.plate.get("Name") or self.plate.get("PlateID") or ""
-        return Index(name, dict(sorted(self.channels.items())), self.images, pixel_um, size, self.flatfields)
+        notes = ()
+        if self.bad_positions:
+            notes = (f"{self.path.name}: {self.bad_positions} positions of images are no lengths; they are left out",)
+        channels, renamed = dict(sorted(self.channels.items())), {c: tuple(names) for c, names in self.renamed.items()}
+        return Index(name, channels, self.images, geometries, self.flatfields, renamed, notes)
 
 
 def whole(table: dict[str, str], tag: str, where: str) -> int:

@@ -201,6 +201,11 @@ def flatfield_illumination(plate: Plate, channels: Sequence[str], quantile: floa
         )
     size = field_size(plate)
     profiles = [plate.flatfields[c] for c in channels]
+    if unread := [(c, p.problem) for c, p in zip(channels, profiles, strict=True) if p.problem]:
+        raise ValueError(
+            f"{plate.barcode} {unread[0][0]}: the FlatfieldProfile cannot be read: {unread[0][1]}; choose --illumination "
+            "estimate, none or a folder"
+        )
     notes = tuple(
         f"{plate.barcode} {c}: the FlatfieldProfile has coefficients that are no numbers; taken as 1 everywhere"
         for c, profile in zip(channels, profiles, strict=True)

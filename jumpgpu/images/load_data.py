@@ -8,7 +8,7 @@ import io
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +20,9 @@ MAX_BYTES = 2 << 30
 MAX_LINE = 1 << 17  # characters; a row of eight channels with URLs has 4,000
 MAX_CHANNELS = 64
 MAX_SITES = 1 << 17  # of one plate: 1536 wells with 85 sites
+GEOMETRY = "ImageResolutionX", "ImageSizeY", "ImageSizeX"
+DESCRIBED = "Metadata_ChannelName"  # whose image a row without columns a channel describes
+SQUARE = 1e-3  # what pixel sizes may differ by, as a share
 PREFIXES = ("FileName_", "PathName_", "URL_")
 MAX_COLUMNS = 1000  # of a Parquet table
 MAX_UNPACKED = 1 << 30  # bytes that it says to hold
@@ -43,8 +46,35 @@ class LoadData:
     channels: list[str]  # as spelt after FileName_, PathName_ or URL_, less 'Orig'; illumination columns left out
     labels: dict[str, str]  # channel -> Harmony's name for it, where a column says
     rows: list[Row]
-    pixel_um: float | None
-    size: tuple[int, int] | None  # H, W
+    said: dict[str, str]  # most rows' image and pixel sizes, by column, and the channel that they may be of
+
+    def geometry(self, keys: Mapping[str, str]) -> tuple[float | None, tuple[int, int] | None]:
+        """Pixel size in um and (height, width) of these channels' images, channel -> name in the table; None where unsaid.
+
+        pe2loaddata has a column a channel where they differ. Raises ValueError where two of these do.
+        """
+        found: dict[str, tuple[str, ...]] = {}
+        for channel, key in keys.items():
+            cells = [
+                next((v for end in (f"_Orig{key}", f"_{key}", "") if (v := self.said.get(f"Metadata_{name}{end}"))), "")
+                for name in GEOMETRY
+            ]
+            found[channel] = tuple(cells)
+        pixels, sizes = {}, {}
+        for channel, (across, height, width) in found.items():
+            if 0 < (metres := number(across)) < 1e-3:
+                pixels[channel] = 1e6 * metres
+            if 0 < (h := number(height)) < 65536 and 0 < (w := number(width)) < 65536:
+                sizes[channel] = int(h), int(w)
+        if len(set(sizes.values())) > 1:
+            listed = ", ".join(f"{c} {h} x {w} pixels" for c, (h, w) in sizes.items())
+            raise ValueError(f"the measured channels differ in size ({listed}); measure those of one size: plate.channels")
+        if pixels and max(pixels.values()) > (1 + SQUARE) * min(pixels.values()):
+            listed = ", ".join(f"{c} {um:.4g} um" for c, um in pixels.items())
+            raise ValueError(
+                f"the measured channels differ in pixels of ({listed}); measure those of one kind: plate.channels"
+            )
+        return next(iter(pixels.values()), None), next(iter(sizes.values()), None)
 
 
 def read_load_data(path: Place, barcode: str, data: bytes | None = None) -> LoadData:
@@ -114,6 +144,8 @@ def collect(table: "csv.DictReader[str] | ParquetRows", path: Place, barcode: st
     rows: dict[tuple[str, int], Row] = {}
     plates: set[str] = set()
     first: dict[str, str] = {}
+    about = [c for c in header if c.startswith(tuple(f"Metadata_{name}" for name in GEOMETRY)) or c == DESCRIBED]
+    said: Counter[tuple[str, ...]] = Counter()
     for cells in table:
         where = f"{path} line {table.line_num}"
         if "" in cells:
@@ -133,28 +165,34 @@ def collect(table: "csv.DictReader[str] | ParquetRows", path: Place, barcode: st
         files = {channel: location(cells, names) for channel, names in columns.items()}
         rows[well, int(site)] = Row(well, int(site), files, metres(cells, "X"), metres(cells, "Y"))
         first = first or dict(cells)
+        said[tuple(cells[c] for c in about)] += 1
     if not rows:
         found = f"it has {', '.join(sorted(plates))}" if plates else "it has no rows"
         raise ValueError(f"{path}: no row with Metadata_Plate {barcode}; {found}")
-    pixel_um = number(first.get("Metadata_ImageResolutionX", ""))
-    height, width = (number(first.get(f"Metadata_ImageSize{axis}", "")) for axis in "YX")
     return LoadData(
         channels=list(columns),
         labels={c: first[k] for c in columns if (k := f"Metadata_ChannelName_Orig{c}") in first},
         rows=list(rows.values()),
-        pixel_um=1e6 * pixel_um if 0 < pixel_um < 1e-3 else None,
-        size=(int(height), int(width)) if 0 < height < 65536 and 0 < width < 65536 else None,
+        said=dict(zip(about, said.most_common(1)[0][0], strict=True)),
     )
 
 
 def channel_columns(header: list[str], path: Place) -> dict[str, tuple[str, ...]]:
-    """Channel -> its columns: (URL_..,) or (PathName_.., FileName_..). FileName and PathName win over URL."""
+    """Channel -> its columns: (URL_..,) or (PathName_.., FileName_..), the latter where there are both.
+
+    `FileName_OrigDNA` and `FileName_DNA` both mean DNA. Raises ValueError for two columns of one channel, by name.
+    """
     columns: dict[str, tuple[str, ...]] = {}
+    written: dict[str, str] = {}  # channel -> what follows the prefix
     for column in header:
         prefix = next((p for p in PREFIXES if column.startswith(p)), None)
-        if not prefix or (rest := column.removeprefix(prefix)).startswith("Illum") or prefix == "PathName_":
+        if not prefix or prefix == "PathName_" or without_word(rest := column.removeprefix(prefix), "Illum") != rest:
             continue
-        channel = rest.removeprefix("Orig")
+        channel = without_word(rest, "Orig")
+        if written.setdefault(channel, rest) != rest:
+            raise ValueError(
+                f"{path}: columns {columns[channel][-1]} and {column} are both the {channel} channel; keep the one to read"
+            )
         if prefix == "URL_":
             columns.setdefault(channel, (column,))
         elif f"PathName_{rest}" in header:
@@ -166,6 +204,12 @@ def channel_columns(header: list[str], path: Place) -> dict[str, tuple[str, ...]
     if not columns:
         raise ValueError(f"{path}: no FileName_<channel> with PathName_<channel>, and no URL_<channel> column")
     return columns
+
+
+def without_word(name: str, word: str) -> str:
+    """`OrigDNA` without Orig: DNA. A longer word (`Original`) and the word alone stay."""
+    rest = name.removeprefix(word)
+    return name if not rest or rest[0].islower() else rest.lstrip("_") or name
 
 
 def location(cells: dict[str, str], columns: tuple[str, ...]) -> tuple[str, str]:

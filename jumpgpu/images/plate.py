@@ -5,9 +5,11 @@ names with the configured channel numbers. `Plate.channel_source` says which it 
 path is kept inside the roots, lexically here and with symlinks followed when `files.py` opens it.
 """
 
+import dataclasses
+import json
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PureWindowsPath
@@ -16,10 +18,14 @@ from ..settings.config import PlateSettings
 from ..settings.names import BRIGHTFIELD, CHANNELS, check_barcode, well_name, well_position
 from ..storage.buckets import Place, RemotePath, is_url
 from ..storage.local import Files, Local
-from .harmony import Flatfield, IndexImage, find_index, read_index
-from .load_data import MAX_SITES, LoadData, read_load_data
+from .harmony import INDEX_NAMES, Flatfield, Index, IndexFiles, IndexImage, find_indexes, read_index
+from .load_data import DESCRIBED, MAX_SITES, LoadData, read_load_data
 
 PHENIX = re.compile(r"r(\d{2})c(\d{2})f(\d{2,4})p(\d{2,4})-ch(\d{1,2})sk(\d{1,6})fk(\d{1,4})fl(\d{1,4})\.tiff?")
+DYE_WORD = re.compile(  # in the name of a stain that says no more than its light
+    "[0-9]+|alexa|fluor|af|atto|bodipy|cf|cy|dylight|fitc|rhodamine|texas|tritc|janelia|"
+    "red|far|deep|green|blue|orange|yellow|long|short|em|ex|nm"
+)
 MAX_FILES = 2_000_000  # names looked at in an Images folder
 Finder = Callable[..., Place]  # (folder as written, *, where: for an error)
 
@@ -50,6 +56,7 @@ class Plate:
     size: tuple[int, int] | None = None  # H, W as the metadata gives them; images decide where it is None
     flatfields: Mapping[str, Flatfield] = field(default_factory=dict)  # by channel; empty without an index
     notes: tuple[str, ...] = ()  # what a reader of the log should know
+    warnings: tuple[str, ...] = ()  # what was assumed and nobody said: told even where the log is not wanted
     source: Files | None = None  # its image files, where they are none on this machine
     illumination: RemotePath | None = None  # where functions made for it lie
 
@@ -111,8 +118,9 @@ def find_plate(barcode: str, images: str | Path, settings: PlateSettings | None 
     if not root.is_dir():
         raise FileNotFoundError(f"images root {root} is no folder; give --images or set [plate] images in the config")
     folder = find_folder(barcode, root)
-    if folder and (index := find_index(folder, root)):
-        return from_index(barcode, check_inside(index, root), folder, root, settings)
+    indexes = find_indexes(folder, root) if folder else IndexFiles((), ())
+    if folder and indexes.known:
+        return from_indexes(barcode, [check_inside(p, root) for p in indexes.known], folder, root, settings, read_index)
     tables = [folder / "load_data.csv"] if folder else []
     tables += [root / barcode / "load_data.csv", root / f"{barcode}_load_data.csv", root / "load_data.csv"]
     if table := next((t for t in tables if t.is_file()), None):
@@ -123,8 +131,19 @@ def find_plate(barcode: str, images: str | Path, settings: PlateSettings | None 
             f"no plate {barcode} in {root}: no folder {barcode} or {barcode}__*, and no load_data.csv; "
             + (f"there is {', '.join(seen)}" if seen else "it has no folders")
         )
+    check_all_read(barcode, indexes.unread)
     with os.scandir(folder) as entries:
         return from_names(barcode, folder, root, settings, (e.name for e in entries))
+
+
+def check_all_read(barcode: str, unread: Collection[Place]) -> None:
+    """ValueError where channel numbers would be assumed although a file beside the images may say them."""
+    if unread:
+        raise ValueError(
+            f"{barcode}: {', '.join(map(str, sorted(unread)[:5]))}: an index under a name that is not known "
+            f"({', '.join(INDEX_NAMES)}); rename it to the one it is, or move it away to have [plate.numbers] say which "
+            "channel is which"
+        )
 
 
 def check_channels(settings: PlateSettings) -> None:
@@ -142,7 +161,7 @@ def find_folder(barcode: str, root: Path) -> Path | None:
         return name == barcode or name.startswith(f"{barcode}__")
 
     absolute = root.absolute()
-    if named(absolute.name) or (absolute.name == "Images" and named(absolute.parent.name)):
+    if named(absolute.name) or (absolute.name.lower() == "images" and named(absolute.parent.name)):
         found = [root]
     else:
         found = sorted(root / e.name for e in os.scandir(root) if named(e.name) and e.is_dir())
@@ -153,7 +172,10 @@ def find_folder(barcode: str, root: Path) -> Path | None:
         )
     if not found:
         return None
-    return check_inside(found[0] / "Images" if (found[0] / "Images").is_dir() else found[0], root)
+    inner = sorted(e.name for e in os.scandir(found[0]) if e.name.lower() == "images" and e.is_dir())
+    if len(inner) > 1:
+        raise ValueError(f"{barcode}: {found[0]} holds {' and '.join(inner)}; give --images the one to read")
+    return check_inside(found[0] / inner[0] if inner else found[0], root)
 
 
 def check_inside(path: Path, root: Path) -> Path:
@@ -164,20 +186,36 @@ def check_inside(path: Path, root: Path) -> Path:
 
 
 def channel_of(name: str, stains: Mapping[str, str]) -> str | None:
-    """The channel a source's name means: a channel's own name, a stain's exact name, or the stain with most words in common.
+    """The channel a source's name means, in any case: a channel's own name, a stain's, or the stains that it contains.
 
-    Words count only if all words of the stain occur; ValueError where two stains tie for different channels.
+    A name contains a stain, or a channel's name, where it has all of its words. Stains say what is looked at (MitoTracker)
+    or in which light (Alexa 568); the first kind outranks the second, and a stain outranks those it contains itself.
+    Raises ValueError where what is left means different channels, None where nothing is.
     """
-    if name in (*CHANNELS, *BRIGHTFIELD):
-        return name
-    if name.lower() in stains:
-        return stains[name.lower()]
-    words = set(re.split(r"[^a-z0-9]+", name.lower()))
-    hits = [(len(key.split()), channel) for key, channel in stains.items() if set(key.split()) <= words]
-    best = {channel for n, channel in hits if n == max(hits)[0]}
-    if len(best) > 1:
-        raise ValueError(f"channel name {name!r} fits {' and '.join(sorted(best))}; add it to [plate.stains] in the config")
-    return best.pop() if best else None
+    known = {c.lower(): c for c in (*CHANNELS, *BRIGHTFIELD, *stains.values())}
+    table = known | {" ".join(key.lower().split()): channel for key, channel in stains.items()}
+    if channel := known.get(name.strip().lower()) or table.get(" ".join(name.lower().split())):
+        return channel
+    words = words_of(name)
+    fitting = {key: found for key in table if (found := words_of(key)) and found <= words}
+    targets = {key: found for key, found in fitting.items() if not only_light(found)}
+    best = targets or fitting
+    least = [key for key, found in best.items() if not any(found < other for other in best.values())]
+    channels = {table[key]: key for key in reversed(least)}
+    if len(channels) > 1:
+        both = " and ".join(f"{channel} ({key!r})" for channel, key in sorted(channels.items()))
+        raise ValueError(f"channel name {name!r} fits {both}; say which it is: '{name}' = '...' under [plate.stains]")
+    return next(iter(channels), None)
+
+
+def words_of(name: str) -> frozenset[str]:
+    """Words and numbers of a name, lower case: `Alexa568-WGA` has alexa, 568 and wga."""
+    return frozenset(re.findall(r"[0-9]+|[^\W\d_]+", name.lower()))
+
+
+def only_light(words: Collection[str]) -> bool:
+    """Whether words say no more than a light: dyes by their makers' series, wavelengths."""
+    return all(DYE_WORD.fullmatch(word) for word in words)
 
 
 def match_channels(barcode: str, names: Mapping[str, str], source: str, settings: PlateSettings) -> dict[str, str]:
@@ -186,29 +224,73 @@ def match_channels(barcode: str, names: Mapping[str, str], source: str, settings
     for key, name in names.items():
         if channel := channel_of(name, settings.stains):
             found.setdefault(channel, []).append(key)
-    listed = ", ".join(f"{key} {name!r}" if key != name else repr(name) for key, name in names.items())
-    for channel in settings.channels:
-        keys = found.get(channel, [])
-        if len(keys) != 1:
-            what = "no" if not keys else "more than one"
-            raise ValueError(
-                f"{barcode}: {what} {channel} channel in {source}, which has {listed}; name its stain in [plate.stains] "
-                "or leave the channel out of plate.channels"
-            )
+    for channel, keys in found.items():  # `DNA` wins over names that contain it, such as `DNA_mask`
+        rest = [key for key in keys if not words_of(channel) < words_of(names[key])]
+        if len(rest) == 1 and names[rest[0]].strip().lower() == channel.lower():
+            found[channel] = rest
+    wrong = [
+        f"more than one {c} channel" if c in found else f"no {c} channel"
+        for c in settings.channels
+        if len(found.get(c, ())) != 1
+    ]
+    if wrong:
+        absent = [c for c in settings.channels if c not in found]
+        free = [names[key] for key in names if not any(key in keys for keys in found.values())]
+        free += [names[key] for c in settings.channels for key in found.get(c, ())[1:]]
+        free = [name[:60] for name in free] + ["..."] * len(absent)
+        pairs = [f"{json.dumps(name)} = {json.dumps(c)}" for name, c in zip(free, absent, strict=False)]
+        block = "\n  ".join(pairs or [f"{json.dumps(free[0])} = {json.dumps('...')}"])
+        raise ValueError(
+            f"{barcode}: {', '.join(wrong)} in {source}, which has {shown(names)}; leave what is not there out of "
+            f"plate.channels, or say in the config what is called how, such as\n  [plate.stains]\n  {block}"
+        )
     return {channel: found[channel][0] for channel in settings.channels}
 
 
-def from_index(
-    barcode: str, path: Place, folder: Place, root: Place, settings: PlateSettings, data: bytes | None = None
+def shown(names: Mapping[str, str]) -> str:
+    """A source's channels as an error lists them: key and name, the name alone where they are one."""
+    listed = [f"{key} {name[:60]!r}" if key != name else repr(name[:60]) for key, name in names.items()]
+    return ", ".join(listed[:10] + [f"and {len(listed) - 10} more"] * (len(listed) > 10))
+
+
+def from_indexes(
+    barcode: str, paths: Sequence[Place], folder: Place, root: Place, settings: PlateSettings, read: Callable[[Place], Index]
 ) -> Plate:
-    """A plate as its Harmony index lists it. `data`, here and below: the file's bytes, where it is not on this machine."""
-    index = read_index(path, data)
+    """A plate as the first of its indexes lists it; ValueError where another one names its channels otherwise."""
+    index = read(paths[0])
+    plate = from_index(barcode, paths[0], folder, root, settings, index)
+    notes = []
+    for path in paths[1:]:
+        try:
+            other = read(path).channels
+        except ValueError as error:
+            notes.append(f"{path.name} is not used beside {paths[0].name}, and cannot be read ({error})")
+            continue
+        for channel, name in index.channels.items():
+            if channel in other and other[channel].lower() != name.lower():
+                raise ValueError(
+                    f"{barcode}: {paths[0]} says that channel {channel} is {name!r}, {path} that it is {other[channel]!r}; "
+                    "move the wrong one away"
+                )
+        notes.append(f"{path.name} names the same channels as {paths[0].name}, which is read")
+    return dataclasses.replace(plate, notes=(*plate.notes, *notes))
+
+
+def from_index(
+    barcode: str, path: Place, folder: Place, root: Place, settings: PlateSettings, index: Index | None = None
+) -> Plate:
+    """A plate as its Harmony index lists it. `index`: what is in it, where that is known."""
+    index = index or read_index(path)
     numbers = {f"ch{i.channel}": i.channel for i in index.images}
     names = {key: index.channels.get(n, key) for key, n in sorted(numbers.items(), key=lambda item: item[1])}
     keys = match_channels(barcode, names, path.name, settings)
     wanted = {numbers[key]: c for c, key in enumerate(keys.values())}
+    if twice := [n for n in wanted if n in index.renamed]:
+        called = " and ".join(map(repr, index.renamed[twice[0]][:4]))
+        raise ValueError(f"{barcode}: {path} calls channel {twice[0]} both {called}; export the plate again")
+    pixel_um, size = index.geometry(wanted, f"{barcode}: {path.name}")
     sites = group_images(barcode, [i for i in index.images if i.channel in wanted], wanted, folder, path, settings)
-    notes = []
+    notes = list(index.notes)
     if index.name and index.name != barcode:
         notes.append(f"{path.name} calls the plate {index.name!r}, not {barcode}")
     return Plate(
@@ -219,8 +301,8 @@ def from_index(
         channel_labels=tuple(f"{key} {names[key]}" for key in keys.values()),
         channel_source=path.name,
         sites=sites,
-        pixel_um=index.pixel_um,
-        size=index.size,
+        pixel_um=pixel_um,
+        size=size,
         flatfields={c: f for c, key in keys.items() if (f := index.flatfields.get(numbers[key]))},
         notes=tuple(notes),
     )
@@ -246,6 +328,12 @@ def group_images(
         files = table.setdefault(key, [None] * len(wanted))
         if not plain_name(image.url):
             raise ValueError(f"{barcode}: {path.name} names {image.url[:80]!r}, which is no file name; refused")
+        if image.page:
+            where = f"{barcode} {well_name(image.row, image.column)} site {image.field}"
+            raise ValueError(
+                f"{where}: {path.name} says that the image is page {image.page + 1} of {image.url[:80]!r} (BufferNo "
+                f"{image.page}); files of one image each are read: export the plate as single images"
+            )
         if files[wanted[image.channel]] is not None:
             well = well_name(image.row, image.column)
             raise ValueError(f"{barcode} {well} site {image.field}: {path.name} lists channel {image.channel} twice")
@@ -280,7 +368,11 @@ def plain_name(name: str) -> bool:
 def from_names(barcode: str, folder: Place, root: Place, settings: PlateSettings, names: Iterable[str]) -> Plate:
     """A plate from the folder's Phenix file names; the config says which channel number is which."""
     if absent := [c for c in settings.channels if c not in settings.numbers]:
-        raise ValueError(f"{barcode}: plate.numbers has no Phenix channel number for {absent[0]}")
+        block = "\n  ".join(f"{c} = ..." for c in absent)
+        raise ValueError(
+            f"{barcode}: plate.numbers has no Phenix channel number for {', '.join(absent)}; say in the config\n"
+            f"  [plate.numbers]\n  {block}"
+        )
     wanted = {settings.numbers[c]: i for i, c in enumerate(settings.channels)}
     if len(wanted) != len(settings.channels):
         raise ValueError(f"{barcode}: plate.numbers gives two of {', '.join(settings.channels)} the same number")
@@ -299,9 +391,11 @@ def from_names(barcode: str, folder: Place, root: Place, settings: PlateSettings
         )
     if absent := [c for c in settings.channels if settings.numbers[c] not in present]:
         numbers = ", ".join(f"ch{n}" for n in sorted(present))
+        said = ", ".join(f"{c} is ch{settings.numbers[c]}" for c in absent)
+        block = "\n  ".join(f"{c} = ..." for c in absent)
         raise ValueError(
-            f"{barcode}: no {absent[0]} channel: {folder} has {numbers}, and plate.numbers says {absent[0]} is "
-            f"ch{settings.numbers[absent[0]]}; set [plate.numbers] or plate.channels in the config"
+            f"{barcode}: {', '.join(f'no {c} channel' for c in absent)}: {folder} has {numbers}, and plate.numbers says "
+            f"that {said}; leave what is not there out of plate.channels, or say in the config\n  [plate.numbers]\n  {block}"
         )
     sites = group_images(barcode, images, wanted, folder, folder, settings)
     return Plate(
@@ -312,6 +406,10 @@ def from_names(barcode: str, folder: Place, root: Place, settings: PlateSettings
         channel_labels=tuple(f"ch{settings.numbers[c]}" for c in settings.channels),
         channel_source="the config's plate.numbers (no Index.idx.xml, no load_data.csv)",
         sites=tuple(complete(site, list(wanted)) for site in sites),
+        warnings=(
+            f"no index and no load_data.csv say which channel is which: [plate.numbers] of the config is taken, "
+            f"{', '.join(f'{c} = {settings.numbers[c]}' for c in settings.channels)}",
+        ),
     )
 
 
@@ -332,6 +430,14 @@ def from_load_data(
     table: LoadData = read_load_data(path, barcode, data)
     names = {c: c if channel_of(c, settings.stains) else table.labels.get(c, c) for c in table.channels}
     keys = match_channels(barcode, names, path.name, settings)
+    described = table.said.get(DESCRIBED)
+    if described and channel_of(described, settings.stains) not in (None, *settings.channels):
+        pixel_um, size = None, None  # the row describes a channel that is not measured
+    else:
+        try:
+            pixel_um, size = table.geometry(keys)
+        except ValueError as error:
+            raise ValueError(f"{path}: {barcode}: {error}") from error
     roots: tuple[Path, ...] = ()
     if isinstance(root, Path):
         remap = {old.rstrip("/\\"): Path(new).expanduser() for old, new in settings.remap.items()}
@@ -362,8 +468,8 @@ def from_load_data(
         channel_labels=tuple(table_label(key, table) for key in keys.values()),
         channel_source=path.name,
         sites=tuple(sorted(sites, key=lambda s: (well_position(s.well), s.site))),
-        pixel_um=table.pixel_um,
-        size=table.size,
+        pixel_um=pixel_um,
+        size=size,
     )
 
 

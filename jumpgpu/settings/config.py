@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .limits import check
-from .names import CHANNELS
+from .names import BRIGHTFIELD, CHANNELS
 
 
 @dataclass(frozen=True)
@@ -165,30 +165,36 @@ class PlateSettings:
 
     images: str | None = None  # root folder or URL when --images is not given
     channels: tuple[str, ...] = CHANNELS  # measured channels; brightfield planes are added here
-    numbers: dict[str, int] = field(  # Phenix channel number of each, where the plate itself does not say
-        default_factory=lambda: {
-            "Mito": 1,
-            "AGP": 2,
-            "RNA": 3,
-            "ER": 4,
-            "DNA": 5,
-            "HighZBF": 6,
-            "LowZBF": 7,
-            "Brightfield": 8,
-        }
+    numbers: dict[str, int] = (
+        field(  # Phenix channel number of each, where the plate itself does not say; a file's are added
+            default_factory=lambda: {
+                "Mito": 1,
+                "AGP": 2,
+                "RNA": 3,
+                "ER": 4,
+                "DNA": 5,
+                "HighZBF": 6,
+                "LowZBF": 7,
+                "Brightfield": 8,
+            }
+        )
     )
     plane: int | None = None  # the plane to read where there are several
     c_axis: dict[str, int] = field(default_factory=dict)  # OME-Zarr: channel -> place on the C axis, from 0; else by label
     remap: dict[str, str] = field(default_factory=dict)  # load_data.csv: path or URL prefix -> folder here
-    stains: dict[str, str] = field(  # Harmony channel names (or their words, lower case) to channels
+    stains: dict[str, str] = field(  # names of channels, or words in them, in any case, to channels; a file's are added
         default_factory=lambda: {
             "hoechst 33342": "DNA",
             "hoechst": "DNA",
             "dapi": "DNA",
+            "nuclei": "DNA",
             "alexa 647": "Mito",
             "mitotracker": "Mito",
+            "mitochondria": "Mito",
             "alexa 568": "AGP",
             "phalloidin": "AGP",
+            "wga": "AGP",
+            "wheat germ agglutinin": "AGP",
             "488 long": "RNA",
             "488 650": "RNA",
             "alexa 488 long": "RNA",
@@ -196,6 +202,9 @@ class PlateSettings:
             "syto 14": "RNA",
             "alexa 488": "ER",
             "concanavalin": "ER",
+            "cona": "ER",
+            "con a": "ER",
+            "endoplasmic reticulum": "ER",
             "brightfield": "Brightfield",
             "brightfield high": "HighZBF",
             "brightfield_h": "HighZBF",
@@ -242,9 +251,30 @@ def build(kind: Any, table: dict[str, Any], where: str) -> Any:
     hints = typing.get_type_hints(kind)
     if unknown := sorted(set(table) - set(hints)):
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; known here: {', '.join(hints)}")
-    made = kind(**{key: convert(hints[key], value, f"{where}: {key}") for key, value in table.items()})
+    values = {key: convert(hints[key], value, f"{where}: {key}") for key, value in table.items()}
+    if kind is PlateSettings:  # what a lab adds leaves the rest
+        values |= {key: extended(key, values[key], where) for key in ("numbers", "stains") if key in values}
+    made = kind(**values)
     check(made, where)
     return made
+
+
+def extended(key: str, given: dict[str, Any], where: str) -> dict[str, Any]:
+    """`plate.numbers` or `plate.stains` of a file, added to the default ones; keys are alike in any case.
+
+    A number that the file gives to a channel is taken from the one that has it by default.
+    """
+    names = {c.lower(): c for c in (*CHANNELS, *BRIGHTFIELD)}
+    made: dict[str, Any] = {}
+    for name, value in given.items():
+        known = names.get(name.lower(), name) if key == "numbers" else " ".join(name.lower().split())
+        if made.setdefault(known, value) != value:
+            raise ValueError(f"{where}: {key} says two things of {name!r}: {made[known]} and {value}")
+        if key == "stains":
+            made[known] = names.get(str(value).lower(), value)
+    defaults: dict[str, Any] = getattr(PlateSettings(), key)
+    kept = {k: v for k, v in defaults.items() if k not in made and not (key == "numbers" and v in made.values())}
+    return kept | made
 
 
 def convert(hint: Any, value: Any, where: str) -> Any:

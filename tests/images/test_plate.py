@@ -51,7 +51,8 @@ def test_index_above_the_images(tmp_path: Path) -> None:
     images = write_plate(tmp_path)
     (images.parent / "Index.idx.xml").write_text(index_xml())
     assert find_plate("BR00000001", tmp_path).channel_source == "Index.idx.xml"
-    assert "plate.numbers" in find_plate("BR00000001", images).channel_source  # the root is the Images folder itself
+    with pytest.raises(ValueError, match=rf"Index.idx.xml says .* outside the images root .*give --images {images.parent}"):
+        find_plate("BR00000001", images)  # the root is the Images folder itself
 
 
 def test_load_data_paths(tmp_path: Path) -> None:
@@ -72,12 +73,60 @@ def test_load_data_paths(tmp_path: Path) -> None:
     assert Path(plate.sites[0].files[0] or "").is_file()
 
 
+def doubled(table: str, *columns: str) -> str:
+    """A table with further columns, of the last column's cells."""
+    header, *rows = table.splitlines()
+    lines = [",".join([header, *columns]), *(",".join([row, *[row.split(",")[-1]] * len(columns)]) for row in rows)]
+    return "\n".join(lines) + "\n"
+
+
+def test_original_is_no_channel_called_inal(tmp_path: Path) -> None:
+    table = tmp_path / "load_data.csv"
+    table.write_text(doubled(load_data_csv("."), "FileName_Original", "PathName_Original", "URL_Illumination", "URL_Orig"))
+    data = read_load_data(table, "BR00000001")
+    assert data.channels == ["Mito", "AGP", "RNA", "ER", "DNA", "Original", "Illumination", "Orig"]
+    assert len(find_plate("BR00000001", table).sites) == 6
+
+
+def test_url_and_file_name_of_one_column_are_one(tmp_path: Path) -> None:
+    table = tmp_path / "load_data.csv"
+    table.write_text(doubled(load_data_csv("."), "URL_OrigDNA"))
+    assert read_load_data(table, "BR00000001").rows[0].files["DNA"] == (".", "r01c01f01p01-ch5sk1fk1fl1.tiff")
+
+
+def test_load_data_sizes_are_those_of_the_measured_channels(tmp_path: Path) -> None:
+    table = tmp_path / "load_data.csv"
+
+    def found(columns: dict[str, str], **settings: object) -> tuple[float | None, tuple[int, int] | None]:
+        header, *rows = load_data_csv(".").splitlines()
+        lines = [",".join([header, *columns]), *(",".join([row, *columns.values()]) for row in rows)]
+        table.write_text("\n".join(lines))
+        plate = find_plate("BR00000001", table, PlateSettings(**settings))  # type: ignore[arg-type]
+        return plate.pixel_um, plate.size
+
+    sizes = {"Metadata_ImageSizeX": "56", "Metadata_ImageSizeY": "40", "Metadata_ImageResolutionX": "5.9e-07"}
+    assert found(sizes) == (pytest.approx(0.59), (40, 56))
+    assert found({**sizes, "Metadata_ChannelName": "Alexa 647"}) == (pytest.approx(0.59), (40, 56))
+    assert found({**sizes, "Metadata_ChannelName": "Brightfield"}) == (None, None)  # the images themselves say it
+    per_channel = {f"Metadata_ImageSizeX_Orig{c}": "56" for c in CHANNELS}
+    per_channel |= {"Metadata_ImageSizeX_OrigBrightfield": "112", "Metadata_ImageSizeY": "40"}
+    assert found(per_channel) == (None, (40, 56))
+    with pytest.raises(ValueError, match=r"load_data.csv: BR00000001: .*differ in size \(.*RNA 40 x 112 pixels"):
+        found({**per_channel, "Metadata_ImageSizeX_OrigRNA": "112"})
+    assert found({**per_channel, "Metadata_ImageSizeX_OrigRNA": "112"}, channels=("DNA",)) == (None, (40, 56))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda t: t.replace("Metadata_Site", "Site"), "no column Metadata_Site"),
         (lambda t: t.replace("PathName_OrigER", "Path_OrigER"), "FileName_OrigER without PathName_OrigER"),
         (lambda t: t.replace("OrigDNA", "OrigXYZ"), "no DNA channel in load_data.csv"),
+        (lambda t: doubled(t, "FileName_DNA", "PathName_DNA"), "columns FileName_OrigDNA and FileName_DNA are both the DNA"),
+        (lambda t: doubled(t, "URL_DNA"), "columns FileName_OrigDNA and URL_DNA are both the DNA"),
+        (lambda t: doubled(t, "FileName_Orig_DNA", "PathName_Orig_DNA"), "FileName_OrigDNA and FileName_Orig_DNA are both"),
+        (lambda t: doubled(t, "FileName_dna", "PathName_dna"), "more than one DNA channel in .*'DNA'.* 'dna'"),
+        (lambda t: doubled(t, "FileName_Hoechst", "PathName_Hoechst"), "more than one DNA channel in .*'Hoechst'"),
         (lambda t: t.replace("A01,1", "A01,x"), "Metadata_Site must be a whole number"),
         (lambda t: t.replace("A01,1", "A99,1"), "A99"),
         (lambda t: t.replace("A01,1", "=SUM(1),1"), "is no well"),
@@ -146,6 +195,26 @@ def test_index_lists_no_image_of_a_channel_at_one_site(tmp_path: Path) -> None:
         ("Alexa 488 (corrected)", "ER"),
         ("Brightfield high", "HighZBF"),
         ("Digital Phase Contrast", None),
+        ("dna", "DNA"),
+        ("MitoTracker Alexa 568", "Mito"),  # what is looked at outranks the light
+        ("Phalloidin Alexa 647", "AGP"),
+        ("Alexa Fluor 647 Phalloidin", "AGP"),
+        ("Phalloidin-Alexa488", "AGP"),
+        ("WGA Alexa 647", "AGP"),
+        ("Wheat Germ Agglutinin AF647", "AGP"),
+        ("Concanavalin A Alexa 647", "ER"),
+        ("ConA-Alexa568", "ER"),
+        ("SYTO14 Alexa 568", "RNA"),
+        ("SYTO 14 (488 long)", "RNA"),
+        ("Hoechst Alexa 647", "DNA"),
+        ("DAPI 488", "DNA"),
+        ("MitoTracker Deep Red", "Mito"),
+        ("Mito Alexa 568", "Mito"),
+        ("Alexa 488 RNA", "RNA"),
+        ("Alexa488", "ER"),
+        ("Alexa Fluor 568", "AGP"),
+        ("alexa  647", "Mito"),
+        ("Cy5", None),
         ("405ex, 570-630-em)", None),
     ],
 )
@@ -154,8 +223,25 @@ def test_stains(name: str, channel: str | None) -> None:
 
 
 def test_ambiguous_stain() -> None:
-    with pytest.raises(ValueError, match="fits AGP and Mito"):
+    with pytest.raises(ValueError, match=r"fits AGP .*and Mito"):
         channel_of("Alexa 568 647", PlateSettings().stains)
+    for name, both in (
+        ("MitoTracker Phalloidin", "AGP .*and Mito"),
+        ("Hoechst / SYTO 14", "DNA .*and RNA"),
+        ("ER RNA 488", "ER .*and RNA"),
+        ("WGA, concanavalin A Alexa 488", "AGP .*and ER"),
+    ):
+        with pytest.raises(ValueError, match=f"channel name '{name}' fits {both}"):
+            channel_of(name, PlateSettings().stains)
+
+
+def test_a_channel_by_its_own_name_wins_over_names_that_contain_it(tmp_path: Path) -> None:
+    write_plate(tmp_path)
+    table = tmp_path / "load_data.csv"
+    header, *rows = load_data_csv(".").splitlines()
+    lines = [f"{header},FileName_DNA_mask,PathName_DNA_mask", *(f"{row},x.tiff,." for row in rows)]
+    table.write_text("\n".join(lines))
+    assert "ch5" in (find_plate("BR00000001", table).sites[0].files[0] or "")
 
 
 def test_flatfield_profile() -> None:
@@ -185,8 +271,7 @@ def test_flatfield_profile() -> None:
 def test_real_indexes(shared: Path) -> None:
     v5 = read_index(shared / "data/harmony/v5/Index.idx.xml")
     assert v5.name == "BR00122249"
-    assert v5.pixel_um == pytest.approx(0.5979760809567617)
-    assert v5.size == (1080, 1080)
+    assert v5.geometry([3, 4], "v5") == (pytest.approx(0.5979760809567617), (1080, 1080))
     assert (v5.images[0].x_um, v5.images[0].y_um) == pytest.approx((-322.907, -322.907))
     assert v5.flatfields[3].coefficients[2] == (-1.9677, 0.0603, -2.7414)
     assert v5.flatfields[1].coefficients == ()

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jumpgpu.images.illumination import read_function
+from jumpgpu.gpu.device import Device
+from jumpgpu.images.illumination import open_illumination, read_function
 from jumpgpu.images.label_files import read_labels
 from jumpgpu.images.plate import find_plate
 from jumpgpu.images.reader import read_fields
@@ -18,6 +19,7 @@ from tests.helpers.hostile import labels, tables, tiffs, xml
 from tests.helpers.image_plates import NUMBERS, image_name, index_xml, load_data_csv, noise, write_plate, write_tiff
 
 BARCODE = "BR00000001"
+UNNEEDED = xml.unneeded()
 INDEXES, IMAGES, TABLES = xml.corpus(), tiffs.corpus(), tables.corpus()
 SECONDS = 5.0  # for one small hostile file on a loaded machine; each takes far less
 
@@ -39,6 +41,24 @@ def test_hostile_indexes_are_refused(plate_folder: Path, name: str) -> None:
             list(read_fields(find_plate(BARCODE, plate_folder)))
         assert len(str(caught.value)) < 1000
         assert time.monotonic() - start < SECONDS
+    finally:
+        index.unlink()
+
+
+@pytest.mark.parametrize("name", UNNEEDED)
+def test_what_is_not_needed_does_not_refuse(plate_folder: Path, name: str, device: Device) -> None:
+    index = next(plate_folder.glob("*/Images")) / "Index.idx.xml"
+    index.write_bytes(UNNEEDED[name])
+    start = time.monotonic()
+    try:
+        plate = find_plate(BARCODE, plate_folder)
+        assert time.monotonic() - start < SECONDS
+        if "position" in name:
+            assert plate.sites[0].x_um is None
+            assert plate.notes == ("Index.idx.xml: 30 positions of images are no lengths; they are left out",)
+        else:
+            with pytest.raises(ValueError, match=r"BR00000001 DNA: the FlatfieldProfile cannot be read: .*Index.idx.xml"):
+                open_illumination(plate, "flatfield", device=device, channels=["DNA"])
     finally:
         index.unlink()
 
