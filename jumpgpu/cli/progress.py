@@ -5,6 +5,7 @@ With `log_json` every line on stderr is a JSON object, for programs. Its keys, w
 
     start        total, unit: what is to be done
     note         message
+    warning      message: what a run assumes, or what may have gone wrong; told in spite of `quiet`
     batch        done, total, unit, per_second, seconds_left (null where it is not known)
     well         well: written, and whole
     quarantine   well, site, channel, file, reason, used (true: measured all the same)
@@ -26,7 +27,7 @@ EVERY_S = 30.0  # between lines where there is no terminal
 class Progress:
     """Lines on stderr and, on a terminal, a bar of `total` units with rate and time left. Use it in a `with`.
 
-    quiet : nothing is said; log_json : events in place of lines, whatever `quiet` is
+    quiet : nothing but warnings is said; log_json : events in place of lines, whatever `quiet` is
     """
 
     def __init__(self, title: str, total: int, quiet: bool = False, log_json: bool = False, unit: str = "fields"):
@@ -87,7 +88,7 @@ class Progress:
         """A line on stderr, above the bar; in JSON an event with the line as its `message`."""
         if self.log_json:
             self.event(event, message=text, **values)
-        elif self.quiet:
+        elif self.quiet and event != "warning":
             return
         elif self._bar:
             self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -340,9 +340,8 @@ class _Reader:
                 own = tuple(mine or its for mine, its in zip(said, described, strict=True))
                 geometries.setdefault(channel, Counter())[own] += n
         name = self.plate.get("Name") or self.plate.get("PlateID") or ""
-        notes = ()
-        if self.bad_positions:
-            notes = (f"{self.path.name}: {self.bad_positions} positions of images are no lengths; they are left out",)
+        bad = f"{self.path.name}: {self.bad_positions} positions of images are no lengths; they are left out"
+        notes = (bad,) if self.bad_positions else ()
         channels, renamed = dict(sorted(self.channels.items())), {c: tuple(names) for c, names in self.renamed.items()}
         return Index(name, channels, self.images, geometries, self.flatfields, renamed, notes)
 

@@ -30,6 +30,8 @@ from .reader import field_size, read_fields
 from .site import Problem
 
 SOURCES = ("auto", "estimate", "flatfield", "none")  # anything else is a folder
+NOT_ONE = 0.01  # what the least value of a function may be from 1
+UNEVEN = 20.0  # times its least value: from six fields of CPJUMP1, too few for a function, the greatest is 13
 HEADER_BYTES = 1 << 16  # of an .npy file beside its values; NumPy writes 128
 
 
@@ -37,15 +39,40 @@ HEADER_BYTES = 1 << 16  # of an .npy file beside its values; NumPy writes 128
 class Illumination:
     """A plate's illumination functions.
 
-    functions : float32 [C, H, W] on the CPU; smoothed brightness over its 2nd percentile, never below 1
+    functions : float32 [C, H, W] on the CPU; smoothed brightness over its 2nd percentile, its least value 1
     source : where they come from, one line
     notes : what a reader of the log should know
+    warnings : functions that are not what CellProfiler makes, by plate and channel
     """
 
     channels: tuple[str, ...]
     functions: torch.Tensor
     source: str
     notes: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(
+            f"{channel}: {wrong}"
+            for channel, function in zip(self.channels, self.functions, strict=True)
+            if (wrong := doubt(float(function.min()), float(function.max())))
+        )
+
+
+def doubt(least: float, greatest: float) -> str:
+    """Why a function of these values is doubtful, '' where it is not.
+
+    CellProfiler's, rescaled, have 1 where the light is weakest, and no more than a few times that where it is strongest.
+    """
+    values = f"the illumination function's values are {least:.4g} to {greatest:.4g}"
+    if abs(least - 1) > NOT_ONE:
+        bright = f"images come out {1 / least:.3g} times as bright"
+        return f"{values}; one that is rescaled, as CellProfiler's are, has 1 as its least: {bright}"
+    if greatest > UNEVEN:
+        return (
+            f"{values}: the light would fall off to 1 / {greatest:.0f}; was the function made from images of this channel?"
+        )
+    return ""
 
 
 def correct(
@@ -311,7 +338,7 @@ def parse_npy(data: bytes, size: tuple[int, int], where: str) -> np.ndarray:
         raise ValueError(f"{where}: {len(values)} bytes of values, expected {dtype.itemsize * size[0] * size[1]}")
     array = np.frombuffer(values, dtype).reshape(size, order="F" if fortran else "C").astype(np.float32, order="C")
     if not (np.isfinite(array) & (array > 0)).all():
-        raise ValueError(f"{where}: has values that are not positive numbers; an illumination function is 1 or more")
+        raise ValueError(f"{where}: has values that are not positive numbers; images are divided by them")
     return array
 
 

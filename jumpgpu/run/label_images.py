@@ -18,7 +18,7 @@ from ..images.reader import FieldBatch
 from ..segmentation.pipeline import Segmentation, segment
 from ..store.layout import SiteTable
 from .batch import Run, shrink
-from .plate import Outcome, chosen_wells, open_store, outcome, prepare, read
+from .plate import Outcome, chosen_wells, open_store, outcome, prepare, read, say_empty
 from .provenance import inputs_of
 from .worker_threads import in_lanes
 from .writer import Sink
@@ -51,7 +51,9 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool
             with device.divided(run.lanes), in_lanes(read(run, store.missing_wells()), compute, run.lanes) as batches:
                 for fields, tables in batches:
                     sink.put(fields, tables)
-    return outcome(plate.barcode, options, wells, time.monotonic() - started)
+        done = outcome(plate.barcode, options, wells, time.monotonic() - started)
+        say_empty(done, plate, wells, options, progress)
+    return done
 
 
 def label_tables(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, found: Segmentation, run: Run) -> list[SiteTable]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
+
 from ..cli.options import Options
 from ..cli.progress import Progress
 from ..features import image_quality as quality
@@ -42,7 +44,9 @@ def extract_plate(plate: Plate, options: Options, device: Device) -> "Outcome":
         run = prepare(plate, wells, options, device, progress)
         with open_store(run) as store:
             fill(store, run)
-    return outcome(plate.barcode, options, wells, time.monotonic() - started)
+        done = outcome(plate.barcode, options, wells, time.monotonic() - started)
+        say_empty(done, plate, wells, options, progress)
+    return done
 
 
 def fill(store: PlateWriter, run: "Run") -> None:
@@ -97,6 +101,8 @@ def prepare(
     progress.say(f"{plate.barcode}: illumination {illumination.source}; {labels}; {device.description}")
     for note in (*plate.notes, *illumination.notes):
         progress.say(f"{plate.barcode}: {note}")
+    for warning in (*plate.warnings, *illumination.warnings):
+        progress.say(f"{plate.barcode}: {warning}", "warning")
     settings = settings_of(plate, device, illumination.functions, options)
     functions = device.tensor(illumination.functions)
     batch, lanes = device.plan(sum(map(len, wells.values())), functions.numel(), options.fields_a_batch)
@@ -186,6 +192,30 @@ def outcome(barcode: str, options: Options, wells: Mapping[str, Any], seconds: f
     left_out = {(well, q["site"]) for well, q in entries if not q["used"]}
     cells = sum(r["cells"] for r in records)
     return Outcome(barcode, len(wells), cells, len(left_out), sum(q["used"] for _, q in entries), seconds)
+
+
+def say_empty(
+    done: Outcome, plate: Plate, wells: Mapping[str, Mapping[int, Site]], options: Options, progress: Progress
+) -> None:
+    """Say so where a plate was measured and has no object, with what is known of the images."""
+    fields = [site for members in wells.values() for site in members.values()]
+    if done.cells or done.left_out == len(fields):
+        return
+    where = f"{plate.barcode}: no object in {len(fields) - done.left_out} fields of {done.wells} wells"
+    if options.masks:
+        progress.say(f"{where}: the label images of {options.masks} have none", "warning")
+        return
+    channel = options.config.segmentation.nuclei.channel
+    seen = read_fields(plate, wells=[fields[0].well], sites=[fields[0].site], channels=[channel], batch=1, workers=0)
+    with contextlib.closing(seen):
+        images = [int(batch.pixels.to(torch.int32).max()) for batch in seen if len(batch.pixels)]
+    first = f"{fields[0].well} site {fields[0].site}"
+    brightest = f"; the brightest {channel} pixel of {first} has {images[0]} counts" if images else ""
+    progress.say(
+        f"{where}{brightest}: is {channel} the channel of nuclei ({plate.channel_line}), and is full scale what [plate] "
+        "scale says, 65535 where nothing does?",
+        "warning",
+    )
 
 
 def describe(plate: Plate, options: Options) -> str:

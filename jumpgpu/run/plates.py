@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..cli.options import Options, options_from
+from ..cli.progress import Progress
 from ..gpu.open import open_device
 from ..images.locate import find_source
 from ..images.plate import Plate
 from ..store.reader import StoredPlate, open_plate
 from . import dask_scheduler
-from .plate import Outcome, chosen_wells, extract_plate
+from .plate import Outcome, chosen_wells, extract_plate, say_empty
 
 
 def extract(plate: str, images: str | os.PathLike[str] | None = None, **options: Any) -> StoredPlate:
@@ -36,7 +37,12 @@ def extract_plates(plates: Sequence[Plate], options: Options) -> Iterator[Outcom
     """Plates one after another in this process, or their wells over worker processes."""
     if options.distributed:
         wells = {plate.barcode: chosen_wells(plate, options) for plate in plates}
-        yield from (Outcome(**done) for done in dask_scheduler.spread(wells, options))
+        by_barcode = {plate.barcode: plate for plate in plates}
+        for figures in dask_scheduler.spread(wells, options):
+            done = Outcome(**figures)
+            progress = Progress(done.plate, 0, options.quiet, options.log_json)
+            say_empty(done, by_barcode[done.plate], wells[done.plate], options, progress)
+            yield done
         return
     device = open_device(options.device, options.threads)
     for plate in plates:

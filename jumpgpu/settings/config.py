@@ -165,24 +165,22 @@ class PlateSettings:
 
     images: str | None = None  # root folder or URL when --images is not given
     channels: tuple[str, ...] = CHANNELS  # measured channels; brightfield planes are added here
-    numbers: dict[str, int] = (
-        field(  # Phenix channel number of each, where the plate itself does not say; a file's are added
-            default_factory=lambda: {
-                "Mito": 1,
-                "AGP": 2,
-                "RNA": 3,
-                "ER": 4,
-                "DNA": 5,
-                "HighZBF": 6,
-                "LowZBF": 7,
-                "Brightfield": 8,
-            }
-        )
+    numbers: dict[str, int] = field(  # Phenix channel number of each, where the plate does not say; a file adds to these
+        default_factory=lambda: {
+            "Mito": 1,
+            "AGP": 2,
+            "RNA": 3,
+            "ER": 4,
+            "DNA": 5,
+            "HighZBF": 6,
+            "LowZBF": 7,
+            "Brightfield": 8,
+        }
     )
     plane: int | None = None  # the plane to read where there are several
     c_axis: dict[str, int] = field(default_factory=dict)  # OME-Zarr: channel -> place on the C axis, from 0; else by label
     remap: dict[str, str] = field(default_factory=dict)  # load_data.csv: path or URL prefix -> folder here
-    stains: dict[str, str] = field(  # names of channels, or words in them, in any case, to channels; a file's are added
+    stains: dict[str, str] = field(  # names of channels, or words in them, in any case, to channels; a file adds to these
         default_factory=lambda: {
             "hoechst 33342": "DNA",
             "hoechst": "DNA",

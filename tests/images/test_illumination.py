@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from skimage.transform import resize
 
 from jumpgpu.gpu.device import Device
 from jumpgpu.images.harmony import Flatfield
-from jumpgpu.images.illumination import load_illumination, open_illumination, parse_npy, polynomial, rescale
+from jumpgpu.images.illumination import Illumination, load_illumination, open_illumination, parse_npy, polynomial, rescale
 from jumpgpu.images.plate import find_plate
 from jumpgpu.settings.config import IlluminationSettings
 from jumpgpu.settings.names import CHANNELS, well_name
@@ -171,6 +172,45 @@ def test_folder_names(plate, tmp_path: Path) -> None:  # type: ignore[no-untyped
     np.save(folder / BARCODE / f"{BARCODE}_IllumMito.npy", functions["Mito"])
     found = load_illumination(folder, plate, CHANNELS)
     np.testing.assert_array_equal(found.functions.numpy(), np.stack(list(functions.values())))
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [
+        (1.0, ""),
+        (0.5, "values are 0.5 to 2.5; .* 1 as its least: images come out 2 times as bright"),
+        (0.97, "values are 0.97 to"),
+        (100.0, "values are 100 to 500; .* images come out 0.01 times as bright"),
+        (1.2, "values are 1.2 to 6;"),
+        (np.where(np.arange(SIZE[1]) == 7, 100.0, 1.0), "values are 1 to 123.5: the light would fall off"),
+    ],
+)
+@pytest.mark.parametrize("source", ["folder", "npz"])
+def test_doubtful_functions_are_flagged(plate, tmp_path: Path, device: Device, source: str, factor, said: str) -> None:  # type: ignore[no-untyped-def]
+    """Of one channel, by name; what CellProfiler makes, of six real fields and from flat fields, is not."""
+    good = np.broadcast_to(np.linspace(1, 5, SIZE[1], dtype=np.float32), SIZE)
+    folder = tmp_path / "functions"
+    folder.mkdir()
+    for c in CHANNELS:
+        function = (good * (factor if c == "RNA" else 1)).astype(np.float32)
+        if source == "npz":
+            np.savez(folder / f"Illum{c}.npz", illum=function)
+        else:
+            np.save(folder / f"Illum{c}.npy", function)
+    warnings = open_illumination(plate, str(folder), device=device).warnings
+    if said:
+        assert len(warnings) == 1
+        assert re.match(f"RNA: the illumination function's {said}", warnings[0]), warnings
+    else:
+        assert not warnings
+
+
+def test_real_functions_are_not_flagged(shared: Path, plate, device: Device) -> None:  # type: ignore[no-untyped-def]
+    for folder in (shared / "data/cellprofiler", shared / "data/cellprofiler/flatfield"):
+        functions = [np.load(folder / f"Illum{c}.npz")["illum"] for c in CHANNELS]
+        assert not Illumination(CHANNELS, torch.from_numpy(np.stack(functions)), "x").warnings
+    assert not open_illumination(plate, "estimate", device=device).warnings
+    assert not open_illumination(plate, "none", device=device).warnings
 
 
 def npy(array: np.ndarray) -> bytes:

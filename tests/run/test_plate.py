@@ -1,6 +1,7 @@
 """The extract command and function: options, exit statuses, resuming, quarantine, and what a failing stage leaves."""
 
 import csv
+import json
 import os
 import re
 import signal
@@ -50,6 +51,41 @@ def demo(tmp_path, monkeypatch):
         "--output",
         "out",
     ]
+
+
+def test_assumed_channel_numbers_are_told_even_when_quiet(demo, capsys):
+    assert main([*demo, "--quiet"]) == 0
+    assert capsys.readouterr().err == (
+        "DEMO: no index and no load_data.csv say which channel is which: [plate.numbers] of the config is taken, DNA = 5, "
+        "ER = 4, RNA = 3, AGP = 2, Mito = 1\n"
+    )
+    assert main([*demo, "--quiet", "--log-json", "--overwrite"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [e["message"][:11] for e in events if e["event"] == "warning"] == ["DEMO: no in"]
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")])
+def test_a_doubtful_function_is_told_even_when_quiet(demo, tmp_path, capsys, workers):
+    (tmp_path / "f").mkdir()
+    for channel in ("DNA", "ER", "RNA", "AGP", "Mito"):
+        np.save(tmp_path / f"f/Illum{channel}.npy", np.full((56, 64), 100 if channel == "ER" else 1, np.float32))
+    assert main([*demo, "--illumination", "f", "--quiet", *workers]) == 0
+    assert "DEMO: ER: the illumination function's values are 100 to 100; one that is rescaled" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")])
+def test_a_plate_without_an_object_is_told_even_when_quiet(demo, tmp_path, capsys, workers):
+    for path in (tmp_path / "images").rglob("*.tiff"):
+        tifffile.imwrite(path, np.random.default_rng(3).integers(5, 9, (56, 64)).astype(np.uint16))
+    at = demo.index("--masks")
+    assert main([*demo[:at], *demo[at + 2 :], "--quiet", *workers]) == 0
+    out, err = capsys.readouterr()
+    assert "  0 objects" in out
+    assert "DEMO: no object in 4 fields of 2 wells; the brightest DNA pixel of A01 site 1 has 8 counts: is DNA" in err
+    for path in (tmp_path / "masks").glob("*.tiff"):
+        tifffile.imwrite(path, np.zeros((56, 64), np.uint16))
+    assert main([*demo, "--quiet", "--overwrite", *workers]) == 0
+    assert "DEMO: no object in 4 fields of 2 wells: the label images of masks have none" in capsys.readouterr().err
 
 
 def test_the_command_makes_a_plate(demo, capsys):
