@@ -69,6 +69,18 @@ def parser() -> argparse.ArgumentParser:
         metavar="STEP",
         help=f"leave out a step (repeatable): {', '.join(STEPS)}",
     )
+    add(
+        "--control",
+        action="append",
+        metavar="COLUMN=VALUE",
+        help="wells that are negative controls (repeatable; default: the recipe's, Metadata_control_type=negcon)",
+    )
+    add(
+        "--features",
+        action="append",
+        metavar="PATTERN",
+        help="columns that are features besides those of Cells, Cytoplasm and Nuclei, such as 'efficientnet_*' (repeatable)",
+    )
     add("--anndata", action="store_true", help="write every table as .h5ad too")
     return made
 
@@ -87,6 +99,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> None:
     start = time.perf_counter()
     recipe = reduce(load_recipe(options.recipe), options.without, options.level, options.reference)
+    recipe = dataclasses.replace(
+        recipe,
+        controls=tuple(options.control or recipe.controls),
+        features=tuple(options.features or recipe.features),
+    )
+    check_recipe(recipe)
     folder = options.output / "profiles"
     print(f"recipe {options.recipe}: {json.dumps(dataclasses.asdict(recipe))}", file=sys.stderr)
     wells: dict[str, int] = {}
@@ -99,21 +117,26 @@ def run(options: argparse.Namespace) -> None:
             table, versions = read_wells(argument, options.output, recipe)
             plate = barcode_of(table)
             numbers[plate] = versions
-            table, platemap = annotate_plate(table, options)
-            for finding in designs.check_plate(table, platemap):
+            table, platemap, findings = annotate_plate(table, options)
+            table = platemaps.mark_controls(table, recipe.controls)
+            findings += platemaps.feature_findings(table, recipe.features)
+            for finding in (*(f"{plate}: {f}" for f in findings), *designs.check_plate(table, platemap)):
                 print(finding, file=sys.stderr)
+            if not feature_columns(table, recipe.features):
+                raise ValueError(f"{plate}: no column is a feature; name features by --features")
             wells[plate] = len(table)
-            save(table, folder / plate / f"{plate}_augmented", options.anndata)
+            save(table, folder / plate / f"{plate}_augmented", options.anndata, recipe.features)
             yield table
 
     for plate, name, table in make_profiles(augmented(), recipe):
-        save(table, folder / plate / f"{plate}_{name}", options.anndata and name != FEATURES)
+        save(table, folder / plate / f"{plate}_{name}", options.anndata and name != FEATURES, recipe.features)
         tables.setdefault(plate, []).append(name)
         if name == FEATURES:
             kept[plate] = summarize(table)
             print(f"{plate}  {kept[plate]}", file=sys.stderr)
         else:
-            print(f"{plate}  {name}  {len(table)} wells  {len(feature_columns(table))} features", file=sys.stderr)
+            n_features = len(feature_columns(table, recipe.features))
+            print(f"{plate}  {name}  {len(table)} wells  {n_features} features", file=sys.stderr)
     for plate, names in tables.items():
         write_record(folder / plate / f"{plate}_{RECORD}", recipe, names, numbers[plate])
     for finding in designs.check_numbers(numbers):
@@ -127,7 +150,7 @@ def read_wells(argument: str, output: Path, recipe: Recipe) -> tuple[pd.DataFram
     """A plate's aggregated wells and numbers versions: from its cells, or from a table that already has them."""
     path = place_of(argument)
     if isinstance(path, Path) and path.name.endswith((".parquet", ".csv", ".csv.gz")):
-        table = read_profiles(path)
+        table = read_profiles(path, recipe.features)
         return table, numbers_beside(path, barcode_of(table))
     stored = open_plate(path if path.suffix == ".zarr" else output / argument)
     table = aggregate(stored, recipe.aggregate)
@@ -135,17 +158,20 @@ def read_wells(argument: str, output: Path, recipe: Recipe) -> tuple[pd.DataFram
     return table, stored.numbers
 
 
-def annotate_plate(table: pd.DataFrame, options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """The table annotated, and its plate map; a table that brings its own annotation is left alone."""
+def annotate_plate(table: pd.DataFrame, options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame | None, list[str]]:
+    """The table annotated, its plate map, and findings; a table that brings its own annotation is left alone."""
     if platemaps.SAMPLE in table and options.platemap is None and options.metadata is None:
-        return table, None
+        ignored = ["--treatments is not used: the table brings its own annotation"] if options.treatments else []
+        return table, None, ignored
     folder = options.metadata or options.output / "metadata"
     plate = barcode_of(table)
     path = options.platemap or platemaps.find_platemap(folder, plate)
     platemap = platemaps.read_platemap(path)
-    treatments = options.treatments or platemaps.find_treatments(folder, path)
-    annotated = platemaps.annotate(table, platemap, None if treatments is None else platemaps.read_treatments(treatments))
-    return annotated, platemap
+    file = options.treatments or platemaps.find_treatments(folder, path)
+    treatments = None if file is None else platemaps.read_treatments(file)
+    annotated = platemaps.annotate(table, platemap, treatments)
+    read = [t.attrs["findings"] for t in (platemap, treatments) if t is not None]
+    return annotated, platemap, [f for findings in (*read, annotated.attrs["findings"]) for f in findings]
 
 
 def reduce(recipe: Recipe, without: Sequence[str], level: str | None, references: Sequence[str] | None) -> Recipe:
@@ -193,10 +219,10 @@ def write_record(path: Path, recipe: Recipe, tables: Sequence[str], numbers: dic
     beside.replace(path)
 
 
-def save(table: pd.DataFrame, path: Path, with_anndata: bool) -> None:
+def save(table: pd.DataFrame, path: Path, with_anndata: bool, also: Sequence[str]) -> None:
     write_table(table, path.with_name(f"{path.name}.parquet"))
     if with_anndata:
-        write_anndata(table, path.with_name(f"{path.name}.h5ad"))
+        write_anndata(table, path.with_name(f"{path.name}.h5ad"), also)
 
 
 if __name__ == "__main__":

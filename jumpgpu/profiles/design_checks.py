@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from ..settings.names import well_position
-from .platemap import CONTROL, NEGCON, SAMPLE
+from .platemap import CONTROL, NEGATIVE, SAMPLE, control_values, is_negcon, some
+from .text_tables import as_text
 
 FORMATS = {96: (8, 12), 384: (16, 24), 1536: (32, 48)}  # wells to rows and columns
 MARGIN = 2  # rows and columns nearest the edge that are outer wells
@@ -30,26 +31,28 @@ def is_inner(wells: pd.Series, plate_format: int = 384) -> pd.Series:
 def check_plate(profiles: pd.DataFrame, platemap: pd.DataFrame | None = None, plate_format: int = 384) -> list[str]:
     """Findings about one annotated plate: wells, controls, edges, treatments without metadata."""
     plate, found = profiles["Metadata_Plate"].iloc[0], []
-    if platemap is not None and (lost := sorted(set(platemap["well_position"]) - set(profiles["Metadata_Well"]))):
+    if platemap is not None and (lost := sorted(set(as_text(platemap["well_position"])) - set(profiles["Metadata_Well"]))):
         found.append(f"{len(lost)} of the plate map's {len(platemap)} wells have no profile: {some(lost)}")
     if SAMPLE not in profiles:
         return [f"{plate}: no {SAMPLE} column: nothing says what sits where"]
     treated = treated_wells(profiles)
-    if CONTROL not in profiles:
+    controls = is_negcon(profiles) if {CONTROL, NEGATIVE} & set(profiles) else None
+    if controls is None:
         found.append(f"no {CONTROL} column: nothing says which wells are controls")
-    elif (n := int((profiles[CONTROL] == NEGCON).sum())) < FEW_CONTROLS:
+    elif not controls.any():
+        found.append(f"no negative control, so controls count as treatments: {control_values(profiles)}")
+    elif (n := int(controls.sum())) < FEW_CONTROLS:
         found.append(f"{n} negative controls; medians and MADs of fewer than {FEW_CONTROLS} are mostly noise")
     if "Metadata_pert_type" in profiles:
         named = profiles[SAMPLE].notna()
         if bare := sorted(set(profiles.loc[named & profiles["Metadata_pert_type"].isna(), SAMPLE].astype(str))):
             found.append(f"{len(bare)} treatments are missing in the treatment table: {some(bare)}")
     inner = is_inner(profiles["Metadata_Well"], plate_format)
-    if outer := sorted(set(profiles.loc[treated, SAMPLE]) - set(profiles.loc[treated & inner, SAMPLE])):
-        found.append(f"{len(outer)} of {profiles.loc[treated, SAMPLE].nunique()} treatments sit in outer wells only")
-    if CONTROL in profiles:
-        controls = profiles[CONTROL] == NEGCON
-        if controls.any() and not (controls & inner).any():
-            found.append("all negative controls sit in outer wells: edge effects and treatment effects cannot be told apart")
+    samples = as_text(profiles[SAMPLE])
+    if outer := sorted(set(samples[treated]) - set(samples[treated & inner])):
+        found.append(f"{len(outer)} of {samples[treated].nunique()} treatments sit in outer wells only")
+    if controls is not None and controls.any() and not (controls & inner).any():
+        found.append("all negative controls sit in outer wells: edge effects and treatment effects cannot be told apart")
     return [f"{plate}: {line}" for line in found]
 
 
@@ -60,9 +63,9 @@ def check_replicates(profiles: pd.DataFrame, group: str = SAMPLE) -> list[str]:
         found.append(f"{twice} wells are given more than once: replicates would correlate with themselves")
     layouts: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for plate, rows in profiles.groupby("Metadata_Plate", sort=True):
-        layout = tuple(sorted(zip(rows["Metadata_Well"], rows[group].astype(str), strict=True)))
+        layout = tuple(sorted(zip(rows["Metadata_Well"], as_text(rows[group]).fillna(""), strict=True)))
         layouts.setdefault(layout, []).append(str(plate))
-    counts = profiles.loc[treated, group].value_counts()
+    counts = as_text(profiles.loc[treated, group]).value_counts()
     if len(layouts) == 1 and profiles["Metadata_Plate"].nunique() > 1:
         found.append("every treatment keeps its well on all plates: position and treatment effects cannot be told apart")
     elif len(layouts) > 1:
@@ -103,12 +106,7 @@ def treated_wells(profiles: pd.DataFrame, group: str = SAMPLE) -> pd.Series:
         raise ValueError(f"the profiles have no column {group}; annotate them (python -m jumpgpu.profile)")
     treated = pd.Series(True, index=profiles.index)
     for column in {group, SAMPLE} & set(profiles.columns):
-        treated &= profiles[column].notna() & (profiles[column].astype(str) != "")
-    if CONTROL in profiles:
-        treated &= profiles[CONTROL] != NEGCON
+        treated &= as_text(profiles[column]).notna()
+    if {CONTROL, NEGATIVE} & set(profiles.columns):
+        treated &= ~is_negcon(profiles)
     return treated
-
-
-def some(names: Sequence[str], n: int = 5) -> str:
-    """The first few names."""
-    return ", ".join(names[:n]) + (f", ... ({len(names)})" if len(names) > n else "")

@@ -1,6 +1,13 @@
 """Profiles as files: Parquet and AnnData written, Parquet and CSV read, ours or others'."""
 
+import csv
+import fnmatch
+import gzip
 import json
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +16,28 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..settings.names import COMPARTMENTS
 from .platemap import feature_columns
+from .text_tables import as_text, as_wells, check_header, numbers
 
+MISSING = (
+    "NA",
+    "N/A",
+    "n/a",
+    "NaN",
+    "nan",
+    "-nan",
+    "NULL",
+    "null",
+    "None",
+    "<NA>",
+    "#N/A",
+)  # a feature's value that is none
 RECORD = "recipe.json"  # beside a plate's tables, after `<plate>_`: the recipe as run and the tables it made
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """A Parquet file, complete or absent."""
+    """A Parquet file, complete or absent. What is missing is null, so that any reader leaves it out of a mean."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
     doubles = set(table.select_dtypes("float64"))
@@ -23,23 +45,23 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     others = table.drop(columns=features)
     data = pa.Table.from_pandas(others, preserve_index=False)
     columns = dict(zip(features, np.asfortranarray(table[features].to_numpy(float)).T, strict=True))
-    arrays = {c: data.column(c) if c in others else pa.array(columns[c], from_pandas=False) for c in table}
+    arrays = {c: data.column(c) if c in others else pa.array(columns[c], from_pandas=True) for c in table}
     pq.write_table(
         pa.table(arrays), beside, use_dictionary=list(others.columns)
     )  # thousands of columns: pandas takes seconds
     beside.replace(path)
 
 
-def write_anndata(table: pd.DataFrame, path: Path) -> None:
+def write_anndata(table: pd.DataFrame, path: Path, also: Sequence[str] = ()) -> None:
     """The same table as AnnData (.h5ad): features in X, metadata in obs, `<plate>_<well>` as names."""
     import anndata
 
-    features = feature_columns(table)
+    features = feature_columns(table, also)
     obs = table.drop(columns=features)
     obs = obs.set_axis([f"{p}_{w}" for p, w in zip(obs["Metadata_Plate"], obs["Metadata_Well"], strict=True)], axis=0)
     for column in obs.columns[obs.isna().all()]:
         obs[column] = obs[column].astype(float)  # a column of None has no type to store
-    data = anndata.AnnData(table[features].to_numpy(), obs=obs, var=pd.DataFrame(index=features))
+    data = anndata.AnnData(table[features].to_numpy(float), obs=obs, var=pd.DataFrame(index=features))
     beside = path.with_name(f".{path.name}.part")
     data.write_h5ad(beside)
     beside.replace(path)
@@ -54,18 +76,95 @@ def numbers_beside(path: Path, plate: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def read_profiles(path: str | Path) -> pd.DataFrame:
-    """Profiles from Parquet, CSV or CSV.gz, ours or others'; they need Metadata_Plate and Metadata_Well."""
+def read_profiles(path: str | Path, also: Sequence[str] = ()) -> pd.DataFrame:
+    """Profiles from Parquet, CSV or CSV.gz, ours or others'.
+
+    They need Metadata_Plate and Metadata_Well. Plates are text, wells `A01`, and other metadata text, but where every cell
+    is a plain number. Features are numbers.
+
+    Parameters
+    ----------
+    also : patterns of columns that are features besides those of Cells, Cytoplasm and Nuclei
+
+    Raises FileNotFoundError, or ValueError that names the file and the column.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such profile file")
-    if path.suffix == ".parquet":
-        table = pd.read_parquet(path)
-    elif path.name.endswith((".csv", ".csv.gz")):
-        table = pd.read_csv(path, low_memory=False)
-    else:
+    if not path.name.endswith((".parquet", ".csv", ".csv.gz")):
         raise ValueError(f"{path}: profiles are read from .parquet, .csv and .csv.gz")
-    table = table.rename(columns={"Image_Metadata_Plate": "Metadata_Plate", "Image_Metadata_Well": "Metadata_Well"})
-    if missing := {"Metadata_Plate", "Metadata_Well"} - set(table.columns):
-        raise ValueError(f"{path}: no column {sorted(missing)[0]}; profiles name their plate and well")
-    return table.assign(Metadata_Plate=table["Metadata_Plate"].astype(str))
+    try:
+        table = read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except (
+        ValueError,
+        EOFError,
+        zlib.error,
+        csv.Error,
+        gzip.BadGzipFile,
+        pd.errors.ParserWarning,
+        pa.ArrowException,
+    ) as error:
+        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    table = table.rename(columns={f"Image_{c}": c for c in ("Metadata_Plate", "Metadata_Well") if c not in table})
+    if missing := [c for c in ("Metadata_Plate", "Metadata_Well") if c not in table]:
+        raise ValueError(f"{path}: no column {missing[0]}; profiles name their plate and well")
+    if table.empty:
+        raise ValueError(f"{path}: no rows; a profile has one row a well")
+    plates = as_text(table["Metadata_Plate"])
+    if plates.isna().any():
+        raise ValueError(f"{path}: {int(plates.isna().sum())} of {len(table)} rows name no plate")
+    changed = {"Metadata_Plate": plates, "Metadata_Well": as_wells(table["Metadata_Well"], f"{path}: Metadata_Well")}
+    for column in table.columns:
+        if not pd.api.types.is_numeric_dtype(table[column].dtype):
+            if str(column).startswith(COMPARTMENTS) or any(fnmatch.fnmatchcase(str(column), pattern) for pattern in also):
+                changed[column] = feature_numbers(table[column], path)
+            elif isinstance(table[column].dtype, pd.CategoricalDtype):
+                changed[column] = numbers(as_text(table[column]))
+    return table.assign(**changed)
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """A CSV's features as numbers, its other columns as text where they are not numbers throughout."""
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
+        header = next(csv.reader(file), [])
+    if not header:
+        raise ValueError(f"{path}: empty; a table has a line of column names")
+    index = [""] if header[0] == "" else []  # pandas' own row numbers
+    check_header(header[len(index) :], path)
+    features = [c for c in header if c.startswith(COMPARTMENTS)]
+    text: dict[str, Any] = {c: str for c in header[len(index) :] if not c.startswith(COMPARTMENTS)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # a row of more cells than the header
+        table = pd.read_csv(
+            path,
+            dtype=text,
+            keep_default_na=False,
+            na_values={c: ["", *MISSING] for c in features},
+            encoding="utf-8-sig",
+            low_memory=False,
+            index_col=False,
+        )
+    table = table.drop(columns=[c for c in table if c.startswith("Unnamed: 0")] if index else [])
+    table = pd.concat([table[list(text)].apply(lambda c: numbers(as_text(c))), table[features]], axis=1)[
+        header[len(index) :]
+    ]
+    return table.dropna(how="all", ignore_index=True)
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """A Parquet file's columns, whatever pandas index or types its writer noted beside them."""
+    if twice := [c for c, n in Counter(pq.read_schema(path).names).items() if n > 1]:
+        raise ValueError(f"{path}: column {twice[0]!r} appears twice")
+    return pq.read_table(path).to_pandas(ignore_metadata=True)
+
+
+def feature_numbers(values: pd.Series, path: Path) -> pd.Series:
+    """A feature's column as float64; ValueError for text that is no number."""
+    text = as_text(values)
+    text = text.mask(text.isin(MISSING))
+    read = pd.to_numeric(text, errors="coerce")
+    if (wrong := read.isna() & text.notna()).any():
+        raise ValueError(f"{path}: {values.name} holds {str(text[wrong].iloc[0])[:40]!r}, which is no number")
+    return read.astype(float)

@@ -13,8 +13,9 @@ import pandas as pd
 from pycytominer.operations import InverseNormalTransform, RobustMAD, Spherize
 
 from .aggregate import COUNT
-from .platemap import SAMPLE, common_features, feature_columns, is_negcon
+from .platemap import SAMPLE, common_features, control_values, feature_columns, is_negcon
 from .recipe import NormalizeSettings, SphereSettings
+from .text_tables import as_text
 
 SCALE = 1.4826  # MAD to standard deviation of a normal distribution
 ROUNDING = 1e-12  # a MAD this small beside the median is the rounding of a constant
@@ -43,12 +44,15 @@ def reference_wells(profiles: pd.DataFrame, reference: str) -> pd.Series:
     if not wells.any():
         plate = profiles["Metadata_Plate"].iloc[0]
         raise ValueError(
-            f"{plate}: no negative control among {len(profiles)} wells; normalise by all wells alone (--reference all)"
+            f"{plate}: no negative control among {len(profiles)} wells; {control_values(profiles)}, or normalise by all "
+            "wells alone (--reference all)"
         )
     return wells
 
 
-def normalize(profiles: pd.DataFrame, reference: str, settings: NormalizeSettings) -> tuple[pd.DataFrame, Fit]:
+def normalize(
+    profiles: pd.DataFrame, reference: str, settings: NormalizeSettings, also: Sequence[str] = ()
+) -> tuple[pd.DataFrame, Fit]:
     """(x - median) / (1.4826 MAD + epsilon), median and MAD over one plate's reference wells.
 
     Parameters
@@ -60,8 +64,10 @@ def normalize(profiles: pd.DataFrame, reference: str, settings: NormalizeSetting
     settings : NormalizeSettings
         `zero_mad` "drop" leaves out features whose MAD is 0 (or the rounding of a constant) or that no reference well
         has; "keep" keeps what the division gives, infinities included.
+    also : patterns of columns
+        Features besides those of Cells, Cytoplasm and Nuclei; so in every step here.
     """
-    features = feature_columns(profiles)
+    features = feature_columns(profiles, also)
     wells = reference_wells(profiles, reference)
     values = profiles[features].astype(float)
     known = values[wells].notna().any()
@@ -92,11 +98,11 @@ def inverse_normal(values: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(np.asarray(ranks), columns=values.columns, index=values.index)
 
 
-def correct_cell_count(profiles: pd.DataFrame) -> pd.DataFrame:
+def correct_cell_count(profiles: pd.DataFrame, also: Sequence[str] = ()) -> pd.DataFrame:
     """Each feature minus its least-squares dependence on the wells' cell count, over one plate; means stay."""
     if COUNT not in profiles:
         raise ValueError(f"the profiles have no {COUNT}, which the cell-count correction needs")
-    features = feature_columns(profiles)
+    features = feature_columns(profiles, also)
     values = profiles[features].to_numpy(float)
     known = np.isfinite(values)
     count = np.broadcast_to(profiles[COUNT].to_numpy(float)[:, None], values.shape)
@@ -109,17 +115,17 @@ def correct_cell_count(profiles: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([profiles.drop(columns=features), corrected], axis=1)
 
 
-def correct_well_positions(plates: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+def correct_well_positions(plates: Sequence[pd.DataFrame], also: Sequence[str] = ()) -> list[pd.DataFrame]:
     """Each feature minus its mean over the plates at that well position, plus its mean over everything.
 
     On plates of one layout this would take each treatment's own mean away, so two layouts at the least are asked for.
     """
-    if len({tuple(sorted(zip(p["Metadata_Well"], p[SAMPLE].astype(str), strict=True))) for p in plates}) < 2:
+    if len({tuple(sorted(zip(p["Metadata_Well"], as_text(p[SAMPLE]).fillna(""), strict=True))) for p in plates}) < 2:
         raise ValueError(
             f"the well-position correction over {len(plates)} plates of one plate map would subtract the treatments "
             "themselves; add plates of other maps or leave it out (--without well_position)"
         )
-    features = common_features(plates)
+    features = common_features(plates, also)
     wells = sorted(set().union(*(p["Metadata_Well"] for p in plates)))
     position = {w: i for i, w in enumerate(wells)}
     totals, counts = np.zeros((len(wells), len(features))), np.zeros((len(wells), len(features)))
@@ -134,13 +140,13 @@ def correct_well_positions(plates: Sequence[pd.DataFrame]) -> list[pd.DataFrame]
     corrected = []
     for plate in plates:
         values = plate[features] - offset[plate["Metadata_Well"].map(position).to_numpy()]
-        corrected.append(pd.concat([plate.drop(columns=feature_columns(plate)), values], axis=1))
+        corrected.append(pd.concat([plate.drop(columns=feature_columns(plate, also)), values], axis=1))
     return corrected
 
 
-def sphere(profiles: pd.DataFrame, settings: SphereSettings) -> pd.DataFrame:
+def sphere(profiles: pd.DataFrame, settings: SphereSettings, also: Sequence[str] = ()) -> pd.DataFrame:
     """Features whitened by the negative controls' covariance (pycytominer's Spherize), over all plates at once."""
-    features = feature_columns(profiles)
+    features = feature_columns(profiles, also)
     controls = reference_wells(profiles, "negcon")
     if profiles[features].isna().any(axis=None):
         raise ValueError("sphering needs complete features; select with 'missing' at 0 or drop the wells that lack them")
@@ -149,16 +155,20 @@ def sphere(profiles: pd.DataFrame, settings: SphereSettings) -> pd.DataFrame:
     return pd.concat([profiles.drop(columns=features), sphered.set_axis(profiles.index)], axis=1)
 
 
-def harmonize(profiles: pd.DataFrame, column: str) -> pd.DataFrame:
+def harmonize(profiles: pd.DataFrame, column: str, also: Sequence[str] = ()) -> pd.DataFrame:
     """Features integrated over the batches that a column names, by Harmony (harmonypy; the extra `[harmony]`)."""
     try:
         import harmonypy
     except ImportError as error:
         raise RuntimeError("this recipe's last step needs harmonypy: pip install 'jumpgpu[harmony]'") from error
-    features = feature_columns(profiles)
-    if profiles[column].nunique() < 2:
+    features = feature_columns(profiles, also)
+    if column not in profiles:
+        raise ValueError(f"Harmony integrates over {column}, and the profiles have no such column")
+    if as_text(profiles[column]).nunique() < 2:
         raise ValueError(f"Harmony integrates over {column}, which has one value here; leave it out (--without harmony)")
     values = profiles[features].to_numpy(float).T  # features first: with as many features as wells harmonypy could not tell
-    result = harmonypy.run_harmony(values, profiles[[column]].astype(str), [column], random_state=0, verbose=False)
+    result = harmonypy.run_harmony(
+        values, profiles[[column]].apply(as_text).fillna(""), [column], random_state=0, verbose=False
+    )
     corrected = pd.DataFrame(result.Z_corr, columns=features, index=profiles.index)
     return pd.concat([profiles.drop(columns=features), corrected], axis=1)

@@ -53,11 +53,11 @@ def make_profiles(augmented: Iterable[pd.DataFrame], recipe: Recipe) -> Iterator
             raise ValueError(f"plate {barcode} was given twice")
         fits[barcode] = []
         for reference in recipe.normalize.references:
-            table, fit = normalize(plate, reference, recipe.normalize)
+            table, fit = normalize(plate, reference, recipe.normalize, recipe.features)
             yield barcode, table_name(reference), table
             reasons = dict[str, str]()
             if recipe.select.level == "plate":
-                table, reasons = select(table, recipe.select)
+                table, reasons = select(table, recipe.select, recipe.features)
                 yield barcode, table_name(reference, "plate"), table
             if whole:
                 batch[reference].append(table)
@@ -83,9 +83,9 @@ def correct(augmented: Iterable[pd.DataFrame], recipe: Recipe) -> Iterator[pd.Da
     plates = iter(augmented)
     for correction in recipe.corrections:
         if correction == "well_position":
-            plates = iter(correct_well_positions(list(plates)))
+            plates = iter(correct_well_positions(list(plates), recipe.features))
         else:
-            plates = map(correct_cell_count, plates)
+            plates = (correct_cell_count(plate, recipe.features) for plate in plates)
     return plates
 
 
@@ -97,27 +97,29 @@ def batch_steps(
     `reasons` is filled with what selection excluded.
     """
     steps: tuple[str, ...] = (recipe.select.level,)
-    features = common_features(plates)
+    features = common_features(plates, recipe.features)
     if recipe.select.level == "batch":
         values = np.concatenate([p[features].to_numpy(float) for p in plates])
-        selected, excluded = select(pd.DataFrame(values, columns=features), recipe.select)
+        selected, excluded = select(pd.DataFrame(values, columns=features), recipe.select, features)
         reasons |= excluded
         for plate in plates:  # what another plate lacks
-            reasons |= {f: "not in every plate" for f in feature_columns(plate) if f not in set(features)}
+            reasons |= {f: "not in every plate" for f in feature_columns(plate, recipe.features) if f not in set(features)}
         features = list(selected.columns)
         del values, selected
-        plates = [pd.concat([p.drop(columns=feature_columns(p)), p[features]], axis=1) for p in plates]
+        plates = [pd.concat([p.drop(columns=feature_columns(p, recipe.features)), p[features]], axis=1) for p in plates]
         yield steps, plates
     if recipe.sphere is None and recipe.harmony is None:
         return
-    together = pd.concat([p.drop(columns=[f for f in feature_columns(p) if f not in set(features)]) for p in plates])
+    together = pd.concat(
+        [p.drop(columns=[f for f in feature_columns(p, recipe.features) if f not in set(features)]) for p in plates]
+    )
     together = together.reset_index(drop=True)
     if recipe.sphere is not None:
-        together = sphere(together, recipe.sphere)
+        together = sphere(together, recipe.sphere, recipe.features)
         steps = (*steps, LATER["sphere"])
         yield steps, split(together)
     if recipe.harmony is not None:
-        together = harmonize(together, recipe.harmony)
+        together = harmonize(together, recipe.harmony, recipe.features)
         yield (*steps, LATER["harmony"]), split(together)
 
 

@@ -16,6 +16,7 @@ CORRECTIONS = ("well_position", "cell_count")  # before normalisation, in the re
 OPERATIONS = ("frequency", "variance", "correlation", "missing", "blocklist", "outliers")
 LEVELS = ("plate", "batch")
 ZERO_MADS = ("keep", "drop")
+NULLS = ("typical", "matched")  # wells a draw: the median group's number for all, or each group's own
 SPHERINGS = ("PCA", "ZCA", "PCA-cor", "ZCA-cor")  # pycytominer's names
 
 
@@ -65,6 +66,8 @@ class Recipe:
     select: SelectSettings = field(default_factory=SelectSettings)
     sphere: SphereSettings | None = None  # fitted on the negative controls of all plates of the run
     harmony: str | None = None  # the column whose values are batches, such as Metadata_Plate
+    controls: tuple[str, ...] = ()  # negative controls as COLUMN=VALUE, any of several; none: Metadata_control_type=negcon
+    features: tuple[str, ...] = ()  # columns that are features besides those of Cells, Cytoplasm and Nuclei; patterns
     score: ScoreSettings = field(default_factory=ScoreSettings)
 
 
@@ -105,3 +108,25 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
         for word in words:
             if word not in known:
                 raise ValueError(f"{where}: {key}: unknown word {word!r}; expected one of {known}")
+    for control in recipe.controls:
+        if "=" not in control:
+            raise ValueError(f"{where}: controls: {control!r} is not COLUMN=VALUE, such as Metadata_pert_type=negcon")
+    select, score = recipe.select, recipe.score
+    ranges: list[tuple[str, float, float, float]] = [
+        ("normalize.epsilon", recipe.normalize.epsilon, 0, 1),
+        ("select.frequency_cut", select.frequency_cut, 0, 1),
+        ("select.unique_cut", select.unique_cut, 0, 1),
+        ("select.correlation", select.correlation, -1, 1),
+        ("select.missing", select.missing, 0, 1),
+        ("select.min_variance", select.min_variance, 0, float("inf")),
+        ("select.outlier", select.outlier, 0, float("inf")),
+        ("sphere.epsilon", recipe.sphere.epsilon if recipe.sphere else 0, 0, float("inf")),
+        ("score.draws", score.draws, 1, 10_000_000),
+    ]
+    for key, value, least, most in ranges:
+        if not least <= value <= most:
+            raise ValueError(f"{where}: {key} is {value:g}; expected {least:g} to {most:g}")
+    if score.null_wells not in NULLS and not (score.null_wells.isdecimal() and int(score.null_wells) >= 2):
+        raise ValueError(
+            f"{where}: score.null_wells is {score.null_wells!r}; expected one of {NULLS}, or a number from 2 on"
+        )

@@ -4,7 +4,7 @@ Every operation sees all features, and what they exclude is united (pycytominer'
 are pycytominer's; two are written out here, with the same answers, because its forms take minutes at 5792 features.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,20 +17,24 @@ from .recipe import SelectSettings
 BLOCK = 512  # features at a time, where all at once would take much memory
 
 
-def select(profiles: pd.DataFrame, settings: SelectSettings) -> tuple[pd.DataFrame, dict[str, str]]:
+def select(
+    profiles: pd.DataFrame, settings: SelectSettings, also: Sequence[str] = ()
+) -> tuple[pd.DataFrame, dict[str, str]]:
     """Profiles without the features that the operations exclude, and those features with their reasons.
 
     Parameters
     ----------
     profiles : DataFrame
         Normalised profiles of a plate, or of all plates of a batch.
+    also : patterns of columns
+        Features besides those of Cells, Cytoplasm and Nuclei.
 
     Returns
     -------
     DataFrame, dict
         Feature to reason, such as "frequency" or "correlation; blocklist", in the order of the operations.
     """
-    features = feature_columns(profiles)
+    features = feature_columns(profiles, also)
     reasons: dict[str, str] = {}
     for operation in settings.operations:
         excluded = set(OPERATIONS[operation](profiles, features, settings))

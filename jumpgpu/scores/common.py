@@ -13,11 +13,14 @@ import numpy as np
 import pandas as pd
 
 from ..profiles.design_checks import is_inner, treated_wells
-from ..profiles.platemap import SAMPLE, common_features
-from ..settings.names import BRIGHTFIELD, CHANNELS
+from ..profiles.platemap import SAMPLE, common_features, feature_columns, other_columns, some
+from ..profiles.text_tables import as_text
+from ..settings.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS
 
 DRAWS = 10_000
 PERCENTILE = 95.0  # of the null: 5 % false positives
+MISSING = 0.05  # most of the features that a well may lack and still be scored
+FEWEST_KEPT = 0.05  # of drawn sets; where fewer hold k different groups, groups are drawn instead
 LARGEST = 25_000  # profiles whose correlation matrix (5 GB) is still made
 
 
@@ -29,6 +32,7 @@ class Score:
     table             one row a group or pair: labels, n_wells, value (nan: not scored), then what `judge` adds
     null              float64 [draws]: the null's medians (of the typical size, where sizes have nulls of their own)
     settings          what the numbers depend on
+    findings          what the reader of the score has to know, a line each
     """
 
     name: str
@@ -36,6 +40,7 @@ class Score:
     table: pd.DataFrame
     null: np.ndarray
     settings: dict[str, Any]
+    findings: tuple[str, ...] = ()
 
     def share(self, column: str) -> float:
         """Percent of the scored rows for which a column of `judge` is true."""
@@ -61,6 +66,7 @@ class Score:
             "null_5th": float(np.percentile(self.null, 100 - PERCENTILE)),
             "null_95th": float(np.percentile(self.null, PERCENTILE)),
             **self.settings,
+            "findings": list(self.findings),
         }
 
     def histogram(self, bins: int = 40) -> dict[str, list[float]]:
@@ -92,15 +98,89 @@ def generator(*served: object) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
 
 
-def concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Profiles of several plates: the features they have in common, rows in (plate, well) order."""
+@dataclass(frozen=True)
+class Complete:
+    """Profiles without a gap: the wells and features that a score is of, and what was left out for it.
+
+    profiles        the wells kept, all columns, rows numbered anew
+    features        those finite in every well kept
+    n_features      how many there were
+    left_out        `plate well (why)` of the wells left out, in order
+    """
+
+    profiles: pd.DataFrame
+    features: list[str]
+    n_features: int
+    left_out: tuple[str, ...]
+
+    @property
+    def values(self) -> np.ndarray:
+        """float64 [P, F]."""
+        return self.profiles[self.features].to_numpy(float)
+
+    def settings(self) -> dict[str, Any]:
+        """What a score's record says of it."""
+        return {
+            "wells": len(self.profiles),
+            "features": len(self.features),
+            "features_given": self.n_features,
+            "wells_left_out": list(self.left_out),
+        }
+
+    def findings(self) -> list[str]:
+        """What was left out, a line each."""
+        found = []
+        if n := len(self.left_out):
+            found.append(f"{n} {'wells are' if n > 1 else 'well is'} left out for want of features: {some(self.left_out)}")
+        if lost := self.n_features - len(self.features):
+            found.append(f"{len(self.features)} of {self.n_features} features are used; {lost} are missing in some well")
+        return found
+
+
+def complete(profiles: pd.DataFrame, also: Sequence[str] = (), missing: float = MISSING) -> Complete:
+    """Wells and features between which no value is missing or infinite.
+
+    The rule: of the features that at least half of the wells have, a well may lack the share `missing`; a well that lacks
+    more is left out, as is one whose features all have one value, which correlates with nothing. Then a feature that is
+    not finite in some well left takes part in none.
+    """
+    features = feature_columns(profiles, also)
+    finite = np.isfinite(profiles[features].to_numpy(float))
+    usual = finite[:, finite.mean(axis=0) >= 0.5] if len(finite) else finite
+    lacking = (~usual).sum(axis=1)
+    keep = lacking <= missing * usual.shape[1]
+    shared = finite[keep].all(axis=0)
+    if not keep.any() or shared.sum() < 2:
+        raise ValueError(
+            f"fewer than two of {len(features)} features are finite in every well of {len(profiles)}; select features first"
+        )
+    used = [f for f, ok in zip(features, shared, strict=True) if ok]
+    values = profiles[used].to_numpy(float)
+    flat = keep & (values.max(axis=1) == values.min(axis=1))
+    names = [f"{p} {w}" for p, w in zip(profiles["Metadata_Plate"], profiles["Metadata_Well"], strict=True)]
+    why = [f"lacks {n} of {usual.shape[1]} features" for n in lacking]
+    left_out = sorted(f"{names[i]} ({why[i]})" for i in np.flatnonzero(~keep))
+    left_out += sorted(f"{names[i]} (one value in every feature)" for i in np.flatnonzero(flat))
+    if not (keep & ~flat).any():
+        raise ValueError(f"every one of {len(profiles)} wells has one value in every feature; nothing can be compared")
+    return Complete(profiles[keep & ~flat].reset_index(drop=True), used, len(features), tuple(left_out))
+
+
+def concatenate(tables: Sequence[pd.DataFrame], also: Sequence[str] = ()) -> pd.DataFrame:
+    """Profiles of several plates: the features they have in common, rows in (plate, well) order.
+
+    `attrs["findings"]` says how many features are not in every plate.
+    """
     if not tables:
         raise ValueError("no profiles to score")
-    features = common_features(tables)
+    features = common_features(tables, also)
     if not features:
+        if not any(feature_columns(t, also) for t in tables):
+            raise ValueError(no_features(tables[0]))
         raise ValueError("the plates have no feature in common; give tables of one recipe")
     names = list(dict.fromkeys(c for t in tables for c in t if c.startswith("Metadata_")))
     parts = [t[[c for c in names if c in t]].dropna(axis=1, how="all") for t in tables]
+    parts = [p.assign(**{c: p[c].astype(object) for c in p.select_dtypes("category")}) for p in parts]
     metadata = pd.concat(parts, ignore_index=True).reindex(columns=names)
     order = metadata.sort_values(["Metadata_Plate", "Metadata_Well"], kind="stable").index
     place = np.empty(len(order), np.int64)
@@ -109,17 +189,35 @@ def concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     for table in tables:  # one copy of the features, however many plates
         values[place[row : row + len(table)]] = table[features].to_numpy(float)
         row += len(table)
-    return pd.concat([metadata.loc[order].reset_index(drop=True), pd.DataFrame(values, columns=features)], axis=1)
+    together = pd.concat([metadata.loc[order].reset_index(drop=True), pd.DataFrame(values, columns=features)], axis=1)
+    together.attrs["findings"] = few_in_common(tables, features, also)
+    return together
+
+
+def few_in_common(tables: Sequence[pd.DataFrame], features: Sequence[str], also: Sequence[str] = ()) -> list[str]:
+    """A finding where tables have features that others lack."""
+    counts = [len(feature_columns(t, also)) for t in tables]
+    if max(counts) == len(features):
+        return []
+    sizes = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{max(counts)}"
+    few = "; so few say little of either" if 2 * len(features) < min(counts) else ""
+    return [f"{len(features)} features are in common, of {sizes} a plate: the others are not scored{few}"]
+
+
+def no_features(profiles: pd.DataFrame) -> str:
+    others = other_columns(profiles)
+    named = f"; there are {some(others)}: name them by --features" if others else ""
+    return f"no column is a feature of {', '.join(COMPARTMENTS)}{named}"
 
 
 def choose_wells(profiles: pd.DataFrame, group: str = SAMPLE, inner: bool = False, plate_format: int = 384) -> pd.DataFrame:
-    """Treated wells with a value of `group`: no negative control, no empty well; positive controls stay."""
+    """Treated wells with a value of `group`, as text: no negative control, no empty well; positive controls stay."""
     keep = treated_wells(profiles, group)
     if inner:
         keep &= is_inner(profiles["Metadata_Well"], plate_format)
     if not keep.any():
         raise ValueError(f"no treated well is left of {len(profiles)}")
-    return profiles[keep].reset_index(drop=True)
+    return profiles.assign(**{group: as_text(profiles[group])})[keep].reset_index(drop=True)
 
 
 def choose_features(
@@ -202,7 +300,8 @@ def groups_by_size(codes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]
 def draw_distinct(codes: np.ndarray, k: int, draws: int, random: np.random.Generator) -> np.ndarray:
     """Rows of `draws` sets of k wells that all belong to different groups: int [draws, k].
 
-    Each set is uniform over such sets: wells are drawn alike, and sets that repeat a group are drawn again.
+    Each set is uniform over such sets. Wells are drawn alike, and sets that repeat a group are drawn again; where few
+    sets would be kept, groups are drawn first, each set of k with the product of its sizes for weight, then a well of each.
     """
     if len(np.unique(codes)) < k:
         raise ValueError(f"a null of {k} wells of different treatments needs {k} treatments, found {len(np.unique(codes))}")
@@ -210,5 +309,31 @@ def draw_distinct(codes: np.ndarray, k: int, draws: int, random: np.random.Gener
     while len(sets) < draws:
         rows = random.integers(len(codes), size=(draws, k))
         drawn = np.sort(codes[rows], axis=1)
-        sets = np.concatenate([sets, rows[(np.diff(drawn, axis=1) > 0).all(axis=1)]])
+        kept = rows[(np.diff(drawn, axis=1) > 0).all(axis=1)]
+        if len(kept) < FEWEST_KEPT * draws:
+            return draw_groups(codes, k, draws, random)
+        sets = np.concatenate([sets, kept])
     return sets[:draws]
+
+
+def draw_groups(codes: np.ndarray, k: int, draws: int, random: np.random.Generator) -> np.ndarray:
+    """Sets of k wells of different groups without a draw in vain: int [draws, k], in the order of groups.
+
+    Group g of size n is taken with probability n e(k - 1, later) / e(k, g and later), where e(j, .) is the elementary
+    symmetric polynomial of the sizes: the sum over all sets of j groups of the product of their sizes.
+    """
+    _, codes = np.unique(codes, return_inverse=True)
+    sizes = np.bincount(codes)
+    order, starts = np.argsort(codes, kind="stable"), np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    logs = np.full((len(sizes) + 1, k + 1), -np.inf)  # of e(j, g and later): [g, j]
+    logs[:, 0] = 0
+    for g in range(len(sizes) - 1, -1, -1):
+        logs[g, 1:] = np.logaddexp(logs[g + 1, 1:], np.log(sizes[g]) + logs[g + 1, :-1])
+    sets, lacking = np.empty((draws, k), np.int64), np.full(draws, k)
+    for g, size in enumerate(sizes):
+        with np.errstate(invalid="ignore"):
+            share = np.exp(np.log(size) + logs[g + 1, lacking - 1] - logs[g, lacking])
+        taken = np.flatnonzero((lacking > 0) & (random.random(draws) < share))
+        sets[taken, k - lacking[taken]] = order[starts[g] + random.integers(size, size=len(taken))]
+        lacking[taken] -= 1
+    return sets

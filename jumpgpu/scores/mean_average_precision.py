@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 
 from ..profiles.design_checks import treated_wells
-from ..profiles.platemap import SAMPLE, feature_columns, is_negcon
-from .common import generator
+from ..profiles.platemap import SAMPLE, control_values, is_negcon
+from ..profiles.text_tables import as_text, label_text, split_labels
+from .common import Complete, complete, generator
 
 CONVENTIONS = ("map", "geometric")
 NULL_SIZE = 10_000
@@ -35,6 +36,7 @@ class MeanPrecision:
     condition: str
     table: pd.DataFrame
     settings: dict[str, Any]
+    findings: tuple[str, ...] = ()
 
     def fraction_retrieved(self, convention: str = "map") -> float:
         """Share of the groups with q < 0.05."""
@@ -51,6 +53,7 @@ class MeanPrecision:
             "mean_map": float(self.table["value"].mean()),
             **{f"fraction_retrieved_{c}": self.fraction_retrieved(c) for c in CONVENTIONS},
             **self.settings,
+            "findings": list(self.findings),
         }
 
     def tidy(self) -> pd.DataFrame:
@@ -67,6 +70,7 @@ def replicability(
     condition: str = "",
     null_size: int = NULL_SIZE,
     seed: int = 0,
+    also: Sequence[str] = (),
 ) -> MeanPrecision:
     """Each well ranks its replicates among the negative controls of its plate by cosine similarity.
 
@@ -79,22 +83,33 @@ def replicability(
         The column whose equal values are replicates.
     null_size : int
         Random rankings for each configuration (number of positives, number of all).
+    also : patterns of columns
+        Features besides those of Cells, Cytoplasm and Nuclei.
     """
+    where = condition or "these plates"
     negcon = is_negcon(profiles)
-    rows = profiles[negcon | treated_wells(profiles, group)]
-    rows = rows.sort_values(["Metadata_Plate", "Metadata_Well"], kind="stable", ignore_index=True)
-    negcon = is_negcon(rows)
     if not negcon.any():
-        raise ValueError(f"{condition or 'these plates'}: no negative controls to rank replicates among")
-    sample = rows[group].astype(object)
+        raise ValueError(f"{where}: no negative controls to rank replicates among; {control_values(profiles)}")
+    chosen = complete(profiles[negcon | treated_wells(profiles, group)], also)
+    rows = chosen.profiles.sort_values(["Metadata_Plate", "Metadata_Well"], kind="stable", ignore_index=True)
+    negcon = is_negcon(rows)
+    sample = as_text(rows[group])
+    if not sample[~negcon].duplicated().any():
+        raise ValueError(f"{where}: no value of {group} has two wells, so nothing can be retrieved")
+    if lost := sorted(set(rows["Metadata_Plate"]) - set(rows.loc[negcon, "Metadata_Plate"])):
+        raise ValueError(
+            f"{where}: plate {lost[0]} ({len(lost)} in all) has no negative controls to rank its wells among; leave it out"
+        )
     sample[negcon] = [f"negative control {i}" for i in range(int(negcon.sum()))]  # no control is another's replicate
     meta = pd.DataFrame({"sample": sample, "plate": rows["Metadata_Plate"], "negcon": negcon.astype(int)})
-    precision = average_precision(meta, finite_values(rows), ["sample"], [], ["plate"], ["negcon"])
+    precision = average_precision(meta, rows[chosen.features].to_numpy(float), ["sample"], [], ["plate"], ["negcon"])
     precision = precision[precision["negcon"] == 0]
     table = significance(precision, "sample", ("replicability", condition), null_size, seed).rename(
         columns={"sample": group}
     )
-    return MeanPrecision("map-replicability", condition, table, settings_of(group, null_size, seed, rows))
+    return MeanPrecision(
+        "map-replicability", condition, table, settings_of(group, null_size, seed, chosen), tuple(chosen.findings())
+    )
 
 
 def matching(
@@ -106,6 +121,7 @@ def matching(
     condition: str = "",
     null_size: int = NULL_SIZE,
     seed: int = 0,
+    also: Sequence[str] = (),
 ) -> MeanPrecision:
     """Each treatment's consensus ranks those that share a label among those that share none, by |cosine|.
 
@@ -120,48 +136,63 @@ def matching(
     keep : treatments to take, usually those `replicability` retrieved; None takes all
     across : str
         A column (such as Metadata_Perturbation) in which the two of a pair must differ, positives and negatives alike.
+    also : patterns of columns
+        Features besides those of Cells, Cytoplasm and Nuclei.
     """
-    labelled = profiles[label].notna() & (profiles[label].astype(str) != "")
-    wells = profiles[treated_wells(profiles, group) & labelled]
+    where = condition or "these plates"
+    named = as_text(profiles[group])
+    wells = profiles.assign(**{group: named, label: label_text(profiles[label])})
+    wells = wells[treated_wells(wells, group) & wells[label].notna()]
     if keep is not None:
-        wells = wells[wells[group].isin(set(keep))]
+        wells = wells[wells[group].isin({str(k) for k in keep})]
     if wells.empty:
-        raise ValueError(f"{condition or 'these plates'}: no treatment with a {label} is left to match")
-    features = feature_columns(wells)
-    consensus = wells.groupby(group, sort=True)[features].median()
+        raise ValueError(f"{where}: no treatment with a {label} is left to match")
+    for column in (label, *([across] if across else [])):
+        several = wells.groupby(group)[column].nunique()
+        if (several > 1).any():
+            name = several.index[several > 1][0]
+            raise ValueError(f"{name} has {several[name]} values of {column}; a treatment has one")
+    chosen = complete(wells, also)
+    wells = chosen.profiles
+    consensus = wells.groupby(group, sort=True)[chosen.features].median()
     first = wells.groupby(group, sort=True)[[label, *([across] if across else [])]].first()
-    meta = pd.DataFrame({"sample": consensus.index, "label": [sorted(set(str(v).split("|"))) for v in first[label]]})
+    labels = split_labels(first[label])
+    kinds = as_text(first[across]).fillna("") if across else pd.Series(dtype=object)
+    check_labels(list(labels), list(consensus.index), list(kinds), where)
+    meta = pd.DataFrame({"sample": consensus.index, "label": [list(names) for names in labels]})
     differ = []
     if across:
-        meta["across"], differ = first[across].to_numpy(), ["across"]
+        meta["across"], differ = kinds.to_numpy(), ["across"]
     precision = average_precision(
-        meta, finite_values(consensus.reset_index(drop=True)), ["label"], differ, [], ["label", *differ], multilabel="label"
+        meta, consensus.to_numpy(float), ["label"], differ, [], ["label", *differ], multilabel="label"
     )
     table = significance(precision, "label", ("matching", condition), null_size, seed).rename(columns={"label": label})
     table = table.rename(columns={"n_wells": "n_treatments"})
-    settings = {**settings_of(group, null_size, seed, wells), "label": label, "across": across}
-    return MeanPrecision("map-matching", condition, table, settings)
+    settings = {**settings_of(group, null_size, seed, chosen), "label": label, "across": across}
+    return MeanPrecision("map-matching", condition, table, settings, tuple(chosen.findings()))
 
 
-def settings_of(group: str, null_size: int, seed: int, rows: pd.DataFrame) -> dict[str, Any]:
-    features = len(feature_columns(rows))
+def settings_of(group: str, null_size: int, seed: int, chosen: Complete) -> dict[str, Any]:
     return {
         "group": group,
         "null_size": null_size,
         "seed": seed,
-        "wells": len(rows),
-        "features": features,
+        **chosen.settings(),
         "copairs": importlib.metadata.version("copairs"),
     }
 
 
-def finite_values(rows: pd.DataFrame) -> np.ndarray:
-    """The features that are finite in every row."""
-    values = rows[feature_columns(rows)].to_numpy(float)
-    finite = np.isfinite(values).all(axis=0)
-    if not finite.any():
-        raise ValueError("no feature is finite in all profiles; select features first")
-    return values[:, finite]
+def check_labels(labels: Sequence[tuple[str, ...]], names: Sequence[str], across: Sequence[str], where: str) -> None:
+    """ValueError where no two treatments share a label, or where one shares a label with every other."""
+    known = sorted({v for found in labels for v in found})
+    carried = np.array([[v in found for v in known] for found in labels], dtype=np.int32).reshape(len(labels), -1)
+    shared = carried @ carried.T > 0
+    differ = np.array([[a != b for b in across] for a in across]) if len(across) else ~np.eye(len(labels), dtype=bool)
+    if not (shared & differ).any():
+        raise ValueError(f"{where}: no two treatments share a label, so nothing can match")
+    if (alone := (shared & differ).any(axis=1) & ~(~shared & differ).any(axis=1)).any():
+        name = names[int(np.flatnonzero(alone)[0])]
+        raise ValueError(f"{where}: {name} shares a label with every other treatment: there is none to rank them among")
 
 
 def average_precision(

@@ -5,11 +5,14 @@ target, guides of one gene). Overexpression and inhibition are expected to oppos
 to agree, so both tails and |r| are reported.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
-from ..profiles.platemap import SAMPLE, common_features
-from .common import DRAWS, Score, choose_wells, chunks, correlations, generator, groups_by_size, judge
+from ..profiles.platemap import SAMPLE
+from ..profiles.text_tables import label_text, split_labels
+from .common import DRAWS, Complete, Score, choose_wells, chunks, complete, correlations, generator, groups_by_size, judge
 
 LABEL = "Metadata_gene"
 
@@ -22,6 +25,7 @@ def percent_matching(
     condition: str = "",
     draws: int = DRAWS,
     seed: int = 0,
+    also: Sequence[str] = (),
 ) -> Score:
     """Median correlation between the wells of two treatments, for pairs of one label against pairs of different labels.
 
@@ -31,75 +35,101 @@ def percent_matching(
         Profiles of the two sets, each of all its plates (`scores.concatenate`); without `others`, pairs are within
         `profiles`. Negative controls and empty wells are left out. Features in common are compared.
     label : str
-        The column whose equal values match. Treatments without one take no part, nor, between two sets, do those whose
-        label the other set lacks.
+        The column of labels; two treatments match that share one. Several labels of a treatment are separated by `|`.
+        Treatments without one take no part, nor, between two sets, do labels that the other set lacks.
     group : str
         The column that names a treatment; its wells form the blocks whose median correlation is taken.
     draws : int
         Pairs in the null, drawn from all pairs of treatments of different labels. (CPJUMP1's June 2021 code let the two
         labels of a null pair be equal by chance; they never are here.)
+    also : patterns of columns
+        Features besides those of Cells, Cytoplasm and Nuclei.
 
     Returns
     -------
     Score
-        Its table: the two treatments, their label, n_pairs of wells, value.
+        Its table: the two treatments, the labels they share, n_pairs of wells, value. Its settings: the wells and features
+        used, and the wells left out for want of features (`scores.complete` has the rule).
     """
-    a = labelled(profiles, label, group)
-    b = a if others is None else labelled(others, label, group)
+    if draws < 1:
+        raise ValueError(f"draws must be 1 or more, got {draws}")
+    where = condition or ("these plates" if others is None else "the two sets")
+    chosen = [labelled(t, label, group, also) for t in ([profiles] if others is None else [profiles, others])]
+    a, b = chosen[0].profiles, chosen[-1].profiles
     if others is not None:
-        shared = set(a[label]) & set(b[label])
-        a, b = (t[t[label].isin(shared)].reset_index(drop=True) for t in (a, b))
+        shared = labels_in(a, label) & labels_in(b, label)
+        a, b = (t[[bool(shared & set(v)) for v in split_labels(t[label])]].reset_index(drop=True) for t in (a, b))
         if a.empty:
-            raise ValueError(f"{condition or 'the two sets'}: no {label} in both, so nothing can match")
-    features = common_features([a, b])
+            raise ValueError(f"{where}: no {label} in both, so nothing can match")
+    features = [f for f in chosen[0].features if f in set(chosen[-1].features)]
+    if len(features) < 2:
+        raise ValueError(f"{where}: {len(features)} features in common; give tables of one recipe")
     r = correlations(a[features].to_numpy(float), None if others is None else b[features].to_numpy(float))
     codes_a, names_a = pd.factorize(a[group], sort=True)
     codes_b, names_b = pd.factorize(b[group], sort=True)
     medians = block_medians(r, codes_a, codes_b)
-    labels_a, labels_b = label_of(a, codes_a, label), label_of(b, codes_b, label)
-    same = labels_a[:, None] == labels_b[None]
+    known = sorted(labels_in(a, label) & labels_in(b, label))
+    carried_a, carried_b = carries(a, codes_a, label, known), carries(b, codes_b, label, known)
+    same = carried_a.astype(np.int32) @ carried_b.T.astype(np.int32) > 0
     candidates = np.ones_like(same) if others is not None else np.triu(np.ones_like(same), 1)
     i, j = np.nonzero(same & candidates)
     if len(i) == 0:
-        raise ValueError(f"{condition or 'these plates'}: no two treatments share a {label}, so nothing can match")
+        raise ValueError(f"{where}: no two treatments share a {label}, so nothing can match")
     null_i, null_j = np.nonzero(~same & candidates)
     if len(null_i) == 0:
-        raise ValueError(f"{condition or 'these plates'}: all treatments share one {label}; there is no null")
+        raise ValueError(f"{where}: all treatments share one {label}; there is no null")
     random = generator("matching", condition, label, group, draws, seed)
     drawn = random.integers(len(null_i), size=draws)
     null = medians[null_i[drawn], null_j[drawn]]
     n_a, n_b = np.bincount(codes_a), np.bincount(codes_b)
-    pairs = {group: names_a[i], f"{group}_other": names_b[j], label: labels_a[i], "n_pairs": n_a[i] * n_b[j]}
+    shared_labels = carried_a[i] & carried_b[j]
+    named = ["|".join(known[k] for k in np.flatnonzero(row)) for row in shared_labels]
+    pairs = {group: names_a[i], f"{group}_other": names_b[j], label: named, "n_pairs": n_a[i] * n_b[j]}
     table = judge(pd.DataFrame({**pairs, "value": medians[i, j]}), null)
     settings = {
         "group": group,
         "label": label,
-        "labels": int(table[label].nunique()),
+        "labels": int(shared_labels.any(axis=0).sum()),
         "draws": draws,
         "seed": seed,
         "wells": len(a) + (0 if others is None else len(b)),
         "features": len(features),
+        "features_given": max(c.n_features for c in chosen),
+        "wells_left_out": [w for c in chosen for w in c.left_out],
     }
-    return Score("matching", condition, table, null, settings)
+    findings = [f for c in chosen for f in c.findings()]
+    if len(features) < min(len(c.features) for c in chosen):
+        sizes = " and ".join(str(len(c.features)) for c in chosen)
+        findings.append(f"{len(features)} features are in common, of {sizes}: the others are not scored")
+    return Score("matching", condition, table, null, settings, tuple(findings))
 
 
-def labelled(profiles: pd.DataFrame, label: str, group: str) -> pd.DataFrame:
-    """Treated wells with a label, in (plate, well) order; a treatment of two labels is a ValueError."""
+def labelled(profiles: pd.DataFrame, label: str, group: str, also: Sequence[str] = ()) -> Complete:
+    """Treated wells with a label, in (plate, well) order; a treatment of two values of it is a ValueError."""
     if label not in profiles:
         raise ValueError(f"the profiles have no column {label}; annotate them with a treatment table that has it")
     wells = choose_wells(profiles, group)
+    wells = wells.assign(**{label: label_text(wells[label])})
     wells = wells[wells[label].notna()].sort_values(["Metadata_Plate", "Metadata_Well"], kind="stable", ignore_index=True)
+    if wells.empty:
+        raise ValueError(f"no treated well has a {label}, so nothing can match")
     labels = wells.groupby(group)[label].nunique()
     if (labels > 1).any():
         raise ValueError(f"{labels.index[labels > 1][0]} has {labels.max()} values of {label}; a treatment has one")
-    return wells
+    return complete(wells, also)
 
 
-def label_of(wells: pd.DataFrame, codes: np.ndarray, label: str) -> np.ndarray:
-    """The label of each group: object [G]."""
-    labels = np.empty(int(codes.max(initial=-1)) + 1, object)
-    labels[codes] = wells[label].to_numpy(object)
-    return labels
+def labels_in(wells: pd.DataFrame, label: str) -> set[str]:
+    return {name for names in split_labels(wells[label]) for name in names}
+
+
+def carries(wells: pd.DataFrame, codes: np.ndarray, label: str, known: Sequence[str]) -> np.ndarray:
+    """Which of the known labels each group has: bool [G, L]."""
+    place = {name: k for k, name in enumerate(known)}
+    carried = np.zeros((int(codes.max(initial=-1)) + 1, len(known)), bool)
+    for code, names in zip(codes, split_labels(wells[label]), strict=True):
+        carried[code, [place[n] for n in names if n in place]] = True
+    return carried
 
 
 def block_medians(r: np.ndarray, codes_a: np.ndarray, codes_b: np.ndarray) -> np.ndarray:

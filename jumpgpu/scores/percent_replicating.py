@@ -1,12 +1,24 @@
 """Percent Replicating: the share of treatments whose replicates are more alike than wells of different treatments."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
-from ..profiles.platemap import SAMPLE, feature_columns
-from .common import DRAWS, Score, choose_wells, correlations, draw_distinct, generator, groups_by_size, judge, medians_within
-
-NULLS = ("typical", "matched")  # wells a draw: the median group's number for all, or each group's own
+from ..profiles.platemap import SAMPLE
+from ..profiles.recipe import NULLS
+from .common import (
+    DRAWS,
+    Score,
+    choose_wells,
+    complete,
+    correlations,
+    draw_distinct,
+    generator,
+    groups_by_size,
+    judge,
+    medians_within,
+)
 
 
 def percent_replicating(
@@ -16,6 +28,7 @@ def percent_replicating(
     null_wells: int | str = "typical",
     draws: int = DRAWS,
     seed: int = 0,
+    also: Sequence[str] = (),
 ) -> Score:
     """Median pairwise Pearson correlation of each group's wells, against sets of wells of different groups.
 
@@ -36,22 +49,29 @@ def percent_replicating(
         Sets in the null (10,000 in CPJUMP1's December 2021 scores, 1,000 in June's).
     seed : int
         Another number draws another null.
+    also : patterns of columns
+        Features besides those of Cells, Cytoplasm and Nuclei.
 
     Returns
     -------
     Score
-        Its table: the group, n_wells, value (nan for a group of one well).
+        Its table: the group, n_wells, value (nan for a group of one well). Its settings: the wells and features used, and
+        the wells left out for want of features (`scores.complete` has the rule).
     """
     if not (isinstance(null_wells, int) and null_wells >= 2) and null_wells not in NULLS:
         raise ValueError(f"null_wells must be a number from 2 on or one of {NULLS}, got {null_wells!r}")
-    wells = choose_wells(profiles, group)
-    wells = wells.sort_values(["Metadata_Plate", "Metadata_Well"], kind="stable", ignore_index=True)
-    r = correlations(wells[feature_columns(wells)].to_numpy(float))
+    if draws < 1:
+        raise ValueError(f"draws must be 1 or more, got {draws}")
+    chosen = complete(choose_wells(profiles, group), also)
+    wells = chosen.profiles.sort_values(["Metadata_Plate", "Metadata_Well"], kind="stable", ignore_index=True)
+    r = correlations(wells[chosen.features].to_numpy(float))
     codes, labels = pd.factorize(wells[group], sort=True)
     sizes = np.bincount(codes)
     replicated = sizes[sizes > 1]
     if len(replicated) == 0:
         raise ValueError(f"{condition or 'these plates'}: no value of {group} has two wells, so nothing replicates")
+    if len(labels) < 2:
+        raise ValueError(f"{condition or 'these plates'}: {labels[0]} is the only value of {group}; a null needs two")
     values = np.full(len(labels), np.nan)
     for groups, rows in groups_by_size(codes):
         values[groups] = medians_within(r, rows)
@@ -68,6 +88,4 @@ def percent_replicating(
     else:
         table = judge(table, null)
     settings = {"group": group, "null_wells": null_wells, "null_k": typical, "draws": draws, "seed": seed}
-    return Score(
-        "replicating", condition, table, null, {**settings, "wells": len(wells), "features": len(feature_columns(wells))}
-    )
+    return Score("replicating", condition, table, null, {**settings, **chosen.settings()}, tuple(chosen.findings()))

@@ -5,14 +5,15 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..profiles.platemap import SAMPLE, common_features
-from .common import choose_wells, generator, standardize
+from ..profiles.platemap import SAMPLE
+from ..profiles.text_tables import label_text
+from .common import choose_wells, complete, generator, standardize
 
 SPLITS = ("train", "validation", "test")
 ALPHAS = tuple(10.0**k for k in range(-1, 7))  # ridge penalties tried, in units of the features' variance
@@ -26,6 +27,8 @@ class Pairs:
     treatments       object [n]       what the two wells share
     split            object [n]       "train", "validation" or "test": a treatment is in one only
     wells            DataFrame [n]    plate and well of both
+    settings         the features given and used, and the wells left out for want of features
+    findings         what was left out, a line each
     """
 
     source: np.ndarray
@@ -34,6 +37,8 @@ class Pairs:
     split: np.ndarray
     features: list[str]
     wells: pd.DataFrame
+    settings: dict[str, Any] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
 
     def part(self, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Source, target and treatments of one split."""
@@ -49,20 +54,24 @@ def pairs(
     on: str = SAMPLE,
     fractions: Sequence[float] = (0.7, 0.1, 0.2),
     seed: int = 0,
+    also: Sequence[str] = (),
 ) -> Pairs:
     """Matched wells of two conditions.
 
     Parameters
     ----------
     source, target : DataFrame
-        Profiles of all plates of each condition (`scores.concatenate`). Negative controls and empty wells are left out; of
-        the features, those that are in both and finite in every well stay.
+        Profiles of all plates of each condition (`scores.concatenate`). Negative controls, empty wells and wells without
+        enough features (`scores.complete`) are left out; of the features, those that are in both and finite in every
+        well stay.
     on : str
         What two wells must share: the treatment (same plate map under two cell lines or times), or `Metadata_gene` between
         modalities.
     fractions : three shares
         Of the treatments in train, validation and test. Which one a treatment falls in depends on its name and the seed
         alone, so another condition splits it alike.
+    also : patterns of columns
+        Features besides those of Cells, Cytoplasm and Nuclei.
 
     Returns
     -------
@@ -72,33 +81,44 @@ def pairs(
     """
     if len(fractions) != 3 or abs(sum(fractions) - 1) > 1e-9 or min(fractions) < 0:
         raise ValueError(f"fractions must be three shares that sum to 1, got {tuple(fractions)}")
-    sides = []
+    chosen, sides = [], []
     for table in (source, target):
-        wells = choose_wells(table, on).sort_values(["Metadata_Well", "Metadata_Plate"], kind="stable", ignore_index=True)
+        wells = choose_wells(table, on)
+        wells = wells.assign(**{on: label_text(wells[on])})
+        chosen.append(complete(wells[wells[on].notna()], also))
+        wells = chosen[-1].profiles.sort_values(["Metadata_Well", "Metadata_Plate"], kind="stable", ignore_index=True)
         sides.append(wells.assign(turn=wells.groupby(on).cumcount()))
-    features = common_features([source, target])
+    features = [f for f in chosen[0].features if f in set(chosen[1].features)]
+    if not features:
+        raise ValueError("no feature is finite in all wells of both conditions; select features first")
     keys = [s[[on, "turn", "Metadata_Plate", "Metadata_Well"]].assign(row=np.arange(len(s))) for s in sides]
     matched = keys[0].merge(keys[1], on=[on, "turn"], suffixes=("_source", "_target"))
     if matched.empty:
         raise ValueError(f"the two conditions share no {on}; nothing can be paired")
     matched = matched.sort_values([on, "turn"], kind="stable", ignore_index=True)
-    values = [
+    source_values, target_values = (
         s[features].to_numpy(float)[matched[f"row_{side}"]] for s, side in zip(sides, ("source", "target"), strict=True)
-    ]
-    finite = np.isfinite(values[0]).all(axis=0) & np.isfinite(values[1]).all(axis=0)
-    if not finite.any():
-        raise ValueError("no feature is finite in all wells of both conditions; select features first")
+    )
     names = matched[on].unique()
     bounds = np.cumsum(fractions)
     split = {n: SPLITS[min(2, int(np.searchsorted(bounds, generator("split", n, seed).random(), "right")))] for n in names}
     columns = ["Metadata_Plate_source", "Metadata_Well_source", "Metadata_Plate_target", "Metadata_Well_target"]
+    findings = [f for c in chosen for f in c.findings()]
+    if len(features) < min(len(c.features) for c in chosen):
+        findings.append(f"{len(features)} features are in common, of {' and '.join(str(len(c.features)) for c in chosen)}")
     return Pairs(
-        source=values[0][:, finite],
-        target=values[1][:, finite],
+        source=source_values,
+        target=target_values,
         treatments=matched[on].to_numpy(object),
         split=matched[on].map(split).to_numpy(object),
-        features=[f for f, ok in zip(features, finite, strict=True) if ok],
+        features=features,
         wells=matched[columns],
+        settings={
+            "features": len(features),
+            "features_given": max(c.n_features for c in chosen),
+            "wells_left_out": [w for c in chosen for w in c.left_out],
+        },
+        findings=tuple(findings),
     )
 
 
@@ -110,10 +130,17 @@ class Baselines:
     table: pd.DataFrame
     settings: dict[str, Any]
     name: str = "transfer"
+    findings: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """The scores as a record."""
-        return {"score": self.name, "condition": self.condition, "baselines": self.table.to_dict("records"), **self.settings}
+        return {
+            "score": self.name,
+            "condition": self.condition,
+            "baselines": self.table.to_dict("records"),
+            **self.settings,
+            "findings": list(self.findings),
+        }
 
     def tidy(self) -> pd.DataFrame:
         """The table with its score and condition, to be put below others."""
@@ -126,7 +153,7 @@ def baselines(pairs: Pairs, condition: str = "", settings: dict[str, Any] | None
     predicted, alpha = ridge(pairs)
     rows = [{"baseline": "identity", **evaluate(source, target, treatments)}]
     rows.append({"baseline": f"ridge, alpha {alpha:g}", **evaluate(predicted, target, treatments)})
-    return Baselines(condition, pd.DataFrame(rows), settings or {})
+    return Baselines(condition, pd.DataFrame(rows), (settings or {}) | pairs.settings, findings=pairs.findings)
 
 
 def ridge(pairs: Pairs) -> tuple[np.ndarray, float]:
