@@ -60,7 +60,7 @@ def export(
         Cells written.
 
     Every value is the stored float32: as such in Parquet and .h5ad, as the equal float64 in SQLite and CSV (spelled so that
-    it reads back as that number). NaN is NaN, in SQLite NULL.
+    it reads back as that number). NaN is NaN; in Parquet it is null, in SQLite NULL.
     """
     stored = plate if isinstance(plate, StoredPlate) else open_plate(Path(os.fspath(plate)))
     path = Path(path)
@@ -125,14 +125,14 @@ def gathered(tables: Iterable[pd.DataFrame], n_features: int) -> Iterator[pd.Dat
         yield pd.concat(held, ignore_index=True, copy=False) if len(held) > 1 else held[0]
 
 
-def as_arrow(table: pd.DataFrame, features: Sequence[str], kind: type) -> Any:
-    """An Arrow table: metadata as it is, features as `kind`."""
+def as_arrow(table: pd.DataFrame, features: Sequence[str], kind: type, nulls: bool) -> Any:
+    """An Arrow table: metadata as it is, features as `kind`; NaN as null, or as it is."""
     import pyarrow as pa
 
     values = np.asfortranarray(table[list(features)].to_numpy(kind)).T
     identity = pa.Table.from_pandas(table.drop(columns=list(features)), preserve_index=False)
     arrays = {name: identity.column(name) for name in identity.column_names}
-    return pa.table(arrays | {name: pa.array(row, from_pandas=False) for name, row in zip(features, values, strict=True)})
+    return pa.table(arrays | {name: pa.array(row, from_pandas=nulls) for name, row in zip(features, values, strict=True)})
 
 
 def write_parquet(source: Source, path: Path) -> None:
@@ -142,7 +142,7 @@ def write_parquet(source: Source, path: Path) -> None:
     writer: Any = None
     try:
         for table in gathered(source.tables(), len(source.features)):
-            part = as_arrow(table, source.features, np.float32)
+            part = as_arrow(table, source.features, np.float32, nulls=True)
             identity = part.column_names[: -len(source.features) or None]
             writer = writer or pq.ParquetWriter(path, part.schema, use_dictionary=identity, write_statistics=identity)
             writer.write_table(part)
@@ -162,7 +162,7 @@ def write_csv_tables(tables: Iterable[pd.DataFrame], path: Path, features: Seque
     with open(path, "wb") as file:
         for i, table in enumerate(gathered(tables, 8 * len(features))):
             options = csv.WriteOptions(include_header=i == 0)
-            csv.write_csv(as_arrow(safe_text(table), features, np.float64), file, options)
+            csv.write_csv(as_arrow(safe_text(table), features, np.float64, nulls=False), file, options)
 
 
 def safe_text(table: pd.DataFrame) -> pd.DataFrame:
@@ -263,7 +263,7 @@ WRITERS: dict[str, Callable[[Source, Path], None]] = {
 
 def export_profiles(folder: Path, barcode: str, output: Path, format: str, overwrite: bool = False) -> list[Path]:
     """The profile tables of a plate (`<folder>/profiles/<plate>/*.parquet`) in another format; the files written."""
-    from .profiles.files import read_profiles, write_anndata, write_table
+    from .profiles.files import read_profiles, recorded, write_anndata, write_table
 
     sources = sorted((folder / "profiles" / barcode).glob(f"{barcode}*.parquet"))
     if not sources:
@@ -272,20 +272,22 @@ def export_profiles(folder: Path, barcode: str, output: Path, format: str, overw
         )
     if format == "sqlite":
         raise ValueError("profiles are no single cells, which SQLite's layout is for; choose parquet, csv or h5ad")
+    record = recorded(folder / "profiles" / barcode, barcode)
+    also = record.get("recipe", {}).get("features", [])
     written = []
     for source in sources:
         if source.stem.endswith("_features"):
             continue  # what was selected and why, no profiles
-        table = read_profiles(source)
-        metadata = [c for c in table.columns if c.startswith("Metadata_")]
-        features = [c for c in table.columns if c not in set(metadata)]
+        table = read_profiles(source, also)
+        features = [c for c in table.select_dtypes("number") if not c.startswith("Metadata_")]
+        metadata = [c for c in table.columns if c not in set(features)]
         table = table[[*metadata, *features]]
         target = output / f"{source.stem}{SUFFIXES[format]}"
         with whole_file(target, overwrite) as part:
             if format == "csv":
                 write_csv_tables([table], part, features)
             elif format == "h5ad":
-                write_anndata(table, part)
+                write_anndata(table, part, also)
             else:
                 write_table(table, part)
         written.append(target)

@@ -208,15 +208,15 @@ def illumination_pictures(plate: StoredPlate) -> list[dict[str, str]]:
 
 def scores_of(path: Path) -> Iterator[dict[str, Any]]:
     """What the page shows of a score's JSON, a condition at a time: percent, and the values beside their null."""
-    for record in json.loads(path.read_text()):
-        if "histogram" in record:
-            yield {
-                "name": record["score"],
-                "condition": record["condition"],
-                "percent": record["percent"],
-                "null_95th": record["null_95th"],
-                **record["histogram"],
-            }
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file of scores (--scores)")
+    try:
+        for record in json.loads(path.read_text(encoding="utf-8")):
+            if "histogram" in record:
+                known = {k: record[k] for k in ("condition", "percent", "null_95th")}
+                yield {"name": record["score"], **known, **{k: record["histogram"][k] for k in ("edges", "values", "null")}}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not what jumpgpu score writes as .json ({error})") from error
 
 
 def facts(plate: StoredPlate, profiles: pd.DataFrame, quarantine: pd.DataFrame) -> list[tuple[str, str]]:

@@ -13,9 +13,10 @@ import pandas as pd
 from .cli.parser import add_parser, command_parser
 from .profiles import design_checks as designs
 from .profiles import platemap as platemaps
-from .profiles.files import RECORD, numbers_beside, read_profiles, write_table
-from .profiles.platemap import SAMPLE, feature_columns
+from .profiles.files import numbers_beside, read_profiles, recorded, write_table
+from .profiles.platemap import SAMPLE, column_name, feature_columns
 from .profiles.recipe import load_recipe
+from .profiles.text_tables import as_text
 from .scores import figures
 from .scores import mean_average_precision as maps
 from .scores.common import Score, choose_features, concatenate
@@ -53,9 +54,8 @@ def parser() -> argparse.ArgumentParser:
     add_common(one)
     one.add_argument(
         "--null-wells",
-        default="typical",
         metavar="N",
-        help="wells a set: a number, typical (the median group's; default) or matched",
+        help="wells a set: a number, typical (the median group's) or matched (default: the recipe's)",
     )
 
     one = add_parser(
@@ -124,6 +124,12 @@ def add_common(command: argparse.ArgumentParser) -> None:
     add = command.add_argument_group("conditions and subsets").add_argument
     add("--by", action="append", default=[], metavar="COLUMN", help="separates conditions, such as Cell_type (repeatable)")
     add("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only such plates or wells (repeatable)")
+    add(
+        "--control",
+        action="append",
+        metavar="COLUMN=VALUE",
+        help="wells that are negative controls (repeatable; default: the recipe's, Metadata_control_type=negcon)",
+    )
     add("--inner", action="store_true", help="leave out the two rows and columns nearest the edge")
     add("--plate-format", type=int, choices=designs.FORMATS, default=384, help="wells of a plate (default: %(default)s)")
     add(
@@ -152,6 +158,12 @@ def add_common(command: argparse.ArgumentParser) -> None:
         help="only features of this family, such as Texture (repeatable)",
     )
     add("--compartment", action="append", default=[], choices=COMPARTMENTS, help="only features of this one (repeatable)")
+    add(
+        "--features",
+        action="append",
+        metavar="PATTERN",
+        help="columns that are features besides those of Cells, Cytoplasm and Nuclei, such as 'efficientnet_*' (repeatable)",
+    )
     add = command.add_argument_group("null and output").add_argument
     add("--recipe", default="jumpgpu", metavar="FILE", help="whose [score] says how nulls are drawn (default: %(default)s)")
     add("--draws", type=int, metavar="N", help="sets or pairs in the null (default: the recipe's)")
@@ -174,14 +186,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     try:
         start = time.perf_counter()
-        settings = load_recipe(options.recipe).score
-        options.draws = options.draws or settings.draws
-        options.null_wells = getattr(options, "null_wells", None) or settings.null_wells
+        recipe = load_recipe(options.recipe)
+        options.draws = recipe.score.draws if options.draws is None else options.draws
+        options.null_wells = getattr(options, "null_wells", None) or recipe.score.null_wells
+        options.control = tuple(options.control or recipe.controls)
+        options.features = tuple(options.features or recipe.features)
+        options.group = column_name(options.group)
         name = options.name or options.score
         results = list(SCORES[options.score](options))
         write(results, options.output / "scores", name, not options.no_figures)
         for result in results:
             seconds = time.perf_counter() - start
+            for finding in result.findings:
+                print(f"{result.condition or result.name}: {finding}", file=sys.stderr)
             print("  ".join(filter(None, [result.name, result.condition, headline(result), f"{seconds:.1f} s"])))
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -190,17 +207,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def score_replicating(options: argparse.Namespace) -> Iterator[Score]:
-    null_wells = int(options.null_wells) if options.null_wells.isdigit() else options.null_wells
+    null_wells = int(options.null_wells) if options.null_wells.isdecimal() else options.null_wells
     for condition, rows in conditions(read_all(options, options.plate), options.by):
         report_design(rows, condition, options)
-        yield percent_replicating(rows, options.group, condition, null_wells, options.draws, options.seed)
+        yield percent_replicating(rows, options.group, condition, null_wells, options.draws, options.seed, options.features)
 
 
 def score_matching(options: argparse.Namespace) -> Iterator[Score]:
     for condition, rows, others in sides(options):
         report_design(rows, condition, options)
         yield percent_matching(
-            rows, others, column_name(options.label), options.group, condition, options.draws, options.seed
+            rows, others, column_name(options.label), options.group, condition, options.draws, options.seed, options.features
         )
 
 
@@ -209,7 +226,7 @@ def score_map(options: argparse.Namespace) -> Iterator[MeanPrecision]:
         report_design(rows, condition, options)
         keep = None
         if options.label is None or options.keep != "all":
-            result = maps.replicability(rows, options.group, condition, options.null_size, options.seed)
+            result = maps.replicability(rows, options.group, condition, options.null_size, options.seed, options.features)
             if options.label is None:
                 yield result
                 continue
@@ -217,13 +234,15 @@ def score_map(options: argparse.Namespace) -> Iterator[MeanPrecision]:
         label = column_name(options.label)
         column(rows, label)
         across = column_name(options.across) if options.across else None
-        yield maps.matching(rows, label, options.group, keep, across, condition, options.null_size, options.seed)
+        yield maps.matching(
+            rows, label, options.group, keep, across, condition, options.null_size, options.seed, options.features
+        )
 
 
 def score_transfer(options: argparse.Namespace) -> Iterator[Baselines]:
     for condition, rows, others in sides(options):
         assert others is not None
-        matched = pairs(rows, others, options.group, seed=options.seed)
+        matched = pairs(rows, others, options.group, seed=options.seed, also=options.features)
         yield baselines(matched, condition, {"on": options.group, "seed": options.seed})
 
 
@@ -264,35 +283,51 @@ def read_all(options: argparse.Namespace, plates: Sequence[str]) -> pd.DataFrame
     same_table(paths, plates)
     for path in paths:
         print(f"profiles: {path}", file=sys.stderr)
-    tables = [read_profiles(p) for p in paths]
+    for plate in plates if not options.features else ():  # what profile was asked for
+        asked = recorded(options.output / "profiles" / plate, plate).get("recipe", {}).get("features", ())
+        options.features = tuple(dict.fromkeys((*options.features, *asked)))
+    tables = [read_profiles(p, options.features) for p in paths]
+    for path, table in zip(paths, tables, strict=True):
+        say(platemaps.feature_findings(table, options.features), str(path))
     made = {
         plate: numbers_beside(p, plate)
         for p, table in zip(paths, tables, strict=True)
         for plate in table["Metadata_Plate"].unique()
     }
-    for finding in designs.check_numbers(made):
-        print(finding, file=sys.stderr)
-    profiles = concatenate(tables)
+    say(designs.check_numbers(made))
+    profiles = concatenate(tables, options.features)
+    say(profiles.attrs["findings"], "plates")
     column(profiles, options.group)
     if options.treatments:
         treatments = platemaps.read_treatments(options.treatments)
-        treatments = treatments.rename(columns=lambda c: f"Metadata_{c}")
+        say(treatments.attrs["findings"])
+        treatments = treatments.rename(columns=column_name)
         new = [SAMPLE, *(c for c in treatments if c not in profiles)]
+        profiles = profiles.assign(**{SAMPLE: as_text(column(profiles, SAMPLE))})
         profiles = profiles.merge(treatments.loc[treatments[SAMPLE].notna(), new], on=SAMPLE, how="left")
-    columns = [column_name(c) for c in (*options.by, *(w.partition("=")[0] for w in options.where))]
+    for where in options.where:
+        if not where.partition("=")[1]:
+            raise ValueError(f"--where {where}: expected COLUMN=VALUE, such as Cell_type=U2OS")
+    columns = [column_name(c) for c in (*options.by, *(w.partition("=")[0].strip() for w in options.where))]
     if any(c not in profiles for c in columns):
         folder = options.metadata or options.output / "metadata"
         experiments = platemaps.read_experiments(folder / platemaps.EXPERIMENTS, options.batch)
+        say(experiments.attrs["findings"])
         profiles = platemaps.add_conditions(profiles, experiments)
+    elif options.batch:
+        print(f"--batch {options.batch} is not used: the profiles have every column asked for", file=sys.stderr)
+    profiles = platemaps.mark_controls(profiles, options.control)
     for where in options.where:
         name, _, value = where.partition("=")
-        profiles = profiles[column(profiles, name).astype(str) == value]
-        if profiles.empty:
-            raise ValueError(f"--where {where}: no well is left")
+        held = column(profiles, name.strip())
+        here = as_text(held).fillna("") == value.strip()
+        if not here.any():
+            raise ValueError(f"--where {where}: no well is left; {held.name} holds {platemaps.held(held)}")
+        profiles = profiles[here]
     if options.inner:
         profiles = profiles[designs.is_inner(profiles["Metadata_Well"], options.plate_format)]
     features = choose_features(
-        feature_columns(profiles),
+        feature_columns(profiles, options.features),
         options.channel,
         options.family,
         options.compartment,
@@ -301,14 +336,20 @@ def read_all(options: argparse.Namespace, plates: Sequence[str]) -> pd.DataFrame
     return profiles[[*platemaps.metadata_columns(profiles), *features]].reset_index(drop=True)
 
 
+def say(findings: Sequence[str], of: str = "") -> None:
+    for finding in findings:
+        print(f"{of}: {finding}" if of else finding, file=sys.stderr)
+
+
 def find_profiles(argument: str, output: Path, table: str | None) -> Path:
     """A profile file: given by path, or a barcode's table (of the last run of profile, in the order of `TABLES`)."""
     path = Path(argument)
     if path.name.endswith((".parquet", ".csv", ".csv.gz")):
+        if table is not None:
+            raise ValueError(f"{argument} is a table itself; --table {table} chooses among those of a barcode")
         return path
     folder = output / "profiles" / argument
-    record = folder / f"{argument}_{RECORD}"
-    made = json.loads(record.read_text())["tables"] if record.is_file() else TABLES
+    made = recorded(folder, argument).get("tables", TABLES)
     for name in (table,) if table else [t for t in TABLES if t in made]:
         if (path := folder / f"{argument}_{name}.parquet").is_file():
             return path
@@ -324,10 +365,6 @@ def same_table(paths: Sequence[Path], plates: Sequence[str]) -> None:
         raise ValueError(f"the plates have different tables ({', '.join(sorted(kinds))}); choose one by --table")
 
 
-def column_name(name: str) -> str:
-    return name if name.startswith("Metadata_") else f"Metadata_{name}"
-
-
 def column(profiles: pd.DataFrame, name: str) -> pd.Series:
     if column_name(name) not in profiles:
         known = ", ".join(platemaps.metadata_columns(profiles))
@@ -340,7 +377,7 @@ def conditions(profiles: pd.DataFrame, by: Sequence[str]) -> Iterator[tuple[str,
     if not by:
         yield "", profiles
         return
-    keys = [column(profiles, name).astype(str) for name in by]
+    keys = [as_text(column(profiles, name)).fillna(f"no {name}") for name in by]
     for values, rows in profiles.groupby(keys, sort=True):
         yield " ".join(values), rows.reset_index(drop=True)
 
@@ -357,7 +394,7 @@ def sides(options: argparse.Namespace) -> Iterator[tuple[str, pd.DataFrame, pd.D
     met = False
     for condition, rows in first:
         for other, others in second:
-            if all(column(rows, s).iloc[0] == column(others, s).iloc[0] for s in options.same):
+            if all(as_text(column(rows, s).iloc[:1]).equals(as_text(column(others, s).iloc[:1])) for s in options.same):
                 met = True
                 yield f"{condition} to {other}" if condition else "", rows, others
     if not met:

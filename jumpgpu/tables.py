@@ -13,7 +13,8 @@ import pandas as pd
 
 from .cli.parser import command_parser
 from .profiles.files import write_table
-from .profiles.platemap import read_table
+from .profiles.platemap import read_treatments
+from .profiles.text_tables import as_text, split_labels
 
 BINS = (1, 2, 3, 4, 5, 10, 20, 50)  # targets: each first number of a row
 
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_tables(folder: Path) -> dict[str, pd.DataFrame]:
     """All tables that the folder's treatment tables allow; FileNotFoundError where there is none."""
-    tables = {p.stem: read_table(p) for p in sorted((folder / "external").glob("*.tsv"))}
+    tables = {p.stem: read_treatments(p) for p in sorted((folder / "external").glob("*.tsv"))}
     if not tables:
         raise FileNotFoundError(f"{folder / 'external'}: no treatment table (*.tsv)")
     made = {}
@@ -67,8 +68,8 @@ def modality(name: str) -> str:
 
 def compounds_by_targets(compounds: pd.DataFrame) -> pd.DataFrame:
     """Compounds by their number of known targets: targets, compounds, percent. Controls without targets are left out."""
-    lists = compounds.loc[compounds["broad_sample"].notna() & compounds["target_list"].notna(), "target_list"]
-    counts = lists.map(lambda genes: len({g for g in genes.split("|") if g}))
+    labels = split_labels(compounds["target_list"])
+    counts = labels[compounds["broad_sample"].notna() & (labels != ())].map(len)
     rows = []
     for low, high in zip(BINS, (*(b - 1 for b in BINS[1:]), None), strict=True):
         inside = (counts >= low) & (counts <= high if high else True)
@@ -81,9 +82,9 @@ def genes_by_reagents(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Genes by how many reagents of each modality they have: reagents, then a column of genes a modality."""
     counts = {}
     for name, table in tables.items():
-        reagents = table[table["broad_sample"].notna() & table["gene"].notna()]
+        reagents = table[table["broad_sample"].notna() & table["gene"].notna()].assign(gene=as_text(table["gene"]))
         if "control_type" in reagents:
-            reagents = reagents[reagents["control_type"] != "negcon"]
+            reagents = reagents[as_text(reagents["control_type"]) != "negcon"]
         counts[name] = reagents.groupby("gene")["broad_sample"].nunique().value_counts()
     sizes = sorted(set().union(*(c.index for c in counts.values())))
     columns = {name: [int(c.get(n, 0)) for n in sizes] for name, c in counts.items()}

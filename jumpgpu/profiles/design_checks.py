@@ -1,7 +1,7 @@
 """What a plate's design means for its scores: said before scoring, one line a finding."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -37,10 +37,8 @@ def check_plate(profiles: pd.DataFrame, platemap: pd.DataFrame | None = None, pl
         return [f"{plate}: no {SAMPLE} column: nothing says what sits where"]
     treated = treated_wells(profiles)
     controls = is_negcon(profiles) if {CONTROL, NEGATIVE} & set(profiles) else None
-    if controls is None:
-        found.append(f"no {CONTROL} column: nothing says which wells are controls")
-    elif not controls.any():
-        found.append(f"no negative control, so controls count as treatments: {control_values(profiles)}")
+    if controls is None or not controls.any():
+        found += check_controls(profiles)
     elif (n := int(controls.sum())) < FEW_CONTROLS:
         found.append(f"{n} negative controls; medians and MADs of fewer than {FEW_CONTROLS} are mostly noise")
     if "Metadata_pert_type" in profiles:
@@ -54,6 +52,13 @@ def check_plate(profiles: pd.DataFrame, platemap: pd.DataFrame | None = None, pl
     if controls is not None and controls.any() and not (controls & inner).any():
         found.append("all negative controls sit in outer wells: edge effects and treatment effects cannot be told apart")
     return [f"{plate}: {line}" for line in found]
+
+
+def check_controls(profiles: pd.DataFrame) -> list[str]:
+    """A finding where no well is a negative control."""
+    if {CONTROL, NEGATIVE} & set(profiles) and is_negcon(profiles).any():
+        return []
+    return [f"no well is a negative control, so controls count as treatments: {control_values(profiles)}"]
 
 
 def check_replicates(profiles: pd.DataFrame, group: str = SAMPLE) -> list[str]:

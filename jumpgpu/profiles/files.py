@@ -125,6 +125,20 @@ def read_profiles(path: str | Path, also: Sequence[str] = ()) -> pd.DataFrame:
     return table.assign(**changed)
 
 
+def recorded(folder: Path, plate: str) -> dict[str, Any]:
+    """A plate's record: the recipe that made its tables, and their names; empty where there is none."""
+    path = folder / f"{plate}_{RECORD}"
+    if not path.is_file():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not (isinstance(record["tables"], list) and isinstance(record["recipe"], dict)):
+            raise ValueError("no list of tables or no recipe")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a record of profiles ({error}); run python -m jumpgpu.profile again") from error
+    return dict(record)
+
+
 def read_csv(path: Path) -> pd.DataFrame:
     """A CSV's features as numbers, its other columns as text where they are not numbers throughout."""
     with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as file:

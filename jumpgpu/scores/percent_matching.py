@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from ..profiles.design_checks import check_controls
 from ..profiles.platemap import SAMPLE
 from ..profiles.text_tables import label_text, split_labels
 from .common import DRAWS, Complete, Score, choose_wells, chunks, complete, correlations, generator, groups_by_size, judge
@@ -54,7 +55,8 @@ def percent_matching(
     if draws < 1:
         raise ValueError(f"draws must be 1 or more, got {draws}")
     where = condition or ("these plates" if others is None else "the two sets")
-    chosen = [labelled(t, label, group, also) for t in ([profiles] if others is None else [profiles, others])]
+    sides = [profiles] if others is None else [profiles, others]
+    chosen = [labelled(t, label, group, also) for t in sides]
     a, b = chosen[0].profiles, chosen[-1].profiles
     if others is not None:
         shared = labels_in(a, label) & labels_in(b, label)
@@ -97,7 +99,7 @@ def percent_matching(
         "features_given": max(c.n_features for c in chosen),
         "wells_left_out": [w for c in chosen for w in c.left_out],
     }
-    findings = [f for c in chosen for f in c.findings()]
+    findings = [f for side, c in zip(sides, chosen, strict=True) for f in (*check_controls(side), *c.findings())]
     if len(features) < min(len(c.features) for c in chosen):
         sizes = " and ".join(str(len(c.features)) for c in chosen)
         findings.append(f"{len(features)} features are in common, of {sizes}: the others are not scored")

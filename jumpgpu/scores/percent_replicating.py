@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from ..profiles.design_checks import check_controls
 from ..profiles.platemap import SAMPLE
 from ..profiles.recipe import NULLS
 from .common import (
@@ -88,4 +89,11 @@ def percent_replicating(
     else:
         table = judge(table, null)
     settings = {"group": group, "null_wells": null_wells, "null_k": typical, "draws": draws, "seed": seed}
-    return Score("replicating", condition, table, null, {**settings, **chosen.settings()}, tuple(chosen.findings()))
+    return Score(
+        "replicating",
+        condition,
+        table,
+        null,
+        {**settings, **chosen.settings()},
+        (*check_controls(profiles), *chosen.findings()),
+    )
