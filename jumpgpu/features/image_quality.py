@@ -1,7 +1,8 @@
 """Quality of whole images, for quality control (CellProfiler MeasureImageQuality).
 
-One row a field, one set of columns a channel: `Image_ImageQuality_FocusScore_DNA`. Off by default. Sums run as kernels;
-medians are taken by torch; power spectrum and threshold by SciPy and NumPy on the host, the same on every device.
+One row per field, one set of columns per channel: `Image_ImageQuality_FocusScore_DNA`. Off by default. Every image is sorted
+once; what depends on its values alone comes of that (image_quality.cu), its power spectrum from a Fourier transform of its own
+(power_spectrum.cu), so that the bits are the same on every device.
 
 Values are of corrected pixels: divided by the illumination function and clipped to 0..1, as of an image measured after
 CorrectIlluminationApply. Of raw images, as some quality-control pipelines take them, MaxIntensity and PercentMaximal differ:
@@ -10,10 +11,9 @@ a saturated pixel is no longer at 1 where the function is not.
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
-from ..gpu.device import Device
+from ..gpu.device import CpuDevice, Device, blocks
 from ..settings.names import channel_order, feature_name
 
 MEASUREMENTS = (
@@ -32,7 +32,12 @@ MEASUREMENTS = (
     "PercentMinimal",
     "ThresholdOtsu",  # two classes, weighted variance, of the logarithms; its name ends in 2W
 )
-OTSU_BINS = 256
+OTSU_BINS = 256  # thresholds tried, of an image that has so many pixels (image_quality.cu)
+SORT_SCRATCH = 33, 2048  # bins, and those of an image's parts (image_quality.cu)
+RINGS = 8  # the spectrum's greatest radius is the smaller side over this
+LEAST_RINGS = 3  # rings 2 and 3 make a slope
+LINES = 32  # columns or rows that are transformed together (power_spectrum.cu)
+TRANSFORMS = 256  # blocks of a GPU that transform at a time, each with scratch of its own
 
 
 def columns(channels: Sequence[str], scales: Sequence[int] = (5, 10, 20, 50)) -> list[str]:
@@ -67,137 +72,94 @@ def measure_images(
 
     Returns
     -------
-    float64 [B, F] on the host, F = `columns`. A black image's focus scores and slope are 0, as CellProfiler's;
+    float64 [B, F], F = `columns`. A black image's focus scores and slope are 0, as CellProfiler's;
     LocalFocusScore is nan at a scale beyond the image's smaller side.
     """
     fields, n_channels, height, width = pixels.shape
     planes, area = fields * n_channels, height * width
     if any(s < 1 for s in scales):
         raise ValueError(f"image quality scales {tuple(scales)} must be 1 pixel at least")
-    sums = device.empty(planes, height, dtype=torch.float64)
-    row_extremes = device.empty(planes, height, 2, dtype=torch.int32)
-    device.launch("quality_rows", planes * height, pixels=pixels, width=width, sums=sums, extremes=row_extremes)
-    total = sums.cumsum(1)[:, -1].contiguous()  # rows in order
-    mean = total / area
-    extremes = torch.stack([row_extremes[..., 0].amin(1), row_extremes[..., 1].amax(1)], 1)
-    squares = torch.empty_like(sums)
-    counts = device.empty(planes, height, 2, dtype=torch.int64)
+    n_columns = len(MEASUREMENTS) - 1 + len(scales)
+    table = torch.full((planes, n_columns), torch.nan, dtype=torch.float64, device=device.torch)
+    step = area // min(OTSU_BINS, area)
+    pieces = -(-(area - 1) // step) + 1
+    ordered = ascending(pixels.reshape(planes, area), device)
+    sums = device.empty(planes, pieces, 4, dtype=torch.float64)
+    device.launch("quality_sums", planes * pieces, sorted=ordered, n=area, sums=sums)
+    means = device.empty(planes, 2, dtype=torch.float64)
     device.launch(
-        "quality_spread",
-        planes * height,
-        pixels=pixels,
-        mean=mean,
-        extremes=extremes,
-        height=height,
-        width=width,
-        squares=squares,
-        counts=counts,
+        "quality_finish",
+        planes,
+        block=32,
+        sorted=ordered,
+        sums=sums,
+        n=area,
+        scales=len(scales),
+        columns=n_columns,
+        table=table,
+        planes=means,
     )
-    variance = squares.cumsum(1)[:, -1] / area
-    percent = 100.0 * counts.sum(1).to(torch.float64) / area
-    flat = pixels.reshape(planes, area)
-    median = middle(flat)
-    deviation = middle((flat - median[:, None]).abs())
-    limits = extremes.view(torch.float32)
-    host = pixels.reshape(planes, height, width).cpu().numpy()
-    found = {
-        "FocusScore": torch.where(mean > 0, variance / torch.where(mean > 0, mean, 1.0), 0.0),
-        "PowerLogLogSlope": torch.from_numpy(np.array([power_slope(image) for image in host])),
-        "TotalArea": torch.full((planes,), float(area)),
-        "TotalIntensity": total,
-        "MeanIntensity": mean,
-        "MedianIntensity": median,
-        "StdIntensity": variance.sqrt(),
-        "MADIntensity": deviation,
-        "MinIntensity": limits[:, 0],
-        "MaxIntensity": limits[:, 1],
-        "PercentMaximal": percent[:, 1],
-        "PercentMinimal": percent[:, 0],
-        "ThresholdOtsu": torch.from_numpy(np.array([otsu_threshold(image) for image in host])),
-    }
-    parts = []
-    for measurement in MEASUREMENTS:
-        if measurement == "LocalFocusScore":
-            absent = torch.full((planes,), torch.nan, dtype=torch.float64)  # columns stay, whatever the image's size
-            parts += [local_focus(pixels, s, device) if s <= min(height, width) else absent for s in scales]
-        else:
-            parts.append(found[measurement].cpu().to(torch.float64))
-    table = torch.stack(parts, 1).reshape(fields, n_channels, -1)
-    return table[:, [list(channels).index(c) for c in channel_order(channels)]].reshape(fields, -1)
+    del ordered
+    for i, scale in enumerate(scales):
+        if scale <= min(height, width):
+            local_focus(pixels, scale, i, table, device)
+    power_slope(pixels, means, 1 + len(scales), table, device)
+    order = device.tensor([list(channels).index(c) for c in channel_order(channels)], torch.int64)
+    return table.reshape(fields, n_channels, -1).index_select(1, order).reshape(fields, -1)
 
 
-def middle(values: torch.Tensor) -> torch.Tensor:
-    """Median of each row, float32 [rows, n] -> [rows]: of an even number, the mean of the two in the middle (NumPy's)."""
-    n = values.shape[1]
-    upper = values.kthvalue(n // 2 + 1, dim=1).values
-    return upper if n % 2 else (values.kthvalue(n // 2, dim=1).values + upper) / 2
+def ascending(planes: torch.Tensor, device: Device) -> torch.Tensor:
+    """Each row's values in order, float32 [rows, n], none negative."""
+    if device.torch.type == "cuda":  # a row at a time: a sort takes four times its values' memory
+        return torch.stack([row.sort().values for row in planes])
+    rows, n = planes.shape
+    made = torch.empty_like(planes)
+    other = torch.empty_like(planes)
+    counts = device.empty(rows, *SORT_SCRATCH, dtype=torch.uint32)
+    device.launch("sort_pixels", rows, values=planes, n=n, sorted=made, other=other, counts=counts)
+    return made
 
 
-def local_focus(pixels: torch.Tensor, scale: int, device: Device) -> torch.Tensor:
-    """Variance over median of the grid cells' variance-over-mean; float64 [B * C] on the host, 0 where undefined."""
+def local_focus(pixels: torch.Tensor, scale: int, column: int, table: torch.Tensor, device: Device) -> None:
+    """Variance over median of the grid cells' variance over mean, into the table's column of that scale."""
     fields, channels, height, width = pixels.shape
     planes, m, n = fields * channels, -(-height // scale), -(-width // scale)
-    cells = device.empty(planes, m * n, 2, dtype=torch.float64)
-    device.launch("quality_grid", planes * m * n, pixels=pixels, height=height, width=width, m=m, n=n, cells=cells)
-    scores = np.zeros(planes)
-    edges = [np.diff(-(-np.arange(k + 1) * size // k)) for k, size in ((m, height), (n, width))]
-    sizes = np.outer(*edges).ravel()
-    for i, (means, squares) in enumerate(np.moveaxis(cells.cpu().numpy(), 2, 1)):
-        bright = means != 0
-        focus = squares[bright] / (sizes[bright] * means[bright])
-        if focus.size and np.median(focus) > 0:
-            scores[i] = np.var(focus) / np.median(focus)
-    return torch.from_numpy(scores)
+    focus, sums = (device.empty(planes, m * n, dtype=torch.float64) for _ in range(2))
+    device.launch(
+        "quality_grid", planes * m, pixels=pixels, height=height, width=width, m=m, n=n, focus=focus, sums=sums
+    )
+    device.launch(
+        "quality_focus", planes, focus=focus, cells=m * n, scale=column, columns=table.shape[1], table=table
+    )
 
 
-def power_slope(image: np.ndarray) -> float:
-    """Slope of log power against log radius, radii 2 .. an eighth of the smaller side (centrosome's radial_power_spectrum).
-
-    float32 [H, W]; 0 for a constant image and for one of fewer than 32 pixels a side.
-    """
-    height, width = image.shape
-    labels = np.arange(2, np.floor(min(height, width) / 8))
-    spread = np.median(np.abs(image - image.mean(dtype=np.float64)))
-    if labels.size < 2 or image.min() == image.max() or spread == 0:
-        return 0.0
-    scaled = image.astype(np.float64) / spread
-    import scipy.fft  # a tenth of a second to import, and few runs ask for image quality
-
-    power = np.abs(scipy.fft.fft2(scaled - scaled.mean())) ** 2
-    y, x = (np.minimum(np.arange(n), n - 1 - np.arange(n)) for n in (height, width))
-    radius = (np.sqrt((y**2)[:, None] + x**2)).astype(np.int64) + 1
-    ring = np.bincount(radius.ravel(), weights=power.ravel(), minlength=int(labels[-1]) + 1)[labels.astype(np.int64)]
-    seen = ring > 0
-    if seen.sum() < 2:
-        return 0.0
-    return float(np.polyfit(np.log(labels[seen]), np.log(ring[seen]), 1)[0])
-
-
-def otsu_threshold(image: np.ndarray) -> float:
-    """The threshold between two classes of the logarithms, at one of 256 quantiles (centrosome's get_otsu_threshold).
-
-    float32 [H, W], and float32 up to the logarithms, as there. A constant image has its own value.
-    """
-    least, most = image.min(), image.max()
-    floor = least + (most - least) / 256 + np.finfo(np.float32).eps
-    logs = np.log(np.maximum(image.ravel(), floor)).astype(np.float64)
-    low, high = logs.min(), logs.max()
-    if low == high:
-        return float(np.exp(low))
-    values = np.sort((logs - low) / (high - low))
-    step = len(values) // min(OTSU_BINS, len(values))
-    places = np.arange(0, len(values) - 1, step)
-    below = running_variance(values)[places] * places
-    above = running_variance(values[::-1])[::-1][places + 1] * (len(values) - 1 - places)
-    best = int(np.argmin(below + above))
-    quantiles = values[places + 1]
-    cut = (quantiles[max(0, best - 1)] + quantiles[min(len(quantiles) - 1, best + 1)]) / 2
-    return float(np.exp(cut * (high - low) + low))
-
-
-def running_variance(values: np.ndarray) -> np.ndarray:
-    """Sample variance of the first 1, 2, ... values, by Welford's recurrence; 0 for one."""
-    counts = np.arange(1, len(values) + 1)
-    means = values.cumsum() / counts
-    squares = ((values[1:] - means[:-1]) * (values[1:] - means[1:])).cumsum()
-    return np.concatenate([[0], squares / counts[:-1]])
+def power_slope(pixels: torch.Tensor, means: torch.Tensor, column: int, table: torch.Tensor, device: Device) -> None:
+    """Slope of log power against log radius, into the table's column; 0 of an image of fewer than 32 pixels a side."""
+    fields, channels, height, width = pixels.shape
+    planes, longest, rings = fields * channels, max(height, width), min(height, width) // RINGS - 1
+    if rings < LEAST_RINGS:
+        table[:, column] = 0.0
+        return
+    low = device.empty(planes, rings + 1, 2, width, dtype=torch.float64)
+    power = device.empty(planes, rings + 1, 2 * rings + 1, dtype=torch.float64)
+    at_once = device.workers if isinstance(device, CpuDevice) else TRANSFORMS
+    scratch = device.empty(at_once, 4, longest, LINES, dtype=torch.float64)
+    tables = []
+    for n in (height, width):
+        tables.append(device.empty(n, 2, dtype=torch.float64))
+        device.launch("fourier_table", blocks(n), n=n, table=tables[-1])
+    of_both = {"planes": planes, "width": width, "longest": longest, "rings": rings, "low": low, "scratch": scratch}
+    device.launch("power_columns", at_once, pixels=pixels, means=means, table=tables[0], height=height, **of_both)
+    device.launch("power_rows", at_once, table=tables[1], power=power, **of_both)
+    ring = device.empty(planes, 2, rings + 1, dtype=torch.float64)
+    device.launch(
+        "power_slope",
+        planes,
+        power=power,
+        means=means,
+        rings=rings,
+        column=column,
+        columns=table.shape[1],
+        ring=ring,
+        table=table,
+    )

@@ -1,108 +1,410 @@
-// image_quality.cu: sums over whole images and over the cells of a grid, for quality control.
+// image_quality.cu: statistics of whole images, for quality control.
 //
-//   quality_rows     each image row's sum, and its smallest and largest pixel
-//   quality_spread   each image row's sum of (I - mean)^2, and how many of its pixels are the image's smallest and largest
-//   quality_grid     mean, and sum of (I - mean)^2, of every cell of a grid laid over the image: m x n cells, pixel (y, x) in
-//                    cell (y * m / height, x * n / width)
+//   sort_pixels      each image's pixels in ascending order
+//   quality_sums     sums over pieces of a sorted image: of the pixels, and of their logarithms between Otsu's possible thresholds
+//   quality_finish   all measures that come of a sorted image and its sums
+//   quality_grid     variance over mean of every cell of a grid laid over the image: m x n cells, pixel (y, x) in cell
+//                    (y * m / height, x * n / width)
+//   quality_focus    variance over median of an image's cells
 //
-// Source   CellProfiler MeasureImageQuality: calculate_focus_scores, calculate_saturation, run_intensity_measurement
+// Source   CellProfiler MeasureImageQuality: calculate_focus_scores, calculate_saturation, run_intensity_measurement; Otsu's
+//          threshold is centrosome's get_otsu_threshold: two classes of the logarithms, split at one of 256 quantiles
 // Oracle   CellProfiler's module by hand (tests/helpers/oracles/image_quality.py), NumPy, centrosome (tests/features/test_image_quality.py)
-// Launch   one block an image row, or a grid cell, of one field and channel; any block size; 1 KB of shared memory.
-// Order    jg::block_sum along a row, rows added in order by the caller; counts are integers.
-#include "jg/jg.cuh"
+// Launch   a block an image (quality_sums: a piece, quality_grid: a row of cells); any block size; 20 KB of shared memory at most.
+// Order    jg::block_sum within a piece, pieces in order; cells by column, then by columns in order; counts are integers.
+#include "jg/jg_math.cuh"
 
 namespace {
-// Pixels are not negative, so their bits are in their order.
-JG_FN int bits_of(float value) {
-    union { float value; int bits; } u = {value};
-    return u.bits;
-}
-struct Extremes { int least, most; };
-struct Row {
-    jg::SumScratch<1> scratch;
-    jg::CountScratch<2> counts;
-    Extremes extremes;
+constexpr int ABREAST = 4, PARTS = 32, DIGITS = 2048;     // parts of an image a thread sorts at once; parts and values of a digit at most
+constexpr int OTSU_BINS = 256, PLACES = 2 * OTSU_BINS;   // thresholds at most: an image of 511 pixels has 510
+constexpr int COLUMNS = 1024;                            // of an image that quality_grid sums at a time
+
+// Columns of the table behind LocalFocusScore's, of which there is one a scale (image_quality.py: MEASUREMENTS).
+struct Quality {
+    enum {
+        PowerLogLogSlope, TotalArea, TotalIntensity, MeanIntensity, MedianIntensity, StdIntensity, MADIntensity, MinIntensity,
+        MaxIntensity, PercentMaximal, PercentMinimal, ThresholdOtsu
+    };
 };
+// Of each image, for the power spectrum: its mean, and whether it has one (power_spectrum.cu).
+struct Plane { enum { Mean, HasSpectrum, COUNT }; };
+
+struct Ends { int least, most; };                      // bits of an image's smallest and largest pixel
+struct Below { double squares[PLACES]; };
+struct Columns {
+    double shift[COLUMNS], square[COLUMNS];
+    float origin[COLUMNS];
+};
+
+// Otsu's thresholds stand behind every `step`-th value; the pieces between them, the first of one value.
+struct Pieces {
+    int n, step, places;
+    __device__ __forceinline__ int count() const { return places + 1; }
+    __device__ __forceinline__ int start(int k) const { return k == 0 ? 0 : k > places ? n : (k - 1) * step + 1; }
+};
+JG_FN Pieces pieces_of(int n) {
+    const int step = n / jg::least(OTSU_BINS, n);
+    return {n, step, (n - 1 + step - 1) / step};
+}
+
+// The logarithm of a pixel, of float32 as centrosome's, from 0 for the darkest to 1 for the brightest.
+struct Logarithm {
+    double floor, low, range, inverse;
+};
+JG_FN double log_of(float pixel, double floor) { return double(float(jg::log_same(jg::most(double(pixel), floor)))); }
+JG_FN Logarithm logarithm_of(float least, float most) {
+    Logarithm l;
+    l.floor = double(least + (most - least) / 256.0f + 1.1920928955078125e-07f);
+    l.low = log_of(least, l.floor);
+    l.range = log_of(most, l.floor) - l.low;
+    l.inverse = l.range > 0 ? 1.0 / l.range : 0.0;
+    return l;
+}
+JG_FN double scaled_log(float pixel, const Logarithm& l) { return (log_of(pixel, l.floor) - l.low) * l.inverse; }
+
+JG_FN float median_of(const float* sorted, int n) {
+    return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2.0f;
+}
+// How many of the sorted values are below v, or not above it.
+JG_FN int count_below(const float* sorted, int n, double v, bool or_equal) {
+    int low = 0, high = n;
+    while (low < high) {
+        const int mid = low + (high - low) / 2;
+        const double x = double(sorted[mid]);
+        if (x < v || (or_equal && x == v)) low = mid + 1;
+        else high = mid;
+    }
+    return low;
+}
+// The k-th smallest |value - median|, k from 0: of two sorted lists, the values from the middle upward and downward.
+JG_FN float deviation(const float* sorted, int n, float median, int k) {
+    const int half = n / 2, ups = n - half, downs = half;
+    auto up = [&](int i) { return sorted[half + i] - median; };
+    auto down = [&](int i) { return median - sorted[half - 1 - i]; };
+    int low = jg::most(0, k - downs), high = jg::least(k, ups);
+    while (low < high) {
+        const int mid = (low + high) / 2;
+        if (up(mid) < down(k - mid - 1)) low = mid + 1;
+        else high = mid;
+    }
+    if (low >= ups) return down(k - low);
+    if (k - low >= downs) return up(low);
+    return jg::least(up(low), down(k - low));
+}
+
+// Number, mean and sum of squared distances from it of some values; joined with others'.
+struct Moments {
+    double n, mean, squares;
+};
+JG_FN Moments joined(const Moments& a, const Moments& b) {
+    const double n = a.n + b.n, d = b.mean - a.mean;
+    if (n == 0) return a;
+    return {n, a.mean + d * (b.n / n), a.squares + b.squares + d * d * (a.n * b.n / n)};
+}
 }  // namespace
 
-// In   pixels      float32 [planes, H, W]   corrected intensity, 0..1; a plane is a field's channel
-// Out  sums        float64 [planes, H]
-//      extremes    int32   [planes, H, 2]   bits of the row's smallest and largest pixel
-extern "C" __global__ void __launch_bounds__(128, 8) quality_rows(
-    const float* __restrict__ pixels, int32_t width, double* __restrict__ sums, int32_t* __restrict__ extremes)
+// The host's way: torch sorts on a GPU. A radix sort: by the highest of three digits of what tells the smallest from the largest,
+// then each bin by the others, by one thread. A thread goes through several parts of the image side by side, so that it need not
+// wait for the count of one before the next.
+//
+// In   values   float32 [planes, n]   not negative
+// Out  sorted   float32 [planes, n]
+// Scr  other    float32 [planes, n]
+//      counts   uint32  [planes, PARTS + 1, DIGITS]
+extern "C" __global__ void __launch_bounds__(128) sort_pixels(
+    const float* __restrict__ values, int32_t n, float* sorted, float* other, uint32_t* counts)
 {
-    JG_SHARED(Row, s);
-    const float* __restrict__ row = pixels + int64_t(blockIdx.x) * width;
-    JG_ONCE s.extremes = {bits_of(row[0]), bits_of(row[0])};
+    JG_SHARED(Ends, ends);
+    const float* __restrict__ from = values + int64_t(blockIdx.x) * n;
+    float* __restrict__ to = sorted + int64_t(blockIdx.x) * n;
+    float* __restrict__ between = other + int64_t(blockIdx.x) * n;
+    uint32_t* __restrict__ ends_of = counts + int64_t(blockIdx.x) * (PARTS + 1) * DIGITS;      // of each bin, its end
+    uint32_t* __restrict__ places = ends_of + DIGITS;
+    JG_ONCE ends = {jg::bits_of(from[0]), jg::bits_of(from[0])};
     __syncthreads();
-    int least = bits_of(row[0]), most = least;
-    JG_FOR(x, width) {
-        const int bits = bits_of(row[x]);
+    int least = jg::bits_of(from[0]), most = least;
+    JG_FOR(i, n) {
+        const int bits = jg::bits_of(from[i]);
         least = jg::least(least, bits);
         most = jg::most(most, bits);
     }
-    jg::gather_least(&s.extremes.least, least);
-    jg::gather_most(&s.extremes.most, most);
-    const jg::Vec<1> sum = jg::block_sum<1>(width, s.scratch, [&](int x) { return jg::Vec<1>{{double(row[x])}}; });
-    JG_ONCE {
-        sums[blockIdx.x] = sum.v[0];
-        extremes[2 * int64_t(blockIdx.x)] = s.extremes.least;
-        extremes[2 * int64_t(blockIdx.x) + 1] = s.extremes.most;
+    jg::gather_least(&ends.least, least);
+    jg::gather_most(&ends.most, most);
+    __syncthreads();
+    least = ends.least;
+    int wide = 1;                                        // bits of a digit
+    while ((ends.most - least) >> (3 * wide)) ++wide;
+    const int bins = 1 << wide, mask = bins - 1, teams = jg::least(int(blockDim.x), PARTS / ABREAST), length = n / (teams * ABREAST);
+    auto digit = [&](float v, int k) { return (jg::bits_of(v) - least) >> (k * wide) & mask; };
+    const int team = int(threadIdx.x), first = team * ABREAST * length;
+    uint32_t* __restrict__ own = places + int64_t(team < teams ? team : 0) * ABREAST * DIGITS;
+    if (team < teams) {
+        for (int k = 0; k < ABREAST; ++k)
+            for (int d = 0; d < bins; ++d) own[k * DIGITS + d] = 0;
+        for (int i = first; i < first + length; ++i)
+            for (int k = 0; k < ABREAST; ++k) ++own[k * DIGITS + digit(from[i + k * length], 2)];
+        if (team == teams - 1)
+            for (int i = first + ABREAST * length; i < n; ++i) ++own[(ABREAST - 1) * DIGITS + digit(from[i], 2)];
     }
+    __syncthreads();
+    JG_ONCE {
+        uint32_t next = 0;
+        for (int d = 0; d < bins; ++d) {
+            for (int part = 0; part < teams * ABREAST; ++part) {
+                const uint32_t here = places[part * DIGITS + d];
+                places[part * DIGITS + d] = next;
+                next += here;
+            }
+            ends_of[d] = next;
+        }
+    }
+    __syncthreads();
+    if (team < teams) {
+        for (int i = first; i < first + length; ++i)
+            for (int k = 0; k < ABREAST; ++k) {
+                const float v = from[i + k * length];
+                to[own[k * DIGITS + digit(v, 2)]++] = v;
+            }
+        if (team == teams - 1)
+            for (int i = first + ABREAST * length; i < n; ++i) to[own[(ABREAST - 1) * DIGITS + digit(from[i], 2)]++] = from[i];
+    }
+    __syncthreads();
+    if (team < teams)
+        for (int bin = team; bin < bins; bin += teams) {
+            const int start = bin ? int(ends_of[bin - 1]) : 0, size = int(ends_of[bin]) - start;
+            if (size < 2) continue;
+            uint32_t* __restrict__ one = own;
+            uint32_t* __restrict__ two = own + DIGITS;
+            float* __restrict__ a = to + start;
+            float* __restrict__ b = between + start;
+            for (int d = 0; d < bins; ++d) one[d] = two[d] = 0;
+            for (int i = 0; i < size; ++i) {
+                ++one[digit(a[i], 0)];
+                ++two[digit(a[i], 1)];
+            }
+            for (int d = 0, next_one = 0, next_two = 0; d < bins; ++d) {
+                const int here_one = int(one[d]), here_two = int(two[d]);
+                one[d] = uint32_t(next_one);
+                two[d] = uint32_t(next_two);
+                next_one += here_one;
+                next_two += here_two;
+            }
+            for (int i = 0; i < size; ++i) b[one[digit(a[i], 0)]++] = a[i];
+            for (int i = 0; i < size; ++i) a[two[digit(b[i], 1)]++] = b[i];
+        }
 }
-JG_REGISTER(quality_rows)
+JG_REGISTER(sort_pixels)
 
-// In   mean        float64 [planes]         of the whole image
-//      extremes    int32   [planes, 2]      bits of the image's smallest and largest pixel
-// Out  squares     float64 [planes, H]      sum of (I - mean)^2
-//      counts      int64   [planes, H, 2]   pixels equal to the smallest, to the largest
-extern "C" __global__ void __launch_bounds__(128, 8) quality_spread(
-    const float* __restrict__ pixels, const double* __restrict__ mean, const int32_t* __restrict__ extremes, int32_t height,
-    int32_t width, double* __restrict__ squares, int64_t* __restrict__ counts)
+// In   sorted   float32 [planes, n]
+// Out  sums     float64 [planes, pieces, 4]   of I - median, its square, L - the piece's first L, its square; L the scaled log
+extern "C" __global__ void __launch_bounds__(128, 8) quality_sums(
+    const float* __restrict__ sorted, int32_t n, double* __restrict__ sums)
 {
-    JG_SHARED(Row, s);
-    const float* __restrict__ row = pixels + int64_t(blockIdx.x) * width;
-    const int plane = int(blockIdx.x) / height, least = extremes[2 * plane], most = extremes[2 * plane + 1];
-    const double centre = mean[plane];
-    jg::Counts<2> mine = {{0, 0}};
-    JG_FOR(x, width) {
-        const int bits = bits_of(row[x]);
-        mine.v[0] += bits == least;
-        mine.v[1] += bits == most;
-    }
-    const jg::Counts<2> equal = jg::block_count<2>(mine, s.counts);
-    const jg::Vec<1> sum = jg::block_sum<1>(width, s.scratch, [&](int x) {
-        const double d = double(row[x]) - centre;
-        return jg::Vec<1>{{d * d}};
+    JG_SHARED(jg::SumScratch<4>, scratch);
+    const Pieces pieces = pieces_of(n);
+    const int k = int(blockIdx.x) % pieces.count(), start = pieces.start(k), length = pieces.start(k + 1) - start;
+    const float* __restrict__ image = sorted + int64_t(int(blockIdx.x) / pieces.count()) * n;
+    const Logarithm l = logarithm_of(image[0], image[n - 1]);
+    const double median = double(median_of(image, n)), origin = scaled_log(image[start], l);
+    const jg::Vec<4> sum = jg::block_sum<4>(length, scratch, [&](int i) {
+        const double d = double(image[start + i]) - median, e = scaled_log(image[start + i], l) - origin;
+        return jg::Vec<4>{{d, d * d, e, e * e}};
     });
+    JG_ONCE for (int j = 0; j < 4; ++j) sums[4 * int64_t(blockIdx.x) + j] = sum.v[j];
+}
+JG_REGISTER(quality_sums)
+
+// In   sorted, sums   as above
+//      columns        of the table: FocusScore, LocalFocusScore of `scales` scales, Quality
+// Out  table          float64 [planes, columns]   all but LocalFocusScore and PowerLogLogSlope
+//      planes         float64 [planes, 2]         Plane
+extern "C" __global__ void __launch_bounds__(32) quality_finish(
+    const float* __restrict__ sorted, const double* __restrict__ sums, int32_t n, int32_t scales, int32_t columns,
+    double* __restrict__ table, double* __restrict__ planes)
+{
+    JG_SHARED(Below, below);
+    const Pieces pieces = pieces_of(n);
+    const float* __restrict__ image = sorted + int64_t(blockIdx.x) * n;
+    const double* __restrict__ sum = sums + int64_t(blockIdx.x) * pieces.count() * 4;
+    double* __restrict__ row = table + int64_t(blockIdx.x) * columns;
+    double* __restrict__ out = row + 1 + scales;
     JG_ONCE {
-        squares[blockIdx.x] = sum.v[0];
-        counts[2 * int64_t(blockIdx.x)] = int64_t(equal.v[0]);
-        counts[2 * int64_t(blockIdx.x) + 1] = int64_t(equal.v[1]);
+        const float least = image[0], most = image[n - 1], median = median_of(image, n);
+        double shift = 0, square = 0;
+        for (int k = 0; k < pieces.count(); ++k) {
+            shift += sum[4 * k];
+            square += sum[4 * k + 1];
+        }
+        const double total = double(median) * n + shift, mean = total / n;
+        const double variance = jg::most(0.0, square / n - (shift / n) * (shift / n));
+        row[0] = mean > 0 ? variance / mean : 0.0;
+        out[Quality::TotalArea] = n;
+        out[Quality::TotalIntensity] = total;
+        out[Quality::MeanIntensity] = mean;
+        out[Quality::MedianIntensity] = double(median);
+        out[Quality::StdIntensity] = sqrt(variance);
+        const float upper = deviation(image, n, median, n / 2);
+        out[Quality::MADIntensity] = double(n % 2 ? upper : (deviation(image, n, median, n / 2 - 1) + upper) / 2.0f);
+        out[Quality::MinIntensity] = double(least);
+        out[Quality::MaxIntensity] = double(most);
+        out[Quality::PercentMaximal] = 100.0 * (n - count_below(image, n, double(most), false)) / n;
+        out[Quality::PercentMinimal] = 100.0 * count_below(image, n, double(least), true) / n;
+        const int at_mean = count_below(image, n, mean, true) - count_below(image, n, mean, false);
+        planes[Plane::COUNT * int64_t(blockIdx.x) + Plane::Mean] = mean;
+        planes[Plane::COUNT * int64_t(blockIdx.x) + Plane::HasSpectrum] = least < most && at_mean <= n / 2;
+
+        const Logarithm l = logarithm_of(least, most);
+        double cut = 0;
+        if (l.range > 0) {
+            auto moments = [&](int k) {
+                const double count = pieces.start(k + 1) - pieces.start(k), shifted = sum[4 * k + 2];
+                const double origin = scaled_log(image[pieces.start(k)], l);
+                return Moments{count, origin + shifted / count, jg::most(0.0, sum[4 * k + 3] - shifted * shifted / count)};
+            };
+            Moments dark = {0, 0, 0}, bright = {0, 0, 0};
+            for (int k = 0; k < pieces.places; ++k) {
+                dark = joined(dark, moments(k));
+                below.squares[k] = dark.squares;
+            }
+            int best = 0;
+            double least_within = 0;
+            for (int k = pieces.places - 1; k >= 0; --k) {       // of equals the first
+                bright = joined(moments(k + 1), bright);
+                const double within = below.squares[k] + (bright.n > 1 ? bright.squares * (bright.n / (bright.n - 1)) : 0.0);
+                if (k == pieces.places - 1 || within <= least_within) {
+                    least_within = within;
+                    best = k;
+                }
+            }
+            auto quantile = [&](int k) { return scaled_log(image[jg::most(0, jg::least(k, pieces.places - 1)) * pieces.step + 1], l); };
+            cut = (quantile(best - 1) + quantile(best + 1)) / 2;
+        }
+        out[Quality::ThresholdOtsu] = jg::exp_same(cut * l.range + l.low);
     }
 }
-JG_REGISTER(quality_spread)
+JG_REGISTER(quality_finish)
 
-// Out  cells       float64 [planes, m * n, 2]   mean and sum of (I - mean)^2 of each grid cell
+// In   pixels   float32 [planes, H, W]       corrected intensity, 0..1; a plane is a field's channel
+// Out  focus    float64 [planes, m, n]       variance over mean of each cell; -1 of a black one
+// Scr  sums     float64 [planes, m, n]
 extern "C" __global__ void __launch_bounds__(128, 8) quality_grid(
-    const float* __restrict__ pixels, int32_t height, int32_t width, int32_t m, int32_t n, double* __restrict__ cells)
+    const float* __restrict__ pixels, int32_t height, int32_t width, int32_t m, int32_t n, double* focus, double* sums)
 {
-    JG_SHARED(jg::SumScratch<1>, scratch);
-    const int cell = int(blockIdx.x) % (m * n), i = cell / n, j = cell % n;
-    const float* __restrict__ image = pixels + int64_t(int(blockIdx.x) / (m * n)) * height * width;
-    const int y0 = (i * height + m - 1) / m, y1 = ((i + 1) * height + m - 1) / m;      // the first row whose y * m / height is i
-    const int x0 = (j * width + n - 1) / n, x1 = ((j + 1) * width + n - 1) / n, across = x1 - x0, pixels_in = (y1 - y0) * across;
-    const jg::Vec<1> sum = jg::block_sum<1>(pixels_in, scratch, [&](int k) {
-        return jg::Vec<1>{{double(image[int64_t(y0 + k / across) * width + x0 + k % across])}};
-    });
-    const double centre = sum.v[0] / pixels_in;
-    const jg::Vec<1> square = jg::block_sum<1>(pixels_in, scratch, [&](int k) {
-        const double d = double(image[int64_t(y0 + k / across) * width + x0 + k % across]) - centre;
-        return jg::Vec<1>{{d * d}};
-    });
-    JG_ONCE {
-        cells[2 * int64_t(blockIdx.x)] = centre;
-        cells[2 * int64_t(blockIdx.x) + 1] = square.v[0];
+    JG_SHARED(Columns, s);
+    const int i = int(blockIdx.x) % m;
+    const float* __restrict__ image = pixels + int64_t(int(blockIdx.x) / m) * height * width;
+    const int y0 = int((int64_t(i) * height + m - 1) / m), y1 = int((int64_t(i + 1) * height + m - 1) / m);
+    double* squares = focus + int64_t(blockIdx.x) * n;
+    double* shifts = sums + int64_t(blockIdx.x) * n;
+    auto first = [&](int j) { return int((int64_t(j) * width + n - 1) / n); };       // the first column whose x * n / width is j
+    auto origin = [&](int j) { return image[int64_t(y0) * width + first(j)]; };
+    for (int c0 = 0; c0 < width; c0 += COLUMNS) {
+        const int across = jg::least(COLUMNS, width - c0);
+        const int j0 = int(int64_t(c0) * n / width), j1 = int(int64_t(c0 + across - 1) * n / width) + 1;
+        JG_FOR(j, j1 - j0) {
+            const int x1 = jg::least(first(j0 + j + 1) - c0, across);
+            for (int x = jg::most(first(j0 + j) - c0, 0); x < x1; ++x) s.origin[x] = origin(j0 + j);
+        }
+        __syncthreads();
+        JG_FOR(x, across) s.shift[x] = s.square[x] = 0;
+        for (int y = y0; y < y1; ++y) {
+            const float* __restrict__ line = image + int64_t(y) * width + c0;
+            JG_FOR(x, across) {
+                const double d = double(line[x]) - double(s.origin[x]);
+                s.shift[x] += d;
+                s.square[x] += d * d;
+            }
+        }
+        __syncthreads();
+        JG_FOR(j, j1 - j0) {
+            const int begin = first(j0 + j), end = first(j0 + j + 1);
+            double shift = begin < c0 ? shifts[j0 + j] : 0.0, square = begin < c0 ? squares[j0 + j] : 0.0;
+            for (int x = jg::most(begin - c0, 0); x < jg::least(end - c0, across); ++x) {
+                shift += s.shift[x];
+                square += s.square[x];
+            }
+            if (end <= c0 + across) {
+                const double area = double(end - begin) * (y1 - y0), mean = double(origin(j0 + j)) + shift / area;
+                square = mean != 0 ? jg::most(0.0, square / area - (shift / area) * (shift / area)) / mean : -1.0;
+            }
+            shifts[j0 + j] = shift;
+            squares[j0 + j] = square;
+        }
+        __syncthreads();
     }
 }
 JG_REGISTER(quality_grid)
+
+namespace {
+struct Selecting {
+    uint32_t tally[256];
+    uint64_t prefix, least[32];
+    int rank;
+    jg::CountScratch<2> counts;
+    jg::SumScratch<1> sums;
+};
+JG_FN uint64_t bits_of(double v) {
+    union { double value; uint64_t bits; } u = {v};
+    return u.bits;
+}
+JG_FN double value_of(uint64_t bits) {
+    union { uint64_t bits; double value; } u = {bits};
+    return u.value;
+}
+}  // namespace
+
+// In   focus   float64 [planes, cells]
+//      scale   which of the table's columns of LocalFocusScore
+// Out  table   float64 [planes, columns]   0 where no cell is bright or their median is 0
+extern "C" __global__ void __launch_bounds__(128, 8) quality_focus(
+    const double* __restrict__ focus, int32_t cells, int32_t scale, int32_t columns, double* __restrict__ table)
+{
+    JG_SHARED(Selecting, s);
+    const double* __restrict__ cell = focus + int64_t(blockIdx.x) * cells;
+    jg::Counts<2> mine = {{0, 0}};
+    JG_FOR(i, cells) mine.v[0] += cell[i] >= 0;
+    const int bright = int(jg::block_count<2>(mine, s.counts).v[0]), rank = (bright - 1) / 2;
+    JG_ONCE {
+        s.prefix = 0;
+        s.rank = rank;
+    }
+    // The value of that rank, a byte at a time from the highest: bits of positive numbers are in their order.
+    for (int shift = 56; shift >= 0; shift -= 8) {
+        JG_FOR(b, 256) s.tally[b] = 0;
+        __syncthreads();
+        const uint64_t prefix = s.prefix, above = shift == 56 ? 0 : ~uint64_t(0) << (shift + 8);
+        JG_FOR(i, cells) {
+            const uint64_t bits = bits_of(cell[i]);
+            if (cell[i] >= 0 && (bits & above) == prefix) jg::tally(&s.tally[bits >> shift & 255]);
+        }
+        __syncthreads();
+        JG_ONCE if (bright) {
+            int byte = 0;
+            while (s.rank >= int(s.tally[byte])) s.rank -= int(s.tally[byte++]);
+            s.prefix = prefix | uint64_t(byte) << shift;
+        }
+        __syncthreads();
+    }
+    const uint64_t lower = s.prefix;
+    uint64_t next = ~uint64_t(0);                        // the least value above it
+    mine = {{0, 0}};
+    JG_FOR(i, cells) {
+        const bool seen = cell[i] >= 0;
+        const uint64_t bits = bits_of(cell[i]);
+        mine.v[1] += seen && bits <= lower;
+        if (seen && bits > lower) next = jg::least(next, bits);
+    }
+    next = jg::warp_least(next);
+    if (jg::lane() == 0) s.least[jg::warp_id()] = next;
+    const int up_to = int(jg::block_count<2>(mine, s.counts).v[1]);
+    for (int w = 0; w < jg::warps(); ++w) next = jg::least(next, s.least[w]);
+    const double middle = value_of(lower);
+    const double median = bright % 2 || up_to > rank + 1 ? middle : (middle + value_of(next)) / 2;
+    const double mean = jg::block_sum<1>(cells, s.sums, [&](int i) { return jg::Vec<1>{{jg::most(cell[i], 0.0)}}; }).v[0] / jg::most(bright, 1);
+    const double square = jg::block_sum<1>(cells, s.sums, [&](int i) {
+        const double d = cell[i] >= 0 ? cell[i] - mean : 0.0;
+        return jg::Vec<1>{{d * d}};
+    }).v[0];
+    JG_ONCE table[int64_t(blockIdx.x) * columns + 1 + scale] = bright && median > 0 ? square / bright / median : 0.0;
+}
+JG_REGISTER(quality_focus)
