@@ -15,7 +15,7 @@
 #include "jg/jg_math.cuh"
 
 namespace {
-constexpr int ABREAST = 4, PARTS = 32, DIGITS = 2048;     // parts of an image a thread sorts at once; parts and values of a digit at most
+constexpr int ABREAST = 2, PARTS = 32, DIGITS = 2048;     // parts of an image a thread sorts at once; parts and values of a digit at most
 constexpr int OTSU_BINS = 256, PLACES = 2 * OTSU_BINS;   // thresholds at most: an image of 511 pixels has 510
 constexpr int COLUMNS = 1024;                            // of an image that quality_grid sums at a time
 

@@ -18,10 +18,22 @@
 
 namespace {
 constexpr int APART = 8;                                 // columns that share a line
+// A number of each of the lines that are transformed side by side: all by one thread, or one a lane. No number depends on it.
 #if defined(JG_SERIAL)
-constexpr int LINES = 8;                                 // transformed side by side; no number depends on it
+#pragma GCC diagnostic ignored "-Wpsabi"                 // all of it is inlined
+constexpr int LINES = 8;
+typedef double Number __attribute__((vector_size(LINES * sizeof(double))));
+JG_FN Number number(const double* at) {
+    Number v;
+    memcpy(&v, at, sizeof v);
+    return v;
+}
+JG_FN void put(double* at, Number v) { memcpy(at, &v, sizeof v); }
 #else
 constexpr int LINES = 32;
+typedef double Number;
+JG_FN Number number(const double* at) { return at[jg::lane()]; }
+JG_FN void put(double* at, Number v) { at[jg::lane()] = v; }
 #endif
 
 JG_FN int radix_of(int n) {
@@ -40,10 +52,28 @@ JG_FN Lines lines_at(double* scratch, int n, int k) {
     double* at = scratch + int64_t(2 * k) * n * LINES;
     return {at, at + int64_t(n) * LINES};
 }
+struct Complex {
+    Number re, im;
+};
+JG_FN Complex number(const Lines& x, int64_t i) { return {number(x.re + i * LINES), number(x.im + i * LINES)}; }
+JG_FN void put(const Lines& y, int64_t i, Number re, Number im) {
+    put(y.re + i * LINES, re);
+    put(y.im + i * LINES, im);
+}
 
-// One pass of Stockham's algorithm: for j < m and q < s, p numbers s * m apart are transformed and come to lie s apart.
+// One pass of Stockham's algorithm over n numbers: for j < m and q < s, p of them, s * m apart, are transformed, turned and come
+// to lie s apart.
 struct Pass {
     int n, p, m, s;
+    const double* __restrict__ table;                    // fourier_table
+    Lines x, y;
+
+    __device__ __forceinline__ Complex in(int j, int q, int i) const { return number(x, q + s * (j + m * i)); }
+    // Number k of the result, turned.
+    __device__ __forceinline__ void out(int j, int q, int k, Number re, Number im) const {
+        const double c = table[2 * (j * k * s)], t = table[2 * (j * k * s) + 1];
+        put(y, q + s * (p * j + k), re * c + im * t, im * c - re * t);
+    }
 };
 // act(j, q) for every one, by whole warps.
 template <class F> JG_FN void each_butterfly(const Pass& pass, F act) {
@@ -54,110 +84,69 @@ template <class F> JG_FN void each_butterfly(const Pass& pass, F act) {
     for (int i = jg::warp_id(); i < pass.m * pass.s; i += jg::warps()) act(i / pass.s, i % pass.s);
 #endif
 }
-// y[to] = (re, im) times the table's number `turn`, which is 1 in the last pass.
-JG_FN void put(double* __restrict__ yr, double* __restrict__ yi, int64_t to, double re, double im, double c, double s) {
-    yr[to] = re * c + im * s;
-    yi[to] = im * c - re * s;
+
+JG_FN void pass_2(const Pass& pass) {
+    each_butterfly(pass, [&](int j, int q) {
+        const Complex a = pass.in(j, q, 0), b = pass.in(j, q, 1);
+        pass.out(j, q, 0, a.re + b.re, a.im + b.im);
+        pass.out(j, q, 1, a.re - b.re, a.im - b.im);
+    });
 }
 
-template <int P> JG_FN void pass_even(const Pass& pass, const double* __restrict__ table, const Lines& x, const Lines& y) {
+JG_FN void pass_4(const Pass& pass) {
     each_butterfly(pass, [&](int j, int q) {
-        const double* __restrict__ xr = x.re + int64_t(q + pass.s * j) * LINES;
-        const double* __restrict__ xi = x.im + int64_t(q + pass.s * j) * LINES;
-        double* __restrict__ yr = y.re + int64_t(q + pass.s * P * j) * LINES;
-        double* __restrict__ yi = y.im + int64_t(q + pass.s * P * j) * LINES;
-        const int64_t in = int64_t(pass.s) * pass.m * LINES, out = int64_t(pass.s) * LINES;
-        double c[P], s[P];
-        JG_UNROLL for (int k = 1; k < P; ++k) {
-            c[k] = table[2 * (j * k * pass.s)];
-            s[k] = table[2 * (j * k * pass.s) + 1];
-        }
-        for (int t = jg::lane(); t < LINES; t += jg::WARP) {
-            if (P == 2) {
-                const double ar = xr[t], ai = xi[t], br = xr[in + t], bi = xi[in + t];
-                yr[t] = ar + br;
-                yi[t] = ai + bi;
-                put(yr, yi, out + t, ar - br, ai - bi, c[1], s[1]);
-            } else {
-                const double ar = xr[t] + xr[2 * in + t], ai = xi[t] + xi[2 * in + t];
-                const double br = xr[t] - xr[2 * in + t], bi = xi[t] - xi[2 * in + t];
-                const double cr = xr[in + t] + xr[3 * in + t], ci = xi[in + t] + xi[3 * in + t];
-                const double dr = xr[in + t] - xr[3 * in + t], di = xi[in + t] - xi[3 * in + t];
-                yr[t] = ar + cr;
-                yi[t] = ai + ci;
-                put(yr, yi, out + t, br + di, bi - dr, c[1], s[1]);
-                put(yr, yi, 2 * out + t, ar - cr, ai - ci, c[P == 4 ? 2 : 1], s[P == 4 ? 2 : 1]);
-                put(yr, yi, 3 * out + t, br - di, bi + dr, c[P - 1], s[P - 1]);
-            }
-        }
+        const Complex x0 = pass.in(j, q, 0), x1 = pass.in(j, q, 1), x2 = pass.in(j, q, 2), x3 = pass.in(j, q, 3);
+        const Complex a = {x0.re + x2.re, x0.im + x2.im}, b = {x0.re - x2.re, x0.im - x2.im};
+        const Complex c = {x1.re + x3.re, x1.im + x3.im}, d = {x1.re - x3.re, x1.im - x3.im};
+        pass.out(j, q, 0, a.re + c.re, a.im + c.im);
+        pass.out(j, q, 1, b.re + d.im, b.im - d.re);
+        pass.out(j, q, 2, a.re - c.re, a.im - c.im);
+        pass.out(j, q, 3, b.re - d.im, b.im + d.re);
     });
 }
 
 // Of an odd prime: numbers k and p - k of the result come of the same sums. P is p where that is known, else 0.
-template <int P> JG_FN void pass_odd(const Pass& pass, const double* __restrict__ table, const Lines& x, const Lines& y) {
+template <int P> JG_FN void pass_odd(const Pass& pass) {
     const int p = P ? P : pass.p, step = pass.n / p;
     each_butterfly(pass, [&](int j, int q) {
-        const double* __restrict__ xr = x.re + int64_t(q + pass.s * j) * LINES;
-        const double* __restrict__ xi = x.im + int64_t(q + pass.s * j) * LINES;
-        double* __restrict__ yr = y.re + int64_t(q + pass.s * p * j) * LINES;
-        double* __restrict__ yi = y.im + int64_t(q + pass.s * p * j) * LINES;
-        const int64_t in = int64_t(pass.s) * pass.m * LINES, out = int64_t(pass.s) * LINES;
-        auto cosine = [&](int turn) { return table[2 * turn]; };
-        auto sine = [&](int turn) { return table[2 * turn + 1]; };
-        if (P) {
-            constexpr int HALF = P / 2;
-            double c[HALF + 1], s[HALF + 1], tc[P + 1], ts[P + 1];
-            JG_UNROLL for (int k = 1; k <= HALF; ++k) c[k] = cosine(k * step), s[k] = sine(k * step);
-            JG_UNROLL for (int k = 1; k < P; ++k) tc[k] = cosine(j * k * pass.s), ts[k] = sine(j * k * pass.s);
-            for (int t = jg::lane(); t < LINES; t += jg::WARP) {
-                double ar[HALF + 1], ai[HALF + 1], br[HALF + 1], bi[HALF + 1];
-                const double x0r = xr[t], x0i = xi[t];
-                double re = x0r, im = x0i;
-                JG_UNROLL for (int i = 1; i <= HALF; ++i) {
-                    const double ur = xr[i * in + t], ui = xi[i * in + t], vr = xr[(P - i) * in + t], vi = xi[(P - i) * in + t];
-                    ar[i] = ur + vr, ai[i] = ui + vi, br[i] = ur - vr, bi[i] = ui - vi;
-                    re += ar[i];
-                    im += ai[i];
-                }
-                yr[t] = re;
-                yi[t] = im;
-                JG_UNROLL for (int k = 1; k <= HALF; ++k) {
-                    double cr = x0r, ci = x0i, sr = 0, si = 0;
-                    JG_UNROLL for (int i = 1; i <= HALF; ++i) {
-                        const int turn = i * k % (P ? P : 1), near = turn <= HALF ? turn : P - turn;
-                        const double sign = turn <= HALF ? 1.0 : -1.0;
-                        cr += c[near] * ar[i], ci += c[near] * ai[i];
-                        sr += sign * s[near] * br[i], si += sign * s[near] * bi[i];
-                    }
-                    put(yr, yi, k * out + t, cr + si, ci - sr, tc[k], ts[k]);
-                    put(yr, yi, (P - k) * out + t, cr - si, ci + sr, tc[P - k], ts[P - k]);
-                }
-            }
-            return;
+        constexpr int HALF = P / 2;
+        Complex sum[HALF + 1], difference[HALF + 1];     // of numbers i and p - i
+        const Complex first = pass.in(j, q, 0);
+        auto pair = [&](int i, Complex* plus, Complex* minus) {
+            const Complex u = pass.in(j, q, i), v = pass.in(j, q, p - i);
+            *plus = {u.re + v.re, u.im + v.im};
+            *minus = {u.re - v.re, u.im - v.im};
+        };
+        JG_UNROLL for (int i = 1; i <= HALF; ++i) pair(i, &sum[i], &difference[i]);
+        Number re = first.re, im = first.im;
+        JG_UNROLL for (int i = 1; i <= p / 2; ++i) {
+            Complex plus, minus;
+            if (P) plus = sum[i <= HALF ? i : 0];
+            else pair(i, &plus, &minus);
+            re += plus.re;
+            im += plus.im;
         }
-        for (int t = jg::lane(); t < LINES; t += jg::WARP) {
-            double re = xr[t], im = xi[t];
-            for (int i = 1; i <= p / 2; ++i) {
-                re += xr[i * in + t] + xr[(p - i) * in + t];
-                im += xi[i * in + t] + xi[(p - i) * in + t];
-            }
-            yr[t] = re;
-            yi[t] = im;
-        }
-        for (int k = 1; k <= p / 2; ++k)
-            for (int t = jg::lane(); t < LINES; t += jg::WARP) {
-                double cr = xr[t], ci = xi[t], sr = 0, si = 0;
-                for (int i = 1, turn = k; i <= p / 2; ++i, turn = turn + k < p ? turn + k : turn + k - p) {
-                    const double c = cosine(turn * step), s = sine(turn * step);
-                    cr += c * (xr[i * in + t] + xr[(p - i) * in + t]);
-                    ci += c * (xi[i * in + t] + xi[(p - i) * in + t]);
-                    sr += s * (xr[i * in + t] - xr[(p - i) * in + t]);
-                    si += s * (xi[i * in + t] - xi[(p - i) * in + t]);
+        pass.out(j, q, 0, re, im);
+        JG_UNROLL for (int k = 1; k <= p / 2; ++k) {
+            Number cr = first.re, ci = first.im, sr = first.re * 0.0, si = first.re * 0.0;
+            JG_UNROLL for (int i = 1; i <= p / 2; ++i) {
+                const int turn = int(int64_t(i) * k % p);
+                const double c = pass.table[2 * (turn * step)], s = pass.table[2 * (turn * step) + 1];
+                Complex plus, minus;
+                if (P) {
+                    plus = sum[i <= HALF ? i : 0];
+                    minus = difference[i <= HALF ? i : 0];
+                } else {
+                    pair(i, &plus, &minus);
                 }
-                const int turn = j * k * pass.s, back = j * (p - k) * pass.s;
-                put(yr, yi, k * out + t, cr + si, ci - sr, cosine(turn), sine(turn));
-                put(yr, yi, (p - k) * out + t, cr - si, ci + sr, cosine(back), sine(back));
+                cr += c * plus.re;
+                ci += c * plus.im;
+                sr += s * minus.re;
+                si += s * minus.im;
             }
+            pass.out(j, q, k, cr + si, ci - sr);
+            pass.out(j, q, p - k, cr - si, ci + sr);
+        }
     });
 }
 
@@ -166,13 +155,12 @@ JG_FN Lines transformed(int n, const double* __restrict__ table, double* scratch
     int half = 0;
     for (int rest = n, s = 1; rest > 1; half ^= 1) {
         const int p = radix_of(rest);
-        const Pass pass = {n, p, rest / p, s};
-        const Lines x = lines_at(scratch, n, half), y = lines_at(scratch, n, half ^ 1);
-        if (p == 4) pass_even<4>(pass, table, x, y);
-        else if (p == 2) pass_even<2>(pass, table, x, y);
-        else if (p == 3) pass_odd<3>(pass, table, x, y);
-        else if (p == 5) pass_odd<5>(pass, table, x, y);
-        else pass_odd<0>(pass, table, x, y);
+        const Pass pass = {n, p, rest / p, s, table, lines_at(scratch, n, half), lines_at(scratch, n, half ^ 1)};
+        if (p == 4) pass_4(pass);
+        else if (p == 2) pass_2(pass);
+        else if (p == 3) pass_odd<3>(pass);
+        else if (p == 5) pass_odd<5>(pass);
+        else pass_odd<0>(pass);
         __syncthreads();
         rest /= p;
         s *= p;
