@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..gpu.device import CpuDevice, Device, blocks
+from ..gpu.device import Device, blocks
 from ..settings.names import channel_order, feature_name
 
 MEASUREMENTS = (
@@ -110,7 +110,7 @@ def measure_images(
 
 def ascending(planes: torch.Tensor, device: Device) -> torch.Tensor:
     """Each row's values in order, float32 [rows, n], none negative."""
-    if device.torch.type == "cuda":  # a row at a time: a sort takes four times its values' memory
+    if device.library_sort:  # a row at a time: a sort takes four times its values' memory
         return torch.stack([row.sort().values for row in planes])
     rows, n = planes.shape
     made = torch.empty_like(planes)
@@ -125,12 +125,8 @@ def local_focus(pixels: torch.Tensor, scale: int, column: int, table: torch.Tens
     fields, channels, height, width = pixels.shape
     planes, m, n = fields * channels, -(-height // scale), -(-width // scale)
     focus, sums = (device.empty(planes, m * n, dtype=torch.float64) for _ in range(2))
-    device.launch(
-        "quality_grid", planes * m, pixels=pixels, height=height, width=width, m=m, n=n, focus=focus, sums=sums
-    )
-    device.launch(
-        "quality_focus", planes, focus=focus, cells=m * n, scale=column, columns=table.shape[1], table=table
-    )
+    device.launch("quality_grid", planes * m, pixels=pixels, height=height, width=width, m=m, n=n, focus=focus, sums=sums)
+    device.launch("quality_focus", planes, focus=focus, cells=m * n, scale=column, columns=table.shape[1], table=table)
 
 
 def power_slope(pixels: torch.Tensor, means: torch.Tensor, column: int, table: torch.Tensor, device: Device) -> None:
@@ -142,7 +138,7 @@ def power_slope(pixels: torch.Tensor, means: torch.Tensor, column: int, table: t
         return
     low = device.empty(planes, rings + 1, 2, width, dtype=torch.float64)
     power = device.empty(planes, rings + 1, 2 * rings + 1, dtype=torch.float64)
-    at_once = device.workers if isinstance(device, CpuDevice) else TRANSFORMS
+    at_once = device.scratch_blocks(planes * -(-width // 2 // LINES), per_core=1, most=TRANSFORMS)
     scratch = device.empty(at_once, 4, longest, LINES, dtype=torch.float64)
     tables = []
     for n in (height, width):

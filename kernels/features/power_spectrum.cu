@@ -117,9 +117,9 @@ template <int P> JG_FN void pass_odd(const Pass& pass) {
             *plus = {u.re + v.re, u.im + v.im};
             *minus = {u.re - v.re, u.im - v.im};
         };
-        JG_UNROLL for (int i = 1; i <= HALF; ++i) pair(i, &sum[i], &difference[i]);
+        for (int i = 1; i <= HALF; ++i) pair(i, &sum[i], &difference[i]);
         Number re = first.re, im = first.im;
-        JG_UNROLL for (int i = 1; i <= p / 2; ++i) {
+        for (int i = 1; i <= p / 2; ++i) {
             Complex plus, minus;
             if (P) plus = sum[i <= HALF ? i : 0];
             else pair(i, &plus, &minus);
@@ -127,9 +127,9 @@ template <int P> JG_FN void pass_odd(const Pass& pass) {
             im += plus.im;
         }
         pass.out(j, q, 0, re, im);
-        JG_UNROLL for (int k = 1; k <= p / 2; ++k) {
+        for (int k = 1; k <= p / 2; ++k) {
             Number cr = first.re, ci = first.im, sr = first.re * 0.0, si = first.re * 0.0;
-            JG_UNROLL for (int i = 1; i <= p / 2; ++i) {
+            for (int i = 1; i <= p / 2; ++i) {
                 const int turn = int(int64_t(i) * k % p);
                 const double c = pass.table[2 * (turn * step)], s = pass.table[2 * (turn * step) + 1];
                 Complex plus, minus;
@@ -186,7 +186,7 @@ JG_REGISTER(fourier_table)
 //      table    float64 [H, 2]                  fourier_table
 // Out  low      float64 [planes, rings + 1, 2, W]   frequencies 0 .. rings of each column, real and imaginary
 // Scr  scratch  float64 [blocks, 4, longest, 32]    longest of H and W
-extern "C" __global__ void __launch_bounds__(128) power_columns(
+extern "C" __global__ void __launch_bounds__(128, 4) power_columns(
     const float* __restrict__ pixels, const double* __restrict__ means, const double* __restrict__ table, int32_t planes,
     int32_t height, int32_t width, int32_t longest, int32_t rings, double* __restrict__ low, double* scratch)
 {
@@ -228,7 +228,7 @@ JG_REGISTER(power_columns)
 // In   low      as above
 //      table    float64 [W, 2]
 // Out  power    float64 [planes, rings + 1, 2 rings + 1]   of y = 0 .. rings, x = -rings .. rings
-extern "C" __global__ void __launch_bounds__(128) power_rows(
+extern "C" __global__ void __launch_bounds__(128, 4) power_rows(
     const double* __restrict__ low, const double* __restrict__ table, int32_t planes, int32_t width, int32_t longest, int32_t rings,
     double* __restrict__ power, double* scratch)
 {
