@@ -1,8 +1,8 @@
 """Quality of whole images, for quality control (CellProfiler MeasureImageQuality).
 
 One row per field, one set of columns per channel: `Image_ImageQuality_FocusScore_DNA`. Off by default. Every image is sorted
-once; what depends on its values alone comes of that (image_quality.cu), its power spectrum from a Fourier transform of its own
-(power_spectrum.cu), so that the bits are the same on every device.
+once, and what depends on its values alone comes of that (image_quality.cu); its power spectrum has a Fourier transform of its
+own (power_spectrum.cu), so that the bits are the same on every device.
 
 Values are of corrected pixels: divided by the illumination function and clipped to 0..1, as of an image measured after
 CorrectIlluminationApply. Of raw images, as some quality-control pipelines take them, MaxIntensity and PercentMaximal differ:
