@@ -1,8 +1,8 @@
 """Quality of whole images, for quality control (CellProfiler MeasureImageQuality).
 
-One row per field, one set of columns per channel: `Image_ImageQuality_FocusScore_DNA`. Off by default. Every image is sorted
-once, and what depends on its values alone comes of that (image_quality.cu); its power spectrum has a Fourier transform of its
-own (power_spectrum.cu), so that the bits are the same on every device.
+One row per field, one set of columns per channel: `Image_ImageQuality_FocusScore_DNA`. Off by default. Each image is sorted
+once, and what depends on its values alone comes of that (image_quality.cu); its power spectrum has a Fourier transform of
+its own (power_spectrum.cu), so that the bits are the same on every device.
 
 Values are of corrected pixels: divided by the illumination function and clipped to 0..1, as of an image measured after
 CorrectIlluminationApply. Of raw images, as some quality-control pipelines take them, MaxIntensity and PercentMaximal differ:
@@ -10,6 +10,7 @@ a saturated pixel is no longer at 1 where the function is not.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -144,7 +145,7 @@ def power_slope(pixels: torch.Tensor, means: torch.Tensor, column: int, table: t
     for n in (height, width):
         tables.append(device.empty(n, 2, dtype=torch.float64))
         device.launch("fourier_table", blocks(n), n=n, table=tables[-1])
-    of_both = {"planes": planes, "width": width, "longest": longest, "rings": rings, "low": low, "scratch": scratch}
+    of_both: dict[str, Any] = {"planes": planes, "width": width, "longest": longest, "rings": rings, "low": low, "scratch": scratch}
     device.launch("power_columns", at_once, pixels=pixels, means=means, table=tables[0], height=height, **of_both)
     device.launch("power_rows", at_once, table=tables[1], power=power, **of_both)
     ring = device.empty(planes, 2, rings + 1, dtype=torch.float64)
