@@ -145,7 +145,14 @@ def power_slope(pixels: torch.Tensor, means: torch.Tensor, column: int, table: t
     for n in (height, width):
         tables.append(device.empty(n, 2, dtype=torch.float64))
         device.launch("fourier_table", blocks(n), n=n, table=tables[-1])
-    of_both: dict[str, Any] = {"planes": planes, "width": width, "longest": longest, "rings": rings, "low": low, "scratch": scratch}
+    of_both: dict[str, Any] = {
+        "planes": planes,
+        "width": width,
+        "longest": longest,
+        "rings": rings,
+        "low": low,
+        "scratch": scratch,
+    }
     device.launch("power_columns", at_once, pixels=pixels, means=means, table=tables[0], height=height, **of_both)
     device.launch("power_rows", at_once, table=tables[1], power=power, **of_both)
     ring = device.empty(planes, 2, rings + 1, dtype=torch.float64)
