@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from ..settings.config import (
@@ -28,7 +29,7 @@ class Measured:
 
     chosen: dict[str, Any] = field(default_factory=dict)
     of: dict[str, set[tuple[str, str]]] = field(default_factory=dict)  # family -> (compartment, channel or '')
-    costes: bool = False
+    listed: tuple[str, ...] = ()  # channels in the order in which their pairs are measured
     neighbors: dict[str, set[int]] = field(default_factory=dict)
     image_quality: bool = False
 
@@ -92,11 +93,40 @@ def colocalization(importer: Any, module: Module, s: Settings) -> None:
     costes = s["costes"] == "Yes"  # "Run all metrics?" shows or hides the single ones, which count either way
     if costes and s["costes_mode"] != "Faster":
         importer.say("changes", module, f"Costes' thresholds by {s['costes_mode']}; here as by Faster")
-    table = CorrelationSettings(numbers(s["percent"], module)[0], costes)
     if unasked := [n for n in ("correlation", "manders", "rwc", "overlap") if s[n] != "Yes"]:
         importer.say("more", module, f"does not ask for {', '.join(unasked)}, which are measured here")
     pairs = pairs_of(importer, module, s["images"], s["objects"])
+    listed = [channel for _, channel in pairs]
+    if not s["ordered"]:
+        listed.sort()
+        importer.say(
+            "note", module, "of revision 3: CellProfiler 4 orders its images by chance; here pairs follow the names"
+        )
+    order = pair_order(importer, module, listed)
+    table = CorrelationSettings(numbers(s["percent"], module)[0], costes, order)
     importer.measured.take("correlation", table, pairs, module, importer.say)
+
+
+def pair_order(importer: Any, module: Module, listed: Sequence[str]) -> tuple[str, ...]:
+    """The channels in the order in which this module and those before list them; none where that is the order of names.
+
+    It decides how a pair is named and by which of its channels Costes' thresholds are searched.
+    """
+    chosen, before = importer.measured.chosen, tuple(importer.measured.listed)
+    after: dict[str, set[str]] = {}  # channel -> those listed before it
+    for channels in (before, tuple(dict.fromkeys(listed))):
+        for i, channel in enumerate(channels):
+            after.setdefault(channel, set()).update(channels[:i][-1:])
+    try:
+        merged = tuple(TopologicalSorter(after).static_order())
+    except CycleError:
+        importer.say("changes", module, f"lists {', '.join(listed)} in another order than a module before, whose pairs hold")
+        merged = (*before, *sorted(set(listed) - set(before)))
+    importer.measured.listed = merged
+    order = () if list(merged) == sorted(merged) else merged
+    if "correlation" in chosen:
+        chosen["correlation"] = replace(chosen["correlation"], order=order)
+    return order
 
 
 def granularity(importer: Any, module: Module, s: Settings) -> None:

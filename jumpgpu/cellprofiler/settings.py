@@ -150,6 +150,7 @@ def filter_objects(row: Row, revision: int) -> Settings:
 
 
 def colocalization(row: Row, revision: int) -> Settings:
+    """`ordered`: whether CellProfiler keeps the order of the images; it reads revision 3's into a set."""
     if revision == 3:
         n_images, n_objects = row.count(), row.count()
         images = row.take(n_images)
@@ -161,7 +162,15 @@ def colocalization(row: Row, revision: int) -> Settings:
         objects = words(row.take()[0])
     wants = row.named(("all", "correlation", "manders", "rwc", "overlap", "costes"))
     mode = row.take()[0] if revision == 5 else "Faster"
-    return {"images": images, "objects": objects, "percent": percent, "where": where, "costes_mode": mode, **wants}
+    return {
+        "images": images,
+        "objects": objects,
+        "percent": percent,
+        "where": where,
+        "costes_mode": mode,
+        "ordered": revision > 3,
+        **wants,
+    }
 
 
 def granularity(row: Row, revision: int) -> Settings:

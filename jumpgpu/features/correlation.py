@@ -25,13 +25,24 @@ MEASURED = len(BOTH) + 2 * len(EACH)  # order of the kernel: BOTH, EACH of (a, b
 
 
 def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings) -> list[str]:
-    """Column names of `measure` for one compartment, in its order: pair by pair, channels alphabetical."""
+    """Column names of `measure` for one compartment, in its order: pair by pair."""
     each = (*EACH, COSTES) if settings.correlation.costes else EACH
     return [
         feature_name(compartment, "Correlation", *parts)
-        for a, b in combinations(channel_order(channels), 2)
+        for a, b in pairs_of(channels, settings)
         for parts in [(m, a, b) for m in BOTH + each] + [(m, b, a) for m in each]
     ]
+
+
+def pairs_of(channels: Sequence[str], settings: FeatureSettings) -> list[tuple[str, str]]:
+    """Pairs of channels, each in the order of its name; ValueError for an order that names a channel that is not there.
+
+    Costes' thresholds depend on which channel is first: CellProfiler takes the order in which its module lists the images.
+    """
+    order = settings.correlation.order
+    if unknown := [c for c in order if c not in channels]:
+        raise ValueError(f"features.correlation.order names {unknown[0]!r}; the channels are {', '.join(channels)}")
+    return list(combinations(channel_order(channels, order), 2))
 
 
 def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Tensor:
@@ -42,9 +53,8 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     Manders and RWC are 0, as in CellProfiler.
     """
     objects, order = scene.objects, order_statistics(scene, device)
-    names = channel_order(scene.channels)
-    pairs = [[scene.channels.index(c) for c in pair] for pair in combinations(names, 2)]
-    rows, n, n_channels = objects.rows, objects.n, len(names)
+    pairs = [[scene.channels.index(c) for c in pair] for pair in pairs_of(scene.channels, settings)]
+    rows, n, n_channels = objects.rows, objects.n, len(scene.channels)
     stats = device.empty(rows, n_channels, 4, dtype=torch.float64)
     common: dict[str, Any] = {
         "values": scene.values,

@@ -97,7 +97,7 @@ COLOCALIZATION = plain(
     ),
     Costes=(
         "sum of a where both channels are above Costes' thresholds of the image / sum of a at or above its own; a is the "
-        "channel named first",
+        "channel named first, while the thresholds are searched by the first of the pair in features.correlation.order",
         "",
         "nan where a is nowhere so in the object; 0 throughout a field in which no pixel is above both thresholds",
     ),
@@ -221,7 +221,7 @@ FAMILIES: dict[str, Family] = {
         COLOCALIZATION,
         "MeasureColocalization",
         "correlation",
-        ("features.correlation.threshold", "features.correlation.costes"),
+        ("features.correlation.threshold", "features.correlation.costes", "features.correlation.order"),
         nan="nan where no pixel reaches both thresholds; 0 throughout a field in which none does",
     ),
     "Granularity": Family(

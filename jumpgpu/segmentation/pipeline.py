@@ -214,6 +214,9 @@ def find_cells(
         above = above_threshold(planes, final, settings.threshold.smoothing, device)
         every_cell = propagate(planes, above, seeds, settings.regularization, device)
     else:
+        if settings.threshold.smoothing:
+            above = above_threshold(planes, final, settings.threshold.smoothing, device)
+            mask = torch.where(seeds > 0, 1, above)
         every_cell = watershed(depth, mask.view(torch.bool), seeds, device)
     if settings.fill_holes:
         every_cell = fill_holes(every_cell, capacity, device, objects=False)
@@ -228,12 +231,25 @@ def drop_border(
     settings: SegmentationSettings,
     device: Device,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Cells whose nucleus (or which themselves) touch the image's border are dropped, the others numbered anew."""
-    nuclei, unfiltered, found, capacity = primary.nuclei, primary.unfiltered, primary.found, primary.number.shape[1]
-    area, border = label_extents(nuclei, capacity, device)
-    of_cells = label_extents(cells, capacity, device)[1] if settings.cells.discard_border else None
-    kept = Kept(found, area, border if settings.filter_border_nuclei else None, of_cells)
-    number, only, _, counts = number_objects(kept, device, absent=True)
-    nuclei, cells = apply_table(nuclei, only, device), apply_table(cells, only, device)
-    unfiltered, every_cell = apply_table(unfiltered, number, device), apply_table(every_cell, number, device)
+    """Cells that touch the image's border, or whose nucleus does, are dropped with their nuclei, the others numbered anew.
+
+    Those that IdentifySecondaryObjects discards (`cells.discard_border`) stay in the unfiltered images; those that
+    FilterObjects removes afterwards (`filter_border_nuclei`) go from these too, with each pixel that they had in the labels.
+    """
+    nuclei, unfiltered, counts, capacity = primary.nuclei, primary.unfiltered, primary.counts, primary.number.shape[1]
+    for of_cells in (True, False):
+        if not (settings.cells.discard_border if of_cells else settings.filter_border_nuclei):
+            continue
+        before = nuclei, cells
+        area, border = label_extents(nuclei, capacity, device)
+        if of_cells:
+            border = label_extents(cells, capacity, device)[1]
+        number, only, _, counts = number_objects(Kept(primary.found, area, border), device, absent=True)
+        nuclei, cells = (apply_table(labels, only, device) for labels in before)
+        unfiltered, every_cell = (apply_table(labels, number, device) for labels in (unfiltered, every_cell))
+        if not of_cells:
+            unfiltered, every_cell = (
+                labels.masked_fill((old != 0) & (new == 0), 0)
+                for labels, old, new in zip((unfiltered, every_cell), before, (nuclei, cells), strict=True)
+            )
     return nuclei, cells, unfiltered, every_cell, counts

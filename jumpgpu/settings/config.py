@@ -99,6 +99,7 @@ class SegmentationSettings:
 class CorrelationSettings:
     threshold: float = 15.0  # percent of the object's maximum
     costes: bool = False  # Correlation_Costes too
+    order: tuple[str, ...] = ()  # of the channels of a pair, in its name and for Costes; the others follow by name
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,9 @@ def family_of(column: str) -> str:
     return column.split("_", 2)[1]
 
 
-def channel_order(channels: Iterable[str]) -> list[str]:
-    """Channels in the order of names and pairs: alphabetical, whatever the C axis."""
-    return sorted(channels)
+def channel_order(channels: Iterable[str], first: Sequence[str] = ()) -> list[str]:
+    """Channels in the order of names and pairs, whatever the C axis: those of `first` in its order, then by name."""
+    return sorted(channels, key=lambda c: (first.index(c) if c in first else len(first), c))
 
 
 def stored_order(columns: Sequence[str]) -> list[int]:

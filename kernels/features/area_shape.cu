@@ -81,7 +81,7 @@ JG_FN double rounded_angle(Point a, Point b, Point p) {
     for (int end = 0; end < 2; ++end) {
         const Point from = end ? a : b, to = end ? b : a;
         const double cosine = double(dot(to - from, p - from)) / sqrt(side * double(dot(p - from, p - from)));
-        left -= jg::atan2_same(sqrt((1 - cosine) * (1 + cosine)), cosine);
+        left -= jg::acos_nearest(cosine);
     }
     return left;
 }

@@ -22,10 +22,11 @@ extern "C" void math(int what, int n, const double* x, const double* y, double* 
         if (what == 2) out[i] = jg::atan2_same(y[i], x[i]);
         if (what == 3) jg::sincos_same(x[i], out + i, &other);
         if (what == 4) jg::sincos_same(x[i], &other, out + i);
+        if (what == 5) out[i] = jg::acos_nearest(x[i]);
     }
 }
 """
-NAMES = ("exp", "log", "atan2", "sin", "cos")
+NAMES = ("exp", "log", "atan2", "sin", "cos", "acos")
 
 
 @cache
@@ -99,6 +100,16 @@ def test_atan2_within_the_stated_bound(capsys):
     with capsys.disabled():
         print(f"\natan2: at most {worst:.2f} ulp over {x.size} points", end="")
     assert worst <= ULP
+
+
+def test_acos_is_the_nearest_double():
+    """What decides ties of angles (shape.cu) is rounded as a libm that rounds to nearest does."""
+    near_ends = 1 - 10.0 ** drawn(2000, -14, -1)
+    squares = np.array([(a / np.sqrt(a * a + b * b)) for a in range(-40, 41) for b in range(1, 41)])
+    x = np.concatenate([drawn(20000, -1, 1), near_ends, -near_ends, squares, [0.0, 1.0, -1.0, 0.5, -0.5]])
+    with mpmath.workdps(60):
+        want = np.array([float(mpmath.acos(mpmath.mpf(v))) for v in x.tolist()])
+    np.testing.assert_array_equal(ours("acos", x), want)
 
 
 def test_exact_points():

@@ -9,6 +9,7 @@ A column agrees when |ours - theirs| <= atol + rtol |theirs| for 99.9 % of the c
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,38 +21,51 @@ from jumpgpu.gpu.device import Device
 from jumpgpu.gpu.open import open_device
 from jumpgpu.settings.config import FeatureSettings
 from jumpgpu.settings.names import COMPARTMENTS, family_of, stored_order
-from tests.helpers.real import WELLS, real_scene, segmented_scene, unique_centres
+from tests.helpers.real import TABLES, WELLS, real_scene, segmented_scene, unique_centres
 
 LEVELS = {"1e-6 + 1e-4": (1e-6, 1e-4), "1e-6 + 1e-6": (1e-6, 1e-6), "1e-9 + 1e-7": (1e-9, 1e-7)}
+IDENTITY = ("ImageNumber", "Metadata_Plate", "Metadata_Site")  # columns of its tables that are no measurements
 SHARE = 0.999
 ONE_PERCENT = 0.01
 
 
-def reference(shared: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """CellProfiler's numbers, a row a cell by well and object number; KeyError for a column that it lacks."""
+def tables(shared: Path, preset: str = "cpjump1") -> pd.DataFrame:
+    """All of CellProfiler's numbers, a row a cell by well and object number, compartments before the names."""
     tables = []
     for compartment in COMPARTMENTS:
-        names = {c.split("_", 1)[1]: c for c in columns if c.startswith(f"{compartment}_")}
-        table = pd.read_parquet(shared / "data/cellprofiler" / f"{compartment}.parquet")
+        table = pd.read_parquet(shared / TABLES[preset] / f"{compartment}.parquet")
         table = table.sort_values(["Metadata_Well", "ObjectNumber"]).set_index(["Metadata_Well", "ObjectNumber"])
-        tables.append(table[list(names)].rename(columns=names))
-    return pd.concat(tables, axis=1)[list(columns)]
+        tables.append(table.drop(columns=[c for c in table if c in IDENTITY]).add_prefix(f"{compartment}_"))
+    return pd.concat(tables, axis=1)
 
 
-def ours(shared: Path, device: Device, families: Sequence[str] | None = None) -> pd.DataFrame:
+def reference(shared: Path, columns: Sequence[str], preset: str = "cpjump1") -> pd.DataFrame:
+    """CellProfiler's numbers of these columns; KeyError for a column that it lacks."""
+    return tables(shared, preset)[list(columns)]
+
+
+def ours(
+    shared: Path,
+    device: Device,
+    families: Sequence[str] | None = None,
+    preset: str = "cpjump1",
+    settings: FeatureSettings | None = None,
+) -> pd.DataFrame:
     """Our numbers for the same cells; Neighbors from the raw images on, since the saved label images lack border objects."""
     families = tuple(families or features.FAMILIES)
-    tables = []
+    settings = settings or FeatureSettings()
+    parts = []
     if others := tuple(f for f in families if f != "neighbors"):
-        tables.append(measured(real_scene(shared, device), others, device))
+        parts.append(measured(real_scene(shared, device, preset=preset), replace(settings, families=others), device))
     if "neighbors" in families:
-        tables.append(measured(segmented_scene(shared, device), ("neighbors",), device))
-    table = pd.concat(tables, axis=1)
+        scene = segmented_scene(shared, device, preset)
+        parts.append(measured(scene, replace(settings, families=("neighbors",)), device))
+    table = pd.concat(parts, axis=1)
     return table.iloc[:, stored_order(list(table.columns))]
 
 
-def measured(scene: Scene, families: tuple[str, ...], device: Device) -> pd.DataFrame:
-    settings, o = FeatureSettings(families=families), scene.objects
+def measured(scene: Scene, settings: FeatureSettings, device: Device) -> pd.DataFrame:
+    o = scene.objects
     table = features.measure_scene(scene, settings, device).cpu().numpy()
     index = pd.MultiIndex.from_arrays(
         [np.array(WELLS)[o.field.cpu().numpy()], o.number.cpu().numpy()], names=["Metadata_Well", "ObjectNumber"]
@@ -59,20 +73,20 @@ def measured(scene: Scene, families: tuple[str, ...], device: Device) -> pd.Data
     return pd.DataFrame(table, index, features.columns(o.compartments, scene.channels, settings)).sort_index()
 
 
-def comparable(column: str, scene_index: pd.MultiIndex, shared: Path) -> np.ndarray:
+def comparable(column: str, scene_index: pd.MultiIndex, shared: Path, preset: str = "cpjump1") -> np.ndarray:
     """Which cells a column is judged on."""
     if family_of(column) == "RadialDistribution":  # CellProfiler's choice among several centres is its sort's
-        unique = unique_centres(shared)[column.split("_", 1)[0]]
+        unique = unique_centres(shared, preset)[column.split("_", 1)[0]]
         return np.array([cell in unique for cell in scene_index])
     return np.ones(len(scene_index), bool)
 
 
-def gaps(mine: pd.DataFrame, theirs: pd.DataFrame, shared: Path) -> pd.DataFrame:
+def gaps(mine: pd.DataFrame, theirs: pd.DataFrame, shared: Path, preset: str = "cpjump1") -> pd.DataFrame:
     """Per column: the share of cells within each tolerance, the worst gap, and the cell that has it with both values."""
     assert mine.index.equals(theirs.index), "the cells differ from CellProfiler's"
     rows = []
     for column in mine.columns:
-        use = comparable(column, mine.index, shared)
+        use = comparable(column, mine.index, shared, preset)
         a, b = mine[column].to_numpy(float)[use], theirs[column].to_numpy(float)[use]
         if not len(a):
             continue
@@ -101,7 +115,7 @@ def end_to_end(shared: Path, device: Device) -> pd.DataFrame:
 
     Our own segmentation, every family, every cell; both means leave out NaN, and two NaN means agree.
     """
-    mine = measured(segmented_scene(shared, device), features.FAMILIES, device)
+    mine = measured(segmented_scene(shared, device), FeatureSettings(families=features.FAMILIES), device)
     ours, theirs = (t.groupby(level="Metadata_Well").mean() for t in (mine, reference(shared, mine.columns)))
     gap = (ours - theirs).abs().where(ours.notna() | theirs.notna(), 0.0)
     relative = (gap / theirs.abs()).where(gap > 0, 0.0).fillna(np.inf)
@@ -134,16 +148,18 @@ def misses(found: pd.DataFrame, level: str = "1e-6 + 1e-4") -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=TABLES, default="cpjump1")
     parser.add_argument("--families", nargs="+", choices=features.FAMILIES, help="default: all")
-    parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[3] / "shared")
+    parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[2] / "shared")
     parser.add_argument("--worst", type=int, default=15, help="how many of the worst columns to print")
     parser.add_argument("--level", choices=LEVELS, default="1e-6 + 1e-4", help="the tolerance by which they are ranked")
     args = parser.parse_args()
     device = open_device("cpu")
     start = time.process_time()
-    mine = ours(args.shared, device, args.families)
+    mine = ours(args.shared, device, args.families, args.preset)
     print(f"{time.process_time() - start:.2f} s of CPU for {len(mine)} cells, {mine.shape[1]} columns (reading included)")
-    found = gaps(mine, reference(args.shared, mine.columns), args.shared)
+    both = [c for c in mine.columns if c in tables(args.shared, args.preset).columns]  # a preset's tables may have few
+    found = gaps(mine[both], reference(args.shared, both, args.preset), args.shared, args.preset)
     print(agreeing(found).to_string())
     shown = found.sort_values([args.level, "gap"], ascending=[True, False]).head(args.worst)
     print(shown.drop(columns="family").to_string(float_format=lambda v: f"{v:.6g}"))

@@ -10,11 +10,12 @@ from scipy.ndimage import distance_transform_edt, find_objects
 from jumpgpu.features.objects import Scene, make_scene
 from jumpgpu.gpu.device import Device
 from jumpgpu.segmentation.pipeline import segment
-from jumpgpu.settings.config import SegmentationSettings
+from jumpgpu.settings.config import load_config
 from jumpgpu.settings.names import CHANNELS, COMPARTMENTS, well_position
 
 WELLS = ("A21", "D08", "D14", "F10", "M02", "N09")
 PHENIX = {"Mito": 1, "AGP": 2, "RNA": 3, "ER": 4, "DNA": 5}
+TABLES = {"cpjump1": "data/cellprofiler", "jump-production": "data/cellprofiler_jump_production"}  # by preset
 IMAGES = "data/fields/BR00117010__2020-11-08T18_18_00-Measurement1/Images"
 
 
@@ -32,31 +33,31 @@ def real_pixels(shared: Path, wells: tuple[str, ...] = WELLS) -> np.ndarray:
 
 
 @cache
-def real_labels(shared: Path, wells: tuple[str, ...] = WELLS) -> dict[str, np.ndarray]:
+def real_labels(shared: Path, wells: tuple[str, ...] = WELLS, preset: str = "cpjump1") -> dict[str, np.ndarray]:
     """CellProfiler's label images: compartment -> int32 [B, H, W]."""
     return {
-        c: np.stack([tifffile.imread(shared / f"data/cellprofiler/{w}_s5_{c}.tiff").astype(np.int32) for w in wells])
+        c: np.stack([tifffile.imread(shared / f"{TABLES[preset]}/{w}_s5_{c}.tiff").astype(np.int32) for w in wells])
         for c in COMPARTMENTS
     }
 
 
-def real_scene(shared: Path, device: Device, wells: tuple[str, ...] = WELLS) -> Scene:
-    labels = {c: device.tensor(v) for c, v in real_labels(shared, wells).items()}
+def real_scene(shared: Path, device: Device, wells: tuple[str, ...] = WELLS, preset: str = "cpjump1") -> Scene:
+    labels = {c: device.tensor(v) for c, v in real_labels(shared, wells, preset).items()}
     return make_scene(CHANNELS, device.tensor(real_pixels(shared, wells)), labels, {}, device)
 
 
-def segmented_scene(shared: Path, device: Device) -> Scene:
+def segmented_scene(shared: Path, device: Device, preset: str = "cpjump1") -> Scene:
     """The six fields on our own labels, which know the objects that CellProfiler found and its label images lack."""
     pixels = device.tensor(real_pixels(shared))
-    found = segment(pixels, CHANNELS, SegmentationSettings(), device)
+    found = segment(pixels, CHANNELS, load_config(preset).segmentation, device)
     return make_scene(CHANNELS, pixels, found.labels, found.unfiltered, device)
 
 
 @cache
-def unique_centres(shared: Path) -> dict[str, set[tuple[str, int]]]:
+def unique_centres(shared: Path, preset: str = "cpjump1") -> dict[str, set[tuple[str, int]]]:
     """By compartment, (well, number) of objects with one pixel farthest from the edge; of several it takes any."""
     found: dict[str, set[tuple[str, int]]] = {}
-    for compartment, planes in real_labels(shared).items():
+    for compartment, planes in real_labels(shared, preset=preset).items():
         for well, plane in zip(WELLS, planes, strict=True):
             for number, box in enumerate(find_objects(plane), 1):
                 ys, xs = (slice(max(s.start - 1, 0), s.stop + 1) for s in box)

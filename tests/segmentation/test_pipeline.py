@@ -8,9 +8,13 @@ import pytest
 import tifffile
 import torch
 
+from jumpgpu.cellprofiler.convert import import_pipelines
+from jumpgpu.cellprofiler.parse import read_pipeline
 from jumpgpu.gpu.device import Device
 from jumpgpu.segmentation.pipeline import Segmentation, segment
 from jumpgpu.settings.config import load_config
+from jumpgpu.settings.names import CHANNELS as ALL_CHANNELS
+from tests.helpers.real import real_pixels
 
 WELLS = ("A21", "D08", "D14", "F10", "M02", "N09")
 CHANNELS = {"DNA": 5, "RNA": 3}
@@ -56,3 +60,19 @@ def test_thresholds(both: tuple[str, Path, Segmentation]) -> None:
     suffix = "" if preset == "cpjump1" else "IncludingEdges"
     for name, ours in result.thresholds.items():
         np.testing.assert_allclose(ours.numpy(), table[name + suffix], rtol=0, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("well", ["D14", "M02"])
+def test_watershed_cells_with_a_smoothing_scale(well: str, shared: Path, device: Device) -> None:
+    """`Watershed - Image` takes the smoothed threshold: an astrocyte pipeline, smoothing scale 1.3488, to the pixel."""
+    name = "broadinstitute+imaging-platform-pipelines__cellpainting_astrocyte_20x_phenix__analysis_with_branching.cppipe"
+    settings = import_pipelines([read_pipeline(shared / "data/pipelines" / name)]).config.segmentation
+    assert settings.cells.method == "watershed"
+    assert settings.cells.threshold.smoothing == pytest.approx(1.348)
+    pixels = torch.from_numpy(real_pixels(shared, (well,)))
+    result = segment(pixels, ALL_CHANNELS, settings, device)
+    references = shared / "data/pipeline_references/labels"
+    for compartment, labels in result.labels.items():
+        theirs = tifffile.imread(references / f"astrocyte_20x_phenix_analysis_with_branching_{well}_{compartment}.tiff")
+        differ = int((labels[0].numpy() != theirs).sum())  # 893 (D14) and 3787 (M02) without smoothing
+        assert differ == 0, f"{compartment}: {differ} pixels differ"
