@@ -62,7 +62,7 @@ CHOICES = """## Where CellProfiler leaves a choice
 - Location_MaxIntensity: of several equally bright pixels CellProfiler takes whichever NumPy's unstable sort puts last,
   as a rule neither the first nor the last in the image. Ours is the first in raster order.
 - Zernike: a pixel exactly on the enclosing circle counts or not by the last bit of the radius, and that bit depends on
-  which of several vertices on one circle define it. Ours follows centrosome's arithmetic.
+  which of several vertices on one circle define it. Ours follows centrosome's arithmetic, with angles rounded to nearest.
 - Orientation: an object with equal moments along both axes gets -45 or 45 by the sign that scikit-image 0.18.3 gives it;
   later versions turned it.
 - FormFactor is infinite for an object without perimeter (one pixel), as CellProfiler's.

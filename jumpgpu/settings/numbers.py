@@ -17,18 +17,18 @@ VERSIONS = {
     "illumination": 1,  # estimated functions, and the division by them
     "image_checks": 1,  # saturation and sharpness of raw images
     "image_quality": 1,
-    "segmentation": 1,
-    "shape": 1,
+    "segmentation": 2,
+    "shape": 2,
     "correlation": 1,
     "granularity": 1,
     "intensity": 1,
     "location": 1,
     "number": 1,
     "neighbors": 1,
-    "radial": 1,
+    "radial": 2,
     "texture": 1,
 }
-PRESETS = {"cpjump1": 1, "jump-production": 1}  # cpjump1's settings are the defaults of every other
+PRESETS = {"cpjump1": 1, "jump-production": 2}  # cpjump1's settings are the defaults of every other
 KERNELS_OF_1 = "93b0e7f74d2dc9dbc9706f0b398c3ccb5b9cfe92807b6ffe1b11a7a80f115cd9"  # of plates older than numbers versions
 ABSENT = object()
 SPOKEN = {

@@ -25,8 +25,8 @@ with warnings.catch_warnings():
 SIDE, FIELDS, OBJECTS = 2160, 13, 800
 # (field, number) where centrosome counts another vertex, for one of two reasons, neither of which is the object's own: of
 # vertices whose rounded angles are equal it takes the one that an unstable sort of all angles of the *field* puts first, and
-# NumPy's arc cosine misses the nearest double for one value in eleven (AVX-512). With angles rounded to nearest, and the first of
-# equal ones in the order of the hull, centrosome makes of the object what is made here.
+# NumPy's arc cosine misses the nearest double for one value in eleven (AVX-512). With angles rounded to nearest, and the
+# first of equal ones in the order of the hull, centrosome makes of the object what is made here.
 DIFFER = {(0, 724), (3, 28), (5, 34), (7, 657), (12, 509)}
 
 

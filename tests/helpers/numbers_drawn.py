@@ -20,7 +20,8 @@ from jumpgpu.features import image_quality as quality
 from jumpgpu.features.families import FAMILIES, measure_scene
 from jumpgpu.features.objects import Scene, make_scene
 from jumpgpu.features.scenes import segment_scene
-from jumpgpu.gpu.device import Device, open_device
+from jumpgpu.gpu.device import Device
+from jumpgpu.gpu.open import open_device
 from jumpgpu.images.focus import check_image, count_image
 from jumpgpu.images.harmony import Flatfield
 from jumpgpu.images.illumination import correct, polynomial, smooth
@@ -149,6 +150,8 @@ def others(kind: str, name: str, value: Any) -> list[Any]:
         return [word for word in limit if word != value]
     if name == "channel":
         return ["ER" if value == "DNA" else "DNA"]
+    if name == "order":
+        return [("RNA", "DNA")]
     if isinstance(value, tuple):
         return [tuple(2 * v for v in value if v) or (4, 0), (*value[:1], 7)]
     if isinstance(value, int | float):
