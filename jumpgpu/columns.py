@@ -26,6 +26,7 @@ class Explanation:
     parts: str  # measure, channel, scale and so on, as the name says them
     formula: str
     source: str
+    computed: str  # kernel file and line, and the module that launches it
     unit: str
     settings: str
     produced: str  # whether the configuration gives this very column
@@ -61,7 +62,8 @@ def explain(column: str, config: Config | None = None) -> Explanation:
         word,
         "; ".join(said),
         formula,
-        f"CellProfiler 4.2.8, {family.source}; jumpgpu/{family.folder}{family.file}.py",
+        f"CellProfiler 4.2.8, {family.source}",
+        f"{family.place(match['measure'] or '')}, by jumpgpu/features/{family.module}.py",
         unit or family.unit,
         ", ".join(f"{key} = {_setting(settings, key)}" for key in family.settings) or "none",
         _produced(column, compartment, found.get("channel", ""), settings),

@@ -116,7 +116,7 @@ def columns_page() -> str:
         lines += [
             f"## {name}",
             "",
-            f"CellProfiler 4.2.8, {family.source}; `jumpgpu/{family.folder}{family.file}.py`. Unit: {family.unit}.",
+            f"CellProfiler 4.2.8, {family.source}; `jumpgpu/features/{family.module}.py`. Unit: {family.unit}.",
         ]
         lines += [f"NaN: {family.nan}."]
         if family.settings:

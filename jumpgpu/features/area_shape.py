@@ -4,7 +4,7 @@ Moments, perimeter, Euler number and convex area are scikit-image's (regionprops
 Zernike magnitudes centrosome's, radii those of the exact distance transform of the object by itself. MajorAxisLength and
 the like belong to the ellipse with the object's second moments. An empty object has area 0 and nan otherwise.
 
-Off by default: ConvexArea, and the 'advanced' moments of `shape_moments.py`.
+Off by default: ConvexArea, and the 'advanced' moments of `moments.py`.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ..gpu.device import Device, few_blocks
+from ..gpu.kernel_source import measures
 from ..settings.config import FeatureSettings
 from ..settings.names import feature_name
 from . import moments as shape_moments
@@ -22,32 +23,7 @@ from .distance_map import depths
 from .objects import Scene
 from .outline import POWERS, outlines
 
-MEASUREMENTS = (  # order of the kernel
-    "Area",
-    "BoundingBoxArea",
-    "BoundingBoxMaximum_X",
-    "BoundingBoxMaximum_Y",
-    "BoundingBoxMinimum_X",
-    "BoundingBoxMinimum_Y",
-    "Center_X",
-    "Center_Y",
-    "Compactness",
-    "Eccentricity",
-    "EquivalentDiameter",
-    "EulerNumber",
-    "Extent",
-    "FormFactor",
-    "MajorAxisLength",
-    "MaxFeretDiameter",
-    "MaximumRadius",
-    "MeanRadius",
-    "MedianRadius",
-    "MinFeretDiameter",
-    "MinorAxisLength",
-    "Orientation",
-    "Perimeter",
-    "Solidity",
-)
+MEASUREMENTS = measures("features/area_shape.cu", "Shape")[:-1]  # without ConvexArea
 CONVEX_AREA = "ConvexArea"  # the kernel's next and last
 ZERNIKE = tuple((n, m) for n in range(POWERS) for m in range(n % 2, n + 1, 2))
 HULL = 6  # measures of trace_hulls
@@ -100,7 +76,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         )
         found.append(magnitudes)
     if shape.advanced:
-        found.append(shape_moments.measure(traced.moments, objects.box))
+        found.append(shape_moments.measure(scene, device))
     table = torch.cat(found, dim=1)
     return table.reshape(len(objects.compartments), objects.n, table.shape[1]).transpose(0, 1).flatten(1)
 

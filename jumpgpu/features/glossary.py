@@ -7,6 +7,8 @@ A family's `Family.name` matches what stands after the family word in a column; 
 import re
 from dataclasses import dataclass
 
+from ..gpu.kernel_source import line_of
+
 CHANNEL = r"(?P<channel>.+)"
 EMPTY = "nan for an object without pixels"
 Measure = tuple[str, str, str]
@@ -14,20 +16,30 @@ Measure = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Family:
-    """A family's columns: their pattern, measures, source module, our file, settings, and what the measures share."""
+    """A family's columns: their pattern, measures, source, our module and kernels, settings, what the measures share."""
 
     name: str
     measures: dict[str, Measure]
     source: str
-    file: str
+    module: str  # below jumpgpu/features
+    kernels: tuple[str, ...]  # below kernels/features, the one that finishes last
     settings: tuple[str, ...]  # keys of the configuration file
     unit: str = "none"
     nan: str = EMPTY
-    folder: str = "features/"
 
     def match(self, rest: str) -> re.Match[str] | None:
         words = "|".join(sorted(map(re.escape, self.measures), key=len, reverse=True))
         return re.fullmatch(self.name.replace("MEASURE", f"(?P<measure>{words})"), rest)
+
+    def place(self, measure: str) -> str:
+        """Where a measure is computed: the kernel file and line that writes it, or the module where no kernel does."""
+        for pattern in (rf"out(\[| \+ )[\w:]*\b{measure}\b", rf"^(?!//).*\b{measure}\b") if measure else ():
+            for kernel in self.kernels:
+                if line := line_of(f"features/{kernel}", pattern):
+                    return f"kernels/features/{kernel}:{line}"
+        if not self.kernels:
+            return f"jumpgpu/features/{self.module}.py"
+        return f"kernels/features/{self.kernels[-1]}:{line_of(f'features/{self.kernels[-1]}', r'^extern')}"
 
 
 def plain(**measures: str | tuple[str, ...]) -> dict[str, Measure]:
@@ -212,7 +224,8 @@ FAMILIES: dict[str, Family] = {
         r"MEASURE(_(?P<i>\d+))?(_(?P<j>\d+))?",
         SHAPE,
         "MeasureObjectSizeShape",
-        "shape",
+        "area_shape",
+        ("area_shape.cu", "moments.cu", "zernike.cu"),
         ("features.shape.zernike", "features.shape.advanced", "features.shape.convex_area"),
         PIXELS,
     ),
@@ -221,6 +234,7 @@ FAMILIES: dict[str, Family] = {
         COLOCALIZATION,
         "MeasureColocalization",
         "correlation",
+        ("correlation.cu", "costes.cu"),
         ("features.correlation.threshold", "features.correlation.costes", "features.correlation.order"),
         nan="nan where no pixel reaches both thresholds; 0 throughout a field in which none does",
     ),
@@ -234,6 +248,7 @@ FAMILIES: dict[str, Family] = {
         ),
         "MeasureGranularity",
         "granularity",
+        ("granularity.cu", "granularity_spectrum.cu"),
         (
             "features.granularity.subsampling",
             "features.granularity.background_subsampling",
@@ -242,12 +257,15 @@ FAMILIES: dict[str, Family] = {
         ),
         "percent",
     ),
-    "Intensity": Family(rf"MEASURE_{CHANNEL}", INTENSITIES, "MeasureObjectIntensity", "intensity", (), INTENSITY),
+    "Intensity": Family(
+        rf"MEASURE_{CHANNEL}", INTENSITIES, "MeasureObjectIntensity", "intensity", ("intensity.cu",), (), INTENSITY
+    ),
     "Location": Family(
         rf"MEASURE_(?P<axis>[XYZ])(_{CHANNEL})?",
         PLACES,
         "the Identify modules and MeasureObjectIntensity",
         "location",
+        ("intensity.cu", "outline.cu"),
         (),
         PIXELS,
     ),
@@ -255,7 +273,8 @@ FAMILIES: dict[str, Family] = {
         r"Object_MEASURE",
         plain(Number="the object's label in its field, 1..n; the three compartments of a cell share it"),
         "the Identify modules",
-        "number",
+        "identity",
+        (),
         (),
         "label",
         "never",
@@ -264,7 +283,8 @@ FAMILIES: dict[str, Family] = {
         r"(?P<relative>.+)_MEASURE",
         plain(Count="objects of that compartment in this one: 1, or 0 where either has no pixels"),
         "the Identify modules",
-        "number",
+        "identity",
+        (),
         (),
         "count",
         "never",
@@ -273,7 +293,8 @@ FAMILIES: dict[str, Family] = {
         r"MEASURE(?P<relative>.+)",
         plain(**{"": "number of the object of that compartment that holds this one; 0 where either has no pixels"}),
         "the Identify modules",
-        "number",
+        "identity",
+        (),
         (),
         "label",
         "never",
@@ -283,6 +304,7 @@ FAMILIES: dict[str, Family] = {
         NEIGHBORS,
         "MeasureObjectNeighbors",
         "neighbors",
+        ("neighbors.cu",),
         ("features.neighbors.cells", "features.neighbors.nuclei", "features.neighbors.cytoplasm"),
         PIXELS,
     ),
@@ -290,7 +312,8 @@ FAMILIES: dict[str, Family] = {
         rf"MEASURE_{CHANNEL}_((?P<ring>\d+)of(?P<rings>\d+)|(?P<i>\d+)_(?P<j>\d+))",
         RINGS,
         "MeasureObjectIntensityDistribution",
-        "radial",
+        "radial_distribution",
+        ("radial_sums.cu",),
         ("features.radial.bins", "features.radial.zernike"),
     ),
     "Texture": Family(
@@ -298,6 +321,7 @@ FAMILIES: dict[str, Family] = {
         HARALICK,
         "MeasureTexture",
         "texture",
+        ("texture.cu",),
         ("features.texture.scales", "features.texture.levels"),
         "none; grey levels, as many as the name says, are of the full intensity range",
         "nan for an object without pixels; 0 where a direction of the scale has no counted pair",
@@ -306,10 +330,10 @@ FAMILIES: dict[str, Family] = {
         rf"(?=(LocalFocus)?)(?=(Threshold)?)MEASURE_{CHANNEL}(?(1)_(?P<scale>\d+))(?(2)_2W)",
         QUALITY,
         "MeasureImageQuality, of illumination-corrected pixels",
-        "quality",
+        "image_quality",
+        ("image_quality.cu",),
         ("features.image_quality",),
         nan="never",
-        folder="",
     ),
 }
 PARTS = {  # a name's further parts, in words

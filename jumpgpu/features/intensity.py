@@ -10,29 +10,14 @@ from collections.abc import Sequence
 import torch
 
 from ..gpu.device import Device, few_blocks
+from ..gpu.kernel_source import measures
 from ..settings.config import FeatureSettings
 from ..settings.names import channel_order, feature_name
 from .objects import Scene
 from .order_statistics import order_statistics
 from .outline import areas, outlines
 
-MEASUREMENTS = (  # order of the kernel
-    "IntegratedIntensity",
-    "MeanIntensity",
-    "StdIntensity",
-    "MinIntensity",
-    "MaxIntensity",
-    "IntegratedIntensityEdge",
-    "MeanIntensityEdge",
-    "StdIntensityEdge",
-    "MinIntensityEdge",
-    "MaxIntensityEdge",
-    "MassDisplacement",
-    "LowerQuartileIntensity",
-    "MedianIntensity",
-    "MADIntensity",
-    "UpperQuartileIntensity",
-)
+MEASUREMENTS = measures("features/intensity.cu", "Intensity")
 PLACES = 4  # centre of intensity x, y, first maximum x, y: location.py's
 SUMS = 9  # of sum_intensity
 

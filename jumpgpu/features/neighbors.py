@@ -10,19 +10,12 @@ from collections.abc import Sequence
 import torch
 
 from ..gpu.device import Device
+from ..gpu.kernel_source import measures
 from ..settings.config import FeatureSettings
 from ..settings.names import feature_name
 from .objects import Scene
 
-MEASUREMENTS = (
-    "NumberOfNeighbors",
-    "PercentTouching",
-    "FirstClosestObjectNumber",
-    "FirstClosestDistance",
-    "SecondClosestObjectNumber",
-    "SecondClosestDistance",
-    "AngleBetweenNeighbors",
-)
+MEASUREMENTS = ("NumberOfNeighbors", "PercentTouching", *measures("features/neighbors.cu", "Nearest"))
 MOST_DISTANCES = 8  # neighbors.cu
 OBJECTS = 4  # of a block of neighbor_nearest (neighbors.cu)
 WORD, MAPS = 64, 5  # pixels of a word, maps of an object (neighbors.cu)

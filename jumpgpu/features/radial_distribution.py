@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ..gpu.device import Device
+from ..gpu.kernel_source import measures
 from ..settings.config import FeatureSettings
 from ..settings.names import channel_order, feature_name
 from . import area_shape as shape
@@ -21,7 +22,7 @@ from .distance_map import CHUNK, depths
 from .objects import Scene
 from .outline import outlines
 
-MEASUREMENTS = ("FracAtD", "MeanFrac", "RadialCV")  # order of the kernel
+MEASUREMENTS = measures("features/radial_sums.cu", "Ring")
 MOST_BINS = 31  # radial_distribution.cuh: ring and wedge fit a byte
 BLOCKS = 1024  # on a GPU, each with scratch of its own
 CHANNELS = 8  # that a block of radial_sums takes at a time

@@ -13,25 +13,12 @@ import numpy as np
 import torch
 
 from ..gpu.device import Device, few_blocks
+from ..gpu.kernel_source import measures
 from ..settings.config import FeatureSettings, TextureSettings
 from ..settings.names import channel_order, feature_name
 from .objects import Scene, start_of
 
-MEASUREMENTS = (  # order of the kernel
-    "AngularSecondMoment",
-    "Contrast",
-    "Correlation",
-    "Variance",
-    "InverseDifferenceMoment",
-    "SumAverage",
-    "SumVariance",
-    "SumEntropy",
-    "Entropy",
-    "DifferenceVariance",
-    "DifferenceEntropy",
-    "InfoMeas1",
-    "InfoMeas2",
-)
+MEASUREMENTS = measures("features/texture.cuh", "Haralick")
 DIRECTIONS = 4
 TOTALS = 11  # sums a direction, texture.cuh's Total
 ROOM = 296448  # entries of a block's matrices in texture_parts.cu

@@ -108,6 +108,22 @@ def kernel_sources() -> dict[str, tuple[Path, tuple[Argument, ...]]]:
     return found
 
 
+@cache
+def measures(file: str, name: str) -> tuple[str, ...]:
+    """The names of a kernel's outputs, in order: the enumerators of `struct NAME { enum Measure {...}; }` before COUNT."""
+    text = re.sub(r"//[^\n]*", "", (kernel_folder() / file).read_text())
+    found = re.search(rf"struct {name} {{ enum Measure {{([^}}]*)COUNT", text)
+    if not found:
+        raise ValueError(f"{file} has no enum Measure of struct {name}")
+    return tuple(found[1].replace(",", " ").split())
+
+
+def line_of(file: str, pattern: str) -> int | None:
+    """The first line of a kernel file, from 1, that a pattern matches."""
+    lines = (kernel_folder() / file).read_text().splitlines()
+    return next((i for i, line in enumerate(lines, 1) if re.search(pattern, line)), None)
+
+
 def kernel_digest() -> str:
     """SHA-256 over every kernel source and header, for the store's record of what made its numbers."""
     folder, digest = kernel_folder(), hashlib.sha256()

@@ -1,6 +1,6 @@
 """Raw images from what their files hold, on the device: LZW strips decoded, pixels put in their place, all of them counted.
 
-What `image_files.load` took of the files of a batch goes in; pixels come out, and in whole numbers what `checks.py` judges
+What `image_files.load` took of the files of a batch goes in; pixels come out, and in whole numbers what `focus.py` judges
 by, equal to the host's. Nothing here waits for the device: `read_results` is for when the caller has.
 """
 

@@ -2,7 +2,7 @@
 
 All metadata is read and judged here before zarr sees it: names that are names, axes that are T, C, Z, Y, X with one T,
 uint16, chunks of a bearable size, codecs that only compress. What a field declares is read when the field is, so that
-opening a plate costs a small file a well. `zarr_planes.py` reads the pixels.
+opening a plate costs a small file a well. `ome_zarr_planes.py` reads the pixels.
 """
 
 import json

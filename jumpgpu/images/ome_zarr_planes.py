@@ -1,6 +1,6 @@
 """The pixels of an OME-Zarr plate: a plane of a field's array as an image file's stand-in, read by zarr and nothing else.
 
-zarr sees only metadata that `ome_zarr.py` has judged, through the store of `zarr_store.py`.
+zarr sees only metadata that `ome_zarr.py` has judged, through the store of `untrusted_zarr.py`.
 """
 
 import collections

@@ -2,7 +2,7 @@
 
 Where the files and channels come from, in this order: Harmony's index beside the images, a load_data.csv, the Phenix file
 names with the configured channel numbers. `Plate.channel_source` says which it was. Nothing here opens an image; every
-path is kept inside the roots, lexically here and with symlinks followed when `files.py` opens it.
+path is kept inside the roots, lexically here and with symlinks followed when `local.py` opens it.
 """
 
 import dataclasses
@@ -96,7 +96,7 @@ class Plate:
 
 
 def find_plate(barcode: str, images: str | Path, settings: PlateSettings | None = None) -> Plate:
-    """Find a plate under an images root on this machine; `sources.py` finds those elsewhere.
+    """Find a plate under an images root on this machine; `locate.py` finds those elsewhere.
 
     Parameters
     ----------

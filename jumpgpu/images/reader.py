@@ -2,7 +2,7 @@
 
 A site with an image that is missing, unreadable, truncated, of the wrong size or type is quarantined: it takes no row in
 the batch, is named in it, and the run goes on. Odd but readable images (constant, zero-filled, saturated, the same as
-another channel's) are measured and flagged (`sites.py`). Batches may span wells, whose order they keep; `finished` says
+another channel's) are measured and flagged (`site.py`). Batches may span wells, whose order they keep; `finished` says
 which wells end in a batch.
 """
 

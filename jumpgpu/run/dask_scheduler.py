@@ -1,9 +1,9 @@
 """Wells over Dask workers: processes of this machine (`--workers N`) or of a cluster (`--scheduler ADDRESS`).
 
-This side hands out work and counts; `tasks.py` does it on the workers. A task is a few wells of one plate, named by module,
-function, barcode and wells: no array and no code is sent, and what comes back is a small record. A worker has one task at a
-time, so a worker that dies costs that task, and it is known which. Its wells are tried again one by one; a well that fails
-three times is left empty and named in `quarantine.csv`.
+This side hands out work and counts; `dask_tasks.py` does it on the workers. A task is a few wells of one plate, named by
+module, function, barcode and wells: no array and no code is sent, and what comes back is a small record. A worker has one
+task at a time, so a worker that dies costs that task, and it is known which. Its wells are tried again one by one; a well
+that fails three times is left empty and named in `quarantine.csv`.
 """
 
 import collections
@@ -77,7 +77,7 @@ class Task:
     """What a worker is at."""
 
     job: Job
-    name: str  # of the function in `tasks.py`
+    name: str  # of the function in `dask_tasks.py`
     wells: list[str]
     future: "Future"
 

@@ -1,4 +1,4 @@
-"""What a worker process does for `cluster.py`: make a plate ready, make some of its wells, finish it.
+"""What a worker process does for `dask_scheduler.py`: make a plate ready, make some of its wells, finish it.
 
 Each takes a token of the whole run, a barcode and options, and gives a small record of JSON values; pixels and tables go to
 the store and never through Dask. Each may be done again by any worker at any time: a well that is there is left alone.

@@ -1,4 +1,4 @@
-"""Who does the wells of `cluster.py`: worker processes of this machine, or a Dask cluster that is there already.
+"""Who does the wells of `dask_scheduler.py`: worker processes of this machine, or a Dask cluster that is there already.
 
 Everything that is started here listens on the loopback alone; a scheduler elsewhere is talked to by TLS or not at all.
 """

@@ -1,6 +1,6 @@
 """A plate's image files, wherever they are: one way to ask for a file's bytes, its size and its name.
 
-`Local` serves files on this machine, inside the roots; `remote.py` those of a bucket, `ome_zarr.py` planes that are no
+`Local` serves files on this machine, inside the roots; `s3.py` those of a bucket, `ome_zarr.py` planes that are no
 files of their own. What reads images asks `Plate.images`, and does not know which it is.
 """
 

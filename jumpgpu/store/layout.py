@@ -6,7 +6,7 @@
         5/0                        with overviews: site 5, uint16 [C, H/8, W/8]
         5/labels/nuclei/0          with labels: int32 [H, W]
 
-Everything here turns values into bytes by key, or such bytes into values; `store.py` writes and reads them.
+Everything here turns values into bytes by key, or such bytes into values; `writer.py` writes and reads them.
 """
 
 import hashlib

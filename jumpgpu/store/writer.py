@@ -1,7 +1,7 @@
-"""One plate, one zarr v3 group: append finished wells. `opened.py` reads them back.
+"""One plate, one zarr v3 group: append finished wells. `reader.py` reads them back.
 
 `BR00117010.zarr` holds the plate's settings and their fingerprint, and a group a well (`layout.py`). A well is written
-beside its place and renamed into it (`durable.py`), so it is complete or absent, a stopped run is run again, and a
+beside its place and renamed into it (`atomic.py`), so it is complete or absent, a stopped run is run again, and a
 plate is done when its wells are. Only settings with the same fingerprint may add to a plate.
 """
 

@@ -16,7 +16,14 @@
 #include "jg/jg_math.cuh"
 
 constexpr int64_t NOTHING = int64_t(1) << 40;     // the extreme of a line without pixels
-constexpr int MOMENTS = 100, MEASURES = 25, HULL = 6;
+constexpr int MOMENTS = 100, HULL = 6;
+
+struct Shape { enum Measure {           // the columns; ConvexArea is off by default
+    Area, BoundingBoxArea, BoundingBoxMaximum_X, BoundingBoxMaximum_Y, BoundingBoxMinimum_X, BoundingBoxMinimum_Y, Center_X,
+    Center_Y, Compactness, Eccentricity, EquivalentDiameter, EulerNumber, Extent, FormFactor, MajorAxisLength,
+    MaxFeretDiameter, MaximumRadius, MeanRadius, MedianRadius, MinFeretDiameter, MinorAxisLength, Orientation, Perimeter,
+    Solidity, ConvexArea, COUNT
+}; };
 
 struct Point { int64_t y, x; };
 
@@ -257,7 +264,7 @@ JG_REGISTER(trace_hulls)
 //      moments     float64 [R, 10, 10]
 //      hull        float64 [R, HULL]
 //      radii       float64 [R, 3]       largest, mean, median (distance_map.cu)
-// Out  shapes      float64 [R, MEASURES]  in the order of shape.py
+// Out  shapes      float64 [R, Shape::COUNT]
 extern "C" __global__ void __launch_bounds__(128, 8) measure_shapes(
     const int32_t* __restrict__ box, const int32_t* __restrict__ counts, const double* __restrict__ moments,
     const double* __restrict__ hull, const double* __restrict__ radii, int32_t rows, double* __restrict__ shapes)
@@ -267,11 +274,11 @@ extern "C" __global__ void __launch_bounds__(128, 8) measure_shapes(
         const int32_t* __restrict__ at = box + row * 4;
         const int32_t* __restrict__ rim = counts + row * 5;
         const double* __restrict__ bound = hull + row * HULL;
-        double* __restrict__ out = shapes + row * MEASURES;
+        double* __restrict__ out = shapes + row * Shape::COUNT;
         const double n = m[0], inside = double(at[2] - at[0]) * (at[3] - at[1]);
         const double nan = n * 0.0 / 0.0;
-        out[0] = n;
-        for (int i = 1; i < MEASURES; ++i) out[i] = nan;
+        out[Shape::Area] = n;
+        for (int i = 1; i < Shape::COUNT; ++i) out[i] = nan;
         if (n == 0) continue;
         const double root2 = 1.41421356237309514547;
         const double perimeter = rim[0] + rim[1] * root2 + rim[2] * ((1 + root2) / 2);
@@ -282,30 +289,30 @@ extern "C" __global__ void __launch_bounds__(128, 8) measure_shapes(
         const double major = half + apart;
         const double minor = jg::most(major > 0 ? (yy * xx - xy * xy) / major : 0, 0.0);      // product of both over one
         const double turn = xx == yy ? (xy > 0 ? -jg::PI / 4 : jg::PI / 4) : 0.5 * jg::atan2_same(2 * xy, yy - xx);
-        out[1] = inside;
-        out[2] = at[3];
-        out[3] = at[2];
-        out[4] = at[1];
-        out[5] = at[0];
-        out[6] = ((at[1] + at[3]) >> 1) + sum_x / n;
-        out[7] = ((at[0] + at[2]) >> 1) + sum_y / n;
-        out[8] = perimeter * perimeter / (4 * jg::PI * n);
-        out[9] = major > 0 ? sqrt(jg::most(1 - minor / major, 0.0)) : 0;
-        out[10] = sqrt(4 * n / jg::PI);
-        out[11] = rim[3];
-        out[12] = n / inside;
-        out[13] = 4 * jg::PI * n / (perimeter * perimeter);
-        out[14] = 4 * sqrt(major);
-        out[15] = bound[0];
-        out[16] = radii[row * 3];
-        out[17] = radii[row * 3 + 1];
-        out[18] = radii[row * 3 + 2];
-        out[19] = bound[1];
-        out[20] = 4 * sqrt(minor);
-        out[21] = turn * (180 / jg::PI);
-        out[22] = perimeter;
-        out[23] = n / bound[5];
-        out[24] = bound[5];
+        out[Shape::BoundingBoxArea] = inside;
+        out[Shape::BoundingBoxMaximum_X] = at[3];
+        out[Shape::BoundingBoxMaximum_Y] = at[2];
+        out[Shape::BoundingBoxMinimum_X] = at[1];
+        out[Shape::BoundingBoxMinimum_Y] = at[0];
+        out[Shape::Center_X] = ((at[1] + at[3]) >> 1) + sum_x / n;
+        out[Shape::Center_Y] = ((at[0] + at[2]) >> 1) + sum_y / n;
+        out[Shape::Compactness] = perimeter * perimeter / (4 * jg::PI * n);
+        out[Shape::Eccentricity] = major > 0 ? sqrt(jg::most(1 - minor / major, 0.0)) : 0;
+        out[Shape::EquivalentDiameter] = sqrt(4 * n / jg::PI);
+        out[Shape::EulerNumber] = rim[3];
+        out[Shape::Extent] = n / inside;
+        out[Shape::FormFactor] = 4 * jg::PI * n / (perimeter * perimeter);
+        out[Shape::MajorAxisLength] = 4 * sqrt(major);
+        out[Shape::MaxFeretDiameter] = bound[0];
+        out[Shape::MaximumRadius] = radii[row * 3];
+        out[Shape::MeanRadius] = radii[row * 3 + 1];
+        out[Shape::MedianRadius] = radii[row * 3 + 2];
+        out[Shape::MinFeretDiameter] = bound[1];
+        out[Shape::MinorAxisLength] = 4 * sqrt(minor);
+        out[Shape::Orientation] = turn * (180 / jg::PI);
+        out[Shape::Perimeter] = perimeter;
+        out[Shape::Solidity] = n / bound[5];
+        out[Shape::ConvexArea] = bound[5];
     }
 }
 JG_REGISTER(measure_shapes)

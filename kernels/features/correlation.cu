@@ -15,6 +15,10 @@
 // Order    jg::block_sum; ranks are integers.
 #include "features/order_statistics.cuh"
 
+// Of channels a and b: a coefficient of both, or K, Manders and RWC of a with b and of b with a; BOTH counts their pixels.
+struct Pair { enum Measure {
+    Correlation, Overlap, K, Manders, RWC, K_BACK, Manders_BACK, RWC_BACK, BOTH, COUNT
+}; };
 enum Channel { MEAN, NORM, THRESHOLD, TOTAL, CHANNEL_STATS };
 
 // In   values     float32 [C, P]
@@ -88,16 +92,16 @@ extern "C" __global__ void __launch_bounds__(128, 5) correlation_pairs(
                            double(xb) * weight, double(yb) * weight, both ? 1.0 : 0.0}};
     });
     JG_ONCE {
-        double* __restrict__ out = found + (int64_t(row) * n_pairs + q) * 9;
-        out[0] = sum.v[0] / (of_a[NORM] * of_b[NORM]);
-        out[1] = sum.v[1] / sqrt(sum.v[2] * sum.v[3]);
-        out[2] = sum.v[1] / sum.v[2];
-        out[3] = sum.v[4] / of_a[TOTAL];
-        out[4] = sum.v[6] / most / of_a[TOTAL];
-        out[5] = sum.v[1] / sum.v[3];
-        out[6] = sum.v[5] / of_b[TOTAL];
-        out[7] = sum.v[7] / most / of_b[TOTAL];
-        out[8] = sum.v[8];
+        double* __restrict__ out = found + (int64_t(row) * n_pairs + q) * Pair::COUNT;
+        out[Pair::Correlation] = sum.v[0] / (of_a[NORM] * of_b[NORM]);
+        out[Pair::Overlap] = sum.v[1] / sqrt(sum.v[2] * sum.v[3]);
+        out[Pair::K] = sum.v[1] / sum.v[2];
+        out[Pair::Manders] = sum.v[4] / of_a[TOTAL];
+        out[Pair::RWC] = sum.v[6] / most / of_a[TOTAL];
+        out[Pair::K_BACK] = sum.v[1] / sum.v[3];
+        out[Pair::Manders_BACK] = sum.v[5] / of_b[TOTAL];
+        out[Pair::RWC_BACK] = sum.v[7] / most / of_b[TOTAL];
+        out[Pair::BOTH] = sum.v[8];
     }
 }
 JG_REGISTER(correlation_pairs)

@@ -113,7 +113,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) costes_objects(
                            both ? 1.0 : 0.0}};
     });
     JG_ONCE {
-        for (int k = 0; k < 5; ++k) found[(int64_t(row) * n_pairs + q) * 5 + k] = sum.v[k];
+        for (int k = 0; k < 5; ++k) found[(int64_t(row) * n_pairs + q) * 5 + k] = sum.v[k];    // Costes is the first by the third, the second by the fourth
     }
 }
 JG_REGISTER(costes_objects)

@@ -15,7 +15,7 @@
 #define ROLLED _Pragma("GCC unroll 1")
 
 constexpr int BINS = 4096;                             // squared distances tallied at a time
-constexpr int CHUNK = 16;                              // a line of a map is a multiple of this (depth.py: CHUNK)
+constexpr int CHUNK = 16;                              // a line of a map is a multiple of this (distance_map.py: CHUNK)
 constexpr int AHEAD = 8;                               // lines, or on a GPU pixels, asked for before they are needed
 constexpr int STEP = 4;                                // distances looked at before asking whether to go on (serial build)
 constexpr int FAR = 32767;                             // no edge in this column; 2 FAR^2 still fits 32 bits

@@ -18,8 +18,16 @@
 #include "jg/one_item_per_thread.cuh"
 #include "features/order_statistics.cuh"
 
-constexpr int SUMS = 9;         // integrated, v x, v y, about, edge integrated, edge about, edge least, edge most, maximum at
-constexpr int FOUND = 19;       // the 15 measures, then centre of intensity x, y and maximum x, y
+// Of sum_intensity: over the object, and over its edge pixels; SPREAD is about a pixel.
+struct Sum { enum Measure {
+    TOTAL, TOTAL_X, TOTAL_Y, SPREAD, EDGE_TOTAL, EDGE_SPREAD, EDGE_MIN, EDGE_MAX, MAXIMUM_AT, COUNT
+}; };
+struct Intensity { enum Measure {
+    IntegratedIntensity, MeanIntensity, StdIntensity, MinIntensity, MaxIntensity, IntegratedIntensityEdge,
+    MeanIntensityEdge, StdIntensityEdge, MinIntensityEdge, MaxIntensityEdge, MassDisplacement, LowerQuartileIntensity,
+    MedianIntensity, MADIntensity, UpperQuartileIntensity, COUNT
+}; };
+struct Location { enum Measure { CenterMassIntensity = Intensity::COUNT, MaxIntensity = CenterMassIntensity + 2, COUNT = MaxIntensity + 2 }; };   // X, Y each
 
 // In   pixels      float32 [B, C, H, W]
 //      values      float32 [C, P]
@@ -30,7 +38,7 @@ constexpr int FOUND = 19;       // the 15 measures, then centre of intensity x, 
 //      edge        int32   [K, P]       edge pixels of a row from its first listed pixel on (outline.cu)
 //      counts      int32   [R, 5]       the last: how many
 //      quantiles   float64 [R, C, 6]    order_statistics.cuh
-// Out  sums        float64 [R, C, SUMS]
+// Out  sums        float64 [R, C, Sum::COUNT]
 extern "C" __global__ void __launch_bounds__(128, 8) sum_intensity(
     const float* __restrict__ pixels, const float* __restrict__ values, const int32_t* __restrict__ pixel,
     const int64_t* __restrict__ start, const int64_t* __restrict__ stop, const int32_t* __restrict__ schedule,
@@ -81,59 +89,59 @@ extern "C" __global__ void __launch_bounds__(128, 8) sum_intensity(
     jg::gather_least(&first_most, first);
     __syncthreads();
     JG_ONCE {
-        double* out = sums + (int64_t(row) * channels + c) * SUMS;
-        out[0] = whole.v[0];
-        out[1] = whole.v[1];
-        out[2] = whole.v[2];
+        double* out = sums + (int64_t(row) * channels + c) * Sum::COUNT;
+        out[Sum::TOTAL] = whole.v[0];
+        out[Sum::TOTAL_X] = whole.v[1];
+        out[Sum::TOTAL_Y] = whole.v[2];
         const double off = whole.v[0] - n * about, rim_off = border.v[0] - n_edge * rim_about;
-        out[3] = whole.v[3] - off * off / jg::most(n, 1);
-        out[4] = border.v[0];
-        out[5] = border.v[1] - rim_off * rim_off / jg::most(n_edge, 1);
-        out[6] = jg::float_of(least_edge ^ (least_edge >> 31 & 0x7fffffff));
-        out[7] = jg::float_of(most_edge ^ (most_edge >> 31 & 0x7fffffff));
-        out[8] = first_most;
+        out[Sum::SPREAD] = whole.v[3] - off * off / jg::most(n, 1);
+        out[Sum::EDGE_TOTAL] = border.v[0];
+        out[Sum::EDGE_SPREAD] = border.v[1] - rim_off * rim_off / jg::most(n_edge, 1);
+        out[Sum::EDGE_MIN] = jg::float_of(least_edge ^ (least_edge >> 31 & 0x7fffffff));
+        out[Sum::EDGE_MAX] = jg::float_of(most_edge ^ (most_edge >> 31 & 0x7fffffff));
+        out[Sum::MAXIMUM_AT] = first_most;
     }
 }
 JG_REGISTER(sum_intensity)
 
 // In   sums, quantiles, counts  as above
 //      area     float64 [R, 3]        pixels, sum x, sum y
-// Out  found    float64 [R, C, FOUND]
+// Out  found    float64 [R, C, Location::COUNT]
 extern "C" __global__ void __launch_bounds__(128, 8) finish_intensity(
     const double* __restrict__ sums, const double* __restrict__ quantiles, const int32_t* __restrict__ counts, const double* __restrict__ area, int32_t rows, int32_t channels,
     double* __restrict__ found)
 {
     JG_FOR_FEW(i, int64_t(rows) * channels) {
         const int row = int(i / channels), n = int(area[row * 3]), n_edge = counts[row * 5 + 4];
-        const double* __restrict__ sum = sums + i * SUMS;
+        const double* __restrict__ sum = sums + i * Sum::COUNT;
         const double* __restrict__ of = quantiles + i * QUANTILES;
-        double* __restrict__ out = found + i * FOUND;
-        const double nan = (n ? sum[0] : 0) * 0.0 / 0.0;
-        out[0] = sum[0];
-        for (int m = 1; m < FOUND; ++m) out[m] = nan;
-        out[5] = sum[4];
+        double* __restrict__ out = found + i * Location::COUNT;
+        const double nan = (n ? sum[Sum::TOTAL] : 0) * 0.0 / 0.0;
+        out[Intensity::IntegratedIntensity] = sum[Sum::TOTAL];
+        for (int m = 1; m < Location::COUNT; ++m) out[m] = nan;
+        out[Intensity::IntegratedIntensityEdge] = sum[Sum::EDGE_TOTAL];
         if (n_edge) {
-            out[6] = sum[4] / n_edge;
-            out[7] = sqrt(jg::most(sum[5], 0.0) / n_edge);
-            out[8] = sum[6];
-            out[9] = sum[7];
+            out[Intensity::MeanIntensityEdge] = sum[Sum::EDGE_TOTAL] / n_edge;
+            out[Intensity::StdIntensityEdge] = sqrt(jg::most(sum[Sum::EDGE_SPREAD], 0.0) / n_edge);
+            out[Intensity::MinIntensityEdge] = sum[Sum::EDGE_MIN];
+            out[Intensity::MaxIntensityEdge] = sum[Sum::EDGE_MAX];
         }
         if (n == 0) continue;
-        const double centre_x = sum[1] / sum[0], centre_y = sum[2] / sum[0];
+        const double centre_x = sum[Sum::TOTAL_X] / sum[Sum::TOTAL], centre_y = sum[Sum::TOTAL_Y] / sum[Sum::TOTAL];
         const double dx = area[row * 3 + 1] / n - centre_x, dy = area[row * 3 + 2] / n - centre_y;
-        out[1] = sum[0] / n;
-        out[2] = sqrt(jg::most(sum[3], 0.0) / n);
-        out[3] = of[LEAST];
-        out[4] = of[MOST];
-        out[10] = sqrt(dx * dx + dy * dy);
-        out[11] = of[LOWER];
-        out[12] = of[MEDIAN];
-        out[13] = of[MAD];
-        out[14] = of[UPPER];
-        out[15] = centre_x;
-        out[16] = centre_y;
-        out[17] = int(sum[8]) & 0xffff;
-        out[18] = int(sum[8]) >> 16;
+        out[Intensity::MeanIntensity] = sum[Sum::TOTAL] / n;
+        out[Intensity::StdIntensity] = sqrt(jg::most(sum[Sum::SPREAD], 0.0) / n);
+        out[Intensity::MinIntensity] = of[LEAST];
+        out[Intensity::MaxIntensity] = of[MOST];
+        out[Intensity::MassDisplacement] = sqrt(dx * dx + dy * dy);
+        out[Intensity::LowerQuartileIntensity] = of[LOWER];
+        out[Intensity::MedianIntensity] = of[MEDIAN];
+        out[Intensity::MADIntensity] = of[MAD];
+        out[Intensity::UpperQuartileIntensity] = of[UPPER];
+        out[Location::CenterMassIntensity] = centre_x;
+        out[Location::CenterMassIntensity + 1] = centre_y;
+        out[Location::MaxIntensity] = int(sum[Sum::MAXIMUM_AT]) & 0xffff;
+        out[Location::MaxIntensity + 1] = int(sum[Sum::MAXIMUM_AT]) >> 16;
     }
 }
 JG_REGISTER(finish_intensity)

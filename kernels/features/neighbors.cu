@@ -52,6 +52,11 @@ extern "C" __global__ void __launch_bounds__(128, 8) neighbor_centres(
 }
 JG_REGISTER(neighbor_centres)
 
+enum Contact { OUTLINE, NumberOfNeighbors, TOUCHED };   // pixels of the outline; then for each distance. PercentTouching: TOUCHED of OUTLINE
+struct Nearest { enum Measure {
+    FirstClosestObjectNumber, FirstClosestDistance, SecondClosestObjectNumber, SecondClosestDistance, AngleBetweenNeighbors,
+    COUNT
+}; };
 constexpr int MOST_DISTANCES = 8;
 constexpr int AHEAD = 8;                               // lines asked for before they are needed
 constexpr int MAPS = 5;                                // of an object (neighbors.py: MAPS)
@@ -203,10 +208,10 @@ extern "C" __global__ void __launch_bounds__(128, 8) neighbor_contacts(
         known = jg::block_count<MOST_DISTANCES + 1>(known, s);
         JG_ONCE {
             int32_t* __restrict__ out = contacts + int64_t(object) * (1 + 2 * n_distances);
-            out[0] = int32_t(count.v[MOST_DISTANCES]);
+            out[OUTLINE] = int32_t(count.v[MOST_DISTANCES]);
             for (int d = 0; d < n_distances; ++d) {
-                out[1 + 2 * d] = int32_t(known.v[d]);
-                out[2 + 2 * d] = int32_t(count.v[d]);
+                out[NumberOfNeighbors + 2 * d] = int32_t(known.v[d]);
+                out[TOUCHED + 2 * d] = int32_t(count.v[d]);
             }
         }
     }
@@ -240,11 +245,11 @@ extern "C" __global__ void __launch_bounds__(128, 6) neighbor_nearest(
     for (int i = begin + jg::warp_id(); i < end; i += jg::warps()) {
         const uint64_t* __restrict__ of_field = sums + int64_t(field[i]) * most * 3;
         const uint64_t* __restrict__ own = of_field + int64_t(number[i]) * 3;
-        double* __restrict__ out = nearest + int64_t(i) * 5;
+        double* __restrict__ out = nearest + int64_t(i) * Nearest::COUNT;
         if (own[0] == 0) {
             if (jg::lane() == 0) {
-                out[0] = out[2] = 0;
-                out[1] = out[3] = out[4] = 0.0 / double(own[0]);
+                out[Nearest::FirstClosestObjectNumber] = out[Nearest::SecondClosestObjectNumber] = 0;
+                out[Nearest::FirstClosestDistance] = out[Nearest::SecondClosestDistance] = out[Nearest::AngleBetweenNeighbors] = 0.0 / double(own[0]);
             }
             continue;
         }
@@ -270,16 +275,16 @@ extern "C" __global__ void __launch_bounds__(128, 6) neighbor_nearest(
             v[k][0] = double(other[2]) / double(other[0]) - x;
             v[k][1] = double(other[1]) / double(other[0]) - y;
         }
-        out[0] = of_kept.v[1];
-        out[1] = sqrt(v[0][0] * v[0][0] + v[0][1] * v[0][1]);
-        out[2] = of_kept.v[3];
-        out[3] = sqrt(v[1][0] * v[1][0] + v[1][1] * v[1][1]);
-        out[4] = 0;
+        out[Nearest::FirstClosestObjectNumber] = of_kept.v[1];
+        out[Nearest::FirstClosestDistance] = sqrt(v[0][0] * v[0][0] + v[0][1] * v[0][1]);
+        out[Nearest::SecondClosestObjectNumber] = of_kept.v[3];
+        out[Nearest::SecondClosestDistance] = sqrt(v[1][0] * v[1][0] + v[1][1] * v[1][1]);
+        out[Nearest::AngleBetweenNeighbors] = 0;
         if (all.v[3] > 0) {                            // arc cosine as 2 atan2: 1 - cosine and 1 + cosine are exact
             const double cosine = (v[0][0] * v[1][0] + v[0][1] * v[1][1]) /
                 sqrt((v[0][0] * v[0][0] + v[0][1] * v[0][1]) * (v[1][0] * v[1][0] + v[1][1] * v[1][1]));
             const double angle = 2 * jg::atan2_same(sqrt(1 - cosine), sqrt(1 + cosine));
-            out[4] = cosine >= -1 && cosine <= 1 ? angle * 180.0 / jg::PI : (cosine - cosine) / 0.0;
+            out[Nearest::AngleBetweenNeighbors] = cosine >= -1 && cosine <= 1 ? angle * 180.0 / jg::PI : (cosine - cosine) / 0.0;
         }
     }
 }

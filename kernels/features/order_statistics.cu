@@ -7,7 +7,7 @@
 //   appended to each row it belongs to, and the rank of each compartment it belongs to grows where the value does.
 //
 // Source   CellProfiler MeasureColocalization (rank weighted colocalization), MeasureObjectIntensity (quartiles, MAD).
-// Oracle   SciPy's rankdata, NumPy's sort (tests/features/test_order_statistics.py); torch's sort in order.py, which CUDA uses instead
+// Oracle   SciPy's rankdata, NumPy's sort (tests/features/test_order_statistics.py); torch's sort in order_statistics.py, which CUDA uses instead
 // Launch   see each kernel. sort_values works with one thread a block: it is the host's way (least-significant-digit
 //          radix sort), one block a field and channel.
 // Order    sorted values and dense ranks are unique: equal values are equal bits, so the order of ties cannot show.
@@ -39,7 +39,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) list_members(
 }
 JG_REGISTER(list_members)
 
-constexpr int RUN = 64;                                // places that one entry of `runs` tells of (order.py)
+constexpr int RUN = 64;                                // places that one entry of `runs` tells of (order_statistics.py)
 constexpr int WELL_AHEAD = 16;                          // entries: two lines of a cache
 constexpr int DIGIT = 11, DIGITS = 1 << DIGIT, PASSES = 3;
 struct SortScratch { uint32_t at[PASSES][DIGITS]; };
@@ -278,7 +278,7 @@ JG_REGISTER(sort_values)
 // In   sorted       float32 [C, R]        each row's values, ascending
 //      row_start    int64   [K * N + 1]   each row's first entry of it
 // Out  quantiles    float64 [K * N, C, 6]
-constexpr int ROWS_A_BLOCK = 128;                      // rows and channels (order.py)
+constexpr int ROWS_A_BLOCK = 128;                      // rows and channels (order_statistics.py)
 extern "C" __global__ void __launch_bounds__(128, 8) sorted_quantiles(
     const float* __restrict__ sorted, const int64_t* __restrict__ row_start, int32_t rows, int32_t channels,
     double* __restrict__ quantiles)

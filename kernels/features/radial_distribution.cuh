@@ -2,5 +2,5 @@
 #pragma once
 
 constexpr int WEDGES = 8, MOST_BINS = 31, NO_RING = 255;
-constexpr int CHUNK = 16;                              // a line of a map is a multiple of this (depth.py: CHUNK)
+constexpr int CHUNK = 16;                              // a line of a map is a multiple of this (distance_map.py: CHUNK)
 constexpr int LINES = 4;                               // lines that a GPU's warp asks for at once

@@ -11,6 +11,13 @@
 #include "jg/jg_math.cuh"
 #include "features/radial_distribution.cuh"
 
+struct Ring { enum Measure {
+    FracAtD, MeanFrac, RadialCV, COUNT
+}; };
+struct Moment { enum Measure {
+    ZernikeMagnitude, ZernikePhase, COUNT
+}; };
+
 // Sums of a row's values by slot: ring * 8 + wedge, and the whole ring; a slot's values are added in raster order. The serial
 // build walks the row once for all slots. On a GPU the pixels are first listed by slot: each thread counts those of some lines,
 // a running total over the threads says where each writes, and then a thread adds up the list of a slot and channel.
@@ -229,10 +236,10 @@ extern "C" __global__ void __launch_bounds__(128, 4) radial_sums(
                 if (s.count[bin * WEDGES + g]) square += (mean[g] - centre) * (mean[g] - centre);
             const double deviation = sqrt(square / filled);
             const float share = s.whole[bin][c] / all;
-            double* __restrict__ out = found + (int64_t(row) * channels + c0 + c) * 3 * bins + bin;
-            out[0] = share;
-            out[bins] = share / (in_ring / pixels_of + 2.220446049250313e-16);
-            out[2 * bins] = filled == 0 ? 0.0 : centre == 0 ? deviation : deviation / centre;
+            double* __restrict__ out = found + (int64_t(row) * channels + c0 + c) * Ring::COUNT * bins + bin;
+            out[Ring::FracAtD * bins] = share;
+            out[Ring::MeanFrac * bins] = share / (in_ring / pixels_of + 2.220446049250313e-16);
+            out[Ring::RadialCV * bins] = filled == 0 ? 0.0 : centre == 0 ? deviation : deviation / centre;
         }
     }
 }
@@ -259,7 +266,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) radial_zernike(
     const float* __restrict__ value = values + c * n_pixels + start[row];
     const int32_t* __restrict__ at = pixel + start[row];
     const double cy = hull[row * 6 + 2], cx = hull[row * 6 + 3], radius = hull[row * 6 + 4];
-    double* __restrict__ out = found + (int64_t(row) * channels + c) * 2 * n_orders;
+    double* __restrict__ out = found + (int64_t(row) * channels + c) * Moment::COUNT * n_orders;
     for (int z = 0; z < n_orders; ++z) {
         const int m = orders[2 * z + 1], terms = (orders[2 * z] - m) / 2 + 1;
         const double* __restrict__ weight = polynomials + 5 * z;
@@ -276,8 +283,8 @@ extern "C" __global__ void __launch_bounds__(128, 8) radial_zernike(
             return jg::Vec<2>{{w * real, w * imaginary}};
         });
         JG_ONCE {
-            out[z] = sqrt(sum.v[0] * sum.v[0] + sum.v[1] * sum.v[1]) / n;
-            out[n_orders + z] = sum.v[0] == sum.v[0] ? jg::atan2_same(sum.v[0], sum.v[1]) : sum.v[0];
+            out[Moment::ZernikeMagnitude * n_orders + z] = sqrt(sum.v[0] * sum.v[0] + sum.v[1] * sum.v[1]) / n;
+            out[Moment::ZernikePhase * n_orders + z] = sum.v[0] == sum.v[0] ? jg::atan2_same(sum.v[0], sum.v[1]) : sum.v[0];
         }
     }
 }

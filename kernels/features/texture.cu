@@ -235,16 +235,16 @@ extern "C" __global__ void __launch_bounds__(128, 6) texture_finish(
 {
     JG_FOR_FEW(item, n_items) {
         const uint64_t* __restrict__ four = totals + item * (DIRECTIONS * TOTALS);
-        double* __restrict__ out = features + item * (DIRECTIONS * FEATURES);
+        double* __restrict__ out = features + item * (DIRECTIONS * Haralick::COUNT);
         bool empty = false;
         for (int d = 0; d < DIRECTIONS; ++d) empty |= four[d * TOTALS + PAIRS] == 0;
         const int64_t object = item / (int64_t(channels) * scales);
         const int drop = coarser(stop[object] - start[object]), hi = highest[item / scales];
         const double fix = FIX / double(1 << drop);
         const double entries = double(hi + 1), nothing = hi < 0 ? nan("") : 0.0;      // entries: of the histogram of |i - j|
-        for (int d = 0; d < DIRECTIONS; ++d, out += FEATURES) {
+        for (int d = 0; d < DIRECTIONS; ++d, out += Haralick::COUNT) {
             if (empty) {
-                for (int k = 0; k < FEATURES; ++k) out[k] = nothing;
+                for (int k = 0; k < Haralick::COUNT; ++k) out[k] = nothing;
                 continue;
             }
             const uint64_t* __restrict__ t = four + d * TOTALS;
@@ -253,20 +253,20 @@ extern "C" __global__ void __launch_bounds__(128, 6) texture_finish(
             const double T = double(n), TT = T * T;
             const double entropy = double(n_log_n - t[LOG_CELLS]) / T / fix, entropy_i = double(n_log_n - t[LOG_I]) / T / fix;
             // sum P i j = (sum P (i + j)^2 - sum P (i - j)^2) / 4
-            out[0] = double(t[SQUARE]) / TT;
-            out[1] = double(t[D2]) / T;
-            out[2] = spread == 0 ? 1.0 : double(int64_t(n * ((t[S2] - t[D2]) / 4) - t[I1] * t[I1])) / double(spread);
-            out[3] = double(spread) / TT;
-            out[4] = moment[item * DIRECTIONS + d] / T;
-            out[5] = 2.0 * double(t[I1]) / T;
-            out[6] = double(n * t[S2] - 4 * t[I1] * t[I1]) / TT;
-            out[7] = double(n_log_n - t[LOG_S]) / T / fix;
-            out[8] = entropy;
-            out[9] = (double(t[SQUARE_D]) * entries / TT - 1.0) / (entries * entries);
-            out[10] = double(n_log_n - t[LOG_D]) / T / fix;
-            out[11] = entropy_i == 0 ? entropy - 2 * entropy_i : (entropy - 2 * entropy_i) / entropy_i;
+            out[Haralick::AngularSecondMoment] = double(t[SQUARE]) / TT;
+            out[Haralick::Contrast] = double(t[D2]) / T;
+            out[Haralick::Correlation] = spread == 0 ? 1.0 : double(int64_t(n * ((t[S2] - t[D2]) / 4) - t[I1] * t[I1])) / double(spread);
+            out[Haralick::Variance] = double(spread) / TT;
+            out[Haralick::InverseDifferenceMoment] = moment[item * DIRECTIONS + d] / T;
+            out[Haralick::SumAverage] = 2.0 * double(t[I1]) / T;
+            out[Haralick::SumVariance] = double(n * t[S2] - 4 * t[I1] * t[I1]) / TT;
+            out[Haralick::SumEntropy] = double(n_log_n - t[LOG_S]) / T / fix;
+            out[Haralick::Entropy] = entropy;
+            out[Haralick::DifferenceVariance] = (double(t[SQUARE_D]) * entries / TT - 1.0) / (entries * entries);
+            out[Haralick::DifferenceEntropy] = double(n_log_n - t[LOG_D]) / T / fix;
+            out[Haralick::InfoMeas1] = entropy_i == 0 ? entropy - 2 * entropy_i : (entropy - 2 * entropy_i) / entropy_i;
             const double e = 1.0 - jg::exp_same(-2.0 * (2 * entropy_i - entropy));
-            out[12] = sqrt(e > 0 ? e : 0.0);
+            out[Haralick::InfoMeas2] = sqrt(e > 0 ? e : 0.0);
         }
     }
 }

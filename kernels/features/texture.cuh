@@ -3,7 +3,11 @@
 #include "jg/jg.cuh"
 
 namespace {
-constexpr int LEVELS = 256, DIRECTIONS = 4, FEATURES = 13;
+constexpr int LEVELS = 256, DIRECTIONS = 4;
+struct Haralick { enum Measure {
+    AngularSecondMoment, Contrast, Correlation, Variance, InverseDifferenceMoment, SumAverage, SumVariance, SumEntropy,
+    Entropy, DifferenceVariance, DifferenceEntropy, InfoMeas1, InfoMeas2, COUNT
+}; };
 constexpr double FIX = 2199023255552.0;          // 2^41: logs[m] = round(log2(m) * FIX), 0 for m = 0
 constexpr int FINE = 18;               // sums of m log m fit 64 bits at that scale while T < 2^FINE
 

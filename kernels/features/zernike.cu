@@ -72,7 +72,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) measure_zernike(
     __syncthreads();
     JG_FOR(i, MAGNITUDES) {
         const double re = s.v[i], im = s.v[MAGNITUDES + i];
-        magnitudes[row * MAGNITUDES + i] = sqrt(re * re + im * im) / (3.14159265358979323846 * (radius * radius));
+        magnitudes[row * MAGNITUDES + i] = sqrt(re * re + im * im) / (3.14159265358979323846 * (radius * radius));   // Zernike
     }
 }
 JG_REGISTER(measure_zernike)

@@ -4,9 +4,9 @@
 //   raw_counts   least and greatest count, rows of zeros, counts at 65535, and five sums over every 16th row for the sharpness
 //   raw_same     which images of a field are equal, of those with the same least and greatest count
 //
-// All of it whole numbers: checks.py makes the same judgements of them as of those that NumPy counts on a CPU.
+// All of it whole numbers: focus.py makes the same judgements of them as of those that NumPy counts on a CPU.
 //
-// Source   checks.py; TIFF 6.0, section 14 (predictor)
+// Source   focus.py; TIFF 6.0, section 14 (predictor)
 // Oracle   NumPy, tifffile (tests/images/test_decode_numpy.py)
 // Launch   raw_place, raw_counts: one block an image and group of 16 rows; raw_same: a pair of images and group of 16 rows. Any
 //          block size; 2.5 KB of shared memory.

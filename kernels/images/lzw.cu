@@ -15,7 +15,7 @@
 //
 // A strip that is not decoded to exactly its length is left with status 1 and its output in any state, within its bounds: one
 // that does not begin with a clear, ends early, overshoots, has a code that is not in the table yet or a full table. Such are
-// another decoder's to read or to refuse (image_files.py asks imagecodecs).
+// another decoder's to read or to refuse (tiff.py asks imagecodecs).
 //
 // Source   TIFF 6.0, section 13; codes as libtiff writes them
 // Oracle   imagecodecs on real files and on drawn bytes (tests/images/test_lzw.py)

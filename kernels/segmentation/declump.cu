@@ -64,7 +64,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) shape_maxima(
             return (in[x] != 0) & (higher == 0);
         }, [=](int i, int) { if (test(i + 1)) out[i + 1] = 1; });
         if (jg::lane() == 0) {
-            out[0] = test(0);
+            *out = test(0);
             if (width > 1) out[width - 1] = test(width - 1);
         }
     }

@@ -15,7 +15,7 @@ namespace {
 constexpr int FAR = 32767;             // no other label in this column; 2 FAR^2 still fits 32 bits
 constexpr int STRIP = 256;
 constexpr int AHEAD = 32;               // rows that a column asks for at once
-constexpr int WIDEST = 5120;           // pixels of a row that fit in shared memory (distance.py: WIDEST)
+constexpr int WIDEST = 5120;           // pixels of a row that fit in shared memory (distance_transform.py: WIDEST)
 constexpr int REACH = 40;              // beyond this many steps to either side the lower envelope is cheaper
 
 #if defined(JG_SERIAL)

@@ -10,8 +10,8 @@
 
 namespace {
 constexpr int16_t NOWHERE = 0x7fff;
-constexpr int STRIP = 256;             // columns of a block of nearest_in_column (grow.py: STRIP)
-constexpr int FARTHEST = 1000;         // grow.py: FARTHEST
+constexpr int STRIP = 256;             // columns of a block of nearest_in_column (expand.py: STRIP)
+constexpr int FARTHEST = 1000;         // expand.py: FARTHEST
 constexpr int PLACE = 11;              // bits of a place among 2 FARTHEST + 1; 21 are left for 2 FARTHEST^2 + 1
 struct Strip { int16_t steps[STRIP]; };
 }  // namespace

@@ -13,8 +13,8 @@
 #include "jg/jg.cuh"
 
 namespace {
-constexpr int PIECE = 512, RADIUS = 256;       // pixels a block does; the widest half filter (smooth.py: PIECE, RADIUS)
-constexpr int ROWS = 32;                       // rows of smooth_threshold's blocks (smooth.py: ROWS)
+constexpr int PIECE = 512, RADIUS = 256;       // pixels a block does; the widest half filter (gaussian.py: PIECE, RADIUS)
+constexpr int ROWS = 32;                       // rows of smooth_threshold's blocks (gaussian.py: ROWS)
 constexpr int CHUNK = 16, GROUP = 8;           // columns and rows of what a bit stands for
 struct Row { double column[PIECE + 2 * RADIUS], row[PIECE]; };
 struct Piece {

@@ -18,7 +18,7 @@
 #include "jg/jg.cuh"
 
 namespace {
-constexpr int TILE = 28, SPAN = TILE + 2;              // grow.py: TILE
+constexpr int TILE = 28, SPAN = TILE + 2;              // expand.py: TILE
 // Edge costs: to the right, and down-left, down, down-right.
 enum { RIGHT, DOWN_LEFT, DOWN, DOWN_RIGHT };
 constexpr double UNREACHED = 1e300, CLOSED = -1;       // as distances: a pixel of the mask, and one that no way goes through

@@ -149,7 +149,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) cytoplasm_of(
         out[x] = (mine == 0) | (differ != 0) ? cell[x] : 0;
     }
     JG_ONCE {
-        out[0] = cell[0];
+        *out = *cell;
         out[width - 1] = cell[width - 1];
     }
 }

@@ -38,7 +38,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) watershed_keys(
         const int64_t row = (int64_t(plane) * height + y - 1) * width;
         const float* __restrict__ v = values + row;
         const uint8_t* __restrict__ in = mask + row;
-        if (jg::lane() == 0) out[0] = out[pitch - 1] = jg::OUTSIDE;
+        if (jg::lane() == 0) *out = out[pitch - 1] = jg::OUTSIDE;
         for (int x = jg::lane(); x < width; x += jg::WARP) {
             const int32_t bits = jg::bits_of(v[x] + 0.0f);
             const uint32_t k = bits < 0 ? ~uint32_t(bits) : uint32_t(bits) | 0x80000000u;

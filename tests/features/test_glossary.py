@@ -1,5 +1,7 @@
 """Every column is explained, and the command prints columns and explanations."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from jumpgpu.features import families as features
 from jumpgpu.features import image_quality as quality
 from jumpgpu.features.glossary import FAMILIES
 from jumpgpu.gpu.device import Device
+from jumpgpu.gpu.kernel_source import kernel_folder
 from jumpgpu.settings.config import Config, CorrelationSettings, FeatureSettings, RadialSettings, ShapeSettings
 from jumpgpu.settings.names import BRIGHTFIELD, CHANNELS
 from tests.features.test_columns import CONFIGS
@@ -33,8 +36,18 @@ def test_all_columns_are_explained() -> None:
         used.add((explain(column).family, explain(column).parts.split(";")[0]))
     for column in quality.columns(CHANNELS):
         used.add((explain(column).family, explain(column).parts.split(";")[0]))
+    places = {(f, m): family.place(m) for f, family in FAMILIES.items() for m in family.measures}
+    lines = {key: kernel_line(place) for key, place in places.items() if place.startswith("kernels/")}
+    named = {m for (_, m), line in lines.items() if m and re.search(rf"\b{m}\b", line)}
+    assert len(named) >= 78, "the kernels name these measures where they compute them"
     stale = [(f, m) for f, family in FAMILIES.items() for m in family.measures if m and (f, m) not in used]
     assert not stale, "these measures are no column's"
+
+
+def kernel_line(place: str) -> str:
+    """The line of a kernel file that `kernels/features/X.cu:N` names."""
+    file, _, number = place.partition(":")
+    return (kernel_folder().parent / file).read_text().splitlines()[int(number) - 1]
 
 
 def test_nan_rules_hold_for_objects_without_pixels(device: Device) -> None:
@@ -84,7 +97,7 @@ def test_image_quality_is_explained() -> None:
     found = explain("Image_ImageQuality_LocalFocusScore_My_dye_5_20")
     assert "channel: My_dye_5" in found.parts
     assert "scale: 20" in found.parts
-    assert "MeasureImageQuality, of illumination-corrected pixels; jumpgpu/features/image_quality.py" in found.source
+    assert "MeasureImageQuality, of illumination-corrected pixels" in found.source
     column = "Image_ImageQuality_ThresholdOtsu_DNA_2W"
     assert explain(column).produced.startswith("not by this configuration")
     assert explain(column, Config(features=FeatureSettings(image_quality=True))).produced == "yes"

@@ -49,7 +49,7 @@ class Event:
 
 
 class Runtime:
-    """What `fields.py` uses of torch.cuda, and the copies under way."""
+    """What `reader.py` uses of torch.cuda, and the copies under way."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.caller = Stream()

@@ -12,11 +12,11 @@ from jumpgpu.features.objects import Scene, make_scene
 from jumpgpu.features.order_statistics import order_statistics
 from jumpgpu.features.outline import areas, outlines, trace
 from jumpgpu.gpu.device import Device
-from jumpgpu.settings.config import FeatureSettings
+from jumpgpu.settings.config import FeatureSettings, ShapeSettings
 from tests.helpers.scenes import drawn_pixels, ellipse
 from tests.simulators.ways import HostDevice, Way
 
-SETTINGS = FeatureSettings()
+SETTINGS = FeatureSettings(shape=ShapeSettings(advanced=True, convex_area=True))
 
 
 def small_scenes() -> Iterator[Scene]:
