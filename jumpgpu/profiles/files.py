@@ -120,7 +120,7 @@ def read_profiles(path: str | Path, also: Sequence[str] = ()) -> pd.DataFrame:
         if not pd.api.types.is_numeric_dtype(table[column].dtype):
             if str(column).startswith(COMPARTMENTS) or any(fnmatch.fnmatchcase(str(column), pattern) for pattern in also):
                 changed[column] = feature_numbers(table[column], path)
-            elif isinstance(table[column].dtype, pd.CategoricalDtype):
+            elif column not in changed and isinstance(table[column].dtype, pd.CategoricalDtype):
                 changed[column] = numbers(as_text(table[column]))
     return table.assign(**changed)
 
@@ -164,7 +164,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     table = pd.concat([table[list(text)].apply(lambda c: numbers(as_text(c))), table[features]], axis=1)[
         header[len(index) :]
     ]
-    return table.dropna(how="all", ignore_index=True)
+    return table.dropna(how="all", ignore_index=True).copy()  # thousands of columns in few blocks
 
 
 def read_parquet(path: Path) -> pd.DataFrame:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from ..profiles.design_checks import treated_wells
-from ..profiles.platemap import SAMPLE, control_values, is_negcon
+from ..profiles.platemap import SAMPLE, control_values, is_negcon, metadata_columns
 from ..profiles.text_tables import as_text, label_text, split_labels
 from .common import Complete, complete, generator
 
@@ -86,6 +86,7 @@ def replicability(
     also : patterns of columns
         Features besides those of Cells, Cytoplasm and Nuclei.
     """
+    check_null(null_size)
     where = condition or "these plates"
     negcon = is_negcon(profiles)
     if not negcon.any():
@@ -139,7 +140,10 @@ def matching(
     also : patterns of columns
         Features besides those of Cells, Cytoplasm and Nuclei.
     """
+    check_null(null_size)
     where = condition or "these plates"
+    if lost := [c for c in (label, group, across) if c and c not in profiles]:
+        raise ValueError(f"the profiles have no column {lost[0]}; there are {', '.join(metadata_columns(profiles))}")
     named = as_text(profiles[group])
     wells = profiles.assign(**{group: named, label: label_text(profiles[label])})
     wells = wells[treated_wells(wells, group) & wells[label].notna()]
@@ -170,6 +174,11 @@ def matching(
     table = table.rename(columns={"n_wells": "n_treatments"})
     settings = {**settings_of(group, null_size, seed, chosen), "label": label, "across": across}
     return MeanPrecision("map-matching", condition, table, settings, tuple(chosen.findings()))
+
+
+def check_null(null_size: int) -> None:
+    if null_size < 1:
+        raise ValueError(f"null_size must be 1 or more, got {null_size}")
 
 
 def settings_of(group: str, null_size: int, seed: int, chosen: Complete) -> dict[str, Any]:
