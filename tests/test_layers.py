@@ -20,7 +20,7 @@ PACKAGES: dict[str, set[str]] = {
     "cli": {"settings", "storage"},
     "images": {"settings", "gpu", "storage"},
     "segmentation": {"settings", "gpu"},
-    "features": {"settings", "gpu", "segmentation"},
+    "features": {"settings", "gpu", "images", "segmentation"},
     "store": {"settings", "storage", "images"},
     "run": {"settings", "gpu", "storage", "cli", "images", "segmentation", "features", "store"},
     "profiles": {"settings", "storage", "store"},

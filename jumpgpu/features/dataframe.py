@@ -1,5 +1,7 @@
 """Features of images and label images from anywhere, as a pandas table: for notebooks, and for masks of any origin."""
 
+import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,10 @@ import torch
 
 from ..gpu.device import Device
 from ..gpu.open import open_device
+from ..images.masks import binary
 from ..settings.config import FeatureSettings
+from ..settings.limits import check_all
+from . import granularity
 from .families import FAMILIES, columns, measure_scene
 from .objects import make_scene
 
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
     import pandas
 
 FULL_RANGE = {"uint8": 255.0, "uint16": 65535.0}  # what intensity 1 is when nobody says
+HIGHEST_LABEL = 2**53
 NUMBERS = ("_Number_Object_Number", "_Parent_", "ClosestObjectNumber_")  # columns that hold labels
 
 
@@ -47,7 +53,8 @@ def measure(
         All when absent.
     settings : as in a configuration's `[features]`; CPJUMP1's when absent
     scale : the value that is intensity 1
-        255 for uint8 and 65535 for uint16 when absent; floats are taken as they are and must be within 0..1.
+        255 for uint8 and 65535 for uint16 when absent; floats are taken as they are and must be within 0..1. No pixel may be
+        negative, above it, infinite or NaN.
     unfiltered : compartment -> labels
         The objects before some were discarded, those kept under their own numbers: neighbours also look at them.
     device : 'auto', 'cpu', 'cuda', or an open device
@@ -61,7 +68,13 @@ def measure(
     Raises
     ------
     TypeError, ValueError
-        For shapes, dtypes, channels or values that do not fit together.
+        For shapes, dtypes, channels, settings or values that do not fit together, before anything is measured.
+
+    Warns
+    -----
+    UserWarning
+        For a binary mask in place of labels (one or two labels in many separate parts), and for objects whose granularity is
+        beyond 1000 %.
 
     Examples
     --------
@@ -74,24 +87,31 @@ def measure(
     """
     import pandas
 
-    opened = device if isinstance(device, Device) else open_device(device)
+    if settings is not None and not isinstance(settings, FeatureSettings):
+        raise TypeError(f"settings are a FeatureSettings, got {type(settings).__name__}")
+    chosen = settings or FeatureSettings()
+    if families is not None or settings is None:
+        chosen = replace(chosen, families=FAMILIES if families is None else listed(families, "families", FAMILIES))
+    check_all(chosen, "settings")
     stack = intensities(pixels, scale)
     fields, n_channels, height, width = stack.shape
-    names = tuple(channels) if channels is not None else tuple(f"Channel{i + 1}" for i in range(n_channels))
+    names = tuple(f"Channel{i + 1}" for i in range(n_channels)) if channels is None else listed(channels, "channels")
     if len(names) != n_channels:
         raise ValueError(f"{len(names)} channel names for {n_channels} channels: pixels are {list(np.shape(pixels))}")
     planes = {c: label_planes(p, c, (fields, height, width)) for c, p in by_name(labels).items()}
+    if unfiltered is not None and not isinstance(unfiltered, Mapping):
+        raise TypeError("unfiltered labels are a dict of label images by compartment")
     every = {c: label_planes(p, c, (fields, height, width)) for c, p in (unfiltered or {}).items()}
     if unknown := sorted(set(every) - set(planes)):
         raise ValueError(f"unfiltered labels of {unknown[0]!r}, which has no labels; there are {', '.join(planes)}")
+    opened = device if isinstance(device, Device) else open_device(device)
     numbers = renumber(planes, every)
     tensors, whole = ({c: opened.tensor(p.astype(np.int32)) for c, p in of.items()} for of in (planes, every))
     scene = make_scene(names, opened.tensor(stack), tensors, whole, opened)
-    chosen = settings or FeatureSettings()
-    if families is not None or settings is None:
-        chosen = replace(chosen, families=tuple(families if families is not None else FAMILIES))
     values = measure_scene(scene, chosen, opened).cpu().numpy()
     wanted = columns(scene.objects.compartments, names, chosen)
+    for channel, n in granularity.doubtful(values, wanted).items():
+        warnings.warn(f"{channel}: {n} {granularity.BEYOND}", stacklevel=2)
     field, number = (t.cpu().numpy() for t in (scene.objects.field, scene.objects.number))
     own = np.concatenate([np.zeros(0, np.int64), *numbers])
     first = np.cumsum([0, *map(len, numbers)])[field]  # of each row's field in `own`
@@ -108,45 +128,80 @@ def by_name(labels: Any) -> dict[str, Any]:
     found = dict(labels) if isinstance(labels, Mapping) else {"Objects": labels}
     if not found:
         raise ValueError("no label images: expected an array, or a dict of at least one by compartment")
+    for name in found:
+        if not isinstance(name, str) or not name or "_" in name:  # a column's parts are joined by underscores
+            raise ValueError(f"labels of {name!r}: a compartment's name is text without an underscore, such as 'Cells'")
     return found
 
 
-def array(values: Any) -> np.ndarray:
+def listed(values: Any, what: str, known: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Names as a tuple; TypeError for a single word, which is a sequence of letters, and for what is no text."""
+    if isinstance(values, (str, bytes)):
+        raise TypeError(f"{what} is a list of names, got {values!r}; write [{values!r}]")
+    found = tuple(values)
+    if wrong := [v for v in found if not isinstance(v, str) or not v]:
+        raise TypeError(f"{what}: expected names, got {wrong[0]!r}")
+    if known and (unknown := [v for v in found if v not in known]):
+        raise ValueError(f"unknown feature family {unknown[0]!r}; expected one of {tuple(known)}")
+    if twice := [v for v in found if found.count(v) > 1]:
+        raise ValueError(f"{what}: {twice[0]!r} is there {found.count(twice[0])} times")
+    return found
+
+
+def array(values: Any, what: str) -> np.ndarray:
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(
+            f"{what} are a masked array, whose mask would be ignored: fill it, or set labels to 0 where it is masked"
+        )
     return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
 
 
 def intensities(pixels: Any, scale: float | None) -> np.ndarray:
     """float32 [B, C, H, W] with 1 at `scale`."""
-    found = array(pixels)
+    found = array(pixels, "pixels")
     if not 2 <= found.ndim <= 4:
         raise ValueError(f"pixels must be [H, W], [C, H, W] or [B, C, H, W], got {list(found.shape)}")
+    if not found.size:
+        raise ValueError(f"pixels must have a field, a channel, a row and a column at least, got {list(found.shape)}")
     kind = found.dtype.name
     if found.dtype.kind != "f" and kind not in FULL_RANGE:
         raise TypeError(f"pixels must be uint8, uint16 or floating, got {kind}")
-    if scale is None and found.dtype.kind == "f":
-        low, high = (float(found.min()), float(found.max())) if found.size else (0.0, 0.0)
-        if not (low >= 0 and high <= 1):
-            raise ValueError(
-                f"floating pixels must be within 0..1, found {low:g} to {high:g}; say by `scale` which value is 1"
-            )
-        scale = 1.0
-    divisor = scale or FULL_RANGE.get(kind, 1.0)
-    if not divisor > 0:
-        raise ValueError(f"scale must be above 0, got {scale}")
+    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, (int, float, np.integer, np.floating))):
+        raise TypeError(f"scale is the number that is intensity 1, got {scale!r}")
+    if scale is not None and not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"scale must be finite and above 0, got {scale}")
+    divisor = float(scale) if scale is not None else FULL_RANGE.get(kind, 1.0)
+    if not np.isfinite(found).all():
+        wrong = np.argwhere(~np.isfinite(found))[0].tolist()
+        raise ValueError(
+            f"pixels must be finite, found {found[tuple(wrong)]} at {wrong}; give such pixels a value of their own"
+        )
+    low, high = float(found.min()), float(found.max())
+    if low < 0 or high > divisor:
+        what = "floating pixels" if scale is None else "pixels"
+        wanted = "0..1" if scale is None else f"0..{scale:g}, which `scale` says is intensity 1"
+        hint = "; say by `scale` which value is 1" if scale is None else ""
+        raise ValueError(f"{what} must be within {wanted}, found {low:g} to {high:g}{hint}")
     return (found.reshape((1,) * (4 - found.ndim) + found.shape) / divisor).astype(np.float32)
 
 
 def label_planes(labels: Any, name: str, shape: tuple[int, int, int]) -> np.ndarray:
     """int64 [B, H, W]."""
-    found = array(labels)
+    found = array(labels, f"labels of {name}")
     if found.dtype.kind not in "iub":
         raise TypeError(f"labels of {name} must be integers, got {found.dtype.name}")
     found = found.reshape((1,) * max(3 - found.ndim, 0) + found.shape)
     if found.shape != shape:
         raise ValueError(f"labels of {name} are {list(np.shape(labels))}; the pixels make it [B, H, W] = {list(shape)}")
-    if found.size and found.min() < 0:
+    if found.min() < 0:
         raise ValueError(f"labels of {name} must be 0 or more, found {found.min()}")
-    return found.astype(np.int64)
+    if found.max() > HIGHEST_LABEL:  # of a table of float64
+        raise ValueError(f"labels of {name} must be at most {HIGHEST_LABEL}, found {found.max()}; number the objects anew")
+    planes = found.astype(np.int64)
+    for field, plane in enumerate(planes):
+        if remark := binary(plane):
+            warnings.warn(f"labels of {name}, field {field}: {remark}", stacklevel=3)
+    return planes
 
 
 def renumber(planes: dict[str, np.ndarray], every: dict[str, np.ndarray]) -> list[np.ndarray]:

@@ -11,6 +11,9 @@ from ..gpu.kernel_source import line_of
 
 CHANNEL = r"(?P<channel>.+)"
 EMPTY = "nan for an object without pixels"
+FILLS = (  # why CellProfiler's number, made of SciPy's distance to a background that is not there, is not taken
+    ", and for one that fills its field: no pixel lies outside, so that none has a distance to the edge"
+)
 Measure = tuple[str, str, str]
 
 
@@ -125,10 +128,26 @@ INTENSITIES = plain(
         "",
         "0 without edge pixels",
     ),
-    MeanIntensityEdge=("mean over edge pixels", "", "nan without edge pixels"),
-    StdIntensityEdge=("sqrt(mean (v - mean)^2) over edge pixels", "", "nan without edge pixels"),
-    MinIntensityEdge=("least value of the edge pixels", "", "nan without edge pixels"),
-    MaxIntensityEdge=("largest value of the edge pixels", "", "nan without edge pixels"),
+    MeanIntensityEdge=(
+        "mean over edge pixels",
+        "",
+        "nan for an object without pixels; 0 for one that fills its field and has no edge",
+    ),
+    StdIntensityEdge=(
+        "sqrt(mean (v - mean)^2) over edge pixels",
+        "",
+        "nan for an object without pixels; 0 for one that fills its field and has no edge",
+    ),
+    MinIntensityEdge=(
+        "least value of the edge pixels",
+        "",
+        "nan for an object without pixels; 0 for one that fills its field and has no edge",
+    ),
+    MaxIntensityEdge=(
+        "largest value of the edge pixels",
+        "",
+        "nan for an object without pixels; 0 for one that fills its field and has no edge",
+    ),
     MassDisplacement=("distance of the centre of intensity from the object's centre", PIXELS, EMPTY + " or intensity"),
     LowerQuartileIntensity="value at position n / 4 of the n sorted pixels, from 0, interpolated",
     MedianIntensity="value at position n / 2 of the n sorted pixels, from 0, interpolated",
@@ -137,7 +156,7 @@ INTENSITIES = plain(
 )
 PLACES = plain(
     Center="mean position of the object's pixels, from 0; Z is 0",
-    CenterMassIntensity=("mean position weighted by intensity, from 0; Z is 0", "", EMPTY + " or intensity"),
+    CenterMassIntensity=("mean position weighted by intensity, from 0; Z is 0", "", EMPTY + " or intensity, Z too"),
     MaxIntensity="position of the brightest pixel, of several the first in raster order; Z is 0",
 )
 NEIGHBORS = plain(
@@ -161,13 +180,13 @@ RINGS = plain(
     FracAtD=(
         "share of the object's intensity in the ring",
         "",
-        EMPTY + " or intensity",
+        EMPTY + " or intensity" + FILLS,
     ),
-    MeanFrac=("FracAtD / (the ring's share of the object's pixels + 2^-52)", "", EMPTY + " or intensity"),
+    MeanFrac=("FracAtD / (the ring's share of the object's pixels + 2^-52)", "", EMPTY + " or intensity" + FILLS),
     RadialCV=(
         "standard deviation / mean of the mean intensities of the ring's wedges of 45 degrees that have pixels",
         "",
-        "never; 0 for a ring without pixels",
+        "0 for a ring without pixels; nan" + FILLS.removeprefix(", and"),
     ),
     ZernikeMagnitude=(
         "|sum of v V_nm| / pixels over the object, V_nm the Zernike polynomial on its smallest enclosing circle",
@@ -243,7 +262,9 @@ FAMILIES: dict[str, Family] = {
         plain(
             **{
                 "": "100 (m(k - 1) - m(k)) / m(0): what an opening by reconstruction of size k takes from the object's mean "
-                "intensity beyond size k - 1, of the channel at half resolution with its background removed"
+                "intensity beyond size k - 1, of the channel at half resolution with its background removed; m(0), of the "
+                "channel itself, is at least 2^-52, so that an object without intensity beside bright pixels has 10^10 "
+                "percent and more, as in CellProfiler: cells beyond 1000 percent are flagged in the plate's quarantine.csv"
             }
         ),
         "MeasureGranularity",

@@ -8,7 +8,7 @@ where the background goes too. An object without pixels has nan.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from ..settings.config import FeatureSettings, GranularitySettings
 from ..settings.names import channel_order, feature_name
 from .objects import Objects, Scene
 
+DOUBTFUL = 1000.0  # percent
+BEYOND = "cells with Granularity beyond 1000 %: next to no intensity of their own, beside bright pixels"
 SCALES = 16  # levels of the kernels
 COLUMNS = 256  # full-resolution columns of a tile of weights (kernels/features/granularity_spectrum.cu)
 ERODE_BLOCK = 544  # threads: a warp for every level
@@ -38,6 +40,28 @@ def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings
         for k in range(1, settings.granularity.spectrum + 1)
         for c in channel_order(channels)
     ]
+
+
+def doubtful(values: np.ndarray, names: Sequence[str]) -> dict[str, int]:
+    """Channel -> objects (rows) with a granularity beyond `DOUBTFUL` percent: their own mean intensity is next to nothing.
+
+    values [N, F] of columns `names`. CellProfiler divides by that mean, or by 2^-52 where it is 0, and so does this; beside
+    bright pixels that makes 10^10 percent and more, which no mean or correlation over cells survives.
+    """
+    at, channels = places(tuple(names))
+    beyond = np.abs(values[:, at]) > DOUBTFUL
+    if not beyond.any():
+        return {}
+    rows = {channel: beyond[:, channels == channel].any(axis=1).sum() for channel in sorted(set(channels))}
+    return {channel: int(n) for channel, n in rows.items() if n}
+
+
+@lru_cache(maxsize=4)
+def places(names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the granularity columns, and the channel of each."""
+    found = [(i, *name.split("_", 3)) for i, name in enumerate(names) if "_Granularity_" in name]
+    kept = [(i, channel) for i, _, family, _, channel in found if family == "Granularity"]
+    return np.array([i for i, _ in kept], int), np.array([channel for _, channel in kept], object)
 
 
 def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Tensor:

@@ -3,7 +3,7 @@
 Pixels, X the column and Y the row, from 0 at the centre of the first pixel. Center is the mean over the object's pixels,
 CenterMassIntensity the mean weighted by intensity, MaxIntensity the brightest pixel. Where several are equally bright
 CellProfiler takes whichever an unstable sort puts last, which differs between NumPy versions; here it is the first in
-raster order. Z is 0. An empty object has nan.
+raster order. Z is 0. An empty object has nan, and so has the centre of mass of one whose intensities are all 0.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,8 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     center = torch.cat([area[:, 1:] / area[:, :1], flat], dim=1).reshape(len(objects.compartments), objects.n, 3)
     x, y, max_x, max_y = intensities(scene, device)[..., len(INTENSITIES) :].unbind(2)
     z = flat.expand(-1, channels)
-    places = by_cell(scene, torch.stack([x, y, z, max_x, max_y, z], dim=2))
+    mass_z = torch.where(torch.isnan(x), torch.nan, z)
+    places = by_cell(scene, torch.stack([x, y, mass_z, max_x, max_y, z], dim=2))
     places = places.reshape(objects.n, len(objects.compartments), 6 * channels)
     parts = []
     for k, compartment in enumerate(objects.compartments):

@@ -20,7 +20,7 @@ from ..settings.names import channel_order, feature_name
 from . import area_shape as shape
 from .distance_map import CHUNK, depths
 from .objects import Scene
-from .outline import outlines
+from .outline import areas, outlines
 
 MEASUREMENTS = measures("features/radial_sums.cu", "Ring")
 MOST_BINS = 31  # radial_distribution.cuh: ring and wedge fit a byte
@@ -57,7 +57,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     """float64 [N, F]: shares and coefficients without unit, the compartments' columns one after the other.
 
     FracAtD and MeanFrac are nan for an empty object and where a channel is 0 throughout it; RadialCV is 0 for a ring without
-    pixels. ValueError for other than 1 .. 31 rings.
+    pixels; all are nan for an object that fills its field. ValueError for other than 1 .. 31 rings.
     """
     objects, bins, n_channels = scene.objects, settings.radial.bins, len(scene.channels)
     if not 1 <= bins <= MOST_BINS:
@@ -100,6 +100,8 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         found=found,
         place=device.empty(blocks, 3, room, dtype=torch.int32),
     )
+    fills = areas(scene, device)[:, 0] == height * width  # no pixel is outside, so none has a distance to the edge
+    found = found.masked_fill(fills[:, None, None, None], torch.nan)
     parts = [scene.by_name(found, 1).transpose(1, 2).flatten(1)]
     if wanted := zernike_measures(settings):
         parts.append(scene.by_name(zernike(scene, device)[:, :, : len(wanted)], 1).transpose(1, 2).flatten(1))

@@ -19,6 +19,7 @@ from .site import Problem
 
 SUFFIXES = (".tiff", ".tif", ".npy", ".zarr")
 SHOWN = 5  # labels named in a report
+MANY_PARTS = {1: 2, 2: 6}  # number of labels -> separate parts from which a mask is taken to be binary
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,14 @@ class Masks:
     rows      which of the sites asked for those are
     problems  what is wrong with the others
     report    what was left out or is odd, a line each, beginning with plate, well and site
+    warnings  likewise, what makes nonsense of the numbers: a binary mask in place of labels
     """
 
     labels: dict[str, torch.Tensor]
     rows: tuple[int, ...]
     problems: tuple[Problem, ...]
     report: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def mask_files(folder: Path, plate: str, well: str, site: int, pattern: str) -> dict[str, Path]:
@@ -74,6 +77,7 @@ def read_masks(
     found: list[dict[str, np.ndarray]] = []
     problems: list[Problem] = []
     report: list[str] = []
+    warnings: list[str] = []
     for b, (well, site) in enumerate(sites):
         images, bad = {}, []
         for compartment, file in mask_files(folder, plate, well, site, pattern).items():
@@ -87,6 +91,8 @@ def read_masks(
         problems += bad
         if not bad:
             paired, notes = pair(images["Nuclei"], images["Cells"], images.get("Cytoplasm"))
+            binaries = [f"{c}: {remark}" for c, image in images.items() if (remark := binary(image))]
+            warnings += [f"{plate} {well} site {site}: {remark}" for remark in binaries]
             report += [f"{plate} {well} site {site}: {note}" for note in notes]
             rows.append(b)
             found.append(paired)
@@ -94,7 +100,13 @@ def read_masks(
     for row, paired in enumerate(found):
         for compartment, image in paired.items():
             labels[compartment][row] = image
-    return Masks({c: device.tensor(image) for c, image in labels.items()}, tuple(rows), tuple(problems), tuple(report))
+    return Masks(
+        {c: device.tensor(image) for c, image in labels.items()},
+        tuple(rows),
+        tuple(problems),
+        tuple(report),
+        tuple(warnings),
+    )
 
 
 def pair(
@@ -148,6 +160,27 @@ def pair(
             notes.append(f"{len(np.unique(new_cytoplasm[astray]))} cytoplasms reach beyond the cell of their number")
     found = {"Nuclei": new_nuclei, "Cells": new_cells, "Cytoplasm": new_cytoplasm}
     return {name: image.astype(np.int32) for name, image in found.items()}, notes
+
+
+def binary(labels: np.ndarray) -> str | None:
+    """A remark where labels [H, W] look like a binary mask: one label, or two, in many separate parts."""
+    from skimage.measure import label as regions  # slow to import, and only given labels need it
+
+    values = labels[labels > 0]
+    if not values.size:
+        return None
+    ends = values.min(), values.max()
+    if not ((values == ends[0]) | (values == ends[1])).all():
+        return None
+    n = len(set(ends))
+    parts = int(regions(labels, connectivity=2).max())
+    if parts < MANY_PARTS[n]:
+        return None
+    named = " and ".join(str(v) for v in sorted(set(ends)))
+    return (
+        f"label{'s' * (n > 1)} {named} in {parts} separate parts, as in a binary mask; an object is all pixels of one "
+        "number: give each its own, as scipy.ndimage.label does"
+    )
 
 
 def compact(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

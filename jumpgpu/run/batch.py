@@ -9,6 +9,7 @@ import torch
 
 from ..cli.options import Options
 from ..cli.progress import Progress
+from ..features import granularity
 from ..features import image_quality as quality
 from ..features.families import measure_scene
 from ..features.objects import make_scene
@@ -107,6 +108,7 @@ def launch(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, given: Labels
         table = values()
         check_finite(table, run.columns)
         start = np.cumsum([0, *n_cells]).tolist()
+        odd = [granularity.doubtful(table[start[b] : start[b + 1]], run.columns) for b in range(len(sites))]
         labels = {name: image() for name, image in images.items()}
         overview = overviews().astype(np.uint16) if overviews else None
         measured = measures() if measures else None
@@ -120,6 +122,7 @@ def launch(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, given: Labels
                 labels={name: image[b] for name, image in labels.items()},
                 overview=None if overview is None else overview[b],
                 quality=None if measured is None else measured[b],
+                flags={channel: f"{n} {granularity.BEYOND}" for channel, n in odd[b].items()},
             )
             for b, (well, site) in enumerate(sites)
         ]

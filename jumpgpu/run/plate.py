@@ -154,6 +154,8 @@ def take_masks(fields: FieldBatch, run: Run) -> tuple[FieldBatch, Labels]:
     masks = read_masks(run.options.masks, run.plate.barcode, fields.sites, size, run.device, run.options.mask_pattern)
     for line in masks.report:
         run.progress.say(line)
+    for line in masks.warnings:
+        run.progress.say(line, "warning")
     if masks.problems:
         sites = tuple(fields.sites[row] for row in masks.rows)
         fields = dataclasses.replace(

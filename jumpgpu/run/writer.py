@@ -59,6 +59,10 @@ class Sink:
             self._wrote(skipped[0], self.store.leave_out(entries))
         checks = dict(zip(batch.sites, batch.checks, strict=True)) if batch.checks else {}
         for table in tables:
+            for channel, reason in table.flags.items():
+                entry = Quarantined(self.store.layout.plate, table.well, table.site, channel, "", reason, used=True)
+                self.store.flag(entry)
+                self.progress.event("quarantine", **dataclasses.asdict(entry))
             found = dict(zip(self.store.layout.channels, checks.get((table.well, table.site), ()), strict=False))
             self._wrote(table.well, self.store.append(dataclasses.replace(table, checks=found)))
         self.progress.advance(len(batch.sites) + len(batch.skipped))

@@ -84,12 +84,22 @@ ORDERED = {  # dataclass: fields of which the first may not exceed the second
 }
 
 
+def check_all(settings: Any, where: str) -> None:
+    """`check` of a dataclass and of its tables, for settings that no file said."""
+    for name in (f.name for f in dataclasses.fields(settings)):
+        if dataclasses.is_dataclass(value := getattr(settings, name)):
+            check_all(value, f"{where}: {name}")
+    check(settings, where)
+
+
 def check(settings: Any, where: str) -> None:
     """ValueError that names file, key, value and what is expected, for a dataclass's own values (not its tables')."""
     kind = type(settings).__name__
     limits = LIMITS.get(kind, {})
     for name in (f.name for f in dataclasses.fields(settings)):
         given = getattr(settings, name)
+        if isinstance(given, tuple) and (twice := [v for v in given if given.count(v) > 1]):
+            raise ValueError(f"{where}: {name}: expected each once, got {twice[0]!r} {given.count(twice[0])} times")
         for value in given if isinstance(given, tuple) else (given,):
             limit = limits.get(name, FINITE if isinstance(value, float) else None)
             if limit is None or value is None or value in limit:

@@ -67,6 +67,7 @@ class SiteTable:
     overview  uint16 [C, h, w] the field at an eighth of its size, or None
     quality   float [G]        whole-image measures, or None
     checks    channel -> (saturated share, sharpness) of its raw image, or empty
+    flags     channel -> what is odd about its numbers, for `quarantine.csv`
     """
 
     well: str
@@ -78,6 +79,7 @@ class SiteTable:
     overview: np.ndarray | None = None
     quality: np.ndarray | None = None
     checks: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    flags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def record(self) -> dict[str, Any]:

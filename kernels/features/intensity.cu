@@ -120,7 +120,10 @@ extern "C" __global__ void __launch_bounds__(128, 8) finish_intensity(
         out[Intensity::IntegratedIntensity] = sum[Sum::TOTAL];
         for (int m = 1; m < Location::COUNT; ++m) out[m] = nan;
         out[Intensity::IntegratedIntensityEdge] = sum[Sum::EDGE_TOTAL];
-        if (n_edge) {
+        if (n && !n_edge) {                                // it fills its field
+            out[Intensity::MeanIntensityEdge] = out[Intensity::StdIntensityEdge] = 0;
+            out[Intensity::MinIntensityEdge] = out[Intensity::MaxIntensityEdge] = 0;
+        } else if (n_edge) {
             out[Intensity::MeanIntensityEdge] = sum[Sum::EDGE_TOTAL] / n_edge;
             out[Intensity::StdIntensityEdge] = sqrt(jg::most(sum[Sum::EDGE_SPREAD], 0.0) / n_edge);
             out[Intensity::MinIntensityEdge] = sum[Sum::EDGE_MIN];

@@ -8,7 +8,7 @@ import zarr
 
 from jumpgpu.cli.options import MASK_PATTERN
 from jumpgpu.gpu.device import Device
-from jumpgpu.images.masks import mask_files, pair, read_masks
+from jumpgpu.images.masks import binary, mask_files, pair, read_masks
 
 
 def scene() -> tuple[np.ndarray, np.ndarray]:
@@ -114,3 +114,29 @@ def test_cellprofilers_labels_stay_as_they_are(shared: Path, device: Device) -> 
     for compartment, image in masks.labels.items():
         for b, well in enumerate(("A21", "M02")):
             np.testing.assert_array_equal(image[b].numpy(), tifffile.imread(folder / f"{well}_s5_{compartment}.tiff"))
+
+
+def test_a_binary_mask_is_remarked_on(tmp_path: Path, device: Device) -> None:
+    """One number for all nuclei: one object for us, said by plate, well, site and compartment."""
+    nuclei, cells = scene()
+    for name, image in (("Nuclei", (nuclei > 0) * np.uint8(255)), ("Cells", cells.astype(np.uint8))):
+        tifffile.imwrite(tmp_path / f"B03_s1_{name}.tiff", image)
+    masks = read_masks(tmp_path, "P1", [("B03", 1)], nuclei.shape, device, MASK_PATTERN)
+    assert [w.partition(", as in")[0] for w in masks.warnings] == ["P1 B03 site 1: Nuclei: label 255 in 5 separate parts"]
+    assert masks.rows == (0,)
+
+
+def test_which_labels_look_binary() -> None:
+    nuclei, cells = scene()
+    assert binary(nuclei) is None
+    assert binary(np.zeros((5, 6), int)) is None
+    assert binary((nuclei == 7).astype(int)) is None  # one object in one part
+    touching = np.zeros((5, 6), int)
+    touching[1, 1] = touching[2, 2] = 3  # at a corner
+    assert binary(touching) is None
+    classes = np.where(nuclei > 0, 2, np.where(cells > 0, 1, 0))  # of a network: background, cell, nucleus
+    assert (binary(classes) or "").startswith("labels 1 and 2 in 9 separate parts")
+    two = np.zeros((5, 30), int)
+    two[1:3, ::8], two[1:3, 4::8] = 1, 2  # two objects that are in pieces
+    two[:, 12:] = 0
+    assert binary(two) is None

@@ -262,6 +262,23 @@ def test_a_bad_mask_leaves_its_site_out_and_its_siblings_in(demo, capsys, tmp_pa
     assert whole[kept].reset_index(drop=True).equals(part.reset_index(drop=True))
 
 
+def test_cells_with_doubtful_granularity_are_flagged(demo, tmp_path, monkeypatch):
+    """A nucleus without intensity beside bright pixels: measured, and listed with its channel as used all the same."""
+    (tmp_path / "small.toml").write_text('[features]\nfamilies = ["granularity"]\n')
+    label = tifffile.imread("masks/B02_s1_Nuclei.tiff") == 1
+    (file,) = (tmp_path / "images").rglob("r02c02f01*ch5*")
+    image = np.where(label, 0, 40_000 + tifffile.imread(file) % 1000).astype(np.uint16)
+    tifffile.imwrite(file, image, photometric="minisblack", metadata=None)
+    assert main(demo) == 0
+    with open("out/quarantine.csv", newline="") as listed:
+        rows = [row for row in csv.DictReader(listed) if "Granularity" in row["reason"]]
+    assert [(row["well"], row["site"], row["channel"], row["used"].lower()) for row in rows] == [("B02", "1", "DNA", "true")]
+    assert rows[0]["reason"].startswith("1 cells with Granularity beyond 1000 %")
+    table = jumpgpu.open_plate("out/DEMO").to_pandas()
+    odd = (table.filter(regex="_Granularity_.*_DNA").abs() > 1000).any(axis=1)
+    assert table[odd][["Metadata_Well", "Metadata_Site"]].values.tolist() == [["B02", 1]]
+
+
 def test_the_library_does_the_same(demo, tmp_path):
     assert main(demo) == 0
     plate = jumpgpu.extract(
