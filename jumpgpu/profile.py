@@ -25,7 +25,7 @@ from .profiles.recipe import check as check_recipe
 from .storage.buckets import place_of
 from .store.reader import open_plate
 
-STEPS = ("well_position", "cell_count", "inverse_normal", "sphere", "harmony")  # what --without may name
+STEPS = ("well_position", "cell_count", "position", "inverse_normal", "sphere", "harmony")  # what --without may name
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pandas as pd
 
+from .position import correct_position
 from .normalize import Fit, correct_cell_count, correct_well_positions, harmonize, normalize, sphere
 from .platemap import common_features, feature_columns
 from .recipe import Recipe
@@ -47,7 +48,8 @@ def make_profiles(augmented: Iterable[pd.DataFrame], recipe: Recipe) -> Iterator
     fits: dict[str, list[pd.DataFrame]] = {}
     batch: dict[str, list[pd.DataFrame]] = {reference: [] for reference in recipe.normalize.references}
     whole = recipe.select.level == "batch" or recipe.sphere is not None or recipe.harmony is not None
-    for plate in correct(augmented, recipe):
+    explained: dict[str, pd.DataFrame] = {}
+    for plate in correct(augmented, recipe, explained):
         barcode = barcode_of(plate)
         if barcode in fits:
             raise ValueError(f"plate {barcode} was given twice")
@@ -63,7 +65,7 @@ def make_profiles(augmented: Iterable[pd.DataFrame], recipe: Recipe) -> Iterator
                 batch[reference].append(table)
             fits[barcode].append(describe(fit, "plate", reasons))
         if not whole:
-            yield barcode, FEATURES, pd.concat(fits[barcode], ignore_index=True)
+            yield barcode, FEATURES, add_explained(pd.concat(fits[barcode], ignore_index=True), explained.get(barcode))
     if not whole:
         return
     for reference in recipe.normalize.references:
@@ -75,18 +77,30 @@ def make_profiles(augmented: Iterable[pd.DataFrame], recipe: Recipe) -> Iterator
             for barcode in fits:
                 fits[barcode] = [mark(f, reference, "batch", reasons) for f in fits[barcode]]
     for barcode, rows in fits.items():
-        yield barcode, FEATURES, pd.concat(rows, ignore_index=True)
+        yield barcode, FEATURES, add_explained(pd.concat(rows, ignore_index=True), explained.get(barcode))
 
 
-def correct(augmented: Iterable[pd.DataFrame], recipe: Recipe) -> Iterator[pd.DataFrame]:
-    """The plates after the recipe's corrections, in the recipe's order."""
+def correct(
+    augmented: Iterable[pd.DataFrame], recipe: Recipe, explained: dict[str, pd.DataFrame] | None = None
+) -> Iterator[pd.DataFrame]:
+    """The plates after the recipe's corrections, in the recipe's order; `explained` is filled with what `position` took."""
     plates = iter(augmented)
     for correction in recipe.corrections:
         if correction == "well_position":
             plates = iter(correct_well_positions(list(plates), recipe.features))
+        elif correction == "position":
+            corrected, what = correct_position(list(plates), recipe.position, also=recipe.features)
+            if explained is not None:
+                explained |= {barcode: what.of(barcode) for barcode in map(barcode_of, corrected)}
+            plates = iter(corrected)
         else:
             plates = (correct_cell_count(plate, recipe.features) for plate in plates)
     return plates
+
+
+def add_explained(fits: pd.DataFrame, explained: pd.DataFrame | None) -> pd.DataFrame:
+    """The table of fits with what the correction `position` took from each feature."""
+    return fits if explained is None else fits.merge(explained, on="feature", how="left", validate="many_to_one")
 
 
 def batch_steps(

@@ -12,7 +12,8 @@ from ..settings.config import build, config_folder
 
 STATISTICS = ("mean", "median")
 REFERENCES = ("all", "negcon")  # which wells give the medians and MADs
-CORRECTIONS = ("well_position", "cell_count")  # before normalisation, in the recipe's order
+CORRECTIONS = ("well_position", "cell_count", "position")  # before normalisation, in the recipe's order
+POSITION_FITS = ("all", "controls")
 OPERATIONS = ("frequency", "variance", "correlation", "missing", "blocklist", "outliers")
 LEVELS = ("plate", "batch")
 ZERO_MADS = ("keep", "drop")
@@ -51,6 +52,16 @@ class SphereSettings:
 
 
 @dataclass(frozen=True)
+class PositionSettings:
+    """The correction `position`: a surface over rows and columns, and directions that controls of one position share."""
+
+    fit: str = "all"  # wells the surface is fitted to: all, robustly, or the negative controls alone
+    max_directions: int = 10  # most directions that go; how many is chosen by cross-validation; 0: the surface alone
+    folds: int = 10  # of positions; each is corrected by what the others say
+    seed: int = 0  # deals positions into folds
+
+
+@dataclass(frozen=True)
 class ScoreSettings:
     """How `python -m jumpgpu.score` draws its nulls where its options do not say."""
 
@@ -62,6 +73,7 @@ class ScoreSettings:
 class Recipe:
     aggregate: str = "mean"  # of every feature over a well's cells
     corrections: tuple[str, ...] = ()
+    position: PositionSettings = field(default_factory=PositionSettings)
     normalize: NormalizeSettings = field(default_factory=NormalizeSettings)
     select: SelectSettings = field(default_factory=SelectSettings)
     sphere: SphereSettings | None = None  # fitted on the negative controls of all plates of the run
@@ -98,6 +110,7 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
     choices = [
         ("aggregate", (recipe.aggregate,), STATISTICS),
         ("corrections", recipe.corrections, CORRECTIONS),
+        ("position.fit", (recipe.position.fit,), POSITION_FITS),
         ("normalize.references", recipe.normalize.references, REFERENCES),
         ("normalize.zero_mad", (recipe.normalize.zero_mad,), ZERO_MADS),
         ("select.operations", recipe.select.operations, OPERATIONS),
@@ -121,6 +134,9 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
         ("select.min_variance", select.min_variance, 0, float("inf")),
         ("select.outlier", select.outlier, 0, float("inf")),
         ("sphere.epsilon", recipe.sphere.epsilon if recipe.sphere else 0, 0, float("inf")),
+        ("position.max_directions", recipe.position.max_directions, 0, 40),
+        ("position.folds", recipe.position.folds, 2, 50),
+        ("position.seed", recipe.position.seed, 0, 2**63 - 1),
         ("score.draws", score.draws, 1, 10_000_000),
     ]
     for key, value, least, most in ranges:
