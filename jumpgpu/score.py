@@ -58,6 +58,8 @@ def parser() -> argparse.ArgumentParser:
         help="wells a set: a number, typical (the median group's) or matched (default: the recipe's)",
     )
 
+    add_null(one)
+
     one = add_parser(
         commands,
         "matching",
@@ -90,6 +92,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--null-size", type=int, default=maps.NULL_SIZE, metavar="N", help="random rankings (default: %(default)s)"
     )
+
+    add_null(one)
 
     one = add_parser(
         commands,
@@ -173,6 +177,16 @@ def add_common(command: argparse.ArgumentParser) -> None:
     add("--no-figures", action="store_true", help="write the table and JSON only")
 
 
+def add_null(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--null",
+        choices=("wells", "position"),
+        default="wells",
+        help="what treatments are judged against: wells of other treatments or controls (wells; default), or wells of one "
+        "position, of different treatments where the layouts allow it and negative controls otherwise",
+    )
+
+
 def add_against(command: argparse.ArgumentParser, required: bool = False) -> None:
     help = "plates of the other side, such as another modality" + ("" if required else " (default: pairs within --plate)")
     command.add_argument("--against", action="append", default=[], required=required, metavar="PLATE", help=help)
@@ -200,6 +214,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for finding in result.findings:
                 print(f"{result.condition or result.name}: {finding}", file=sys.stderr)
             print("  ".join(filter(None, [result.name, result.condition, headline(result), f"{seconds:.1f} s"])))
+            for check in getattr(result, "checks", ()):
+                print(f"  {check.line()}")
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -210,7 +226,9 @@ def score_replicating(options: argparse.Namespace) -> Iterator[Score]:
     null_wells = int(options.null_wells) if options.null_wells.isdecimal() else options.null_wells
     for condition, rows in conditions(read_all(options, options.plate), options.by):
         report_design(rows, condition, options)
-        yield percent_replicating(rows, options.group, condition, null_wells, options.draws, options.seed, options.features)
+        yield percent_replicating(
+            rows, options.group, condition, null_wells, options.draws, options.seed, options.features, options.null
+        )
 
 
 def score_matching(options: argparse.Namespace) -> Iterator[Score]:
@@ -226,7 +244,9 @@ def score_map(options: argparse.Namespace) -> Iterator[MeanPrecision]:
         report_design(rows, condition, options)
         keep = None
         if options.label is None or options.keep != "all":
-            result = maps.replicability(rows, options.group, condition, options.null_size, options.seed, options.features)
+            result = maps.replicability(
+                rows, options.group, condition, options.null_size, options.seed, options.features, options.null
+            )
             if options.label is None:
                 yield result
                 continue
@@ -258,7 +278,8 @@ def headline(result: Score | MeanPrecision | Baselines) -> str:
     """The result in a few words."""
     if isinstance(result, Score):
         scored = int(result.table["value"].notna().sum())
-        return f"{result.percent:.1f} % above  {result.share('below'):.1f} % below  {scored} scored"
+        low, high = result.interval
+        return f"{result.percent:.1f} % above [{low:.1f}, {high:.1f}]  {result.share('below'):.1f} % below  {scored} scored"
     if isinstance(result, MeanPrecision):
         shares = "  ".join(f"{result.fraction_retrieved(c):.3f} retrieved (p {c})" for c in maps.CONVENTIONS)
         return f"{shares}  {len(result.table)} scored"

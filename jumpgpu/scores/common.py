@@ -33,6 +33,8 @@ class Score:
     null              float64 [draws]: the null's medians (of the typical size, where sizes have nulls of their own)
     settings          what the numbers depend on
     findings          what the reader of the score has to know, a line each
+    interval          95 % interval of `percent`, by resampling treatments with their wells
+    checks            what the score says of negative controls that share only a place
     """
 
     name: str
@@ -41,6 +43,8 @@ class Score:
     null: np.ndarray
     settings: dict[str, Any]
     findings: tuple[str, ...] = ()
+    interval: tuple[float, float] = (float("nan"), float("nan"))
+    checks: tuple[Any, ...] = ()
 
     def share(self, column: str) -> float:
         """Percent of the scored rows for which a column of `judge` is true."""
@@ -59,6 +63,8 @@ class Score:
             "score": self.name,
             "condition": self.condition,
             "percent": self.percent,
+            "percent_low": self.interval[0],
+            "percent_high": self.interval[1],
             "percent_below": self.share("below"),
             "percent_absolute": self.share("beyond"),
             "scored": scored,
@@ -66,6 +72,7 @@ class Score:
             "null_5th": float(np.percentile(self.null, 100 - PERCENTILE)),
             "null_95th": float(np.percentile(self.null, PERCENTILE)),
             **self.settings,
+            **{k: v for check in self.checks for k, v in check.record().items()},
             "findings": list(self.findings),
         }
 

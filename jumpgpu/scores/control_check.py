@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..profiles.platemap import CONTROL, NEGCON, feature_columns
+from ..profiles.platemap import CONTROL, NEGATIVE, is_negcon
 from ..settings.names import well_position
-from .common import PERCENTILE, correlations, generator, medians_within
+from .average_precision import THRESHOLD, average_precision, significance
+from .common import PERCENTILE, complete, correlations, generator, medians_within, standardize
 
 PLACES = ("position", "row", "column", "plate")
 CHANCE = 100 - PERCENTILE  # percent of controls that pass where places do nothing
@@ -88,12 +89,23 @@ def bootstrap_interval(shares: np.ndarray, random: np.random.Generator) -> tuple
     return float(low), float(high)
 
 
-def negative_controls(profiles: pd.DataFrame) -> pd.DataFrame:
-    """The negative controls in (plate, well) order, with their row and column from 1; none where nothing says which."""
-    if CONTROL not in profiles:
-        return profiles.iloc[:0]
-    wells = profiles[profiles[CONTROL] == NEGCON]
-    return wells.sort_values(["Metadata_Plate", "Metadata_Well"], kind="stable", ignore_index=True)
+def negative_controls(profiles: pd.DataFrame, features: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray, str]:
+    """The negative controls in (plate, well) order, their values of these features, and why they cannot be checked.
+
+    Features and wells with gaps are left out by the rule of `common.complete`; the reason is empty where all is well.
+    """
+    none = np.empty((0, 0))
+    if not {CONTROL, NEGATIVE} & set(profiles.columns) or not (negcon := is_negcon(profiles)).any():
+        return profiles.iloc[:0], none, "no negative control in these profiles"
+    wells = profiles.loc[negcon, ["Metadata_Plate", "Metadata_Well", *features]]
+    if (n := wells["Metadata_Well"].nunique()) < FEWEST:
+        return wells, none, f"negative controls at {n} positions, {FEWEST} at least"
+    wells = wells.sort_values(["Metadata_Plate", "Metadata_Well"], kind="stable", ignore_index=True)
+    try:
+        chosen = complete(wells, features)
+    except ValueError as error:
+        return wells, none, str(error)
+    return chosen.profiles, chosen.values, ""
 
 
 def places(wells: pd.DataFrame) -> pd.DataFrame:
@@ -138,7 +150,7 @@ def shared_sets(at: pd.DataFrame, place: str, k: int, random: np.random.Generato
     """
     differ = {"position": ("plate",), "row": ("column", "plate"), "column": ("row", "plate"), "plate": ("row", "column")}[place]
     sets = []
-    for unit in range(int(at[place].max(initial=-1)) + 1):
+    for unit in range(int(at[place].max()) + 1):
         rows = np.flatnonzero(at[place].to_numpy() == unit)
         if place == "position" and 2 <= len(rows) <= k:
             sets.append(rows[None])
@@ -154,52 +166,161 @@ def unlike_sets(at: pd.DataFrame, k: int, draws: int, random: np.random.Generato
 
 
 def check_replicating(
-    profiles: pd.DataFrame, k: int, condition: str = "", seed: int = 0, which: Sequence[str] = PLACES, circular: str = ""
+    profiles: pd.DataFrame | str,
+    features: Sequence[str],
+    k: int,
+    condition: str = "",
+    seed: int = 0,
+    which: Sequence[str] = PLACES,
+    own_null: np.ndarray | None = None,
+    circular: Sequence[str] = (),
 ) -> list[ControlCheck]:
     """Percent Replicating of negative controls that share a place.
 
     Parameters
     ----------
-    profiles : DataFrame
-        The profiles that are scored, negative controls included.
+    profiles : DataFrame, or str
+        Profiles with the negative controls; or why they cannot be judged (a step was fitted on them), which every check
+        then says.
+    features : list of str
+        Those of the score.
     k : int
         Wells in a set, as in the score's null.
-    circular : str
-        Why these controls cannot be judged at all (a step was fitted on them); every check then says so.
+    own_null : float64 [N], optional
+        The score's null where it is no null of wells of different treatments; without, the controls' own is drawn.
+    circular : places that cannot be checked, because the score's null is made of these controls
     """
-    wells = negative_controls(profiles)
-    if why := circular or unfit(wells):
+    if isinstance(profiles, str):
+        return [ControlCheck(place, reason=profiles) for place in which]
+    wells, values, why = negative_controls(profiles, features)
+    if why:
         return [ControlCheck(place, reason=why) for place in which]
-    r, at = correlations(wells[feature_columns(wells)].to_numpy(float)), places(wells)
+    r, at = correlations(values), places(wells)
     checks = []
     for place in which:
         random = generator("control check", "replicating", condition, place, k, seed)
+        if place in circular:
+            checks.append(ControlCheck(place, reason="circular: the null is made of these very controls"))
+            continue
         size = min(k, at["plate"].nunique()) if place == "position" else k
-        if place == "position" and size < 2:
-            checks.append(ControlCheck(place, reason="one plate; controls share a position across plates"))
+        if size < 2:
+            checks.append(ControlCheck(place, reason="one plate: controls share a position across plates"))
             continue
         sets = shared_sets(at, place, size, random)
-        null = medians_within(r, unlike_sets(at, size, NULL_SETS, random))
+        null = own_null if own_null is not None else medians_within(r, unlike_sets(at, size, NULL_SETS, random))
         checks.append(judge_units(place, [medians_within(r, s) for s in sets], null, random))
     return checks
 
 
-def unfit(wells: pd.DataFrame) -> str:
-    """Why negative controls cannot be checked; empty where they can."""
-    if len(wells) == 0:
-        return "no negative control in these profiles"
-    if wells["Metadata_Well"].nunique() < FEWEST:
-        return f"negative controls at {wells['Metadata_Well'].nunique()} positions; {FEWEST} at least"
-    if not np.isfinite(wells[feature_columns(wells)].to_numpy(float)).all(axis=0).sum() >= 2:
-        return "fewer than two features are finite in all negative controls"
-    return ""
+def check_matching(
+    profiles: pd.DataFrame | str,
+    others: pd.DataFrame | str | None,
+    features: Sequence[str],
+    condition: str = "",
+    seed: int = 0,
+) -> list[ControlCheck]:
+    """Percent Matching of negative controls: each position a treatment, pairs that share a place beside pairs that do not.
+
+    Between two sets of plates a pair shares a position, a row or a column; within one, a row or a column.
+    """
+    which = ("row", "column") if others is None else ("position", "row", "column")
+    if isinstance(profiles, str) or isinstance(others, str):
+        why = profiles if isinstance(profiles, str) else str(others)
+        return [ControlCheck(place, reason=why) for place in which]
+    sides = [negative_controls(t, features) for t in ([profiles] if others is None else [profiles, others])]
+    if why := next((s[2] for s in sides if s[2]), ""):
+        return [ControlCheck(place, reason=why) for place in which]
+    shared = [f for f in sides[0][0].columns if f in set(features) and f in set(sides[-1][0].columns)]
+    a, b = ((wells, np.isfinite(wells[shared].to_numpy(float)).all(axis=0)) for wells in (sides[0][0], sides[-1][0]))
+    used = [f for f, ok in zip(shared, a[1] & b[1], strict=True) if ok]
+    if len(used) < 2:
+        return [ControlCheck(place, reason="fewer than two features are finite in all negative controls") for place in which]
+    (means_a, at_a), (means_b, at_b) = (position_means(wells, used) for wells in (a[0], b[0]))
+    r = means_a @ means_b.T
+    same = {place: at_a[place].to_numpy()[:, None] == at_b[place].to_numpy() for place in ("position", "row", "column")}
+    pairs = np.triu(np.ones(r.shape, bool), 1) if others is None else np.ones(r.shape, bool)
+    null = r[pairs & ~same["row"] & ~same["column"]]
+    checks = []
+    for place in which:
+        random = generator("control check", "matching", condition, place, seed)
+        chosen = pairs & same[place] & (~same["position"] if place != "position" else True)
+        units = [r[i][chosen[i]] for i in range(len(r)) if chosen[i].any()]
+        checks.append(judge_units(place, units, null, random))
+    return checks
+
+
+def position_means(wells: pd.DataFrame, features: Sequence[str]) -> tuple[np.ndarray, pd.DataFrame]:
+    """Standardised mean profile of each control position, float64 [P, F], and its row and column."""
+    means = wells.groupby("Metadata_Well", sort=True)[list(features)].mean()
+    at = pd.DataFrame([well_position(str(w)) for w in means.index], columns=["row", "column"])
+    return standardize(means.to_numpy(float)), at.assign(position=at["row"] * 100 + at["column"])
+
+
+def check_precision(
+    profiles: pd.DataFrame | str,
+    features: Sequence[str],
+    condition: str = "",
+    null_size: int = 10_000,
+    seed: int = 0,
+    which: Sequence[str] = PLACES,
+    circular: Sequence[str] = (),
+) -> list[ControlCheck]:
+    """mAP of negative controls: those that share a place retrieve each other among the other controls of their plate.
+
+    percent is the share of positions (rows, columns, plates) with p < 0.05; mean_map their mean average precision, which is
+    what to hold the treatments' against.
+    """
+    if isinstance(profiles, str):
+        return [ControlCheck(place, reason=profiles) for place in which]
+    wells, values, why = negative_controls(profiles, features)
+    if why:
+        return [ControlCheck(place, reason=why) for place in which]
+    at, checks = places(wells), []
+    for place in which:
+        n, plates = int(at[place].nunique()), int(at["plate"].nunique())
+        fewest = {"position": FEWEST, "plate": 2}.get(place, 3)
+        if place in circular:
+            checks.append(ControlCheck(place, reason="circular: the null is made of these very controls"))
+            continue
+        if n < fewest or (place == "position" and plates < 2):
+            checks.append(ControlCheck(place, n=n, reason=f"controls at {n} {place}s of {plates} plates"))
+            continue
+        table = control_precision(at, values, place, condition, null_size, seed)
+        if len(table) < fewest:
+            checks.append(ControlCheck(place, n=len(table), reason=f"{len(table)} {place}s have two controls to rank"))
+            continue
+        passed, maps = table["p_map"].to_numpy() < THRESHOLD, table["value"].to_numpy()
+        low, high = proportion_interval(passed)
+        further = {"mean_map": float(maps.mean())}
+        checks.append(ControlCheck(place, 100 * float(passed.mean()), low, high, len(maps), values=maps, further=further))
+    return checks
+
+
+def control_precision(
+    at: pd.DataFrame, values: np.ndarray, place: str, condition: str, null_size: int, seed: int
+) -> pd.DataFrame:
+    """mAP of the controls of each position (row, column, plate): `average_precision.significance`'s table; maybe empty.
+
+    Positives share the place and nothing else; negatives are the other controls of the plate (of a plate: the others').
+    """
+    positive_differ = {"position": ["plate"], "row": ["position", "plate"], "column": ["position", "plate"]}
+    if not (at.groupby(place)["plate" if place == "position" else "position"].nunique() > 1).any():
+        return pd.DataFrame()
+    negative_same, negative_differ = ([], ["plate", "position"]) if place == "plate" else (["plate"], [place])
+    differ = positive_differ.get(place, ["position"])
+    try:
+        precision = average_precision(at, values, [place], differ, negative_same, negative_differ)
+    except ValueError:  # copairs, where no pair is left
+        return pd.DataFrame()
+    return significance(precision, place, ("control check", condition), null_size, seed)
 
 
 def judge_units(place: str, units: list[np.ndarray], null: np.ndarray, random: np.random.Generator) -> ControlCheck:
     """A check from each unit's values [sets] and the controls' null."""
     fewest = {"position": FEWEST, "plate": 2}.get(place, 3)
-    if len(units) < fewest or len(null) < 100:
-        return ControlCheck(place, n=len(units), reason=f"negative controls share a {place} in {len(units)} places only")
+    if len(units) < fewest or len(null) < FEWEST:
+        n, why = len(units), f"{len(null)} null sets of controls" if len(null) < FEWEST else ""
+        return ControlCheck(place, n=n, reason=why or f"negative controls share a {place} and nothing else {n} times only")
     threshold = np.percentile(null, PERCENTILE)
     shares = np.array([(u > threshold).mean() for u in units])
     values = np.array([np.median(u) for u in units])

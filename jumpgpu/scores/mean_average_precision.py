@@ -10,7 +10,6 @@ q-values are Benjamini-Hochberg's over the groups of a condition, and the fracti
 """
 
 import importlib.metadata
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +20,14 @@ import pandas as pd
 from ..profiles.design_checks import treated_wells
 from ..profiles.platemap import SAMPLE, control_values, is_negcon, metadata_columns
 from ..profiles.text_tables import as_text, label_text, split_labels
+from .average_precision import CONVENTIONS as CONVENTIONS
+from .average_precision import NULL_SIZE as NULL_SIZE
+from .average_precision import THRESHOLD as THRESHOLD
+from .average_precision import average_precision, significance
 from .common import Complete, complete, generator
-
-CONVENTIONS = ("map", "geometric")
-NULL_SIZE = 10_000
-THRESHOLD = 0.05
+from .control_check import FEWEST, ControlCheck, check_precision, control_precision, negative_controls, places
+from .intervals import mean_interval
+from .position_null import CONTROLS, TREATMENTS
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class MeanPrecision:
     table: pd.DataFrame
     settings: dict[str, Any]
     findings: tuple[str, ...] = ()
+    checks: tuple[ControlCheck, ...] = ()
 
     def fraction_retrieved(self, convention: str = "map") -> float:
         """Share of the groups with q < 0.05."""
@@ -44,15 +47,24 @@ class MeanPrecision:
             raise ValueError(f"unknown p-value convention {convention!r}; expected one of {CONVENTIONS}")
         return float(self.table[f"retrieved_{convention}"].mean())
 
+    def interval(self, column: str) -> tuple[float, float]:
+        """95 % interval of a column's mean, by resampling groups with their wells."""
+        random = generator("map interval", self.name, self.condition, column)
+        return mean_interval(self.table[column].to_numpy(float), random)
+
     def summary(self) -> dict[str, Any]:
         """The result as a flat record."""
+        intervals = {"mean_map": self.interval("value")}
+        intervals |= {f"fraction_retrieved_{c}": self.interval(f"retrieved_{c}") for c in CONVENTIONS}
         return {
             "score": self.name,
             "condition": self.condition,
             "groups": len(self.table),
             "mean_map": float(self.table["value"].mean()),
             **{f"fraction_retrieved_{c}": self.fraction_retrieved(c) for c in CONVENTIONS},
+            **{f"{k}_{end}": v for k, ends in intervals.items() for end, v in zip(("low", "high"), ends, strict=True)},
             **self.settings,
+            **{k: v for check in self.checks for k, v in check.record().items()},
             "findings": list(self.findings),
         }
 
@@ -71,6 +83,8 @@ def replicability(
     null_size: int = NULL_SIZE,
     seed: int = 0,
     also: Sequence[str] = (),
+    null: str = "wells",
+    controls: pd.DataFrame | str | None = None,
 ) -> MeanPrecision:
     """Each well ranks its replicates among the negative controls of its plate by cosine similarity.
 
@@ -85,8 +99,18 @@ def replicability(
         Random rankings for each configuration (number of positives, number of all).
     also : patterns of columns
         Features besides those of Cells, Cytoplasm and Nuclei.
+    null : {"wells", "position"}
+        "position": replicates are ranked among wells of their position on other plates that hold another treatment
+        (copairs' `neg_sameby`), where the layouts allow it. Where every treatment keeps its well they are ranked as ever,
+        and p is the share of control positions whose controls retrieve each other as well: its least value is
+        1 / (positions + 1).
+    controls : DataFrame or str, optional
+        Profiles of the negative controls to check the score by, where those in `profiles` were fitted on; or why there is
+        no check.
     """
     check_null(null_size)
+    if null not in ("wells", "position"):
+        raise ValueError(f"null must be 'wells' or 'position', got {null!r}")
     where = condition or "these plates"
     negcon = is_negcon(profiles)
     if not negcon.any():
@@ -102,15 +126,75 @@ def replicability(
             f"{where}: plate {lost[0]} ({len(lost)} in all) has no negative controls to rank its wells among; leave it out"
         )
     sample[negcon] = [f"negative control {i}" for i in range(int(negcon.sum()))]  # no control is another's replicate
-    meta = pd.DataFrame({"sample": sample, "plate": rows["Metadata_Plate"], "negcon": negcon.astype(int)})
-    precision = average_precision(meta, rows[chosen.features].to_numpy(float), ["sample"], [], ["plate"], ["negcon"])
-    precision = precision[precision["negcon"] == 0]
-    table = significance(precision, "sample", ("replicability", condition), null_size, seed).rename(
-        columns={"sample": group}
-    )
-    return MeanPrecision(
-        "map-replicability", condition, table, settings_of(group, null_size, seed, chosen), tuple(chosen.findings())
-    )
+    meta = pd.DataFrame({"sample": sample, "plate": rows["Metadata_Plate"], "well": rows["Metadata_Well"]})
+    meta["negcon"] = negcon.astype(int)
+    values = rows[chosen.features].to_numpy(float)
+    settings = settings_of(group, null_size, seed, chosen) | {"null": null, "null_of": "negative controls of the plate"}
+    findings, circular = chosen.findings(), []
+    served = ("replicability", condition)
+    others = others_at_position(meta)
+    if null == "position" and 2 * (others[~negcon] >= FEWEST_OTHERS).sum() >= (~negcon).sum():
+        settings["null_of"] = TREATMENTS
+        able = (others >= FEWEST_OTHERS) & ~negcon
+        if lost_wells := int((~negcon & ~able).sum()):
+            findings.append(f"{lost_wells} of {int((~negcon).sum())} wells have no other treatment at their position: left out")
+        precision = average_precision(meta, values, ["sample"], [], ["well"], ["sample"])
+        table = significance(precision[able.to_numpy()], "sample", served, null_size, seed)
+    else:
+        precision = average_precision(meta, values, ["sample"], [], ["plate"], ["negcon"])
+        table = significance(precision[precision["negcon"] == 0], "sample", served, null_size, seed)
+        if null == "position":
+            settings["null_of"], circular = CONTROLS, ["position"]
+            if isinstance(controls, str):
+                raise ValueError(f"{where}: no null by position: {controls}")
+            judged_by = profiles if controls is None else controls
+            table = judge_by_controls(table, judged_by, chosen.features, condition, null_size, seed, where)
+    table = table.rename(columns={"sample": group})
+    judged = profiles if controls is None else controls
+    checks = check_precision(judged, chosen.features, condition, null_size, seed, circular=circular)
+    findings += filter(None, (c.finding() for c in checks))
+    return MeanPrecision("map-replicability", condition, table, settings, tuple(findings), tuple(checks))
+
+
+FEWEST_OTHERS = 2  # wells of another treatment at its position that a well is ranked among
+
+
+def others_at_position(meta: pd.DataFrame) -> pd.Series:
+    """Wells of each row's position that hold another sample: int a row."""
+    wells = meta.groupby("well")["sample"].transform("size")
+    same = meta.groupby(["well", "sample"])["sample"].transform("size")
+    return wells - same
+
+
+def judge_by_controls(
+    table: pd.DataFrame,
+    profiles: pd.DataFrame,
+    features: Sequence[str],
+    condition: str,
+    null_size: int,
+    seed: int,
+    where: str,
+) -> pd.DataFrame:
+    """The table with p, q and retrieved by how many control positions do as well as the treatment, by both conventions."""
+    from scipy.stats import false_discovery_control
+
+    wells, values, why = negative_controls(profiles, features)
+    at = places(wells) if not why else pd.DataFrame()
+    control = pd.DataFrame() if why else control_precision(at, values, "position", condition, null_size, seed)
+    if len(control) < FEWEST:
+        raise ValueError(
+            f"{where}: no null by position in this layout: every treatment keeps its well, and negative controls share "
+            f"{len(control)} positions across plates ({FEWEST} at least){': ' + why if why else ''}; use --null wells"
+        )
+    strengths = {"map": ("value", 1.0), "geometric": ("p_geometric", -1.0)}  # larger is stronger
+    judged = table.copy()
+    for convention, (column, sign) in strengths.items():
+        null = np.sort(sign * control[column].to_numpy())
+        as_well = len(null) - np.searchsorted(null, sign * table[column].to_numpy(), side="left")
+        judged[f"p_{convention}"] = (as_well + 1) / (len(null) + 1)
+        judged[f"q_{convention}"] = false_discovery_control(judged[f"p_{convention}"])
+        judged[f"retrieved_{convention}"] = judged[f"q_{convention}"] < THRESHOLD
+    return judged
 
 
 def matching(
@@ -123,6 +207,7 @@ def matching(
     null_size: int = NULL_SIZE,
     seed: int = 0,
     also: Sequence[str] = (),
+    controls: pd.DataFrame | str | None = None,
 ) -> MeanPrecision:
     """Each treatment's consensus ranks those that share a label among those that share none, by |cosine|.
 
@@ -173,7 +258,10 @@ def matching(
     table = significance(precision, "label", ("matching", condition), null_size, seed).rename(columns={"label": label})
     table = table.rename(columns={"n_wells": "n_treatments"})
     settings = {**settings_of(group, null_size, seed, chosen), "label": label, "across": across}
-    return MeanPrecision("map-matching", condition, table, settings, tuple(chosen.findings()))
+    judged = profiles if controls is None else controls
+    checks = check_precision(judged, chosen.features, condition, null_size, seed, which=("row", "column"))
+    findings = (*chosen.findings(), *filter(None, (c.finding() for c in checks)))
+    return MeanPrecision("map-matching", condition, table, settings, findings, tuple(checks))
 
 
 def check_null(null_size: int) -> None:
@@ -202,58 +290,3 @@ def check_labels(labels: Sequence[tuple[str, ...]], names: Sequence[str], across
     if (alone := (shared & differ).any(axis=1) & ~(~shared & differ).any(axis=1)).any():
         name = names[int(np.flatnonzero(alone)[0])]
         raise ValueError(f"{where}: {name} shares a label with every other treatment: there is none to rank them among")
-
-
-def average_precision(
-    meta: pd.DataFrame,
-    values: np.ndarray,
-    same: list[str],
-    differ: list[str],
-    negative_same: list[str],
-    negative_differ: list[str],
-    multilabel: str | None = None,
-) -> pd.DataFrame:
-    """copairs' average precision a row (a row and label where labels are lists); RuntimeError without copairs."""
-    try:
-        import copairs.map
-        from copairs.map import multilabel as lists
-    except ImportError as error:
-        raise RuntimeError("mean average precision needs copairs: pip install 'jumpgpu[map]'") from error
-    arguments = (meta, values, same, differ, negative_same, negative_differ)
-    if multilabel is None:
-        return copairs.map.average_precision(*arguments, progress_bar=False)
-    return lists.average_precision(*arguments, multilabel_col=multilabel, distance="abs_cosine", progress_bar=False)
-
-
-def significance(precision: pd.DataFrame, group: str, served: tuple[str, str], null_size: int, seed: int) -> pd.DataFrame:
-    """mAP, p and q of each group by both conventions."""
-    from copairs.compute import random_ap
-    from copairs.map import mean_average_precision
-    from scipy.stats import false_discovery_control
-
-    precision = precision[precision["average_precision"].notna() & (precision["n_pos_pairs"] > 0)]
-    copairs_seed = int(generator("map", *served, null_size, seed).integers(2**31))
-    with tempfile.TemporaryDirectory() as cache:  # copairs would otherwise keep its nulls in the home folder
-        table = mean_average_precision(
-            precision, [group], null_size, THRESHOLD, copairs_seed, progress_bar=False, max_workers=2, cache_dir=cache
-        )
-    p = np.empty(len(precision))
-    configurations = precision[["n_pos_pairs", "n_total_pairs"]].to_numpy(int)
-    for positives, total in np.unique(configurations, axis=0):
-        own = int(generator("average precision", positives, total, null_size, seed).integers(2**31))
-        null = np.sort(random_ap(null_size, int(positives), int(total), own))
-        here = (configurations == (positives, total)).all(axis=1)
-        reached = np.searchsorted(null, precision["average_precision"].to_numpy()[here])
-        p[here] = (null_size - reached + 1) / (null_size + 1)
-    logs = pd.Series(np.log(p), index=precision.index).groupby(precision[group].to_numpy())
-    geometric = np.exp(logs.mean())
-    wells = logs.size()
-    table = table.sort_values(group, ignore_index=True)
-    result = pd.DataFrame({group: table[group], "n_wells": wells.reindex(table[group]).to_numpy()})
-    result["value"] = table["mean_average_precision"]
-    result["p_map"], result["q_map"] = table["p_value"], table["corrected_p_value"]
-    result["p_geometric"] = geometric.reindex(table[group]).to_numpy()
-    result["q_geometric"] = false_discovery_control(result["p_geometric"])
-    for convention in CONVENTIONS:
-        result[f"retrieved_{convention}"] = result[f"q_{convention}"] < THRESHOLD
-    return result

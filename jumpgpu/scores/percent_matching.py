@@ -13,6 +13,8 @@ import pandas as pd
 from ..profiles.design_checks import check_controls
 from ..profiles.platemap import SAMPLE
 from ..profiles.text_tables import label_text, split_labels
+from .control_check import check_matching
+from .intervals import percent_interval
 from .common import DRAWS, Complete, Score, choose_wells, chunks, complete, correlations, generator, groups_by_size, judge
 
 LABEL = "Metadata_gene"
@@ -27,6 +29,7 @@ def percent_matching(
     draws: int = DRAWS,
     seed: int = 0,
     also: Sequence[str] = (),
+    controls: pd.DataFrame | str | None = None,
 ) -> Score:
     """Median correlation between the wells of two treatments, for pairs of one label against pairs of different labels.
 
@@ -45,6 +48,9 @@ def percent_matching(
         labels of a null pair be equal by chance; they never are here.)
     also : patterns of columns
         Features besides those of Cells, Cytoplasm and Nuclei.
+    controls : DataFrame or str, optional
+        Profiles of the negative controls of both sides to check the score by, where those given were fitted on; or why
+        there is no check.
 
     Returns
     -------
@@ -103,7 +109,24 @@ def percent_matching(
     if len(features) < min(len(c.features) for c in chosen):
         sizes = " and ".join(str(len(c.features)) for c in chosen)
         findings.append(f"{len(features)} features are in common, of {sizes}: the others are not scored")
-    return Score("matching", condition, table, null, settings, tuple(findings))
+    if controls is None:
+        checks = check_matching(profiles, others, features, condition, seed)
+    elif isinstance(controls, str):
+        checks = check_matching(controls, others, features, condition, seed)
+    else:
+        sides = [controls[controls["Metadata_Plate"].isin(set(t["Metadata_Plate"]))] for t in sides]
+        checks = check_matching(sides[0], None if others is None else sides[1], features, condition, seed)
+    findings += filter(None, (c.finding() for c in checks))
+    offset = 0 if others is None else len(names_a)
+    units = np.column_stack([np.concatenate([i, null_i[drawn]]), np.concatenate([j, null_j[drawn]]) + offset])
+    interval = percent_interval(
+        table["value"].to_numpy(),
+        units[: len(i)],
+        null,
+        units[len(i) :],
+        generator("matching interval", condition, label, group, seed),
+    )
+    return Score("matching", condition, table, null, settings, tuple(findings), interval, tuple(checks))
 
 
 def labelled(profiles: pd.DataFrame, label: str, group: str, also: Sequence[str] = ()) -> Complete:

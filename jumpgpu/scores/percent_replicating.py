@@ -20,6 +20,11 @@ from .common import (
     judge,
     medians_within,
 )
+from .control_check import check_replicating, negative_controls
+from .intervals import percent_interval
+from .position_null import CONTROLS, position_sets
+
+WELLS, POSITION = "wells", "position"  # what a null set is: wells of different treatments, or wells of one position
 
 
 def percent_replicating(
@@ -30,6 +35,8 @@ def percent_replicating(
     draws: int = DRAWS,
     seed: int = 0,
     also: Sequence[str] = (),
+    null: str = WELLS,
+    controls: pd.DataFrame | str | None = None,
 ) -> Score:
     """Median pairwise Pearson correlation of each group's wells, against sets of wells of different groups.
 
@@ -52,13 +59,22 @@ def percent_replicating(
         Another number draws another null.
     also : patterns of columns
         Features besides those of Cells, Cytoplasm and Nuclei.
+    null : {"wells", "position"}
+        What a null set is: wells of different treatments, as published; or wells of one position, of different treatments
+        where the plates' layouts allow it and negative controls otherwise. ValueError where the layout allows neither.
+    controls : DataFrame or str, optional
+        Profiles of the negative controls to check the score by, where those in `profiles` were fitted on (`held_out`); or
+        why there is no check.
 
     Returns
     -------
     Score
         Its table: the group, n_wells, value (nan for a group of one well). Its settings: the wells and features used, and
-        the wells left out for want of features (`scores.complete` has the rule).
+        the wells left out for want of features (`scores.complete` has the rule). Its interval: 95 %, by resampling
+        treatments. Its checks: Percent Replicating of negative controls that share a position, a row, a column, a plate.
     """
+    if null not in (WELLS, POSITION):
+        raise ValueError(f"null must be {WELLS!r} or {POSITION!r}, got {null!r}")
     if not (isinstance(null_wells, int) and null_wells >= 2) and null_wells not in NULLS:
         raise ValueError(f"null_wells must be a number from 2 on or one of {NULLS}, got {null_wells!r}")
     if draws < 1:
@@ -77,23 +93,52 @@ def percent_replicating(
     for groups, rows in groups_by_size(codes):
         values[groups] = medians_within(r, rows)
 
-    def null_of(k: int) -> np.ndarray:
-        return medians_within(r, draw_distinct(codes, k, draws, generator("replicating", condition, group, k, draws, seed)))
+    where = condition or "these plates"
+    judged_by = controls if isinstance(controls, pd.DataFrame) else profiles
+    if null == POSITION:
+        if isinstance(controls, str):
+            raise ValueError(f"{where}: no null by position: {controls}")
+        dmso, dmso_values, _ = negative_controls(judged_by, chosen.features)
+
+    def null_of(k: int) -> tuple[np.ndarray, np.ndarray, str]:
+        """The null's medians, what each set is made of in codes of treatments or positions, and its kind."""
+        if null == WELLS:
+            random = generator("replicating", condition, group, k, draws, seed)
+            rows = draw_distinct(codes, k, draws, random)
+            return medians_within(r, rows), codes[rows], "wells of different treatments"
+        random = generator("replicating", "position", condition, group, k, draws, seed)
+        sets = position_sets(wells, codes, dmso, k, draws, random, where)
+        similar = correlations(dmso_values) if sets.kind == CONTROLS else r
+        return medians_within(similar, sets.rows), sets.units[:, None], sets.kind
 
     table = pd.DataFrame({group: labels, "n_wells": sizes, "value": values})
     typical = min(int(np.median(replicated)), len(labels)) if isinstance(null_wells, str) else null_wells
-    null = null_of(typical)
+    medians, members, kind = null_of(typical)
     if null_wells == "matched":
-        parts = [judge(rows, null_of(min(max(2, int(k)), len(labels)))) for k, rows in table.groupby("n_wells")]
+        parts = [judge(rows, null_of(min(max(2, int(k)), len(labels)))[0]) for k, rows in table.groupby("n_wells")]
         table = pd.concat(parts).sort_index()
     else:
-        table = judge(table, null)
-    settings = {"group": group, "null_wells": null_wells, "null_k": typical, "draws": draws, "seed": seed}
+        table = judge(table, medians)
+    random = generator("replicating interval", condition, group, seed)
+    apart = generator("replicating interval of the null", condition, group, seed) if null == POSITION else None
+    interval = percent_interval(values, np.arange(len(labels)), medians, members, random, apart)
+    checks = check_replicating(
+        controls if controls is not None else profiles,
+        chosen.features,
+        typical,
+        condition,
+        seed,
+        own_null=medians if null == POSITION else None,
+        circular=["position"] if kind == CONTROLS else [],
+    )
+    settings = {"group": group, "null": null, "null_of": kind, "null_wells": null_wells, "null_k": typical}
     return Score(
         "replicating",
         condition,
         table,
-        null,
-        {**settings, **chosen.settings()},
-        (*check_controls(profiles), *chosen.findings()),
+        medians,
+        {**settings, "draws": draws, "seed": seed, **chosen.settings()},
+        (*check_controls(profiles), *chosen.findings(), *filter(None, (c.finding() for c in checks))),
+        interval,
+        tuple(checks),
     )
