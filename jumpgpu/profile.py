@@ -138,7 +138,7 @@ def run(options: argparse.Namespace) -> None:
             n_features = len(feature_columns(table, recipe.features))
             print(f"{plate}  {name}  {len(table)} wells  {n_features} features", file=sys.stderr)
     for plate, names in tables.items():
-        write_record(folder / plate / f"{plate}_{RECORD}", recipe, names, numbers[plate])
+        write_record(folder / plate / f"{plate}_{RECORD}", recipe, names, list(tables), numbers[plate])
     for finding in designs.check_numbers(numbers):
         print(finding, file=sys.stderr)
     seconds = time.perf_counter() - start
@@ -205,12 +205,15 @@ def summarize(features: pd.DataFrame) -> str:
     return "  ".join(parts)
 
 
-def write_record(path: Path, recipe: Recipe, tables: Sequence[str], numbers: dict[str, Any]) -> None:
-    """Beside a plate's tables: recipe as run, tables made, numbers versions of the cells, versions of the programs."""
+def write_record(
+    path: Path, recipe: Recipe, tables: Sequence[str], plates: Sequence[str], numbers: dict[str, Any]
+) -> None:
+    """Beside a plate's tables: recipe, tables and plates of the run, numbers versions of the cells, programs' versions."""
     versions = {name: importlib.metadata.version(name) for name in ("pycytominer", "pandas", "numpy", "scipy")}
     record = {
         "recipe": dataclasses.asdict(recipe),
         "tables": list(tables),
+        "plates": list(plates),
         "numbers": numbers,
         "versions": {"jumpgpu": __version__, **versions},
     }

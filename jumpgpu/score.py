@@ -1,6 +1,7 @@
 """`python -m jumpgpu.score`: scores of profiles against seeded nulls, by condition, as a table, JSON and figures."""
 
 import argparse
+import dataclasses
 import json
 import sys
 import time
@@ -8,12 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from .cli.parser import add_parser, command_parser
 from .profiles import design_checks as designs
 from .profiles import platemap as platemaps
 from .profiles.files import numbers_beside, read_profiles, recorded, write_table
+from .profiles.held_out import hold_out
 from .profiles.platemap import SAMPLE, column_name, feature_columns
 from .profiles.recipe import load_recipe
 from .profiles.text_tables import as_text
@@ -208,6 +211,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.group = column_name(options.group)
         name = options.name or options.score
         results = list(SCORES[options.score](options))
+        further = tuple(f for h in options.held_out for f in h.findings)
+        results = [dataclasses.replace(r, findings=(*r.findings, *further)) for r in results]
         write(results, options.output / "scores", name, not options.no_figures)
         for result in results:
             seconds = time.perf_counter() - start
@@ -227,7 +232,15 @@ def score_replicating(options: argparse.Namespace) -> Iterator[Score]:
     for condition, rows in conditions(read_all(options, options.plate), options.by):
         report_design(rows, condition, options)
         yield percent_replicating(
-            rows, options.group, condition, null_wells, options.draws, options.seed, options.features, options.null
+            rows,
+            options.group,
+            condition,
+            null_wells,
+            options.draws,
+            options.seed,
+            options.features,
+            options.null,
+            judging_controls(options, rows),
         )
 
 
@@ -235,7 +248,15 @@ def score_matching(options: argparse.Namespace) -> Iterator[Score]:
     for condition, rows, others in sides(options):
         report_design(rows, condition, options)
         yield percent_matching(
-            rows, others, column_name(options.label), options.group, condition, options.draws, options.seed, options.features
+            rows,
+            others,
+            column_name(options.label),
+            options.group,
+            condition,
+            options.draws,
+            options.seed,
+            options.features,
+            judging_controls(options, rows, others),
         )
 
 
@@ -245,7 +266,14 @@ def score_map(options: argparse.Namespace) -> Iterator[MeanPrecision]:
         keep = None
         if options.label is None or options.keep != "all":
             result = maps.replicability(
-                rows, options.group, condition, options.null_size, options.seed, options.features, options.null
+                rows,
+                options.group,
+                condition,
+                options.null_size,
+                options.seed,
+                options.features,
+                options.null,
+                judging_controls(options, rows),
             )
             if options.label is None:
                 yield result
@@ -255,7 +283,16 @@ def score_map(options: argparse.Namespace) -> Iterator[MeanPrecision]:
         column(rows, label)
         across = column_name(options.across) if options.across else None
         yield maps.matching(
-            rows, label, options.group, keep, across, condition, options.null_size, options.seed, options.features
+            rows,
+            label,
+            options.group,
+            keep,
+            across,
+            condition,
+            options.null_size,
+            options.seed,
+            options.features,
+            judging_controls(options, rows),
         )
 
 
@@ -316,6 +353,10 @@ def read_all(options: argparse.Namespace, plates: Sequence[str]) -> pd.DataFrame
         for plate in table["Metadata_Plate"].unique()
     }
     say(designs.check_numbers(made))
+    held_out = hold_out(paths, [recorded(p.parent, p.parent.name) for p in paths])
+    options.held_out = [*getattr(options, "held_out", ()), held_out]
+    if held_out.replace is not None:
+        tables = [with_controls(t, held_out.replace, options.features) for t in tables]
     profiles = concatenate(tables, options.features)
     say(profiles.attrs["findings"], "plates")
     column(profiles, options.group)
@@ -355,6 +396,39 @@ def read_all(options: argparse.Namespace, plates: Sequence[str]) -> pd.DataFrame
         (*options.without_channel, *(BRIGHTFIELD if options.fluorescence else ())),
     )
     return profiles[[*platemaps.metadata_columns(profiles), *features]].reset_index(drop=True)
+
+
+def with_controls(table: pd.DataFrame, controls: pd.DataFrame, also: Sequence[str]) -> pd.DataFrame:
+    """A plate's table with its negative controls' features from another: those that no step was fitted on."""
+    keys = ["Metadata_Plate", "Metadata_Well"]
+    features = [f for f in feature_columns(table, also) if f in controls]
+    new = table[keys].merge(controls[[*keys, *features]], on=keys, how="left", validate="one_to_one")
+    held = new[features[0]].notna().to_numpy()
+    values = np.where(held[:, None], new[features].to_numpy(float), table[features].to_numpy(float))
+    return pd.concat([table.drop(columns=features), pd.DataFrame(values, columns=features, index=table.index)], axis=1)
+
+
+def judging_controls(options: argparse.Namespace, *sides: pd.DataFrame | None) -> pd.DataFrame | str | None:
+    """Negative controls that may judge these wells: None for their own, or why there are none (`held_out`)."""
+    held_out, given = options.held_out, [s for s in sides if s is not None]
+    if refused := [h.refused for h in held_out if h.refused]:
+        return str(refused[0])
+    if all(h.check is None for h in held_out):
+        return None
+    keys, parts = ["Metadata_Plate", "Metadata_Well"], []
+    for h, rows in zip(held_out, given, strict=False):
+        if h.check is None:
+            parts.append(rows)
+            continue
+        features = choose_features(
+            feature_columns(h.check, options.features),
+            options.channel,
+            options.family,
+            options.compartment,
+            (*options.without_channel, *(BRIGHTFIELD if options.fluorescence else ())),
+        )
+        parts.append(h.check[[*platemaps.metadata_columns(h.check), *features]].merge(rows[keys], on=keys))
+    return concatenate(parts, options.features)
 
 
 def say(findings: Sequence[str], of: str = "") -> None:

@@ -150,9 +150,14 @@ def sphere(profiles: pd.DataFrame, settings: SphereSettings, also: Sequence[str]
     controls = reference_wells(profiles, "negcon")
     if profiles[features].isna().any(axis=None):
         raise ValueError("sphering needs complete features; select with 'missing' at 0 or drop the wells that lack them")
-    scaler = Spherize(method=settings.method, epsilon=settings.epsilon)
-    sphered = scaler.fit(profiles.loc[controls, features]).transform(profiles[features])
-    return pd.concat([profiles.drop(columns=features), sphered.set_axis(profiles.index)], axis=1)
+    sphered = sphere_by(profiles.loc[controls, features], profiles[features], settings)
+    return pd.concat([profiles.drop(columns=features), sphered], axis=1)
+
+
+def sphere_by(controls: pd.DataFrame, values: pd.DataFrame, settings: SphereSettings) -> pd.DataFrame:
+    """Values whitened by the covariance of controls (pycytominer's Spherize); both hold features alone."""
+    sphered: pd.DataFrame = Spherize(method=settings.method, epsilon=settings.epsilon).fit(controls).transform(values)
+    return sphered.set_axis(values.index)
 
 
 def harmonize(profiles: pd.DataFrame, column: str, also: Sequence[str] = ()) -> pd.DataFrame:

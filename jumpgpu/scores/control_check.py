@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..profiles.platemap import CONTROL, NEGATIVE, is_negcon
+from ..profiles.platemap import CONTROL, NEGATIVE, feature_columns, is_negcon
 from ..settings.names import well_position
 from .average_precision import THRESHOLD, average_precision, significance
 from .common import PERCENTILE, complete, correlations, generator, medians_within, standardize
@@ -87,6 +87,11 @@ def bootstrap_interval(shares: np.ndarray, random: np.random.Generator) -> tuple
     means = shares[random.integers(len(shares), size=(RESAMPLES, len(shares)))].mean(axis=1)
     low, high = np.percentile(100 * means, [2.5, 97.5])
     return float(low), float(high)
+
+
+def own_features(controls: pd.DataFrame | str, also: Sequence[str]) -> list[str]:
+    """The features of controls that were given apart from the profiles."""
+    return [] if isinstance(controls, str) else feature_columns(controls, also)
 
 
 def negative_controls(profiles: pd.DataFrame, features: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray, str]:

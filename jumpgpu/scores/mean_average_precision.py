@@ -25,7 +25,7 @@ from .average_precision import NULL_SIZE as NULL_SIZE
 from .average_precision import THRESHOLD as THRESHOLD
 from .average_precision import average_precision, significance
 from .common import Complete, complete, generator
-from .control_check import FEWEST, ControlCheck, check_precision, control_precision, negative_controls, places
+from .control_check import FEWEST, ControlCheck, check_precision, control_precision, negative_controls, own_features, places
 from .intervals import mean_interval
 from .position_null import CONTROLS, TREATMENTS
 
@@ -147,11 +147,10 @@ def replicability(
             settings["null_of"], circular = CONTROLS, ["position"]
             if isinstance(controls, str):
                 raise ValueError(f"{where}: no null by position: {controls}")
-            judged_by = profiles if controls is None else controls
-            table = judge_by_controls(table, judged_by, chosen.features, condition, null_size, seed, where)
+            table = judge_by_controls(table, profiles, chosen.features, condition, null_size, seed, where)
     table = table.rename(columns={"sample": group})
-    judged = profiles if controls is None else controls
-    checks = check_precision(judged, chosen.features, condition, null_size, seed, circular=circular)
+    judged, own = (profiles, chosen.features) if controls is None else (controls, own_features(controls, also))
+    checks = check_precision(judged, own, condition, null_size, seed, circular=circular)
     findings += filter(None, (c.finding() for c in checks))
     return MeanPrecision("map-replicability", condition, table, settings, tuple(findings), tuple(checks))
 
@@ -258,8 +257,8 @@ def matching(
     table = significance(precision, "label", ("matching", condition), null_size, seed).rename(columns={"label": label})
     table = table.rename(columns={"n_wells": "n_treatments"})
     settings = {**settings_of(group, null_size, seed, chosen), "label": label, "across": across}
-    judged = profiles if controls is None else controls
-    checks = check_precision(judged, chosen.features, condition, null_size, seed, which=("row", "column"))
+    judged, own = (profiles, chosen.features) if controls is None else (controls, own_features(controls, also))
+    checks = check_precision(judged, own, condition, null_size, seed, which=("row", "column"))
     findings = (*chosen.findings(), *filter(None, (c.finding() for c in checks)))
     return MeanPrecision("map-matching", condition, table, settings, findings, tuple(checks))
 

@@ -13,7 +13,7 @@ import pandas as pd
 from ..profiles.design_checks import check_controls
 from ..profiles.platemap import SAMPLE
 from ..profiles.text_tables import label_text, split_labels
-from .control_check import check_matching
+from .control_check import check_matching, own_features
 from .intervals import percent_interval
 from .common import DRAWS, Complete, Score, choose_wells, chunks, complete, correlations, generator, groups_by_size, judge
 
@@ -115,7 +115,8 @@ def percent_matching(
         checks = check_matching(controls, others, features, condition, seed)
     else:
         sides = [controls[controls["Metadata_Plate"].isin(set(t["Metadata_Plate"]))] for t in sides]
-        checks = check_matching(sides[0], None if others is None else sides[1], features, condition, seed)
+        own = own_features(controls, also)
+        checks = check_matching(sides[0], None if others is None else sides[1], own, condition, seed)
     findings += filter(None, (c.finding() for c in checks))
     offset = 0 if others is None else len(names_a)
     units = np.column_stack([np.concatenate([i, null_i[drawn]]), np.concatenate([j, null_j[drawn]]) + offset])

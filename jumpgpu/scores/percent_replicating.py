@@ -20,7 +20,7 @@ from .common import (
     judge,
     medians_within,
 )
-from .control_check import check_replicating, negative_controls
+from .control_check import check_replicating, negative_controls, own_features
 from .intervals import percent_interval
 from .position_null import CONTROLS, position_sets
 
@@ -94,11 +94,10 @@ def percent_replicating(
         values[groups] = medians_within(r, rows)
 
     where = condition or "these plates"
-    judged_by = controls if isinstance(controls, pd.DataFrame) else profiles
     if null == POSITION:
         if isinstance(controls, str):
             raise ValueError(f"{where}: no null by position: {controls}")
-        dmso, dmso_values, _ = negative_controls(judged_by, chosen.features)
+        dmso, dmso_values, _ = negative_controls(profiles, chosen.features)
 
     def null_of(k: int) -> tuple[np.ndarray, np.ndarray, str]:
         """The null's medians, what each set is made of in codes of treatments or positions, and its kind."""
@@ -124,7 +123,7 @@ def percent_replicating(
     interval = percent_interval(values, np.arange(len(labels)), medians, members, random, apart)
     checks = check_replicating(
         controls if controls is not None else profiles,
-        chosen.features,
+        chosen.features if controls is None else own_features(controls, also),
         typical,
         condition,
         seed,
