@@ -84,3 +84,50 @@ def write_metadata(folder: Path, platemap: dict[str, str | None], plates: list[s
         "control_type": [None if s else "negcon" for s in samples],
     }
     pd.DataFrame(treatments).to_csv(folder / "external" / "demo_metadata.tsv", sep="\t", index=False)
+
+
+def draw_position_plates(
+    seed: int,
+    effect: float = 1.0,
+    n_plates: int = 4,
+    n_active: int = 200,
+    n_features: int = 120,
+    n_controls: int = 64,
+    strength: float = 1.0,
+) -> tuple[list[pd.DataFrame], set[str]]:
+    """Plates of one layout of 384 wells with a known position effect and known actives, and the active treatments' names.
+
+    64 negative controls lie over the plate, 320 treatments take a well each on every plate. Noise has 20 directions of its
+    own. The position effect is a smooth random surface per feature (gradients, curvature, waves, the two outer rings), the
+    same on every plate, times `effect`.
+    """
+    random = np.random.default_rng([seed, 17])
+    names = [well_name(1 + i // 24, 1 + i % 24) for i in range(384)]
+    row, column = np.divmod(np.arange(384), 24)
+    order = random.permutation(384)
+    samples: list[str | None] = [f"T{i:03d}-a" for i in range(384)]
+    for i in order[:n_controls]:
+        samples[i] = None
+    treated = [i for i in range(384) if samples[i] is not None]
+    active = set(random.permutation(treated)[:n_active].tolist())
+    directions = random.normal(size=(384, n_features)) * strength * random.uniform(0.3, 1.2, (384, 1))
+    signal = np.where(np.isin(np.arange(384), list(active))[:, None], directions, 0)
+    y, x = (row - 7.5) / 7.5, (column - 11.5) / 11.5
+    ring = np.minimum.reduce([row, 15 - row, column, 23 - column])
+    shapes = np.column_stack([y, x, y * y, x * x, y * x, ring == 0, 0.5 * (ring == 1), np.sin(3 * y), np.cos(2 * x)])
+    few = random.normal(size=(shapes.shape[1], 4)) @ random.normal(size=(4, n_features))
+    surface = shapes @ (0.35 * random.normal(size=(shapes.shape[1], n_features)) + 0.25 * few)
+    loadings = random.normal(size=(20, n_features)) * 0.27
+    plates = []
+    for p in range(n_plates):
+        noise = random.normal(size=(384, 20)) @ loadings + random.normal(size=(384, n_features))
+        metadata = {
+            "Metadata_broad_sample": samples,
+            "Metadata_Plate": f"P{p + 1}",
+            "Metadata_Well": names,
+            "Metadata_pert_type": ["control" if s is None else "trt" for s in samples],
+            "Metadata_control_type": ["negcon" if s is None else None for s in samples],
+        }
+        features = pd.DataFrame(signal + effect * surface + noise, columns=feature_names(n_features))
+        plates.append(pd.concat([pd.DataFrame(metadata), features], axis=1))
+    return plates, {str(samples[i]) for i in active}

@@ -1,0 +1,100 @@
+"""The smooth surface against scikit-learn's kernel ridge, SciPy's normal density and refits."""
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+from sklearn.kernel_ridge import KernelRidge
+
+from jumpgpu.profiles.surface import RATIOS, SHAPES, Positions, Surface, activity, covariance, restricted_likelihood
+
+
+def positions(n, seed=0, rows=16, columns=24):
+    at = np.random.default_rng(seed).permutation(rows * columns)[:n]
+    return Positions(at // columns, at % columns, rows, columns)
+
+
+def drawn(n=70, n_features=5, seed=0):
+    random = np.random.default_rng(seed)
+    where = positions(n, seed)
+    smooth = np.linalg.cholesky(covariance(where, where, SHAPES[4]) + 1e-9 * np.eye(n)) @ random.normal(size=(n, n_features))
+    return where, 3 + smooth * np.linspace(0, 2, n_features) + random.normal(size=(n, n_features))
+
+
+def test_predictions_are_kernel_ridge_on_what_the_mean_leaves():
+    where, values = drawn()
+    surface, others = Surface(where, values), positions(40, 9)
+    k = covariance(where, where, surface.shape)
+    for f in range(1, values.shape[1]):
+        ratio = surface.ratio[f]
+        inverse = np.linalg.inv(ratio * k + np.eye(len(k)))
+        mean = inverse.sum(axis=0) @ values[:, f] / inverse.sum()  # generalised least squares
+        ridge = KernelRidge(alpha=1 / ratio, kernel="precomputed").fit(k, values[:, f] - mean)
+        expected = mean + ridge.predict(covariance(others, where, surface.shape))
+        np.testing.assert_allclose(surface.predict(others)[:, f], expected, rtol=0, atol=1e-8)
+
+
+def test_the_likelihood_is_the_density_of_contrasts():
+    where, values = drawn()
+    k, n = covariance(where, where, SHAPES[0]), len(values)
+    contrasts = np.linalg.qr(np.c_[np.ones(n), np.eye(n)[:, : n - 1]])[0][:, 1:]
+    w, v = np.linalg.eigh(contrasts.T @ k @ contrasts)
+    z = v.T @ contrasts.T @ values
+    best, ratio = restricted_likelihood(np.maximum(w, 0), z**2)
+    for f in range(values.shape[1]):
+        densities = []
+        for r in RATIOS:
+            shape = contrasts.T @ (r * k + np.eye(n)) @ contrasts
+            y = contrasts.T @ values[:, f]
+            variance = y @ np.linalg.solve(shape, y) / (n - 1)
+            densities.append(multivariate_normal.logpdf(y, cov=variance * shape))
+        assert ratio[f] == RATIOS[int(np.argmax(densities))]
+        constant = -0.5 * (n - 1) * (np.log(2 * np.pi) + 1)  # which our likelihood leaves out
+        np.testing.assert_allclose(best[f] + constant, max(densities), rtol=1e-9)
+
+
+def test_a_position_left_out_is_a_refit_without_it(monkeypatch):
+    where, values = drawn()
+    whole = Surface(where, values)
+    for i in (0, 13, 69):
+        keep = np.arange(len(where)) != i
+        for r in np.unique(whole.ratio):
+            monkeypatch.setattr("jumpgpu.profiles.surface.RATIOS", np.array([r]))  # the same ratio, the same shape
+            refit = Surface(where.take(keep), values[keep], shapes=[whole.shape])
+            same = whole.ratio == r
+            expected = refit.predict(where.take(np.array([i])))[0, same]
+            np.testing.assert_allclose(whole.predict_left_out()[i, same], expected, rtol=0, atol=1e-8)
+
+
+def test_noise_alone_gives_no_surface_and_a_plane_is_found():
+    where = positions(60, 3)
+    random = np.random.default_rng(1)
+    noise = Surface(where, random.normal(size=(60, 200)))
+    assert (noise.ratio == 0).mean() > 0.4  # the chance that REML finds nothing, on the boundary, is one half
+    assert np.var(noise.predict(positions(200, 4)), axis=0).mean() < 0.1  # of the noise's variance of 1
+    plane = 0.2 * where.row[:, None] - 0.1 * where.column[:, None] + 0.05 * random.normal(size=(60, 3))
+    others = positions(200, 5)
+    error = Surface(where, plane).predict(others) - 0.2 * others.row[:, None] + 0.1 * others.column[:, None]
+    assert np.sqrt((error**2).mean()) < 0.08  # the plane's spread is 1.2; corners beyond the fitted wells are the worst
+
+
+def test_actives_do_not_bend_a_robust_surface():
+    where, random = positions(300, 2), np.random.default_rng(2)
+    truth = 0.1 * where.row[:, None] * np.ones(40)
+    values = truth + 0.5 * random.normal(size=truth.shape)
+    active = random.random(300) < 0.3
+    values[active] += 6.0  # all in one direction: the plain mean moves by 1.8
+    robust = Surface(where, values, scale=np.full(40, 0.5))
+    plain = Surface(where, values)
+    error = [np.abs(s.predict(where) - truth).mean() for s in (robust, plain)]
+    assert error[0] < 0.4 < error[1]
+    assert robust.noise[active].mean() > 5 * robust.noise[~active].mean()
+
+
+def test_activity_is_the_mean_square_in_scales_and_ignores_features_without_one():
+    residuals = np.array([[0.0, 0.0, 9.0], [3.0, 4.0, 9.0], [100.0, 0.0, 9.0]])
+    np.testing.assert_array_equal(activity(residuals, np.array([1.0, 1.0, 0.0])), [1, 12.5, 12.5])
+
+
+def test_few_positions_are_refused():
+    with pytest.raises(ValueError, match="it needs 4 at least"):
+        Surface(positions(3), np.zeros((3, 2)))
