@@ -205,9 +205,7 @@ def summarize(features: pd.DataFrame) -> str:
     return "  ".join(parts)
 
 
-def write_record(
-    path: Path, recipe: Recipe, tables: Sequence[str], plates: Sequence[str], numbers: dict[str, Any]
-) -> None:
+def write_record(path: Path, recipe: Recipe, tables: Sequence[str], plates: Sequence[str], numbers: dict[str, Any]) -> None:
     """Beside a plate's tables: recipe, tables and plates of the run, numbers versions of the cells, programs' versions."""
     versions = {name: importlib.metadata.version(name) for name in ("pycytominer", "pandas", "numpy", "scipy")}
     record = {

@@ -216,11 +216,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         write(results, options.output / "scores", name, not options.no_figures)
         for result in results:
             seconds = time.perf_counter() - start
+            say([check.line() for check in getattr(result, "checks", ())], result.condition or result.name)
             for finding in result.findings:
                 print(f"{result.condition or result.name}: {finding}", file=sys.stderr)
             print("  ".join(filter(None, [result.name, result.condition, headline(result), f"{seconds:.1f} s"])))
-            for check in getattr(result, "checks", ()):
-                print(f"  {check.line()}")
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -312,14 +311,19 @@ SCORES: dict[str, Callable[[argparse.Namespace], Iterator[Any]]] = {
 
 
 def headline(result: Score | MeanPrecision | Baselines) -> str:
-    """The result in a few words."""
+    """The result in a few words, with what the score says of controls that share a position (or what else is known)."""
+    known = [c for c in getattr(result, "checks", ()) if not c.reason]
+    controls = f"  controls by {known[0].place} {known[0].percent:.1f} %" if known else ""
+    if known:
+        controls += f" ({known[0].low:.1f} to {known[0].high:.1f})"
     if isinstance(result, Score):
         scored = int(result.table["value"].notna().sum())
         low, high = result.interval
-        return f"{result.percent:.1f} % above [{low:.1f}, {high:.1f}]  {result.share('below'):.1f} % below  {scored} scored"
+        interval = "" if low != low else f"  95 % interval {low:.1f} to {high:.1f}"
+        return f"{result.percent:.1f} % above  {result.share('below'):.1f} % below  {scored} scored{interval}{controls}"
     if isinstance(result, MeanPrecision):
         shares = "  ".join(f"{result.fraction_retrieved(c):.3f} retrieved (p {c})" for c in maps.CONVENTIONS)
-        return f"{shares}  {len(result.table)} scored"
+        return f"{shares}  {len(result.table)} scored{controls}"
     rows = result.table.itertuples()
     return "  ".join(
         f"{r.baseline}: r {r.correlation:.2f}, retrieval {r.retrieval:.2f} (chance {r.chance:.2f})" for r in rows

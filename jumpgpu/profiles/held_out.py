@@ -75,7 +75,9 @@ def hold_out(files: Sequence[Path], records: Sequence[dict[str, Any]]) -> HeldOu
         return HeldOut(refused="circular: " + "; ".join(CIRCULAR[s] for s in steps))
     findings = []
     if "cell_count" in recipe.corrections:
-        findings.append("the correction cell_count was fitted on all wells of a plate, controls included: a slope per feature")
+        findings.append(
+            "the correction cell_count was fitted on all wells of a plate, controls included: a slope per feature"
+        )
     if "feature_select" not in name:
         return HeldOut(findings=tuple(findings))
     try:
@@ -83,7 +85,9 @@ def hold_out(files: Sequence[Path], records: Sequence[dict[str, Any]]) -> HeldOu
     except (FileNotFoundError, ValueError) as error:
         return HeldOut(refused=f"circular: steps of {name} were fitted on these wells and cannot be fitted again ({error})")
     n = len(feature_columns(check, recipe.features))
-    done = "selected without the negative controls" + (" and sphered by those of other positions" if "spherized" in name else "")
+    done = "selected without the negative controls" + (
+        " and sphered by those of other positions" if "spherized" in name else ""
+    )
     return HeldOut(check, replace, "", (*findings, f"controls are judged on {n} features, {done}"))
 
 

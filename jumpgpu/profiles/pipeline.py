@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pandas as pd
 
-from .position import correct_position
 from .normalize import Fit, correct_cell_count, correct_well_positions, harmonize, normalize, sphere
 from .platemap import common_features, feature_columns
+from .position import correct_position
 from .recipe import Recipe
 from .select import select
 

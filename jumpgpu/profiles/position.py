@@ -128,9 +128,7 @@ def correct_position(
         new, old = corrected[i, rows], wells.values[i, rows]
         x = plate[kept].to_numpy(float)
         finite = np.isfinite(new)
-        values = pd.DataFrame(
-            np.where(finite, m[usable] + s[usable] * np.sinh(new), x), columns=kept, index=plate.index
-        )
+        values = pd.DataFrame(np.where(finite, m[usable] + s[usable] * np.sinh(new), x), columns=kept, index=plate.index)
         tables.append(pd.concat([plate.drop(columns=kept), values], axis=1)[list(plate.columns)])
         controls = wells.control[i, rows]
         table = pd.DataFrame({"feature": feature_columns(plate, also)})
@@ -224,16 +222,16 @@ def check_design(wells: Wells, settings: PositionSettings) -> None:
     if len(far) > allowed * len(treated):
         raise ValueError(
             f"position correction: {len(far)} of {len(treated)} treated positions have no negative control within "
-            f"{NEAR:.0f} wells of a 384-well plate ({some(list(names[far]))}): their positions and treatments cannot be told "
-            f"apart; " + (f'fit all wells ([position] fit = "all") or {out}' if settings.fit == "controls" else out)
+            f"{NEAR:.0f} wells of a 384-well plate ({some(list(names[far]))}): position and treatment cannot be told apart; "
+            + (f'fit all wells ([position] fit = "all") or {out}' if settings.fit == "controls" else out)
         )
     if settings.fit == "all":
         other = (wells.group[:, None] != wells.group) & (distances <= WITHIN)
         alone = treated[other.sum(axis=1)[treated] < NEIGHBOURS]
         if len(alone) > 0.05 * len(treated):
             raise ValueError(
-                f"position correction: {len(alone)} of {len(treated)} treated positions have fewer than {NEIGHBOURS} wells of "
-                f"another treatment within {WITHIN:.0f} wells ({some(list(names[alone]))}): a surface would subtract the "
+                f"position correction: {len(alone)} of {len(treated)} treated positions have fewer than {NEIGHBOURS} wells "
+                f"of another treatment within {WITHIN:.0f} wells ({some(list(names[alone]))}): a surface would subtract the "
                 f'treatments; fit the controls alone ([position] fit = "controls") or {out}'
             )
 

@@ -68,9 +68,13 @@ class ControlCheck:
         if not self.low > CHANCE:
             return ""
         return (
-            f"{self.percent:.1f} % of negative controls that share only a {self.place} pass (95 % interval {self.low:.1f} to "
-            f"{self.high:.1f}, chance {CHANCE:.0f}): part of this score is the {self.place}"
-            + ("; judge by --null position, or correct it (recipe: corrections = [\"position\"])" if self.place == "position" else "")
+            f"{self.percent:.1f} % of negative controls that share only a {self.place} pass (95 % interval {self.low:.1f} "
+            f"to {self.high:.1f}, chance {CHANCE:.0f}): part of this score is the {self.place}"
+            + (
+                '; judge by --null position, or correct it (recipe: corrections = ["position"])'
+                if self.place == "position"
+                else ""
+            )
         )
 
 
@@ -126,7 +130,12 @@ def places(wells: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_sets(
-    at: pd.DataFrame, k: int, draws: int, random: np.random.Generator, rows: np.ndarray | None = None, differ: Sequence[str] = ()
+    at: pd.DataFrame,
+    k: int,
+    draws: int,
+    random: np.random.Generator,
+    rows: np.ndarray | None = None,
+    differ: Sequence[str] = (),
 ) -> np.ndarray:
     """Sets of k wells that differ pairwise in each place of `differ`: int [draws or fewer, k]; none where there are none."""
     rows = np.arange(len(at)) if rows is None else rows
@@ -153,7 +162,9 @@ def shared_sets(at: pd.DataFrame, place: str, k: int, random: np.random.Generato
 
     Of a position all wells together, one a plate, where it has no more than k; else drawn sets.
     """
-    differ = {"position": ("plate",), "row": ("column", "plate"), "column": ("row", "plate"), "plate": ("row", "column")}[place]
+    differ = {"position": ("plate",), "row": ("column", "plate"), "column": ("row", "plate"), "plate": ("row", "column")}[
+        place
+    ]
     sets = []
     for unit in range(int(at[place].max()) + 1):
         rows = np.flatnonzero(at[place].to_numpy() == unit)

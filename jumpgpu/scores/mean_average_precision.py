@@ -137,7 +137,9 @@ def replicability(
         settings["null_of"] = TREATMENTS
         able = (others >= FEWEST_OTHERS) & ~negcon
         if lost_wells := int((~negcon & ~able).sum()):
-            findings.append(f"{lost_wells} of {int((~negcon).sum())} wells have no other treatment at their position: left out")
+            findings.append(
+                f"{lost_wells} of {int((~negcon).sum())} wells have no other treatment at their position: left out"
+            )
         precision = average_precision(meta, values, ["sample"], [], ["well"], ["sample"])
         table = significance(precision[able.to_numpy()], "sample", served, null_size, seed)
     else:

@@ -13,9 +13,9 @@ import pandas as pd
 from ..profiles.design_checks import check_controls
 from ..profiles.platemap import SAMPLE
 from ..profiles.text_tables import label_text, split_labels
+from .common import DRAWS, Complete, Score, choose_wells, chunks, complete, correlations, generator, groups_by_size, judge
 from .control_check import check_matching, own_features
 from .intervals import percent_interval
-from .common import DRAWS, Complete, Score, choose_wells, chunks, complete, correlations, generator, groups_by_size, judge
 
 LABEL = "Metadata_gene"
 

@@ -30,7 +30,13 @@ class PositionSets:
 
 
 def position_sets(
-    wells: pd.DataFrame, codes: np.ndarray, controls: pd.DataFrame, k: int, draws: int, random: np.random.Generator, where: str
+    wells: pd.DataFrame,
+    codes: np.ndarray,
+    controls: pd.DataFrame,
+    k: int,
+    draws: int,
+    random: np.random.Generator,
+    where: str,
 ) -> PositionSets:
     """Null sets of k wells of one position.
 

@@ -1,4 +1,4 @@
-"""Controls judged by steps that have not seen them: sphering and selection fitted again, circular and unknown said by name."""
+"""Controls judged by steps that have not seen them: sphering and selection fitted again; circular, unknown: by name."""
 
 import dataclasses
 import json
@@ -56,11 +56,12 @@ def scored(folder, name, *options):
 
 def test_sphered_controls_look_clean_only_to_a_fit_that_has_seen_them(run):
     """More features than a fold's controls: by their own covariance controls are noise, held out they are not."""
-    folder = run('[sphere]\nepsilon = 1e-6\n')
+    folder = run("[sphere]\nepsilon = 1e-6\n")
     name = "normalized_feature_select_negcon_batch_spherized"
     paths, records = files(folder, name)
     held = hold_out(paths, records)
-    assert not held.refused and held.replace is not None
+    assert not held.refused
+    assert held.replace is not None
     sphered = pd.concat([pd.read_parquet(p) for p in paths])
     own = sphered[sphered["Metadata_control_type"] == "negcon"]
     features = feature_columns(own)
@@ -93,9 +94,12 @@ def test_selection_is_done_again_without_the_controls(run):
     folder = run()
     paths, records = files(folder, "normalized_feature_select_negcon_batch")
     held = hold_out(paths, records)
-    assert held.replace is None and set(held.check["Metadata_control_type"]) == {"negcon"} and len(held.check) == 192
+    assert held.replace is None
+    assert set(held.check["Metadata_control_type"]) == {"negcon"}
+    assert len(held.check) == 192
     status, record = scored(folder, "normalized_feature_select_negcon_batch")
-    assert status == 0 and any("selected without the negative controls" in f for f in record["findings"])
+    assert status == 0
+    assert any("selected without the negative controls" in f for f in record["findings"])
     for path in paths:  # other controls, the same features
         table = pd.read_parquet(path.parent / path.name.replace("_feature_select_negcon_batch", "_negcon"))
         is_control = table["Metadata_control_type"] == "negcon"
@@ -107,13 +111,16 @@ def test_selection_is_done_again_without_the_controls(run):
 def test_before_selection_nothing_is_fitted_on_them_but_medians(run):
     folder = run()
     held = hold_out(*files(folder, "normalized_negcon"))
-    assert held.check is None and not held.refused and held.findings == ()
+    assert held.check is None
+    assert not held.refused
+    assert held.findings == ()
 
 
 def test_position_needs_no_second_fit(run):
     folder = run("[position]\nfolds = 3\nmax_directions = 0\n", '["position"]')
     held = hold_out(*files(folder, "normalized_negcon"))
-    assert held.check is None and not held.refused
+    assert held.check is None
+    assert not held.refused
 
 
 @pytest.mark.parametrize(("corrections", "word"), [('["well_position"]', "well_position"), ('["cell_count"]', "cell_count")])
@@ -131,14 +138,15 @@ def test_other_corrections_are_named(run, corrections, word):
 
 def test_harmony_is_circular_and_a_null_by_position_is_refused(run, capsys):
     pytest.importorskip("harmonypy")
-    folder = run('[sphere]\n').joinpath("recipe.toml")
+    folder = run("[sphere]\n").joinpath("recipe.toml")
     folder.write_text('harmony = "Metadata_Plate"\n' + folder.read_text())
     folder = folder.parent
     given = [a for i in (1, 2, 3) for a in ("--plate", str(folder / f"P{i}.parquet"))]
     assert profile.main([*given, "--output", str(folder), "--recipe", str(folder / "recipe.toml")]) == 0
     name = "normalized_feature_select_negcon_batch_spherized_harmony"
     status, record = scored(folder, name)
-    assert status == 0 and "Harmony was fitted on these very wells" in record["controls_position_reason"]
+    assert status == 0
+    assert "Harmony was fitted on these very wells" in record["controls_position_reason"]
     assert record["controls_position_percent"] is None
     assert scored(folder, name, "--null", "position")[0] == 2
     assert "no null by position: circular: Harmony" in capsys.readouterr().err

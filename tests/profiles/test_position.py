@@ -3,7 +3,6 @@
 import dataclasses
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from jumpgpu.profiles.files import read_profiles
@@ -113,7 +112,8 @@ def test_missing_values_stay_missing_and_constant_features_stay():
     for before, after in zip(plates, corrected, strict=True):
         np.testing.assert_array_equal(before[names[2]], after[names[2]])
     note = explained.of("P1").set_index("feature")["position_note"]
-    assert note[names[2]] == "MAD 0 or missing: left as it was" and note[names[3]] == ""
+    assert note[names[2]] == "MAD 0 or missing: left as it was"
+    assert note[names[3]] == ""
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,8 @@ def test_the_recipe_corrects_and_writes_what_went_into_features():
     tables = {(p, n): t for p, n, t in make_profiles(plates, recipe)}
     features = tables["P1", "features"]
     assert {"position_share", "position_sd", "position_directions", "position_note"} <= set(features)
-    assert len(features) == 60 and features["position_share"].notna().all()
+    assert len(features) == 60
+    assert features["position_share"].notna().all()
     without = {(p, n): t for p, n, t in make_profiles(plates, dataclasses.replace(recipe, corrections=()))}
     assert "position_share" not in without["P1", "features"]
     assert not tables["P1", "normalized"].equals(without["P1", "normalized"])
@@ -209,7 +210,8 @@ def test_published_plates_pass_the_bars(shared):
     scores = [percent_replicating(p, draws=2000) for p in (raw, profiles)]
     position = [next(c for c in s.checks if c.place == "position") for s in scores]
     assert position[0].percent == pytest.approx(53.1, abs=2)  # the null is drawn: 53.1 with one null, 54.7 with another
-    assert position[1].percent <= 15 and position[1].low < 5
+    assert position[1].percent <= 15
+    assert position[1].low < 5
     gaps = []
     for p, rows in zip((raw, profiles), treated, strict=True):
         maps = replicability(p, null_size=200)

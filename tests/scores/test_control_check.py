@@ -76,8 +76,9 @@ def test_a_position_effect_is_found_and_its_absence_is_not():
 
 
 def test_by_chance_five_percent_pass_over_many_draws():
-    percents = [of(check_replicating(drawn(s, 0.0)[0], feature_columns(drawn(s, 0.0)[0]), 4), "position").percent
-                for s in range(12)]
+    percents = [
+        of(check_replicating(drawn(s, 0.0)[0], feature_columns(drawn(s, 0.0)[0]), 4), "position").percent for s in range(12)
+    ]
     assert np.mean(percents) == pytest.approx(5, abs=2.4)  # 768 positions: a standard error of 0.8
 
 
@@ -137,7 +138,12 @@ def test_precision_of_controls_is_copairs_own():
     controls = profiles[profiles["Metadata_control_type"] == "negcon"].reset_index(drop=True)
     meta = controls[["Metadata_Plate", "Metadata_Well"]]
     found = average_precision(
-        meta, controls[features].to_numpy(), ["Metadata_Well"], ["Metadata_Plate"], ["Metadata_Plate"], ["Metadata_Well"],
+        meta,
+        controls[features].to_numpy(),
+        ["Metadata_Well"],
+        ["Metadata_Plate"],
+        ["Metadata_Plate"],
+        ["Metadata_Well"],
         progress_bar=False,
     )
     expected = found.groupby("Metadata_Well")["average_precision"].mean().to_numpy()
@@ -158,16 +164,20 @@ def test_matching_is_checked_by_position_between_sets_and_by_row_within():
     assert [c.place for c in check_matching(profiles, None, features)] == ["row", "column"]
     clean = check_matching(drawn(6, 0.0)[0], None, features)
     assert all(c.low <= 5 for c in clean)
-    labelled = profiles.assign(Metadata_gene=[None if s is None else f"g{int(s[1:4]) % 40}" for s in profiles["Metadata_broad_sample"]])
+    labelled = profiles.assign(
+        Metadata_gene=[None if s is None else f"g{int(s[1:4]) % 40}" for s in profiles["Metadata_broad_sample"]]
+    )
     assert [c.place for c in percent_matching(labelled, draws=200).checks] == ["row", "column"]
 
 
 def test_lines_say_percent_interval_and_number():
     check = ControlCheck("position", 53.1, 40.2, 65.7, 64, further={"mean_map": 0.244})
     assert check.line() == (
-        "negative controls that share only a position: 53.1 % pass [40.2, 65.7] over 64 positions (chance 5 %), mean map 0.244"
+        "negative controls that share only a position: 53.1 % pass [40.2, 65.7] over 64 positions (chance 5 %), "
+        "mean map 0.244"
     )
-    assert "53.1 %" in check.finding() and "--null position" in check.finding()
+    assert "53.1 %" in check.finding()
+    assert "--null position" in check.finding()
     assert ControlCheck("row", 6.0, 2.0, 9.0, 12).finding() == ""
 
 
@@ -175,6 +185,8 @@ def test_published_controls_replicate_by_position(shared):
     folder = shared / "data" / "profiles"
     profiles = concatenate([read_profiles(f) for f in sorted(folder.glob("*.csv.gz"))])
     check = of(percent_replicating(profiles, draws=500).checks, "position")
-    assert check.percent == pytest.approx(53.1, abs=2) and check.low > 35 and check.n == 64  # 34 or 35 of 64
+    assert check.percent == pytest.approx(53.1, abs=2)
+    assert check.low > 35
+    assert check.n == 64
     maps = of(replicability(profiles, null_size=200).checks, "position")
     assert maps.further["mean_map"] == pytest.approx(0.2442, abs=0.0005)
