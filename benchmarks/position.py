@@ -102,7 +102,8 @@ def report(name: str, m: dict, raw: dict | None, seconds: float) -> None:
     share = 100 * (m["values"] > np.percentile(m["controls"], 95)).mean()
     gap = m["maps"].mean() - m["control_maps"].mean()
     print(
-        f"{name:52s} DMSO {m['dmso']:4.1f} [{m['dmso_low']:.0f}, {m['dmso_high']:.0f}]  replicating {m['replicating']:4.1f}  "
+        f"{name:52s} DMSO {m['dmso']:4.1f} [{m['dmso_low']:.0f}, {m['dmso_high']:.0f}]  "
+        f"replicating {m['replicating']:4.1f}  "
         f"above DMSO {share:4.1f} {ends(above, 0)}  mAP {m['maps'].mean():.3f} - {m['control_maps'].mean():.3f} = "
         f"{gap:.3f} {ends(gaps, 3)}"
         + (f"  change {gap - raw['maps'].mean() + raw['control_maps'].mean():+.3f} {ends(changes, 3)}" if raw else "")
