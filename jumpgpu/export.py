@@ -9,7 +9,6 @@ import contextlib
 import errno
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import pandas as pd
 
 from .cli.parser import command_parser
 from .cli.progress import Progress
+from .storage.atomic import whole_file
 from .store.reader import StoredPlate, open_plate
 
 if TYPE_CHECKING:
@@ -92,24 +92,6 @@ class Source:
         for i, well in enumerate(self.wells, 1):
             yield self.plate.to_pandas(wells=[well], columns=self.features)
             self.advance(i)
-
-
-@contextlib.contextmanager
-def whole_file(path: Path, overwrite: bool) -> Iterator[Path]:
-    """A name beside `path` to write to; it becomes `path` once written and synced, or goes."""
-    if path.exists() and not overwrite:
-        raise FileExistsError(errno.EEXIST, "is there already; --overwrite replaces it", str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    part = folder / path.name
-    try:
-        yield part
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-        folder.rmdir()
 
 
 def gathered(tables: Iterable[pd.DataFrame], n_features: int) -> Iterator[pd.DataFrame]:

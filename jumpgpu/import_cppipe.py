@@ -8,7 +8,6 @@ import argparse
 import dataclasses
 import os
 import sys
-import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from .cellprofiler.convert import Imported, import_pipelines
 from .cellprofiler.parse import Pipeline, printable, read_pipeline
 from .cli.parser import command_parser
 from .settings.config import Config, PlateSettings, build, toml_lines
+from .storage.atomic import write_whole
 
 NOT_HONOURED = 1  # exit status of --strict
 HEADINGS = {
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"error: {len(wrong)} things are not honoured; without --strict the rest is imported", file=sys.stderr)
             return NOT_HONOURED
         if options.output:
-            write(options.output, text)
+            write_whole(options.output, text)
             print(f"{options.output}  {len(imported.findings)} findings")
         else:
             print(text, end="")
@@ -114,14 +114,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def write(path: Path, text: str) -> None:
-    """A file whole or as it was."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", encoding="utf-8", delete=False) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from .profiles.pipeline import FEATURES, barcode_of, make_profiles
 from .profiles.platemap import feature_columns
 from .profiles.recipe import LEVELS, REFERENCES, Recipe, load_recipe
 from .profiles.recipe import check as check_recipe
+from .storage.atomic import write_whole
 from .storage.buckets import place_of
 from .store.reader import open_plate
 
@@ -215,9 +216,7 @@ def write_record(path: Path, recipe: Recipe, tables: Sequence[str], plates: Sequ
         "numbers": numbers,
         "versions": {"jumpgpu": __version__, **versions},
     }
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(json.dumps(record, indent=1) + "\n")
-    beside.replace(path)
+    write_whole(path, json.dumps(record, indent=1) + "\n")
 
 
 def save(table: pd.DataFrame, path: Path, with_anndata: bool, also: Sequence[str]) -> None:

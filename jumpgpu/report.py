@@ -21,7 +21,7 @@ from .cli.parser import command_parser
 from .profiles import platemap as platemaps
 from .profiles.aggregate import COUNT, aggregate
 from .settings.names import well_position
-from .storage.atomic import read_file
+from .storage.atomic import read_file, write_whole
 from .store import render as pictures
 from .store.reader import StoredPlate, open_plate
 from .store.views import CHECKS, grid, outlined
@@ -277,8 +277,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             plate = open_plate(path)
             page = report(plate, metadata=options.metadata, scores=options.scores, pictures_of=options.pictures)
             target = (options.output or plate.beside) / f"{plate.barcode}.html"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(page, encoding="utf-8")
+            write_whole(target, page)
             print(f"{plate.barcode}  {target}  {len(page) / 1e6:.1f} MB")
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)

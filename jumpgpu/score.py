@@ -28,6 +28,7 @@ from .scores.percent_matching import LABEL, percent_matching
 from .scores.percent_replicating import percent_replicating
 from .scores.transfer import Baselines, baselines, pairs
 from .settings.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS, FAMILIES
+from .storage.atomic import write_whole
 
 TABLES = (  # looked for in this order when --table is not given
     "normalized_feature_select_negcon_batch",
@@ -508,9 +509,7 @@ def write(results: Sequence[Any], folder: Path, name: str, with_figures: bool) -
         | ({"histogram": r.histogram()} if isinstance(r, Score) else {})
         for r in results
     ]
-    beside = folder / f".{name}.json.part"
-    beside.write_text(json.dumps(records, indent=1) + "\n")
-    beside.replace(folder / f"{name}.json")
+    write_whole(folder / f"{name}.json", json.dumps(records, indent=1) + "\n")
     if not with_figures:
         return
     if all(isinstance(r, Score) for r in results):

@@ -8,7 +8,6 @@ whatever the order of the fields, and memory does not grow with the plate.
 import hashlib
 import io
 import json
-import os
 import warnings
 import zipfile
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ import torch
 
 from ..gpu.device import Device, blocks
 from ..settings.config import IlluminationSettings
-from ..storage.atomic import sync_directory, write_new
+from ..storage.atomic import write_whole
 from ..storage.buckets import Place, RemotePath
 from .harmony import Flatfield
 from .plate import Plate
@@ -371,20 +370,8 @@ def save_illumination(
     for channel, function in zip(channels, functions.numpy(), strict=True):
         buffer = io.BytesIO()
         np.save(buffer, function, allow_pickle=False)
-        replace(function_path(folder, plate.barcode, channel), buffer.getvalue())
-    replace(record_path, json.dumps({**record, "channels": list(channels)}, indent=1).encode())
-
-
-def replace(path: Place, data: bytes) -> None:
-    """Write a file beside its place, under a name no other run uses, and rename it there; in a bucket, put it."""
-    if isinstance(path, RemotePath):
-        path.write_bytes(data)
-        return
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.unlink(missing_ok=True)
-    write_new(part, data)
-    os.replace(part, path)
-    sync_directory(path.parent)
+        write_whole(function_path(folder, plate.barcode, channel), buffer.getvalue())
+    write_whole(record_path, json.dumps({**record, "channels": list(channels)}, indent=1).encode())
 
 
 def read_kept(folder: Place, plate: Plate, channels: Sequence[str], key: str) -> Illumination | None:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..settings.names import COMPARTMENTS
+from ..storage.atomic import whole_file
 from .platemap import feature_columns
 from .text_tables import as_text, as_wells, check_header, numbers
 
@@ -38,18 +39,14 @@ RECORD = "recipe.json"  # beside a plate's tables, after `<plate>_`: the recipe 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """A Parquet file, complete or absent. What is missing is null, so that any reader leaves it out of a mean."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
     doubles = set(table.select_dtypes("float64"))
     features = [c for c in feature_columns(table) if c in doubles]
     others = table.drop(columns=features)
     data = pa.Table.from_pandas(others, preserve_index=False)
     columns = dict(zip(features, np.asfortranarray(table[features].to_numpy(float)).T, strict=True))
     arrays = {c: data.column(c) if c in others else pa.array(columns[c], from_pandas=True) for c in table}
-    pq.write_table(
-        pa.table(arrays), beside, use_dictionary=list(others.columns)
-    )  # thousands of columns: pandas takes seconds
-    beside.replace(path)
+    with whole_file(path) as part:  # thousands of columns: pandas takes seconds
+        pq.write_table(pa.table(arrays), part, use_dictionary=list(others.columns))
 
 
 def write_anndata(table: pd.DataFrame, path: Path, also: Sequence[str] = ()) -> None:
@@ -62,9 +59,8 @@ def write_anndata(table: pd.DataFrame, path: Path, also: Sequence[str] = ()) -> 
     for column in obs.columns[obs.isna().all()]:
         obs[column] = obs[column].astype(float)  # a column of None has no type to store
     data = anndata.AnnData(table[features].to_numpy(float), obs=obs, var=pd.DataFrame(index=features))
-    beside = path.with_name(f".{path.name}.part")
-    data.write_h5ad(beside)
-    beside.replace(path)
+    with whole_file(path) as part:
+        data.write_h5ad(part)
 
 
 def numbers_beside(path: Path, plate: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ..images.masks import outline
 from ..images.plate import Plate
 from ..images.reader import FieldBatch
 from ..segmentation.pipeline import Segmentation, segment
+from ..storage.atomic import write_whole
 from ..store.layout import SiteTable
 from .batch import Run, shrink
 from .plate import Outcome, chosen_wells, open_store, outcome, prepare, read, say_empty
@@ -79,12 +80,11 @@ def label_tables(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, found: 
 def write_outlines(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, found: Segmentation, run: Run) -> None:
     """A picture of each field: the cells' channel with the outlines of nuclei and cells."""
     folder = run.options.output / f"{run.plate.barcode}_outlines"
-    folder.mkdir(parents=True, exist_ok=True)
     channel = list(run.plate.channels).index(run.options.config.segmentation.cells.channel)
     for b, (well, site) in enumerate(sites):
         labels = {name: image[b].cpu().numpy() for name, image in found.labels.items()}
         picture = outline_picture(pixels[b, channel].cpu().numpy(), labels["Nuclei"], labels["Cells"])
-        (folder / f"{well}_s{site}.png").write_bytes(imagecodecs.png_encode(picture))
+        write_whole(folder / f"{well}_s{site}.png", imagecodecs.png_encode(picture))
 
 
 def outline_picture(image: np.ndarray, nuclei: np.ndarray, cells: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..storage.atomic import whole_file
 from .common import Score
 from .mean_average_precision import CONVENTIONS, THRESHOLD, MeanPrecision
 
@@ -86,9 +87,9 @@ def save(figure: "Figure", path: Path) -> list[Path]:
     """`<path>.png` and `<path>.svg`; the same figure gives the same bytes."""
     import matplotlib
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     files = [path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")]
     with matplotlib.rc_context({"svg.hashsalt": path.name}):
-        figure.savefig(files[0], dpi=150)
-        figure.savefig(files[1], metadata={"Date": None})
+        for file in files:
+            with whole_file(file) as part:
+                figure.savefig(part, dpi=150, metadata={"Date": None} if file.suffix == ".svg" else None)
     return files

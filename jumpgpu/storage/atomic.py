@@ -57,6 +57,46 @@ def write_new(path: Path | str, data: bytes, sync: bool = True) -> None:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def whole_file(path: Path, overwrite: bool = True) -> Iterator[Path]:
+    """A name to write to, in a folder of its own beside `path`; it becomes `path` once it is written and synced, or goes.
+
+    FileExistsError where `path` is there already and is not to be overwritten.
+    """
+    if path.exists() and not overwrite:
+        raise FileExistsError(errno.EEXIST, "is there already; --overwrite replaces it", str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.", dir=path.parent))
+    part = folder / path.name
+    try:
+        yield part
+        move_into_place(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def write_whole(path: Place, data: bytes | bytearray | str) -> None:
+    """Give a file, in a folder or a bucket, new bytes (text as UTF-8): a reader finds the old ones or the new."""
+    data = data.encode() if isinstance(data, str) else data
+    if isinstance(path, RemotePath):
+        path.write_bytes(data)
+        return
+    with whole_file(path) as part:
+        part.write_bytes(data)
+
+
+def move_into_place(part: Path, path: Path) -> None:
+    """Sync a finished file of the same file system, and give it its name."""
+    descriptor = os.open(part, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(part, path)
+    sync_directory(path.parent)
+
+
 def replace_file(path: Place, data: bytes, staging: Place) -> None:
     """Give a file new bytes in one step; `staging` is a folder on the same file system."""
     if isinstance(path, RemotePath) or isinstance(staging, RemotePath):

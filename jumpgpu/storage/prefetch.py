@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from .atomic import sync_directory, write_new
+from .atomic import move_into_place, write_new
 from .buckets import FIRST_TRIES, THREADS, TRIES, Listed, RemotePath, place_of
 
 AHEAD_BYTES = 256 << 20  # of files fetched and not yet taken, and of those under way
@@ -162,8 +162,7 @@ def keep(cache: Path, place: Path, data: bytes) -> None:
     try:
         part.unlink(missing_ok=True)
         write_new(part, data)
-        os.replace(part, place)
-        sync_directory(place.parent)
+        move_into_place(part, place)
     except OSError as error:  # the cache's fault, and not the image's
         part.unlink(missing_ok=True)
         raise ConnectionError(

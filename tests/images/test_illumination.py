@@ -88,7 +88,7 @@ def test_estimate_does_not_depend_on_batch_or_threads(plate, device: Device) -> 
 
 MEASURED = """
 import resource, sys
-from jumpgpu.config import IlluminationSettings
+from jumpgpu.settings.config import IlluminationSettings
 from jumpgpu.gpu.open import open_device
 from jumpgpu.images.illumination import estimate_illumination
 from jumpgpu.images.plate import find_plate
