@@ -27,11 +27,13 @@ class Loaded:
     image : its number in pixels [B, C]
     at : its first byte
     strips : its LZW strips, by their places from there; None where they are pixels, lowest byte first
+    top : count from which a pixel is saturated
     """
 
     image: int
     at: int
     strips: Strips | None
+    top: int = FULL
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def make_images(
     if len(places := places_of(images)):
         device.launch("raw_place", len(places) * groups, data=data, places=device.tensor(places), pixels=pixels, **size)
     if images:
-        given = device.tensor(np.array([i.image for i in images], np.int64))
+        given = device.tensor(np.array([(i.image, i.top) for i in images], np.int64))
         counts = results[:n_counts].view(torch.uint64)
         device.launch("raw_counts", len(images) * groups, given=given, pixels=pixels, counts=counts, **size)
         differs = results[n_counts : n_counts + n_pairs]
@@ -110,10 +112,11 @@ def read_results(results: np.ndarray, images: Sequence[Loaded], shape: tuple[int
             decoded.add(i.image)
     counts = {}
     table = results[:n_counts].reshape(-1, COUNTS).tolist()
+    tops = {i.image: i.top for i in images}
     for n in decoded:
         below, high, zero_rows, full, a, b, c, ab, ac = table[n]
         low = FULL - below
-        counts[n] = Counts((height, width), low, high, zero_rows * (low == 0 < high), full, (a, b, c, ab, ac))
+        counts[n] = Counts((height, width), low, high, zero_rows * (low == 0 < high), full, (a, b, c, ab, ac), tops[n])
     differs = results[n_counts : n_counts + fields * pairs].reshape(fields, pairs)
     numbers = [(d, c) for c in range(channels) for d in range(c)]
     same = {(int(f), *numbers[p]) for f, p in np.argwhere(differs == 0)}

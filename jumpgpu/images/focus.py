@@ -4,12 +4,13 @@ An image is counted, on the host by `count_image` and on a GPU by decode.cu, in 
 numbers is the same wherever they come from.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-SATURATED = 0.01  # share of pixels at 65535 from which an image is flagged
+SATURATED = 0.01  # share of pixels at full scale from which an image is flagged
 EVERY = 16  # sharpness looks at one row in so many
 FULL = 65535
 
@@ -21,8 +22,9 @@ class Counts:
     size : height and width
     low, high : its least and greatest count
     zero_rows : rows of nothing but 0, where `low` is 0 and `high` is not
-    full : counts at 65535
+    full : counts at the top or above
     sums : over every 16th row, of pixels a, b, c side by side: of a, b, c, a * b, a * c
+    top : count from which a pixel is saturated: full scale
     """
 
     size: tuple[int, int]
@@ -31,17 +33,23 @@ class Counts:
     zero_rows: int
     full: int
     sums: tuple[int, int, int, int, int]
+    top: int = FULL
 
 
-def count_image(image: np.ndarray) -> Counts:
+def top_of(scale: float) -> int:
+    """The count from which a pixel is saturated, of images whose counts are divided by `scale`."""
+    return min(max(math.ceil(scale), 1), FULL)
+
+
+def count_image(image: np.ndarray, top: int = FULL) -> Counts:
     """The counts of a raw image, uint16 [H, W]."""
     low, high = int(image.min()), int(image.max())
     zero_rows = int((image.max(axis=1) == 0).sum()) if low == 0 < high else 0
-    full = int(np.count_nonzero(image == FULL)) if high == FULL else 0
+    full = int(np.count_nonzero(image >= top)) if high >= top else 0
     rows = image[::EVERY].astype(np.int64)
     a, b, c = rows[:, :-2].ravel(), rows[:, 1:-1].ravel(), rows[:, 2:].ravel()
     sums = int(a.sum()), int(b.sum()), int(c.sum()), int(a @ b), int(a @ c)
-    return Counts((image.shape[0], image.shape[1]), low, high, zero_rows, full, sums)
+    return Counts((image.shape[0], image.shape[1]), low, high, zero_rows, full, sums, top)
 
 
 def check_image(counts: Counts) -> tuple[float, float]:
@@ -49,7 +57,7 @@ def check_image(counts: Counts) -> tuple[float, float]:
 
     Returns
     -------
-    saturated : share of the counts that are 65535
+    saturated : share of the counts at full scale, 65535 where nothing says otherwise
     sharpness : (c1 - c2) / c1, c_k the covariance of pixels k columns apart, over every 16th row
         Vollath's autofocus F4 over the covariance of neighbours. It falls to 0 with blur; gain and offset leave it, and
         camera noise, which neighbours do not share, hardly moves it. nan where neighbours do not vary together. The
@@ -71,7 +79,7 @@ def oddities(counts: Counts) -> list[str]:
     if counts.zero_rows:
         reasons.append(f"zero-filled: {counts.zero_rows} of {counts.size[0]} rows are 0")
     if (saturated := check_image(counts)[0]) >= SATURATED:
-        reasons.append(f"saturated: {100 * saturated:.1f} % of counts are 65535")
+        reasons.append(f"saturated: {100 * saturated:.1f} % of counts are {counts.top}" + " or more" * (counts.top < FULL))
     return reasons
 
 

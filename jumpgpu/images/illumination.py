@@ -27,8 +27,10 @@ from .harmony import Flatfield
 from .plate import Plate
 from .reader import field_size, read_fields
 from .site import Problem
+from .tiff_tags import FULL_SCALE
 
 SOURCES = ("auto", "estimate", "flatfield", "none")  # anything else is a folder
+MAX_SCALES = 8  # different full scales among a plate's fields
 NOT_ONE = 0.01  # what the least value of a function may be from 1
 UNEVEN = 20.0  # times its least value: from six fields of CPJUMP1, too few for a function, the greatest is 13
 HEADER_BYTES = 1 << 16  # of an .npy file beside its values; NumPy writes 128
@@ -75,7 +77,12 @@ def doubt(least: float, greatest: float) -> str:
 
 
 def correct(
-    pixels: torch.Tensor, illumination: torch.Tensor, *, device: Device, out: torch.Tensor | None = None
+    pixels: torch.Tensor,
+    illumination: torch.Tensor,
+    *,
+    device: Device,
+    scales: Sequence[Sequence[float]] | None = None,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Divide raw fields by their channel's illumination function.
 
@@ -85,13 +92,15 @@ def correct(
         Raw camera counts, on `device`.
     illumination : float32 [C, H, W]
         On `device`.
+    scales : [B][C]
+        What each image's counts are divided by (`FieldBatch.scales`); 65535 where None.
     out : float32 [B, C, H, W]
         Written and returned where given. On the CPU a fresh one costs five times the division: keep it over batches.
 
     Returns
     -------
     float32 [B, C, H, W]
-        Counts / 65535 / illumination, each division rounded to float32 as CellProfiler does; clipped to 0..1, NaN to 0.
+        Counts / scale / illumination, each division rounded to float32 as CellProfiler does; clipped to 0..1, NaN to 0.
     """
     if pixels.ndim != 4 or illumination.shape != pixels.shape[1:]:
         raise ValueError(
@@ -103,7 +112,13 @@ def correct(
         raise ValueError(f"out must be {tuple(pixels.shape)}, is {tuple(out.shape)}")
     n_values = illumination.numel()
     grid = pixels.shape[0] * blocks(n_values)
-    device.launch("correct", grid, pixels=pixels, illumination=illumination, n_values=n_values, corrected=out)
+    said = [[FULL_SCALE] * pixels.shape[1]] * pixels.shape[0] if scales is None else scales
+    full = torch.tensor(said, dtype=torch.float32).reshape(-1, pixels.shape[1])
+    if full.shape != pixels.shape[:2]:
+        raise ValueError(f"scales of {tuple(full.shape)} images, pixels are {tuple(pixels.shape)}")
+    sizes = {"n_values": n_values, "n_pixels": illumination[0].numel()}
+    given = {"pixels": pixels, "illumination": illumination, "scales": device.tensor(full)}
+    device.launch("correct", grid, **given, **sizes, corrected=out)
     return out
 
 
@@ -168,20 +183,29 @@ def estimate_illumination(
     """
     names = tuple(plate.channels if channels is None else channels)
     height, width = field_size(plate)
-    sums = device.zeros(len(names), height, width, dtype=torch.int64)
+    sums: dict[tuple[float, ...], torch.Tensor] = {}  # by what counts are divided by, as plates have one
     n_fields = 0
     bad: list[Problem] = []
     for fields in read_fields(plate, channels=names, batch=batch, workers=workers, device=device):
-        pixels, n_values = fields.pixels, sums.numel()
-        device.launch(
-            "accumulate_fields", blocks(n_values), pixels=pixels, fields=pixels.shape[0], n_values=n_values, sums=sums
-        )
+        for scales in dict.fromkeys(fields.scales):
+            if scales not in sums:
+                if len(sums) == MAX_SCALES:
+                    said = sorted({s for each in (*sums, scales) for s in each})
+                    raise ValueError(
+                        f"{plate.barcode}: its images give {len(said)} numbers and more to divide by ({said[0]:g} to "
+                        f"{said[-1]:g}, MaxSampleValue); set [plate] scale in the config to the one that is right"
+                    )
+                sums[scales] = device.zeros(len(names), height, width, dtype=torch.int64)
+            rows = [row for row, found in enumerate(fields.scales) if found == scales]
+            pixels = fields.pixels if len(rows) == len(fields.scales) else fields.pixels[rows].contiguous()
+            sizes = {"fields": len(rows), "n_values": sums[scales].numel()}
+            device.launch("accumulate_fields", blocks(sizes["n_values"]), pixels=pixels, **sizes, sums=sums[scales])
         device.synchronize()
-        n_fields += pixels.shape[0]
+        n_fields += fields.pixels.shape[0]
         bad += fields.quarantined
     if not n_fields:
         raise ValueError(f"{plate.barcode}: no field to estimate illumination from; the first problem is {bad[0]}")
-    means = sums.cpu().numpy() / (65535.0 * n_fields)
+    means = sum(found.cpu().numpy() / (np.array(scales) * n_fields)[:, None, None] for scales, found in sorted(sums.items()))
     functions = np.stack([smooth(mean, settings) for mean in means])
     return torch.from_numpy(functions), n_fields, tuple(bad)
 
@@ -343,7 +367,8 @@ def parse_npy(data: bytes, size: tuple[int, int], where: str) -> np.ndarray:
 
 def estimate_key(plate: Plate, channels: Sequence[str], settings: IlluminationSettings) -> str:
     """Names all an estimate depends on: settings, channels, and each image by path, size and time of change."""
-    digest = hashlib.sha256(json.dumps([plate.barcode, list(channels), asdict(settings)], sort_keys=True).encode())
+    said = [plate.barcode, list(channels), asdict(settings), *([plate.scale] if plate.scale else [])]
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     order = [plate.channels.index(c) for c in channels]
     for site in plate.sites:
         for c in order:

@@ -136,6 +136,7 @@ def read_plate(barcode: str, group: Group, settings: PlateSettings) -> Plate:
         folder=group.root,
         roots=(),
         channels=settings.channels,
+        scale=settings.scale,
         channel_labels=tuple(f"{indices[c]} {label}" for c, label in zip(settings.channels, labels, strict=True)),
         channel_source="plate.c_axis" if settings.c_axis else "the OME-Zarr channels' labels",
         sites=tuple(sorted(sites, key=lambda s: (well_position(s.well), s.site))),

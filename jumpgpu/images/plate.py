@@ -53,6 +53,7 @@ class Plate:
     channel_source: str
     sites: tuple[Site, ...]
     pixel_um: float | None = None
+    scale: float | None = None  # what counts are divided by, whatever the files say
     size: tuple[int, int] | None = None  # H, W as the metadata gives them; images decide where it is None
     flatfields: Mapping[str, Flatfield] = field(default_factory=dict)  # by channel; empty without an index
     notes: tuple[str, ...] = ()  # what a reader of the log should know
@@ -298,6 +299,7 @@ def from_index(
         folder=folder,
         roots=(root.resolve(),) if isinstance(root, Path) else (),
         channels=settings.channels,
+        scale=settings.scale,
         channel_labels=tuple(f"{key} {names[key]}" for key in keys.values()),
         channel_source=path.name,
         sites=sites,
@@ -403,6 +405,7 @@ def from_names(barcode: str, folder: Place, root: Place, settings: PlateSettings
         folder=folder,
         roots=(root.resolve(),) if isinstance(root, Path) else (),
         channels=settings.channels,
+        scale=settings.scale,
         channel_labels=tuple(f"ch{settings.numbers[c]}" for c in settings.channels),
         channel_source="the config's plate.numbers (no Index.idx.xml, no load_data.csv)",
         sites=tuple(complete(site, list(wanted)) for site in sites),
@@ -465,6 +468,7 @@ def from_load_data(
         folder=path.parent,
         roots=tuple(r.resolve() for r in roots),
         channels=settings.channels,
+        scale=settings.scale,
         channel_labels=tuple(table_label(key, table) for key in keys.values()),
         channel_source=path.name,
         sites=tuple(sorted(sites, key=lambda s: (well_position(s.well), s.site))),

@@ -34,6 +34,7 @@ class FieldBatch:
     flags : problems of sites that are measured all the same
     finished : wells whose last selected site is in this batch, quarantined or not
     checks : of each row of `pixels`, its images' (saturated, sharpness) in the order of the C axis (`check_image`)
+    scales : of each row of `pixels`, what its images' counts are divided by to be 0 to 1
     """
 
     pixels: torch.Tensor
@@ -42,6 +43,7 @@ class FieldBatch:
     flags: tuple[Problem, ...] = ()
     finished: tuple[str, ...] = ()
     checks: tuple[tuple[tuple[float, float], ...], ...] = ()
+    scales: tuple[tuple[float, ...], ...] = ()
 
     @property
     def skipped(self) -> tuple[tuple[str, int], ...]:
@@ -125,6 +127,7 @@ def _stream(
                 flags=tuple(p for f in found for p in f.flags),
                 finished=tuple(w for w in dict.fromkeys(s.well for s in now.members) if last[w] == now.number),
                 checks=tuple(f.checks for f in found if not f.bad),
+                scales=tuple(f.scales for f in found if not f.bad),
             )
     finally:
         pool.close()

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,12 @@ import torch
 from ..gpu.cpu import keep_freed_memory
 from ..gpu.device import Device
 from .decode import Loaded, make_images, read_results
+from .focus import top_of
 from .lzw import BEYOND
 from .plate import Site
 from .site import Found, Problem, Wanted, decode_site, judge, take_images
 from .tiff import load, room_of
+from .tiff_tags import Grey
 
 ALIGNED = 16  # bytes, where an image's begin
 
@@ -105,6 +108,7 @@ class _Sent:
     """What was launched for a batch, and what the threads found; `done` when `results`, on the host, are there."""
 
     bad: list[tuple[Problem, ...]]
+    greys: list[list[Grey]]
     images: list[Loaded]
     shape: tuple[int, int, int, int]
     pixels: torch.Tensor
@@ -144,7 +148,7 @@ class CudaRing:
         """Copy what was loaded, and launch what makes pixels of it."""
         loaded = [f.result() for f in pending.futures]
         slot = pending.number % len(self.buffers)
-        images = [image for _, images in loaded for image in images]
+        images = [image for _, images, _ in loaded for image in images]
         shape = len(pending.members), len(self.wanted.channels), *self.wanted.size
         with torch.cuda.stream(self.stream):
             data = self.buffers[slot][: self.rooms[slot].end + BEYOND].to(self.device.torch, non_blocking=True)
@@ -154,7 +158,8 @@ class CudaRing:
             done = torch.cuda.Event()
             done.record(self.stream)
         self.copied[slot] = done
-        return _Sent([bad for bad, _ in loaded], images, shape, pixels, results, done)
+        bad, greys = [bad for bad, _, _ in loaded], [greys for _, _, greys in loaded]
+        return _Sent(bad, greys, images, shape, pixels, results, done)
 
     def finish(self, pending: Pending) -> tuple[torch.Tensor, list[Found]]:
         """The pixels of the sites that can be used, and what every site came to. Waits until the batch is decoded."""
@@ -181,7 +186,8 @@ class CudaRing:
                 found.append(Found(bad))
                 continue
             counts = [results.counts[b * channels + c] for c in range(channels)]
-            found.append(judge(self.wanted, site, counts, lambda d, c, b=b: (b, d, c) in results.same))  # type: ignore[misc]
+            same = partial(_same, results.same, b)
+            found.append(judge(self.wanted, site, counts, sent.greys[b], same))
         return found, again
 
     def _decode_again(self, pending: Pending, sent: _Sent, found: list[Found], again: list[int]) -> None:
@@ -205,12 +211,19 @@ class CudaRing:
 
 def _load_site(
     wanted: Wanted, site: Site, row: int, reserve: Callable[[int], tuple[int, np.ndarray]]
-) -> tuple[tuple[Problem, ...], list[Loaded]]:
-    """What is wrong with a site's images, and those that could be loaded."""
+) -> tuple[tuple[Problem, ...], list[Loaded], list[Grey]]:
+    """What is wrong with a site's images, those that could be loaded, and what their files say of their counts."""
     loaded: list[Loaded] = []
+    greys: list[Grey] = []
 
     def take(c: int, file: str) -> None:
-        at, strips = load(file, wanted.plate.images, wanted.size, reserve)
-        loaded.append(Loaded(row * len(wanted.channels) + c, at, strips))
+        at, strips, grey = load(file, wanted.plate.images, wanted.size, reserve)
+        loaded.append(Loaded(row * len(wanted.channels) + c, at, strips, top_of(wanted.scale_of(grey))))
+        greys.append(grey)
 
-    return take_images(wanted, site, take), loaded
+    return take_images(wanted, site, take), loaded, greys
+
+
+def _same(pairs: frozenset[tuple[int, int, int]], field: int, d: int, c: int) -> bool:
+    """Whether images d and c of a field are equal."""
+    return (field, d, c) in pairs

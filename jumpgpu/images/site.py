@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..gpu.cpu import StaleLibrary
-from .focus import Counts, check_image, copy_of, count_image, oddities
+from .focus import Counts, check_image, copy_of, count_image, oddities, top_of
 from .plate import Plate, Site
 from .tiff import MALFORMED, decode, one_line
+from .tiff_tags import FULL_SCALE, Grey
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ class Wanted:
         """The place of each channel among a site's files."""
         return [self.plate.channels.index(c) for c in self.channels]
 
+    def scale_of(self, grey: Grey) -> float:
+        """What an image's counts are divided by: what the settings say, what its file says, or 65535."""
+        return self.plate.scale or grey.scale or FULL_SCALE
+
     def problem(self, site: Site, c: int, reason: str) -> Problem:
         file = site.files[self.order[c]] or ""
         return Problem(self.plate.barcode, site.well, site.site, self.channels[c], file, reason)
@@ -54,11 +59,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Found:
-    """What a site's images came to: problems that quarantine it, or its flags and each image's (saturated, sharpness)."""
+    """What a site's images came to: problems that quarantine it, or its flags, and of each image (saturated, sharpness) and
+    what its counts are divided by.
+    """
 
     bad: tuple[Problem, ...] = ()
     flags: tuple[Problem, ...] = ()
     checks: tuple[tuple[float, float], ...] = ()
+    scales: tuple[float, ...] = ()
 
 
 def take_images(wanted: Wanted, site: Site, take: Callable[[int, str], None]) -> tuple[Problem, ...]:
@@ -83,21 +91,24 @@ def take_images(wanted: Wanted, site: Site, take: Callable[[int, str], None]) ->
 def decode_site(wanted: Wanted, site: Site, images: np.ndarray) -> Found:
     """Decode a site's images into `images`, uint16 [C, H, W]."""
     counts: list[Counts] = []
+    greys: list[Grey] = []
 
     def take(c: int, file: str) -> None:
-        decode(file, wanted.plate.images, images[c])
-        counts.append(count_image(images[c]))  # while it is in the cache
+        greys.append(decode(file, wanted.plate.images, images[c]))
+        counts.append(count_image(images[c], top_of(wanted.scale_of(greys[-1]))))  # while it is in the cache
 
     if bad := take_images(wanted, site, take):
         return Found(bad)
-    return judge(wanted, site, counts, lambda d, c: np.array_equal(images[d], images[c]))
+    return judge(wanted, site, counts, greys, lambda d, c: np.array_equal(images[d], images[c]))
 
 
-def judge(wanted: Wanted, site: Site, counts: Sequence[Counts], equal: Callable[[int, int], bool]) -> Found:
+def judge(
+    wanted: Wanted, site: Site, counts: Sequence[Counts], greys: Sequence[Grey], equal: Callable[[int, int], bool]
+) -> Found:
     """What the counts of a site's images, all of them readable, come to; `equal` as `copy_of` asks it."""
     flags = []
     for c, channel in enumerate(wanted.channels):
-        flags += [wanted.problem(site, c, reason) for reason in oddities(counts[c])]
+        flags += [wanted.problem(site, c, reason) for reason in (*oddities(counts[c]), *greys[c].remarks)]
         if (same := copy_of(counts, c, equal)) is not None:
             flags.append(wanted.problem(site, c, f"the {channel} image is the {wanted.channels[same]} image again"))
-    return Found((), tuple(flags), tuple(map(check_image, counts)))
+    return Found((), tuple(flags), tuple(map(check_image, counts)), tuple(map(wanted.scale_of, greys)))

@@ -18,6 +18,7 @@ import tifffile
 
 from ..gpu.cpu import decode_lzw
 from ..storage.local import Files, Planes
+from .tiff_tags import ASKED, DESCRIPTION, UIC2, USUAL, Grey, judge_tags
 
 MAX_SIDE = 8192  # pixels; the largest camera of these microscopes has 2160
 MAX_OVERHEAD = 1 << 20  # bytes of a TIFF beside its pixels; Harmony's tags have 85,000
@@ -26,7 +27,7 @@ COMPRESSIONS = (1, 5, 8, 32773, 32946, 50000)  # none, LZW, deflate, PackBits, d
 # bits, compression, first bit, offsets, samples, rows, byte counts, planes, predictor, kind of number.
 PLAIN = {256: 0, 257: 0, 258: 0, 259: 0, 266: 1, 273: 0, 277: 1, 278: 0, 279: 0, 284: 1, 317: 1, 339: 1}
 FIXED = {258: 16, 259: 5, 266: 1, 277: 1, 284: 1, 339: 1}
-OTHERS = {322, 323, 324, 325, 330, 338, 32997, 33628, 33629, 34412, 34710, 65420}  # tiles, more pages, others' formats
+OTHERS = {322, 323, 324, 325, 330, 33628, 34412, 34710, 65420} | (ASKED - PLAIN.keys() - {DESCRIPTION})  # left to tifffile
 # What tifffile and imagecodecs raise on malformed files; ImcdError and TiffFileError are among them.
 MALFORMED = (
     OSError,
@@ -61,26 +62,28 @@ class Strips:
     predict: bool
 
 
-def decode(file: str, images: Files, out: np.ndarray) -> None:
+def decode(file: str, images: Files, out: np.ndarray) -> Grey:
     """Decode a single-page uint16 TIFF, or a plane, into `out` [H, W], contiguous; an error of `MALFORMED` where it is
-    anything else.
+    anything else. Returns what the file says of its counts.
 
     Everything the file declares is checked before its pixels are touched; nothing is allocated by what it declares.
     """
     if isinstance(images, Planes):
         images.read_plane(file, out)
-        return
+        return Grey()
     data = images.read(file, file_limit(out.shape))
     if (strips := plain_strips(data, out.shape)) is not None:
         decode_lzw_strips(data, strips, out)
-        return
+        return Grey()
     with opened(data, out.shape) as page:
-        decode_page(data, page, out)
+        grey = judge_page(page)
+        decode_page(data, page, out, grey)
+    return grey
 
 
 def load(
     file: str, images: Files, size: tuple[int, int], reserve: Callable[[int], tuple[int, np.ndarray]]
-) -> tuple[int, Strips | None]:
+) -> tuple[int, Strips | None, Grey]:
     """An image for the device: its LZW strips as they are, or, where it has none that are fit for that, its pixels, decoded.
 
     What `decode` checks is checked here but for the codes, which only decoding can.
@@ -92,27 +95,29 @@ def load(
 
     Returns
     -------
-    That number, and the strips, by their places within what was reserved; None where it holds the pixels, lowest byte first.
+    That number; the strips, by their places within what was reserved, None where it holds the pixels, lowest byte first;
+    and what the file says of its counts.
     """
     n = 2 * size[0] * size[1]
     if isinstance(images, Planes):
         at, memory = reserve(n)
         images.read_plane(file, memory.view(np.uint16).reshape(size))
-        return at, None
+        return at, None, Grey()
     data = images.read(file, file_limit(size))
     with opened(data, size) as page:
-        found = lzw_strips(page, size)
+        grey = judge_page(page)
+        found = None if grey.white else lzw_strips(page, size)
         total = 0 if found is None else int(found.places[:, 1].sum())
         if found is None or total > room_of(size):  # strips may lie over each other
             at, memory = reserve(n)
-            decode_page(data, page, memory.view(np.uint16).reshape(size))
-            return at, None
+            decode_page(data, page, memory.view(np.uint16).reshape(size), grey)
+            return at, None, grey
         at, memory = reserve(total)
         places, end = found.places.copy(), 0
         for k, (offset, count) in enumerate(found.places[:, :2].tolist()):
             memory[end : end + count] = np.frombuffer(data, np.uint8, count, offset)
             places[k, 0], end = end, end + count
-        return at, replace(found, places=places)
+        return at, replace(found, places=places), grey
 
 
 @contextlib.contextmanager
@@ -130,15 +135,36 @@ def opened(data: bytes, size: tuple[int, ...]) -> Iterator[tifffile.TiffPage]:
         yield page
 
 
-def decode_page(data: bytes, page: tifffile.TiffPage, out: np.ndarray) -> None:
+def judge_page(page: tifffile.TiffPage) -> Grey:
+    """What a page's tags say of its counts; ValueError where they are no plain grey values."""
+    tags: dict[int, tuple[float, ...] | str] = {}
+    if (planes := page.tags.get(UIC2)) and planes.count > 1:
+        raise ValueError(f"UIC2tag of {planes.count} planes in one page (a MetaMorph stack)")
+    for code in ASKED - {UIC2}:
+        if not (tag := page.tags.get(code)):
+            continue
+        value = tuple(tag.value) if tag.dtype in (1, 7) and isinstance(tag.value, bytes) else tag.value
+        if isinstance(value, (str, bytes)):
+            tags[code] = value if isinstance(value, str) else value.decode(errors="replace")
+            continue
+        numbers = [float(v) for v in (value if isinstance(value, (tuple, list, np.ndarray)) else (value,))[:8]]
+        if tag.dtype in (5, 10):  # fractions, as two numbers each
+            numbers = [a / b if b else float("nan") for a, b in zip(numbers[::2], numbers[1::2], strict=False)]
+        tags[code] = tuple(numbers)
+    return judge_tags(tags)
+
+
+def decode_page(data: bytes, page: tifffile.TiffPage, out: np.ndarray, grey: Grey) -> None:
     """The pixels of an opened file's page into `out` [H, W]."""
     strips = lzw_strips(page, out.shape)
     if strips is None:
         if page.compression == 1 and sum(page.databytecounts) < out.nbytes:
             raise ValueError(f"truncated: {sum(page.databytecounts)} bytes of pixels, expected {out.nbytes}")
         page.asarray(out=out, maxworkers=1)
-        return
-    decode_lzw_strips(data, strips, out)
+    else:
+        decode_lzw_strips(data, strips, out)
+    if grey.white:
+        np.subtract(65535, out, out=out)
 
 
 def decode_lzw_strips(data: bytes, strips: Strips, out: np.ndarray) -> None:
@@ -183,9 +209,15 @@ def plain_strips(data: bytes, size: tuple[int, ...]) -> Strips | None:
     tags: dict[int, tuple[int, ...]] = {}
     seen = 0
     for code, kind, count, value in struct.iter_unpack(f"{order}HHI4s", data[at + 2 : end]):
-        if code <= seen or code in OTHERS:
+        if code <= seen:
             return None
         seen = code
+        if code in USUAL:
+            number = struct.unpack(f"{order}H2x" if kind == 3 else f"{order}I", value)[0]
+            if kind not in (3, 4) or count != 1 or number not in USUAL[code]:
+                return None
+        elif code in OTHERS or (code == DESCRIPTION and described(data, value, count, order)):
+            return None
         if code in PLAIN and kind in (3, 4) and 0 < count <= size[0]:
             letter = f"{order}{count}{'H' if kind == 3 else 'I'}"
             where = struct.unpack(f"{order}I", value)[0]
@@ -206,6 +238,13 @@ def plain_strips(data: bytes, size: tuple[int, ...]) -> Strips | None:
     if any(o == 0 or c == 0 or o + c > len(data) for o, c in zip(offsets, counts, strict=True)):
         return None
     return Strips(strip_places(offsets, counts, step, size), order != "<", found[317] == (2,))
+
+
+def described(data: bytes, value: bytes, count: int, order: str) -> bool:
+    """Whether an ImageDescription is one that says something of counts."""
+    at = struct.unpack(f"{order}I", value)[0]
+    text = data[at : at + min(count, 1 << 16)] if count > 4 else value
+    return text.startswith(b"ImageJ=") or b"SignificantBits" in text
 
 
 def decode_strips(data: bytes, strips: np.ndarray, out: np.ndarray) -> None:
@@ -232,7 +271,9 @@ def file_limit(size: tuple[int, ...]) -> int:
 def single_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
     """The one page of a grey uint16 TIFF; ValueError where there are more or it is something else."""
     page = lone_page(tiff)
-    if page.dtype != np.uint16 or len(page.shape) != 2 or page.bitspersample != 16:
+    if page.bitspersample != 16:
+        raise ValueError(f"{page.bitspersample} bits per sample, expected 16")
+    if page.dtype != np.uint16 or len(page.shape) != 2:
         raise ValueError(f"{page.dtype} pixels of shape {page.shape}, expected uint16 [H, W]")
     if page.compression not in COMPRESSIONS:
         raise ValueError(f"compression {page.compression}, expected none, LZW, deflate, PackBits or zstd")

@@ -43,7 +43,7 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool
         with open_store(run) as store, Sink(store, plate.images.relative, progress, options.strict) as sink:
 
             def compute(fields: FieldBatch) -> tuple[FieldBatch, list[SiteTable]]:
-                pixels = correct(fields.pixels, run.illumination, device=device)
+                pixels = correct(fields.pixels, run.illumination, device=device, scales=fields.scales)
                 found = segment(pixels, plate.channels, config.segmentation, device)
                 if outlines:
                     write_outlines(fields.sites, pixels, found, run)

@@ -65,7 +65,7 @@ def fill(store: PlateWriter, run: "Run") -> None:
 def compute(fields: FieldBatch, run: Run) -> tuple[FieldBatch, Tables]:
     """A batch of raw fields to its tables: on the CPU made here, on CUDA when they are asked for."""
     fields, given = take_masks(fields, run)
-    pixels = correct(fields.pixels, run.illumination, device=run.device)  # float32 [B, C, H, W], 0..1
+    pixels = correct(fields.pixels, run.illumination, device=run.device, scales=fields.scales)  # float32 [B, C, H, W], 0..1
     tables = begin(fields.sites, pixels, given, run)
     return fields, tables if run.device.asynchronous else partial(list, tables())
 
@@ -163,6 +163,7 @@ def take_masks(fields: FieldBatch, run: Run) -> tuple[FieldBatch, Labels]:
             pixels=fields.pixels[list(masks.rows)],
             sites=sites,
             checks=tuple(fields.checks[row] for row in masks.rows),
+            scales=tuple(fields.scales[row] for row in masks.rows),
             quarantined=(*fields.quarantined, *masks.problems),
             flags=tuple(p for p in fields.flags if (p.well, p.site) in sites),
         )

@@ -178,6 +178,7 @@ class PlateSettings:
             "Brightfield": 8,
         }
     )
+    scale: float | None = None  # what counts are divided by to be 0 to 1; else as each image says, 65535 where it does not
     plane: int | None = None  # the plane to read where there are several
     c_axis: dict[str, int] = field(default_factory=dict)  # OME-Zarr: channel -> place on the C axis, from 0; else by label
     remap: dict[str, str] = field(default_factory=dict)  # load_data.csv: path or URL prefix -> folder here

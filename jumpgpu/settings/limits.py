@@ -74,7 +74,7 @@ LIMITS: dict[str, dict[str, Range | tuple[str, ...]]] = {
     "RadialSettings": {"bins": Range(1, 31), "zernike": ("none", "magnitudes", "magnitudes_and_phase")},
     "TextureSettings": {"scales": Range(1, MOST_PIXELS), "levels": Range(2, 256)},
     "NeighborsSettings": {name: Range(0, MOST_PIXELS) for name in ("cells", "nuclei", "cytoplasm")},
-    "PlateSettings": {"plane": NOT_NEGATIVE},
+    "PlateSettings": {"plane": NOT_NEGATIVE, "scale": Range(1, 2**31 - 1)},
     "Config": {"batch": Range(1)},
 }
 

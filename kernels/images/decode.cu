@@ -1,7 +1,7 @@
 // decode.cu: raw images on the device made whole, and what is checked of each as it is read.
 //
 //   raw_place    pixels that came as they are to their place, bytes swapped, differences along a row summed (TIFF's predictor 2)
-//   raw_counts   least and greatest count, rows of zeros, counts at 65535, and five sums over every 16th row for the sharpness
+//   raw_counts   least and greatest count, rows of zeros, saturated counts, and five sums over every 16th row for the sharpness
 //   raw_same     which images of a field are equal, of those with the same least and greatest count
 //
 // All of it whole numbers: focus.py makes the same judgements of them as of those that NumPy counts on a CPU.
@@ -62,9 +62,9 @@ extern "C" __global__ void __launch_bounds__(128) raw_place(
 }
 JG_REGISTER(raw_place)
 
-// In   given   int64   [K]            numbers of the images to be looked at
+// In   given   int64   [K, 2]         numbers of the images to be looked at, and the count from which a pixel of each is saturated
 //      pixels  uint16  [images, H, W]
-// Out  counts  uint64  [images, 9]    0 before. 65535 - the least count; the greatest; rows of zeros; counts at 65535; and over every
+// Out  counts  uint64  [images, 9]    0 before. 65535 - the least count; the greatest; rows of zeros; saturated counts; and over every
 //                                     16th row the sums of a, b, c, a * b, a * c of pixels a, b, c side by side
 extern "C" __global__ void __launch_bounds__(128, 10) raw_counts(
     const int64_t* __restrict__ given, const uint16_t* __restrict__ pixels, int32_t height, int32_t width,
@@ -73,7 +73,9 @@ extern "C" __global__ void __launch_bounds__(128, 10) raw_counts(
     struct Shared { jg::CountScratch<7> scratch; int32_t any[jg::GROUP]; };
     JG_SHARED(Shared, s);
     const int groups = (height + jg::GROUP - 1) / jg::GROUP;
-    const int64_t image = given[int(blockIdx.x) / groups];
+    const int64_t* const asked = given + 2 * int64_t(int(blockIdx.x) / groups);
+    const int64_t image = asked[0];
+    const int top = int(asked[1]);
     const int y0 = int(blockIdx.x) % groups * jg::GROUP, rows = jg::least(jg::GROUP, height - y0);
     const uint16_t* const from = pixels + image * height * width + int64_t(y0) * width;
     JG_FOR(y, jg::GROUP) s.any[y] = y >= rows;
@@ -84,7 +86,7 @@ extern "C" __global__ void __launch_bounds__(128, 10) raw_counts(
         jg::each_value(from + y * width, width, [&](int v) {
             low = jg::least(low, v);
             most = jg::most(most, v);
-            full += v == 65535;
+            full += v >= top;
         });
         high = jg::most(high, most);
         if (most) jg::atomic_write(&s.any[y], 1);      // the same by all

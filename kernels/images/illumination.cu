@@ -1,9 +1,9 @@
 // illumination.cu: raw counts summed over the fields of a plate, and divided by their illumination function.
 //
-//   correct          I(p) = min(max(raw(p) / 65535 / f(p), 0), 1), NaN -> 0; two float32 divisions, each rounded
+//   correct          I(p) = min(max(raw(p) / s / f(p), 0), 1), NaN -> 0; s the image's full scale; two float32 divisions, each rounded
 //   accumulate_fields sum(p) += raw_0(p) + ... + raw_B-1(p)
 //
-// Source   CellProfiler LoadData (counts to float32, divided by 65535), CorrectIlluminationApply (Divide, both truncations);
+// Source   CellProfiler LoadData (counts to float32, divided by full scale), CorrectIlluminationApply (Divide, both truncations);
 //          CorrectIlluminationCalculate's mean over all images, which is exact here.
 // Oracle   NumPy's float32 arithmetic, bit for bit (tests/images/test_illumination_numpy.py); CellProfiler's functions
 // Launch   a thread an item over the grid, any block size; no shared memory. correct: the blocks of a field follow each other, so
@@ -11,12 +11,13 @@
 // Order    correct: nothing is accumulated. accumulate_fields: integers.
 #include "jg/jg.cuh"
 
-// In   pixels        uint16  [B, n_values]   n_values = C * H * W
+// In   pixels        uint16  [B, n_values]   n_values = C * n_pixels
 //      illumination  float32 [n_values]
+//      scales        float32 [B, C]
 // Out  corrected     float32 [B, n_values]
 extern "C" __global__ void __launch_bounds__(128, 8) correct(
-    const uint16_t* __restrict__ pixels, const float* __restrict__ illumination, int64_t n_values,
-    float* __restrict__ corrected)
+    const uint16_t* __restrict__ pixels, const float* __restrict__ illumination, const float* __restrict__ scales,
+    int64_t n_values, int64_t n_pixels, float* __restrict__ corrected)
 {
     const int64_t chunks = (n_values + jg::ITEMS - 1) / jg::ITEMS;
     const int64_t field = int64_t(blockIdx.x) / chunks;
@@ -25,8 +26,12 @@ extern "C" __global__ void __launch_bounds__(128, 8) correct(
     const float* __restrict__ function = illumination + start;
     float* __restrict__ out = corrected + field * n_values + start;
     const int n = int(jg::least(int64_t(jg::ITEMS), n_values - start));
+    const float* __restrict__ scale = scales + field * (n_values / n_pixels) + start / n_pixels;  // of the first item's image
+    const int64_t before = start % n_pixels;
+    const bool several = before + n > n_pixels;             // items of more than one image: few blocks have them
     JG_FOR(i, n) {
-        const float value = float(raw[i]) / 65535.0f / function[i];
+        const float full = scale[several ? (before + i) / n_pixels : 0];
+        const float value = float(raw[i]) / full / function[i];
         const float low = value > 0.0f ? value : 0.0f;      // NaN is not above 0
         out[i] = low > 1.0f ? 1.0f : low;
     }

@@ -46,7 +46,9 @@ def correct(device: Device, fields: int, height: int) -> torch.Tensor:
     illumination = device.tensor(torch.ones(n, dtype=torch.float32))
     out = device.zeros(fields * n, dtype=torch.float32)
     grid = fields * blocks(n)
-    device.launch("correct", grid, pixels=pixels, illumination=illumination, n_values=n, corrected=out)
+    scales = device.tensor(torch.full((fields, 1), 65535.0))
+    given = {"pixels": pixels, "illumination": illumination, "scales": scales, "n_values": n, "n_pixels": n}
+    device.launch("correct", grid, **given, corrected=out)
     return out
 
 
@@ -62,9 +64,11 @@ def test_bytes_of_a_launch_that_is_known():
     n = 3 * 2 * 96 * 64
     assert found.kernel == "correct"
     assert found.grid == found.blocks_run == n // 4096
-    assert found.read == 2 * n + 4 * n  # the illumination functions once a field, by different blocks
+    assert (
+        found.read == 2 * n + 4 * n + 4 * found.grid
+    )  # the illumination functions once a field, by different blocks; a scale
     assert found.written == 4 * n
-    assert found.least_bytes == 2 * n + 4 * n // 3 + 4 * n
+    assert found.least_bytes == 2 * n + 4 * n // 3 + 4 * n + 4 * 3
     assert found.lanes == 32 * found.warps
     assert found.fp64 == [0.0] * len(GPUS)
     assert not found.cut

@@ -30,6 +30,22 @@ def test_correct_equals_numpy_bit_for_bit(device: Device, shape: tuple[int, int,
     np.testing.assert_array_equal(found.numpy().view(np.int32), expected.view(np.int32) & 0x7FFFFFFF)
 
 
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 3, 7), (3, 4, 5, 7), (2, 5, 33, 41), (3, 2, 64, 64), (2, 5, 108, 128), (2, 3, 3, 2048)]
+)
+def test_each_image_has_its_own_scale(device: Device, shape: tuple[int, int, int, int]) -> None:
+    """CellProfiler divides each image, as float32, by the whole number that its file says."""
+    pixels, functions = scene(*shape)
+    scales = np.random.default_rng(shape).choice([65535, 4095, 1023, 70000, 255], shape[:2])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = pixels.astype(np.float32) / scales.astype(np.float32)[:, :, None, None] / functions
+    expected = np.clip(np.nan_to_num(value, nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
+    found = correct(device.tensor(pixels), device.tensor(functions), device=device, scales=scales.tolist())
+    np.testing.assert_array_equal(found.numpy().view(np.int32), expected.view(np.int32) & 0x7FFFFFFF)
+    with pytest.raises(ValueError, match="scales of"):
+        correct(device.tensor(pixels), device.tensor(functions), device=device, scales=[[1.0] * shape[1]] * (shape[0] + 1))
+
+
 def test_correct_writes_where_it_is_told(device: Device) -> None:
     pixels, functions = scene(2, 3, 9, 11)
     out = torch.empty(2, 3, 9, 11)

@@ -7,12 +7,23 @@ from jumpgpu.gpu.device import Device, blocks
 from jumpgpu.images.illumination import correct
 from tests.images.test_illumination_numpy import scene
 
+SCALES = [[65535, 4095, 1023], [70000, 3, 65535]]
+
 
 def test_correct_same_in_all_ways(way) -> None:  # type: ignore[no-untyped-def]
     pixels, functions = scene(2, 3, 29, 31)
 
     def work(device: Device) -> torch.Tensor:
-        return correct(device.tensor(pixels), device.tensor(functions), device=device)
+        return correct(device.tensor(pixels), device.tensor(functions), device=device, scales=SCALES)
+
+    way.check(work)
+
+
+def test_correct_of_images_smaller_than_a_block_same_in_all_ways(way) -> None:  # type: ignore[no-untyped-def]
+    pixels, functions = scene(2, 3, 5, 7)
+
+    def work(device: Device) -> torch.Tensor:
+        return correct(device.tensor(pixels), device.tensor(functions), device=device, scales=SCALES)
 
     way.check(work)
 
