@@ -116,9 +116,16 @@ def correct(
     full = torch.tensor(said, dtype=torch.float32).reshape(-1, pixels.shape[1])
     if full.shape != pixels.shape[:2]:
         raise ValueError(f"scales of {tuple(full.shape)} images, pixels are {tuple(pixels.shape)}")
-    sizes = {"n_values": n_values, "n_pixels": illumination[0].numel()}
-    given = {"pixels": pixels, "illumination": illumination, "scales": device.tensor(full)}
-    device.launch("correct", grid, **given, **sizes, corrected=out)
+    device.launch(
+        "correct",
+        grid,
+        pixels=pixels,
+        illumination=illumination,
+        scales=device.tensor(full),
+        n_values=n_values,
+        n_pixels=illumination[0].numel(),
+        corrected=out,
+    )
     return out
 
 

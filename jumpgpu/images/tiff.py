@@ -1,7 +1,7 @@
 """One image file: judged by what it declares, then decoded into memory that is there already.
 
-A file is a grey uint16 TIFF of one page, or a plane of an OME-Zarr plate; it lies in a folder or a bucket (`Files`). For a
-GPU that decodes LZW itself (`load`) its strips are taken as they are.
+A file is a grey TIFF of one page or a grey PNG, of 8 or 16 bits, or a plane of an OME-Zarr plate; it lies in a folder or a
+bucket (`Files`). For a GPU that decodes LZW itself (`load`) its strips are taken as they are.
 Whatever is wrong with it is an error of `MALFORMED`.
 """
 
@@ -18,9 +18,11 @@ import tifffile
 
 from ..gpu.cpu import decode_lzw
 from ..storage.local import Files, Planes
-from .tiff_tags import ASKED, DESCRIPTION, UIC2, USUAL, Grey, judge_tags
+from .png import decode_png, header, is_png
+from .tiff_tags import ASKED, DESCRIPTION, PHOTOMETRIC, UIC2, USUAL, Grey, judge_tags
 
 MAX_SIDE = 8192  # pixels; the largest camera of these microscopes has 2160
+JPEG = b"\xff\xd8\xff"
 MAX_OVERHEAD = 1 << 20  # bytes of a TIFF beside its pixels; Harmony's tags have 85,000
 COMPRESSIONS = (1, 5, 8, 32773, 32946, 50000)  # none, LZW, deflate, PackBits, deflate, zstd: all lossless
 # Tags of `plain_strips`, what they are where a file has none (0: it must have one) and must be: width, height,
@@ -63,8 +65,9 @@ class Strips:
 
 
 def decode(file: str, images: Files, out: np.ndarray) -> Grey:
-    """Decode a single-page uint16 TIFF, or a plane, into `out` [H, W], contiguous; an error of `MALFORMED` where it is
-    anything else. Returns what the file says of its counts.
+    """Decode a single-page grey TIFF, a PNG or a plane into `out`, uint16 [H, W], contiguous; what it says of its counts.
+
+    An error of `MALFORMED` where it is anything else.
 
     Everything the file declares is checked before its pixels are touched; nothing is allocated by what it declares.
     """
@@ -72,6 +75,8 @@ def decode(file: str, images: Files, out: np.ndarray) -> Grey:
         images.read_plane(file, out)
         return Grey()
     data = images.read(file, file_limit(out.shape))
+    if is_png(data):
+        return decode_png(data, out)
     if (strips := plain_strips(data, out.shape)) is not None:
         decode_lzw_strips(data, strips, out)
         return Grey()
@@ -104,6 +109,9 @@ def load(
         images.read_plane(file, memory.view(np.uint16).reshape(size))
         return at, None, Grey()
     data = images.read(file, file_limit(size))
+    if is_png(data):
+        at, memory = reserve(n)
+        return at, None, decode_png(data, memory.view(np.uint16).reshape(size))
     with opened(data, size) as page:
         grey = judge_page(page)
         found = None if grey.white else lzw_strips(page, size)
@@ -123,6 +131,8 @@ def load(
 @contextlib.contextmanager
 def opened(data: bytes, size: tuple[int, ...]) -> Iterator[tifffile.TiffPage]:
     """A TIFF's page, which has the type and size of a field's image and strips within the file."""
+    if data.startswith(JPEG):
+        raise ValueError("a JPEG file, whose grey values are not the camera's; expected TIFF or PNG")
     with io.BytesIO(data) as stream, tifffile.TiffFile(stream, is_ome=False) as tiff:
         page = single_page(tiff)
         if page.shape != size:
@@ -151,6 +161,9 @@ def judge_page(page: tifffile.TiffPage) -> Grey:
         if tag.dtype in (5, 10):  # fractions, as two numbers each
             numbers = [a / b if b else float("nan") for a, b in zip(numbers[::2], numbers[1::2], strict=False)]
         tags[code] = tuple(numbers)
+    colours = page.colormap if tags.get(PHOTOMETRIC) == (3.0,) else None
+    if colours is not None and colours.shape == (3, 256) and (colours >> 8 == np.arange(256)).all():
+        tags[PHOTOMETRIC] = (1.0,)  # a palette of the greys themselves
     return judge_tags(tags)
 
 
@@ -158,13 +171,17 @@ def decode_page(data: bytes, page: tifffile.TiffPage, out: np.ndarray, grey: Gre
     """The pixels of an opened file's page into `out` [H, W]."""
     strips = lzw_strips(page, out.shape)
     if strips is None:
-        if page.compression == 1 and sum(page.databytecounts) < out.nbytes:
-            raise ValueError(f"truncated: {sum(page.databytecounts)} bytes of pixels, expected {out.nbytes}")
-        page.asarray(out=out, maxworkers=1)
+        expected = out.size * page.dtype.itemsize  # type: ignore[union-attr]
+        if page.compression == 1 and sum(page.databytecounts) < expected:
+            raise ValueError(f"truncated: {sum(page.databytecounts)} bytes of pixels, expected {expected}")
+        if page.dtype == out.dtype:
+            page.asarray(out=out, maxworkers=1)
+        else:
+            out[...] = page.asarray(maxworkers=1)
     else:
         decode_lzw_strips(data, strips, out)
     if grey.white:
-        np.subtract(65535, out, out=out)
+        np.subtract(65535 if page.dtype == out.dtype else 255, out, out=out)
 
 
 def decode_lzw_strips(data: bytes, strips: Strips, out: np.ndarray) -> None:
@@ -179,7 +196,13 @@ def decode_lzw_strips(data: bytes, strips: Strips, out: np.ndarray) -> None:
 def lzw_strips(page: tifffile.TiffPage, size: tuple[int, ...]) -> Strips | None:
     """A page's strips where they are LZW's and we decode them ourselves."""
     rows = min(page.rowsperstrip, size[0])
-    lzw = page.compression == 5 and page.predictor in (1, 2) and page.fillorder == 1 and not page.is_tiled
+    lzw = (
+        page.compression == 5
+        and page.dtype == np.uint16
+        and page.predictor in (1, 2)
+        and page.fillorder == 1
+        and not page.is_tiled
+    )
     if not lzw or len(page.dataoffsets) != -(-size[0] // rows):
         return None
     places = strip_places(page.dataoffsets, page.databytecounts, rows, size)
@@ -269,12 +292,12 @@ def file_limit(size: tuple[int, ...]) -> int:
 
 
 def single_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
-    """The one page of a grey uint16 TIFF; ValueError where there are more or it is something else."""
+    """The one page of a grey TIFF of 8 or 16 bits; ValueError where there are more or it is something else."""
     page = lone_page(tiff)
-    if page.bitspersample != 16:
-        raise ValueError(f"{page.bitspersample} bits per sample, expected 16")
-    if page.dtype != np.uint16 or len(page.shape) != 2:
-        raise ValueError(f"{page.dtype} pixels of shape {page.shape}, expected uint16 [H, W]")
+    if page.dtype not in (np.uint8, np.uint16) or len(page.shape) != 2:
+        raise ValueError(f"{page.dtype} pixels of shape {page.shape}, expected uint8 or uint16 [H, W]")
+    if page.bitspersample not in (8, 16):
+        raise ValueError(f"{page.bitspersample} bits per sample, expected 8 or 16")
     if page.compression not in COMPRESSIONS:
         raise ValueError(f"compression {page.compression}, expected none, LZW, deflate, PackBits or zstd")
     return page
@@ -300,8 +323,14 @@ def header_size(file: str, images: Files) -> tuple[int, int]:
         height, width = images.plane_size(file)
     else:
         data = images.read(file, 4 * MAX_SIDE * MAX_SIDE + MAX_OVERHEAD)
+        if is_png(data):
+            return checked_size(*header(data)[:2])
         with io.BytesIO(data) as stream, tifffile.TiffFile(stream, is_ome=False) as tiff:
             height, width = single_page(tiff).shape
+    return checked_size(height, width)
+
+
+def checked_size(height: int, width: int) -> tuple[int, int]:
     if max(height, width) > MAX_SIDE or min(height, width) < 1:
         raise ValueError(f"declares {height} x {width} pixels; a field has 1 to {MAX_SIDE} a side")
     return height, width

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 FULL_SCALE = 65535.0  # what counts of 16 bits are divided by, where nothing says otherwise
+FULL_SCALE_8 = 255.0  # and of 8
 Values = Mapping[int, tuple[float, ...] | str]  # code -> its numbers, or its text
 
 MAX_SCALE = 2**31 - 1  # of Java's whole numbers, which CellProfiler reads it into
@@ -93,7 +94,7 @@ def judge_tags(tags: Values) -> Grey:
         raise ValueError(f"ImageDepth {depth}: a volume")
     text = tags.get(DESCRIPTION)
     said = describe(text if isinstance(text, str) else "")
-    scale = None
+    scale = FULL_SCALE_8 if one.get(258) == 8 else None
     if MAX_SAMPLE in tags:
         limit = float(number.get(MAX_SAMPLE, (0.0,))[0])
         if not 1 <= limit <= MAX_SCALE:

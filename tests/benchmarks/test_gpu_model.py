@@ -64,9 +64,8 @@ def test_bytes_of_a_launch_that_is_known():
     n = 3 * 2 * 96 * 64
     assert found.kernel == "correct"
     assert found.grid == found.blocks_run == n // 4096
-    assert (
-        found.read == 2 * n + 4 * n + 4 * found.grid
-    )  # the illumination functions once a field, by different blocks; a scale
+    scales = 32 * found.grid  # a sector, by each block
+    assert found.read == 2 * n + 4 * n + scales  # the illumination functions once a field, by different blocks
     assert found.written == 4 * n
     assert found.least_bytes == 2 * n + 4 * n // 3 + 4 * n + 4 * 3
     assert found.lanes == 32 * found.warps
