@@ -14,8 +14,8 @@ from .config import Config, build, config_folder, load_config
 
 # How to raise one: CONTRIBUTING.md, "When stored values change".
 VERSIONS = {
-    "illumination": 1,  # estimated functions, and the division by them
-    "image_checks": 1,  # saturation and sharpness of raw images
+    "illumination": 2,  # estimated functions, and the division by them
+    "image_checks": 2,  # saturation and sharpness of raw images
     "image_quality": 1,
     "segmentation": 2,
     "shape": 2,

@@ -258,6 +258,9 @@ def illumination_cases() -> Found:
     )
     found = {"large": digest(corrected(LARGE, len(CHANNELS)).cpu().numpy()), "estimate": digest(smooth(mean, settings))}
     found["estimate, large"] = digest(smooth(raw[0] / 65535.0, settings))
+    whole = device().tensor(raw[None] // 16), device().tensor(fall_off(LARGE, len(CHANNELS)))
+    scaled = correct(*whole, device=device(), scales=[[4095.0] * len(CHANNELS)])  # as a file may say of 12 bits
+    found["12 bits"] = digest(scaled.cpu().numpy())
     found["flatfield"] = digest(polynomial(profile, SMALL, settings.quantile))
     return found | {f"estimate, {what}": digest(smooth(mean, changed)) for what, changed in varied(settings)}
 
