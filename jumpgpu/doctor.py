@@ -60,19 +60,16 @@ def gallery() -> Finding:
 
 
 def processors() -> Finding:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return GOOD, "processors", f"{usable} usable of {os.cpu_count()}"
+    from .gpu.machine import usable_cores
+
+    return GOOD, "processors", f"{usable_cores()} usable of {os.cpu_count()}"
 
 
 def memory() -> Finding:
     """Free memory, and a container's limit where there is one."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                free = int(line.split()[1]) * 1024
-    except OSError:
-        pass
+    from .gpu.machine import free_memory
+
+    free = free_memory()
     text = f"{free / 2**30:.1f} GiB free"
     try:
         limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()

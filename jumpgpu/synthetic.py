@@ -16,7 +16,6 @@ else is drawn.
 import argparse
 import csv
 import json
-import os
 import sys
 import time
 import zlib
@@ -31,6 +30,7 @@ import tifffile
 
 from .cli.parser import command_parser
 from .drawing.fields import Drawn, Effects, draw_field, falloff, falloff_coefficients, make_tiles
+from .gpu.machine import usable_cores
 from .settings.config import PlateSettings
 from .settings.names import CHANNELS, check_barcode, well_name, well_position
 
@@ -146,7 +146,7 @@ def draw_plate(output: Path, plate: str, settings: SyntheticSettings, threads: i
     record = truth / "settings.json"
     wanted = {**asdict(settings), "drawing": DRAWING}
     if record.is_file():
-        kept = json.loads(record.read_text())
+        kept = json.loads(record.read_text(encoding="utf-8"))
         if {k: kept.get(k) for k in wanted} != wanted:
             raise FileExistsError(
                 f"{folder.parent} was drawn with other settings; remove it and {truth}, or change --output"
@@ -174,7 +174,7 @@ def draw_plate(output: Path, plate: str, settings: SyntheticSettings, threads: i
             for values in zip(*columns, strict=True)
         ]
 
-    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(threads or usable_cores()) as pool:
         tables = list(pool.map(one, jobs))
     rows = [row for table in tables for row in table]
     header = ["plate", "well", "site", "treatment", "strength", "object", "y", "x", "nucleus_area", "cell_area"]
@@ -184,7 +184,7 @@ def draw_plate(output: Path, plate: str, settings: SyntheticSettings, threads: i
     for channel, plane in zip(CHANNELS, light, strict=True):
         np.save(truth / f"Illum{channel}.npy", plane / plane.min())
     (folder / "Index.idx.xml").write_text("".join(index_lines(plate, settings, list(layout))), encoding="utf-8")
-    record.write_text(json.dumps({**wanted, "n_fields": len(jobs), "n_cells": len(rows)}))
+    record.write_text(json.dumps({**wanted, "n_fields": len(jobs), "n_cells": len(rows)}), encoding="utf-8")
     return len(jobs), len(rows)
 
 

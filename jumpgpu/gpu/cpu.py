@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from functools import cache
@@ -23,6 +24,7 @@ from .kernel_source import (
     kernel_sources,
     type_code,
 )
+from .machine import free_memory, usable_cores
 
 VALUES_A_BATCH = 6_000_000  # from which a larger batch gains nothing on a CPU: a field of 1080 x 1080 x 5
 CPU_BYTES_A_VALUE = 40  # that a batch takes while it is computed, images given: an estimate; what fails is halved
@@ -69,7 +71,7 @@ class CpuDevice(Device):
     massively_parallel = False
 
     def __init__(self, workers: int | None = None, library: Path | None = None):
-        self.workers = workers or len(os.sched_getaffinity(0))
+        self.workers = workers or usable_cores()
         self.torch = torch.device("cpu")
         keep_freed_memory()
         self.path = path = library or host_library()
@@ -136,25 +138,12 @@ def keep_freed_memory() -> None:
     It would map each anew, and the page faults of a fresh float32 batch cost 0.02 to 0.04 s a field, several times the
     division that fills it. The process keeps its peak size until it ends.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt:
+    if sys.platform != "linux":
+        return
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(-4, 0)  # M_MMAP_MAX: no mapping of its own for any block
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap's end stays
         mallopt(-8, 1)  # M_ARENA_MAX: one heap for all threads; the others' are unmapped whenever they are empty
-
-
-def free_memory() -> int:
-    """Bytes that this process may still take: the machine's, or its control group's where that is less."""
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    with contextlib.suppress(OSError, ValueError, IndexError):  # Linux knows what the page cache would give back
-        text = Path("/proc/meminfo").read_text()
-        free = 1024 * int(text.split("MemAvailable:")[1].split()[0])
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        own = Path("/proc/self/cgroup").read_text().split("0::")[1].split()[0]  # version 2
-        group = Path("/sys/fs/cgroup") / own.lstrip("/")
-        limit, used = ((group / name).read_text() for name in ("memory.max", "memory.current"))
-        free = min(free, max(0, int(limit) - int(used)))
-    return free
 
 
 @cache

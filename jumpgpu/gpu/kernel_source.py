@@ -101,7 +101,7 @@ def kernel_sources() -> dict[str, tuple[Path, tuple[Argument, ...]]]:
     """Every kernel's file and parameters, by kernel name."""
     found: dict[str, tuple[Path, tuple[Argument, ...]]] = {}
     for path in sorted(kernel_folder().rglob("*.cu")):
-        for name, arguments in signatures(path.read_text()).items():
+        for name, arguments in signatures(path.read_text(encoding="utf-8")).items():
             if name in found:
                 raise ValueError(f"kernel {name} stands in both {found[name][0].name} and {path.name}")
             found[name] = path, arguments
@@ -142,11 +142,11 @@ def full_source(path: Path) -> str:
             if match[1] in seen:
                 return ""
             seen.add(match[1])
-            return paste((folder / match[1]).read_text().replace("#pragma once", ""))
+            return paste((folder / match[1]).read_text(encoding="utf-8").replace("#pragma once", ""))
 
         return INCLUDE.sub(header, text)
 
-    return paste(path.read_text())
+    return paste(path.read_text(encoding="utf-8"))
 
 
 def check_names(kernel: str, arguments: tuple[Argument, ...], values: dict[str, Any]) -> None:

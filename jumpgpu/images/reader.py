@@ -8,13 +8,13 @@ which wells end in a batch.
 
 import collections
 import contextlib
-import os
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from ..gpu.device import Device
+from ..gpu.machine import usable_cores
 from .plate import Plate, Site
 from .ring_buffer import CudaRing, HostRing, Pending, Pool
 from .site import Problem, Wanted
@@ -88,7 +88,7 @@ def read_fields(
         raise ValueError(f"batch and held must be at least 1 and ahead at least 0, got {batch}, {held} and {ahead}")
     wanted = Wanted(plate, channels, size or field_size(plate))
     groups = [selected[i : i + batch] for i in range(0, len(selected), batch)]
-    pool = Pool(len(os.sched_getaffinity(0)) if workers is None else workers)
+    pool = Pool(usable_cores() if workers is None else workers)
     given = min(ahead + held, len(groups)), min(batch, len(selected)), wanted, pool
     ring = CudaRing(*given, device) if device and device.asynchronous else HostRing(*given)
     batches = _stream(groups, ring, pool, ahead)

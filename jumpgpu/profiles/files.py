@@ -66,7 +66,7 @@ def write_anndata(table: pd.DataFrame, path: Path, also: Sequence[str] = ()) -> 
 def numbers_beside(path: Path, plate: str) -> dict[str, Any]:
     """The numbers versions that `profile` recorded beside a plate's table; none for a table made elsewhere."""
     try:
-        found = json.loads((path.parent / f"{plate}_{RECORD}").read_text())["numbers"]
+        found = json.loads((path.parent / f"{plate}_{RECORD}").read_text(encoding="utf-8"))["numbers"]
     except (OSError, ValueError, LookupError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ..cli.options import Options
+from ..gpu.machine import usable_cores
 from ..images.illumination import SOURCES
 from . import dask_preload
 
@@ -116,7 +117,7 @@ class LocalWorkers:
 
     def __init__(self, options: Options):
         n = options.workers or 1
-        self.threads = options.threads or max(1, len(os.sched_getaffinity(0)) // n)
+        self.threads = options.threads or max(1, usable_cores() // n)
         gpus = visible_gpus(options.device)
         self.environments = [{"CUDA_VISIBLE_DEVICES": gpus[i]} if gpus else {} for i in range(n)]
         self.processes: list[subprocess.Popen[bytes]] = []

@@ -9,7 +9,6 @@ runs that make the same well put the same bytes, so they need not keep apart.
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
@@ -18,14 +17,17 @@ import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from .buckets import Place, RemotePath, in_parallel
-from .file_system import sync_file_system, syncs_whole
+from .file_system import open_folder, sync_directory, sync_file, sync_file_system, syncs_whole
 
 RECORD = "zarr.json"
 KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 FEW = 4  # files that are synced one by one, wherever they lie
+BINARY = getattr(os, "O_BINARY", 0)  # Windows would write other bytes for a line's end
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # file systems without flock
 
 
@@ -36,23 +38,15 @@ def check_key(key: str) -> str:
     return key
 
 
-def sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def write_new(path: Path | str, data: bytes, sync: bool = True) -> None:
     """Write a new file, and sync its bytes; FileExistsError if it is there."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o666)
     try:
         view = memoryview(data)
         while view:
             view = view[os.write(descriptor, view) :]
         if sync:
-            os.fsync(descriptor)
+            sync_file(descriptor)
     finally:
         os.close(descriptor)
 
@@ -175,9 +169,9 @@ def put_folder(files: Mapping[str, bytes], target: RemotePath, replace: bool) ->
 def write_folder(files: Mapping[str, bytes], fresh: Path) -> None:
     """Write `files` (key -> bytes) as a new folder; all of it is synced when this returns."""
     os.mkdir(fresh)
-    home = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY)  # from here on it is told of what cannot be written
+    home = open_folder(fresh)  # from here on it is told of what cannot be written
     try:
-        together = len(files) > FEW and syncs_whole(home)
+        together = home is not None and len(files) > FEW and syncs_whole(home)
         folders = {""}
         for key, data in files.items():
             steps = key.split("/")
@@ -186,13 +180,14 @@ def write_folder(files: Mapping[str, bytes], fresh: Path) -> None:
                     os.mkdir(f"{fresh}/{folder}")
                     folders.add(folder)
             write_new(f"{fresh}/{key}", data, sync=not together)
-        if together:
+        if home is not None and together:
             sync_file_system(home)
         else:
             for folder in sorted(folders, key=lambda f: -len(f)):
                 sync_directory(fresh / folder)
     finally:
-        os.close(home)
+        if home is not None:
+            os.close(home)
 
 
 def commit_folder(files: Mapping[str, bytes], target: Place, staging: Place, replace: bool = False) -> None:
@@ -227,41 +222,37 @@ def commit_folder(files: Mapping[str, bytes], target: Place, staging: Place, rep
         shutil.rmtree(old, ignore_errors=True)
 
 
-def lock(file: IO[Any]) -> bool | None:
-    """Take an open file's exclusive lock, which ends with the file or the process: True, or False if another holds it.
-
-    None where the file system knows no locks.
+def lock(path: Path, wait: bool = False) -> FileLock | None:
+    """Take the exclusive lock that a file stands for, which ends with the process; the file stays. BlockingIOError if
+    another holds it, or with `wait` not before that one lets go; None where the file system knows no locks.
     """
+    taken = FileLock(path, blocking=wait, thread_local=False, preserve_lock_file=True)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        taken.acquire()
+    except Timeout as error:
+        raise BlockingIOError(errno.EAGAIN, "is locked by another process", str(path)) from error
     except OSError as error:
         if error.errno in NO_LOCKS:
             return None
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return False
         raise
-    return True
+    return taken
 
 
 @contextlib.contextmanager
 def gate(output: Place) -> Iterator[None]:
     """One process at a time passes: for the short moments in which runs look at each other's claims. A bucket has none."""
-    if isinstance(output, RemotePath):
+    taken = None if isinstance(output, RemotePath) else lock(output / ".jumpgpu.lock", wait=True)
+    try:
         yield
-        return
-    with open(output / ".jumpgpu.lock", "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-        yield
+    finally:
+        if taken:
+            taken.release()
 
 
 class Claim:
     """A run's hold on some wells of a plate, and its staging folder beside the plate.
 
-    The claim is a locked file, so it ends with the process however that ends; the next run removes what a dead one left.
+    The claim is a lock, so it ends with the process however that ends; the next run removes what a dead one left.
     """
 
     def __init__(self, output: Place, plate: str, wells: Iterable[str]):
@@ -269,7 +260,7 @@ class Claim:
         wells = sorted(wells)
         self.others: list[str] = []  # live runs on other wells of the plate
         self.staging: Place = output
-        self._file: IO[str] | None = None
+        self._lock: FileLock | None = None
         if isinstance(output, RemotePath):
             return
         for folder in output.glob(f".{plate}.run-*"):
@@ -285,24 +276,27 @@ class Claim:
             else:
                 self.others.append(f"process {other['process']} on {other['host']}")
         self.staging = Path(tempfile.mkdtemp(prefix=f".{plate}.run-", dir=output))
-        self._file = open(self.staging / "claim.json", "w")  # noqa: SIM115 - the open file is the lock
-        lock(self._file)
-        json.dump({"process": os.getpid(), "host": socket.gethostname(), "wells": wells}, self._file)
-        self._file.flush()
+        self._lock = lock(self.staging / "lock")
+        record = {"process": os.getpid(), "host": socket.gethostname(), "wells": wells}
+        (self.staging / "claim.json").write_text(json.dumps(record), encoding="utf-8")
 
     @staticmethod
     def _holder(folder: Path) -> dict[str, Any] | None:
         """What a live run wrote into its claim; None for a dead one. Without locks nobody can tell: no claim, not dead."""
         try:
-            with open(folder / "claim.json", "r+") as file:
-                held = lock(file)
-                if held is None:
-                    return {"wells": [], "process": "(unknown)", "host": "a file system without locks"}
-                return None if held else json.load(file)
+            record: dict[str, Any] = json.loads((folder / "claim.json").read_bytes())
+            taken = lock(folder / "lock")
         except FileNotFoundError:
             return None
+        except BlockingIOError:
+            return record
+        if taken:
+            taken.release()
+            return None
+        return {"wells": [], "process": "(unknown)", "host": "a file system without locks"}
 
     def release(self) -> None:
-        if self._file and isinstance(self.staging, Path):
+        if isinstance(self.staging, Path):
+            if self._lock:
+                self._lock.release()
             shutil.rmtree(self.staging, ignore_errors=True)
-            self._file.close()

@@ -317,7 +317,7 @@ def machine_has_role(scheme: str, given: Mapping[str, str]) -> bool:
     if scheme == "az" or given.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
         return False
     try:
-        name = Path("/sys/devices/virtual/dmi/id/sys_vendor").read_text()
+        name = Path("/sys/devices/virtual/dmi/id/sys_vendor").read_text(encoding="utf-8")
     except OSError:
         return False
     return name.startswith({"s3": "Amazon", "gs": "Google"}[scheme])

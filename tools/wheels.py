@@ -1,0 +1,85 @@
+"""The wheels of a release, all on one Linux machine: `python -m tools.wheels --output dist [PLATFORM ...]`.
+
+zig (the package `ziglang`) compiles for every system: its own C++ library is linked into the kernels, so that a wheel needs
+nothing but the C library it was made for. The kernels hold no CPython ABI, so one wheel serves every Python. Needs the
+extra `release`. Each wheel is checked by auditwheel (Linux), check-wheel-contents and twine, and its size is printed.
+"""
+
+import argparse
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# Platform tag of the wheel: zig's target, CMake's names of the system and the processor. 2_28 is torch's own floor.
+PLATFORMS = {
+    "manylinux_2_28_x86_64": ("x86_64-linux-gnu.2.28", "Linux", "x86_64"),
+    "manylinux_2_28_aarch64": ("aarch64-linux-gnu.2.28", "Linux", "aarch64"),
+    "macosx_11_0_arm64": ("aarch64-macos.11.0", "Darwin", "arm64"),
+    "win_amd64": ("x86_64-windows-gnu", "Windows", "AMD64"),
+}
+TOOLCHAIN = """\
+set(CMAKE_SYSTEM_NAME {system})
+set(CMAKE_SYSTEM_PROCESSOR {processor})
+set(CMAKE_CXX_COMPILER "{compiler}")
+set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+"""
+
+
+def build(platform: str, output: Path, levels: str | None) -> Path:
+    """Build one wheel into `output`."""
+    target, system, processor = PLATFORMS[platform]
+    with tempfile.TemporaryDirectory(prefix="jumpgpu-wheel-") as folder:
+        compiler = Path(folder) / "c++"
+        compiler.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ziglang c++ -target {target} "$@"\n')
+        compiler.chmod(compiler.stat().st_mode | stat.S_IXUSR)
+        toolchain = Path(folder) / "toolchain.cmake"
+        toolchain.write_text(TOOLCHAIN.format(system=system, processor=processor, compiler=compiler))
+        settings = [f"wheel.tags=py3-none-{platform}", f"build-dir={folder}/build"]
+        settings += [f"cmake.define.CMAKE_TOOLCHAIN_FILE={toolchain}", "cmake.define.JUMPGPU_ZIG=ON"]
+        settings += [f"cmake.define.JUMPGPU_LEVELS={levels}"] if levels else []
+        command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-cache-dir"]
+        for setting in settings:
+            command += ["-C", setting]
+        subprocess.run([*command, "-w", str(output), str(ROOT)], check=True, env=os.environ | {"CXX": str(compiler)})
+    return max(output.glob(f"*{platform}.whl"), key=os.path.getmtime)
+
+
+def check(wheel: Path) -> None:
+    """auditwheel's verdict, check-wheel-contents and twine; CalledProcessError or ValueError where one refuses."""
+    platform = wheel.stem.rpartition("-")[2]
+    if "linux" in platform:
+        command = [sys.executable, "-m", "auditwheel", "show", str(wheel)]
+        said = " ".join(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+        if f'consistent with the following platform tag: "{platform}"' not in said and f'"{platform}"' not in said:
+            raise ValueError(f"{wheel.name}: auditwheel says {said}")
+    subprocess.run([sys.executable, "-m", "check_wheel_contents", "--ignore", "W004", str(wheel)], check=True)
+    subprocess.run([sys.executable, "-m", "twine", "check", "--strict", str(wheel)], check=True)
+    with zipfile.ZipFile(wheel) as files:
+        libraries = [
+            f"{n.rpartition('/')[2]} {files.getinfo(n).file_size >> 10} KiB" for n in files.namelist() if "/lib/" in n
+        ]
+    print(f"{wheel.name}  {wheel.stat().st_size / 1e6:.1f} MB  ({', '.join(libraries)})", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("platforms", nargs="*", default=list(PLATFORMS), help=f"of {', '.join(PLATFORMS)} (default: all)")
+    parser.add_argument("--output", type=Path, default=Path("dist"), help="folder for the wheels (default: dist)")
+    parser.add_argument("--levels", help="instruction-set levels, ';' between them (default: all of the processor's)")
+    options = parser.parse_args(arguments)
+    if unknown := sorted(set(options.platforms) - PLATFORMS.keys()):
+        parser.error(f"unknown platforms {', '.join(unknown)}; known are {', '.join(PLATFORMS)}")
+    options.output.mkdir(parents=True, exist_ok=True)
+    for platform in options.platforms:
+        check(build(platform, options.output.resolve(), options.levels))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
