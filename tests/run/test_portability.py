@@ -11,7 +11,10 @@ from tests.helpers.plates import contents, write_images
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 # What a library asks about its system it has asked by then; what follows is this package's own.
-LIBRARIES = "anndata, dask.array, distributed, filelock, imagecodecs, jinja2, pandas, psutil, pyarrow, rich, scipy.stats, tifffile, torch, zarr"
+LIBRARIES = (
+    "anndata, dask.array, distributed, filelock, imagecodecs, jinja2, pandas, psutil, pyarrow, rich, scipy.stats, tifffile, "
+    "torch, zarr"
+)
 LACKS = {
     "win32": """
 sys.modules["fcntl"] = sys.modules["resource"] = sys.modules["pwd"] = None
