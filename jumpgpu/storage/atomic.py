@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from .buckets import Place, RemotePath, in_parallel
-from .file_system import open_folder, sync_directory, sync_file, sync_file_system, syncs_whole
+from .file_system import sync_file_system, syncs_whole
 
 RECORD = "zarr.json"
 KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
@@ -36,6 +37,33 @@ def check_key(key: str) -> str:
     if not KEY.fullmatch(key) or ".." in key:
         raise ValueError(f"{key!r} is no key of a store; expected plain names joined by '/'")
     return key
+
+
+def sync_file(descriptor: int) -> None:
+    """Bring an open file's bytes to the disk, or an open folder's names. macOS's fsync stops at the drive's own memory."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+        except OSError:  # a network's file system knows none
+            pass
+    os.fsync(descriptor)
+
+
+def open_folder(path: Path | str) -> int | None:
+    """A descriptor of a folder; None on Windows, where none can be opened and the journal alone keeps names."""
+    return None if sys.platform == "win32" else os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def sync_directory(path: Path) -> None:
+    descriptor = open_folder(path)
+    if descriptor is not None:
+        try:
+            sync_file(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_new(path: Path | str, data: bytes, sync: bool = True) -> None:
