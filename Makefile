@@ -3,20 +3,23 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 DEMO ?= demo
+# Where torch's build without CUDA is (0.2 GB; the package index has 3 GB of CUDA for Linux). An index that does not answer is passed over,
+# and TORCH_INDEX= asks only the package index. https://download.pytorch.org/whl/cu126 is the build for CUDA 12.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH ?= torch==2.13.0
 # This machine's instruction-set level, all that the demonstration builds; `developed` builds every level, as a wheel does.
 LEVEL := $(shell grep -qw avx512vl /proc/cpuinfo 2> /dev/null && echo x86-64-v4 || { grep -qw avx2 /proc/cpuinfo 2> /dev/null && echo x86-64-v3; })
 LEVELS_OF = $(if $(LEVEL),-C "cmake.define.JUMPGPU_LEVELS=$(1)")
 PLATES = --plate DEMO1 --plate DEMO2 --plate DEMO3
 
-.PHONY: demo test test-slow check docs bench gpu lib clean
+.PHONY: demo test test-slow check docs bench gpu lib wheels clean
 
-# The CPU build of torch is pinned here: a bare `torch` downloads gigabytes of CUDA.
 # What the demonstration needs; `developed` adds what tests, checks and documentation do.
 $(VENV)/installed: pyproject.toml CMakeLists.txt
 	@command -v c++ > /dev/null || { echo "jumpgpu needs a C++17 compiler to build its kernels: apt-get install g++, or set CXX" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install -q --upgrade pip
-	$(RUN) -m pip install -q torch==2.13.0
+	$(RUN) -m pip install -q --no-deps --timeout 10 --retries 1 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)
 	$(RUN) -m pip install -q -e ".[map]" $(call LEVELS_OF,$(LEVEL))
 	touch $@
 
@@ -66,6 +69,11 @@ gpu:
 lib:
 	@cmake -S . -B build/dev -DCMAKE_BUILD_TYPE=Release $(if $(LEVELS),-DJUMPGPU_LEVELS="$(LEVELS)") > /dev/null
 	@cmake --build build/dev -j 2
+
+# The wheels of all platforms, into dist; compiled and checked on this machine.
+wheels: $(VENV)/developed
+	$(RUN) -m pip install -q -e ".[release]" $(call LEVELS_OF,$(LEVEL))
+	$(RUN) -m tools.wheels --output dist
 
 clean:
 	rm -rf build dist jumpgpu/lib $(DEMO)

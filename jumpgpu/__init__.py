@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from .scores.transfer import pairs as pairs
     from .store.reader import open_plate as open_plate
 
-__version__ = "0.1.0"
+try:
+    from ._version import __version__  # written into the wheel, from the git tag
+except ImportError:
+    __version__ = "0.1.0"  # a checkout that nobody installed
 # name -> its module, imported when first asked for
 PUBLIC = {
     "extract": ".run.plates",

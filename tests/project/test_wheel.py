@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -28,7 +29,7 @@ cpu = device.open_device("cpu")
 labels = torch.zeros(1, 40, 50, dtype=torch.int32)
 labels[0, 10:20, 10:30] = 1
 table = jumpgpu.measure(torch.rand(1, 1, 40, 50), {"Cells": labels}, channels=("DNA",), families=("texture",), device=cpu)
-print(kernel_source.kernel_digest(), cpu.description, table.shape)
+print(kernel_source.kernel_digest(), cpu.description, table.shape, jumpgpu.__version__)
 """
 
 
@@ -60,3 +61,12 @@ def test_the_wheel_works_without_a_compiler(wheel, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[0] == kernel_digest()  # the same kernels as the checkout's
     assert "x86-64-v2" in done.stdout
+    assert done.stdout.split()[-1] == wheel.name.split("-")[1]  # the tag's version, in the metadata and in the package
+
+
+def test_a_checkout_without_git_has_the_fallback_version():
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
+    fallback = project["tool"]["setuptools_scm"]["fallback_version"]
+    source = (CHECKOUT / "jumpgpu" / "__init__.py").read_text(encoding="utf-8")
+    assert f'__version__ = "{fallback}"' in source
+    assert project["project"]["dynamic"] == ["version"]
