@@ -1,4 +1,4 @@
-"""Kernels on a machine where the whole program does not run: launches recorded here are done again there, by NumPy and ctypes.
+"""Kernels on a machine where the whole program does not run: launches are recorded here and done again there.
 
     python -m tools.replay record launches.npz           what a drawn field's run launches: arguments before, digests after
     python -P tools/replay.py run launches.npz LIBRARY   the same launches by another library; needs NumPy alone
@@ -22,7 +22,7 @@ import numpy as np
 
 LAUNCHES = 4  # of a kernel that are kept
 FIELD = ["--wells", "1", "--sites", "1", "--size", "200", "--cells", "9"]
-CONFIG = '[features]\nimage_quality = true\n'
+CONFIG = "[features]\nimage_quality = true\n"
 
 
 def record(path: Path) -> None:
@@ -113,8 +113,9 @@ def run(path: Path, library: Path) -> int:
             found.append(digest(list(memory.values())))
             wrong[step["kernel"]] += found[-1] != step["digest"]
     bad = sorted(kernel for kernel, n in wrong.items() if n)
+    machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}"
     print(
-        f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}, {library.name}: "
+        f"{machine}, {library.name}: "
         f"{len(plan)} launches of {len(wrong)} kernels, digest {whole(found)}, "
         + (f"other bits from {', '.join(bad)}" if bad else "the recorded bits")
     )

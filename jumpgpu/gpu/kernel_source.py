@@ -111,7 +111,7 @@ def kernel_sources() -> dict[str, tuple[Path, tuple[Argument, ...]]]:
 @cache
 def measures(file: str, name: str) -> tuple[str, ...]:
     """The names of a kernel's outputs, in order: the enumerators of `struct NAME { enum Measure {...}; }` before COUNT."""
-    text = re.sub(r"//[^\n]*", "", (kernel_folder() / file).read_text())
+    text = re.sub(r"//[^\n]*", "", (kernel_folder() / file).read_text(encoding="utf-8"))
     found = re.search(rf"struct {name} {{ enum Measure {{([^}}]*)COUNT", text)
     if not found:
         raise ValueError(f"{file} has no enum Measure of struct {name}")
@@ -120,7 +120,7 @@ def measures(file: str, name: str) -> tuple[str, ...]:
 
 def line_of(file: str, pattern: str) -> int | None:
     """The first line of a kernel file, from 1, that a pattern matches."""
-    lines = (kernel_folder() / file).read_text().splitlines()
+    lines = (kernel_folder() / file).read_text(encoding="utf-8").splitlines()
     return next((i for i, line in enumerate(lines, 1) if re.search(pattern, line)), None)
 
 

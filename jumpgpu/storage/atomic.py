@@ -110,9 +110,9 @@ def write_whole(path: Place, data: bytes | bytearray | str) -> None:
 
 def move_into_place(part: Path, path: Path) -> None:
     """Sync a finished file of the same file system, and give it its name."""
-    descriptor = os.open(part, os.O_RDONLY)
+    descriptor = os.open(part, os.O_RDWR | BINARY)  # Windows syncs nothing that is open for reading alone
     try:
-        os.fsync(descriptor)
+        sync_file(descriptor)
     finally:
         os.close(descriptor)
     os.replace(part, path)

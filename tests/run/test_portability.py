@@ -17,6 +17,8 @@ LIBRARIES = (
 )
 LACKS = {
     "win32": """
+import fcntl
+sys.modules["fcntl_of_linux"] = fcntl
 sys.modules["fcntl"] = sys.modules["resource"] = sys.modules["pwd"] = None
 for name in ("sched_getaffinity", "sched_setaffinity", "O_DIRECTORY", "sysconf", "uname", "fork", "posix_fadvise", "getuid"):
     delattr(os, name)
@@ -27,6 +29,13 @@ def opens(path, *arguments, **options):
         raise PermissionError(13, "Permission denied", path)
     return honest(path, *arguments, **options)
 os.open = opens
+import fcntl_of_linux as fcntl
+flush = os.fsync
+def fsync(descriptor):
+    if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        raise OSError(9, "Bad file descriptor")
+    flush(descriptor)
+os.fsync = fsync
 shutil._use_fd_functions = False
 """,
     "darwin": """
