@@ -17,14 +17,16 @@ from .cli.parser import command_parser
 from .profiles import design_checks as designs
 from .profiles import platemap as platemaps
 from .profiles.aggregate import aggregate
+from .profiles.cell_quality import FLAGGED, CellRules, WithoutFlagged, add_shares, flag_plate, load_cell_rules
 from .profiles.files import RECORD, numbers_beside, read_profiles, write_anndata, write_table
 from .profiles.pipeline import FEATURES, barcode_of, make_profiles
 from .profiles.platemap import feature_columns
 from .profiles.recipe import LEVELS, REFERENCES, Recipe, load_recipe
 from .profiles.recipe import check as check_recipe
+from .profiles.standard_errors import standard_errors
 from .storage.atomic import write_whole
 from .storage.buckets import place_of
-from .store.reader import open_plate
+from .store.reader import StoredPlate, open_plate
 
 STEPS = ("well_position", "cell_count", "position", "inverse_normal", "sphere", "harmony")  # what --without may name
 
@@ -83,6 +85,21 @@ def parser() -> argparse.ArgumentParser:
         help="columns that are features besides those of Cells, Cytoplasm and Nuclei, such as 'efficientnet_*' (repeatable)",
     )
     add("--anndata", action="store_true", help="write every table as .h5ad too")
+    add(
+        "--flag-cells",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="flag debris, mis-segmented, blurred and saturated cells by this file's rules (default: "
+        "configs/cell_quality.toml): the table P_cell_flags, and each flag's share in the wells' tables",
+    )
+    add("--drop-flagged", action="store_true", help="leave flagged cells out of the wells' means")
+    add(
+        "--standard-errors",
+        type=int,
+        metavar="N",
+        help="write P_standard_errors, by drawing each well's cells anew N times (200 are enough)",
+    )
     return made
 
 
@@ -106,6 +123,10 @@ def run(options: argparse.Namespace) -> None:
         features=tuple(options.features or recipe.features),
     )
     check_recipe(recipe)
+    rules = None
+    if options.flag_cells is not None or options.drop_flagged:
+        rules = load_cell_rules(options.flag_cells or None)
+        print(f"cell rules: {json.dumps(dataclasses.asdict(rules))}", file=sys.stderr)
     folder = options.output / "profiles"
     print(f"recipe {options.recipe}: {json.dumps(dataclasses.asdict(recipe))}", file=sys.stderr)
     wells: dict[str, int] = {}
@@ -115,7 +136,7 @@ def run(options: argparse.Namespace) -> None:
 
     def augmented() -> Iterator[pd.DataFrame]:
         for argument in options.plate:
-            table, versions = read_wells(argument, options.output, recipe)
+            table, versions = read_wells(argument, options, recipe, rules)
             plate = barcode_of(table)
             numbers[plate] = versions
             table, platemap, findings = annotate_plate(table, options)
@@ -147,15 +168,37 @@ def run(options: argparse.Namespace) -> None:
         print(f"{plate}  {wells[plate]} wells  {kept[plate]}  {seconds:.1f} s")
 
 
-def read_wells(argument: str, output: Path, recipe: Recipe) -> tuple[pd.DataFrame, dict[str, Any]]:
+def read_wells(
+    argument: str, options: argparse.Namespace, recipe: Recipe, rules: CellRules | None
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """A plate's aggregated wells and numbers versions: from its cells, or from a table that already has them."""
-    path = place_of(argument)
+    path, output = place_of(argument), options.output
     if isinstance(path, Path) and path.name.endswith((".parquet", ".csv", ".csv.gz")):
+        for option, given in (("--flag-cells", rules is not None), ("--standard-errors", options.standard_errors)):
+            if given:
+                raise ValueError(f"{path}: {option} needs a plate's cells, and this is a table of wells")
         table = read_profiles(path, recipe.features)
         return table, numbers_beside(path, barcode_of(table))
     stored = open_plate(path if path.suffix == ".zarr" else output / argument)
-    table = aggregate(stored, recipe.aggregate)
-    write_table(table, output / "profiles" / stored.barcode / f"{stored.barcode}.parquet")
+    beside = output / "profiles" / stored.barcode / stored.barcode
+    cells: StoredPlate | WithoutFlagged = stored
+    if rules is not None:
+        flags = flag_plate(stored, rules)
+        write_table(flags, beside.with_name(f"{stored.barcode}_cell_flags.parquet"))
+        cells = WithoutFlagged(stored, flags) if options.drop_flagged else stored
+    table = aggregate(cells, recipe.aggregate)
+    if rules is not None:
+        table = add_shares(table, flags)
+        dropped = "left out" if options.drop_flagged else "kept (--drop-flagged leaves them out)"
+        findings = [*flags.attrs["findings"], f"{int(flags[FLAGGED].sum())} of {len(flags)} cells flagged and {dropped}"]
+        if gone := sorted(set(flags["Metadata_Well"].astype(str)) - set(table["Metadata_Well"])):
+            findings.append(f"{len(gone)} wells have no cell left and no profile: {platemaps.some(gone)}")
+        for finding in findings:
+            print(f"{stored.barcode}: {finding}", file=sys.stderr)
+    write_table(table, beside.with_name(f"{stored.barcode}.parquet"))
+    if options.standard_errors:
+        errors = standard_errors(cells, recipe.aggregate, options.standard_errors)
+        write_table(errors, beside.with_name(f"{stored.barcode}_standard_errors.parquet"))
     return table, stored.numbers
 
 

@@ -20,6 +20,7 @@ import pandas as pd
 from .cli.parser import command_parser
 from .profiles import platemap as platemaps
 from .profiles.aggregate import COUNT, aggregate
+from .profiles.cell_quality import flag_plate, load_cell_rules, shares
 from .settings.names import well_position
 from .storage.atomic import read_file, write_whole
 from .store import render as pictures
@@ -129,7 +130,8 @@ def wells_of(
 def image_measures(plate: StoredPlate) -> dict[str, Any]:
     """Means over each well's sites of what is known of its images: names, and a list of values by well for each.
 
-    Sharpness and saturation (percent) of every channel; with image quality stored, all of that too.
+    Sharpness and saturation (percent) of every channel; with image quality stored, all of that too; and the percent of
+    cells with each flag of `configs/cell_quality.toml`, where the plate has the features.
     """
     wells = pd.Index(plate.wells)
     tables = []
@@ -141,6 +143,12 @@ def image_measures(plate: StoredPlate) -> dict[str, Any]:
         tables.append(table[known].set_axis([f"{kind} {c}" for c in known], axis=1))
     if len(plate.wells) and any(key.startswith("tables/fields/") for key in plate.record(plate.wells[0])["files"]):
         tables.append(plate.image_quality().groupby("Metadata_Well").mean(numeric_only=True).drop(columns="Metadata_Site"))
+    rules = load_cell_rules()
+    if set(rules.features) <= set(plate.columns):
+        flagged = 100 * shares(flag_plate(plate, rules))
+        tables.append(
+            flagged.rename(columns=lambda c: f"cells {c.removeprefix('Metadata_').removesuffix('_Share')}, percent")
+        )
     table = pd.concat([t.reindex(wells) for t in tables], axis=1)
     columns = [[float(f"{v:.6g}") if np.isfinite(v) else None for v in table[name]] for name in table]
     return {"names": list(table), "values": columns}
