@@ -14,6 +14,7 @@ import pandas as pd
 
 from . import __version__
 from .cli.parser import command_parser
+from .profiles import conventions
 from .profiles import design_checks as designs
 from .profiles import platemap as platemaps
 from .profiles.aggregate import aggregate
@@ -84,6 +85,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="PATTERN",
         help="columns that are features besides those of Cells, Cytoplasm and Nuclei, such as 'efficientnet_*' (repeatable)",
     )
+    add("--plate-column", metavar="COLUMN", help="names the plate in a table (default: Metadata_Plate, or by convention)")
+    add("--well-column", metavar="COLUMN", help="names the well in a table (default: Metadata_Well, or by convention)")
     add("--anndata", action="store_true", help="write every table as .h5ad too")
     add(
         "--flag-cells",
@@ -140,9 +143,13 @@ def run(options: argparse.Namespace) -> None:
             plate = barcode_of(table)
             numbers[plate] = versions
             table, platemap, findings = annotate_plate(table, options)
-            table = platemaps.mark_controls(table, recipe.controls)
+            table, controls = conventions.choose_controls(table, recipe.controls)
+            findings += [*conventions.one_line(controls), *table.attrs.get("findings", ())]
             findings += platemaps.feature_findings(table, recipe.features)
-            for finding in (*(f"{plate}: {f}" for f in findings), *designs.check_plate(table, platemap)):
+            for finding in (
+                *(f"{plate}: {f}" for f in findings),
+                *designs.check_plate(table, platemap, group=group_of(table)),
+            ):
                 print(finding, file=sys.stderr)
             if not feature_columns(table, recipe.features):
                 raise ValueError(f"{plate}: no column is a feature; name features by --features")
@@ -168,6 +175,11 @@ def run(options: argparse.Namespace) -> None:
         print(f"{plate}  {wells[plate]} wells  {kept[plate]}  {seconds:.1f} s")
 
 
+def group_of(table: pd.DataFrame) -> str:
+    """The column that names a treatment, by convention."""
+    return next((c for c in conventions.GROUP if c in table), platemaps.SAMPLE)
+
+
 def read_wells(
     argument: str, options: argparse.Namespace, recipe: Recipe, rules: CellRules | None
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -177,7 +189,7 @@ def read_wells(
         for option, given in (("--flag-cells", rules is not None), ("--standard-errors", options.standard_errors)):
             if given:
                 raise ValueError(f"{path}: {option} needs a plate's cells, and this is a table of wells")
-        table = read_profiles(path, recipe.features)
+        table = read_profiles(path, recipe.features, options.plate_column, options.well_column)
         return table, numbers_beside(path, barcode_of(table))
     stored = open_plate(path if path.suffix == ".zarr" else output / argument)
     beside = output / "profiles" / stored.barcode / stored.barcode
@@ -204,7 +216,7 @@ def read_wells(
 
 def annotate_plate(table: pd.DataFrame, options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame | None, list[str]]:
     """The table annotated, its plate map, and findings; a table that brings its own annotation is left alone."""
-    if platemaps.SAMPLE in table and options.platemap is None and options.metadata is None:
+    if set(conventions.GROUP) & set(table) and options.platemap is None and options.metadata is None:
         ignored = ["--treatments is not used: the table brings its own annotation"] if options.treatments else []
         return table, None, ignored
     folder = options.metadata or options.output / "metadata"

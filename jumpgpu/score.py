@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .cli.parser import add_parser, command_parser
+from .profiles import conventions
 from .profiles import design_checks as designs
 from .profiles import platemap as platemaps
 from .profiles.files import numbers_beside, read_profiles, recorded, write_table
@@ -72,7 +73,9 @@ def parser() -> argparse.ArgumentParser:
     )
     add_common(one)
     add_against(one)
-    one.add_argument("--label", default=LABEL, metavar="COLUMN", help="whose equal values match (default: %(default)s)")
+    one.add_argument(
+        "--label", metavar="COLUMN", help=f"of labels that match, several as a|b (default: {LABEL}, or by convention)"
+    )
 
     one = add_parser(
         commands,
@@ -122,13 +125,14 @@ def add_common(command: argparse.ArgumentParser) -> None:
     )
     add(
         "--group",
-        default=SAMPLE,
         metavar="COLUMN",
-        help="names a treatment, whose wells are replicates (default: %(default)s)",
+        help=f"names a treatment, whose wells are replicates; several as A,B (default: {SAMPLE}, or by convention)",
     )
     add("--metadata", type=Path, metavar="DIR", help="with experiment-metadata.tsv (default: <output>/metadata)")
     add("--treatments", type=Path, metavar="FILE", help="table whose further columns are joined, such as target_list")
     add("--batch", metavar="NAME", help="batch of the experiment table, where barcodes appear in several")
+    add("--plate-column", metavar="COLUMN", help="names the plate (default: Metadata_Plate, or by convention)")
+    add("--well-column", metavar="COLUMN", help="names the well (default: Metadata_Well, or by convention)")
     add = command.add_argument_group("conditions and subsets").add_argument
     add("--by", action="append", default=[], metavar="COLUMN", help="separates conditions, such as Cell_type (repeatable)")
     add("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only such plates or wells (repeatable)")
@@ -209,7 +213,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.null_wells = getattr(options, "null_wells", None) or recipe.score.null_wells
         options.control = tuple(options.control or recipe.controls)
         options.features = tuple(options.features or recipe.features)
-        options.group = column_name(options.group)
         name = options.name or options.score
         results = list(SCORES[options.score](options))
         further = tuple(f for h in options.held_out for f in h.findings)
@@ -247,10 +250,12 @@ def score_replicating(options: argparse.Namespace) -> Iterator[Score]:
 def score_matching(options: argparse.Namespace) -> Iterator[Score]:
     for condition, rows, others in sides(options):
         report_design(rows, condition, options)
+        label, said = conventions.choose_label(rows, column_name(options.label) if options.label else None)
+        say(conventions.one_line(said), condition or "plates")
         yield percent_matching(
             rows,
             others,
-            column_name(options.label),
+            label,
             options.group,
             condition,
             options.draws,
@@ -335,7 +340,7 @@ def report_design(profiles: pd.DataFrame, condition: str, options: argparse.Name
     """What the design means for the score, on stderr, before it."""
     findings = [f"{condition or 'plates'}: {f}" for f in designs.check_replicates(profiles, options.group)]
     for _, plate in profiles.groupby("Metadata_Plate", sort=True):
-        findings += designs.check_plate(plate, plate_format=options.plate_format)
+        findings += designs.check_plate(plate, plate_format=options.plate_format, group=options.group)
     for finding in findings:
         print(finding, file=sys.stderr)
 
@@ -349,8 +354,9 @@ def read_all(options: argparse.Namespace, plates: Sequence[str]) -> pd.DataFrame
     for plate in plates if not options.features else ():  # what profile was asked for
         asked = recorded(options.output / "profiles" / plate, plate).get("recipe", {}).get("features", ())
         options.features = tuple(dict.fromkeys((*options.features, *asked)))
-    tables = [read_profiles(p, options.features) for p in paths]
+    tables = [read_profiles(p, options.features, options.plate_column, options.well_column) for p in paths]
     for path, table in zip(paths, tables, strict=True):
+        say(table.attrs["findings"], str(path))
         say(platemaps.feature_findings(table, options.features), str(path))
     made = {
         plate: numbers_beside(p, plate)
@@ -364,7 +370,6 @@ def read_all(options: argparse.Namespace, plates: Sequence[str]) -> pd.DataFrame
         tables = [with_controls(t, held_out.replace, options.features) for t in tables]
     profiles = concatenate(tables, options.features)
     say(profiles.attrs["findings"], "plates")
-    column(profiles, options.group)
     if options.treatments:
         treatments = platemaps.read_treatments(options.treatments)
         say(treatments.attrs["findings"])
@@ -383,7 +388,9 @@ def read_all(options: argparse.Namespace, plates: Sequence[str]) -> pd.DataFrame
         profiles = platemaps.add_conditions(profiles, experiments)
     elif options.batch:
         print(f"--batch {options.batch} is not used: the profiles have every column asked for", file=sys.stderr)
-    profiles = platemaps.mark_controls(profiles, options.control)
+    profiles, options.group = grouped(profiles, options.group)
+    profiles, controls = conventions.choose_controls(profiles, options.control)
+    say(conventions.one_line(controls), "plates")
     for where in options.where:
         name, _, value = where.partition("=")
         held = column(profiles, name.strip())
@@ -432,8 +439,21 @@ def judging_controls(options: argparse.Namespace, *sides: pd.DataFrame | None) -
             options.compartment,
             (*options.without_channel, *(BRIGHTFIELD if options.fluorescence else ())),
         )
-        parts.append(h.check[[*platemaps.metadata_columns(h.check), *features]].merge(rows[keys], on=keys))
+        marks = [*keys, *(c for c in (platemaps.NEGATIVE,) if c in rows)]
+        metadata = [c for c in platemaps.metadata_columns(h.check) if c in keys or c not in marks]
+        parts.append(h.check[[*metadata, *features]].merge(rows[marks], on=keys))
     return concatenate(parts, options.features)
+
+
+def grouped(profiles: pd.DataFrame, asked: str | None) -> tuple[pd.DataFrame, str]:
+    """Profiles with the column that names a treatment: the one asked for, several joined, or by convention; and its name."""
+    names = [column_name(name.strip()) for name in asked.split(",")] if asked else []
+    if asked in profiles or len(names) < 2:
+        group, said = conventions.choose_group(profiles, asked if asked in profiles else names[0] if names else None)
+        say(conventions.one_line(said), "plates")
+        column(profiles, group)
+        return profiles, group
+    return conventions.join_columns(profiles, [str(column(profiles, name).name) for name in names])
 
 
 def say(findings: Sequence[str], of: str = "") -> None:

@@ -28,25 +28,27 @@ def is_inner(wells: pd.Series, plate_format: int = 384) -> pd.Series:
     return wells.map({well: inner(well) for well in wells.unique()}).astype(bool)
 
 
-def check_plate(profiles: pd.DataFrame, platemap: pd.DataFrame | None = None, plate_format: int = 384) -> list[str]:
+def check_plate(
+    profiles: pd.DataFrame, platemap: pd.DataFrame | None = None, plate_format: int = 384, group: str = SAMPLE
+) -> list[str]:
     """Findings about one annotated plate: wells, controls, edges, treatments without metadata."""
     plate, found = profiles["Metadata_Plate"].iloc[0], []
     if platemap is not None and (lost := sorted(set(as_text(platemap["well_position"])) - set(profiles["Metadata_Well"]))):
         found.append(f"{len(lost)} of the plate map's {len(platemap)} wells have no profile: {some(lost)}")
-    if SAMPLE not in profiles:
-        return [f"{plate}: no {SAMPLE} column: nothing says what sits where"]
-    treated = treated_wells(profiles)
+    if group not in profiles:
+        return [f"{plate}: no {group} column: nothing says what sits where"]
+    treated = treated_wells(profiles, group)
     controls = is_negcon(profiles) if {CONTROL, NEGATIVE} & set(profiles) else None
     if controls is None or not controls.any():
         found += check_controls(profiles)
     elif (n := int(controls.sum())) < FEW_CONTROLS:
         found.append(f"{n} negative controls; medians and MADs of fewer than {FEW_CONTROLS} are mostly noise")
-    if "Metadata_pert_type" in profiles:
+    if "Metadata_pert_type" in profiles and SAMPLE in profiles:
         named = profiles[SAMPLE].notna()
         if bare := sorted(set(profiles.loc[named & profiles["Metadata_pert_type"].isna(), SAMPLE].astype(str))):
             found.append(f"{len(bare)} treatments are missing in the treatment table: {some(bare)}")
     inner = is_inner(profiles["Metadata_Well"], plate_format)
-    samples = as_text(profiles[SAMPLE])
+    samples = as_text(profiles[group])
     if outer := sorted(set(samples[treated]) - set(samples[treated & inner])):
         found.append(f"{len(outer)} of {samples[treated].nunique()} treatments sit in outer wells only")
     if controls is not None and controls.any() and not (controls & inner).any():

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from ..settings.names import COMPARTMENTS
 from ..storage.atomic import whole_file
-from .platemap import feature_columns
+from .conventions import identity_columns, one_line, prefixed
+from .platemap import feature_columns, some
 from .text_tables import as_text, as_wells, check_header, numbers
 
 MISSING = (
@@ -72,15 +73,22 @@ def numbers_beside(path: Path, plate: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def read_profiles(path: str | Path, also: Sequence[str] = ()) -> pd.DataFrame:
+def read_profiles(
+    path: str | Path,
+    also: Sequence[str] = (),
+    plate_column: str | None = None,
+    well_column: str | None = None,
+) -> pd.DataFrame:
     """Profiles from Parquet, CSV or CSV.gz, ours or others'.
 
-    They need Metadata_Plate and Metadata_Well. Plates are text, wells `A01`, and other metadata text, but where every cell
-    is a plain number. Features are numbers.
+    Plate and well are found by the conventions in use (`conventions`) and become Metadata_Plate, text, and Metadata_Well,
+    `A01`. Other metadata are text but where every cell is a plain number, and get the prefix `Metadata_` where a text column
+    has none. Features are numbers. `attrs["findings"]` says what was chosen.
 
     Parameters
     ----------
     also : patterns of columns that are features besides those of Cells, Cytoplasm and Nuclei
+    plate_column, well_column : the columns that name plate and well, instead of the usual ones
 
     Raises FileNotFoundError, or ValueError that names the file and the column.
     """
@@ -103,22 +111,25 @@ def read_profiles(path: str | Path, also: Sequence[str] = ()) -> pd.DataFrame:
         pa.ArrowException,
     ) as error:
         raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
-    table = table.rename(columns={f"Image_{c}": c for c in ("Metadata_Plate", "Metadata_Well") if c not in table})
-    if missing := [c for c in ("Metadata_Plate", "Metadata_Well") if c not in table]:
-        raise ValueError(f"{path}: no column {missing[0]}; profiles name their plate and well")
+    table, chosen = identity_columns(path, table, plate_column, well_column)
     if table.empty:
         raise ValueError(f"{path}: no rows; a profile has one row a well")
+    named = [c for c in table if str(c).startswith(COMPARTMENTS) or any(fnmatch.fnmatchcase(str(c), p) for p in also)]
+    table, renamed = prefixed(table, named)
+    chosen += [f"{some(renamed)} as Metadata_"] if renamed else []
     plates = as_text(table["Metadata_Plate"])
     if plates.isna().any():
         raise ValueError(f"{path}: {int(plates.isna().sum())} of {len(table)} rows name no plate")
     changed = {"Metadata_Plate": plates, "Metadata_Well": as_wells(table["Metadata_Well"], f"{path}: Metadata_Well")}
     for column in table.columns:
         if not pd.api.types.is_numeric_dtype(table[column].dtype):
-            if str(column).startswith(COMPARTMENTS) or any(fnmatch.fnmatchcase(str(column), pattern) for pattern in also):
+            if column in set(named):
                 changed[column] = feature_numbers(table[column], path)
             elif column not in changed and isinstance(table[column].dtype, pd.CategoricalDtype):
                 changed[column] = numbers(as_text(table[column]))
-    return table.assign(**changed)
+    table = table.assign(**changed)
+    table.attrs["findings"] = one_line(chosen)
+    return table
 
 
 def recorded(folder: Path, plate: str) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def test_missing_values_are_null_in_parquet(tmp_path):
     [
         ("p.csv", b"", "empty"),
         ("p.csv", b"Metadata_Plate,Metadata_Well,Cells_x\n", "no rows"),
-        ("p.csv", b"Plate,Well,Cells_x\nP,A01,1\n", "no column Metadata_Plate"),
+        ("p.csv", b"Run,Place,Cells_x\nP,A01,1\n", "no column Metadata_Plate"),
         ("p.csv", b"Metadata_Plate,Metadata_Well,Cells_x,Cells_x\nP,A01,1,2\n", "column 'Cells_x' appears twice"),
         ("p.csv", b"Metadata_Plate,Metadata_Well,Cells_x\nP,A01,low\n", "Cells_x holds 'low', which is no number"),
         ("p.csv", b'Metadata_Plate,Metadata_Well,Cells_x\nP,A01,"1,5"\n', "Cells_x holds '1,5', which is no number"),
