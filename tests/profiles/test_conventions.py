@@ -1,4 +1,4 @@
-"""Profiles of anyone: each convention is recognised, said in one line, and gives the numbers of our spelling of the table."""
+"""Profiles of anyone: each convention is recognised, said in one line, and gives the numbers of our own spelling."""
 
 import pandas as pd
 import pytest
