@@ -1,17 +1,23 @@
-"""CellProfiler's load_data.csv: one row a site, FileName_/PathName_ or URL_ columns a channel; also as Parquet.
+"""Tables of a plate's images: CellProfiler's load_data.csv, a row a site; nf-core/cellpainting's samplesheet, an image.
 
-Rows are streamed; nothing is opened that they name. Paths are judged by `plate.py`, which knows the roots.
+load_data has FileName_ and PathName_ or URL_ columns a channel. Either is separated by commas, semicolons or tabs, packed
+by gzip or not, or Parquet. Rows are streamed; nothing is opened that they name. Paths are judged by `plate.py`, which knows
+the roots.
 """
 
 import csv
+import gzip
 import io
 import math
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
 
 from ..settings.names import well_name
 from ..storage.buckets import Place
@@ -24,6 +30,9 @@ GEOMETRY = "ImageResolutionX", "ImageSizeY", "ImageSizeX"
 DESCRIBED = "Metadata_ChannelName"  # whose image a row without columns a channel describes
 SQUARE = 1e-3  # what pixel sizes may differ by, as a share
 PREFIXES = ("FileName_", "PathName_", "URL_")
+SHEET = ("channel", "path", "plate", "well", "site")  # columns of a samplesheet
+SEPARATORS = ",;\t"
+SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 MAX_COLUMNS = 1000  # of a Parquet table
 MAX_UNPACKED = 1 << 30  # bytes that it says to hold
 
@@ -86,11 +95,15 @@ def read_load_data(path: Place, barcode: str, data: bytes | None = None) -> Load
         raise ValueError(f"{path}: {size} bytes, more than a load_data.csv may have ({MAX_BYTES})")
     try:
         with open(path, "rb") if data is None else io.BytesIO(data) as raw:
-            if path.suffix == ".parquet":
+            if path.name.lower().endswith(".parquet"):
                 return collect(ParquetRows(raw, path), path, barcode)
-            file = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
-            table = csv.DictReader(lines(file, path), restkey="", restval="", strict=True)
-            return collect(table, path, barcode)
+            packed = path.name.lower().endswith(".gz")
+            file = io.TextIOWrapper(
+                io.BufferedReader(Unpacked(raw, path)) if packed else raw, encoding="utf-8-sig", newline=""
+            )
+            return collect(SeparatedRows(file, path), path, barcode)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: not packed by gzip, or cut short ({error})") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 ({error}); save the table as UTF-8 CSV") from error
     except csv.Error as error:
@@ -103,6 +116,46 @@ def lines(file, path: Place) -> Iterator[str]:  # type: ignore[no-untyped-def]
         if len(line) == MAX_LINE:
             raise ValueError(f"{path}: a line of more than {MAX_LINE} characters; no load_data.csv")
         yield line
+
+
+class Unpacked(io.RawIOBase):
+    """What a gzip file holds; ValueError once that is more than a table may have."""
+
+    def __init__(self, raw: BinaryIO, path: Place):
+        self.file, self.path, self.seen = gzip.GzipFile(fileobj=raw), path, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
+        n = self.file.readinto(buffer)
+        self.seen += n
+        if self.seen > MAX_BYTES:
+            raise ValueError(f"{self.path}: unpacks to more than a load_data.csv may have ({MAX_BYTES} bytes)")
+        return n
+
+
+class SeparatedRows:
+    """The rows of a CSV, its cells separated by what parts its header most; names of columns without blanks around them."""
+
+    def __init__(self, file: io.TextIOWrapper, path: Place):
+        rows = lines(file, path)
+        header = next(rows, "")
+        separator = max(SEPARATORS, key=header.count)
+        self.reader = csv.reader(chain([header], rows), delimiter=separator, strict=True)
+        self.fieldnames = [name.strip() for name in next(self.reader, [])]
+
+    @property
+    def line_num(self) -> int:
+        return self.reader.line_num
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        """Text by column; '' of cells beyond the columns."""
+        n = len(self.fieldnames)
+        for cells in self.reader:
+            if cells:
+                row = dict(zip(self.fieldnames, [*cells, *[""] * (n - len(cells))], strict=False))
+                yield row | {"": cells[n]} if len(cells) > n else row
 
 
 class ParquetRows:
@@ -124,7 +177,7 @@ class ParquetRows:
             raise ValueError(f"{path}: {said.num_rows} rows, {said.num_columns} columns, {unpacked} bytes; no load_data")
 
     def __iter__(self) -> Iterator[dict[str, str]]:
-        wanted = [c for c in self.fieldnames if c.startswith(("Metadata_", *PREFIXES))]
+        wanted = [c for c in self.fieldnames if c.startswith(("Metadata_", *PREFIXES)) or c.lower() in SHEET]
         try:
             for batch in self.file.iter_batches(1024, columns=wanted):
                 for row in batch.to_pylist():
@@ -134,8 +187,10 @@ class ParquetRows:
             raise ValueError(f"{self.path}: not a Parquet table ({' '.join(str(error).split())[:100]})") from error
 
 
-def collect(table: "csv.DictReader[str] | ParquetRows", path: Place, barcode: str) -> LoadData:
+def collect(table: SeparatedRows | ParquetRows, path: Place, barcode: str) -> LoadData:
     header = list(table.fieldnames or [])
+    if {*SHEET} <= {name.lower() for name in header}:
+        return collect_sheet(table, path, barcode)
     if repeated := [c for c, n in Counter(header).items() if n > 1]:
         raise ValueError(f"{path}: column {repeated[0][:60]!r} appears twice")
     if missing := [c for c in ("Metadata_Plate", "Metadata_Well", "Metadata_Site") if c not in header]:
@@ -150,20 +205,18 @@ def collect(table: "csv.DictReader[str] | ParquetRows", path: Place, barcode: st
         where = f"{path} line {table.line_num}"
         if "" in cells:
             raise ValueError(f"{where}: more cells than the {len(header)} columns")
-        if cells["Metadata_Plate"] != barcode:
+        if not same_plate(cells["Metadata_Plate"], barcode):
             if len(plates) < 5:
                 plates.add(cells["Metadata_Plate"][:60])
             continue
-        well = parse_well(cells["Metadata_Well"], where)
-        site = cells["Metadata_Site"]
-        if not re.fullmatch(r"[0-9]{1,6}", site):
-            raise ValueError(f"{where}: Metadata_Site must be a whole number, got {site[:40]!r}")
-        if (well, int(site)) in rows:
-            raise ValueError(f"{where}: {barcode} {well} site {int(site)} appears twice")
+        well = parse_well(cells["Metadata_Well"], f"{where}: Metadata_Well")
+        site = parse_site(cells["Metadata_Site"], f"{where}: Metadata_Site")
+        if (well, site) in rows:
+            raise ValueError(f"{where}: {barcode} {well} site {site} appears twice")
         if len(rows) >= MAX_SITES:
             raise ValueError(f"{path}: more than {MAX_SITES} sites of {barcode}")
         files = {channel: location(cells, names) for channel, names in columns.items()}
-        rows[well, int(site)] = Row(well, int(site), files, metres(cells, "X"), metres(cells, "Y"))
+        rows[well, site] = Row(well, site, files, metres(cells, "X"), metres(cells, "Y"))
         first = first or dict(cells)
         said[tuple(cells[c] for c in about)] += 1
     if not rows:
@@ -175,6 +228,53 @@ def collect(table: "csv.DictReader[str] | ParquetRows", path: Place, barcode: st
         rows=list(rows.values()),
         said=dict(zip(about, said.most_common(1)[0][0], strict=True)),
     )
+
+
+def collect_sheet(table: SeparatedRows | ParquetRows, path: Place, barcode: str) -> LoadData:
+    """The sites of a samplesheet, whose rows are images."""
+    names = {name.lower(): name for name in table.fieldnames or []}
+    rows: dict[tuple[str, int], Row] = {}
+    channels: dict[str, None] = {}
+    plates: set[str] = set()
+    for cells in table:
+        where = f"{path} line {table.line_num}"
+        if "" in cells:
+            raise ValueError(f"{where}: more cells than the {len(names)} columns")
+        channel, file, plate, well, site = (cells[names[column]].strip() for column in SHEET)
+        if not same_plate(plate, barcode):
+            if len(plates) < 5:
+                plates.add(plate[:60])
+            continue
+        key = parse_well(well, f"{where}: well"), parse_site(site, f"{where}: site")
+        row = rows.setdefault(key, Row(*key, {}, None, None))
+        channels.setdefault(channel)
+        if channel in row.files:
+            raise ValueError(
+                f"{where}: {barcode} {key[0]} site {key[1]} has a second {channel[:60]} image; give one plane a site"
+            )
+        row.files[channel] = split_url(file)
+        if len(rows) > MAX_SITES or len(channels) > MAX_CHANNELS:
+            raise ValueError(f"{path}: more than {MAX_SITES} sites or {MAX_CHANNELS} channels of {barcode}")
+    if not rows:
+        found = f"it has {', '.join(sorted(plates))}" if plates else "it has no rows"
+        raise ValueError(f"{path}: no row with plate {barcode}; {found}")
+    for row in rows.values():
+        for channel in channels:
+            row.files.setdefault(channel, ("", ""))
+    return LoadData(list(channels), {}, list(rows.values()), {})
+
+
+def same_plate(cell: str, barcode: str) -> bool:
+    """Whether a cell names the plate; as pandas writes a number, `12345.0`, too."""
+    return cell.strip() in (barcode, f"{barcode}.0")
+
+
+def parse_site(text: str, where: str) -> int:
+    """`3`, and `3.0` as pandas writes it."""
+    match = re.fullmatch(r"([0-9]{1,6})(\.0+)?", text.strip())
+    if not match:
+        raise ValueError(f"{where} must be a whole number, got {text[:40]!r}")
+    return int(match[1])
 
 
 def channel_columns(header: list[str], path: Place) -> dict[str, tuple[str, ...]]:
@@ -197,6 +297,8 @@ def channel_columns(header: list[str], path: Place) -> dict[str, tuple[str, ...]
             columns.setdefault(channel, (column,))
         elif f"PathName_{rest}" in header:
             columns[channel] = (f"PathName_{rest}", column)
+        elif not any(name.startswith("PathName_") for name in header):
+            columns[channel] = ("", column)  # beside the table
         else:
             raise ValueError(f"{path}: column {column} without PathName_{rest}")
     if len(columns) > MAX_CHANNELS:
@@ -213,23 +315,41 @@ def without_word(name: str, word: str) -> str:
 
 
 def location(cells: dict[str, str], columns: tuple[str, ...]) -> tuple[str, str]:
-    """Folder and file name from a row."""
-    if len(columns) == 2:
-        return cells[columns[0]], cells[columns[1]]
-    folder, _, name = cells[columns[0]].rpartition("/")
+    """Folder and file name from a row; a file name may have a folder of its own."""
+    if len(columns) == 1:
+        return split_url(cells[columns[0]])
+    folder, file = cells[columns[0]] if columns[0] else "", cells[columns[1]].strip()
+    inner, name = re.fullmatch(r"(?:(.*)[/\\])?([^/\\]*)", file, re.DOTALL).groups()  # type: ignore[union-attr]
+    if inner is None or ".." in re.split(r"[/\\]", file):  # what goes upwards is refused as it is written
+        return plain_path(folder), file
+    start, inner = plain_path(folder).rstrip("/\\"), inner.replace("\\", "/")
+    return (f"{start}/{inner}" if start and not inner.startswith("/") else inner), name
+
+
+def split_url(text: str) -> tuple[str, str]:
+    """A URL, or a path, to folder and file name."""
+    folder, _, name = plain_path(text.strip()).rpartition("/")
     return folder, name
 
 
+def plain_path(text: str) -> str:
+    """A `file:` URL as the path it means; anything else as it is."""
+    if not text.lower().startswith("file:"):
+        return text
+    path = unquote(urlsplit(text).path)
+    return path[1:] if re.match(r"/[A-Za-z]:", path) else path
+
+
 def parse_well(text: str, where: str) -> str:
-    """`A01`, `a1` to `A01`."""
+    """`A01`, `a1` to `A01`; `where` ends in the name of what holds it."""
     match = re.fullmatch(r"([A-Za-z]|[Aa][A-Fa-f])0?([0-9]{1,2})", text.strip())
     if not match:
-        raise ValueError(f"{where}: Metadata_Well {text[:40]!r} is no well; expected A01 .. P24 (AF48 at most)")
+        raise ValueError(f"{where} {text[:40]!r} is no well; expected A01 .. P24 (AF48 at most)")
     letters = match[1].upper()
     try:
         return well_name(ord(letters[-1]) - 64 + (26 if len(letters) == 2 else 0), int(match[2]))
     except ValueError as error:
-        raise ValueError(f"{where}: Metadata_Well {text[:40]!r}: {error}") from error
+        raise ValueError(f"{where} {text[:40]!r}: {error}") from error
 
 
 def number(text: str) -> float:

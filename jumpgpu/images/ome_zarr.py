@@ -178,7 +178,7 @@ def wells(plate: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
         row, _, column = path.partition("/")
         if row not in rows or column not in columns or not NAME.fullmatch(row) or not NAME.fullmatch(column):
             raise ValueError(f"{where}: well path {path[:60]!r} is not made of its rows and columns; refused")
-        well = parse_well(row + column, where)
+        well = parse_well(row + column, f"{where}: row {row!r} and column {column!r}:")
         if well in seen:
             raise ValueError(f"{where} lists well {well} twice")
         seen.add(well)

@@ -19,13 +19,14 @@ from ..settings.names import BRIGHTFIELD, CHANNELS, check_barcode, well_name, we
 from ..storage.buckets import Place, RemotePath, is_url
 from ..storage.local import Files, Local
 from .harmony import INDEX_NAMES, Flatfield, Index, IndexFiles, IndexImage, find_indexes, read_index
-from .load_data import DESCRIBED, MAX_SITES, LoadData, read_load_data
+from .load_data import DESCRIBED, MAX_SITES, SUFFIXES, LoadData, read_load_data
 
 PHENIX = re.compile(r"r(\d{2})c(\d{2})f(\d{2,4})p(\d{2,4})-ch(\d{1,2})sk(\d{1,6})fk(\d{1,4})fl(\d{1,4})\.tiff?")
 DYE_WORD = re.compile(  # in the name of a stain that says no more than its light
     "[0-9]+|alexa|fluor|af|atto|bodipy|cf|cy|dylight|fitc|rhodamine|texas|tritc|janelia|"
     "red|far|deep|green|blue|orange|yellow|long|short|em|ex|nm"
 )
+TABLES = [f"{name}{suffix}" for name in ("load_data", "load_data_with_illum", "samplesheet") for suffix in SUFFIXES]
 MAX_FILES = 2_000_000  # names looked at in an Images folder
 Finder = Callable[..., Place]  # (folder as written, *, where: for an error)
 
@@ -114,16 +115,22 @@ def find_plate(barcode: str, images: str | Path, settings: PlateSettings | None 
     if is_url(images):
         raise ValueError(f"{images} is no folder on this machine")
     root = Path(images).expanduser()
-    if root.is_file() and root.suffix.lower() == ".csv":
+    if root.is_file() and root.name.lower().endswith(SUFFIXES):
         return from_load_data(barcode, root, root.parent, settings)
+    if root.is_file():
+        raise ValueError(
+            f"{root} is a file, and no table of images ({', '.join(SUFFIXES)}); give --images the folder that holds the "
+            "plate, or a load_data.csv"
+        )
     if not root.is_dir():
-        raise FileNotFoundError(f"images root {root} is no folder; give --images or set [plate] images in the config")
+        raise FileNotFoundError(f"{root} is not there; give --images the folder that holds the plate, or its load_data.csv")
     folder = find_folder(barcode, root)
     indexes = find_indexes(folder, root) if folder else IndexFiles((), ())
     if folder and indexes.known:
         return from_indexes(barcode, [check_inside(p, root) for p in indexes.known], folder, root, settings, read_index)
-    tables = [folder / "load_data.csv"] if folder else []
-    tables += [root / barcode / "load_data.csv", root / f"{barcode}_load_data.csv", root / "load_data.csv"]
+    places = [*([folder] if folder else []), root / barcode]
+    tables = [p / name for p in places for name in TABLES]
+    tables += [root / f"{barcode}_{name}" for name in TABLES] + [root / name for name in TABLES]
     if table := next((t for t in tables if t.is_file()), None):
         return from_load_data(barcode, check_inside(table, root), root, settings)
     if not folder:
@@ -459,7 +466,9 @@ def from_load_data(
                 continue
             if not plain_name(name):
                 raise ValueError(f"{where}: {name[:80]!r} is no file name; refused")
-            if written not in folders:
+            if written not in folders and not written and isinstance(root, Path):
+                folders[written] = beside(path, name, barcode, root)
+            elif written not in folders:
                 folders[written] = find(written, where=where)
             files.append(str(folders[written] / name))
         sites.append(Site(row.well, row.site, tuple(files), row.x_um, row.y_um))
@@ -475,6 +484,13 @@ def from_load_data(
         pixel_um=pixel_um,
         size=size,
     )
+
+
+def beside(path: Place, name: str, barcode: str, root: Path) -> Path:
+    """The folder of files that a table names without one: the table's own, or the plate's, where the first of them is."""
+    assert isinstance(path, Path)
+    places = [path.parent, *([folder] if (folder := find_folder(barcode, root)) else [])]
+    return next((place for place in places if (place / name).is_file()), path.parent)
 
 
 def table_label(key: str, table: LoadData) -> str:
