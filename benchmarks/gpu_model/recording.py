@@ -47,7 +47,7 @@ def recorded(only: Callable[[str], bool] = lambda name: True) -> Iterator[Record
             into.seconds[self.name] += time.process_time() - start
         call(self, grid, block, args)
 
-    def operator(self: Mode, name: str, ours: list[Any], args: Any, kwargs: Any, result: Any) -> None:
+    def operator(self: Mode, name: str, ours: list[Any], args: Any, kwargs: Any, result: Any, index: int) -> None:
         if name in HOST_READS or name in WAITING or picks_by_mask(name, args):
             into.waits[name] += 1
         elif name in MADE_OF_HOST_DATA or indexed_by_host_data(name, args):
@@ -56,11 +56,11 @@ def recorded(only: Callable[[str], bool] = lambda name: True) -> Iterator[Record
         if name not in HOST_READS and moved:
             into.operators[name][0] += 1
             into.operators[name][1] += moved
-        account(self, name, ours, args, kwargs, result)
+        account(self, name, ours, args, kwargs, result, index)
 
-    def moved(self: Mode, func: Any, name: str, args: Any, kwargs: Any, to_cuda: bool) -> Any:
+    def moved(self: Mode, func: Any, name: str, args: Any, kwargs: Any, to_cuda: bool, index: int) -> Any:
         source, non_blocking = args[0], kwargs.get("non_blocking")
-        result = move(self, func, name, args, kwargs, to_cuda)
+        result = move(self, func, name, args, kwargs, to_cuda, index)
         if source.device.type == "cuda" and result.device.type == "cpu":
             into.waits["to the host"] += 1
         elif source.device.type == "cpu" and result.device.type == "cuda":

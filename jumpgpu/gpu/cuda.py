@@ -28,6 +28,16 @@ CUDA_BYTES_A_VALUE = 90  # that a batch takes while it is computed, the pixels o
 CUDA_OPTIONS = ("-std=c++17", "-fmad=false", "-prec-div=true", "-prec-sqrt=true")
 
 
+class _TorchStream:
+    """A stream of torch's as CuPy 14 wants to be handed one; torch's own say this from 2.10 on."""
+
+    def __init__(self, pointer: int):
+        self.pointer = pointer
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.pointer
+
+
 class CudaDevice(Device):
     """The kernels compiled by NVRTC for the visible GPU, launched through CuPy on torch's current stream.
 
@@ -82,13 +92,10 @@ class CudaDevice(Device):
 
     def _stream(self) -> Any:
         """Torch's current stream as CuPy's."""
-        current = torch.cuda.current_stream(self.torch)
-        stream = self._cupy.cuda.Stream
-        if hasattr(stream, "from_external") and hasattr(current, "__cuda_stream__"):
-            return stream.from_external(current)
-        return self._cupy.cuda.ExternalStream(
-            current.cuda_stream, self.torch.index
-        )  # CuPy 13, where the other is not there yet
+        pointer = torch.cuda.current_stream(self.torch).cuda_stream
+        if hasattr(self._cupy.cuda.Stream, "from_external"):
+            return self._cupy.cuda.Stream.from_external(_TorchStream(pointer))
+        return self._cupy.cuda.ExternalStream(pointer, self.torch.index)  # CuPy 13
 
     def tensor(self, array: Any, dtype: DType | None = None) -> Tensor:
         """By way of pinned memory: a copy from any other would wait for all that was launched before."""
@@ -114,7 +121,12 @@ class CudaDevice(Device):
     def plan(self, fields: int, values: int, batch: int | None = None) -> tuple[int, int]:
         """As many fields a batch as half of the free memory holds, up to `MOST_FIELDS`, and one batch at a time."""
         room = torch.cuda.mem_get_info(self.torch)[0] // 2 // (values * CUDA_BYTES_A_VALUE)
-        return batch or max(1, min(MOST_FIELDS, fields, room)), 1
+        return batch or max(1, min(MOST_FIELDS, fields, room, self.most_fields(values))), 1
+
+    def give_back(self, values: int) -> None:
+        super().give_back(values)
+        torch.cuda.synchronize(self.torch)  # what the failed batch had launched still runs in its memory
+        torch.cuda.empty_cache()
 
     def synchronize(self) -> None:
         torch.cuda.synchronize(self.torch)

@@ -6,7 +6,9 @@ A kernel is launched by name with named arguments; their order and types are rea
 
 import abc
 import contextlib
-from collections.abc import Callable, Iterator
+import gc
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,6 +67,23 @@ class Device(abc.ABC):
         Chosen from the memory that is free, on a device that knows it; `batch` is taken where it is given.
         """
         return batch or 1, 1
+
+    _most_values: int | None = None  # of a batch, since one of more did not pass
+
+    def most_fields(self, values: int) -> int:
+        """Fields of so many values each that a batch may have after what has failed here."""
+        return sys.maxsize if self._most_values is None else max(1, self._most_values // max(1, values))
+
+    def give_back(self, values: int) -> None:
+        """After memory gave out: free what is kept for later, and let no later batch have more values than these."""
+        gc.collect()
+        self._most_values = values if self._most_values is None else min(values, self._most_values)
+
+    def take(self, tensor: Tensor, rows: Sequence[int]) -> Tensor:
+        """Rows of a tensor of any dtype. torch on CUDA gathers no unsigned integers but bytes, so bits are what is gathered."""
+        signed = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+        bits = tensor.view(signed.get(tensor.dtype, tensor.dtype))
+        return bits.index_select(0, self.tensor(list(rows), torch.int64)).view(tensor.dtype)
 
     def scratch_blocks(self, tasks: int, *, per_core: int, most: int) -> int:
         """Blocks of a launch that shares `tasks` out among blocks with scratch memory of their own.

@@ -204,7 +204,7 @@ def estimate_illumination(
                     )
                 sums[scales] = device.zeros(len(names), height, width, dtype=torch.int64)
             rows = [row for row, found in enumerate(fields.scales) if found == scales]
-            pixels = fields.pixels if len(rows) == len(fields.scales) else fields.pixels[rows].contiguous()
+            pixels = fields.pixels if len(rows) == len(fields.scales) else device.take(fields.pixels, rows)
             sizes = {"fields": len(rows), "n_values": sums[scales].numel()}
             device.launch("accumulate_fields", blocks(sizes["n_values"]), pixels=pixels, **sizes, sums=sums[scales])
         device.synchronize()

@@ -173,7 +173,7 @@ class CudaRing:
         sent.pixels.record_stream(caller)
         if len(usable) == len(found):
             return sent.pixels, found
-        return torch.stack([sent.pixels[i] for i in usable]) if usable else sent.pixels[:0], found
+        return self.device.take(sent.pixels, usable), found
 
     def _judge(self, pending: Pending, sent: _Sent) -> tuple[list[Found], list[int]]:
         """What every site came to, and the rows of those with an image that the device did not decode."""

@@ -1,7 +1,7 @@
 """A batch of corrected fields to finished tables, begun and ended apart: what is asynchronous goes on between the two."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from ..features.objects import make_scene
 from ..features.scenes import segment_scene
 from ..gpu.cpu import StaleLibrary
 from ..gpu.device import Device
+from ..gpu.failures import DeviceLost, Failure, NotFinite, failure_of
+from ..images.illumination import correct
 from ..images.plate import Plate, Site
 from ..settings.names import family_of
 from ..store.layout import OVERVIEW, SiteTable
@@ -23,6 +25,7 @@ from .provenance import inputs_of
 
 Labels = dict[str, torch.Tensor]  # compartment -> int32 [B, H, W]
 Tables = Callable[[], list[SiteTable]]  # waits for the device, and has a table a field
+Work = Callable[["Raw", "Run"], Tables]  # of a batch in one piece, as `launch`
 SURE = {"Number", "Children", "Parent"}  # families whose numbers always exist
 
 
@@ -49,49 +52,87 @@ class Run:
     lanes: int
 
 
-def begin(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, given: Labels, run: Run) -> Tables:
-    """Launch what corrected fields, float32 [B, C, H, W], need; what is returned ends it.
+@dataclass(frozen=True)
+class Raw:
+    """A batch before anything is computed: raw fields and what there is of each.
 
-    Where memory or the device gives out, now or then, the batch is done again in halves, at once. Raises RuntimeError (by
-    what is returned, too) that names the field with which it happens alone.
+    pixels  uint16 [B, C, H, W]
+    scales  of each field, what its images' counts are divided by
+    given   label images, compartment -> int32 [B, H, W]; none where they are to be found
     """
-    if not sites:
+
+    sites: Sequence[tuple[str, int]]
+    pixels: torch.Tensor
+    scales: Sequence[Sequence[float]] = ()
+    given: Labels = field(default_factory=dict)
+
+    def part(self, start: int, stop: int) -> "Raw":
+        given = {c: image[start:stop] for c, image in self.given.items()}
+        return Raw(self.sites[start:stop], self.pixels[start:stop], self.scales[start:stop], given)
+
+
+def begin(raw: Raw, run: Run, work: "Work | None" = None) -> Tables:
+    """Launch what a batch needs, by `launch` or other work; what is returned ends it.
+
+    Where memory gives out, now or then, all of the failed batch is given back and it is done again in halves, at once; later
+    batches are no larger than what passed. Raises RuntimeError (by what is returned, too) that names the field that does
+    not pass alone, or the batch of an error that would come again; DeviceLost where the device is gone.
+    """
+    n = len(raw.sites)
+    if not n:
         return list
-    try:
-        end = launch(sites, pixels, given, run)
-    except StaleLibrary:
-        raise
-    except (MemoryError, RuntimeError) as error:
-        tables = by_halves(error, sites, pixels, given, run)
+    most = run.device.most_fields(raw.pixels[0].numel())
+    if n > most:
+        parts = [raw.part(i, i + most) for i in range(0, n, most)]
+        first = begin(parts[0], run, work)
+        return lambda: [table for tables in (first(), *(begin(p, run, work)() for p in parts[1:])) for table in tables]
+    end, wrong = tried(lambda: (work or launch)(raw, run))
+    if wrong:
+        tables = by_halves(wrong, raw, run, work)
         return lambda: tables
+    kept = [end]
+    del end
 
     def ended() -> list[SiteTable]:
-        try:
-            return end()
-        except (MemoryError, RuntimeError) as error:
-            return by_halves(error, sites, pixels, given, run)
+        made, wrong = tried(kept.pop())  # nothing else holds what the batch has made
+        return by_halves(wrong, raw, run, work) if wrong else made
 
     return ended
 
 
-def by_halves(
-    error: BaseException, sites: Sequence[tuple[str, int]], pixels: torch.Tensor, given: Labels, run: Run
-) -> list[SiteTable]:
-    """The tables of a batch that failed."""
-    where = f"{run.plate.barcode} {sites[0][0]} site {sites[0][1]}"
-    if len(sites) == 1:
-        raise RuntimeError(f"{where}: {error or type(error).__name__}") from error
-    half = len(sites) // 2
-    run.progress.say(f"{where} and {len(sites) - 1} more fields: {error}; trying again, {half} at a time", "retry")
-    tables = []
-    for part in (slice(half), slice(half, None)):
-        tables += begin(sites[part], pixels[part], {c: image[part] for c, image in given.items()}, run)()
-    return tables
+def tried(step: Callable[[], Any]) -> tuple[Any, tuple[Failure, str] | None]:
+    """What a step gave, or what went wrong, in words: the error itself would keep all that the step had made alive."""
+    try:
+        return step(), None
+    except (StaleLibrary, NotImplementedError):
+        raise
+    except NotFinite as error:
+        return None, (Failure.MEMORY, str(error))  # the field that it is of is found by halves
+    except (MemoryError, RuntimeError) as error:
+        return None, (failure_of(error), str(error) or type(error).__name__)
 
 
-def launch(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, given: Labels, run: Run) -> Tables:
+def by_halves(wrong: tuple[Failure, str], raw: Raw, run: Run, work: "Work | None") -> list[SiteTable]:
+    """The tables of a batch that failed, where less at a time may pass."""
+    (failure, text), n = wrong, len(raw.sites)
+    first, last = (f"{well} site {site}" for well, site in (raw.sites[0], raw.sites[-1]))
+    where = f"{run.plate.barcode} {first}"
+    if failure is Failure.LOST:
+        raise DeviceLost(f"{where}: {run.device.description} failed, and this process cannot use it any more: {text}")
+    if n == 1:
+        raise RuntimeError(f"{where}: {text}")
+    if failure is Failure.OTHER:
+        raise RuntimeError(f"{where} to {last}: {text}")
+    half = -(-n // 2)
+    run.device.give_back(half * raw.pixels[0].numel())
+    run.progress.say(f"{where} and {n - 1} more fields: {text}; trying again, {half} at a time", "retry")
+    return begin(raw, run, work)()
+
+
+def launch(raw: Raw, run: Run) -> Tables:
     """A batch in one piece. It waits for the device once, where objects are counted; what is returned waits for the rest."""
-    options, fetch = run.options, run.device.fetch
+    options, fetch, given = run.options, run.device.fetch, raw.given
+    pixels = correct(raw.pixels, run.illumination, device=run.device, scales=raw.scales)  # float32 [B, C, H, W], 0..1
     if given:
         scene = make_scene(run.plate.channels, pixels, given, {}, run.device)
     else:
@@ -124,18 +165,18 @@ def launch(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, given: Labels
                 quality=None if measured is None else measured[b],
                 flags={channel: f"{n} {granularity.BEYOND}" for channel, n in odd[b].items()},
             )
-            for b, (well, site) in enumerate(sites)
+            for b, (well, site) in enumerate(raw.sites)
         ]
 
     return tables
 
 
 def check_finite(values: np.ndarray, names: Sequence[str]) -> None:
-    """RuntimeError for a number that is NaN or infinite and cannot be: a device's or memory's fault."""
+    """NotFinite for a number that is NaN or infinite and cannot be: a device's or memory's fault."""
     sure = [i for i, name in enumerate(names) if family_of(name) in SURE or name.endswith("_AreaShape_Area")]
     bad = ~np.isfinite(values[:, sure]).all(axis=0)
     if bad.any():
-        raise RuntimeError(f"{names[sure[int(bad.argmax())]]} is not finite, which it always is")
+        raise NotFinite(f"{names[sure[int(bad.argmax())]]} is not finite, which it always is")
 
 
 def shrink(pixels: torch.Tensor) -> torch.Tensor:

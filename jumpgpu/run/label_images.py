@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import imagecodecs
 import numpy as np
@@ -18,7 +19,7 @@ from ..images.reader import FieldBatch
 from ..segmentation.pipeline import Segmentation, segment
 from ..storage.atomic import write_whole
 from ..store.layout import SiteTable
-from .batch import Run, shrink
+from .batch import Raw, Run, Tables, begin, shrink
 from .plate import Outcome, chosen_wells, open_store, outcome, prepare, read, say_empty
 from .provenance import inputs_of
 from .worker_threads import in_lanes
@@ -42,12 +43,15 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool
         run = prepare(plate, wells, options, device, progress)
         with open_store(run) as store, Sink(store, plate.images.relative, progress, options.strict) as sink:
 
-            def compute(fields: FieldBatch) -> tuple[FieldBatch, list[SiteTable]]:
-                pixels = correct(fields.pixels, run.illumination, device=device, scales=fields.scales)
+            def launch(raw: Raw, run: Run) -> Tables:
+                pixels = correct(raw.pixels, run.illumination, device=device, scales=raw.scales)
                 found = segment(pixels, plate.channels, config.segmentation, device)
                 if outlines:
-                    write_outlines(fields.sites, pixels, found, run)
-                return fields, label_tables(fields.sites, pixels, found, run)
+                    write_outlines(raw.sites, pixels, found, run)
+                return partial(list, label_tables(raw.sites, pixels, found, run))
+
+            def compute(fields: FieldBatch) -> tuple[FieldBatch, list[SiteTable]]:
+                return fields, begin(Raw(fields.sites, fields.pixels, fields.scales), run, launch)()
 
             with device.divided(run.lanes), in_lanes(read(run, store.missing_wells()), compute, run.lanes) as batches:
                 for fields, tables in batches:

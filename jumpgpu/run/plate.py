@@ -18,7 +18,7 @@ from ..cli.progress import Progress
 from ..features import image_quality as quality
 from ..features.families import columns
 from ..gpu.device import Device
-from ..images.illumination import correct, open_illumination
+from ..images.illumination import open_illumination
 from ..images.masks import check_masks, read_masks
 from ..images.plate import Plate, Site
 from ..images.reader import FieldBatch, read_fields
@@ -27,7 +27,7 @@ from ..settings.names import COMPARTMENTS
 from ..store.layout import Layout
 from ..store.reader import open_plate
 from ..store.writer import PlateWriter
-from .batch import Labels, Run, Tables, begin
+from .batch import Labels, Raw, Run, Tables, begin
 from .provenance import check_inputs, inputs_of, made_with, name_of, settings_of
 from .worker_threads import held_by, in_lanes, trailing
 from .writer import Sink
@@ -65,8 +65,7 @@ def fill(store: PlateWriter, run: "Run") -> None:
 def compute(fields: FieldBatch, run: Run) -> tuple[FieldBatch, Tables]:
     """A batch of raw fields to its tables: on the CPU made here, on CUDA when they are asked for."""
     fields, given = take_masks(fields, run)
-    pixels = correct(fields.pixels, run.illumination, device=run.device, scales=fields.scales)  # float32 [B, C, H, W], 0..1
-    tables = begin(fields.sites, pixels, given, run)
+    tables = begin(Raw(fields.sites, fields.pixels, fields.scales, given), run)
     return fields, tables if run.device.asynchronous else partial(list, tables())
 
 
@@ -160,7 +159,7 @@ def take_masks(fields: FieldBatch, run: Run) -> tuple[FieldBatch, Labels]:
         sites = tuple(fields.sites[row] for row in masks.rows)
         fields = dataclasses.replace(
             fields,
-            pixels=fields.pixels[list(masks.rows)],
+            pixels=run.device.take(fields.pixels, masks.rows),
             sites=sites,
             checks=tuple(fields.checks[row] for row in masks.rows),
             scales=tuple(fields.scales[row] for row in masks.rows),

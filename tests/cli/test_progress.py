@@ -91,7 +91,7 @@ def test_quarantine_retry_and_error_are_events(images: Path, tmp_path: Path, mon
     assert (left_out["well"], left_out["site"], left_out["file"]) == ("A01", 2, "r01c01f02p01-ch1sk1fk1fl1.tiff")
     assert "trying again" in next(e for e in events if e["event"] == "retry")["message"]
     assert events[-1]["left_out"] == 1
-    assert calls == [3, 1, 2]
+    assert calls == [3, 2, 1]
     assert main([*arguments, "--output", str(tmp_path / "x"), "--wells", "P24"]) == 2
     error = events_of(capsys.readouterr().err)[-1]
     assert (error["event"], error["status"]) == ("error", 2)

@@ -3,11 +3,15 @@
 import sys
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+
+import jumpgpu
 
 from benchmarks.gpu_model.recording import recorded
 from jumpgpu.gpu import cuda
@@ -18,8 +22,10 @@ from jumpgpu.images import ring_buffer as rings
 from jumpgpu.images.plate import find_plate
 from jumpgpu.images.reader import read_fields
 from jumpgpu.segmentation.pipeline import segment
-from jumpgpu.settings.config import SegmentationSettings
+from jumpgpu.settings.config import FeatureSettings, SegmentationSettings, load_config
+from jumpgpu.store.reader import open_plate
 from tests.helpers.image_plates import image_name, write_plate
+from tests.helpers.plates import write_images
 from tests.images.test_decode import without_clear
 from tests.images.test_reader import missing
 from tests.simulators.standin_cuda import GPU, standin
@@ -31,9 +37,10 @@ def logs(device: Device, out: torch.Tensor, **change: object) -> None:
     device.launch("texture_logs", blocks(5), **{"entries": 5, "logs": out, **change})
 
 
-@pytest.mark.parametrize("version", [13, 14])
-def test_a_launch_goes_to_torchs_current_stream(version):
-    with standin(version) as gpu:
+@pytest.mark.parametrize(("version", "cuda_stream"), [(13, False), (13, True), (14, False), (14, True)])
+def test_a_launch_goes_to_torchs_current_stream(version, cuda_stream):
+    """With CuPy 13 and 14, with torch before and since 2.10."""
+    with standin(version, cuda_stream=cuda_stream) as gpu:
         device = open_device("cuda")
         out = device.zeros(5, dtype=torch.int64)
         stream = torch.cuda.Stream()
@@ -147,6 +154,48 @@ def mixed() -> None:
     open_device("cuda").zeros(5, dtype=torch.float32) + torch.zeros(5)
 
 
+def unsigned_index() -> None:
+    open_device("cuda").zeros(3, 2, dtype=torch.uint16)[[0, 2]]
+
+
+def unsigned_stack() -> None:
+    x = open_device("cuda").zeros(3, 2, dtype=torch.uint16)
+    torch.stack([x[0], x[2]])
+
+
+def unsigned_mask() -> None:
+    x = open_device("cuda").zeros(3, dtype=torch.uint32)
+    x[x == 0]
+
+
+def unsigned_sum() -> None:
+    x = open_device("cuda").zeros(3, dtype=torch.uint16)
+    x + x
+
+
+def of_cpus_only() -> None:
+    torch.histogram(open_device("cuda").zeros(3, dtype=torch.float32), 2)
+
+
+def places_written_twice() -> None:
+    device = open_device("cuda")
+    out, at = device.zeros(3, dtype=torch.float32), device.tensor([1, 1])
+    out[at] = device.tensor([1.0, 2.0])
+
+
+def two_devices() -> None:
+    open_device("cuda:0").zeros(3, dtype=torch.float32) + open_device("cuda:1").zeros(3, dtype=torch.float32)
+
+
+def stream_of_another_device() -> None:
+    x = open_device("cuda:1").zeros(3, dtype=torch.float32)
+    x.allocation.touch(torch.cuda.current_stream(), False, "a launch")
+
+
+def too_large() -> None:
+    open_device("cuda").zeros(1 << 30, dtype=torch.float64)
+
+
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
@@ -157,11 +206,74 @@ def mixed() -> None:
         (pinned_too_early, AssertionError, "changed before the copy"),
         (dies_in_use, AssertionError, "record_stream was not called"),
         (mixed, RuntimeError, "same device"),
+        (unsigned_index, NotImplementedError, "\"index_cuda\" not implemented for 'UInt16'"),
+        (unsigned_stack, NotImplementedError, "\"stack_cuda\" not implemented for 'UInt16'"),
+        (unsigned_mask, NotImplementedError, "\"index_cuda\" not implemented for 'UInt32'"),
+        (unsigned_sum, NotImplementedError, "\"add_cuda\" not implemented for 'UInt16'"),
+        (of_cpus_only, NotImplementedError, "aten::histogram"),
+        (places_written_twice, AssertionError, "a place is written twice"),
+        (two_devices, RuntimeError, "found cuda:0 and cuda:1"),
+        (stream_of_another_device, AssertionError, "a stream of cuda:0 touches a tensor of cuda:1"),
+        (too_large, torch.OutOfMemoryError, "Tried to allocate 8589934592 bytes"),
     ],
 )
 def test_the_stand_in_notices(wrong: Callable[[], None], error: type[Exception], message: str):
-    with pytest.raises(error, match=message), standin():
+    with pytest.raises(error, match=message), standin(devices=2, memory=1 << 32):
         wrong()
+
+
+VALUES = torch.from_numpy(np.random.default_rng(1).random((3, 1001)))
+OTHER_BITS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "cumsum": lambda x: x.cumsum(1),
+    "sum": lambda x: x.sum(1),
+    "mean": lambda x: x.mean(1),
+    "std": lambda x: x.std(1),
+    "prod": lambda x: (x + 0.5).prod(1),
+    "by a number": lambda x: x / 1166400,
+    "by a number in place": lambda x: x.clone().div_(3),
+    "exp": lambda x: x.exp(),
+    "log": lambda x: torch.log(x),
+    "a power": lambda x: x**1.7,
+    "fused": lambda x: torch.addcmul(x, x, x, value=0.3),
+    "alpha": lambda x: torch.add(x, x, alpha=0.3),
+    "index_add_": lambda x: torch.zeros_like(x[0]).index_add_(0, (x[0] * 0).long(), x[1]),
+    "ties": lambda x: torch.sort((x * 5).long()).indices,
+}
+SAME_BITS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "whole numbers": lambda x: (x * 9).round().cumsum(1),
+    "integers": lambda x: (x * 9).long().sum(1),
+    "tensors": lambda x: x / x.flip(1),
+    "a square": lambda x: x**2,
+    "a root": lambda x: x.sqrt(),
+    "sorted values": lambda x: torch.sort(x).values,
+    "a stable sort": lambda x: torch.sort((x * 5).long(), stable=True).indices,
+    "extremes": lambda x: torch.stack([x.amax(1), x.amin(1)]),
+    "counts": lambda x: torch.zeros(4).to(x.device).index_add_(0, (x[0] * 4).long(), torch.ones_like(x[0], dtype=torch.float32)),
+}
+
+
+@pytest.mark.parametrize("name", [*OTHER_BITS, *SAME_BITS])
+def test_operators_have_cudas_bits(name: str):
+    """Close to the CPU's where torch on CUDA is close to it, equal where it is equal."""
+    work = {**OTHER_BITS, **SAME_BITS}[name]
+    want = work(VALUES)
+    with standin():
+        got = work(open_device("cuda").tensor(VALUES)).cpu()
+    assert torch.equal(got, want) is (name in SAME_BITS)
+    if name != "ties":
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=0)
+
+
+def test_the_second_device():
+    """Nothing is left to the device that is current."""
+    want = measure(HostDevice("serial"))
+    with standin(devices=2) as gpu:
+        device = open_device("cuda:1")
+        got = measure(device)
+        assert got.device == torch.device("cuda", 1)
+        device.synchronize()
+        assert_equal_bits(torch.from_numpy(device.fetch(got)()), want, "cuda:1")
+        assert gpu.used[0] == 0
 
 
 def test_bad_use_of_the_cuda_device():
@@ -212,6 +324,59 @@ def test_a_batch_on_a_gpu_is_what_half_of_its_free_memory_holds():
         assert device.plan(10_000, field, batch=5) == (5, 1)
 
 
+# ---- the whole program
+
+
+@pytest.fixture
+def plate(tmp_path, monkeypatch):
+    """A plate of 4 sites with label images, and what `jumpgpu.extract` is given of it."""
+    write_images(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    families = ("number", "intensity", "texture")
+    config = replace(load_config("jump-production"), features=FeatureSettings(families=families, image_quality=True))
+    return {"images": "images", "illumination": "none", "config": config, "quiet": True}
+
+
+def assert_same_numbers(gpu: Path, cpu: Path) -> None:
+    """Equal cells, numbers and image quality of two stores."""
+    ours, theirs = open_plate(gpu / "DEMO.zarr"), open_plate(cpu / "DEMO.zarr")
+    assert ours.wells == theirs.wells == ["A01", "B02"]
+    pd.testing.assert_frame_equal(ours.to_pandas(), theirs.to_pandas(), check_exact=True)
+    pd.testing.assert_frame_equal(ours.image_quality(), theirs.image_quality(), check_exact=True)
+    assert ours.quarantine.to_dict() == theirs.quarantine.to_dict()
+
+
+@pytest.mark.parametrize("bad", [None, "A01_s2_Cells.tiff", "A01_s1_Nuclei.tiff"])
+@pytest.mark.parametrize("name", ["cuda", "cuda:1"])
+def test_a_plate_with_masks(plate, tmp_path, bad, name):
+    """A broken label image costs its site: what is left of the batch's uint16 pixels is taken without indexing them."""
+    if bad:
+        (tmp_path / "masks" / bad).write_bytes(b"no TIFF")
+    plate["masks"] = "masks"
+    jumpgpu.extract("DEMO", device="cpu", output="cpu", **plate)
+    with standin(devices=2):
+        jumpgpu.extract("DEMO", device=name, output="gpu", **plate)
+    assert_same_numbers(Path("gpu"), Path("cpu"))
+    assert len(open_plate(Path("gpu/DEMO.zarr")).quarantine) == bool(bad)
+
+
+def test_a_plate_on_little_memory(plate, tmp_path, capsys):
+    """A batch that does not fit is freed, halved, and the next is no larger than what passed."""
+    plate.update(masks="masks", batch=4, quiet=False)
+    jumpgpu.extract("DEMO", device="cpu", output="cpu", **plate)
+    capsys.readouterr()
+    with standin() as gpu:
+        jumpgpu.extract("DEMO", device="cuda", output="gpu", **plate)
+        most = gpu.peak[0]
+    assert "trying again" not in capsys.readouterr().err
+    with standin(memory=int(most * 0.6)):
+        jumpgpu.extract("DEMO", device="cuda", output="gpu", overwrite=True, **plate)
+    err = capsys.readouterr().err
+    assert "DEMO A01 site 1 and 3 more fields: CUDA out of memory" in err
+    assert "trying again, 2 at a time" in err
+    assert_same_numbers(Path("gpu"), Path("cpu"))
+
+
 # ---- no line of the CUDA branch is first run by a user
 
 
@@ -238,13 +403,14 @@ def test_every_line_of_the_cuda_branch_runs(tmp_path: Path, capsys, monkeypatch)
     sys.settrace(trace)
     try:
         for version in (13, 14):
-            test_a_launch_goes_to_torchs_current_stream(version)
+            test_a_launch_goes_to_torchs_current_stream(version, False)
         test_bad_use_of_the_cuda_device()
         test_a_batch_on_a_gpu_is_what_half_of_its_free_memory_holds()
         test_a_table_is_fetched_without_a_wait()
         test_fields_are_copied_from_pinned_memory_on_a_stream_of_their_own(tmp_path)
         with standin():
             open_device("cuda").synchronize()
+            open_device("cuda").give_back(5)
         test_without_cupy_the_extra_is_named(monkeypatch)
         list(read_fields(find_plate("BR00000001", tmp_path), batch=2))  # the ring on the CPU
     finally:

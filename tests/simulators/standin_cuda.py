@@ -1,8 +1,10 @@
-"""A stand-in for one CUDA device: CuPy's module and torch's streams, events and pinned memory, on the CPU, and strict.
+"""A stand-in for CUDA devices: CuPy's module and torch's streams, events and pinned memory, on the CPU, and strict.
 
     with standin() as gpu:
         device = open_device("cuda")          # the real CudaDevice, over a module that only looks like CuPy
         ...                                    # tensors "on cuda:0" are CPU tensors that say so
+
+    standin(version=13, devices=2, memory=1 << 30, cuda_stream=False)    # an older CuPy, a second GPU, little memory, torch 2.9
 
 Kernels run by the serial host build, at once. What would go wrong on a GPU is found by bookkeeping and is an AssertionError:
 
@@ -11,6 +13,9 @@ Kernels run by the serial host build, at once. What would go wrong on a GPU is f
               the kernel's launch bounds
   order       a tensor is touched by a stream only if what wrote it (or, to write, what read it) is ordered before: same
               stream, an event waited for, or the host having waited (vector clocks)
+  devices     what runs on one device's stream touches that device's tensors only; where none is named the first is meant
+  memory      an allocation beyond what is free is torch's OutOfMemoryError
+  operators   what torch does otherwise on CUDA is refused, or has CUDA's bits (cuda_operators.py)
   lifetime    a tensor that dies while another stream than its own may still use it, without record_stream; a pinned buffer
               changed before the copy out of it has ended; what a copy into one brings is there when somebody waited for it
 
@@ -34,9 +39,9 @@ from torch.overrides import TorchFunctionMode
 from jumpgpu.gpu.cuda import CUDA_OPTIONS
 from jumpgpu.gpu.kernel_source import NUMPY_TYPES, kernel_sources, signatures
 from tests.simulators.builds import CUPY_OPTIONS, build, cached
+from tests.simulators import cuda_operators
 from tests.simulators.ptx import nvrtc
 
-CUDA = torch.device("cuda", 0)
 HOST_READS = {"item", "tolist", "__bool__", "__int__", "__float__", "__index__", "equal", "allclose", "is_nonzero"}
 MIXED = {"copy_", "__getitem__", "__setitem__", "index_select", "to"}  # torch allows a CPU tensor beside a CUDA one here
 BOUNDS = re.compile(r"__launch_bounds__\((\d+)[^)]*\)\s*(\w+)\s*\(")
@@ -60,11 +65,8 @@ class Stream(Timeline):
     def __init__(self, device: Any = None, priority: int = 0):
         super().__init__()
         self.cuda_stream = self.ptr = next(EVERY_STREAM) * 4096
-        self.device = CUDA
+        self.device = torch.device("cuda", GPU.index_of(device))
         self.copies: list[tuple[int, torch.Tensor, torch.Tensor]] = []  # step, pinned source, what it held
-
-    def __cuda_stream__(self) -> tuple[int, int]:
-        return 0, self.cuda_stream
 
     def step(self) -> int:
         self.learn(GPU.host.known)
@@ -86,6 +88,13 @@ class Stream(Timeline):
         GPU.waited(self.known)
 
 
+class NewStream(Stream):
+    """torch.cuda.Stream from 2.10 on."""
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.cuda_stream
+
+
 class Event(Timeline):
     """torch.cuda.Event."""
 
@@ -94,10 +103,10 @@ class Event(Timeline):
         self.timing = enable_timing
 
     def record(self, stream: Stream | None = None) -> None:
-        self.known = dict((stream or GPU.current).known)
+        self.known = dict((stream or GPU.current()).known)
 
     def wait(self, stream: Stream | None = None) -> None:
-        (stream or GPU.current).learn(self.known)
+        (stream or GPU.current()).learn(self.known)
 
     def synchronize(self) -> None:
         GPU.waited(self.known)
@@ -119,13 +128,19 @@ class Allocation:
 
     def __init__(self, base: int, size: int, home: Stream):
         self.base, self.size, self.home = base, size, [home]
+        self.index = home.device.index
         self.written: tuple[int, int] | None = None
         self.reads: dict[int, int] = {}
         self.recorded: set[int] = set()
-        weakref.finalize(self, Allocation.died, self.home, self.reads, self.recorded, lambda: None)
+        GPU.used[self.index] += size
+        GPU.peak[self.index] = max(GPU.peak[self.index], GPU.used[self.index])
+        weakref.finalize(self, Allocation.died, self.home, self.reads, self.recorded, (self.index, size, GPU.life))
 
     @staticmethod
-    def died(homes: list[Stream], used: dict[int, int], recorded: set[int], _: Callable[[], None]) -> None:
+    def died(homes: list[Stream], used: dict[int, int], recorded: set[int], memory: tuple[int, int, int]) -> None:
+        index, size, life = memory
+        if GPU.active and GPU.life == life:
+            GPU.used[index] -= size
         if GPU.active:
             home = homes[0]
             home.learn(GPU.host.known)
@@ -134,6 +149,7 @@ class Allocation:
                 GPU.faults.append(f"a tensor died while stream {late[0]} may still use it; record_stream was not called")
 
     def touch(self, stream: Stream, write: bool, what: str) -> None:
+        assert stream.device.index == self.index, f"{what}: a stream of {stream.device} touches a tensor of cuda:{self.index}"
         step = stream.step()
         before = ([self.written] if self.written else []) + (list(self.reads.items()) if write else [])
         for other, then in before:
@@ -147,13 +163,14 @@ class Allocation:
 
 
 class CudaTensor(torch.Tensor):
-    """A CPU tensor that says it is on cuda:0."""
+    """A CPU tensor that says it is on a CUDA device."""
 
     allocation: Allocation | None = None
+    index = 0
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
-        return CUDA
+        return torch.device("cuda", self.index)
 
     @property
     def is_cuda(self) -> bool:  # type: ignore[override]
@@ -172,18 +189,31 @@ class Gpu:
     """The state of the stand-in."""
 
     def __init__(self) -> None:
-        self.active = False
+        self.active, self.life = False, 0
         self.allocations: weakref.WeakValueDictionary[int, Allocation] = weakref.WeakValueDictionary()
 
-    def reset(self) -> None:
+    def index_of(self, device: Any) -> int:
+        """Of what torch takes for a device; the current one where it names none."""
+        if isinstance(device, int):
+            return device
+        named = torch.device(device).index if device is not None else None
+        return self.device if named is None else named
+
+    def current(self, device: Any = None) -> Stream:
+        return self.currents[self.index_of(device)]
+
+    def reset(self, devices: int = 1, memory: int = 10 << 30, kind: type[Stream] = NewStream) -> None:
+        self.life += 1
         self.host = Timeline()
-        self.default = Stream()
-        self.current = self.default
+        self.devices, self.memory, self.device = devices, memory, 0
+        self.used, self.peak = [0] * devices, [0] * devices
+        self.defaults = [kind(torch.device("cuda", i)) for i in range(devices)]
+        self.currents = list(self.defaults)
         self.cupy_current: Stream | None = None
         self.cupy_device: int | None = None
-        self.streams = {self.default.ptr: self.default}
+        self.streams = {s.ptr: s for s in self.defaults}
         for allocation in list(self.allocations.values()):  # of tensors that the package keeps: nothing is under way on them
-            allocation.home[:] = [self.default]
+            allocation.home[:] = [self.defaults[0]]
             allocation.written = None
             allocation.reads.clear()
             allocation.recorded.clear()
@@ -213,22 +243,32 @@ class Gpu:
 
     def synchronize(self, device: Any = None) -> None:
         for stream in list(self.streams.values()):
-            self.waited(stream.known)
+            if stream.device.index == self.index_of(device):
+                self.waited(stream.known)
 
-    def allocation(self, tensor: torch.Tensor) -> Allocation | None:
+    def free(self, device: Any = None) -> tuple[int, int]:
+        """What torch.cuda.mem_get_info says; 6 GiB are somebody else's."""
+        return self.memory - self.used[self.index_of(device)], self.memory + (6 << 30)
+
+    def allocation(self, tensor: torch.Tensor, index: int = 0) -> Allocation | None:
         storage = tensor.untyped_storage()
         base = storage.data_ptr()
         if not base:
             return None
         found = self.allocations.get(base)
         if found is None:
-            found = self.allocations[base] = Allocation(base, storage.nbytes(), self.current)
+            if storage.nbytes() > self.memory - self.used[index]:
+                raise torch.OutOfMemoryError(
+                    f"CUDA out of memory. Tried to allocate {storage.nbytes()} bytes. GPU {index} has {self.free(index)[0]} free"
+                )
+            found = self.allocations[base] = Allocation(base, storage.nbytes(), self.currents[index])
         return found
 
-    def wrap(self, tensor: torch.Tensor) -> "CudaTensor":
+    def wrap(self, tensor: torch.Tensor, index: int = 0) -> "CudaTensor":
         made = tensor if isinstance(tensor, CudaTensor) else torch.Tensor._make_subclass(CudaTensor, tensor)
         if made.allocation is None:
-            made.allocation = self.allocation(made)
+            made.allocation = self.allocation(made, index)
+            made.index = made.allocation.index if made.allocation else index  # of a view, its tensor's
         return made
 
     def holding(self, address: int) -> Allocation | None:
@@ -267,31 +307,38 @@ class Mode(TorchFunctionMode):
         if name in ("__get__", "__set__") or not GPU.active:
             return func(*args, **kwargs)
         to_cuda = is_cuda(kwargs.get("device"))
-        if to_cuda:
-            del kwargs["device"]
+        index = GPU.index_of(kwargs.pop("device")) if to_cuda else 0
         if kwargs.pop("pin_memory", False):
             made = func(*args, **kwargs)
             GPU.pinned[made.untyped_storage().data_ptr()] = made
             GPU.pins += 1
             return made
         if name in ("to", "cuda", "cpu"):
-            return self.move(func, name, args, kwargs, to_cuda)
+            return self.move(func, name, args, kwargs, to_cuda, index)
         if name == "copy_" and isinstance(args[1], CudaTensor) and not isinstance(args[0], CudaTensor):
             return self.fetch(args[0], args[1], bool(kwargs.get("non_blocking")))
         inputs = list(tensors_in([args, kwargs]))
         ours = [GPU.wrap(t) for t in inputs if isinstance(t, CudaTensor)]
+        if ours and not to_cuda:
+            index = ours[0].index
+        if any(t.index != index for t in ours) and name not in MIXED:
+            raise RuntimeError(f"{name}: Expected all tensors to be on the same device, found cuda:0 and cuda:1")
         if ours and name == "numpy":
             raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first")
         if ours and name not in MIXED and any(not isinstance(t, CudaTensor) and t.dim() for t in inputs):
             raise RuntimeError(f"{name}: Expected all tensors to be on the same device, found cuda:0 and cpu")
         with torch._C.DisableTorchFunctionSubclass():
-            result = func(*args, **kwargs)
+            if ours or to_cuda:
+                cuda_operators.refuse(name, args, kwargs)
+                result = cuda_operators.compute(name, func, args, kwargs)
+            else:
+                result = func(*args, **kwargs)
         if not ours and not to_cuda:
             return result
-        self.account(name, ours, args, kwargs, result)
-        return mapped(result, GPU.wrap)
+        self.account(name, ours, args, kwargs, result, index)
+        return mapped(result, lambda t: GPU.wrap(t, index))
 
-    def account(self, name: str, ours: list[Any], args: Any, kwargs: Any, result: Any) -> None:
+    def account(self, name: str, ours: list[Any], args: Any, kwargs: Any, result: Any, index: int = 0) -> None:
         """Enter what an operator read and wrote into the books."""
         in_place = (name.endswith("_") and not name.endswith("__")) or name == "__setitem__" or name.startswith("__i")
         outs = list(tensors_in(kwargs.get("out"))) + ([args[0]] if in_place and name != "__index__" else [])
@@ -304,37 +351,41 @@ class Mode(TorchFunctionMode):
             return  # sizes, strides and the like
         for t in ours:
             if t.allocation is not None and not any(t is o for o in outs):
-                t.allocation.touch(GPU.current, False, name)
+                t.allocation.touch(GPU.currents[index], False, name)
         for t in outs:
             if isinstance(t, CudaTensor) and t.allocation is not None:
-                t.allocation.touch(GPU.current, True, name)
+                t.allocation.touch(GPU.currents[index], True, name)
         for t in fresh:
-            wrapped = GPU.allocation(t)
+            wrapped = GPU.allocation(t, index)
             if wrapped is not None:
-                wrapped.touch(GPU.current, True, name)
+                wrapped.touch(GPU.currents[index], True, name)
                 t._kept = wrapped  # type: ignore[attr-defined]  # until mapped() wraps it
         if name in HOST_READS:
-            GPU.waited(GPU.current.known)
+            GPU.waited(GPU.currents[index].known)
 
     def fetch(self, target: torch.Tensor, source: CudaTensor, non_blocking: bool) -> torch.Tensor:
         """`copy_` of a CUDA tensor into one of the host's; what was not waited for holds anything until somebody has."""
+        stream = GPU.currents[source.index]
         if source.allocation is not None:
-            source.allocation.touch(GPU.current, False, "copy_")
+            source.allocation.touch(stream, False, "copy_")
         with torch._C.DisableTorchFunctionSubclass():
             held = source.as_subclass(torch.Tensor).clone()
             if non_blocking and target.untyped_storage().data_ptr() in GPU.pinned:
                 target.view(torch.uint8).fill_(0xA5)
-                GPU.arrivals.append((GPU.current, GPU.current.known.get(GPU.current.ptr, 0), target, held))
+                GPU.arrivals.append((stream, stream.known.get(stream.ptr, 0), target, held))
             else:
-                GPU.waited(GPU.current.known)
+                GPU.waited(stream.known)
                 target.copy_(held)
         return target
 
-    def move(self, func: Any, name: str, args: Any, kwargs: Any, to_cuda: bool) -> Any:
+    def move(self, func: Any, name: str, args: Any, kwargs: Any, to_cuda: bool, index: int) -> Any:
         """Tensor.to, .cuda and .cpu."""
         tensor, rest = args[0], list(args[1:])
+        ours = isinstance(tensor, CudaTensor)
         cpu = name == "cpu" or any(is_cpu(a) for a in rest) or is_cpu(kwargs.get("device"))
-        to_cuda = to_cuda or name == "cuda" or any(is_cuda(a) for a in rest)
+        named = [a for a in rest if is_cuda(a)]
+        index = GPU.index_of(named[0]) if named else index if to_cuda or not ours else tensor.index
+        to_cuda = to_cuda or name == "cuda" or bool(named)
         rest = [a for a in rest if not (is_cuda(a) or is_cpu(a))]
         kwargs.pop("device", None)
         non_blocking = kwargs.pop("non_blocking", False)
@@ -342,24 +393,28 @@ class Mode(TorchFunctionMode):
             plain = tensor.as_subclass(torch.Tensor)
             moved = plain.to(*rest, **kwargs) if rest or kwargs else plain
         if not (cpu or to_cuda):
-            cpu, to_cuda = not isinstance(tensor, CudaTensor), isinstance(tensor, CudaTensor)
-        if isinstance(tensor, CudaTensor) and to_cuda and moved is plain:
+            cpu, to_cuda = not ours, ours
+        if ours and to_cuda and moved is plain and index == tensor.index:
             return tensor
-        if isinstance(tensor, CudaTensor) and tensor.allocation is not None:
-            tensor.allocation.touch(GPU.current, False, name)
+        came = GPU.currents[tensor.index] if ours else None
+        if came and tensor.allocation is not None:
+            tensor.allocation.touch(came, False, name)
         with torch._C.DisableTorchFunctionSubclass():
             moved = moved.clone()
         if cpu:
-            GPU.waited(GPU.current.known)
+            GPU.waited(GPU.currents[tensor.index if ours else index].known)
             return moved
-        made = GPU.wrap(moved)
+        stream = GPU.currents[index]
+        if came and came is not stream:
+            stream.learn(came.known)  # torch has a copy between devices wait on both
+        made = GPU.wrap(moved, index)
         if made.allocation is not None:
-            made.allocation.touch(GPU.current, True, name)
-            if not isinstance(tensor, CudaTensor):
+            made.allocation.touch(stream, True, name)
+            if not ours:
                 if non_blocking and tensor.untyped_storage().data_ptr() in GPU.pinned:
-                    GPU.copies.append((GPU.current, GPU.current.known[GPU.current.ptr], plain, plain.clone()))
+                    GPU.copies.append((stream, stream.known[stream.ptr], plain, plain.clone()))
                 else:
-                    GPU.waited(GPU.current.known)
+                    GPU.waited(stream.known)
         return made
 
 
@@ -398,7 +453,7 @@ class RawModule:
         cached("standin.cubin", (code, *CUPY_OPTIONS, nvrtc.version()), make)
 
     def get_function(self, name: str) -> "RawKernel":
-        assert GPU.cupy_device == 0, "the device is not current"
+        assert GPU.cupy_device is not None, "the device is not current"
         return RawKernel(self, name)
 
 
@@ -413,9 +468,9 @@ class RawKernel:
         self.constant = ["const" in p for p in declared[1].split(",")]
 
     def __call__(self, grid: Any, block: Any, args: Any) -> None:
-        assert GPU.cupy_device == 0, "the device is not current"
         stream = GPU.cupy_current
         assert stream is not None, "no stream is current to CuPy: it would take the null stream"
+        assert GPU.cupy_device == stream.device.index, "the stream's device is not current"
         assert isinstance(grid, tuple), "a grid is a tuple"
         assert isinstance(block, tuple), "a block is a tuple"
         assert isinstance(args, tuple)
@@ -446,12 +501,13 @@ class CupyDevice:
     """cupy.cuda.Device."""
 
     def __init__(self, index: int):
-        assert index == 0
+        assert 0 <= index < GPU.devices
+        self.index = index
         self.before: list[int | None] = []
 
     def __enter__(self) -> "CupyDevice":
         self.before.append(GPU.cupy_device)
-        GPU.cupy_device = 0
+        GPU.cupy_device = self.index
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -480,7 +536,13 @@ def cupy_module(version: int) -> types.ModuleType:
     module.RawModule = RawModule  # type: ignore[attr-defined]
     stream = type("Stream", (), {})
     if version >= 14:
-        stream.from_external = staticmethod(lambda s: CupyStream(s.__cuda_stream__()[1]))  # type: ignore[attr-defined]
+
+        def foreign(given: Any) -> CupyStream:
+            protocol, pointer = given.__cuda_stream__()
+            assert protocol == 0, "the version of the protocol"
+            return CupyStream(pointer)
+
+        stream.from_external = staticmethod(foreign)  # type: ignore[attr-defined]
 
     def external(pointer: int, device_id: int = -1) -> CupyStream:
         assert version < 14, "cupy.cuda.ExternalStream warns that it is deprecated"
@@ -491,29 +553,40 @@ def cupy_module(version: int) -> types.ModuleType:
 
 
 @contextlib.contextmanager
-def standin(version: int = 14) -> Iterator[Gpu]:
-    """One CUDA device to torch and to `import cupy`, until the end of the block; faults found late are raised there."""
+def standin(
+    version: int = 14, *, devices: int = 1, memory: int = 10 << 30, cuda_stream: bool = True
+) -> Iterator[Gpu]:
+    """CUDA devices to torch and to `import cupy`, until the end of the block; faults found late are raised there.
+
+    version      CuPy's
+    memory       bytes that are free on each device
+    cuda_stream  whether torch's streams tell CuPy what they are, as from 2.10 on
+    """
+    kind = NewStream if cuda_stream else Stream
 
     def stream(*args: Any, **kwargs: Any) -> Stream:
-        made = Stream(*args, **kwargs)
+        made = kind(*args, **kwargs)
         GPU.streams[made.ptr] = made
         return made
 
     @contextlib.contextmanager
     def use(s: Stream | None) -> Iterator[None]:
-        before, GPU.current = GPU.current, s or GPU.current
+        index = s.device.index if s else GPU.device
+        before = GPU.currents[index], GPU.device
+        GPU.currents[index], GPU.device = s or GPU.currents[index], index
         try:
             yield
         finally:
-            GPU.current = before
+            GPU.currents[index], GPU.device = before
 
     patches: dict[str, Any] = {
         "is_available": lambda: True,
-        "device_count": lambda: 1,
+        "device_count": lambda: devices,
         "get_device_name": lambda device=None: "stand-in",
-        "mem_get_info": lambda device=None: (10 << 30, 16 << 30),
-        "current_stream": lambda device=None: GPU.current,
-        "default_stream": lambda device=None: GPU.default,
+        "mem_get_info": GPU.free,
+        "empty_cache": lambda: None,
+        "current_stream": GPU.current,
+        "default_stream": lambda device=None: GPU.defaults[GPU.index_of(device)],
         "Stream": stream,
         "Event": Event,
         "stream": use,
@@ -521,7 +594,7 @@ def standin(version: int = 14) -> Iterator[Gpu]:
     }
     before = {name: getattr(torch.cuda, name) for name in patches}
     module = sys.modules.get("cupy")
-    GPU.reset()
+    GPU.reset(devices, memory, kind)
     GPU.active = True
     try:
         for name, patch in patches.items():
@@ -529,7 +602,8 @@ def standin(version: int = 14) -> Iterator[Gpu]:
         sys.modules["cupy"] = cupy_module(version)
         with Mode():
             yield GPU
-        GPU.synchronize()
+        for index in range(devices):
+            GPU.synchronize(index)
         assert not GPU.faults, GPU.faults
     finally:
         GPU.active = False
