@@ -318,7 +318,7 @@ class Mode(TorchFunctionMode):
         if name == "copy_" and isinstance(args[1], CudaTensor) and not isinstance(args[0], CudaTensor):
             return self.fetch(args[0], args[1], bool(kwargs.get("non_blocking")))
         inputs = list(tensors_in([args, kwargs]))
-        ours = [GPU.wrap(t) for t in inputs if isinstance(t, CudaTensor)]
+        ours = [GPU.wrap(t, t.index) for t in inputs if isinstance(t, CudaTensor)]
         if ours and not to_cuda:
             index = ours[0].index
         if any(t.index != index for t in ours) and name not in MIXED:
