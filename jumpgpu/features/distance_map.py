@@ -37,8 +37,8 @@ def depths(scene: Scene, device: Device) -> Depths:
 def measure_depths(scene: Scene, device: Device) -> Depths:
     objects = scene.objects
     _, height, width = objects.shape
-    at_once = device.scratch_blocks(objects.rows, per_core=1, most=CUDA_BLOCKS)
     room = objects.largest_box + 8 * height + 4 * width + 160
+    at_once = device.scratch_blocks(objects.rows, 4 * room, per_core=1, most=CUDA_BLOCKS)
     n_map = objects.n_box_pixels + (CHUNK - 1) * objects.n_lines
     found = Depths(
         map_start=start_of(map_sizes(objects.box)),

@@ -139,7 +139,7 @@ def power_slope(pixels: torch.Tensor, means: torch.Tensor, column: int, table: t
         return
     low = device.empty(planes, rings + 1, 2, width, dtype=torch.float64)
     power = device.empty(planes, rings + 1, 2 * rings + 1, dtype=torch.float64)
-    at_once = device.scratch_blocks(planes * -(-width // 2 // LINES), per_core=1, most=TRANSFORMS)
+    at_once = device.scratch_blocks(planes * -(-width // 2 // LINES), 32 * longest * LINES, per_core=1, most=TRANSFORMS)
     scratch = device.empty(at_once, 4, longest, LINES, dtype=torch.float64)
     tables = []
     for n in (height, width):

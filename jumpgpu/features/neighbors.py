@@ -72,7 +72,7 @@ def contacts_and_nearest(
     device.launch("neighbor_centres", fields * height, labels=labels, sums=sums, bits=bits, **size)
     contacts = device.empty(n, 1 + 2 * len(distances), dtype=torch.int32)
     room = words_of_maps(objects.largest_box, max(distances), height, width)
-    at_once = device.scratch_blocks(n, per_core=2, most=BLOCKS)
+    at_once = device.scratch_blocks(n, 8 * room, per_core=2, most=BLOCKS)
     device.launch(
         "neighbor_contacts",
         at_once,

@@ -72,10 +72,11 @@ def sort_by_kernel(scene: Scene, member: torch.Tensor, order: Order, device: Dev
     longest, tasks = max(objects.n_pixels, default=0), objects.shape[0] * channels
     if not longest:
         return
-    at_once = device.scratch_blocks(tasks, per_core=1, most=1)
     words = 1 if compartments <= 3 and longest < 1 << 21 else 2  # three ranks of 21 bits, or two of 32 in each
     room = compartments * objects.largest + SEGMENTS * RUN
     n_runs = -(-longest // RUN) + SEGMENTS * max(objects.n_cells)
+    each = 8 * longest * (3 + words) + room * (8 * words + 4 * MARKS) + 4 * (objects.n + n_runs)
+    at_once = device.scratch_blocks(tasks, each, per_core=1, most=1)
     pairs = device.empty(at_once, 2, longest, dtype=torch.uint64)
     ranked = device.empty(at_once, longest, 1 + words, dtype=torch.uint64)
     placed = device.empty(at_once, room, words, dtype=torch.uint64)

@@ -64,11 +64,11 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         raise ValueError(f"radial.bins is {bins}; expected 1 .. {MOST_BINS}")
     _, height, width = objects.shape
     depth, extent = depths(scene, device), outlines(scene, device).extent
-    blocks = device.scratch_blocks(objects.rows, per_core=2, most=BLOCKS)
     rows: dict[str, Any] = {"box": objects.box, "schedule": objects.schedule, "map_start": depth.map_start}
     rows |= {"line_start": objects.line_start, "extent": extent, "bins": bins}
     ring = device.empty(depth.n_map, dtype=torch.uint8)
     room = 2 * objects.largest_box + 96 * height + 3 * (width + CHUNK) + 256  # two maps of a box, with margins
+    blocks = device.scratch_blocks(objects.rows, 4 * room + 2 * height, per_core=2, most=BLOCKS)
     device.launch(
         "radial_rings",
         blocks,
@@ -84,6 +84,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     )
     found = device.empty(objects.rows, n_channels, len(MEASUREMENTS), bins, dtype=torch.float64)
     room = objects.largest_box + CHUNK * height
+    blocks = device.scratch_blocks(objects.rows, 12 * room, per_core=2, most=BLOCKS)
     device.launch(
         "radial_sums",
         blocks,

@@ -98,7 +98,7 @@ def count(scene: Scene, texture: TextureSettings, device: Device, *, together: b
     if together:
         _, height, width = objects.shape
         room = objects.largest_box + pad * (height + width) + pad * pad  # a box of that many pixels, padded
-        at_once = device.scratch_blocks(objects.n, per_core=2, most=2)
+        at_once = device.scratch_blocks(objects.n, 10 * room, per_core=2, most=2)
         device.launch(
             "texture_parts",
             at_once,

@@ -30,6 +30,9 @@ VALUES_A_BATCH = 6_000_000  # from which a larger batch gains nothing on a CPU: 
 CPU_BYTES_A_VALUE = 40  # that a batch takes while it is computed, images given: an estimate; what fails is halved
 
 
+SCRATCH_SHARE = 8  # of the free memory that one launch may take for its blocks' scratch is this part
+
+
 class StaleLibrary(RuntimeError):
     """The host library was built from other kernel sources than those that are there."""
 
@@ -77,6 +80,7 @@ class CpuDevice(Device):
         self.path = path = library or host_library()
         self.library = ctypes.CDLL(str(path))
         self.description = f"cpu ({self.workers} threads, {path.stem.removeprefix('kernels_')})"
+        self.scratch_bytes = free_memory() // SCRATCH_SHARE
         self.seed = 0  # the schedule of the fibers build; the serial build ignores it
         self._bound = threading.local()  # kernel -> entry and argument slots, a thread's own
 
@@ -113,8 +117,8 @@ class CpuDevice(Device):
         room = max(1, int(free_memory() / 2) // (batch * values * CPU_BYTES_A_VALUE))
         return batch, max(1, min(self.workers, -(-fields // batch), room))
 
-    def scratch_blocks(self, tasks: int, *, per_core: int, most: int) -> int:
-        return min(tasks, per_core * self.workers)
+    def scratch_blocks(self, tasks: int, bytes_per_block: int, *, per_core: int, most: int) -> int:
+        return self._limited(min(tasks, per_core * self.workers), bytes_per_block)
 
     def rows_per_block(self, height: int, rows: int) -> int:
         return -(-height // self.workers)

@@ -24,6 +24,7 @@ from .kernel_source import (
 from .list_capacity import Room
 
 CUDA_BYTES_A_VALUE = 90  # that a batch takes while it is computed, the pixels of the batch before among them: an estimate
+SCRATCH_SHARE = 8  # of the free memory that one launch may take for its blocks' scratch is this part
 # CuPy appends -ftz=true, so a float32 below 1.2e-38 counts as 0 there; no kernel leans on one.
 CUDA_OPTIONS = ("-std=c++17", "-fmad=false", "-prec-div=true", "-prec-sqrt=true")
 
@@ -58,6 +59,7 @@ class CudaDevice(Device):
             raise RuntimeError(f"device 'cuda:{index}' was asked for; there are {torch.cuda.device_count()} CUDA devices")
         self.torch = torch.device("cuda", index)
         self.room = Room()
+        self.scratch_bytes = torch.cuda.mem_get_info(self.torch)[0] // SCRATCH_SHARE
         self._cupy = cupy
         self._kernels: dict[str, tuple[Any, tuple[Argument, ...]]] = {}
         self._modules: dict[Path, Any] = {}
@@ -119,8 +121,9 @@ class CudaDevice(Device):
         return wait
 
     def plan(self, fields: int, values: int, batch: int | None = None) -> tuple[int, int]:
-        """As many fields a batch as half of the free memory holds, up to `MOST_FIELDS`, and one batch at a time."""
-        room = torch.cuda.mem_get_info(self.torch)[0] // 2 // (values * CUDA_BYTES_A_VALUE)
+        """As many fields a batch as half of the memory holds that is free beside scratch, up to `MOST_FIELDS`; one batch."""
+        free = torch.cuda.mem_get_info(self.torch)[0] - self.scratch_bytes
+        room = free // 2 // (values * CUDA_BYTES_A_VALUE)
         return batch or max(1, min(MOST_FIELDS, fields, room, self.most_fields(values))), 1
 
     def give_back(self, values: int) -> None:

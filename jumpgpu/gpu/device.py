@@ -80,17 +80,23 @@ class Device(abc.ABC):
         self._most_values = values if self._most_values is None else min(values, self._most_values)
 
     def take(self, tensor: Tensor, rows: Sequence[int]) -> Tensor:
-        """Rows of a tensor of any dtype. torch on CUDA gathers no unsigned integers but bytes, so bits are what is gathered."""
+        """Rows of a tensor of any dtype. torch on CUDA gathers no unsigned integers but bytes: bits are gathered."""
         signed = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
         bits = tensor.view(signed.get(tensor.dtype, tensor.dtype))
         return bits.index_select(0, self.tensor(list(rows), torch.int64)).view(tensor.dtype)
 
-    def scratch_blocks(self, tasks: int, *, per_core: int, most: int) -> int:
+    scratch_bytes = 1 << 30  # that a launch may take for its blocks' scratch; `plan` leaves them out of a batch
+
+    def scratch_blocks(self, tasks: int, bytes_per_block: int, *, per_core: int, most: int) -> int:
         """Blocks of a launch that shares `tasks` out among blocks with scratch memory of their own.
 
-        `per_core` times the cores on a CPU, and `most` where thousands of blocks run at once; never more than `tasks`.
+        `per_core` times the cores on a CPU, and `most` where thousands of blocks run at once; never more than `tasks`, nor
+        than `scratch_bytes` have memory for, but one. No number depends on it.
         """
-        return min(tasks, most)
+        return self._limited(min(tasks, most), bytes_per_block)
+
+    def _limited(self, blocks: int, bytes_per_block: int) -> int:
+        return max(min(blocks, 1), min(blocks, self.scratch_bytes // max(1, bytes_per_block)))
 
     def rows_per_block(self, height: int, rows: int) -> int:
         """Rows of a plane that one block takes: `rows`, but on a CPU the plane's share of a core."""

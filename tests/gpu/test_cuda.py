@@ -12,8 +12,9 @@ import pytest
 import torch
 
 import jumpgpu
-
 from benchmarks.gpu_model.recording import recorded
+from jumpgpu.features.families import measure_scene
+from jumpgpu.features.objects import make_scene
 from jumpgpu.gpu import cuda
 from jumpgpu.gpu.device import BLOCK, MOST_FIELDS, Device, blocks
 from jumpgpu.gpu.kernel_source import kernel_sources
@@ -248,7 +249,9 @@ SAME_BITS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "sorted values": lambda x: torch.sort(x).values,
     "a stable sort": lambda x: torch.sort((x * 5).long(), stable=True).indices,
     "extremes": lambda x: torch.stack([x.amax(1), x.amin(1)]),
-    "counts": lambda x: torch.zeros(4).to(x.device).index_add_(0, (x[0] * 4).long(), torch.ones_like(x[0], dtype=torch.float32)),
+    "counts": lambda x: (
+        torch.zeros(4).to(x.device).index_add_(0, (x[0] * 4).long(), torch.ones_like(x[0], dtype=torch.float32))
+    ),
 }
 
 
@@ -316,12 +319,45 @@ def test_a_batch_on_a_gpu_is_what_half_of_its_free_memory_holds():
     with standin():  # 10 GiB free
         device = open_device("cuda")
         batch, lanes = device.plan(10_000, field)
-        assert batch == (10 << 30) // 2 // (field * cuda.CUDA_BYTES_A_VALUE) >= 8
+        assert device.scratch_bytes == (10 << 30) // 8
+        assert batch == ((10 << 30) - device.scratch_bytes) // 2 // (field * cuda.CUDA_BYTES_A_VALUE) >= 8
         assert lanes == 1
         assert device.plan(10_000, field // 100) == (MOST_FIELDS, 1)
         assert device.plan(3, field) == (3, 1)
         assert device.plan(3, 1 << 40) == (1, 1)
         assert device.plan(10_000, field, batch=5) == (5, 1)
+
+
+def test_a_cell_as_large_as_a_field_does_not_multiply_the_scratch():
+    """Scratch is a box for each block: 150 rows, one of them of 400 x 400 pixels, took 300 MB for radial_sums alone."""
+    cells = torch.zeros(2, 400, 400, dtype=torch.int32)
+    cells[0] = 1
+    for i in range(49):
+        y, x = 50 * (i // 7) + 5, 50 * (i % 7) + 5
+        cells[1, y : y + 20, x : x + 20] = i + 1
+    nuclei = torch.where((torch.arange(400) % 50 < 15)[None, None, :], cells, 0)
+    labels = {"Cells": cells, "Nuclei": nuclei, "Cytoplasm": torch.where(nuclei > 0, 0, cells)}
+    pixels = torch.rand(2, 1, 400, 400, generator=torch.Generator().manual_seed(6))
+    settings = FeatureSettings(families=("shape", "radial", "neighbors", "number"))
+
+    def work(device: Device) -> torch.Tensor:
+        given = {name: device.tensor(image) for name, image in labels.items()}
+        return measure_scene(make_scene(("DNA",), device.tensor(pixels), given, {}, device), settings, device)
+
+    want = work(HostDevice("serial"))
+    with standin(memory=80 << 20) as gpu:
+        device = open_device("cuda")
+        assert device.scratch_bytes == 10 << 20
+        assert_equal_bits(work(device).cpu(), want, "little memory")
+        assert gpu.peak[0] < 80 << 20
+
+
+@pytest.mark.parametrize(
+    ("tasks", "each", "want"), [(1000, 1 << 20, 10), (5, 1 << 20, 5), (1000, 1 << 30, 1), (0, 1 << 20, 0), (1000, 1, 64)]
+)
+def test_blocks_with_scratch_are_bound_by_memory(tasks, each, want):
+    with standin(memory=80 << 20):
+        assert open_device("cuda").scratch_blocks(tasks, each, per_core=1, most=64) == want
 
 
 # ---- the whole program

@@ -127,7 +127,9 @@ def test_a_lost_device_is_named_and_nothing_is_tried_again(run, text, late):
     assert launches.sizes == [32]
 
 
-@pytest.mark.parametrize("error", [NotImplementedError("\"index_cuda\" not implemented for 'UInt16'"), RuntimeError("x: wrong")])
+@pytest.mark.parametrize(
+    "error", [NotImplementedError("\"index_cuda\" not implemented for 'UInt16'"), RuntimeError("x: wrong")]
+)
 def test_what_cannot_pass_is_not_tried_again(run, error):
     launches = Launches(larger_than(0, error))
     with pytest.raises(type(error)):

@@ -7,7 +7,7 @@ single sums, products and quotients of tensors, square roots, integers in any or
   order        float sums, means, products and scans go another way: here as a tree, or from the end
   ties         a sort that is not asked to be stable gives ties any order: here the last first
   numbers      a float tensor divided by a number is multiplied by its reciprocal
-  functions    exp, log, powers and the like are CUDA's own, products that are added are fused: here one unit in the last place off
+  functions    exp, log, powers and the like are CUDA's own, sums of products are fused: here one unit in the last place off
   atomics      float index_add_ and scatter_add_ add in no order: here the last first; others are refused
   duplicates   a place that is written twice holds either: refused where the values differ
 """
@@ -19,10 +19,46 @@ import torch
 
 UNSIGNED = {torch.uint16: "UInt16", torch.uint32: "UInt32", torch.uint64: "UInt64"}
 OF_UNSIGNED = {
-    *("empty", "zeros", "empty_like", "zeros_like", "new_empty", "clone", "contiguous", "copy_", "fill_", "zero_", "to", "type"),
-    *("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "expand", "permute", "transpose", "narrow", "select"),
+    *(
+        "empty",
+        "zeros",
+        "empty_like",
+        "zeros_like",
+        "new_empty",
+        "clone",
+        "contiguous",
+        "copy_",
+        "fill_",
+        "zero_",
+        "to",
+        "type",
+    ),
+    *(
+        "view",
+        "reshape",
+        "flatten",
+        "unflatten",
+        "squeeze",
+        "unsqueeze",
+        "expand",
+        "permute",
+        "transpose",
+        "narrow",
+        "select",
+    ),
     *("unbind", "split", "chunk", "detach", "as_subclass", "eq", "ne", "__eq__", "__ne__", "cpu", "cuda"),
-    *("size", "dim", "numel", "stride", "data_ptr", "is_contiguous", "untyped_storage", "storage_offset", "element_size", "item"),
+    *(
+        "size",
+        "dim",
+        "numel",
+        "stride",
+        "data_ptr",
+        "is_contiguous",
+        "untyped_storage",
+        "storage_offset",
+        "element_size",
+        "item",
+    ),
     *("tolist", "__len__", "__repr__", "record_stream", "__iter__", "is_floating_point", "ndimension", "__hash__"),
 }
 ABSENT = {"histogram", "histogramdd"}
@@ -95,8 +131,15 @@ def compute(name: str, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     if name in ("sort", "argsort", "msort") and not kwargs.get("stable"):
         return sorted_last_first(name, x.as_subclass(torch.Tensor), args[1:], kwargs, func)
     number = args[1] if len(args) > 1 else kwargs.get("other")
-    scalar = isinstance(number, int | float) or (isinstance(number, torch.Tensor) and number.dim() == 0 and not on_cuda(number))
-    if name in DIVIDED and scalar and kwargs.get("rounding_mode") is None and (x.is_floating_point() or not name.endswith("_")):
+    scalar = isinstance(number, int | float) or (
+        isinstance(number, torch.Tensor) and number.dim() == 0 and not on_cuda(number)
+    )
+    if (
+        name in DIVIDED
+        and scalar
+        and kwargs.get("rounding_mode") is None
+        and (x.is_floating_point() or not name.endswith("_"))
+    ):
         kind = x.dtype if x.is_floating_point() else torch.get_default_dtype()
         inverse = torch.ones((), dtype=kind) / torch.as_tensor(number, dtype=kind)
         if name in ("div_", "true_divide_", "__itruediv__", "divide_"):

@@ -4,7 +4,7 @@
         device = open_device("cuda")          # the real CudaDevice, over a module that only looks like CuPy
         ...                                    # tensors "on cuda:0" are CPU tensors that say so
 
-    standin(version=13, devices=2, memory=1 << 30, cuda_stream=False)    # an older CuPy, a second GPU, little memory, torch 2.9
+    standin(version=13, devices=2, memory=1 << 30, cuda_stream=False)  # CuPy 13, two GPUs, little memory, torch 2.9
 
 Kernels run by the serial host build, at once. What would go wrong on a GPU is found by bookkeeping and is an AssertionError:
 
@@ -38,8 +38,8 @@ from torch.overrides import TorchFunctionMode
 
 from jumpgpu.gpu.cuda import CUDA_OPTIONS
 from jumpgpu.gpu.kernel_source import NUMPY_TYPES, kernel_sources, signatures
-from tests.simulators.builds import CUPY_OPTIONS, build, cached
 from tests.simulators import cuda_operators
+from tests.simulators.builds import CUPY_OPTIONS, build, cached
 from tests.simulators.ptx import nvrtc
 
 HOST_READS = {"item", "tolist", "__bool__", "__int__", "__float__", "__index__", "equal", "allclose", "is_nonzero"}
@@ -149,7 +149,9 @@ class Allocation:
                 GPU.faults.append(f"a tensor died while stream {late[0]} may still use it; record_stream was not called")
 
     def touch(self, stream: Stream, write: bool, what: str) -> None:
-        assert stream.device.index == self.index, f"{what}: a stream of {stream.device} touches a tensor of cuda:{self.index}"
+        assert stream.device.index == self.index, (
+            f"{what}: a stream of {stream.device} touches a tensor of cuda:{self.index}"
+        )
         step = stream.step()
         before = ([self.written] if self.written else []) + (list(self.reads.items()) if write else [])
         for other, then in before:
@@ -258,9 +260,8 @@ class Gpu:
         found = self.allocations.get(base)
         if found is None:
             if storage.nbytes() > self.memory - self.used[index]:
-                raise torch.OutOfMemoryError(
-                    f"CUDA out of memory. Tried to allocate {storage.nbytes()} bytes. GPU {index} has {self.free(index)[0]} free"
-                )
+                wanted, free = storage.nbytes(), self.free(index)[0]
+                raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {wanted} bytes, GPU {index} has {free}")
             found = self.allocations[base] = Allocation(base, storage.nbytes(), self.currents[index])
         return found
 
@@ -553,9 +554,7 @@ def cupy_module(version: int) -> types.ModuleType:
 
 
 @contextlib.contextmanager
-def standin(
-    version: int = 14, *, devices: int = 1, memory: int = 10 << 30, cuda_stream: bool = True
-) -> Iterator[Gpu]:
+def standin(version: int = 14, *, devices: int = 1, memory: int = 10 << 30, cuda_stream: bool = True) -> Iterator[Gpu]:
     """CUDA devices to torch and to `import cupy`, until the end of the block; faults found late are raised there.
 
     version      CuPy's
