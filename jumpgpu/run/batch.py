@@ -131,7 +131,7 @@ def by_halves(wrong: tuple[Failure, str], raw: Raw, run: Run, work: "Work | None
 
 def launch(raw: Raw, run: Run) -> Tables:
     """A batch in one piece. It waits for the device once, where objects are counted; what is returned waits for the rest."""
-    options, fetch, given = run.options, run.device.fetch, raw.given
+    options, fetch, given, sites = run.options, run.device.fetch, raw.given, raw.sites
     pixels = correct(raw.pixels, run.illumination, device=run.device, scales=raw.scales)  # float32 [B, C, H, W], 0..1
     if given:
         scene = make_scene(run.plate.channels, pixels, given, {}, run.device)
@@ -165,7 +165,7 @@ def launch(raw: Raw, run: Run) -> Tables:
                 quality=None if measured is None else measured[b],
                 flags={channel: f"{n} {granularity.BEYOND}" for channel, n in odd[b].items()},
             )
-            for b, (well, site) in enumerate(raw.sites)
+            for b, (well, site) in enumerate(sites)
         ]
 
     return tables

@@ -72,10 +72,10 @@ def test_quarantine_retry_and_error_are_events(images: Path, tmp_path: Path, mon
         (broken / file.name).write_bytes(file.read_bytes()[: 500 if file.name.startswith("r01c01f02p01-ch1") else None])
     real, calls = measuring.launch, []
 
-    def fails_once(sites, *rest):
-        calls.append(len(sites))
+    def fails_once(raw, run):
+        calls.append(len(raw.sites))
         if len(calls) > 1:
-            return real(sites, *rest)
+            return real(raw, run)
         if late:
             return fail
         return fail()
