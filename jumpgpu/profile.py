@@ -18,6 +18,7 @@ from .profiles import conventions
 from .profiles import design_checks as designs
 from .profiles import platemap as platemaps
 from .profiles.aggregate import aggregate
+from .profiles.batch import describe_effects, effects_by_step
 from .profiles.cell_quality import FLAGGED, CellRules, WithoutFlagged, add_shares, flag_plate, load_cell_rules
 from .profiles.files import RECORD, numbers_beside, read_profiles, write_anndata, write_table
 from .profiles.pipeline import FEATURES, barcode_of, make_profiles
@@ -29,7 +30,15 @@ from .storage.atomic import write_whole
 from .storage.buckets import place_of
 from .store.reader import StoredPlate, open_plate
 
-STEPS = ("well_position", "cell_count", "position", "inverse_normal", "sphere", "harmony")  # what --without may name
+STEPS = (
+    "well_position",
+    "cell_count",
+    "position",
+    "inverse_normal",
+    "sphere",
+    "combat",
+    "harmony",
+)  # of --without
 
 
 def parser() -> argparse.ArgumentParser:
@@ -157,7 +166,12 @@ def run(options: argparse.Namespace) -> None:
             save(table, folder / plate / f"{plate}_augmented", options.anndata, recipe.features)
             yield table
 
+    selected: dict[str, list[pd.DataFrame]] = {}  # negative controls after each step over all plates
+    batches = [c for c in dict.fromkeys((recipe.combat, recipe.harmony)) if c]
+    batches = batches or (["Metadata_Plate"] if recipe.sphere else [])
     for plate, name, table in make_profiles(augmented(), recipe):
+        if batches and "feature_select" in name:
+            selected.setdefault(name, []).append(table[platemaps.is_negcon(table)])
         save(table, folder / plate / f"{plate}_{name}", options.anndata and name != FEATURES, recipe.features)
         tables.setdefault(plate, []).append(name)
         if name == FEATURES:
@@ -166,6 +180,8 @@ def run(options: argparse.Namespace) -> None:
         else:
             n_features = len(feature_columns(table, recipe.features))
             print(f"{plate}  {name}  {len(table)} wells  {n_features} features", file=sys.stderr)
+    if batches:
+        report_batches({k: pd.concat(v, ignore_index=True) for k, v in selected.items()}, recipe, batches, folder)
     for plate, names in tables.items():
         write_record(folder / plate / f"{plate}_{RECORD}", recipe, names, list(tables), numbers[plate])
     for finding in designs.check_numbers(numbers):
@@ -173,6 +189,14 @@ def run(options: argparse.Namespace) -> None:
     seconds = time.perf_counter() - start
     for plate in wells:
         print(f"{plate}  {wells[plate]} wells  {kept[plate]}  {seconds:.1f} s")
+
+
+def report_batches(controls: dict[str, pd.DataFrame], recipe: Recipe, columns: Sequence[str], folder: Path) -> None:
+    """Plate effect and drift of the negative controls after each step: said, and in `profiles/batch_effects.json`."""
+    effects, findings = effects_by_step(controls, recipe, columns)
+    for line in (*(describe_effects(e["table"], e) for e in effects), *findings):
+        print(line, file=sys.stderr)
+    write_whole(folder / "batch_effects.json", (json.dumps(effects, indent=1) + "\n").encode())
 
 
 def group_of(table: pd.DataFrame) -> str:
@@ -245,6 +269,7 @@ def reduce(recipe: Recipe, without: Sequence[str], level: str | None, references
         normalize=normalize,
         select=select,
         sphere=None if "sphere" in without else recipe.sphere,
+        combat=None if "combat" in without else recipe.combat,
         harmony=None if "harmony" in without else recipe.harmony,
     )
     check_recipe(recipe)

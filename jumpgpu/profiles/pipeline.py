@@ -14,14 +14,20 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pandas as pd
 
+from .batch import combat
+from .conventions import GROUP
 from .normalize import Fit, correct_cell_count, correct_well_positions, harmonize, normalize, sphere
-from .platemap import common_features, feature_columns
-from .position import correct_position
+from .platemap import SAMPLE, common_features, feature_columns
+from .position import Explained, correct_position
 from .recipe import Recipe
 from .select import select
 
 FEATURES = "features"  # name of the table of fits and reasons
-LATER = {"sphere": "spherized", "harmony": "harmony"}  # steps after selection, and their word in a table's name
+LATER = {
+    "sphere": "spherized",
+    "combat": "combat",
+    "harmony": "harmony",
+}  # after selection: words of names
 
 
 def table_name(reference: str, *steps: str) -> str:
@@ -37,7 +43,7 @@ def make_profiles(augmented: Iterable[pd.DataFrame], recipe: Recipe) -> Iterator
     ----------
     augmented : DataFrames
         Annotated profiles, one plate each. They are taken one at a time unless a step looks at all plates at once
-        (well-position correction, selection over the batch, sphering, Harmony).
+        (well-position correction, selection over the batch, sphering, ComBat, Harmony).
     recipe : Recipe
 
     Yields
@@ -47,7 +53,7 @@ def make_profiles(augmented: Iterable[pd.DataFrame], recipe: Recipe) -> Iterator
     """
     fits: dict[str, list[pd.DataFrame]] = {}
     batch: dict[str, list[pd.DataFrame]] = {reference: [] for reference in recipe.normalize.references}
-    whole = recipe.select.level == "batch" or recipe.sphere is not None or recipe.harmony is not None
+    whole = recipe.select.level == "batch" or any((recipe.sphere, recipe.combat, recipe.harmony))
     explained: dict[str, pd.DataFrame] = {}
     for plate in correct(augmented, recipe, explained):
         barcode = barcode_of(plate)
@@ -89,13 +95,19 @@ def correct(
         if correction == "well_position":
             plates = iter(correct_well_positions(list(plates), recipe.features))
         elif correction == "position":
-            corrected, what = correct_position(list(plates), recipe.position, also=recipe.features)
+            corrected, what = correct_plates(list(plates), recipe)
             if explained is not None:
                 explained |= {barcode: what.of(barcode) for barcode in map(barcode_of, corrected)}
             plates = iter(corrected)
         else:
             plates = (correct_cell_count(plate, recipe.features) for plate in plates)
     return plates
+
+
+def correct_plates(plates: list[pd.DataFrame], recipe: Recipe) -> tuple[list[pd.DataFrame], Explained]:
+    """The correction `position`, by the column that names treatments in these plates."""
+    group = next((c for c in GROUP if all(c in p for p in plates)), SAMPLE)
+    return correct_position(plates, recipe.position, group, recipe.features)
 
 
 def add_explained(fits: pd.DataFrame, explained: pd.DataFrame | None) -> pd.DataFrame:
@@ -122,7 +134,7 @@ def batch_steps(
         del values, selected
         plates = [pd.concat([p.drop(columns=feature_columns(p, recipe.features)), p[features]], axis=1) for p in plates]
         yield steps, plates
-    if recipe.sphere is None and recipe.harmony is None:
+    if not any((recipe.sphere, recipe.combat, recipe.harmony)):
         return
     together = pd.concat(
         [p.drop(columns=[f for f in feature_columns(p, recipe.features) if f not in set(features)]) for p in plates]
@@ -131,6 +143,10 @@ def batch_steps(
     if recipe.sphere is not None:
         together = sphere(together, recipe.sphere, recipe.features)
         steps = (*steps, LATER["sphere"])
+        yield steps, split(together)
+    if recipe.combat is not None:
+        together = combat(together, recipe.combat, recipe.features)
+        steps = (*steps, LATER["combat"])
         yield steps, split(together)
     if recipe.harmony is not None:
         together = harmonize(together, recipe.harmony, recipe.features)

@@ -77,6 +77,7 @@ class Recipe:
     normalize: NormalizeSettings = field(default_factory=NormalizeSettings)
     select: SelectSettings = field(default_factory=SelectSettings)
     sphere: SphereSettings | None = None  # fitted on the negative controls of all plates of the run
+    combat: str | None = None  # the column whose values are batches; after sphering, before Harmony
     harmony: str | None = None  # the column whose values are batches, such as Metadata_Plate
     controls: tuple[str, ...] = ()  # negative controls as COLUMN=VALUE, any of several; none: Metadata_control_type=negcon
     features: tuple[str, ...] = ()  # columns that are features besides those of Cells, Cytoplasm and Nuclei; patterns
