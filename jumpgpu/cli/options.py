@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..settings.config import Config, load_config
+from ..settings.limits import check_all
 from ..settings.names import check_barcode, well_position
 from ..storage.buckets import Place, place_of
 from .parser import command_parser
@@ -96,6 +97,8 @@ def options_from(given: dict[str, Any]) -> Options:
         values["output"] = place_of(values["output"])
     if not isinstance(values.get("config", Config()), Config):
         values["config"] = Config() if values["config"] is None else load_config(values["config"])
+    elif "config" in values:
+        check_all(values["config"], "config")
     return Options(**values)
 
 

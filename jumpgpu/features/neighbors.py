@@ -71,8 +71,9 @@ def contacts_and_nearest(
     bits = device.empty(2, fields, height, words, dtype=torch.uint64)
     device.launch("neighbor_centres", fields * height, labels=labels, sums=sums, bits=bits, **size)
     contacts = device.empty(n, 1 + 2 * len(distances), dtype=torch.int32)
+    distances = [min(d, height + width) for d in distances]  # no farther than the field
     room = words_of_maps(objects.largest_box, max(distances), height, width)
-    at_once = device.scratch_blocks(n, 8 * room, per_core=2, most=BLOCKS)
+    at_once = device.scratch_blocks(n, 8 * room + 4 * len(distances) * most, per_core=2, most=BLOCKS)
     device.launch(
         "neighbor_contacts",
         at_once,
@@ -92,14 +93,16 @@ def contacts_and_nearest(
         n_distances=len(distances),
         rows=max(distances) + 1,
         contacts=contacts,
-        seen=device.zeros(n, len(distances), most, dtype=torch.int32),
+        seen=device.zeros(at_once, len(distances), most, dtype=torch.int32),
         **size,
     )
+    pixels = sums.view(torch.int64).double()
+    centre = (pixels[..., 1:] / pixels[..., :1]).contiguous()
     nearest = device.empty(n, 5, dtype=torch.float64)
     device.launch(
         "neighbor_nearest",
         -(-n // OBJECTS),
-        sums=sums,
+        centre=centre,
         field=objects.field,
         number=objects.number,
         kept=device.tensor(objects.n_cells, torch.int32),

@@ -68,7 +68,9 @@ def count(scene: Scene, texture: TextureSettings, device: Device, *, together: b
     areas = objects.stop - objects.start
     if objects.largest > LARGEST:
         raise ValueError(f"an object of {objects.largest} pixels is too large for Texture; the limit is {LARGEST}")
-    pad = max(texture.scales)
+    _, height, width = objects.shape
+    distances = [min(scale, max(height, width)) for scale in texture.scales]  # no object has a pair farther apart
+    pad = max(distances)
     remap = np.arange(256) if texture.levels == 256 else np.arange(256) / 255 * (texture.levels - 1)  # truncated
     counts = Counts(
         device.empty(rows, channels, scales, DIRECTIONS, TOTALS, dtype=torch.uint64),
@@ -87,7 +89,7 @@ def count(scene: Scene, texture: TextureSettings, device: Device, *, together: b
         "wanted": wanted,
         "remap": device.tensor(remap.astype(np.uint8)),
         "logs": counts.logs,
-        "scale": device.tensor(texture.scales, dtype=torch.int32),
+        "scale": device.tensor(distances, dtype=torch.int32),
         "scales": scales,
         "pad": pad,
         "channels": channels,
@@ -96,7 +98,6 @@ def count(scene: Scene, texture: TextureSettings, device: Device, *, together: b
         "highest": counts.highest,
     }
     if together:
-        _, height, width = objects.shape
         room = objects.largest_box + pad * (height + width) + pad * pad  # a box of that many pixels, padded
         at_once = device.scratch_blocks(objects.n, 10 * room, per_core=2, most=2)
         device.launch(

@@ -8,6 +8,7 @@ whatever the order of the fields, and memory does not grow with the plate.
 import hashlib
 import io
 import json
+import math
 import warnings
 import zipfile
 from collections.abc import Sequence
@@ -229,7 +230,7 @@ def smooth(mean: np.ndarray, settings: IlluminationSettings) -> np.ndarray:
     height, width = mean.shape
     small = tuple(max(1, round(side * settings.resize)) for side in mean.shape)
     reduced = resize(mean, small, order=1, mode="symmetric", anti_aliasing=min(small) < min(mean.shape))
-    radius = max(1, int(settings.filter_size / 2.35 + 0.5))
+    radius = min(max(1, int(settings.filter_size / 2.35 + 0.5)), math.ceil(math.hypot(*small)))  # no farther than the image
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Bad rank filter performance")  # a twentieth of a second a channel
         smoothed = median((reduced * 65535).astype(np.uint16), disk(radius), behavior="rank")
@@ -245,7 +246,7 @@ def rescale(function: np.ndarray, quantile: float) -> np.ndarray:
     positive = np.sort(function[function > 0])
     if not positive.size:
         return np.ones_like(function)
-    least = positive[int(positive.size * quantile)]
+    least = positive[min(int(positive.size * quantile), positive.size - 1)]
     return np.maximum(function, least) / least
 
 

@@ -22,6 +22,7 @@ from ..images.illumination import open_illumination
 from ..images.masks import check_masks, read_masks
 from ..images.plate import Plate, Site
 from ..images.reader import FieldBatch, read_fields
+from ..segmentation.background import check_width
 from ..segmentation.pipeline import check as check_segmentation
 from ..settings.names import COMPARTMENTS
 from ..store.layout import Layout
@@ -87,13 +88,15 @@ def prepare(
     """Find the illumination functions, and say what was chosen."""
     names = columns(COMPARTMENTS, plate.channels, options.config.features)
     progress.say(f"{plate.barcode}: channels {plate.channel_line}")
+    n_fields = sum(map(len, wells.values()))
+    wanted = options.fields_a_batch and max(1, min(options.fields_a_batch, n_fields))
     illumination = open_illumination(
         plate,
         options.illumination,
         device=device,
         settings=options.config.illumination,
         folder=options.output / "illum" / plate.barcode,
-        batch=options.fields_a_batch or ESTIMATE_BATCH,
+        batch=wanted or ESTIMATE_BATCH,
         workers=options.threads,
     )
     labels = f"label images of {options.masks}" if options.masks else "segmentation"
@@ -104,7 +107,9 @@ def prepare(
         progress.say(f"{plate.barcode}: {warning}", "warning")
     settings = settings_of(plate, device, illumination.functions, options)
     functions = device.tensor(illumination.functions)
-    batch, lanes = device.plan(sum(map(len, wells.values())), functions.numel(), options.fields_a_batch)
+    if not options.masks and options.config.segmentation.nuclei.background:
+        check_width(functions.shape[2], options.config.segmentation.nuclei.background)
+    batch, lanes = device.plan(n_fields, functions.numel(), wanted)
     return Run(plate, wells, options, device, functions, settings, names, progress, batch, lanes)
 
 

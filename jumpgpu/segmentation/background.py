@@ -12,6 +12,7 @@ from .gaussian import edge_weights, gaussian_taps
 
 PIECE = 2048  # pixels of a row a block of subtract_background does
 MOST = 512  # columns of blocks at most
+WIDEST = 4096  # half filter in pixels
 
 
 def subtract_background(pixels: torch.Tensor, channel: int, settings: BackgroundSettings, device: Device) -> torch.Tensor:
@@ -31,8 +32,7 @@ def subtract_background(pixels: torch.Tensor, channel: int, settings: Background
     y_start, weight_y, _ = block_weights(h, settings)
     x_start, weight_x, reach = block_weights(w, settings)
     rows, columns = len(y_start) - 1, len(x_start) - 1
-    if columns > MOST:
-        raise ValueError(f"background: {columns} blocks of {settings.block} pixels in a row of {w}; at most {MOST}")
+    check_width(w, settings)
     minima = device.empty(b, rows, columns, dtype=torch.float32)
     corrected = device.empty(b, h, w, dtype=torch.float64)
     where: dict[str, Any] = {"channels": c, "channel": channel, "height": h, "width": w, "rows": rows, "columns": columns}
@@ -59,6 +59,15 @@ def subtract_background(pixels: torch.Tensor, channel: int, settings: Background
     return corrected
 
 
+def check_width(width: int, settings: BackgroundSettings) -> None:
+    """ValueError where a field of this width has more blocks in a row than fit."""
+    if int(width / settings.block) > MOST:
+        raise ValueError(
+            f"segmentation.nuclei.background.block is {settings.block}: a field {width} pixels wide has "
+            f"{int(width / settings.block)} such blocks in a row, of {MOST} at most; use {-(-width // MOST)} pixels or more"
+        )
+
+
 @cache
 def block_weights(n: int, settings: BackgroundSettings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Blocks along an axis of n pixels and what the Gaussian gives each of them at every pixel.
@@ -75,7 +84,7 @@ def block_weights(n: int, settings: BackgroundSettings) -> tuple[np.ndarray, np.
     count = max(int(n / settings.block), 1)
     block = (np.arange(n) * (count / n)).astype(np.int64)
     start = np.searchsorted(block, np.arange(count + 1)).astype(np.int32)
-    taps = gaussian_taps(settings.filter_size / 2.35)
+    taps = gaussian_taps(settings.filter_size / 2.35, widest=WIDEST)
     radius = len(taps) - 1
     weight = np.zeros((count, n))
     for k in range(count):

@@ -1,5 +1,6 @@
 """Touching nuclei are told apart: a seed for each, and the watershed between seeds (CellProfiler IdentifyPrimaryObjects)."""
 
+import math
 from functools import cache
 from typing import Any
 
@@ -78,7 +79,8 @@ def find_seeds(
     """Seeds, numbered in raster order: int32 [B, H, W]; and how many each field has: int64 [B]."""
     b, h, w = mask.shape
     scale = 10.0 / settings.min_diameter if settings.low_resolution_maxima and settings.min_diameter > 10 else 1.0
-    offsets = device.tensor(disk(max(1.0, suppression(settings, scale) - 0.5)))
+    side = math.ceil(max(h, w) * scale)
+    offsets = device.tensor(disk(max(1.0, suppression(settings, scale) - 0.5), side))
     maxima = device.empty(b, h, w, dtype=torch.uint8)
     inside: dict[str, Any] = {"height": h, "width": w, "mask": mask, "root": components.root}
     inside |= {"offset": offsets, "n_offsets": len(offsets), "maxima": maxima}
@@ -188,9 +190,9 @@ def declump_taps(settings: PrimarySettings) -> tuple[float, ...]:
 
 
 @cache
-def disk(radius: float) -> np.ndarray:
-    """Offsets (dy, dx) within a radius, nearest first, without the centre: int32 [K, 2]."""
-    r = int(radius)
+def disk(radius: float, side: int) -> np.ndarray:
+    """Offsets (dy, dx) within a radius and less than `side`, nearest first, without the centre: int32 [K, 2]."""
+    r = min(int(radius), side - 1)
     dy, dx = np.mgrid[-r : r + 1, -r : r + 1]
     squared = (dy * dy + dx * dx).ravel()
     order = np.argsort(squared, kind="stable")

@@ -7,6 +7,7 @@ import torch
 from ..gpu.device import Device
 from .threshold import Planes
 
+LEAST_WEIGHT = 1e-150  # its square is added to squares of the image's differences, which it does not change
 FARTHEST = 1000  # pixels that Distance - N may reach
 STRIP = 256  # columns of a block of nearest_in_column (expand.cu)
 BAND = 64  # and its rows, more where it must look far beyond them
@@ -43,12 +44,13 @@ def propagate(
     seeds : int32 [B, H, W]
         They keep their label, in the mask or out of it.
     weight : float
-        What a step of one pixel costs beside the image's differences; above 0.
+        What a step of one pixel costs beside the image's differences; 0 or more.
     rounds : int
         Over all tiles, before one block a field takes what is left; labels do not depend on it.
     """
-    if weight <= 0:
-        raise ValueError(f"segmentation.cells.regularization is {weight:g}; it must be above 0")
+    if weight < 0:
+        raise ValueError(f"segmentation.cells.regularization is {weight:g}; it must be 0 or more")
+    weight = max(weight, LEAST_WEIGHT)  # a way of no length would look like a seed
     b, h, w = seeds.shape
     step = device.empty(4, b, h, w, dtype=torch.float64)
     distance = device.empty(b, h, w, dtype=torch.float64)

@@ -16,16 +16,21 @@ EPSILON = float(np.finfo(np.float64).eps)
 
 
 @cache
-def gaussian_taps(sigma: float, radius: int | None = None, *, normalised: bool = True) -> tuple[float, ...]:
+def gaussian_taps(
+    sigma: float, radius: int | None = None, *, normalised: bool = True, widest: int = RADIUS
+) -> tuple[float, ...]:
     """A Gaussian's centre and one side, cut at `radius` (4 sigma, as SciPy's) and summing to 1 when `normalised`.
 
     The exponentials are correctly rounded, so the weights are the same on every machine.
     """
     if radius is None:
         radius = int(4.0 * sigma + 0.5)
-    if radius > RADIUS:
-        raise ValueError(f"a Gaussian of sigma {sigma:g} pixels is too wide; its half width may be {RADIUS} pixels at most")
-    side = [float(Decimal(-0.5 / (sigma * sigma) * (k * k)).exp()) for k in range(radius + 1)]
+    if radius > widest:
+        raise ValueError(f"a Gaussian of sigma {sigma:g} pixels is too wide; its half width may be {widest} pixels at most")
+    if sigma * sigma == 0:
+        side = [1.0] + [0.0] * radius
+    else:
+        side = [float(Decimal(-0.5 / (sigma * sigma) * (k * k)).exp()) for k in range(radius + 1)]
     if normalised:
         total = side[0] + 2 * sum(side[1:])
         return tuple(v / total for v in side)

@@ -29,6 +29,7 @@ class Range:
 
 
 FINITE, POSITIVE, NOT_NEGATIVE, SHARE = Range(), Range(0, above=True), Range(0), Range(0, 1)
+OUTLIERS = 0.99  # share of the pixels that may be left out
 DECLUMP = ("shape", "intensity", "none")
 
 LIMITS: dict[str, dict[str, Range | tuple[str, ...]]] = {
@@ -37,31 +38,31 @@ LIMITS: dict[str, dict[str, Range | tuple[str, ...]]] = {
         "filter_size": Range(1, MOST_PIXELS),
         "quantile": SHARE,
     },
-    "BackgroundSettings": {"block": Range(1, MOST_PIXELS), "filter_size": Range(1, MOST_PIXELS)},
+    "BackgroundSettings": {"block": Range(1, MOST_PIXELS), "filter_size": Range(1, 2000)},
     "ThresholdSettings": {
         "method": ("minimum_cross_entropy", "otsu2", "otsu3", "robust_background", "manual"),
-        "smoothing": Range(0, MOST_PIXELS),
+        "smoothing": Range(0, 86),  # a Gaussian that reaches 256 pixels to either side
         "correction": POSITIVE,
         "lower": SHARE,
         "upper": SHARE,
         "middle_class": ("foreground", "background"),
-        "lower_outliers": SHARE,
-        "upper_outliers": SHARE,
+        "lower_outliers": Range(0, OUTLIERS),
+        "upper_outliers": Range(0, OUTLIERS),
         "averaging": ("mean", "median", "mode"),
         "variance": ("sd", "mad"),
     },
     "PrimarySettings": {
-        "min_diameter": Range(0, MOST_PIXELS, above=True),
+        "min_diameter": Range(0, 750, above=True),  # smoothing and suppression may follow from it
         "max_diameter": Range(0, MOST_PIXELS, above=True),
         "declump": DECLUMP,
         "dividing_lines": DECLUMP,
-        "smoothing": Range(0, MOST_PIXELS),  # 0: no smoothing
-        "suppression": Range(0, MOST_PIXELS),
+        "smoothing": Range(0, 512),  # 0: no smoothing
+        "suppression": Range(0, 500),
         "fill_holes": ("never", "after_declump", "both"),
     },
     "SecondarySettings": {
         "method": ("watershed", "propagation", "distance"),
-        "distance": Range(1, MOST_PIXELS),
+        "distance": Range(1, 1000),
         "regularization": NOT_NEGATIVE,
     },
     "CorrelationSettings": {"threshold": Range(0, 100)},
@@ -72,11 +73,13 @@ LIMITS: dict[str, dict[str, Range | tuple[str, ...]]] = {
         "spectrum": Range(1, 16),
     },
     "RadialSettings": {"bins": Range(1, 31), "zernike": ("none", "magnitudes", "magnitudes_and_phase")},
-    "TextureSettings": {"scales": Range(1, MOST_PIXELS), "levels": Range(2, 256)},
-    "NeighborsSettings": {name: Range(0, MOST_PIXELS) for name in ("cells", "nuclei", "cytoplasm")},
+    "TextureSettings": {"scales": Range(1, 200), "levels": Range(2, 256)},
+    "NeighborsSettings": {name: Range(0, 500) for name in ("cells", "nuclei", "cytoplasm")},
     "PlateSettings": {"plane": NOT_NEGATIVE, "scale": Range(1, 2**31 - 1)},
     "Config": {"batch": Range(1)},
 }
+
+LONGEST = {"NeighborsSettings": 8}  # dataclass: values of a list at most
 
 ORDERED = {  # dataclass: fields of which the first may not exceed the second
     "ThresholdSettings": ("lower", "upper"),
@@ -100,12 +103,17 @@ def check(settings: Any, where: str) -> None:
         given = getattr(settings, name)
         if isinstance(given, tuple) and (twice := [v for v in given if given.count(v) > 1]):
             raise ValueError(f"{where}: {name}: expected each once, got {twice[0]!r} {given.count(twice[0])} times")
+        if isinstance(given, tuple) and len(given) > (longest := LONGEST.get(kind, len(given))):
+            raise ValueError(f"{where}: {name}: expected at most {longest} values, got {len(given)}")
         for value in given if isinstance(given, tuple) else (given,):
             limit = limits.get(name, FINITE if isinstance(value, float) else None)
             if limit is None or value is None or value in limit:
                 continue
             expected = limit if isinstance(limit, Range) else f"one of {', '.join(limit)}"
             raise ValueError(f"{where}: {name}: expected {expected}, got {value!r}")
+    if kind == "ThresholdSettings" and settings.lower_outliers + settings.upper_outliers > OUTLIERS:
+        both = settings.lower_outliers + settings.upper_outliers
+        raise ValueError(f"{where}: upper_outliers: expected at most {OUTLIERS} with lower_outliers, got {both:g} together")
     if kind in ORDERED:
         low, high = ORDERED[kind]
         least, most = getattr(settings, low), getattr(settings, high)

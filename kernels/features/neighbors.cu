@@ -104,8 +104,8 @@ JG_FN void dilate(uint64_t* __restrict__ a, uint64_t* __restrict__ b, int n, con
 //                                      the rows 0 .. S - 1 above or below its centre; S - 1 is the largest distance
 //      room         words of a block's maps: MAPS times (h + 2 (S - 1)) * ((w + 2 (S - 1)) / 64 + 2) + 2 of every box at least
 // Work maps         uint64 [blocks, room] of the box and S - 1 pixels around it
+//      seen         int32 [blocks, D, M]  the last object of the block, counted from 1, that met the one of that label; 0 before
 // Out  contacts     int32 [N, 1 + 2 D] outline pixels; then for each distance neighbours and outline pixels touched
-//      seen         int32 [N, D, M]    whether the object of that label is a neighbour; 0 before
 extern "C" __global__ void __launch_bounds__(128, 8) neighbor_contacts(
     const int32_t* __restrict__ labels, const int32_t* __restrict__ kept, const uint64_t* __restrict__ bits,
     const int32_t* __restrict__ box, const int64_t* __restrict__ start, const int64_t* __restrict__ stop,
@@ -132,8 +132,9 @@ extern "C" __global__ void __launch_bounds__(128, 8) neighbor_contacts(
         uint64_t* __restrict__ a = outline + size + 2;
         uint64_t* __restrict__ b = a + size + 2;
         const auto place = [=](int i) { return int64_t(top + i / pitch) * width + 64 * (from + i % pitch); };   // of a word
-        int32_t* __restrict__ met = seen + int64_t(object) * n_distances * most;
-        jg::Counts<MOST_DISTANCES + 1> count = {};
+        int32_t* __restrict__ met = seen + int64_t(blockIdx.x) * n_distances * most;
+        const int stamp = object + 1;                      // a block's objects come in order, so that it grows
+        jg::Counts<MOST_DISTANCES + 1> count = {}, known = {};
         __syncthreads();                                   // the object before is done with the map
         JG_FOR(m, MAPS) inside[m * (size + 2) - 1] = inside[m * (size + 2) + size] = 0;
         for (int i = jg::warp_id(); i < lines; i += jg::warps()) {
@@ -196,15 +197,13 @@ extern "C" __global__ void __launch_bounds__(128, 8) neighbor_contacts(
                     const int other = label[place(i) + jg::lowest_bit(ask)];
                     if (other == before) continue;
                     before = other;
-                    if (jg::atomic_read(met + d * most + other) == 0) jg::atomic_most(met + d * most + other, 1);
+                    int32_t* __restrict__ last_met = met + int64_t(d) * most + other;
+                    if (jg::atomic_read(last_met) != stamp && jg::atomic_most(last_met, stamp) != stamp) ++known.v[d];
                 }
             }
             __syncthreads();
         }
-        count = jg::block_count<MOST_DISTANCES + 1>(count, s);             // its barrier also ends the writing of met
-        jg::Counts<MOST_DISTANCES + 1> known = {};
-        for (int d = 0; d < n_distances; ++d)
-            JG_FOR(m, most) known.v[d] += uint64_t(jg::atomic_read(met + d * most + m));
+        count = jg::block_count<MOST_DISTANCES + 1>(count, s);
         known = jg::block_count<MOST_DISTANCES + 1>(known, s);
         JG_ONCE {
             int32_t* __restrict__ out = contacts + int64_t(object) * (1 + 2 * n_distances);
@@ -230,39 +229,41 @@ JG_FN Two keep_nearer(Two known, double distance, double label) {
 }
 JG_FN Two both(const Two& a, const Two& b) { return keep_nearer(keep_nearer(a, b.v[0], b.v[1]), b.v[2], b.v[3]); }
 
+constexpr double NEAR = 1 + 1e-14;                     // of squares whose roots may round to the same
 constexpr int OBJECTS = 4;                             // of a block (neighbors.py: OBJECTS)
 
-// In   sums         of neighbor_centres
+// In   centre       float64 [B, M, 2]  y, x of labels 0 .. M - 1: means over pixels; nan without any
 //      field, number int32 [N]
 //      kept         int32 [B]          labels of kept objects of each field are 1 .. kept
 // Out  nearest      float64 [N, 5]     number of the nearest kept object, distance to the nearest, the same of the second, angle
 //                                      between both in degrees; 0 where there is none, nan for an object without pixels
 extern "C" __global__ void __launch_bounds__(128, 6) neighbor_nearest(
-    const uint64_t* __restrict__ sums, const int32_t* __restrict__ field, const int32_t* __restrict__ number,
+    const double* __restrict__ centre, const int32_t* __restrict__ field, const int32_t* __restrict__ number,
     const int32_t* __restrict__ kept, int32_t objects, int32_t most, double* __restrict__ nearest)
 {
     const int begin = int(blockIdx.x) * OBJECTS, end = jg::least(objects, begin + OBJECTS);
     for (int i = begin + jg::warp_id(); i < end; i += jg::warps()) {
-        const uint64_t* __restrict__ of_field = sums + int64_t(field[i]) * most * 3;
-        const uint64_t* __restrict__ own = of_field + int64_t(number[i]) * 3;
+        const double* __restrict__ of_field = centre + int64_t(field[i]) * most * 2;
+        const double y = of_field[int64_t(number[i]) * 2], x = of_field[int64_t(number[i]) * 2 + 1];
         double* __restrict__ out = nearest + int64_t(i) * Nearest::COUNT;
-        if (own[0] == 0) {
+        if (!(y >= 0)) {
             if (jg::lane() == 0) {
                 out[Nearest::FirstClosestObjectNumber] = out[Nearest::SecondClosestObjectNumber] = 0;
-                out[Nearest::FirstClosestDistance] = out[Nearest::SecondClosestDistance] = out[Nearest::AngleBetweenNeighbors] = 0.0 / double(own[0]);
+                out[Nearest::FirstClosestDistance] = out[Nearest::SecondClosestDistance] = out[Nearest::AngleBetweenNeighbors] = y;
             }
             continue;
         }
-        const double y = double(own[1]) / double(own[0]), x = double(own[2]) / double(own[0]);
         const double never = 1e300;
+        const int mine = number[i], n_kept = kept[field[i]];
         Two all = {{never, 0, never, 0}}, of_kept = all;
         for (int m = 1 + jg::lane(); m < most; m += jg::WARP) {
-            const uint64_t* __restrict__ other = of_field + int64_t(m) * 3;
-            if (m == number[i] || other[0] == 0) continue;
-            const double dy = y - double(other[1]) / double(other[0]), dx = x - double(other[2]) / double(other[0]);
-            const double distance = sqrt(dy * dy + dx * dx);
+            const double dy = y - of_field[int64_t(m) * 2], dx = x - of_field[int64_t(m) * 2 + 1], squared = dy * dy + dx * dx;
+            // Far more than the second nearest, whatever the root rounds to; or nan, without pixels.
+            const double second = m <= n_kept ? of_kept.v[2] : all.v[2];
+            if (!(squared <= second * second * NEAR) || m == mine) continue;
+            const double distance = sqrt(squared);
             all = keep_nearer(all, distance, m);
-            if (m <= kept[field[i]]) of_kept = keep_nearer(of_kept, distance, m);
+            if (m <= n_kept) of_kept = keep_nearer(of_kept, distance, m);
         }
         all = jg::warp_fold(all, both);
         of_kept = jg::warp_fold(of_kept, both);
@@ -271,9 +272,8 @@ extern "C" __global__ void __launch_bounds__(128, 6) neighbor_nearest(
         for (int k = 0; k < 2; ++k) {
             const int label = int(all.v[k ? 3 : 1]);
             if (label == 0) continue;
-            const uint64_t* __restrict__ other = of_field + int64_t(label) * 3;
-            v[k][0] = double(other[2]) / double(other[0]) - x;
-            v[k][1] = double(other[1]) / double(other[0]) - y;
+            v[k][0] = of_field[int64_t(label) * 2 + 1] - x;
+            v[k][1] = of_field[int64_t(label) * 2] - y;
         }
         out[Nearest::FirstClosestObjectNumber] = of_kept.v[1];
         out[Nearest::FirstClosestDistance] = sqrt(v[0][0] * v[0][0] + v[0][1] * v[0][1]);

@@ -1,5 +1,7 @@
 """Neighbors against SciPy's dilations and centres and centrosome's outlines, discarded objects and edge cases among them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from centrosome.outline import outline
 from scipy.ndimage import binary_dilation, center_of_mass
 
 from jumpgpu.features import neighbors
-from jumpgpu.features.objects import make_scene
+from jumpgpu.features.objects import Scene, make_scene
 from jumpgpu.gpu.device import Device
 from jumpgpu.settings.config import FeatureSettings, NeighborsSettings
 from tests.helpers.scenes import drawn_labels, drawn_pixels, ellipse
@@ -97,3 +99,62 @@ def test_names_and_wrong_distances() -> None:
     assert neighbors.columns("Blobs", (), settings) == []
     with pytest.raises(ValueError, match="distances of 0 or more"):
         neighbors.columns("Nuclei", (), settings)
+
+
+def grid_of_objects(side: int, device: Device) -> Scene:
+    """side^2 objects of one pixel, three apart."""
+    labels = np.zeros((3 * side + 2, 3 * side + 5), np.int32)
+    labels[1 : 3 * side : 3, 2 : 3 * side + 1 : 3] = np.arange(1, side * side + 1).reshape(side, side)
+    pixels = device.tensor(np.zeros((1, 1, *labels.shape), np.float32))
+    return make_scene(("A",), pixels, {"Cells": device.tensor(labels[None])}, {}, device)
+
+
+SETTINGS = FeatureSettings(neighbors=NeighborsSettings(cells=(5, 0), nuclei=()))
+
+
+def test_thousands_of_objects(device: Device) -> None:
+    side = 120
+    table = neighbors.measure(grid_of_objects(side, device), SETTINGS, device).numpy()
+    counts = table[:, 0].reshape(side, side)
+    assert (counts[1:-1, 1:-1] == 8).all()  # the eight around it are 3 or 4.2 pixels away
+    assert counts[0, 0] == counts[-1, -1] == 3
+    assert (counts[0, 1:-1] == 5).all()
+    assert (table[:, 7] == 0).all()  # none is adjacent
+    assert (table[:, [3, 5]] == 3).all()
+    first = table[:, 2].reshape(side, side)
+    number = np.arange(1, side * side + 1).reshape(side, side)
+    np.testing.assert_array_equal(first[1:], number[:-1])  # of four at the same distance the lowest number, which is above
+
+
+def test_memory_grows_with_the_objects_not_with_their_square(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """90,000 objects asked for 64.8 GB."""
+    taken: list[int] = []
+    for name in ("empty", "zeros"):
+        make = getattr(device, name)
+
+        def counted(*shape: int, make: Any = make, dtype: torch.dtype) -> torch.Tensor:
+            made: torch.Tensor = make(*shape, dtype=dtype)
+            taken.append(made.numel() * made.element_size())
+            return made
+
+        monkeypatch.setattr(device, name, counted)
+    bytes_of = {}
+    for side in (40, 80):
+        scene = grid_of_objects(side, device)
+        taken.clear()
+        neighbors.measure(scene, SETTINGS, device)
+        bytes_of[side] = sum(taken)
+    assert bytes_of[80] < 4.2 * bytes_of[40]  # four times the objects, on four times the pixels
+    assert bytes_of[80] < 1000 * 80 * 80
+
+
+def test_a_distance_beyond_the_field_is_the_whole_field(device: Device) -> None:
+    labels = drawn_labels(fields=1)
+    tensors = {k: torch.from_numpy(v) for k, v in labels.items()}
+    scene = make_scene(("A",), torch.from_numpy(drawn_pixels(labels, 1)), tensors, {}, device)
+    present = [int((labels["Cells"] == n).sum()) > 0 for n in range(1, scene.objects.n + 1)]
+    for far in (131, 184, 500):  # the diagonal, the sides together, and more
+        settings = FeatureSettings(neighbors=NeighborsSettings(cells=(far,), nuclei=()))
+        table = neighbors.measure(scene, settings, device).numpy()
+        assert table[:, 0].tolist() == [(sum(present) - 1) * here for here in present]
+        assert table[:, 1].tolist() == [100.0 * here for here in present]

@@ -36,7 +36,7 @@ def test_distance_takes_scipys_nearest_seed(device: Device, reach: int) -> None:
             np.testing.assert_array_equal(ours, np.where(distance <= reach, given[y, x], 0))
 
 
-@pytest.mark.parametrize("weight", [0.001, 0.05, 1.0, 10.0])
+@pytest.mark.parametrize("weight", [0.0, 0.001, 0.05, 1.0, 10.0])
 def test_propagation_is_centrosomes(device: Device, weight: float) -> None:
     image, mask, seeds = drawn(7, (2, 61, 83), 0.004)
     planes = channel_planes(torch.from_numpy(image[:, None].repeat(2, 1)), 1)
@@ -46,6 +46,18 @@ def test_propagation_is_centrosomes(device: Device, weight: float) -> None:
     for b in range(2):
         theirs, _ = centrosome_propagate(image[b].astype(np.float64), seeds[b], mask[b] > 0, weight)
         np.testing.assert_array_equal(labels[b], theirs)
+
+
+def test_propagation_without_weight_ends_in_flat_images(device: Device) -> None:
+    """Where no step costs anything the lowest label that a way leads to wins, in any order of tiles."""
+    image, mask, seeds = drawn(7, (2, 61, 83), 0.004)
+    planes = channel_planes(torch.from_numpy(np.zeros_like(image)[:, None]), 0)
+    inputs = torch.from_numpy(np.ones_like(mask)), torch.from_numpy(seeds)
+    labels = propagate(planes, *inputs, 0.0, device).numpy()
+    np.testing.assert_array_equal(labels, propagate(planes, *inputs, 0.0, device, rounds=0))
+    given = seeds > 0
+    np.testing.assert_array_equal(labels[given], seeds[given])
+    assert (labels > 0).all()
 
 
 def test_ways(way: Way) -> None:
