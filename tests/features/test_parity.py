@@ -13,8 +13,9 @@ import pytest
 
 from jumpgpu.features import families as features
 from jumpgpu.gpu.device import Device
-from jumpgpu.settings.config import FeatureSettings, config_folder, load_config
+from jumpgpu.settings.config import FeatureSettings, load_config
 from jumpgpu.settings.names import family_of
+from jumpgpu.settings.numbers import PRESETS
 from tests.helpers import parity
 from tests.helpers.real import TABLES
 
@@ -45,7 +46,7 @@ def of_preset(preset: str) -> FeatureSettings:
 
 
 def test_every_preset_has_tables() -> None:
-    assert sorted(TABLES) == sorted(p.stem for p in config_folder().glob("*.toml"))
+    assert sorted(TABLES) == sorted(PRESETS)
 
 
 @pytest.mark.parametrize(("preset", "family"), [(p, f) for p, families in IN_TABLES.items() for f in families])
