@@ -7,6 +7,7 @@ profile. A plate is read a few wells at a time, so memory does not grow with it,
 import argparse
 import contextlib
 import errno
+import glob
 import os
 import sys
 import time
@@ -247,7 +248,7 @@ def export_profiles(folder: Path, barcode: str, output: Path, format: str, overw
     """The profile tables of a plate (`<folder>/profiles/<plate>/*.parquet`) in another format; the files written."""
     from .profiles.files import read_profiles, recorded, write_anndata, write_table
 
-    sources = sorted((folder / "profiles" / barcode).glob(f"{barcode}*.parquet"))
+    sources = sorted((folder / "profiles" / barcode).glob(f"{glob.escape(barcode)}*.parquet"))
     if not sources:
         raise FileNotFoundError(
             errno.ENOENT, f"no profiles of {barcode}; jumpgpu profile makes them", str(folder / "profiles" / barcode)

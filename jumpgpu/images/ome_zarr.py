@@ -7,14 +7,14 @@ opening a plate costs a small file a well. `ome_zarr_planes.py` reads the pixels
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..settings.config import PlateSettings
 from ..settings.names import check_barcode, well_position
 from ..storage.buckets import Place
-from .load_data import MAX_SITES, parse_well
+from .load_data import MAX_SITES, SQUARE, parse_well
 from .plate import Plate, Site, channel_of, match_channels
 
 MAX_METADATA = 1 << 22  # bytes of one zarr.json, .zattrs or .zarray; a plate of 1536 wells has 200 KB
@@ -109,15 +109,19 @@ def read_plate(barcode: str, group: Group, settings: PlateSettings) -> Plate:
     version, attributes = group.attributes("")
     plate = mapping(attributes.get("plate"), f"{where}: plate")
     check_version(attributes.get("version") if version == 3 else plate.get("version"), version, where)
-    fields = sorted(
-        ((well, path) for well, path in wells(plate, where) for path in fields_of(group, path, version, where)),
-        key=lambda item: (well_position(item[0]), item[1]),
-    )
+    fields: list[tuple[str, str]] = []
+    absent = []
+    for well, path in wells(plate, where):
+        try:
+            fields += [(well, field) for field in fields_of(group, path, version, where)]
+        except FileNotFoundError:
+            absent.append(well)
+    fields.sort(key=lambda item: (well_position(item[0]), item[1]))
     if not fields:
-        raise ValueError(f"{where} lists no field")
+        raise ValueError(f"{where} lists no field" + f"; none of its wells is there ({absent[0]}, ...)" * bool(absent))
     if len(fields) > MAX_SITES:
         raise ValueError(f"{where} has {len(fields)} fields, more than {MAX_SITES}")
-    first = read_field(group, fields[0][1], version, where)
+    first = first_field(group, [path for _, path in fields], version, where)
     indices = channel_indices(barcode, first, settings)
     plane_index(first, settings, where)
     numbers = {path: int(name) for _, path in fields if (name := path.rpartition("/")[2]).isdigit() and len(name) < 7}
@@ -142,7 +146,19 @@ def read_plate(barcode: str, group: Group, settings: PlateSettings) -> Plate:
         sites=tuple(sorted(sites, key=lambda s: (well_position(s.well), s.site))),
         pixel_um=first.pixel_um,
         notes=(f"images: OME-Zarr {VERSIONS[version][0]}, {group.root}",),
+        warnings=tuple(f"{well} is listed by {group.root}, and is not there: left out" for well in absent),
     )
+
+
+def first_field(group: Group, paths: Sequence[str], version: int, where: str) -> Field:
+    """What the first field that is there declares; FileNotFoundError where none is."""
+    missing: FileNotFoundError | None = None
+    for path in paths:
+        try:
+            return read_field(group, path, version, where)
+        except FileNotFoundError as error:
+            missing = missing or error
+    raise FileNotFoundError(f"{where}: none of {len(paths)} fields is there; the first is {paths[0]}") from missing
 
 
 def mapping(value: Any, where: str) -> Mapping[str, Any]:
@@ -186,12 +202,9 @@ def wells(plate: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
 
 
 def fields_of(group: Group, path: str, version: int, where: str) -> list[str]:
-    """Paths of a well's fields."""
+    """Paths of a well's fields; FileNotFoundError where it is not there."""
     where = f"{where}/{path}"
-    try:
-        attributes = group.attributes(path, version)[1]
-    except FileNotFoundError as error:
-        raise ValueError(f"{where}: the plate lists this well, and it is not there") from error
+    attributes = group.attributes(path, version)[1]
     images = listed(mapping(attributes.get("well"), f"{where}: well").get("images"), f"{where}: images", 10_000)
     names = [str(mapping(image, f"{where}: images").get("path")) for image in images]
     if bad := [n for n in names if not NAME.fullmatch(n) or len(n) > 60]:
@@ -287,7 +300,7 @@ def pixel_size(dataset: Mapping[str, Any], axes: list[Mapping[str, Any]], where:
     y, x = (float(s) * float(unit or 0) for s, unit in zip(scale[-2:], units, strict=True))
     if not 0 < y < 1e3 or not 0 < x < 1e3:
         return None
-    if y != x:
+    if abs(y - x) > SQUARE * x:
         raise ValueError(f"{where}: pixels are not square ({y} um high, {x} um wide)")
     return x
 

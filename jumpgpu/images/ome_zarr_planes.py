@@ -39,7 +39,10 @@ def open_planes(barcode: str, root: Place, settings: PlateSettings, cache: Path 
         return None
     found = read_plate(barcode, group, settings)
     planes = ZarrPlanes(barcode, group, files, settings, group.attributes("")[0])
-    planes.check(found.sites[0].files[0] or "")
+    for site in found.sites:  # the first that is there; `read_plate` has found one
+        with contextlib.suppress(FileNotFoundError):
+            planes.check(site.files[0] or "")
+            break
     return Plate(**{**vars(found), "source": planes})
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +19,7 @@ from ..settings.config import PlateSettings
 from ..settings.names import BRIGHTFIELD, CHANNELS, check_barcode, well_name, well_position
 from ..storage.buckets import Place, RemotePath, is_url
 from ..storage.local import Files, Local
-from .harmony import INDEX_NAMES, Flatfield, Index, IndexFiles, IndexImage, find_indexes, read_index
+from .harmony import INDEX_NAMES, Flatfield, Index, IndexFiles, IndexImage, find_indexes, index_names, read_index
 from .load_data import DESCRIBED, MAX_SITES, SUFFIXES, LoadData, read_load_data
 
 PHENIX = re.compile(r"r(\d{2})c(\d{2})f(\d{2,4})p(\d{2,4})-ch(\d{1,2})sk(\d{1,6})fk(\d{1,4})fl(\d{1,4})\.tiff?")
@@ -163,16 +164,22 @@ def check_channels(settings: PlateSettings) -> None:
 
 
 def find_folder(barcode: str, root: Path) -> Path | None:
-    """The folder with the plate's images, or None; ValueError where several measurements match."""
+    """The folder with the plate's images, or None; ValueError where several measurements match.
+
+    A root that is a measurement's folder itself is taken, whatever it is called, where it holds none of the barcode's.
+    """
+    plain = unicodedata.normalize("NFC", barcode)  # an umlaut may be one character or two
 
     def named(name: str) -> bool:
-        return name == barcode or name.startswith(f"{barcode}__")
+        name = unicodedata.normalize("NFC", name)
+        return name == plain or name.startswith(f"{plain}__")
 
     absolute = root.absolute()
     if named(absolute.name) or (absolute.name.lower() == "images" and named(absolute.parent.name)):
         found = [root]
     else:
         found = sorted(root / e.name for e in os.scandir(root) if named(e.name) and e.is_dir())
+        found = found or ([root] if is_measurement(root) else [])
     if len(found) > 1:
         raise ValueError(
             f"{barcode} has {len(found)} measurements in {root}: {', '.join(f.name for f in found[:5])}; "
@@ -184,6 +191,18 @@ def find_folder(barcode: str, root: Path) -> Path | None:
     if len(inner) > 1:
         raise ValueError(f"{barcode}: {found[0]} holds {' and '.join(inner)}; give --images the one to read")
     return check_inside(found[0] / inner[0] if inner else found[0], root)
+
+
+def is_measurement(root: Path) -> bool:
+    """Whether a folder holds a measurement's images: an index, files with Phenix names, or an `Images` folder of such."""
+    with os.scandir(root) as entries:
+        inner = []
+        for entry in entries:
+            if PHENIX.fullmatch(entry.name) or any(index_names([entry.name])):
+                return True
+            if entry.name.lower() == "images" and entry.is_dir():
+                inner.append(Path(entry))
+    return any(is_measurement(folder) for folder in inner)
 
 
 def check_inside(path: Path, root: Path) -> Path:

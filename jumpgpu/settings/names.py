@@ -22,7 +22,9 @@ FAMILIES = (  # stored order within a compartment
     "RadialDistribution",
     "Texture",
 )
-BARCODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+BARCODE = re.compile(
+    r"[\w(\[{#][\w .,;()\[\]{}+#@&=~!'-]{0,127}"
+)  # what names a folder on every system, and no option or formula
 
 
 def feature_name(compartment: str, family: str, *parts: str | int) -> str:
@@ -74,6 +76,10 @@ def well_position(well: str) -> tuple[int, int]:
 
 def check_barcode(plate: str) -> str:
     """The barcode itself, if it can safely name a folder; ValueError otherwise."""
-    if not BARCODE.fullmatch(plate) or ".." in plate:
-        raise ValueError(f"{plate!r} is no plate barcode; expected letters, digits, '.', '_' and '-', such as BR00117010")
+    long = len(plate.encode("utf-8", "replace")) > 200
+    if long or not BARCODE.fullmatch(plate) or ".." in plate or plate[-1] in " .":
+        raise ValueError(
+            f"{plate[:140]!r} is no plate barcode; expected letters, digits, spaces, brackets and .,;_-+#@&=~!', a "
+            "letter, digit or bracket first and no dot or space last, such as BR00117010"
+        )
     return plate

@@ -9,6 +9,7 @@ runs that make the same well put the same bytes, so they need not keep apart.
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import re
@@ -291,7 +292,7 @@ class Claim:
         self._lock: FileLock | None = None
         if isinstance(output, RemotePath):
             return
-        for folder in output.glob(f".{plate}.run-*"):
+        for folder in output.glob(f".{glob.escape(plate)}.run-*"):
             other = self._holder(folder)
             if other is None:
                 shutil.rmtree(folder, ignore_errors=True)

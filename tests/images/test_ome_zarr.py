@@ -283,3 +283,57 @@ def test_results_are_not_taken_for_images(tmp_path):
         find_source(BARCODE, tmp_path / f"{BARCODE}.zarr", PlateSettings())
     assert json.loads((tmp_path / f"{BARCODE}.zarr/zarr.json").read_text())["attributes"]["ome"]
     assert os.path.isdir(tmp_path / f"{BARCODE}.zarr")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_first_field_or_a_well_that_is_missing_loses_only_that(tmp_path, tiffs, form):
+    whole = find_source(BARCODE, write_ome_plate(tmp_path / "p.ome.zarr", tiffs, **FORMS[form]), PlateSettings())
+    first, lost = whole.sites[0], whole.wells[-1]
+    shutil.rmtree(Path((first.files[0] or "").partition("#")[0]))
+    found = find_source(BARCODE, tmp_path / "p.ome.zarr", PlateSettings())
+    assert found.sites == whole.sites
+    batches = list(read_fields(found, batch=len(whole.sites), workers=0))
+    assert batches[0].skipped == ((first.well, first.site),)
+    assert {p.reason for p in batches[0].quarantined} == {f"no {c} image: the file is missing" for c in whole.channels}
+    expected = pixels(tiffs)
+    np.testing.assert_array_equal(batches[0].pixels.numpy(), expected[1:])
+    well = lost[0], str(int(lost[1:]))
+    shutil.rmtree(tmp_path / "p.ome.zarr" / "/".join(well))
+    found = find_source(BARCODE, tmp_path / "p.ome.zarr", PlateSettings())
+    assert found.sites == tuple(s for s in whole.sites if s.well != lost)
+    assert found.warnings == (f"{lost} is listed by {tmp_path / 'p.ome.zarr'}, and is not there: left out",)
+    for path in (tmp_path / "p.ome.zarr/A").iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+    with pytest.raises(
+        (ValueError, FileNotFoundError), match=r"lists no field; none of its wells|none of \d+ fields is there"
+    ):
+        find_source(BARCODE, tmp_path / "p.ome.zarr", PlateSettings())
+
+
+def test_pixels_that_are_square_to_a_thousandth(plate):
+    for y, square in ((0.5980001, True), (0.61, False)):
+        for file in plate.glob("*/*/*/zarr.json"):
+            change(
+                file,
+                lambda v, y=y: v["attributes"]["ome"]["multiscales"][0]["datasets"][0].update(
+                    coordinateTransformations=[{"type": "scale", "scale": [1, 1, 1, y, 0.598]}]
+                ),
+            )
+        if square:
+            assert find_source(BARCODE, plate, PlateSettings()).pixel_um == 0.598
+        else:
+            with pytest.raises(ValueError, match="pixels are not square"):
+                find_source(BARCODE, plate, PlateSettings())
+
+
+def test_a_row_that_is_no_row_is_called_a_row(plate):
+    def edit(v):
+        v["attributes"]["ome"]["plate"]["rows"][0]["name"] = "A9"
+        for well in v["attributes"]["ome"]["plate"]["wells"]:
+            well["path"] = well["path"].replace("A/", "A9/")
+
+    change(plate / ROOT, edit)
+    with pytest.raises(ValueError, match=r"row 'A9' and column '1': 'A91': no well at row 1, column 91") as caught:
+        find_source(BARCODE, plate, PlateSettings())
+    assert "Metadata_Well" not in str(caught.value)
