@@ -88,6 +88,7 @@ class Importer:
     names: dict[str, str] = field(default_factory=dict)  # image -> the channel it is called here
     stains: dict[str, str] = field(default_factory=dict)  # what a loaded image is called, without Orig -> channel
     made: set[str] = field(default_factory=set)  # compartments
+    scale: float | None = None  # what counts are divided by
     file: str = ""
 
     def read(self, pipeline: Pipeline) -> None:
@@ -146,13 +147,32 @@ class Importer:
         if module.named("Process as 3D") == ["Yes"]:
             self.say("changes", module, "processes volumes; here a field is one plane")
         if module.name == "LoadData" and module.named("Rescale intensities") == ["No"]:
-            self.say("changes", module, "intensities are not rescaled; here they are counts / 65535")
-        scales = set(module.named("Set intensity range from")) - {"Image metadata", "Image bit-depth", "Yes"}
-        if module.name == "NamesAndTypes" and scales:
-            listed = ", ".join(map(printable, sorted(scales)))
-            self.say("changes", module, f"intensity range from {listed}; here intensities are counts / 65535")
+            self.say("changes", module, "intensities are not rescaled; here they are counts over full scale")
+        if module.name == "NamesAndTypes":
+            self.full_scale(module)
         if module.name == "NamesAndTypes" and "Objects" in module.named("Select the image type"):
             self.say("note", module, "loads objects; give label images by --masks")
+
+    def full_scale(self, module: Module) -> None:
+        """What images are divided by: as they say themselves, or one number, which becomes `plate.scale`."""
+        told = list(zip(module.named("Set intensity range from"), module.named("Maximum intensity"), strict=False))
+        ways = {way for way, _ in told} - {"Image metadata", "Yes"}
+        most = {text for way, text in told if way == "Manual"}
+        others = sum(way != "Manual" for way, _ in told[1:])  # the first is for all images, where there are no rules
+        if (
+            ways == {"Manual"}
+            and not others
+            and len(most) == 1
+            and re.fullmatch(r"[0-9]{1,9}(\.[0-9]*)?", text := most.pop())
+        ):
+            self.scale = float(text) or None
+        elif ways == {"Image bit-depth"}:
+            self.say(
+                "note", module, "takes full scale from the bits of an image; here MaxSampleValue, where it has one, counts"
+            )
+        elif ways:
+            listed = ", ".join(map(printable, sorted(ways)))
+            self.say("changes", module, f"intensity range from {listed}; here full scale is what images say: [plate] scale")
 
     def unknown(self, module: Module) -> None:
         """A module that is not followed: its images come from the first of ours that it reads."""
@@ -311,7 +331,7 @@ class Importer:
             config, sections = replace(config, illumination=self.illumination), ["illumination"]
         if self.segmentation:
             channels = tuple(sorted(self.channels, key=lambda c: KNOWN.index(c) if c in KNOWN else len(KNOWN)))
-            plate = PlateSettings(channels=channels)
+            plate = PlateSettings(channels=channels, scale=self.scale)
             own = {loaded: c for loaded, c in self.stains.items() if c not in KNOWN or loaded != c.lower()}
             if own:
                 plate = replace(plate, stains=plate.stains | own)

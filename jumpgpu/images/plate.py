@@ -124,7 +124,9 @@ def find_plate(barcode: str, images: str | Path, settings: PlateSettings | None 
             "plate, or a load_data.csv"
         )
     if not root.is_dir():
-        raise FileNotFoundError(f"{root} is not there; give --images the folder that holds the plate, or its load_data.csv")
+        raise FileNotFoundError(
+            f"images root {root} is no folder and no file; give --images the folder that holds the plate, or a load_data.csv"
+        )
     folder = find_folder(barcode, root)
     indexes = find_indexes(folder, root) if folder else IndexFiles((), ())
     if folder and indexes.known:

@@ -18,6 +18,7 @@ import tifffile
 
 from ..gpu.cpu import decode_lzw
 from ..storage.local import Files, Planes
+from .lossless import JPEG_2000, JPEG_XL, check_segment
 from .png import decode_png, header, is_png
 from .tiff_tags import ASKED, DESCRIPTION, PHOTOMETRIC, UIC2, USUAL, Grey, judge_tags
 
@@ -142,6 +143,10 @@ def opened(data: bytes, size: tuple[int, ...]) -> Iterator[tifffile.TiffPage]:
             raise ValueError(f"{len(offsets)} strips for {size[0]} rows")
         if any(o <= 0 or n <= 0 or o + n > len(data) for o, n in zip(offsets, counts, strict=True)):
             raise ValueError(f"truncated: {len(data)} bytes, and a strip of its pixels lies beyond them")
+        if page.compression in (*JPEG_2000, *JPEG_XL):
+            tile = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, size[0]), size[1])
+            for offset, count in zip(offsets, counts, strict=True):
+                check_segment(data[offset : offset + count], int(page.compression), tile, page.bitspersample)
         yield page
 
 
@@ -298,8 +303,10 @@ def single_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
         raise ValueError(f"{page.dtype} pixels of shape {page.shape}, expected uint8 or uint16 [H, W]")
     if page.bitspersample not in (8, 16):
         raise ValueError(f"{page.bitspersample} bits per sample, expected 8 or 16")
-    if page.compression not in COMPRESSIONS:
-        raise ValueError(f"compression {page.compression}, expected none, LZW, deflate, PackBits or zstd")
+    if page.compression not in (*COMPRESSIONS, *JPEG_2000, *JPEG_XL):
+        raise ValueError(
+            f"compression {page.compression}, expected none, LZW, deflate, PackBits, zstd, JPEG 2000 or JPEG XL without loss"
+        )
     return page
 
 

@@ -153,6 +153,22 @@ def test_names_of_a_lab_become_channels_and_compartments() -> None:
     assert "lysosome" in as_settings(found, [parse_text(text, "p.cppipe")])
 
 
+def test_a_manual_intensity_range_becomes_the_scale() -> None:
+    text = (PIPELINES / "cpjump1_analysis_names_and_types.cppipe").read_text(encoding="utf-8")
+    assert imported(text).config.plate.scale is None
+    manual = text.replace("Set intensity range from:Image metadata", "Set intensity range from:Manual")
+    found = imported(manual.replace("Maximum intensity:255.0", "Maximum intensity:4095"))
+    assert found.config.plate.scale == 4095.0
+    assert not any("intensity range" in str(f) for f in found.findings)
+    assert imported(manual).config.plate.scale == 255.0  # as it says
+    found = changed(manual, ("Maximum intensity:255.0", "Maximum intensity:4095"), after="Select the rule criteria")
+    assert found.config.plate.scale is None
+    assert any("intensity range from 'Manual'" in str(f) for f in found.of_kind("changes"))
+    found = imported(text.replace("range from:Image metadata", "range from:Image bit-depth"))
+    assert found.config.plate.scale is None
+    assert any("full scale from the bits" in str(f) for f in found.of_kind("note"))
+
+
 def test_what_a_loaded_image_is_called_becomes_a_stain() -> None:
     """As in JUMP's pipelines: OrigBrightfield_L is BFLow once corrected."""
     text = (

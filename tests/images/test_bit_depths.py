@@ -3,6 +3,8 @@
 Recorded with its own reader: 8 bits are divided by 255, 16 by 65535, whatever gAMA, sBIT and the palette's upper bytes say.
 """
 
+import contextlib
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -10,9 +12,11 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 
 from jumpgpu.gpu.device import Device
 from jumpgpu.images.illumination import correct, open_illumination
+from jumpgpu.images.lossless import check_segment
 from jumpgpu.images.plate import find_plate
 from jumpgpu.images.reader import field_size, read_fields
 from jumpgpu.images.tiff import MALFORMED, decode, load
@@ -68,15 +72,76 @@ REFUSED = {
 }
 
 
-def read_both(folder: Path, data: bytes) -> tuple[np.ndarray, Grey]:
+def packed(image: np.ndarray, compression: str, **more: object) -> bytes:
+    file = io.BytesIO()
+    tags = {"photometric": "minisblack", "metadata": None, "compression": compression, **more}
+    tifffile.imwrite(file, image, **tags)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+LARGE = np.random.default_rng(0).integers(0, 4096, (70, 90)).astype(np.uint16)
+LOSSLESS = {
+    "JPEG 2000": ("jpeg2000", {"reversible": True}),
+    "JPEG XL": ("jpegxl", {"lossless": True}),
+}
+LOSSY = {
+    "JPEG 2000": ("jpeg2000", {"level": 40}),
+    "JPEG XL": ("jpegxl", {"level": 80}),
+}
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"rowsperstrip": 32}, {"tile": (32, 48)}, {"bigtiff": True}], ids=["one", "strips", "tiles", "big"]
+)
+@pytest.mark.parametrize("image", [LARGE, (LARGE >> 4).astype(np.uint8)], ids=["16", "8"])
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_jpeg_2000_and_xl_without_loss(tmp_path: Path, name: str, image: np.ndarray, more: dict[str, object]) -> None:
+    kind, how = LOSSLESS[name]
+    found, grey = read_both(tmp_path, packed(image, kind, compressionargs=how, **more), image.shape)
+    np.testing.assert_array_equal(found, image)
+    assert grey.scale == (255 if image.dtype == np.uint8 else None)
+
+
+@pytest.mark.parametrize("name", LOSSY)
+def test_jpeg_2000_and_xl_with_loss_are_refused(tmp_path: Path, name: str) -> None:
+    kind, how = LOSSY[name]
+    for image in (LARGE, (LARGE >> 4).astype(np.uint8)):
+        with pytest.raises(ValueError, match=f"not without loss: {name}"):
+            read_both(tmp_path, packed(image, kind, compressionargs=how), image.shape)
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_segments_that_declare_more_than_their_file_are_refused(tmp_path: Path, name: str) -> None:
+    """Before anything is decoded, and so before anything of that size is allocated."""
+    kind, how = LOSSLESS[name]
+    whole, small = packed(LARGE, kind, compressionargs=how), packed(LARGE[:30, :40].copy(), kind, compressionargs=how)
+    with tifffile.TiffFile(io.BytesIO(whole)) as tiff, tifffile.TiffFile(io.BytesIO(small)) as other:
+        segment = whole[tiff.pages[0].dataoffsets[0] :][: tiff.pages[0].databytecounts[0]]
+        at, n = other.pages[0].dataoffsets[0], other.pages[0].tags[279].valueoffset
+    data = bytearray(small[:at] + segment)
+    data[n : n + 4] = struct.pack("<I", len(segment))
+    with pytest.raises(ValueError, match="a segment declares 70 x 90 pixels of 16 bits, expected 30 x 40 of 16"):
+        read_both(tmp_path, bytes(data), (30, 40))
+    random = np.random.default_rng(3)
+    for _ in range(60):  # damaged ones end in an error, or in what is there
+        spoilt = bytearray(segment)
+        for place in random.integers(0, min(len(segment), 200), 3):
+            spoilt[place] = int(random.integers(256))
+        with contextlib.suppress(ValueError):
+            check_segment(bytes(spoilt), 34712 if kind == "jpeg2000" else 50002, (70, 90), 16)
+        with contextlib.suppress(ValueError):
+            check_segment(bytes(spoilt[: random.integers(0, 60)]), 34712 if kind == "jpeg2000" else 50002, (70, 90), 16)
+
+
+def read_both(folder: Path, data: bytes, shape: tuple[int, int] = WIDE.shape) -> tuple[np.ndarray, Grey]:
     (folder / "x").write_bytes(data)
     files = Local(folder, (folder.resolve(),))
-    image, memory = np.zeros(WIDE.shape, np.uint16), np.zeros(WIDE.nbytes, np.uint8)
+    image, memory = np.zeros(shape, np.uint16), np.zeros(2 * shape[0] * shape[1], np.uint8)
     grey = decode(str(folder / "x"), files, image)
-    _, strips, again = load(str(folder / "x"), files, WIDE.shape, lambda n: (0, memory[:n]))
+    _, strips, again = load(str(folder / "x"), files, shape, lambda n: (0, memory[:n]))
     assert grey == again
     if strips is None:
-        np.testing.assert_array_equal(memory.view(np.uint16).reshape(WIDE.shape), image)
+        np.testing.assert_array_equal(memory.view(np.uint16).reshape(shape), image)
     return image, grey
 
 
