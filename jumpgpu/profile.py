@@ -20,12 +20,14 @@ from .profiles import platemap as platemaps
 from .profiles.aggregate import aggregate
 from .profiles.batch import describe_effects, effects_by_step
 from .profiles.cell_quality import FLAGGED, CellRules, WithoutFlagged, add_shares, flag_plate, load_cell_rules
+from .profiles.consensus import consensus
 from .profiles.files import RECORD, numbers_beside, read_profiles, write_anndata, write_table
 from .profiles.pipeline import FEATURES, barcode_of, make_profiles
 from .profiles.platemap import feature_columns
 from .profiles.recipe import LEVELS, REFERENCES, Recipe, load_recipe
 from .profiles.recipe import check as check_recipe
 from .profiles.standard_errors import standard_errors
+from .scores.common import concatenate
 from .storage.atomic import write_whole
 from .storage.buckets import place_of
 from .store.reader import StoredPlate, open_plate
@@ -94,6 +96,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="PATTERN",
         help="columns that are features besides those of Cells, Cytoplasm and Nuclei, such as 'efficientnet_*' (repeatable)",
     )
+    add(
+        "--consensus",
+        metavar="COLUMN",
+        help="write a profile a treatment too, the median of its wells on all plates, into profiles/consensus/: the column "
+        "that names a treatment, several as A,B",
+    )
     add("--plate-column", metavar="COLUMN", help="names the plate in a table (default: Metadata_Plate, or by convention)")
     add("--well-column", metavar="COLUMN", help="names the well in a table (default: Metadata_Well, or by convention)")
     add("--anndata", action="store_true", help="write every table as .h5ad too")
@@ -143,6 +151,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"recipe {options.recipe}: {json.dumps(dataclasses.asdict(recipe))}", file=sys.stderr)
     wells: dict[str, int] = {}
     kept: dict[str, str] = {}
+    gathered: dict[str, list[pd.DataFrame]] = {}  # for the consensus
     tables: dict[str, list[str]] = {}
     numbers: dict[str, dict[str, Any]] = {}
 
@@ -174,6 +183,8 @@ def run(options: argparse.Namespace) -> None:
             selected.setdefault(name, []).append(table[platemaps.is_negcon(table)])
         save(table, folder / plate / f"{plate}_{name}", options.anndata and name != FEATURES, recipe.features)
         tables.setdefault(plate, []).append(name)
+        if options.consensus and "feature_select" in name:
+            gathered.setdefault(name, []).append(table)
         if name == FEATURES:
             kept[plate] = summarize(table)
             print(f"{plate}  {kept[plate]}", file=sys.stderr)
@@ -182,6 +193,8 @@ def run(options: argparse.Namespace) -> None:
             print(f"{plate}  {name}  {len(table)} wells  {n_features} features", file=sys.stderr)
     if batches:
         report_batches({k: pd.concat(v, ignore_index=True) for k, v in selected.items()}, recipe, batches, folder)
+    for name, profiles in gathered.items():
+        write_consensus(profiles, name, options, recipe)
     for plate, names in tables.items():
         write_record(folder / plate / f"{plate}_{RECORD}", recipe, names, list(tables), numbers[plate])
     for finding in designs.check_numbers(numbers):
@@ -197,6 +210,20 @@ def report_batches(controls: dict[str, pd.DataFrame], recipe: Recipe, columns: S
     for line in (*(describe_effects(e["table"], e) for e in effects), *findings):
         print(line, file=sys.stderr)
     write_whole(folder / "batch_effects.json", (json.dumps(effects, indent=1) + "\n").encode())
+
+
+def write_consensus(profiles: Sequence[pd.DataFrame], name: str, options: argparse.Namespace, recipe: Recipe) -> None:
+    """`profiles/consensus/<name>.parquet` (and .h5ad): a profile a treatment, over all plates of the run."""
+    if not platemaps.common_features(profiles, recipe.features):
+        print(f"consensus {name}: no feature is selected on every plate, so there is none", file=sys.stderr)
+        return
+    together = concatenate(profiles, recipe.features)
+    for finding in together.attrs["findings"]:
+        print(f"consensus {name}: {finding}", file=sys.stderr)
+    together, group, _ = conventions.group_columns(together, options.consensus)
+    table = consensus(together, group, also=recipe.features)
+    save(table, options.output / "profiles" / "consensus" / name, options.anndata, recipe.features)
+    print(f"consensus {name}: {len(table)} treatments by {group}", file=sys.stderr)
 
 
 def group_of(table: pd.DataFrame) -> str:

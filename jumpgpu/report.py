@@ -73,6 +73,7 @@ def report(
                 "scores": [score for path in scores for score in scores_of(path)],
             }
         ),
+        hits=[table for path in scores for table in hits_of(path)],
         illumination=illumination_pictures(plate),
         quarantine=quarantine.astype(str).to_dict("records"),
         provenance=list(flat(plate.settings | {"made_with": plate.manifest.get("made_with", {})})),
@@ -225,6 +226,34 @@ def scores_of(path: Path) -> Iterator[dict[str, Any]]:
                 yield {"name": record["score"], **known, **{k: record["histogram"][k] for k in ("edges", "values", "null")}}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not what jumpgpu score writes as .json ({error})") from error
+
+
+def hits_of(path: Path) -> Iterator[dict[str, Any]]:
+    """What the page shows of `jumpgpu score hits`: a condition, its findings, columns and rows of text, hits only."""
+    try:
+        for record in json.loads(path.read_text(encoding="utf-8")):
+            if "hits" in record:
+                rows = [r for r in record["hits"] if r.get("hit", r.get("active"))]
+                columns = [c.removeprefix("Metadata_") for c in (rows[0] if rows else ())]
+                yield {
+                    "name": record["score"],
+                    "condition": record["condition"],
+                    "total": record["rows"],
+                    "findings": list(record["findings"]),
+                    "columns": columns,
+                    "rows": [[shown(v) for v in r.values()] for r in rows],
+                }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not what jumpgpu score writes as .json ({error})") from error
+
+
+def shown(value: Any) -> str:
+    """A table's cell as text: numbers to three digits, yes and no, nothing for what is missing."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def facts(plate: StoredPlate, profiles: pd.DataFrame, quarantine: pd.DataFrame) -> list[tuple[str, str]]:

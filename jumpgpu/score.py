@@ -24,6 +24,7 @@ from .profiles.text_tables import as_text
 from .scores import figures
 from .scores import mean_average_precision as maps
 from .scores.common import Score, choose_features, concatenate
+from .scores.hits import TOXIC, Hits, dose_response, hits
 from .scores.mean_average_precision import MeanPrecision
 from .scores.percent_matching import LABEL, percent_matching
 from .scores.percent_replicating import percent_replicating
@@ -101,6 +102,33 @@ def parser() -> argparse.ArgumentParser:
     )
 
     add_null(one)
+
+    one = add_parser(
+        commands,
+        "hits",
+        "one table of treatments: retrieved or not, checked by position, what they do to the number of cells, by label",
+        "jumpgpu score hits --plate BR00117010 --plate BR00117011 --output out --label gene",
+    )
+    add_common(one)
+    one.add_argument("--label", metavar="COLUMN", help="count treatments by this column too, such as gene (several: a|b)")
+    one.add_argument(
+        "--convention", choices=maps.CONVENTIONS, default="map", help="p-value that makes a hit (default: %(default)s)"
+    )
+    one.add_argument(
+        "--null-size", type=int, default=maps.NULL_SIZE, metavar="N", help="random rankings (default: %(default)s)"
+    )
+    add_toxic(one)
+    add_null(one)
+
+    one = add_parser(
+        commands,
+        "dose",
+        "how strong profiles are at each dose of a treatment, and at which dose cells die",
+        "jumpgpu score dose --plate SQ00015054.csv.gz --dose mmoles_per_liter --output out",
+    )
+    add_common(one)
+    one.add_argument("--dose", required=True, metavar="COLUMN", help="of numbers, such as mmoles_per_liter")
+    add_toxic(one)
 
     one = add_parser(
         commands,
@@ -183,6 +211,16 @@ def add_common(command: argparse.ArgumentParser) -> None:
     add("--output", type=Path, default=Path("."), metavar="DIR", help="holds profiles/, gets scores/ (default: .)")
     add("--name", metavar="NAME", help="of the results' files (default: the score's)")
     add("--no-figures", action="store_true", help="write the table and JSON only")
+
+
+def add_toxic(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--toxic",
+        type=float,
+        default=TOXIC,
+        metavar="SHARE",
+        help="of the controls' cells, at which a treatment is flagged as toxic (default: %(default)s)",
+    )
 
 
 def add_null(command: argparse.ArgumentParser) -> None:
@@ -301,6 +339,30 @@ def score_map(options: argparse.Namespace) -> Iterator[MeanPrecision]:
         )
 
 
+def score_hits(options: argparse.Namespace) -> Iterator[Hits]:
+    for condition, rows in conditions(read_all(options, options.plate), options.by):
+        report_design(rows, condition, options)
+        label = None if options.label is None else str(column(rows, options.label).name)
+        precision = maps.replicability(
+            rows,
+            options.group,
+            condition,
+            options.null_size,
+            options.seed,
+            options.features,
+            options.null,
+            judging_controls(options, rows),
+        )
+        yield hits(precision, rows, label, options.toxic, options.convention)
+
+
+def score_dose(options: argparse.Namespace) -> Iterator[Hits]:
+    for condition, rows in conditions(read_all(options, options.plate), options.by):
+        report_design(rows, condition, options)
+        dose = str(column(rows, options.dose).name)
+        yield dose_response(rows, options.group, dose, condition, options.toxic, options.features)
+
+
 def score_transfer(options: argparse.Namespace) -> Iterator[Baselines]:
     for condition, rows, others in sides(options):
         assert others is not None
@@ -312,11 +374,13 @@ SCORES: dict[str, Callable[[argparse.Namespace], Iterator[Any]]] = {
     "replicating": score_replicating,
     "matching": score_matching,
     "map": score_map,
+    "hits": score_hits,
+    "dose": score_dose,
     "transfer": score_transfer,
 }
 
 
-def headline(result: Score | MeanPrecision | Baselines) -> str:
+def headline(result: Score | MeanPrecision | Hits | Baselines) -> str:
     """The result in a few words, with what the score says of controls that share a position (or what else is known)."""
     known = [c for c in getattr(result, "checks", ()) if not c.reason]
     controls = f"  controls by {known[0].place} {known[0].percent:.1f} %" if known else ""
@@ -330,6 +394,9 @@ def headline(result: Score | MeanPrecision | Baselines) -> str:
     if isinstance(result, MeanPrecision):
         shares = "  ".join(f"{result.fraction_retrieved(c):.3f} retrieved (p {c})" for c in maps.CONVENTIONS)
         return f"{shares}  {len(result.table)} scored{controls}"
+    if isinstance(result, Hits):
+        counts = {k: v for k, v in result.summary().items() if k.startswith("n_")}
+        return "  ".join([f"{len(result.table)} rows", *(f"{v} {k.removeprefix('n_')}" for k, v in counts.items())])
     rows = result.table.itertuples()
     return "  ".join(
         f"{r.baseline}: r {r.correlation:.2f}, retrieval {r.retrieval:.2f} (chance {r.chance:.2f})" for r in rows
@@ -388,7 +455,8 @@ def read_all(options: argparse.Namespace, plates: Sequence[str]) -> pd.DataFrame
         profiles = platemaps.add_conditions(profiles, experiments)
     elif options.batch:
         print(f"--batch {options.batch} is not used: the profiles have every column asked for", file=sys.stderr)
-    profiles, options.group = grouped(profiles, options.group)
+    profiles, options.group, said = conventions.group_columns(profiles, options.group)
+    say(conventions.one_line(said), "plates")
     profiles, controls = conventions.choose_controls(profiles, options.control)
     say(conventions.one_line(controls), "plates")
     for where in options.where:
@@ -443,17 +511,6 @@ def judging_controls(options: argparse.Namespace, *sides: pd.DataFrame | None) -
         metadata = [c for c in platemaps.metadata_columns(h.check) if c in keys or c not in marks]
         parts.append(h.check[[*metadata, *features]].merge(rows[marks], on=keys))
     return concatenate(parts, options.features)
-
-
-def grouped(profiles: pd.DataFrame, asked: str | None) -> tuple[pd.DataFrame, str]:
-    """Profiles with the column that names a treatment: the one asked for, several joined, or by convention; and its name."""
-    names = [column_name(name.strip()) for name in asked.split(",")] if asked else []
-    if asked in profiles or len(names) < 2:
-        group, said = conventions.choose_group(profiles, asked if asked in profiles else names[0] if names else None)
-        say(conventions.one_line(said), "plates")
-        column(profiles, group)
-        return profiles, group
-    return conventions.join_columns(profiles, [str(column(profiles, name).name) for name in names])
 
 
 def say(findings: Sequence[str], of: str = "") -> None:
@@ -521,9 +578,16 @@ def sides(options: argparse.Namespace) -> Iterator[tuple[str, pd.DataFrame, pd.D
         raise ValueError(f"no two conditions of --plate and --against agree in {', '.join(options.same)}")
 
 
+def name_of(results: Sequence[Any]) -> str:
+    return str(results[0].name)
+
+
 def write(results: Sequence[Any], folder: Path, name: str, with_figures: bool) -> None:
     """`<name>.parquet` (a row a group), `<name>.json` (a record a condition), figures as PNG and SVG."""
     write_table(pd.concat([r.tidy() for r in results], ignore_index=True), folder / f"{name}.parquet")
+    for summary in {s for r in results if isinstance(r, Hits) for s in r.summaries}:
+        parts = [r.summaries[summary].assign(condition=r.condition) for r in results]
+        write_table(pd.concat(parts, ignore_index=True), folder / f"{name}_{summary}.parquet")
     records = [
         {k: None if v != v else v for k, v in r.summary().items()}  # JSON has no nan
         | ({"histogram": r.histogram()} if isinstance(r, Score) else {})
@@ -538,6 +602,8 @@ def write(results: Sequence[Any], folder: Path, name: str, with_figures: bool) -
             figures.save(figures.bars(results), folder / f"{name}_percent")
     elif all(isinstance(r, MeanPrecision) for r in results):
         figures.save(figures.precisions(results), folder / name)
+    elif all(isinstance(r, Hits) for r in results):
+        figures.save(figures.doses(results) if name_of(results) == "dose" else figures.named_hits(results), folder / name)
 
 
 if __name__ == "__main__":

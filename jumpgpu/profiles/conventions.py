@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .platemap import CONTROL, NEGATIVE, NEGCON, SAMPLE, mark_controls, metadata_columns
+from .platemap import CONTROL, NEGATIVE, NEGCON, SAMPLE, column_name, mark_controls, metadata_columns
 from .text_tables import as_text
 
 PLATE = (
@@ -84,6 +84,18 @@ def join_columns(profiles: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataF
     joined = parts[0].str.cat(parts[1:], sep=" @ ").astype(object)
     name = f"Metadata_{','.join(n.removeprefix('Metadata_') for n in names)}"
     return profiles.assign(**{name: joined}), name
+
+
+def group_columns(profiles: pd.DataFrame, asked: str | None) -> tuple[pd.DataFrame, str, list[str]]:
+    """Profiles with the column that names a treatment: the one asked for, several (`A,B`) joined, or by convention."""
+    names = [column_name(name.strip()) for name in asked.split(",")] if asked and asked not in profiles else []
+    if lost := [name for name in names if name not in profiles]:
+        known = ", ".join(metadata_columns(profiles))
+        raise ValueError(f"no column {lost[0]} in profiles or experiment table; there are {known}")
+    if len(names) > 1:
+        return *join_columns(profiles, names), []
+    group, said = choose_group(profiles, names[0] if names else asked)
+    return profiles, group, said
 
 
 def choose_label(profiles: pd.DataFrame, asked: str | None) -> tuple[str, list[str]]:

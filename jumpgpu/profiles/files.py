@@ -16,8 +16,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..settings.names import COMPARTMENTS
+from ..settings.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS
 from ..storage.atomic import whole_file
+from ..store.layout import variables
 from .conventions import identity_columns, one_line, prefixed
 from .platemap import feature_columns, some
 from .text_tables import as_text, as_wells, check_header, numbers
@@ -56,10 +57,11 @@ def write_anndata(table: pd.DataFrame, path: Path, also: Sequence[str] = ()) -> 
 
     features = feature_columns(table, also)
     obs = table.drop(columns=features)
-    obs = obs.set_axis([f"{p}_{w}" for p, w in zip(obs["Metadata_Plate"], obs["Metadata_Well"], strict=True)], axis=0)
+    identity = [c for c in ("Metadata_Plate", "Metadata_Well") if c in obs] or [obs.columns[0]]
+    obs = obs.set_axis(obs[identity].astype(str).agg("_".join, axis=1).to_numpy(), axis=0)
     for column in obs.columns[obs.isna().all()]:
         obs[column] = obs[column].astype(float)  # a column of None has no type to store
-    data = anndata.AnnData(table[features].to_numpy(float), obs=obs, var=pd.DataFrame(index=features))
+    data = anndata.AnnData(table[features].to_numpy(float), obs=obs, var=described(features))
     with whole_file(path) as part:
         data.write_h5ad(part)
 
@@ -130,6 +132,13 @@ def read_profiles(
     table = table.assign(**changed)
     table.attrs["findings"] = one_line(chosen)
     return table
+
+
+def described(features: Sequence[str]) -> pd.DataFrame:
+    """What features' names say, by feature: compartment, family, channel, scale; all empty for a name of another kind."""
+    ours = [c for c in features if c.startswith(COMPARTMENTS) and c.count("_") > 1]
+    table = pd.DataFrame(variables(ours, (*CHANNELS, *BRIGHTFIELD)), index=pd.Index(ours))
+    return table.reindex(list(features)).fillna("")
 
 
 def recorded(folder: Path, plate: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..storage.atomic import whole_file
 from .common import Score
+from .hits import Hits
 from .mean_average_precision import CONVENTIONS, THRESHOLD, MeanPrecision
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def distributions(scores: Sequence[Score]) -> "Figure":
         axis.hist(score.null, bins=bins, density=True, color=NULL, label="null")
         axis.hist(values, bins=bins, density=True, color=TRUE, alpha=0.7, label=WORDS.get(score.name, score.name))
         axis.axvline(np.percentile(score.null, 95), color=LINE, linestyle="--", linewidth=1)
-        axis.set_title(f"{score.condition or 'all plates'}: {score.percent:.1f} %", fontsize=9)
+        n = f"n = {len(values)}, null {len(score.null)}"
+        axis.set_title(f"{score.condition or 'all plates'}: {score.percent:.1f} % ({n})", fontsize=8)
         axis.tick_params(labelsize=7)
     axes[0].legend(fontsize=7, frameon=False)
     figure.supxlabel("median Pearson correlation", fontsize=9)
@@ -76,10 +78,59 @@ def precisions(results: Sequence[MeanPrecision]) -> "Figure":
         axis.scatter(value[retrieved], q[retrieved], s=6, color=TRUE)
         axis.axhline(-np.log10(THRESHOLD), color=LINE, linestyle="--", linewidth=1)
         share = result.fraction_retrieved(convention)
-        axis.set_title(f"{result.condition or 'all plates'}, p {convention}: {share:.2f} retrieved", fontsize=8)
+        axis.set_title(f"{result.condition or 'all plates'}, p {convention}: {share:.2f} of {len(result.table)}", fontsize=8)
         axis.tick_params(labelsize=7)
     figure.supxlabel("mean average precision", fontsize=9)
     figure.supylabel("-log10 q", fontsize=9)
+    return figure
+
+
+def named_hits(results: Sequence[Hits], most: int = 12) -> "Figure":
+    """One panel a condition: mAP against -log10 q, the surest hits by name; hollow: controls of a position reach them."""
+    figure, axes = panels(len(results), width=4.6, height=3.8)
+    for axis, result in zip(axes, results, strict=True):
+        table = result.table
+        q, hit = -np.log10(table["q"].to_numpy(float)), table["hit"].to_numpy(bool)
+        sure = hit & table["position_checked"].fillna(True).to_numpy(bool)
+        value = table["value"].to_numpy(float)
+        for here, label, colours in (
+            (~hit, "not retrieved", {"color": NULL}),
+            (hit & ~sure, "retrieved, as controls of a position", {"facecolors": "none", "edgecolors": TRUE}),
+            (sure, "retrieved", {"color": TRUE}),
+        ):
+            axis.scatter(value[here], q[here], s=10, label=f"{label}, n = {int(here.sum())}", **colours)
+        axis.axhline(-np.log10(THRESHOLD), color=LINE, linestyle="--", linewidth=1)
+        if (threshold := result.settings.get("position_threshold")) is not None:
+            axis.axvline(threshold, color=LINE, linestyle=":", linewidth=1)
+        names = table["name"].fillna(table.iloc[:, 0]) if "name" in table else table.iloc[:, 0]
+        for k in np.flatnonzero(sure)[:most]:
+            axis.annotate(names.iloc[k], (value[k], q[k]), fontsize=5, xytext=(2, 2), textcoords="offset points")
+        axis.set_title(f"{result.condition or 'all plates'}: {int(hit.sum())} of {len(table)} retrieved", fontsize=9)
+        axis.legend(fontsize=6, frameon=False, loc="upper left")
+        axis.tick_params(labelsize=7)
+    figure.supxlabel("mean average precision", fontsize=9)
+    figure.supylabel("-log10 q", fontsize=9)
+    return figure
+
+
+def doses(results: Sequence[Hits], most: int = 12) -> "Figure":
+    """One panel a condition: strength by dose of the treatments that are strongest, over the controls' 95th percentile."""
+    figure, axes = panels(len(results), width=4.6, height=3.8)
+    for axis, result in zip(axes, results, strict=True):
+        group, dose = result.settings["group"], result.settings["dose"]
+        strongest = result.table.groupby(group)["strength"].max().sort_values(ascending=False, kind="stable").index[:most]
+        for name in strongest:
+            rows = result.table[result.table[group] == name].sort_values(dose)
+            axis.plot(rows[dose], rows["strength"], marker="o", markersize=3, linewidth=1, label=str(name))
+        axis.axhline(result.settings["strength_95th"], color=LINE, linestyle="--", linewidth=1)
+        if (result.table[dose] > 0).all():
+            axis.set_xscale("log")
+        axis.set_xlabel(dose.removeprefix("Metadata_"), fontsize=8)
+        n = result.table[group].nunique()
+        axis.set_title(f"{result.condition or 'all plates'}: {len(strongest)} strongest of n = {n}", fontsize=9)
+        axis.legend(fontsize=5, frameon=False)
+        axis.tick_params(labelsize=7)
+    figure.supylabel("strength, deviations of controls", fontsize=9)
     return figure
 
 
