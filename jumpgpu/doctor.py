@@ -1,10 +1,14 @@
-"""What this machine has for jumpgpu, and what to install: GPU, host library, codecs, disk, memory, optional packages."""
+"""What this machine has for jumpgpu, how fast it will be, and the one command that would make it faster, in ten lines."""
 
 import argparse
+import contextlib
 import importlib
 import importlib.metadata
+import importlib.util
+import io
 import json
 import os
+import platform
 import shutil
 import sys
 import tempfile
@@ -19,6 +23,7 @@ GOOD, POOR, BAD = "ok", "note", "MISSING"
 PROBE = 1 << 26  # bytes written to tell the disk's speed
 FIELD_MB = 12  # of a field of five channels as it is read, LZW
 LITTLE_MEMORY = 4 << 30
+DRAWN_SITES, DRAWN_SIZE, DRAWN_CELLS = 4, 540, 22.0  # what is measured to tell the speed: one field in quarters
 CODECS = ("NONE", "LZW", "DEFLATE", "ZSTD", "PACKBITS")  # what images may be compressed by
 EXTRAS = {  # package -> what it is for, and how to have it
     "copairs": ("mean average precision", "pip install 'jumpgpu[map]'"),
@@ -30,16 +35,20 @@ EXTRAS = {  # package -> what it is for, and how to have it
 Finding = tuple[str, str, str]  # state, subject, what was found
 
 
-def findings(folder: Path, ask_gallery: bool = False) -> Iterator[Finding]:
+def findings(folder: Path, ask_gallery: bool = False, speed: bool = True) -> Iterator[Finding]:
     """What was found, subject by subject; the network is used only where the gallery is to be asked."""
-    yield GOOD, "jumpgpu", f"{__version__}, Python {sys.version.split()[0]}, {sys.platform}"
+    yield GOOD, "jumpgpu", f"{__version__}, Python {platform.python_version()}, {sys.platform} {platform.machine()}"
     yield processors()
     yield memory()
-    yield from host_library()
-    yield from gpu()
+    yield torch_and_cupy()
+    yield gpu()
     yield codecs()
-    yield from extras()
-    yield from disk(folder)
+    yield extras()
+    state, subject, text, most = disk(folder)
+    yield state, subject, text
+    if speed:
+        yield expected(most)
+        yield GOOD, "faster", faster()
     if ask_gallery:
         yield gallery()
 
@@ -60,9 +69,16 @@ def gallery() -> Finding:
 
 
 def processors() -> Finding:
+    """Processors, and the kernels compiled for them."""
     from .gpu.machine import usable_cores
+    from .gpu.open import open_device
 
-    return GOOD, "processors", f"{usable_cores()} usable of {os.cpu_count()}"
+    usable = f"{usable_cores()} usable of {os.cpu_count()}"
+    try:
+        return GOOD, "processors", f"{usable}; kernels: {open_device('cpu').description}"
+    except (RuntimeError, ValueError, OSError) as error:
+        compiler = shutil.which(os.environ.get("CXX", "c++"))
+        return BAD, "processors", f"{usable}; {error} (C++ compiler: {compiler or 'none'})"
 
 
 def memory() -> Finding:
@@ -72,7 +88,7 @@ def memory() -> Finding:
     free = free_memory()
     text = f"{free / 2**30:.1f} GiB free"
     try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8").strip()
         if limit.isdigit():
             text += f", limit {int(limit) / 2**30:.1f} GiB"
             free = min(free, int(limit))
@@ -83,38 +99,39 @@ def memory() -> Finding:
     return GOOD, "memory", text
 
 
-def host_library() -> Iterator[Finding]:
-    from .gpu import open as devices
-
-    try:
-        yield GOOD, "host library", f"{devices.open_device('cpu').description}"
-    except (RuntimeError, ValueError, OSError) as error:
-        yield BAD, "host library", str(error)
-    compiler = shutil.which(os.environ.get("CXX", "c++"))
-    yield GOOD, "C++ compiler", compiler or "none; the wheel needs none, a checkout does"
-
-
-def gpu() -> Iterator[Finding]:
-    """GPUs as torch sees them, the CUDA that torch was built for, and CuPy."""
+def torch_and_cupy() -> Finding:
+    """torch, the CUDA that it was built for, and CuPy, which launches kernels on a GPU."""
     import torch
 
-    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU build"
-    yield GOOD, "torch", f"{torch.__version__}, {built}"
+    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a build without CUDA"
+    text = f"{torch.__version__}, {built}"
     try:
-        cupy = f"CuPy {importlib.import_module('cupy').__version__}"
+        return GOOD, "torch", f"{text}; CuPy {importlib.import_module('cupy').__version__}"
     except ImportError as error:
-        cupy = f"{error}; pip install 'jumpgpu[cuda]'"
+        missing = torch.cuda.is_available()
+        return (BAD if missing else GOOD), "torch", f"{text}; " + (f"{error}; {cuda_install()}" if missing else "no CuPy")
+
+
+def cuda_install() -> str:
+    """The command that installs CuPy for the CUDA that torch was built for."""
+    import torch
+
+    return f"pip install 'jumpgpu[cuda{(torch.version.cuda or '13').partition('.')[0]}]'"
+
+
+def gpu() -> Finding:
+    """GPUs as torch sees them."""
+    import torch
+
     if not torch.cuda.is_available():
-        driver = shutil.which("nvidia-smi")
-        reason = "nvidia-smi is there, so torch may be the CPU build or too new for the driver" if driver else "no driver"
-        yield POOR, "GPU", f"none visible ({reason}); --device cpu runs the same kernels"
-        return
+        reason = "nvidia-smi is there: see 'faster'" if shutil.which("nvidia-smi") else "no driver"
+        return POOR, "GPU", f"none visible ({reason}); --device cpu runs the same kernels"
+    found = []
     for index in range(torch.cuda.device_count()):
-        found = torch.cuda.get_device_properties(index)
+        one = torch.cuda.get_device_properties(index)
         free = torch.cuda.mem_get_info(index)[0] / 2**30
-        size = f"{found.total_memory / 2**30:.0f} GiB, {free:.0f} free"
-        yield GOOD, f"GPU {index}", f"{found.name}, sm_{found.major}{found.minor}, {size}"
-    yield (GOOD if cupy.startswith("CuPy") else BAD), "CuPy", cupy
+        found.append(f"{one.name}, sm_{one.major}{one.minor}, {one.total_memory / 2**30:.0f} GiB, {free:.0f} free")
+    return GOOD, "GPU", "; ".join(found)
 
 
 def codecs() -> Finding:
@@ -128,16 +145,20 @@ def codecs() -> Finding:
     return GOOD, "TIFF codecs", found
 
 
-def extras() -> Iterator[Finding]:
+def extras() -> Finding:
+    """Optional packages: those that are there, and of the others what for and how to have them."""
+    there, absent = [], []
     for package, (use, install) in EXTRAS.items():
         try:
-            yield GOOD, package, importlib.metadata.version(package)
+            there.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
-            yield POOR, package, f"not installed: needed for {use}; {install}"
+            absent.append(f"no {package} ({use}): {install}")
+    return (POOR if absent else GOOD), "packages", "; ".join([", ".join(there), *absent] if there else absent)
 
 
-def disk(folder: Path) -> Iterator[Finding]:
-    """Free space, and the speed of a synced write and of reading it back (which the system's cache may speed up)."""
+def disk(folder: Path) -> tuple[str, str, str, float]:
+    """Free space, the speed of a synced write and of reading it back (which the system's cache may speed up), and the
+    fields a second that reading allows."""
     try:
         with tempfile.NamedTemporaryFile(dir=folder) as file:
             data = os.urandom(1 << 20) * (PROBE >> 20)
@@ -154,22 +175,90 @@ def disk(folder: Path) -> Iterator[Finding]:
                 pass
             read = PROBE / (time.perf_counter() - start) / 1e6
         free = shutil.disk_usage(folder).free / 2**30
-        speed = f"{free:.0f} GiB free, {written:.0f} MB/s written and synced, {read:.0f} MB/s read"
-        yield (GOOD if free > 5 else POOR), f"disk {folder}", f"{speed} ({read / FIELD_MB:.0f} fields/s)"
     except OSError as error:
-        yield BAD, f"disk {folder}", str(error)
+        return BAD, f"disk {folder}", str(error), 0.0
+    speed = f"{free:.0f} GiB free, {written:.0f} MB/s written and synced, {read:.0f} MB/s read"
+    return (GOOD if free > 5 else POOR), f"disk {folder}", f"{speed} ({read / FIELD_MB:.0f} fields/s)", read / FIELD_MB
+
+
+def expected(most: float) -> Finding:
+    """Fields a second, from small drawn fields that are measured now on the device that `--device auto` takes.
+
+    Their pixels are counted as parts of a field of 1080 x 1080. What no processor does (the disk) sets `most`.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+            seconds = measure_seconds(Path(folder))
+    except (OSError, ValueError, RuntimeError) as error:
+        return BAD, "speed", f"a drawn plate could not be measured: {error}"
+    rate = DRAWN_SITES * (DRAWN_SIZE / 1080) ** 2 / seconds
+    bound = rate if not most else min(rate, most)
+    limit = ", as fast as the disk reads" if bound < rate else ""
+    minutes = 384 * 9 / bound / 60
+    return (
+        GOOD,
+        "speed",
+        (
+            f"about {bound:.2g} fields/s (1080 x 1080, five channels, all columns; estimated from {DRAWN_SITES} drawn ones{limit}): "
+            f"a plate of 3456 fields in {minutes:.0f} min"
+        ),
+    )
+
+
+def measure_seconds(folder: Path) -> float:
+    """Seconds of extraction of the drawn sites, start-up left out: the difference of a run over all sites and over one."""
+    from .cli.options import Options
+    from .images.locate import find_source
+    from .run.plates import extract_plates
+    from .settings.config import load_config
+    from .synthetic import SyntheticSettings, draw_plate
+
+    config = load_config("cpjump1")
+    size = SyntheticSettings(wells=1, sites=DRAWN_SITES + 1, height=DRAWN_SIZE, width=DRAWN_SIZE, cells=DRAWN_CELLS)
+    draw_plate(folder / "images", "SPEED", size)
+    plate = find_source("SPEED", folder / "images", config.plate)
+    took = []
+    for name, sites in (("one", (1,)), ("all", None)):
+        options = Options(output=folder / name, config=config, illumination="none", quiet=True, sites=sites)
+        start = time.perf_counter()
+        list(extract_plates([plate], options))
+        took.append(time.perf_counter() - start)
+    return max(took[1] - took[0], 1e-3)
+
+
+def faster() -> str:
+    """The one command that would make most of a difference."""
+    import torch
+
+    from .gpu.cpu import library_folder
+    from .gpu.machine import usable_cores
+
+    if shutil.which("nvidia-smi") and not torch.version.cuda:
+        return "torch is a build without CUDA beside a GPU: pip install --force-reinstall torch 'jumpgpu[cuda13]'"
+    if torch.cuda.is_available():
+        if importlib.util.find_spec("cupy") is None:
+            return f"{cuda_install()} lets the GPU do the work"
+        return "nothing to install; several plates at once: jumpgpu extract --workers N, a GPU each"
+    level = {"AVX512": "x86-64-v4", "AVX2": "x86-64-v3"}.get(torch.backends.cpu.get_cpu_capability())
+    if level and not (library_folder() / f"kernels_{level}.so").is_file():
+        return f"the kernels were not compiled for this processor's {level}: make lib LEVELS={level}, or install the wheel"
+    if usable_cores() < (os.cpu_count() or 1):
+        every = f"taskset -c 0-{(os.cpu_count() or 1) - 1}"
+        return f"this process may use {usable_cores()} of {os.cpu_count()} processors: {every} jumpgpu ... asks for all"
+    return f"nothing on this machine; on one with an NVIDIA GPU: {cuda_install()}"
 
 
 def parser() -> argparse.ArgumentParser:
     made = command_parser(
         "doctor",
-        "Say what this machine has for jumpgpu: processors, memory, the compiled kernels, GPU and CUDA, TIFF codecs, "
-        "optional packages, and the disk's speed; and what to install where something is missing.",
+        "Say in ten lines what this machine has for jumpgpu (processors, memory, torch, GPU, TIFF codecs, optional packages, "
+        "the disk's speed), how many fields a second it will do, and the one command that would make it faster.",
         "jumpgpu doctor --output /data/out",
         status="0 jumpgpu can run here, 2 something that it needs is missing",
     )
     made.add_argument("--output", type=Path, default=Path("."), metavar="DIR", help="where plates would go (default: .)")
     made.add_argument("--gallery", action="store_true", help="ask over the network whether the gallery can be read")
+    made.add_argument("--no-speed", action="store_true", help="do not measure drawn fields (some seconds) to tell the speed")
     made.add_argument("--json", action="store_true", help="print a JSON list of state, subject and what was found")
     return made
 
@@ -178,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 when jumpgpu can run here, 2 when something that it needs is missing."""
     options = parser().parse_args(arguments)
     found = []
-    for state, subject, text in findings(options.output, options.gallery):
+    for state, subject, text in findings(options.output, options.gallery, not options.no_speed):
         found.append({"state": state, "subject": subject, "found": text})
         if not options.json:
             print(f"{state:8} {subject:14} {text}", flush=True)

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -94,20 +95,52 @@ def test_the_module_runs_as_a_command():
     assert (done.returncode, done.stdout[:8], done.stderr) == (0, "jumpgpu ", "")
 
 
-def test_the_doctor_finds_what_a_run_needs(tmp_path, capsys):
+def test_the_doctor_says_in_ten_lines_what_there_is_how_fast_and_what_is_faster(tmp_path, capsys):
     assert doctor.main(["--output", str(tmp_path)]) == 0
-    said = capsys.readouterr().out
-    assert "host library" in said
-    assert "MB/s written and synced" in said
-    assert {"GPU", "torch", "memory", "processors"} <= {line[9:23].split()[0] for line in said.splitlines()}
-    assert "LZW, DEFLATE" in said
+    lines = capsys.readouterr().out.splitlines()
+    subjects = [line[9:23].split()[0] for line in lines]
+    assert subjects == ["jumpgpu", "processors", "memory", "torch", "GPU", "TIFF", "packages", "disk", "speed", "faster"]
+    assert "MB/s written and synced" in lines[7]
+    assert "LZW, DEFLATE" in lines[5]
+    rate, minutes = re.search(r"about ([\d.e+]+) fields/s .* a plate of 3456 fields in (\d+) min", lines[8]).groups()
+    assert float(rate) > 0.05
+    assert abs(3456 / float(rate) / 60 - int(minutes)) <= 1 + 0.06 * int(minutes)  # two digits of the rate are printed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_speed_is_no_faster_than_the_disk(monkeypatch):
+    monkeypatch.setattr(doctor, "measure_seconds", lambda _: 0.25)  # one field in quarters: four a second
+    assert "about 4 fields/s" in doctor.expected(1000)[2]
+    assert "as fast as the disk reads" in doctor.expected(2.5)[2]
+    assert "about 2.5 fields/s" in doctor.expected(2.5)[2]
 
 
 def test_the_doctor_speaks_json(tmp_path, capsys):
-    assert doctor.main(["--output", str(tmp_path), "--json"]) == 0
+    assert doctor.main(["--output", str(tmp_path), "--json", "--no-speed"]) == 0
     found = {f["subject"]: f for f in json.loads(capsys.readouterr().out)}
     assert found["TIFF codecs"]["state"] == "ok"
-    assert set(found["host library"]) == {"state", "subject", "found"}
+    assert set(found["processors"]) == {"state", "subject", "found"}
+    assert "speed" not in found
+
+
+def test_the_one_command_depends_on_what_is_missing(monkeypatch, tmp_path):
+    import torch
+
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    monkeypatch.setattr("jumpgpu.gpu.machine.usable_cores", lambda: os.cpu_count())
+    assert doctor.faster() == "nothing on this machine; on one with an NVIDIA GPU: pip install 'jumpgpu[cuda13]'"
+    monkeypatch.setattr("jumpgpu.gpu.machine.usable_cores", lambda: 0)
+    assert re.search(r"may use 0 of \d+ processors: taskset", doctor.faster())
+    monkeypatch.setattr("jumpgpu.gpu.cpu.library_folder", lambda: tmp_path)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    assert "make lib LEVELS=x86-64-v4" in doctor.faster()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.version, "cuda", "12.6")
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    assert doctor.faster() == "pip install 'jumpgpu[cuda12]' lets the GPU do the work"
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    assert "pip install --force-reinstall torch" in doctor.faster()
 
 
 def test_what_the_doctor_says_to_install_exists():
@@ -120,7 +153,9 @@ def test_what_the_doctor_says_to_install_exists():
 
 def test_a_missing_extra_is_a_note(monkeypatch):
     monkeypatch.setitem(doctor.EXTRAS, "no-such-package", ("nothing", "pip install nothing"))
-    assert ("note", "no-such-package", "not installed: needed for nothing; pip install nothing") in list(doctor.extras())
+    state, subject, text = doctor.extras()
+    assert (state, subject) == ("note", "packages")
+    assert text.endswith("no no-such-package (nothing): pip install nothing")
 
 
 def test_the_doctor_says_what_is_missing(tmp_path, capsys, monkeypatch):
@@ -130,5 +165,5 @@ def test_the_doctor_says_what_is_missing(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("jumpgpu.gpu.open.open_device", no_library)
     assert doctor.main(["--output", str(tmp_path / "nowhere")]) == 2
     said = capsys.readouterr().out
-    assert "MISSING  host library   no host library here: build it" in said
+    assert re.search(r"MISSING  processors     \d+ usable of \d+; no host library here: build it", said)
     assert "MISSING  disk" in said

@@ -236,14 +236,14 @@ def test_a_table_alone_finds_images_in_folders_of_other_names(gallery, server, t
 
 
 def test_the_doctor_asks_the_gallery_only_when_told(gallery, tmp_path, capsys, monkeypatch):
-    doctor.main(["--output", str(tmp_path)])
+    doctor.main(["--output", str(tmp_path), "--no-speed"])
     assert gallery.asked == {}
     capsys.readouterr()
-    doctor.main(["--output", str(tmp_path), "--gallery"])
+    doctor.main(["--output", str(tmp_path), "--gallery", "--no-speed"])
     said = capsys.readouterr().out.splitlines()[-1]
     assert re.fullmatch(rf"ok +gallery +s3://{GALLERY} answers in \d+\.\d s: cpg0000-jump-pilot, cpg0016-jump", said)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    doctor.main(["--output", str(tmp_path), "--gallery"])
+    doctor.main(["--output", str(tmp_path), "--gallery", "--no-speed"])
     assert re.match(r"note +gallery +s3://\S+ cannot be reached", capsys.readouterr().out.splitlines()[-1])
 
 

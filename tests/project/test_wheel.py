@@ -19,13 +19,14 @@ sys.path[:0] = sys.argv[1:]  # the wheel's folder, then this environment's packa
 import torch
 import jumpgpu
 from jumpgpu.features import families
-from jumpgpu.gpu import device, kernel_source
+from jumpgpu.gpu import kernel_source
+from jumpgpu.gpu.open import open_device
 from jumpgpu.settings import config
 assert jumpgpu.__file__.startswith(sys.argv[1]), jumpgpu.__file__
 assert kernel_source.kernel_folder().as_posix().startswith(sys.argv[1])
 assert config.load_config("cpjump1") == config.Config()
 assert len(families.columns(channels=("DNA", "ER", "RNA", "AGP", "Mito"))) == 3515
-cpu = device.open_device("cpu")
+cpu = open_device("cpu")
 labels = torch.zeros(1, 40, 50, dtype=torch.int32)
 labels[0, 10:20, 10:30] = 1
 table = jumpgpu.measure(torch.rand(1, 1, 40, 50), {"Cells": labels}, channels=("DNA",), families=("texture",), device=cpu)

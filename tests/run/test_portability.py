@@ -55,7 +55,7 @@ from jumpgpu.extract import main
 known = ["--plate", "DEMO", "--images", "images", "--config", "small.toml", "--device", "cpu", "--masks", "masks"]
 status = main([*known, "--output", {platform!r}, "--illumination", "estimate"])
 from jumpgpu import doctor, verify
-doctor.main(["--output", "."])
+doctor.main(["--output", ".", "--no-speed"])
 sys.exit(status or verify.main([{platform!r} + "/DEMO.zarr"]))
 """
 
