@@ -199,7 +199,7 @@ def expected(most: float) -> Finding:
         GOOD,
         "speed",
         (
-            f"about {bound:.2g} fields/s (1080 x 1080, five channels, all columns; estimated from {DRAWN_SITES} drawn ones{limit}): "
+            f"about {bound:.2g} fields/s (1080 x 1080, five channels, all columns; from {DRAWN_SITES} drawn ones{limit}): "
             f"a plate of 3456 fields in {minutes:.0f} min"
         ),
     )
@@ -251,8 +251,8 @@ def faster() -> str:
 def parser() -> argparse.ArgumentParser:
     made = command_parser(
         "doctor",
-        "Say in ten lines what this machine has for jumpgpu (processors, memory, torch, GPU, TIFF codecs, optional packages, "
-        "the disk's speed), how many fields a second it will do, and the one command that would make it faster.",
+        "Say in ten lines what this machine has for jumpgpu (processors, memory, torch, GPU, TIFF codecs, optional "
+        "packages, the disk's speed), how many fields a second it will do, and the one command that would make it faster.",
         "jumpgpu doctor --output /data/out",
         status="0 jumpgpu can run here, 2 something that it needs is missing",
     )

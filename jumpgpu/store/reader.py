@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import anndata
     import pandas
     import polars
+    import spatialdata
 
     from .views import Picture
 
@@ -220,6 +221,34 @@ class StoredPlate:
         variable = pandas.DataFrame(variables(chosen, self.channels), index=pandas.Index(chosen, dtype=object))
         obs = pandas.DataFrame(identity, index=pandas.Index(index, dtype=object))
         return anndata.AnnData(values, obs=obs, var=variable)
+
+    def to_spatialdata(
+        self,
+        wells: Iterable[str] | None = None,
+        sites: Iterable[int] | None = None,
+        columns: Iterable[str] | None = None,
+        images: str | Place | None = None,
+    ) -> "spatialdata.SpatialData":
+        """Fields and cells for spatialdata, napari-spatialdata and squidpy; needs the extra `spatial` and --save-labels.
+
+        images : `A01_3`, uint16 [C, H, W] with the channels' names: raw images where they are at hand (`images`, or where the
+            plate was extracted from), else the overview, an eighth of the size
+        labels : `A01_3_Nuclei`, `A01_3_Cells`, `A01_3_Cytoplasm`, int32 [H, W]
+        tables : `cells`, as `to_anndata` gives them; `region` and `instance` say which label in which image a row is
+        coordinate systems : `A01 site 3` in pixels; `A01` and `plate` in um, where the stage's positions are known (a warning
+            names the fields without)
+
+        Parameters
+        ----------
+        wells, sites : which; all where None
+        columns : names, families and patterns (`choose`); all where None
+        images : folder or URL of the plate's raw images
+
+        Raises ImportError without spatialdata, ValueError for a plate without labels, or a well or site that is not there.
+        """
+        from .spatial import to_spatialdata
+
+        return to_spatialdata(self, wells, sites, columns, images)
 
     def image_quality(self, wells: Iterable[str] | None = None) -> "pandas.DataFrame":
         """One row a site: Metadata_Plate, Metadata_Well, Metadata_Site, then Image_ImageQuality_*.
