@@ -231,12 +231,12 @@ class StoredPlate:
     ) -> "spatialdata.SpatialData":
         """Fields and cells for spatialdata, napari-spatialdata and squidpy; needs the extra `spatial` and --save-labels.
 
-        images : `A01_3`, uint16 [C, H, W] with the channels' names: raw images where they are at hand (`images`, or where the
-            plate was extracted from), else the overview, an eighth of the size
+        images : `A01_3`, uint16 [C, H, W] with the channels' names: raw images where they are at hand (`images`, or where
+            the plate was extracted from), else the overview, an eighth of the size
         labels : `A01_3_Nuclei`, `A01_3_Cells`, `A01_3_Cytoplasm`, int32 [H, W]
         tables : `cells`, as `to_anndata` gives them; `region` and `instance` say which label in which image a row is
-        coordinate systems : `A01 site 3` in pixels; `A01` and `plate` in um, where the stage's positions are known (a warning
-            names the fields without)
+        coordinate systems : `A01 site 3` in pixels; `A01` and `plate` in um, where the stage's positions are known (a
+            warning names the fields without)
 
         Parameters
         ----------

@@ -118,7 +118,7 @@ def affine(systems: dict[str, tuple[float, float, float]], step: int = 1) -> dic
 
 
 def picture(plate: "StoredPlate", well: str, site: int, images: str | Place | None) -> tuple[np.ndarray, int] | None:
-    """uint16 [C, h, w] and how many pixels of the field one of its pixels is: raw images, else the overview, else nothing."""
+    """uint16 [C, h, w] and how many pixels of the field one of its pixels is: raw, else the overview, else nothing."""
     from .views import raw_field
 
     if folder := images or plate.images:
