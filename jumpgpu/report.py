@@ -290,6 +290,36 @@ def script_safe(data: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").replace("\u2028", "\\u2028")
 
 
+def multiqc(plates: Sequence[StoredPlate]) -> str:
+    """A table for MultiQC (custom content, JSON; name the file `*_mqc.json`): what was found and left out."""
+    data = {}
+    for plate in plates:
+        records = [plate.record(well) for well in plate.wells]
+        sites, cells = sum(len(r["sites"]) for r in records), sum(r["cells"] for r in records)
+        found = [bool(entry["used"]) for r in records for entry in r["quarantine"]]
+        data[plate.barcode] = {
+            "wells": len(records),
+            "sites": sites,
+            "cells": cells,
+            "cells_per_site": round(cells / sites, 1) if sites else 0.0,
+            "left_out": found.count(False),
+            "odd": found.count(True),
+        }
+    titles = ("Wells", "Sites", "Cells", "Cells per site", "Left-out images", "Odd images used")
+    form = ("{:,d}", "{:,d}", "{:,d}", "{:,.1f}", "{:,d}", "{:,d}")
+    names = ("wells", "sites", "cells", "cells_per_site", "left_out", "odd")
+    table = {
+        "id": "jumpgpu",
+        "section_name": "jumpgpu",
+        "description": "Plates measured: what was found, and what was left out (quarantine.csv says why).",
+        "plot_type": "table",
+        "pconfig": {"id": "jumpgpu_plates", "title": "jumpgpu: plates", "col1_header": "Plate"},
+        "headers": {n: {"title": t, "format": f} for n, t, f in zip(names, titles, form, strict=True)},
+        "data": data,
+    }
+    return json.dumps(table, indent=1) + "\n"
+
+
 def parser() -> argparse.ArgumentParser:
     made = command_parser(
         "report",
@@ -303,6 +333,7 @@ def parser() -> argparse.ArgumentParser:
     add("--metadata", type=Path, metavar="DIR", help="folder of plate maps and treatments")
     add("--scores", type=Path, nargs="*", default=[], metavar="FILE", help="what jumpgpu score wrote as .json")
     add("--pictures", default="first", choices=("first", "all", "none"), help="sites of a well shown (default: %(default)s)")
+    add("--multiqc", type=Path, metavar="FILE", help="write a table of the plates for MultiQC, *_mqc.json, and no page")
     return made
 
 
@@ -310,6 +341,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 0 done, 2 bad use."""
     options = parser().parse_args(argv)
     try:
+        if options.multiqc:
+            write_whole(options.multiqc, multiqc([open_plate(path) for path in options.plates]))
+            print(options.multiqc)
+            return 0
         for path in options.plates:
             plate = open_plate(path)
             page = report(plate, metadata=options.metadata, scores=options.scores, pictures_of=options.pictures)

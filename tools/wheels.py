@@ -7,6 +7,7 @@ extra `release`. Each wheel is checked by auditwheel (Linux), check-wheel-conten
 
 import argparse
 import os
+import platform
 import re
 import stat
 import subprocess
@@ -32,29 +33,36 @@ set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
 """
 
 
-def build(platform: str, output: Path, levels: str | None) -> Path:
+def build(tag: str, output: Path, levels: str | None) -> Path:
     """Build one wheel into `output`."""
-    target, system, processor = PLATFORMS[platform]
+    target, system, processor = PLATFORMS[tag]
     with tempfile.TemporaryDirectory(prefix="jumpgpu-wheel-") as folder:
-        compiler = Path(folder) / "c++"
-        compiler.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ziglang c++ -target {target} "$@"\n')
+        if os.name == "nt":
+            compiler, text = Path(folder) / "c++.cmd", f'@"{sys.executable}" -m ziglang c++ -target {target} %*\n'
+        else:
+            compiler, text = (
+                Path(folder) / "c++",
+                f'#!/bin/sh\nexec "{sys.executable}" -m ziglang c++ -target {target} "$@"\n',
+            )
+        compiler.write_text(text, encoding="utf-8")
         compiler.chmod(compiler.stat().st_mode | stat.S_IXUSR)
         toolchain = Path(folder) / "toolchain.cmake"
-        toolchain.write_text(TOOLCHAIN.format(system=system, processor=processor, compiler=compiler))
-        settings = [f"wheel.tags=py3-none-{platform}", f"build-dir={folder}/build"]
-        settings += [f"cmake.define.CMAKE_TOOLCHAIN_FILE={toolchain}", "cmake.define.JUMPGPU_ZIG=ON"]
+        text = TOOLCHAIN.format(system=system, processor=processor, compiler=compiler.as_posix())
+        toolchain.write_text(text, encoding="utf-8")
+        settings = [f"wheel.tags=py3-none-{tag}", f"build-dir={folder}/build"]
+        settings += [f"cmake.define.CMAKE_TOOLCHAIN_FILE={toolchain.as_posix()}", "cmake.define.JUMPGPU_ZIG=ON"]
         settings += [f"cmake.define.JUMPGPU_LEVELS={levels}"] if levels else []
         command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-cache-dir"]
         for setting in settings:
             command += ["-C", setting]
         subprocess.run([*command, "-w", str(output), str(ROOT)], check=True, env=os.environ | {"CXX": str(compiler)})
-    return max(output.glob(f"*{platform}.whl"), key=os.path.getmtime)
+    return max(output.glob(f"*{tag}.whl"), key=os.path.getmtime)
 
 
 def check(wheel: Path) -> None:
     """auditwheel's verdict, check-wheel-contents and twine; CalledProcessError or ValueError where one refuses."""
-    platform = wheel.stem.rpartition("-")[2]
-    if found := re.fullmatch(r"manylinux_2_(\d+)_(\w+)", platform):
+    tag = wheel.stem.rpartition("-")[2]
+    if found := re.fullmatch(r"manylinux_2_(\d+)_(\w+)", tag):
         command = [sys.executable, "-m", "auditwheel", "show", str(wheel)]
         said = " ".join(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
         fits = re.search(rf'following platform tag: "manylinux_2_(\d+)_{found[2]}"', said)
@@ -69,17 +77,26 @@ def check(wheel: Path) -> None:
     print(f"{wheel.name}  {wheel.stat().st_size / 1e6:.1f} MB  ({', '.join(libraries)})", flush=True)
 
 
+def host() -> str:
+    """The tag of the wheel that this machine takes."""
+    of = {"Linux": f"manylinux_2_28_{platform.machine()}", "Darwin": "macosx_11_0_arm64", "Windows": "win_amd64"}
+    return of[platform.system()]
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("platforms", nargs="*", default=list(PLATFORMS), help=f"of {', '.join(PLATFORMS)} (default: all)")
     parser.add_argument("--output", type=Path, default=Path("dist"), help="folder for the wheels (default: dist)")
     parser.add_argument("--levels", help="instruction-set levels, ';' between them (default: all of the processor's)")
+    parser.add_argument("--host", action="store_true", help="the wheel of this machine alone")
     options = parser.parse_args(arguments)
+    if options.host:
+        options.platforms = [host()]
     if unknown := sorted(set(options.platforms) - PLATFORMS.keys()):
         parser.error(f"unknown platforms {', '.join(unknown)}; known are {', '.join(PLATFORMS)}")
     options.output.mkdir(parents=True, exist_ok=True)
-    for platform in options.platforms:
-        check(build(platform, options.output.resolve(), options.levels))
+    for tag in options.platforms:
+        check(build(tag, options.output.resolve(), options.levels))
     return 0
 
 

@@ -121,6 +121,16 @@ def test_the_command_writes_beside_the_plate(plate, capsys):
     assert [p["site"] for p in data["pictures"]["A01"]] == [1, 2]
 
 
+def test_a_table_for_multiqc_counts_what_is_stored(plate, tmp_path, capsys):
+    target = tmp_path / "jumpgpu_mqc.json"
+    assert report.main([str(plate / "DEMO"), "--multiqc", str(target)]) == 0
+    table = json.loads(target.read_text())
+    row = {"wells": 4, "sites": 4, "cells": 8, "cells_per_site": 2.0, "left_out": 1, "odd": 1}
+    assert table["data"] == {"DEMO": row}
+    assert table["headers"].keys() == row.keys()
+    assert not list(tmp_path.glob("*.html"))
+
+
 def test_boundaries_are_inside_their_objects():
     labels = np.zeros((9, 11), np.int32)
     labels[2:6, 2:5], labels[2:6, 5:9] = 1, 2

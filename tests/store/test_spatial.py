@@ -21,7 +21,7 @@ def plate(tmp_path_factory):
     (root / "small.toml").write_text(CONFIG)
     known = ["--plate", "DEMO", "--images", str(root / "images"), "--config", str(root / "small.toml"), "--device", "cpu"]
     assert main([*known, "--output", str(root / "out"), "--illumination", "none", "--save-labels", "--save-overview"]) == 0
-    return jumpgpu.open_plate(root / "out/DEMO")
+    return jumpgpu.open_plate(root / "out/DEMO", images=root / "images")
 
 
 def test_fields_labels_and_cells_are_linked(plate, tmp_path):
