@@ -10,8 +10,8 @@ import contextlib
 import ctypes
 import hashlib
 import json
-import platform
 import sys
+import sysconfig
 import tempfile
 import threading
 from collections import Counter
@@ -113,7 +113,7 @@ def run(path: Path, library: Path) -> int:
             found.append(digest(list(memory.values())))
             wrong[step["kernel"]] += found[-1] != step["digest"]
     bad = sorted(kernel for kernel, n in wrong.items() if n)
-    machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}"
+    machine = f"{sysconfig.get_platform()}, Python {sys.version.split()[0]}, NumPy {np.__version__}"
     print(
         f"{machine}, {library.name}: "
         f"{len(plan)} launches of {len(wrong)} kernels, digest {whole(found)}, "
