@@ -11,25 +11,31 @@ The last two need the stage's positions, which a Harmony index and some load_dat
 
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ..settings.names import well_position
 from ..storage.buckets import Place
+from . import views
 from .layout import OVERVIEW
 
 if TYPE_CHECKING:
+    import anndata
     from spatialdata import SpatialData
-
-    from .reader import StoredPlate
 
 PITCH_UM = {2: 39_120.0, 4: 18_000.0, 8: 9_000.0, 16: 4_500.0, 32: 2_250.0}  # by the plate's rows (ANSI/SLAS 4-2004)
 TABLE = "cells"
 
 
+class Plate(views.Plate, Protocol):
+    """What is needed of `jumpgpu.open_plate`'s."""
+
+    def to_anndata(self, wells: Iterable[str] | None = None, columns: Iterable[str] | None = None) -> "anndata.AnnData": ...
+
+
 def to_spatialdata(
-    plate: "StoredPlate",
+    plate: Plate,
     wells: Iterable[str] | None = None,
     sites: Iterable[int] | None = None,
     columns: Iterable[str] | None = None,
@@ -40,12 +46,11 @@ def to_spatialdata(
         import spatialdata as sd
     except ImportError as error:
         raise ImportError(f"to_spatialdata needs spatialdata ({error}): pip install 'jumpgpu[spatial]'") from error
-    from .views import grid
 
     chosen = plate.wells if wells is None else list(wells)
     wanted = None if sites is None else {int(site) for site in sites}
     table = plate.to_anndata(chosen, columns).to_memory()
-    pitch = PITCH_UM[grid(plate.wells)["rows"]]
+    pitch = PITCH_UM[views.grid(plate.wells)["rows"]]
     elements: dict[str, dict[str, Any]] = {"images": {}, "labels": {}}
     regions: dict[tuple[str, int], str] = {}
     unplaced = []
@@ -91,7 +96,7 @@ def to_spatialdata(
 
 
 def placements(
-    plate: "StoredPlate", well: str, site: int, position_um: Any, shape: tuple[int, int], pitch: float
+    plate: Plate, well: str, site: int, position_um: Any, shape: tuple[int, int], pitch: float
 ) -> dict[str, tuple[float, float, float]]:
     """Coordinate system -> (size of a pixel, x and y of the field's first corner) in it."""
     systems = {f"{well} site {site}": (1.0, 0.0, 0.0)}
@@ -117,12 +122,10 @@ def affine(systems: dict[str, tuple[float, float, float]], step: int = 1) -> dic
     }
 
 
-def picture(plate: "StoredPlate", well: str, site: int, images: str | Place | None) -> tuple[np.ndarray, int] | None:
+def picture(plate: Plate, well: str, site: int, images: str | Place | None) -> tuple[np.ndarray, int] | None:
     """uint16 [C, h, w] and how many pixels of the field one of its pixels is: raw, else the overview, else nothing."""
-    from .views import raw_field
-
     if folder := images or plate.images:
-        return raw_field(plate, well, site, folder), 1
+        return views.raw_field(plate, well, site, folder), 1
     try:
         return plate.overview(well, site), OVERVIEW
     except ValueError:

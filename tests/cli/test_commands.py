@@ -103,7 +103,7 @@ def test_the_doctor_says_in_ten_lines_what_there_is_how_fast_and_what_is_faster(
     assert "MB/s written and synced" in lines[7]
     assert "LZW, DEFLATE" in lines[5]
     rate, minutes = re.search(
-        r"about ([\d.e+]+) fields/s .* a plate of 3456 fields of 1080 x 1080 in (\d+) min", lines[8]
+        r"about ([\d.e+]+) fields/s, .* a plate of 3456 fields of 1080 x 1080 in (\d+) min", lines[8]
     ).groups()
     assert float(rate) > 0.05
     assert abs(3456 / float(rate) / 60 - int(minutes)) <= 1 + 0.06 * int(minutes)  # two digits of the rate are printed
