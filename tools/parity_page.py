@@ -7,6 +7,7 @@ import argparse
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from jumpgpu.features.objects import Scene, make_scene
 from jumpgpu.features.order_statistics import order_statistics
 from jumpgpu.features.outline import outlines
 from jumpgpu.gpu.open import open_device
-from jumpgpu.settings.config import FeatureSettings
+from jumpgpu.settings.config import FeatureSettings, load_config
 from jumpgpu.settings.names import CHANNELS, family_of
-from tests.helpers.parity import LEVELS, ONE_PERCENT, SHARE, agreeing, end_to_end, gaps, misses, ours, reference
+from tests.helpers.parity import LEVELS, ONE_PERCENT, SHARE, agreeing, end_to_end, gaps, misses, ours, reference, tables
 from tests.helpers.real import real_labels, real_pixels
 
 CELLPROFILER = {  # CPU seconds a field of its modules for these fields, as stated with the reference tables
@@ -57,6 +58,12 @@ BEYOND = {  # why a family's well means may be further apart
     "whichever an unstable sort\nputs first, ours is the first in raster order; there is no setting for its choice, since "
     "it differs between NumPy versions.",
 }
+PRODUCTION = """## The JUMP production pipeline
+
+The same six fields through that pipeline (508 cells after FilterObjects), beside preset `jump-production`: all columns that
+its tables hold, and Neighbors again from our own segmentation.
+"""
+TIE = "three pixels of A21 between cells 4 and 6 are equally bright,\nand the watershed gives them to the other cell."
 CHOICES = """## Where CellProfiler leaves a choice
 
 - Location_MaxIntensity: of several equally bright pixels CellProfiler takes whichever NumPy's unstable sort puts last,
@@ -109,11 +116,10 @@ def cpu_seconds(shared: Path, repeats: int = 5) -> dict[str, float]:
     return {name: float(np.median(times)) for name, times in taken.items()}
 
 
-def page(found: pd.DataFrame, wells: pd.DataFrame, seconds: dict[str, float]) -> str:
-    """The comparison as Markdown."""
+def compared(found: pd.DataFrame) -> list[str]:
+    """A table of families: columns that agree at each tolerance, and the largest gap."""
     levels = list(LEVELS)
     lines = [
-        HEAD,
         "| family | columns | " + " | ".join(levels) + " | largest gap | of |",
         "|---|---|" + "---|" * (len(levels) + 2),
     ]
@@ -123,6 +129,33 @@ def page(found: pd.DataFrame, wells: pd.DataFrame, seconds: dict[str, float]) ->
         worst = (part["gap"] / (1e-6 + 1e-4 * part["theirs"].abs())).fillna(0).idxmax()
         shown = f"{part.at[worst, 'gap']:.1e} | `{worst}` = {part.at[worst, 'theirs']:.4g}" if part["gap"].any() else "0 |"
         lines.append(f"| {family} | " + " | ".join(str(v) for v in row) + f" | {shown} |")
+    return lines
+
+
+def production(shared: Path) -> list[str]:
+    """What the tables of the JUMP production pipeline hold, beside the preset's numbers."""
+    preset, device = "jump-production", open_device("cpu")
+    settings = load_config(preset).features
+    settings = replace(settings, shape=replace(settings.shape, convex_area=True))
+    families = ("shape", "intensity", "location", "number", "neighbors")
+    mine, theirs = ours(shared, device, families, preset, settings), tables(shared, preset)
+    both = [column for column in mine if column in theirs]
+    found = gaps(mine[both], theirs[both], shared, preset)
+    missed = misses(found)
+    return [
+        PRODUCTION,
+        *compared(found),
+        "",
+        f"{len(missed)} columns miss {next(iter(LEVELS))}: " + TIE,
+        "",
+        *table_of(missed),
+    ]
+
+
+def page(found: pd.DataFrame, wells: pd.DataFrame, seconds: dict[str, float], other: list[str]) -> str:
+    """The comparison as Markdown."""
+    levels = list(LEVELS)
+    lines = [HEAD, *compared(found)]
     lines += ["", f"## Columns that miss {levels[0]}", "", *table_of(misses(found))]
     strictest = found[found[levels[-1]] < SHARE].sort_values("gap", ascending=False)
     lines += ["", f"## Columns that miss {levels[-1]}", "", *table_of(strictest)]
@@ -139,7 +172,7 @@ def page(found: pd.DataFrame, wells: pd.DataFrame, seconds: dict[str, float]) ->
             f"| `{c}` | {r['relative']:.2%} | {r['well']} | {r['ours']:.6g} | {r['theirs']:.6g} |"
             for c, r in beyond.iterrows()
         ]
-    lines += ["", CHOICES, TIMES.rstrip("\n")]
+    lines += ["", *other, "", CHOICES, TIMES.rstrip("\n")]
     for name, s in seconds.items():
         peer = CELLPROFILER.get(name)
         lines.append(f"| {name} | {s:.4f} | {peer or ''} | {f'{peer / s:.0f}' if peer else ''} |")
@@ -176,7 +209,7 @@ def main() -> None:
     mine = ours(args.shared, open_device("cpu"))
     found = gaps(mine, reference(args.shared, mine.columns), args.shared)
     wells = end_to_end(args.shared, open_device("cpu"))
-    args.output.write_text(page(found, wells, cpu_seconds(args.shared)))
+    args.output.write_text(page(found, wells, cpu_seconds(args.shared), production(args.shared)))
 
 
 if __name__ == "__main__":

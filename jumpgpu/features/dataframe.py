@@ -138,6 +138,8 @@ def listed(values: Any, what: str, known: Sequence[str] | None = None) -> tuple[
     """Names as a tuple; TypeError for a single word, which is a sequence of letters, and for what is no text."""
     if isinstance(values, (str, bytes)):
         raise TypeError(f"{what} is a list of names, got {values!r}; write [{values!r}]")
+    if isinstance(values, (set, frozenset, Mapping)) and known is None:
+        raise TypeError(f"{what} are in the order of the pixels, which a {type(values).__name__} has not; give a list")
     found = tuple(values)
     if wrong := [v for v in found if not isinstance(v, str) or not v]:
         raise TypeError(f"{what}: expected names, got {wrong[0]!r}")

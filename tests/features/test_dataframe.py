@@ -97,6 +97,7 @@ def test_no_objects(device: Device) -> None:
         ({"labels": {"My_Cells": np.ones((8, 9), int)}}, ValueError, "labels of 'My_Cells': a compartment's name is text"),
         ({"labels": {3: np.ones((8, 9), int)}}, ValueError, "labels of 3: a compartment's name is text"),
         ({"channels": "D"}, TypeError, r"channels is a list of names, got 'D'; write \['D'\]"),
+        ({"channels": {"A"}}, TypeError, "channels are in the order of the pixels, which a set has not; give a list"),
         ({"channels": [5]}, TypeError, "channels: expected names, got 5"),
         ({"channels": [""]}, TypeError, "channels: expected names, got ''"),
         ({"channels": []}, ValueError, "0 channel names for 1 channels"),
