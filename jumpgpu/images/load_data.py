@@ -196,6 +196,7 @@ def collect(table: SeparatedRows | ParquetRows, path: Place, barcode: str) -> Lo
     if missing := [c for c in ("Metadata_Plate", "Metadata_Well", "Metadata_Site") if c not in header]:
         raise ValueError(f"{path}: no column {missing[0]}; a load_data.csv has Metadata_Plate, Metadata_Well, Metadata_Site")
     columns = channel_columns(header, path)
+    urls = {c: url for c, names in columns.items() if len(names) == 2 and (url := f"URL_{names[1][9:]}") in header}
     rows: dict[tuple[str, int], Row] = {}
     plates: set[str] = set()
     first: dict[str, str] = {}
@@ -216,6 +217,12 @@ def collect(table: SeparatedRows | ParquetRows, path: Place, barcode: str) -> Lo
         if len(rows) >= MAX_SITES:
             raise ValueError(f"{path}: more than {MAX_SITES} sites of {barcode}")
         files = {channel: location(cells, names) for channel, names in columns.items()}
+        for channel, url in urls.items():
+            if cells[url].strip() and unquote(split_url(cells[url])[1]) != files[channel][1]:
+                raise ValueError(
+                    f"{where}: {url} is {cells[url][-80:]!r} and {columns[channel][1]} {files[channel][1][:80]!r}, both of "
+                    f"{channel}; keep the column to read"
+                )
         rows[well, site] = Row(well, site, files, metres(cells, "X"), metres(cells, "Y"))
         first = first or dict(cells)
         said[tuple(cells[c] for c in about)] += 1

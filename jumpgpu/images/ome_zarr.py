@@ -218,15 +218,20 @@ def channel_indices(barcode: str, field: Field, settings: PlateSettings) -> dict
     """Channel -> index on the C axis, by `plate.c_axis` or else by the field's labels; ValueError where one is absent."""
     n = field.extent("c")
     if settings.c_axis:
-        for channel in settings.channels:
-            index = settings.c_axis.get(channel)
-            if index is None or not 0 <= index < n:
-                raise ValueError(f"{barcode}: plate.c_axis must say which of 0 .. {n - 1} is {channel}; it says {index}")
+        wrong = [c for c in settings.channels if not 0 <= settings.c_axis.get(c, -1) < n]
+        if wrong:
+            said = ", ".join(str(settings.c_axis.get(c, "nothing")) for c in wrong)
+            block = "\n  ".join(f"{c} = ..." for c in wrong)
+            raise ValueError(
+                f"{barcode}: plate.c_axis must say which of 0 .. {n - 1} is {', '.join(wrong)}; it says {said}. Say in the "
+                f"config\n  [plate.c_axis]\n  {block}"
+            )
         return {channel: settings.c_axis[channel] for channel in settings.channels}
     if not any(field.labels):
         raise ValueError(
             f"{barcode}: {field.array} names no channels (no omero labels); say which of 0 .. {n - 1} is which under "
-            "[plate.c_axis] in the config, such as DNA = 0"
+            "[plate.c_axis] in the config, such as DNA = 0\n  [plate.c_axis]\n  "
+            + "\n  ".join(f"{c} = ..." for c in settings.channels)
         )
     names = {str(i): label for i, label in enumerate(field.labels) if channel_of(label, settings.stains)}
     keys = match_channels(barcode, names, "its OME-Zarr labels", settings)

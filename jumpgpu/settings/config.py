@@ -16,6 +16,8 @@ from typing import Any
 from .limits import check
 from .names import BRIGHTFIELD, CHANNELS
 
+KNOWN = {c.lower(): c for c in (*CHANNELS, *BRIGHTFIELD)}
+
 
 @dataclass(frozen=True)
 class IlluminationSettings:
@@ -253,25 +255,25 @@ def build(kind: Any, table: dict[str, Any], where: str) -> Any:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; known here: {', '.join(hints)}")
     values = {key: convert(hints[key], value, f"{where}: {key}") for key, value in table.items()}
     if kind is PlateSettings:  # what a lab adds leaves the rest
-        values |= {key: extended(key, values[key], where) for key in ("numbers", "stains") if key in values}
+        values |= {key: extended(key, values[key], where) for key in ("numbers", "stains", "c_axis") if key in values}
+        if "channels" in values:
+            values["channels"] = tuple(KNOWN.get(c.lower(), c) for c in values["channels"])
     made = kind(**values)
     check(made, where)
     return made
 
 
 def extended(key: str, given: dict[str, Any], where: str) -> dict[str, Any]:
-    """`plate.numbers` or `plate.stains` of a file, added to the default ones; keys are alike in any case.
+    """`plate.numbers`, `stains` or `c_axis` of a file, added to the default ones; keys are alike in any case.
 
     A number that the file gives to a channel is taken from the one that has it by default.
     """
-    names = {c.lower(): c for c in (*CHANNELS, *BRIGHTFIELD)}
     made: dict[str, Any] = {}
     for name, value in given.items():
-        known = names.get(name.lower(), name) if key == "numbers" else " ".join(name.lower().split())
+        known = " ".join(name.lower().split()) if key == "stains" else KNOWN.get(name.lower(), name)
+        value = KNOWN.get(value.lower(), value) if key == "stains" else value
         if made.setdefault(known, value) != value:
             raise ValueError(f"{where}: {key} says two things of {name!r}: {made[known]} and {value}")
-        if key == "stains":
-            made[known] = names.get(str(value).lower(), value)
     defaults: dict[str, Any] = getattr(PlateSettings(), key)
     kept = {k: v for k, v in defaults.items() if k not in made and not (key == "numbers" and v in made.values())}
     return kept | made

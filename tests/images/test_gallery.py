@@ -22,7 +22,7 @@ from jumpgpu.storage import buckets, prefetch
 from jumpgpu.storage.buckets import place_of
 from jumpgpu.synthetic import SyntheticSettings, draw_plate
 from tests.helpers.buckets import BATCH, GALLERY, SOURCE, Proxy, serving
-from tests.helpers.image_plates import load_data_csv
+from tests.helpers.image_plates import index_xml, load_data_csv
 from tests.helpers.image_plates import write_plate as write_noise
 from tests.helpers.plates import contents
 
@@ -219,6 +219,23 @@ def test_a_url_may_name_any_level(gallery, level):
     assert len(plate.sites) == 6
     assert plate.channel_source == "Index.idx.xml"
     assert str(plate.illumination).endswith(f"/illum/{BARCODE}")
+
+
+@pytest.mark.parametrize("name", ["Index.ref.xml", "index.IDX.xml", "ImageIndex.ColumbusIDX.xml", "Index (1).xml"])
+def test_an_index_of_any_spelling_says_the_channels(gallery, server, tmp_path, name):
+    """And one under another name is refused, in place of CPJUMP1's channel numbers."""
+    folder = f"{SOURCE}/images/{BATCH}/images/BR00000001__2020-11-08T18_18_00-Measurement1"
+    server.upload(write_noise(tmp_path / "noise"), GALLERY, f"{folder}/Images")
+    rotated = {1: "HOECHST 33342", 2: "Alexa 488", 3: "488 long", 4: "Alexa 568", 5: "Alexa 647"}
+    server.put(GALLERY, f"{folder}/{name}", index_xml(stains=rotated).encode())
+    if name == "Index (1).xml":
+        with pytest.raises(ValueError, match=r"BR00000001: s3://.*Index \(1\).xml: an index under a name that is not known"):
+            find_source("BR00000001", None, PlateSettings())
+        return
+    plate = find_source("BR00000001", None, PlateSettings())
+    assert plate.channel_source == name
+    assert plate.channel_labels[0] == "ch1 HOECHST 33342"
+    assert not plate.warnings
 
 
 def test_a_table_alone_finds_images_in_folders_of_other_names(gallery, server, tmp_path):

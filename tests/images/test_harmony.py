@@ -225,6 +225,9 @@ def test_the_config_adds_to_numbers_and_stains(tmp_path: Path) -> None:
     assert block == '  [plate.stains]\n  "Foo" = "RNA"\n  "Bar B" = "Mito"'
     config.write_text(block)  # it can be pasted
     assert find_plate(BARCODE, tmp_path, load_config(config).plate).channel_labels[2] == "ch1 Foo"
+    config.write_text('[plate]\nchannels = ["dna", "Er", "HIGHZBF", "mine"]\n[plate.c_axis]\ndna = 0\nMITO = 1\n')
+    assert load_config(config).plate.channels == ("DNA", "ER", "HighZBF", "mine")
+    assert load_config(config).plate.c_axis == {"DNA": 0, "Mito": 1}
     config.write_text(f"[plate.stains]\n{json.dumps('Foo')} = 'RNA'\n'foo' = 'Mito'\n")
     with pytest.raises(ValueError, match="stains says two things of 'foo'"):
         load_config(config)

@@ -90,7 +90,9 @@ def test_original_is_no_channel_called_inal(tmp_path: Path) -> None:
 
 def test_url_and_file_name_of_one_column_are_one(tmp_path: Path) -> None:
     table = tmp_path / "load_data.csv"
-    table.write_text(doubled(load_data_csv("."), "URL_OrigDNA"))
+    header, *rows = load_data_csv(".").splitlines()
+    dna = header.split(",").index("FileName_OrigDNA")
+    table.write_text("\n".join([f"{header},URL_OrigDNA", *(f"{r},s3://b/images/{r.split(',')[dna]}" for r in rows)]))
     assert read_load_data(table, "BR00000001").rows[0].files["DNA"] == (".", "r01c01f01p01-ch5sk1fk1fl1.tiff")
 
 
@@ -124,6 +126,10 @@ def test_load_data_sizes_are_those_of_the_measured_channels(tmp_path: Path) -> N
         (lambda t: t.replace("OrigDNA", "OrigXYZ"), "no DNA channel in load_data.csv"),
         (lambda t: doubled(t, "FileName_DNA", "PathName_DNA"), "columns FileName_OrigDNA and FileName_DNA are both the DNA"),
         (lambda t: doubled(t, "URL_DNA"), "columns FileName_OrigDNA and URL_DNA are both the DNA"),
+        (
+            lambda t: doubled(t, "URL_OrigDNA").replace(",.\n", ",s3://b/x.tiff\n"),
+            "URL_OrigDNA is .*x.tiff' and FileName_OrigDNA",
+        ),
         (lambda t: doubled(t, "FileName_Orig_DNA", "PathName_Orig_DNA"), "FileName_OrigDNA and FileName_Orig_DNA are both"),
         (lambda t: doubled(t, "FileName_dna", "PathName_dna"), "more than one DNA channel in .*'DNA'.* 'dna'"),
         (lambda t: doubled(t, "FileName_Hoechst", "PathName_Hoechst"), "more than one DNA channel in .*'Hoechst'"),
