@@ -282,7 +282,7 @@ def standardize(profiles: np.ndarray) -> np.ndarray:
 def medians_within(r: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Median correlation over all pairs of each group's rows: int [G, k] into [P, P] to float64 [G]; nan for k < 2."""
     i, j = np.triu_indices(rows.shape[1], 1)
-    if len(i) == 0:
+    if len(i) == 0 or len(rows) == 0:
         return np.full(len(rows), np.nan)
     return np.concatenate([np.median(r[part[:, i], part[:, j]], axis=1) for part in chunks(rows, len(i))])
 

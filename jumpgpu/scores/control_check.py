@@ -15,7 +15,7 @@ import pandas as pd
 from ..profiles.platemap import CONTROL, NEGATIVE, feature_columns, is_negcon
 from ..settings.names import well_position
 from .average_precision import THRESHOLD, average_precision, significance
-from .common import PERCENTILE, complete, correlations, generator, medians_within, standardize
+from .common import FEWEST_KEPT, PERCENTILE, complete, correlations, draw_groups, generator, medians_within, standardize
 
 PLACES = ("position", "row", "column", "plate")
 CHANCE = 100 - PERCENTILE  # percent of controls that pass where places do nothing
@@ -145,8 +145,12 @@ def draw_sets(
     if any(len(np.unique(c)) < k for c in codes):
         return np.empty((0, k), np.int64)
     found, n = np.empty((0, k), np.int64), 0
-    for _ in range(50):
-        pick = random.integers(len(rows), size=(draws, k))
+    fewest = min(codes, key=lambda c: len(np.unique(c)), default=np.arange(len(rows)))
+    for turn in range(50):
+        if turn and n < FEWEST_KEPT * draws * turn:  # few sets differ in all: those that differ in the rarest are drawn
+            pick = draw_groups(fewest, k, draws, random)
+        else:
+            pick = random.integers(len(rows), size=(draws, k))
         good = (np.diff(np.sort(pick, axis=1), axis=1) > 0).all(axis=1)
         for c in codes:
             good &= (np.diff(np.sort(c[pick], axis=1), axis=1) > 0).all(axis=1)
@@ -224,6 +228,9 @@ def check_replicating(
             continue
         sets = shared_sets(at, place, size, random)
         null = own_null if own_null is not None else medians_within(r, unlike_sets(at, size, NULL_SETS, random))
+        if not len(null):
+            checks.append(ControlCheck(place, reason=f"no {size} controls of different positions to judge them by"))
+            continue
         checks.append(judge_units(place, [medians_within(r, s) for s in sets], null, random))
     return checks
 

@@ -275,3 +275,19 @@ def test_lincs_controls_are_controls_when_named(shared):
 def test_what_cannot_be_scored_is_told(profiles, score, change, words):
     with pytest.raises(ValueError, match=words):
         SCORES[score](change(profiles))
+
+
+@pytest.mark.parametrize(("groups", "wells", "plates"), [(18, 60, 3), (12, 32, 2), (16, 16, 16)])
+@pytest.mark.parametrize("null_wells", ["typical", "matched"])
+def test_as_many_wells_as_groups_are_scored_with_the_controls_check(groups, wells, plates, null_wells):
+    """The whole score, its check of negative controls included, which draws sets of as many wells."""
+    names = [f"line {k}" for k in range(groups)]
+    effects = draw_effects(names, [1.0] * groups, 30)
+    layout = np.random.default_rng(0).permutation(np.repeat(names, wells)).reshape(plates, -1)
+    profiles = concatenate([draw_plate(f"P{k}", effects, [*row, *[None] * 20]) for k, row in enumerate(layout)])
+    score = percent_replicating(profiles, null_wells=null_wells, draws=1000)
+    assert score.percent == 100
+    assert score.settings["null_k"] == min(groups, wells)
+    checks = {c.place: c for c in score.checks}
+    assert set(checks) == {"position", "row", "column", "plate"}
+    assert all(c.reason or 0 <= c.low <= c.percent <= c.high <= 100 for c in checks.values())
