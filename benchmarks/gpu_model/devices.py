@@ -1,8 +1,8 @@
-"""Four GPUs as their makers describe them, and the latencies that others measured. Nothing here was measured by us.
+"""Five GPUs as their makers describe them, and the latencies that others measured. Nothing here was measured by us.
 
 Sources
   sheets    NVIDIA data sheets and whitepapers: T4, A100 SXM4 40 GB and the GA100 whitepaper, H100 SXM5 and the GH100
-            whitepaper, RTX 4090 and the AD102 whitepaper: SMs, boost clock, memory bandwidth, L2, PCIe
+            whitepaper, H200 SXM (the H100's chip with more and faster memory), RTX 4090 and the AD102 whitepaper: SMs, boost clock, memory bandwidth, L2, PCIe
   guide     CUDA C++ Programming Guide, tables "Throughput of Native Arithmetic Instructions" and "Technical Specifications
             per Compute Capability": results a clock an SM, warps, blocks, registers and shared memory an SM
   latency   T4: Jia et al. 2019, arXiv 1903.07486; A100, H100, RTX 4090: Luo et al. 2024, arXiv 2402.13499, in cycles
@@ -43,6 +43,7 @@ GPUS = (
     Gpu("T4", "sm_75", 40, 1.59e9, 320e9, 4 << 20, 2, 64, 15.75e9, (32, 188, 296, 19), 40, 1024, 65536, 65536),
     Gpu("A100", "sm_80", 108, 1.41e9, 1555e9, 40 << 20, 32, 64, 31.5e9, (38, 262, 466, 29), 8, 2048, 167936, 166912),
     Gpu("H100", "sm_90", 132, 1.98e9, 3350e9, 50 << 20, 64, 64, 63e9, (41, 263, 479, 29), 8, 2048, 233472, 232448),
+    Gpu("H200", "sm_90", 132, 1.98e9, 4800e9, 50 << 20, 64, 64, 63e9, (41, 263, 479, 29), 8, 2048, 233472, 232448),
     Gpu("RTX 4090", "sm_89", 128, 2.52e9, 1008e9, 72 << 20, 2, 64, 31.5e9, (43, 273, 542, 30), 40, 1536, 102400, 101376),
 )
 ISSUES = 4  # warp instructions a clock and SM

@@ -54,7 +54,7 @@ def page(figures: Figures) -> str:
         "",
         *prose(
             """**Every time on this page is a prediction; none was measured on a GPU.** It follows from counts of this
-            program's own machine code and from published figures of four GPUs. `make gpu` measures the kernels and writes
+            program's own machine code and from published figures of five GPUs. `make gpu` measures the kernels and writes
             them beside these."""
         ),
         *prose(

@@ -108,7 +108,8 @@ class Progress:
 def write_event(name: str, **values: Any) -> None:
     """One JSON object on a line of stderr."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-    print(json.dumps({"event": name, "time": now, **values}), file=sys.stderr, flush=True)
+    sys.stderr.write(json.dumps({"event": name, "time": now, **values}) + "\n")  # at once: events come of several threads
+    sys.stderr.flush()
 
 
 def duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,11 @@ class Run:
     progress: Progress
     batch: int
     lanes: int
+
+    @cached_property
+    def sure(self) -> list[int]:
+        """Places of the columns whose numbers always exist."""
+        return [i for i, n in enumerate(self.columns) if family_of(n) in SURE or n.endswith("_AreaShape_Area")]
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,7 @@ def launch(raw: Raw, run: Run) -> Tables:
 
     def tables() -> list[SiteTable]:
         table = values()
-        check_finite(table, run.columns)
+        check_finite(table, run.columns, run.sure)
         start = np.cumsum([0, *n_cells]).tolist()
         odd = [granularity.doubtful(table[start[b] : start[b + 1]], run.columns) for b in range(len(sites))]
         labels = {name: image() for name, image in images.items()}
@@ -171,9 +177,8 @@ def launch(raw: Raw, run: Run) -> Tables:
     return tables
 
 
-def check_finite(values: np.ndarray, names: Sequence[str]) -> None:
+def check_finite(values: np.ndarray, names: Sequence[str], sure: Sequence[int]) -> None:
     """NotFinite for a number that is NaN or infinite and cannot be: a device's or memory's fault."""
-    sure = [i for i, name in enumerate(names) if family_of(name) in SURE or name.endswith("_AreaShape_Area")]
     bad = ~np.isfinite(values[:, sure]).all(axis=0)
     if bad.any():
         raise NotFinite(f"{names[sure[int(bad.argmax())]]} is not finite, which it always is")

@@ -1,29 +1,43 @@
-"""The writer thread: finished tables go to the store while the next batch is computed."""
+"""The writer threads: finished tables go to the store while the next batch is computed, several wells at a time."""
 
 import dataclasses
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
 from ..cli.progress import Progress
+from ..gpu.machine import usable_cores
 from ..images.reader import FieldBatch
 from ..images.site import Problem
 from ..store.layout import Quarantined, SiteTable
 from ..store.writer import PlateWriter
 
 AHEAD = 2  # batches that may wait for the disk
+MOST_WRITERS = 8  # wells at a time; two at least, since one waits for the disk
 
 
 class Sink:
-    """Feeds a `PlateWriter` from a thread of its own. What goes wrong there is raised by the next `put`, or at the end.
+    """Feeds a `PlateWriter` from threads of its own: one keeps the books, and `writers` (half the cores where None) compress
+    and write a well each. What goes wrong there is raised by the next `put`, or at the end.
 
     Use it in a `with`: a clean end waits until all is written, an exception drops what is still waiting. `name` gives
     the name under which the quarantine lists a file; `strict` raises ValueError where a site would be left out.
     """
 
-    def __init__(self, store: PlateWriter, name: Callable[[str], str], progress: Progress, strict: bool = False):
+    def __init__(
+        self,
+        store: PlateWriter,
+        name: Callable[[str], str],
+        progress: Progress,
+        strict: bool = False,
+        writers: int | None = None,
+    ):
+        n = writers or max(2, min(MOST_WRITERS, usable_cores() // 2))
+        self._pool = ThreadPoolExecutor(n, thread_name_prefix="store")
+        self._free = threading.BoundedSemaphore(2 * n)  # wells that are written or wait for a writer: their tables are held
         self.store, self.name, self.progress, self.strict = store, name, progress, strict
         self._queue: queue.Queue[tuple[FieldBatch, Sequence[SiteTable]] | None] = queue.Queue(AHEAD)
         self._error: BaseException | None = None
@@ -56,7 +70,7 @@ class Sink:
             self.progress.say(f"left out: {problem}", "quarantine", **dataclasses.asdict(self._entry(problem)))
         for skipped in batch.skipped:
             entries = [self._entry(p) for p in batch.quarantined if (p.well, p.site) == skipped]
-            self._wrote(skipped[0], self.store.leave_out(entries))
+            self._hand(skipped[0], self.store.take_left_out(entries))
         checks = dict(zip(batch.sites, batch.checks, strict=True)) if batch.checks else {}
         for table in tables:
             for channel, reason in table.flags.items():
@@ -64,12 +78,24 @@ class Sink:
                 self.store.flag(entry)
                 self.progress.event("quarantine", **dataclasses.asdict(entry))
             found = dict(zip(self.store.layout.channels, checks.get((table.well, table.site), ()), strict=False))
-            self._wrote(table.well, self.store.append(dataclasses.replace(table, checks=found)))
+            self._hand(table.well, self.store.take(dataclasses.replace(table, checks=found)))
         self.progress.advance(len(batch.sites) + len(batch.skipped))
 
-    def _wrote(self, well: str, complete: bool) -> None:
-        if complete:
-            self.progress.event("well", well=well)
+    def _hand(self, well: str, write: Callable[[], None] | None) -> None:
+        """Have a writer write a well that is complete."""
+        if write:
+            self._free.acquire()
+            self._pool.submit(self._write_well, well, write)
+
+    def _write_well(self, well: str, write: Callable[[], None]) -> None:
+        try:
+            if not self._error and not self._stopped.is_set():
+                write()
+                self.progress.event("well", well=well)
+        except BaseException as error:  # noqa: BLE001 - as above
+            self._error = self._error or error
+        finally:
+            self._free.release()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -80,6 +106,7 @@ class Sink:
             self._stopped.set()
         self._queue.put(None)
         self._thread.join()
+        self._pool.shutdown()
         if self._error and error is None:
             raise self._error
 

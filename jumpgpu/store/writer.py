@@ -10,8 +10,9 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -173,6 +174,14 @@ class PlateWriter:
 
     def append(self, table: SiteTable) -> bool:
         """Take a field; once its well has all its sites the well is written. Whether it was."""
+        return written(self.take(table))
+
+    def leave_out(self, entries: Sequence[Quarantined]) -> bool:
+        """Record why one site has no cells: all its bad images together. Whether that completed its well."""
+        return written(self.take_left_out(entries))
+
+    def take(self, table: SiteTable) -> Callable[[], None] | None:
+        """Take a field; what writes its well, once that has all its sites, for any thread to call: others may write theirs."""
         if table.values.shape != (len(table.numbers), len(self.layout.columns)):
             raise ValueError(
                 f"{self.layout.plate} {table.well} site {table.site}: table is {table.values.shape}, expected "
@@ -182,8 +191,8 @@ class PlateWriter:
             table = replace(table, values=np.asarray(table.values, np.float32))
         return self._account(table.well, table.site, table)
 
-    def leave_out(self, entries: Sequence[Quarantined]) -> bool:
-        """Record why one site has no cells: all its bad images together. Whether that completed its well."""
+    def take_left_out(self, entries: Sequence[Quarantined]) -> Callable[[], None] | None:
+        """Record why one site has no cells, all its bad images together; what writes its well, as of `take`."""
         self._quarantine[entries[0].well].extend(entries)
         return self._account(entries[0].well, entries[0].site, None)
 
@@ -191,21 +200,25 @@ class PlateWriter:
         """Record an odd image of a site that is measured all the same; before its well's last site comes."""
         self._quarantine[entry.well].append(entry)
 
-    def _account(self, well: str, site: int, table: SiteTable | None) -> bool:
+    def _account(self, well: str, site: int, table: SiteTable | None) -> Callable[[], None] | None:
         if site not in self.wells.get(well, ()) or site in self._pending[well]:
             raise ValueError(f"{self.layout.plate} {well} site {site} is not expected, or came twice")
         self._pending[well][site] = table
         if set(self._pending[well]) != self.wells[well]:
-            return False
+            return None
         tables = [t for t in self._pending.pop(well).values() if t is not None]
-        files = self.layout.well(well, tables, self._quarantine.pop(well), self.fingerprint)
+        return partial(self._write, well, tables, self._quarantine.pop(well))
+
+    def _write(self, well: str, tables: list[SiteTable], quarantine: list[Quarantined]) -> None:
+        files = self.layout.well(well, tables, quarantine, self.fingerprint)
+        staging = self._claim.staging if isinstance(self._claim.staging, RemotePath) else self._claim.staging / well
+        staging.mkdir(parents=True, exist_ok=True)  # its own: wells of a column are staged under one name
         row = (self.path / well_key(well)).parent
         if not (row / "zarr.json").is_file():
-            with contextlib.suppress(FileExistsError):  # another run's first well in this row came first
-                commit_folder({"zarr.json": node("group", {})}, row, self._claim.staging)
-        commit_folder(files, self.path / well_key(well), self._claim.staging, replace=self._overwrite)
+            with contextlib.suppress(FileExistsError):  # another's first well in this row came first
+                commit_folder({"zarr.json": node("group", {})}, row, staging)
+        commit_folder(files, self.path / well_key(well), staging, replace=self._overwrite)
         self._done.add(well)
-        return True
 
     def close(self) -> None:
         """Bring the plate's own metadata and `quarantine.csv` up to date with its wells, and let the claim go."""
@@ -221,6 +234,13 @@ class PlateWriter:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def written(write: Callable[[], None] | None) -> bool:
+    """Do what writes a well, where there is something; whether there was."""
+    if write:
+        write()
+    return write is not None
 
 
 def tidy(output: Place, plate: str) -> None:

@@ -444,7 +444,7 @@ def test_a_failing_disk_ends_the_run_and_leaves_whole_wells(demo, capsys, monkey
 
     def failing(files, target, staging, **options):
         calls.append(target.name)
-        if len(calls) > 3:
+        if "B" in target.parts:
             raise error
         honest(files, target, staging, **options)
 

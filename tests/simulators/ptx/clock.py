@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.simulators.ptx.parse import Instruction, Program
 
-DEVICES = 4
+DEVICES = 5
 LEVELS = ("L1", "L2", "DRAM", "shared")
 COST = np.dtype([("issue", "u4", DEVICES), ("latency", "u4", DEVICES), ("uses", "u4")])
 BLOCK_TIME = np.dtype([("cycles", "u8", DEVICES), ("warps", "u8"), ("longest", "u8")])

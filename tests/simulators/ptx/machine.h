@@ -45,7 +45,7 @@ struct Region {                                          // an array that the ke
 
 // ---- the clock (clock.cpp): when a warp could issue its instructions if it waited for nothing but its own operands
 
-constexpr int DEVICES = 4;                               // clocked at once
+constexpr int DEVICES = 5;                               // clocked at once
 enum Level : int32_t { L1, L2, DRAM, IN_SHARED, LEVELS };
 struct Cost { uint32_t issue[DEVICES], latency[DEVICES], uses; };   // cycles; `uses`: which sources are operands, a bit each
 struct Seen { uint32_t block, number, writer; };         // which block (+ 1) touched a sector last, its how manyth, who wrote it

@@ -1,0 +1,282 @@
+"""What the host does of a run on a GPU, with a device that returns at once: reading, launching, tables, compressing, writing.
+
+    python -m benchmarks.host --images ../shared/data/fields --plate BR00117010
+
+The images are repeated, in turn, to a plate of `--fields` fields, which `jumpgpu.extract`'s own stages take to a store. The
+device is CUDA's class without CUDA: its launches check and pack their arguments and go nowhere, torch's operators run on
+fields of a few pixels (as many operators, each with hardly more than its dispatch), and what the host reads is what the CPU
+measured of the real fields before. What no GPU's host is spared is done: files are read whole (LZW is not decoded, a GPU does
+that), tables are put together, compressed, digested and written.
+
+Fields a second on n cores: at most n over the CPU seconds a field, and at most 1 over those under Python's lock (GIL), which
+are here all but those within calls that let go of it: reading, compressing, digests, writing.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import types
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+
+from benchmarks.machine import RESULTS, spread, write_json
+from benchmarks.memory import repeat_plate
+from jumpgpu.cli.options import options_from
+from jumpgpu.features.families import measure_scene
+from jumpgpu.features.scenes import segment_scene
+from jumpgpu.gpu.cuda import CudaDevice
+from jumpgpu.gpu.kernel_source import kernel_sources
+from jumpgpu.gpu.list_capacity import Room
+from jumpgpu.gpu.open import open_device
+from jumpgpu.images import ring_buffer
+from jumpgpu.images.decode import COUNTS
+from jumpgpu.images.illumination import correct
+from jumpgpu.images.locate import find_source
+from jumpgpu.images.reader import read_fields
+from jumpgpu.run import batch
+from jumpgpu.run.plate import extract_plate
+
+CORES = (2, 16)
+SMALL = 48, 64  # pixels of a field on which torch's operators run
+RELEASING = {  # calls that let go of the lock while they work: where they are, and by what name
+    "read": ("jumpgpu.storage.local", "Local.read"),
+    "compress": ("numcodecs.blosc", "Blosc.encode"),
+    "write": ("jumpgpu.storage.atomic", "write_folder"),
+}
+
+
+class Nowhere:
+    """A stream, an event and a context of CUDA's that nobody waits for."""
+
+    cuda_stream = 0
+
+    def __init__(self, *_: Any, **__: Any):
+        pass
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
+    def __enter__(self) -> "Nowhere":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class NoDevice(CudaDevice):
+    """CUDA's device without CUDA; `known` is what the host gets for what it fetches, by shape."""
+
+    def __init__(self, kind: str = "meta", known: dict[tuple[int, ...], np.ndarray] | None = None, batch: int = 1):
+        self.torch = torch.device(kind)
+        self.room = Room()
+        self.known, self.batch = known or {}, batch
+        self._cupy = types.SimpleNamespace(cuda=types.SimpleNamespace(Device=Nowhere))
+        self.description = "no device"
+        self.launches = 0
+
+    def _kernel(self, kernel: str) -> Any:
+        return self._count, kernel_sources()[kernel][1]
+
+    def _count(self, *_: Any) -> None:
+        self.launches += 1
+
+    def _stream(self) -> Any:
+        return Nowhere()
+
+    def empty(self, *shape: int, dtype: torch.dtype) -> torch.Tensor:
+        return torch.zeros(shape, dtype=dtype, device=self.torch)  # nobody fills it: places that torch looks up must exist
+
+    def tensor(self, array: Any, dtype: torch.dtype | None = None) -> torch.Tensor:
+        found = torch.as_tensor(array, dtype=dtype)
+        if found.device == self.torch and isinstance(array, torch.Tensor):
+            return found.contiguous()
+        return torch.empty(found.shape, dtype=found.dtype).copy_(found).to(self.torch)
+
+    def fetch(self, tensor: torch.Tensor) -> Callable[[], np.ndarray]:
+        return lambda: self.known[tuple(tensor.shape)]
+
+    def plan(self, fields: int, values: int, batch: int | None = None) -> tuple[int, int]:
+        return self.batch, 1
+
+    def synchronize(self) -> None:
+        pass
+
+
+class Replay:
+    """A batch's computing as the host sees it, and what comes of it: as many launches and operators, the real fields' cells."""
+
+    def __init__(self, plate: Any, options: Any, batch: int):
+        device = open_device("cpu")
+        fields = next(iter(read_fields(plate, batch=batch, device=device)))
+        pixels = correct(fields.pixels, torch.ones(fields.pixels.shape[1:]), device=device, scales=fields.scales)
+        scene = segment_scene(pixels, plate.channels, options.config.segmentation, device)
+        self.table = measure_scene(scene, options.config.features, device).numpy()
+        self.n_cells = scene.objects.n_cells
+        y, x = torch.meshgrid(torch.arange(SMALL[0]), torch.arange(SMALL[1]), indexing="ij")
+        light = sum(torch.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 50) for cy, cx in ((12, 15), (34, 46)))
+        self.small = (0.02 + 0.8 * light).float().expand(batch, len(plate.channels), -1, -1).contiguous()
+        self.tolist, self.counted = torch.Tensor.tolist, []
+        with mock.patch.object(torch.Tensor, "tolist", lambda tensor: self.noted(tensor)):
+            segment_scene(self.small, plate.channels, options.config.segmentation, device)
+        self.device = NoDevice("cpu")
+        self.device.scratch_bytes = 1  # of which nothing is used
+
+    def noted(self, tensor: torch.Tensor) -> Any:
+        found = self.tolist(tensor)
+        if tensor.dtype == torch.int64 and tensor.dim() == 1 and len(found) > len(self.counted):
+            self.counted = found
+        return found
+
+    def as_counted(self, tensor: torch.Tensor) -> Any:
+        """What the host reads where objects are counted: of the small fields, with lists that had room."""
+        found = self.tolist(tensor)
+        told = tensor.dtype == torch.int64 and tensor.dim() == 1 and len(found) >= len(self.counted)
+        return [*self.counted, *[0] * (len(found) - len(self.counted))] if told else found
+
+    def segment(self, pixels: torch.Tensor, channels: Any, settings: Any, device: NoDevice) -> Any:
+        with mock.patch.object(torch.Tensor, "tolist", lambda tensor: self.as_counted(tensor)):
+            scene = segment_scene(self.small, channels, settings, self.device)
+        objects = types.SimpleNamespace(n_cells=self.n_cells)
+        return types.SimpleNamespace(small=scene, objects=objects, labels={}, pixels=pixels, channels=channels)
+
+    def measure(self, scene: Any, settings: Any, device: NoDevice) -> torch.Tensor:
+        measure_scene(scene.small, settings, self.device)
+        return torch.empty(self.table.shape, dtype=torch.float64, device="meta")
+
+
+@contextlib.contextmanager
+def without_cuda(replay: Replay) -> Iterator[None]:
+    """torch, the reader and the computing on a device that is not there."""
+    empty, make_images = torch.empty, ring_buffer.make_images
+
+    def unpinned(*shape: Any, pin_memory: bool = False, **more: Any) -> torch.Tensor:
+        return empty(*shape, **more)
+
+    def made(data: torch.Tensor, images: Any, shape: tuple[int, int, int, int], device: Any) -> Any:
+        pixels, results = make_images(data, images, shape, device)
+        found = torch.ones(results.shape, dtype=torch.int64)
+        n = shape[0] * shape[1] * COUNTS
+        found[:n] = torch.tensor([65435, 9000, 0, 0, 10**9, 10**12, 10**12, 10**12, 10**12]).repeat(shape[0] * shape[1])
+        found[n + shape[0] * (shape[1] * (shape[1] - 1) // 2) :] = 0
+        return pixels, found
+
+    with contextlib.ExitStack() as stack:
+        for target, name, value in (
+            (torch.Tensor, "record_stream", lambda self, stream: None),
+            (torch, "empty", unpinned),
+            (ring_buffer, "make_images", made),
+            (batch, "segment_scene", replay.segment),
+            (batch, "measure_scene", replay.measure),
+            *((torch.cuda, name, Nowhere) for name in ("Stream", "Event", "stream", "current_stream")),
+        ):
+            stack.enter_context(mock.patch.object(target, name, value))
+        yield
+
+
+@contextlib.contextmanager
+def released() -> Iterator[dict[str, float]]:
+    """Within it, CPU seconds within calls that let go of Python's lock, by what they do."""
+    spent = dict.fromkeys((*RELEASING, "digest"), 0.0)
+    lock = threading.Lock()
+
+    def timed(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(work)
+        def run(*arguments: Any, **more: Any) -> Any:
+            start = time.thread_time()
+            try:
+                return work(*arguments, **more)
+            finally:
+                took = time.thread_time() - start
+                with lock:
+                    spent[name] += took
+
+        return run
+
+    with contextlib.ExitStack() as stack:
+        for name, (module, path) in RELEASING.items():
+            owner: Any = __import__(module, fromlist=["_"])
+            *parents, last = path.split(".")
+            for parent in parents:
+                owner = getattr(owner, parent)
+            stack.enter_context(mock.patch.object(owner, last, timed(name, getattr(owner, last))))
+        stack.enter_context(mock.patch.object(hashlib, "sha256", timed("digest", hashlib.sha256)))
+        yield spent
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.host", description=__doc__.partition("\n")[0])
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--plate", required=True)
+    parser.add_argument("--config", default="cpjump1")
+    parser.add_argument("--fields", type=int, default=216)
+    parser.add_argument("--batch", type=int, default=24, help="a multiple of the images' sites (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path, default=RESULTS / "host.json")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        repeat_plate(str(options.images), options.plate, options.fields, folder / "images")
+        chosen = options_from(
+            {
+                "images": folder / "images",
+                "output": folder / "out",
+                "config": options.config,
+                "illumination": "none",
+                "quiet": True,
+            }
+        )
+        plate = find_source(options.plate, chosen.images_root, chosen.config.plate, None)
+        replay = Replay(plate, chosen, options.batch)
+        cpu, gil, walls, parts, launches = [], [], [], [], 0
+        with without_cuda(replay):
+            for repeat in range(options.repeats + 1):
+                device = NoDevice("meta", {replay.table.shape: replay.table}, options.batch)
+                replay.device.launches = 0
+                to = dataclasses.replace(chosen, output=folder / f"out{repeat}")
+                with released() as spent:
+                    wall, start = time.perf_counter(), time.process_time()
+                    extract_plate(plate, to, device)
+                    used, took = time.process_time() - start, time.perf_counter() - wall
+                shutil.rmtree(to.output)
+                if repeat:  # the first warms up
+                    cpu.append(used / options.fields)
+                    gil.append((used - sum(spent.values())) / options.fields)
+                    walls.append(took / options.fields)
+                    parts.append({k: v / options.fields for k, v in spent.items()})
+                    launches = device.launches + replay.device.launches
+    seconds, locked = spread(cpu), spread(gil)
+    figures = {
+        "plate": options.plate,
+        "config": options.config,
+        "fields": options.fields,
+        "batch": options.batch,
+        "launches_a_batch": launches * options.batch / options.fields,
+        "cpu_s_per_field": seconds,
+        "gil_s_per_field": locked,
+        "wall_s_per_field": spread(walls),
+        "released_s_per_field": {k: spread([p[k] for p in parts]).median for k in parts[0]},
+        "fields_a_second": {str(n): min(n / seconds.median, 1 / locked.median) for n in CORES},
+        "cores_here": len(os.sched_getaffinity(0)),
+    }
+    write_json(options.json, figures)
+    rates = ", ".join(f"{rate:.0f} on {n} cores" for n, rate in figures["fields_a_second"].items())
+    print(f"{1e3 * seconds.median:.1f} ms of CPU a field, {1e3 * locked.median:.2f} ms of it under Python's lock: {rates} (fields/s)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
