@@ -1,15 +1,16 @@
-"""What the host does of a run on a GPU, with a device that returns at once: reading, launching, tables, compressing, writing.
+"""The host's part of a run on a GPU, with a device that returns at once: reading, launching, tables, compressing, writing.
 
     python -m benchmarks.host --images ../shared/data/fields --plate BR00117010
 
 The images are repeated, in turn, to a plate of `--fields` fields, which `jumpgpu.extract`'s own stages take to a store. The
 device is CUDA's class without CUDA: its launches check and pack their arguments and go nowhere, torch's operators run on
 fields of a few pixels (as many operators, each with hardly more than its dispatch), and what the host reads is what the CPU
-measured of the real fields before. What no GPU's host is spared is done: files are read whole (LZW is not decoded, a GPU does
-that), tables are put together, compressed, digested and written.
+measured of the real fields before. What no GPU's host is spared is done: files are read whole (LZW is not decoded, a GPU
+does that), tables are put together, compressed, digested and written.
 
 Fields a second on n cores: at most n over the CPU seconds a field, and at most 1 over those under Python's lock (GIL), which
-are here all but those within calls that let go of it: reading, compressing, digests, writing.
+are here all but those within calls that let go of it: reading, compressing, digests, writing. Both are marginal: those of the
+whole plate less those of one well.
 """
 
 import argparse
@@ -50,6 +51,7 @@ from jumpgpu.run import batch
 from jumpgpu.run.plate import extract_plate
 
 CORES = (2, 16)
+SITES = 9  # of a well, as JUMP's plates have
 SMALL = 48, 64  # pixels of a field on which torch's operators run
 RELEASING = {  # calls that let go of the lock while they work: where they are, and by what name
     "read": ("jumpgpu.storage.local", "Local.read"),
@@ -116,7 +118,7 @@ class NoDevice(CudaDevice):
 
 
 class Replay:
-    """A batch's computing as the host sees it, and what comes of it: as many launches and operators, the real fields' cells."""
+    """A batch's computing as the host sees it, and what comes of it: as many launches, the real fields' cells."""
 
     def __init__(self, plate: Any, options: Any, batch: int):
         device = open_device("cpu")
@@ -216,6 +218,19 @@ def released() -> Iterator[dict[str, float]]:
         yield spent
 
 
+def taken(plate: Any, options: Any, wells: Any, replay: Replay, batch_size: int, folder: Path) -> dict[str, float]:
+    """Of one run over a plate, or some wells of it: seconds by what they are, and launches."""
+    device = NoDevice("meta", {replay.table.shape: replay.table}, batch_size)
+    replay.device.launches = 0
+    chosen = dataclasses.replace(options, output=folder / "out", wells=wells)
+    with released() as spent:
+        wall, start = time.perf_counter(), time.process_time()
+        extract_plate(plate, chosen, device)
+        used, took = time.process_time() - start, time.perf_counter() - wall
+    shutil.rmtree(chosen.output)
+    return {"cpu": used, "wall": took, "launches": device.launches + replay.device.launches, **spent}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.host", description=__doc__.partition("\n")[0])
     parser.add_argument("--images", type=Path, required=True)
@@ -229,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        repeat_plate(str(options.images), options.plate, options.fields, folder / "images")
+        repeat_plate(str(options.images), options.plate, options.fields, folder / "images", SITES)
         chosen = options_from(
             {
                 "images": folder / "images",
@@ -241,40 +256,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         plate = find_source(options.plate, chosen.images_root, chosen.config.plate, None)
         replay = Replay(plate, chosen, options.batch)
-        cpu, gil, walls, parts, launches = [], [], [], [], 0
+        first = plate.select(None, None)[0].well
+        more = options.fields - sum(site.well == first for site in plate.select(None, None))
+        runs: list[dict[str, float]] = []
         with without_cuda(replay):
             for repeat in range(options.repeats + 1):
-                device = NoDevice("meta", {replay.table.shape: replay.table}, options.batch)
-                replay.device.launches = 0
-                to = dataclasses.replace(chosen, output=folder / f"out{repeat}")
-                with released() as spent:
-                    wall, start = time.perf_counter(), time.process_time()
-                    extract_plate(plate, to, device)
-                    used, took = time.process_time() - start, time.perf_counter() - wall
-                shutil.rmtree(to.output)
+                whole, one = (taken(plate, chosen, w, replay, options.batch, folder) for w in (None, [first]))
                 if repeat:  # the first warms up
-                    cpu.append(used / options.fields)
-                    gil.append((used - sum(spent.values())) / options.fields)
-                    walls.append(took / options.fields)
-                    parts.append({k: v / options.fields for k, v in spent.items()})
-                    launches = device.launches + replay.device.launches
+                    runs.append({k: (whole[k] - one[k]) / more for k in whole})
+    cpu, gil = [r["cpu"] for r in runs], [r["cpu"] - sum(r[k] for k in (*RELEASING, "digest")) for r in runs]
     seconds, locked = spread(cpu), spread(gil)
     figures = {
         "plate": options.plate,
         "config": options.config,
         "fields": options.fields,
+        "sites_a_well": SITES,
         "batch": options.batch,
-        "launches_a_batch": launches * options.batch / options.fields,
+        "launches_a_batch": runs[-1]["launches"] * options.batch,
         "cpu_s_per_field": seconds,
         "gil_s_per_field": locked,
-        "wall_s_per_field": spread(walls),
-        "released_s_per_field": {k: spread([p[k] for p in parts]).median for k in parts[0]},
+        "wall_s_per_field": spread([r["wall"] for r in runs]),
+        "released_s_per_field": {k: spread([r[k] for r in runs]).median for k in (*RELEASING, "digest")},
         "fields_a_second": {str(n): min(n / seconds.median, 1 / locked.median) for n in CORES},
         "cores_here": len(os.sched_getaffinity(0)),
     }
     write_json(options.json, figures)
     rates = ", ".join(f"{rate:.0f} on {n} cores" for n, rate in figures["fields_a_second"].items())
-    print(f"{1e3 * seconds.median:.1f} ms of CPU a field, {1e3 * locked.median:.2f} ms of it under Python's lock: {rates} (fields/s)")
+    print(
+        f"{1e3 * seconds.median:.1f} ms of CPU a field, {1e3 * locked.median:.2f} ms of it under Python's lock: "
+        f"{rates} (fields/s)"
+    )
     return 0
 
 

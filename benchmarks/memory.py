@@ -27,13 +27,13 @@ SITES_A_WELL = 2
 POINTS = 24  # of the curve that is kept
 
 
-def repeat_plate(images: str, plate: str, sites: int, folder: Path) -> int:
+def repeat_plate(images: str, plate: str, sites: int, folder: Path, sites_a_well: int = SITES_A_WELL) -> int:
     """A plate of so many sites under `folder`, with the images of another in turn; the number of its wells."""
     found = find_plate(plate, images, load_config("cpjump1").plate).sites
     place = folder / f"{plate}__2020-11-08T18_18_00-Measurement1" / "Images"
     place.mkdir(parents=True)
     for k in range(sites):
-        well, site = divmod(k, SITES_A_WELL)
+        well, site = divmod(k, sites_a_well)
         for file in found[k % len(found)].files:
             if file:
                 rest = re.sub(r"^r\d+c\d+f\d+", "", Path(file).name)
@@ -42,7 +42,7 @@ def repeat_plate(images: str, plate: str, sites: int, folder: Path) -> int:
                     os.link(file, target)
                 except OSError:  # another file system
                     shutil.copy(file, target)
-    return -(-sites // SITES_A_WELL)
+    return -(-sites // sites_a_well)
 
 
 def watch(command: Sequence[str], store: Path) -> list[dict[str, float]]:

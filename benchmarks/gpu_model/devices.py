@@ -2,10 +2,12 @@
 
 Sources
   sheets    NVIDIA data sheets and whitepapers: T4, A100 SXM4 40 GB and the GA100 whitepaper, H100 SXM5 and the GH100
-            whitepaper, H200 SXM (the H100's chip with more and faster memory), RTX 4090 and the AD102 whitepaper: SMs, boost clock, memory bandwidth, L2, PCIe
+            whitepaper, H200 SXM (the H100's chip with more and faster memory), RTX 4090 and the
+            AD102 whitepaper: SMs, boost clock, memory bandwidth, L2, PCIe
   guide     CUDA C++ Programming Guide, tables "Throughput of Native Arithmetic Instructions" and "Technical Specifications
             per Compute Capability": results a clock an SM, warps, blocks, registers and shared memory an SM
-  latency   T4: Jia et al. 2019, arXiv 1903.07486; A100, H100, RTX 4090: Luo et al. 2024, arXiv 2402.13499, in cycles
+  latency   T4: Jia et al. 2019, arXiv 1903.07486; A100, H100, RTX 4090: Luo et al. 2024, arXiv 2402.13499, in cycles;
+            H200: the H100's
   assumed   the latency of a dependent FP64 instruction on T4 and RTX 4090 (40 cycles), a barrier (20), L2 bandwidth (64
             bytes a clock an SM, which A100 and H100 were measured at about), 2 us between launches that follow each other on
             a stream, 80 % of PCIe's nominal rate

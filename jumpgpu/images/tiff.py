@@ -113,6 +113,10 @@ def load(
     if is_png(data):
         at, memory = reserve(n)
         return at, None, decode_png(data, memory.view(np.uint16).reshape(size))
+    plain = plain_strips(data, size)
+    if plain is not None and int(plain.places[:, 1].sum()) <= room_of(size):
+        at, strips = copied(data, plain, reserve)
+        return at, strips, Grey()
     with opened(data, size) as page:
         grey = judge_page(page)
         found = None if grey.white else lzw_strips(page, size)
@@ -121,12 +125,22 @@ def load(
             at, memory = reserve(n)
             decode_page(data, page, memory.view(np.uint16).reshape(size), grey)
             return at, None, grey
-        at, memory = reserve(total)
-        places, end = found.places.copy(), 0
-        for k, (offset, count) in enumerate(found.places[:, :2].tolist()):
-            memory[end : end + count] = np.frombuffer(data, np.uint8, count, offset)
-            places[k, 0], end = end, end + count
-        return at, replace(found, places=places), grey
+        at, strips = copied(data, found, reserve)
+        return at, strips, grey
+
+
+def copied(data: bytes, strips: Strips, reserve: Callable[[int], tuple[int, np.ndarray]]) -> tuple[int, Strips]:
+    """Strips copied one after the other into reserved memory: its number, and where they are there."""
+    offsets, counts = strips.places[:, 0], strips.places[:, 1]
+    places = strips.places.copy()
+    places[:, 0] = np.cumsum(counts) - counts
+    at, memory = reserve(int(counts.sum()))
+    if (offsets[1:] == offsets[:-1] + counts[:-1]).all():  # as most writers lay them
+        memory[:] = np.frombuffer(data, np.uint8, len(memory), offsets[0])
+    else:
+        for to, offset, count in zip(places[:, 0].tolist(), offsets.tolist(), counts.tolist(), strict=True):
+            memory[to : to + count] = np.frombuffer(data, np.uint8, count, offset)
+    return at, replace(strips, places=places)
 
 
 @contextlib.contextmanager

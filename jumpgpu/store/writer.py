@@ -181,7 +181,7 @@ class PlateWriter:
         return written(self.take_left_out(entries))
 
     def take(self, table: SiteTable) -> Callable[[], None] | None:
-        """Take a field; what writes its well, once that has all its sites, for any thread to call: others may write theirs."""
+        """Take a field; what writes its well, once that has all its sites, for any thread to call."""
         if table.values.shape != (len(table.numbers), len(self.layout.columns)):
             raise ValueError(
                 f"{self.layout.plate} {table.well} site {table.site}: table is {table.values.shape}, expected "
