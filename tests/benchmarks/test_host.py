@@ -1,0 +1,28 @@
+"""The benchmark of the host beside a GPU: a device that returns at once, and a plate that is written whole all the same."""
+
+import json
+
+import pytest
+
+from benchmarks import host
+from jumpgpu import synthetic
+from jumpgpu.store.writer import PlateWriter
+
+
+def test_a_plate_is_read_launched_and_written(tmp_path, monkeypatch, capsys):
+    arguments = ["--output", str(tmp_path / "images"), "--plate", "DRAWN", "--wells", "2", "--sites", "1", "--size", "192"]
+    assert not synthetic.main([*arguments, "--cells", "3"])
+    written, write = [], PlateWriter._write
+    monkeypatch.setattr(PlateWriter, "_write", lambda self, well, *rest: (written.append(well), write(self, well, *rest))[1])
+    monkeypatch.setattr(host, "SITES", 2)
+    out = tmp_path / "host.json"
+    arguments = ["--images", str(tmp_path / "images"), "--plate", "DRAWN", "--fields", "8", "--batch", "2"]
+    assert host.main([*arguments, "--repeats", "1", "--json", str(out)]) == 0
+    assert sorted(written) == sorted(2 * ["A01", "A01", "A02", "A03", "A04"])  # the whole and one well, a warm-up and a run
+    figures = json.loads(out.read_text())
+    assert figures["launches_a_batch"] > 80  # as many as a batch has on a GPU
+    assert 0 < figures["gil_s_per_field"]["median"] <= figures["cpu_s_per_field"]["median"]
+    seconds = figures["cpu_s_per_field"]["median"]
+    assert figures["fields_a_second"]["2"] == pytest.approx(min(2 / seconds, 1 / figures["gil_s_per_field"]["median"]))
+    assert all(value > 0 for value in figures["released_s_per_field"].values())
+    assert "under Python's lock" in capsys.readouterr().out
