@@ -8,9 +8,9 @@ fields of a few pixels (as many operators, each with hardly more than its dispat
 measured of the real fields before. What no GPU's host is spared is done: files are read whole (LZW is not decoded, a GPU
 does that), tables are put together, compressed, digested and written.
 
-Fields a second on n cores: at most n over the CPU seconds a field, and at most 1 over those under Python's lock (GIL): all but
-those within calls that let go of it (reading, compressing, digests, writing). Both are marginal: those of the whole plate less
-those of one well.
+Fields a second on n cores: at most n over the CPU seconds a field, and at most 1 over those under Python's lock (GIL), which
+are all but those within calls that let go of it (reading, compressing, digests, writing). Both are marginal: those of the
+whole plate less those of one well.
 """
 
 import argparse
