@@ -8,8 +8,16 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .cellprofiler.convert import import_cppipe as import_cppipe
     from .features.dataframe import measure as measure
+    from .outputs.export import export as export
+    from .outputs.plate_page import report as report
+    from .profiles.make import profile as profile
     from .run.plates import extract as extract
+    from .run.plates import segment as segment
+    from .scores.mean_average_precision import mean_average_precision as mean_average_precision
+    from .scores.percent_matching import percent_matching as percent_matching
+    from .scores.percent_replicating import percent_replicating as percent_replicating
     from .scores.transfer import pairs as pairs
     from .store.reader import open_plate as open_plate
 
@@ -17,14 +25,35 @@ try:
     from ._version import __version__  # written into the wheel, from the git tag
 except ImportError:
     __version__ = "0.1.0"  # a checkout that nobody installed
-# name -> its module, imported when first asked for
+# The public functions, in the order of a plate's way through them; each is imported when it is first asked for.
 PUBLIC = {
     "extract": ".run.plates",
+    "segment": ".run.plates",
     "measure": ".features.dataframe",
     "open_plate": ".store.reader",
+    "profile": ".profiles.make",
+    "percent_replicating": ".scores.percent_replicating",
+    "percent_matching": ".scores.percent_matching",
+    "mean_average_precision": ".scores.mean_average_precision",
     "pairs": ".scores.transfer",
+    "report": ".outputs.plate_page",
+    "export": ".outputs.export",
+    "import_cppipe": ".cellprofiler.convert",
 }
-__all__ = ["extract", "measure", "open_plate", "pairs"]
+__all__ = [
+    "export",
+    "extract",
+    "import_cppipe",
+    "mean_average_precision",
+    "measure",
+    "open_plate",
+    "pairs",
+    "percent_matching",
+    "percent_replicating",
+    "profile",
+    "report",
+    "segment",
+]
 
 if os.path.basename((sys.argv or [""])[0]) in ("-m", "jumpgpu"):
     # A command is being loaded. Looking through torch's 400,000 objects for garbage, again and again while they are made

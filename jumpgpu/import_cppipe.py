@@ -6,7 +6,6 @@ and the Measure modules are read. Every module and setting that is not honoured 
 
 import argparse
 import dataclasses
-import os
 import sys
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -26,16 +25,6 @@ HEADINGS = {
     "more": "Made besides",
     "note": "Left out or worth knowing; no number that is made depends on it",
 }
-
-
-def import_cppipe(*paths: str | os.PathLike[str]) -> Imported:
-    """CellProfiler pipelines that belong together (illumination, analysis), as one configuration with its findings.
-
-    paths : .cppipe files (text, formats 1 to 5) or .json ones (v6)
-
-    Raises OSError, and ValueError for what is no pipeline, a revision of a module that is not read, or nothing to import.
-    """
-    return import_pipelines([read_pipeline(os.fspath(p)) for p in paths])
 
 
 def as_settings(imported: Imported, pipelines: Sequence[Pipeline]) -> str:

@@ -18,6 +18,7 @@ from .profiles import design_checks as designs
 from .profiles import platemap as platemaps
 from .profiles.files import numbers_beside, read_profiles, recorded, write_table
 from .profiles.held_out import hold_out
+from .profiles.make import TABLES
 from .profiles.platemap import SAMPLE, column_name, feature_columns
 from .profiles.recipe import load_recipe
 from .profiles.text_tables import as_text
@@ -31,15 +32,6 @@ from .scores.percent_replicating import percent_replicating
 from .scores.transfer import Baselines, baselines, pairs
 from .settings.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS, FAMILIES
 from .storage.atomic import write_whole
-
-TABLES = (  # looked for in this order when --table is not given
-    "normalized_feature_select_negcon_batch",
-    "normalized_feature_select_negcon_plate",
-    "normalized_feature_select_batch",
-    "normalized_feature_select_plate",
-    "normalized_negcon",
-    "normalized",
-)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ A finding has a kind: `changes`, numbers come out otherwise than the pipeline's;
 not made; `more`, numbers are made that the pipeline has not; `note`, everything else that is worth a line.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from typing import Any
 from ..settings.config import BackgroundSettings, Config, IlluminationSettings, PlateSettings, SegmentationSettings
 from ..settings.names import BRIGHTFIELD, CHANNELS
 from .features import FEATURES, Measured
-from .parse import Module, Pipeline, printable
+from .parse import Module, Pipeline, printable, read_pipeline
 from .segmentation import primary_settings, secondary_settings
 from .settings import READERS, Settings, numbers, read_settings
 
@@ -61,6 +62,29 @@ class Imported:
 
     def of_kind(self, *kinds: str) -> list[Finding]:
         return [f for f in self.findings if f.kind in kinds]
+
+
+def import_cppipe(*paths: str | os.PathLike[str]) -> Imported:
+    """CellProfiler pipelines that belong together (illumination, analysis), as one configuration with its findings.
+
+    Parameters
+    ----------
+    paths : paths
+        Pipeline files: .cppipe (text, formats 1 to 5) or .json (v6).
+
+    Returns
+    -------
+    Imported
+        `config`, the settings that `extract` takes; `findings`, one per difference from the pipelines.
+
+    Raises
+    ------
+    OSError
+        For a file that cannot be read.
+    ValueError
+        For what is no pipeline, a revision of a module that is not supported, or nothing to import.
+    """
+    return import_pipelines([read_pipeline(os.fspath(p)) for p in paths])
 
 
 def import_pipelines(pipelines: Iterable[Pipeline]) -> Imported:

@@ -91,7 +91,9 @@ def measure(
         raise TypeError(f"settings are a FeatureSettings, got {type(settings).__name__}")
     chosen = settings or FeatureSettings()
     if families is not None or settings is None:
-        chosen = replace(chosen, families=FAMILIES if families is None else listed(families, "families", FAMILIES))
+        chosen = replace(
+            chosen, families=tuple(FAMILIES) if families is None else listed(families, "families", tuple(FAMILIES))
+        )
     check_all(chosen, "settings")
     stack = intensities(pixels, scale)
     fields, n_channels, height, width = stack.shape
@@ -104,7 +106,7 @@ def measure(
     every = {c: label_planes(p, c, (fields, height, width)) for c, p in (unfiltered or {}).items()}
     if unknown := sorted(set(every) - set(planes)):
         raise ValueError(f"unfiltered labels of {unknown[0]!r}, which has no labels; there are {', '.join(planes)}")
-    opened = device if isinstance(device, Device) else open_device(device)
+    opened = open_device(device)
     numbers = renumber(planes, every)
     tensors, whole = ({c: opened.tensor(p.astype(np.int32)) for c, p in of.items()} for of in (planes, every))
     scene = make_scene(names, opened.tensor(stack), tensors, whole, opened)

@@ -25,7 +25,7 @@ class Family:
     measures: dict[str, Measure]
     source: str
     module: str  # below jumpgpu/features
-    kernels: tuple[str, ...]  # below kernels/features, the one that finishes last
+    kernels: tuple[str, ...]  # below kernels/, the one that finishes last
     settings: tuple[str, ...]  # keys of the configuration file
     unit: str = "none"
     nan: str = EMPTY
@@ -38,11 +38,11 @@ class Family:
         """Where a measure is computed: the kernel file and line that writes it, or the module where no kernel does."""
         for pattern in (rf"out(\[| \+ )[\w:]*\b{measure}\b", rf"^(?!//).*\b{measure}\b") if measure else ():
             for kernel in self.kernels:
-                if line := line_of(f"features/{kernel}", pattern):
-                    return f"kernels/features/{kernel}:{line}"
+                if line := line_of(kernel, pattern):
+                    return f"kernels/{kernel}:{line}"
         if not self.kernels:
             return f"jumpgpu/features/{self.module}.py"
-        return f"kernels/features/{self.kernels[-1]}:{line_of(f'features/{self.kernels[-1]}', r'^extern')}"
+        return f"kernels/{self.kernels[-1]}:{line_of(self.kernels[-1], r'^extern')}"
 
 
 def plain(**measures: str | tuple[str, ...]) -> dict[str, Measure]:
@@ -244,7 +244,7 @@ FAMILIES: dict[str, Family] = {
         SHAPE,
         "MeasureObjectSizeShape",
         "area_shape",
-        ("area_shape.cu", "moments.cu", "zernike.cu"),
+        ("features/area_shape.cu", "features/moments.cu", "features/zernike.cu"),
         ("features.shape.zernike", "features.shape.advanced", "features.shape.convex_area"),
         PIXELS,
     ),
@@ -253,7 +253,7 @@ FAMILIES: dict[str, Family] = {
         COLOCALIZATION,
         "MeasureColocalization",
         "correlation",
-        ("correlation.cu", "costes.cu"),
+        ("features/correlation.cu", "features/costes.cu"),
         ("features.correlation.threshold", "features.correlation.costes", "features.correlation.order"),
         nan="nan where no pixel reaches both thresholds; 0 throughout a field in which none does",
     ),
@@ -269,7 +269,7 @@ FAMILIES: dict[str, Family] = {
         ),
         "MeasureGranularity",
         "granularity",
-        ("granularity.cu", "granularity_spectrum.cu"),
+        ("features/granularity.cu", "features/granularity_spectrum.cu"),
         (
             "features.granularity.subsampling",
             "features.granularity.background_subsampling",
@@ -279,14 +279,14 @@ FAMILIES: dict[str, Family] = {
         "percent",
     ),
     "Intensity": Family(
-        rf"MEASURE_{CHANNEL}", INTENSITIES, "MeasureObjectIntensity", "intensity", ("intensity.cu",), (), INTENSITY
+        rf"MEASURE_{CHANNEL}", INTENSITIES, "MeasureObjectIntensity", "intensity", ("features/intensity.cu",), (), INTENSITY
     ),
     "Location": Family(
         rf"MEASURE_(?P<axis>[XYZ])(_{CHANNEL})?",
         PLACES,
         "the Identify modules and MeasureObjectIntensity",
         "location",
-        ("intensity.cu", "outline.cu"),
+        ("features/intensity.cu", "features/outline.cu"),
         (),
         PIXELS,
     ),
@@ -325,7 +325,7 @@ FAMILIES: dict[str, Family] = {
         NEIGHBORS,
         "MeasureObjectNeighbors",
         "neighbors",
-        ("neighbors.cu",),
+        ("features/neighbors.cu",),
         ("features.neighbors.cells", "features.neighbors.nuclei", "features.neighbors.cytoplasm"),
         PIXELS,
     ),
@@ -334,7 +334,7 @@ FAMILIES: dict[str, Family] = {
         RINGS,
         "MeasureObjectIntensityDistribution",
         "radial_distribution",
-        ("radial_sums.cu",),
+        ("features/radial_sums.cu",),
         ("features.radial.bins", "features.radial.zernike"),
     ),
     "Texture": Family(
@@ -342,7 +342,7 @@ FAMILIES: dict[str, Family] = {
         HARALICK,
         "MeasureTexture",
         "texture",
-        ("texture.cu",),
+        ("features/texture.cu",),
         ("features.texture.scales", "features.texture.levels"),
         "none; grey levels, as many as the name says, are of the full intensity range",
         "nan for an object without pixels; 0 where a direction of the scale has no counted pair",
@@ -352,7 +352,7 @@ FAMILIES: dict[str, Family] = {
         QUALITY,
         "MeasureImageQuality, of illumination-corrected pixels",
         "image_quality",
-        ("image_quality.cu",),
+        ("images/image_quality.cu", "images/power_spectrum.cu"),
         ("features.image_quality",),
         nan="never",
     ),

@@ -7,11 +7,13 @@ from .cuda import CudaDevice
 from .device import Device
 
 
-def open_device(name: str = "auto", workers: int | None = None) -> Device:
-    """The device called `name`: 'cpu', 'cuda', 'cuda:1', or 'auto', which takes CUDA if a GPU is visible.
+def open_device(name: str | Device = "auto", workers: int | None = None) -> Device:
+    """The device called `name`: 'cpu', 'cuda', 'cuda:1', or 'auto', which takes CUDA if a GPU is visible. An open one stays.
 
     'cuda' without a GPU raises RuntimeError: nothing falls back silently. `Device.description` says what was opened.
     """
+    if isinstance(name, Device):
+        return name
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")

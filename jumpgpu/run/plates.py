@@ -2,34 +2,145 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from ..cli.options import Options, options_from
+from ..cli.options import MASK_PATTERN, Options, options_from
 from ..cli.progress import Progress
 from ..gpu.open import open_device
 from ..images.locate import find_source
 from ..images.plate import Plate
+from ..settings.config import Config
+from ..storage.buckets import RemotePath
 from ..store.reader import StoredPlate, open_plate
 from . import dask_scheduler
+from .label_images import segment_plate
 from .plate import Outcome, chosen_wells, extract_plate, say_empty
 
+StrPath = str | os.PathLike[str]
 
-def extract(plate: str, images: str | os.PathLike[str] | None = None, **options: Any) -> StoredPlate:
-    """Measure a plate's images into `<output>/<plate>.zarr` and open that.
+
+def extract(
+    plate: str,
+    images: StrPath | None = None,
+    *,
+    wells: Sequence[str] | None = None,
+    sites: Sequence[int] | None = None,
+    output: StrPath | RemotePath = ".",
+    config: StrPath | Config | None = None,
+    illumination: StrPath = "auto",
+    masks: StrPath | None = None,
+    mask_pattern: str = MASK_PATTERN,
+    save_labels: bool = False,
+    save_overview: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    batch: int | None = None,
+    cache: StrPath | None = None,
+    overwrite: bool = False,
+    strict: bool = False,
+    quiet: bool = False,
+    log_json: bool = False,
+) -> StoredPlate:
+    """Measure a plate's images into `<output>/<plate>.zarr`, and open that. A run that was stopped goes on where it stopped.
 
     Parameters
     ----------
-    plate : barcode
-    images : folder that holds the plate's folder, that folder, a load_data.csv, or an s3:// URL; where None, the configured
-        root, and without one the Cell Painting Gallery
-    options : fields of `Options`: wells, sites, output, config (a TOML file, preset name or `Config`), masks, ...
+    plate : str
+        Barcode.
+    images : path or URL, optional
+        Folder that holds the plate's folder, that folder, a load_data.csv, an OME-Zarr plate, or an s3:// URL. Where None,
+        the configured root, and without one the Cell Painting Gallery.
+    wells, sites : sequences, optional
+        Only these, as `["D14"]` and `[1, 2]`; all where None.
+    output : path or URL
+        Holds `<plate>.zarr`, `illum/` and `quarantine.csv`.
+    config : path, preset name or Config, optional
+        Settings; the preset `cpjump1` where None.
+    illumination : str
+        `estimate` over the plate, `flatfield` (Harmony's), `none`, a folder of functions, or `auto`: those that the gallery
+        has for the plate, else the estimate.
+    masks : path, optional
+        Folder of label images that are measured in place of a segmentation; `mask_pattern` says how they are named.
+    save_labels, save_overview : bool
+        Store the label images, and each site at an eighth of its size, as OME-Zarr.
+    device : str
+        `cpu`, `cuda`, `cuda:N`, or `auto`.
+    threads : int, optional
+        That decode, and that compute on a CPU; all processors where None.
+    workers, scheduler : optional
+        Share the wells among so many processes of this machine, or among the workers of a Dask scheduler.
+    batch : int, optional
+        Fields computed together; chosen from the free memory where None.
+    cache : path, optional
+        Keeps what is read from a bucket.
+    overwrite, strict : bool
+        Measure finished wells again; stop at an image that cannot be used instead of leaving its site out.
+    quiet, log_json : bool
+        No progress on stderr; events there as JSON.
 
-    Raises ValueError, TypeError and FileNotFoundError for bad use, BlockingIOError while another run has one of the
-    wells, OSError where the disk fails. What was finished stays.
+    Returns
+    -------
+    StoredPlate
+        The plate, opened for reading. What is wrong with its images stands in `quarantine`.
+
+    Raises
+    ------
+    ValueError, TypeError, FileNotFoundError
+        For bad use, before anything is written.
+    BlockingIOError
+        While another run has one of the wells.
+    OSError
+        Where the disk fails. What was finished stays.
+
+    Examples
+    --------
+    >>> plate = jumpgpu.extract("BR00117010", images="/data/images", wells=["D14"])  # doctest: +SKIP
     """
-    chosen = options_from({"images": images, **options})
+    chosen = options_from({k: v for k, v in locals().items() if k != "plate"})
     found = find_source(plate, chosen.images_root, chosen.config.plate, chosen.cache)
     list(extract_plates([found], chosen))
+    return open_plate(chosen.output / f"{plate}.zarr", chosen.images_root)
+
+
+def segment(
+    plate: str,
+    images: StrPath | None = None,
+    *,
+    wells: Sequence[str] | None = None,
+    sites: Sequence[int] | None = None,
+    output: StrPath | RemotePath = "labels",
+    config: StrPath | Config | None = None,
+    illumination: StrPath = "auto",
+    outlines: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    batch: int | None = None,
+    cache: StrPath | None = None,
+    overwrite: bool = False,
+    strict: bool = False,
+    quiet: bool = False,
+    log_json: bool = False,
+) -> StoredPlate:
+    """Find the cells of a plate: label images as OME-Zarr in `<output>/<plate>.zarr`, and no features.
+
+    Parameters
+    ----------
+    plate, images, wells, sites, output, config, illumination : as `extract` has them
+    outlines : bool
+        Write `<output>/<plate>_outlines/<well>_s<site>.png` too.
+    device, threads, batch, cache, overwrite, strict, quiet, log_json : as `extract` has them
+
+    Returns
+    -------
+    StoredPlate
+        The plate, whose `labels(well, site)` are uint16 or uint32 images [H, W] of nuclei, cells and cytoplasm.
+
+    Raises what `extract` does.
+    """
+    chosen = options_from({k: v for k, v in locals().items() if k not in ("plate", "outlines")})
+    found = find_source(plate, chosen.images_root, chosen.config.plate, chosen.cache)
+    segment_plate(found, chosen, open_device(chosen.device, chosen.threads), outlines)
     return open_plate(chosen.output / f"{plate}.zarr", chosen.images_root)
 
 

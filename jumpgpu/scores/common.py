@@ -13,9 +13,12 @@ import numpy as np
 import pandas as pd
 
 from ..profiles.design_checks import is_inner, treated_wells
-from ..profiles.platemap import SAMPLE, common_features, feature_columns, other_columns, some
+from ..profiles.platemap import SAMPLE, feature_columns, some
 from ..profiles.text_tables import as_text
-from ..settings.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS
+from ..profiles.together import concatenate as concatenate
+from ..profiles.together import few_in_common as few_in_common
+from ..profiles.together import no_features as no_features
+from ..settings.names import BRIGHTFIELD, CHANNELS
 
 DRAWS = 10_000
 PERCENTILE = 95.0  # of the null: 5 % false positives
@@ -171,50 +174,6 @@ def complete(profiles: pd.DataFrame, also: Sequence[str] = (), missing: float = 
     if not (keep & ~flat).any():
         raise ValueError(f"every one of {len(profiles)} wells has one value in every feature; nothing can be compared")
     return Complete(profiles[keep & ~flat].reset_index(drop=True), used, len(features), tuple(left_out))
-
-
-def concatenate(tables: Sequence[pd.DataFrame], also: Sequence[str] = ()) -> pd.DataFrame:
-    """Profiles of several plates: the features they have in common, rows in (plate, well) order.
-
-    `attrs["findings"]` says how many features are not in every plate.
-    """
-    if not tables:
-        raise ValueError("no profiles to score")
-    features = common_features(tables, also)
-    if not features:
-        if not any(feature_columns(t, also) for t in tables):
-            raise ValueError(no_features(tables[0]))
-        raise ValueError("the plates have no feature in common; give tables of one recipe")
-    names = list(dict.fromkeys(c for t in tables for c in t if c.startswith("Metadata_")))
-    parts = [t[[c for c in names if c in t]].dropna(axis=1, how="all") for t in tables]
-    parts = [p.assign(**{c: p[c].astype(object) for c in p.select_dtypes("category")}) for p in parts]
-    metadata = pd.concat(parts, ignore_index=True).reindex(columns=names)
-    order = metadata.sort_values(["Metadata_Plate", "Metadata_Well"], kind="stable").index
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    values, row = np.empty((len(order), len(features))), 0
-    for table in tables:  # one copy of the features, however many plates
-        values[place[row : row + len(table)]] = table[features].to_numpy(float)
-        row += len(table)
-    together = pd.concat([metadata.loc[order].reset_index(drop=True), pd.DataFrame(values, columns=features)], axis=1)
-    together.attrs["findings"] = few_in_common(tables, features, also)
-    return together
-
-
-def few_in_common(tables: Sequence[pd.DataFrame], features: Sequence[str], also: Sequence[str] = ()) -> list[str]:
-    """A finding where tables have features that others lack."""
-    counts = [len(feature_columns(t, also)) for t in tables]
-    if max(counts) == len(features):
-        return []
-    sizes = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{max(counts)}"
-    few = "; so few say little of either" if 2 * len(features) < min(counts) else ""
-    return [f"{len(features)} features are in common, of {sizes} a plate: the others are not scored{few}"]
-
-
-def no_features(profiles: pd.DataFrame) -> str:
-    others = other_columns(profiles)
-    named = f"; there are {some(others)}: name them by --features" if others else ""
-    return f"no column is a feature of {', '.join(COMPARTMENTS)}{named}"
 
 
 def choose_wells(profiles: pd.DataFrame, group: str = SAMPLE, inner: bool = False, plate_format: int = 384) -> pd.DataFrame:

@@ -76,6 +76,60 @@ class MeanPrecision:
         return table
 
 
+def mean_average_precision(
+    profiles: pd.DataFrame,
+    *,
+    label: str | None = None,
+    group: str = SAMPLE,
+    keep: Sequence[str] | None = None,
+    across: str | None = None,
+    condition: str = "",
+    null_size: int = NULL_SIZE,
+    seed: int = 0,
+    also: Sequence[str] = (),
+    null: str = "wells",
+    controls: pd.DataFrame | str | None = None,
+) -> MeanPrecision:
+    """Mean average precision of a treatment's replicates, or with `label` of the treatments that share a label.
+
+    Parameters
+    ----------
+    profiles : DataFrame
+        Profiles of the plates together, a row per well, with `Metadata_` columns.
+    label : str, optional
+        Column of labels, several separated by `|`; where None, the replicates of `group` are retrieved (`replicability`).
+    group : str
+        The column that names a treatment.
+    keep, across : optional
+        With `label`: only these treatments; a column in which the two of a matching pair must differ.
+    condition : str
+        What is scored; the null is seeded by it.
+    null_size, seed : int
+        Random rankings in the null; another seed, another null.
+    also : patterns of columns
+        Features besides those of Cells, Cytoplasm and Nuclei.
+    null : {"wells", "position"}
+        Without `label`: rank against the controls of the plate, or against wells of the same position.
+    controls : DataFrame or str, optional
+        Negative controls to check the score by, or why there is no check.
+
+    Returns
+    -------
+    MeanPrecision
+        A row per group: n_wells, value (the mAP), p, q and retrieved by both conventions.
+
+    Raises
+    ------
+    ValueError
+        For a column that is not there, or nothing to score.
+    """
+    if label is None:
+        if keep is not None or across is not None:
+            raise ValueError("keep and across go with label")
+        return replicability(profiles, group, condition, null_size, seed, also, null, controls)
+    return matching(profiles, label, group, keep, across, condition, null_size, seed, also, controls)
+
+
 def replicability(
     profiles: pd.DataFrame,
     group: str = SAMPLE,

@@ -43,7 +43,9 @@ def percent_matching(
         Treatments without one take no part, nor, between two sets, do labels that the other set lacks.
     group : str
         The column that names a treatment; its wells form the blocks whose median correlation is taken.
-    draws : int
+    condition : str
+        What is scored; the null is seeded by it.
+    draws, seed : int
         Pairs in the null, drawn from all pairs of treatments of different labels. (CPJUMP1's June 2021 code let the two
         labels of a null pair be equal by chance; they never are here.)
     also : patterns of columns

@@ -221,7 +221,7 @@ extern "C" __global__ void __launch_bounds__(128, 5) trace_hulls(
         for (int i = start; i >= 0 && left; --i) put(0, i);
         for (int i = 0; i < right; ++i) put(1, i);
         for (int i = left - 1; i > start; --i) put(0, i);
-        if (n > 1 && out[0] == last_y && out[1] == last_x) --n;
+        if (n > 1 && *out == last_y && last_x == out[1]) --n;
         vertices[row] = n;
         s.points = n;
     }

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from jumpgpu import import_cppipe
 from jumpgpu.cellprofiler.convert import import_pipelines
 from jumpgpu.cellprofiler.parse import read_pipeline
-from jumpgpu.import_cppipe import import_cppipe, main
+from jumpgpu.import_cppipe import main
 from jumpgpu.settings.config import Config, load_config
 
 PIPELINES = Path(__file__).parent / "pipelines"

@@ -8,7 +8,7 @@ import pytest
 
 from jumpgpu.__main__ import COMMANDS, main
 from jumpgpu.cellprofiler.settings import READERS
-from jumpgpu.export import SUFFIXES
+from jumpgpu.outputs.export import SUFFIXES
 from tests.cli.test_progress import KEYS, events_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")

@@ -10,8 +10,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from jumpgpu import export as module
-from jumpgpu.export import SUFFIXES, export, main
+from jumpgpu.export import main
+from jumpgpu.outputs import export as module
+from jumpgpu.outputs.export import SUFFIXES, export
 from jumpgpu.profiles.files import write_table
 from jumpgpu.store.reader import StoredPlate, open_plate
 from tests.helpers.plates import COLUMNS, write_plate

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from pycytominer.cyto_utils import infer_cp_features, load_profiles
 
-from jumpgpu.export import LINKS, export
+from jumpgpu.outputs.export import LINKS, export
 from jumpgpu.profiles.aggregate import aggregate
 from jumpgpu.settings.names import COMPARTMENTS, feature_name
 from jumpgpu.store.reader import StoredPlate, open_plate

@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jumpgpu import profile, report, score, tables
+from jumpgpu import score, tables
+from jumpgpu.profile import main as profile
 from jumpgpu.profiles.files import write_table
+from jumpgpu.report import main as report
 from tests.helpers.profiles_drawn import draw_effects, draw_plate, feature_names, write_metadata, write_store
 
 PLATES = ["0012345", "P2", "P3"]
@@ -39,20 +41,20 @@ def plates(names=PLATES):
 
 RUNS = {
     "metadata/barcode_platemap.csv": [
-        (profile.main, ["--plate", "P2", "--output", "{0}"]),
-        (report.main, ["{0}/P2", "--metadata", "{0}/metadata"]),
+        (profile, ["--plate", "P2", "--output", "{0}"]),
+        (report, ["{0}/P2", "--metadata", "{0}/metadata"]),
     ],
     "metadata/platemaps/demo_platemap.txt": [
-        (profile.main, ["--plate", "P2", "--output", "{0}"]),
+        (profile, ["--plate", "P2", "--output", "{0}"]),
         (
-            profile.main,
+            profile,
             ["--plate", "{0}/P2.csv", "--output", "{0}", "--platemap", "{0}/metadata/platemaps/demo_platemap.txt"],
         ),
-        (report.main, ["{0}/P2", "--metadata", "{0}/metadata"]),
+        (report, ["{0}/P2", "--metadata", "{0}/metadata"]),
     ],
     "metadata/external/demo_metadata.tsv": [
-        (profile.main, ["--plate", "P2", "--output", "{0}"]),
-        (report.main, ["{0}/P2", "--metadata", "{0}/metadata"]),
+        (profile, ["--plate", "P2", "--output", "{0}"]),
+        (report, ["{0}/P2", "--metadata", "{0}/metadata"]),
         (tables.main, ["--metadata", "{0}/metadata"]),
         (
             score.main,
@@ -63,7 +65,7 @@ RUNS = {
         (score.main, [s, *plates(), "--output", "{0}", "--by", "Cell_type"]) for s in ("replicating", "matching", "map")
     ],
     "0012345.csv": [
-        (profile.main, ["--plate", "{0}/0012345.csv", "--output", "{0}"]),
+        (profile, ["--plate", "{0}/0012345.csv", "--output", "{0}"]),
         *(
             (score.main, [s, "--plate", "{0}/0012345.csv", "--plate", "{0}/P2.csv", "--output", "{0}"])
             for s in ("replicating", "matching", "map")
@@ -105,7 +107,7 @@ def test_a_blank_last_line_is_no_row(folder, capsys, file):
     text = path.read_bytes()
     path.write_bytes(text + b"\n" + separator * text.split(b"\n")[0].count(separator) + b"\n\n")
     for main, arguments in RUNS[file]:
-        if main is profile.main and "P2" in arguments:
+        if main is profile and "P2" in arguments:
             continue  # six cells a well and one plate: nothing else to see
         assert main([a.format(folder) for a in arguments]) == 0, capsys.readouterr().err
 
@@ -177,7 +179,7 @@ def test_controls_by_option_and_by_recipe(folder, capsys):
     found = {}
     for name, more in (("option", ["--control", "pert_type=control"]), ("recipe", ["--recipe", str(folder / "r.toml")])):
         out = ["--output", str(folder / name)]
-        assert profile.main([*files, *out, *more]) == 0
+        assert profile([*files, *out, *more]) == 0
         assert score.main(["replicating", *plates(), *out, "--draws", "99", "--no-figures"]) == 0  # profile marked them
         assert score.main(["replicating", *files, *out, *more, "--draws", "99", "--no-figures", "--name", "raw"]) == 0
         assert score.main(["map", *files, *out, *more, "--null-size", "99", "--no-figures"]) == 0
@@ -186,7 +188,7 @@ def test_controls_by_option_and_by_recipe(folder, capsys):
     for option, recipe in zip(found["option"], found["recipe"], strict=True):
         assert list(option["Metadata_broad_sample"]) == SAMPLES
         pd.testing.assert_frame_equal(option, recipe)
-    assert profile.main([*files, "--output", str(folder), "--control", "pert_type=DMSO"]) == 2
+    assert profile([*files, "--output", str(folder), "--control", "pert_type=DMSO"]) == 2
     assert "no well has it; Metadata_pert_type holds control (8), trt (8)" in capsys.readouterr().err
 
 
@@ -207,5 +209,5 @@ def test_a_broken_record_is_told(folder, capsys, content):
 @pytest.mark.parametrize("content", ["", "7", "[7]", '[{"histogram": 1}]', '[{"score": "x", "histogram": {}}]'])
 def test_a_broken_file_of_scores_is_told_by_report(folder, capsys, content):
     (folder / "s.json").write_text(content)
-    assert report.main([str(folder / "P2"), "--scores", str(folder / "s.json")]) == 2
+    assert report([str(folder / "P2"), "--scores", str(folder / "s.json")]) == 2
     assert "s.json: not what jumpgpu score writes" in capsys.readouterr().err

@@ -10,7 +10,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from jumpgpu import report
+from jumpgpu.outputs.plate_page import page_of
+from jumpgpu.report import main
 from jumpgpu.store import render as pictures
 from jumpgpu.store.layout import Layout, Quarantined, SiteTable
 from jumpgpu.store.reader import open_plate
@@ -61,7 +62,7 @@ def embedded(page):
 
 
 def test_the_page_holds_the_plates_numbers(plate):
-    page = report.report(open_plate(plate / "DEMO"), metadata=plate / "metadata")
+    page = page_of(open_plate(plate / "DEMO"), metadata=plate / "metadata")
     data = embedded(page)
     assert [w["well"] for w in data["wells"]] == ["A01", "A02", "B01", "B02"]
     assert (data["rows"], data["columns"]) == (2, 3)
@@ -89,12 +90,12 @@ def test_the_page_offers_image_quality_where_it_is_stored(tmp_path):
     with PlateWriter(tmp_path, layout, {"batch": 2}, {"A01": [1, 2], "B02": [1]}, False) as writer:
         for well, site, focus in (("A01", 1, 0.25), ("A01", 2, 0.75), ("B02", 1, 2.0)):
             writer.append(SiteTable(well, site, np.array([1], np.int32), values, quality=np.array([focus])))
-    page = report.report(open_plate(tmp_path / "QUAL"))
+    page = page_of(open_plate(tmp_path / "QUAL"))
     assert embedded(page)["images"] == {"names": ["Image_ImageQuality_FocusScore_DNA"], "values": [[0.5, 2.0]]}
 
 
 def test_the_page_is_self_contained_and_safe(plate):
-    page = report.report(open_plate(plate / "DEMO"), metadata=plate / "metadata")
+    page = page_of(open_plate(plate / "DEMO"), metadata=plate / "metadata")
     assert EVIL not in page
     assert html.escape(EVIL) in page
     assert "http" not in page
@@ -102,7 +103,7 @@ def test_the_page_is_self_contained_and_safe(plate):
 
 
 def test_a_missing_metadata_folder_is_bad_use(plate, capsys):
-    assert report.main([str(plate / "DEMO"), "--metadata", str(plate / "nowhere")]) == 2
+    assert main([str(plate / "DEMO"), "--metadata", str(plate / "nowhere")]) == 2
     assert "no such metadata folder" in capsys.readouterr().err
 
 
@@ -110,12 +111,12 @@ def test_the_page_shows_scores_that_have_a_null(plate, tmp_path):
     histogram = {"edges": [0.0, 0.5, 1.0], "values": [0.25, 0.75], "null": [0.9, 0.1]}
     record = {"score": "replicating", "condition": "48 h", "percent": 75.0, "null_95th": 0.6, "histogram": histogram}
     (tmp_path / "replicating.json").write_text(json.dumps([record, {"score": "map", "condition": ""}]))
-    data = embedded(report.report(open_plate(plate / "DEMO"), scores=[tmp_path / "replicating.json"]))
+    data = embedded(page_of(open_plate(plate / "DEMO"), scores=[tmp_path / "replicating.json"]))
     assert data["scores"] == [{"name": "replicating", "condition": "48 h", "percent": 75.0, "null_95th": 0.6, **histogram}]
 
 
 def test_the_command_writes_beside_the_plate(plate, capsys):
-    assert report.main([str(plate / "DEMO"), "--pictures", "all"]) == 0
+    assert main([str(plate / "DEMO"), "--pictures", "all"]) == 0
     assert capsys.readouterr().out.startswith("DEMO  ")
     data = embedded((plate / "DEMO.html").read_text())
     assert [p["site"] for p in data["pictures"]["A01"]] == [1, 2]
@@ -178,7 +179,7 @@ def dom(plate, tmp_path_factory):
         pytest.skip("no Chromium on this machine; apt-get install chromium")
     folder = tmp_path_factory.mktemp("browser")
     page = folder / "page.html"
-    page.write_text(report.report(open_plate(plate / "DEMO"), metadata=plate / "metadata"))
+    page.write_text(page_of(open_plate(plate / "DEMO"), metadata=plate / "metadata"))
     driven = folder / "driven.html"
     driven.write_text(page.read_text().replace("</body>", DRIVER + "</body>"))
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]

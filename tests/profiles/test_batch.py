@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jumpgpu import profile
+from jumpgpu.profile import main as profile
 from jumpgpu.profiles.batch import batch_effects, combat, describe_effects, effects_by_step
 from jumpgpu.profiles.pipeline import make_profiles
 from jumpgpu.profiles.platemap import feature_columns
@@ -160,10 +160,10 @@ def test_profile_reports_each_step(tmp_path, capsys):
         plate.to_parquet(path)
         given += ["--plate", str(path)]
     arguments = [*given, "--output", str(tmp_path), "--recipe", str(tmp_path / "recipe.toml")]
-    assert profile.main(arguments) == 0
+    assert profile(arguments) == 0
     err = capsys.readouterr().err
     assert "normalized_feature_select_negcon_batch_combat: Metadata_Plate is " in err
     effects = json.loads((tmp_path / "profiles" / "batch_effects.json").read_text())
     assert [e["in_sample"] for e in effects] == [False, True]
     assert effects[1]["batch_share"] < effects[0]["batch_share"]
-    assert profile.main([*arguments, "--without", "combat"]) == 0
+    assert profile([*arguments, "--without", "combat"]) == 0

@@ -8,7 +8,8 @@ import pytest
 from scipy.stats import zscore
 
 import jumpgpu
-from jumpgpu import profile, report
+from jumpgpu.outputs.plate_page import image_measures
+from jumpgpu.profile import main as profile
 from jumpgpu.profiles.aggregate import aggregate
 from jumpgpu.profiles.cell_quality import (
     FLAGGED,
@@ -154,9 +155,9 @@ def test_means_without_flagged_cells(stored):
 
 def test_profile_flags_drops_and_says_so(stored, tmp_path, capsys):
     common = ["--plate", str(stored / "P1.zarr"), "--metadata", str(stored / "metadata"), "--reference", "all"]
-    assert profile.main([*common, "--output", str(tmp_path / "flagged"), "--flag-cells"]) == 0
+    assert profile([*common, "--output", str(tmp_path / "flagged"), "--flag-cells"]) == 0
     assert "kept (--drop-flagged leaves them out)" in capsys.readouterr().err
-    assert profile.main([*common, "--output", str(tmp_path / "dropped"), "--drop-flagged"]) == 0
+    assert profile([*common, "--output", str(tmp_path / "dropped"), "--drop-flagged"]) == 0
     assert "cells flagged and left out" in capsys.readouterr().err
     tables = [pd.read_parquet(tmp_path / k / "profiles" / "P1" / "P1.parquet") for k in ("flagged", "dropped")]
     share = "Metadata_Flagged_Share"
@@ -167,7 +168,7 @@ def test_profile_flags_drops_and_says_so(stored, tmp_path, capsys):
     assert len(flags) == 720
     assert flags[FLAGGED].sum() == lost.sum()
     table = tmp_path / "flagged" / "profiles" / "P1" / "P1.parquet"
-    assert profile.main(["--plate", str(table), "--output", str(tmp_path), "--drop-flagged", "--metadata", str(stored)]) == 2
+    assert profile(["--plate", str(table), "--output", str(tmp_path), "--drop-flagged", "--metadata", str(stored)]) == 2
     assert "--flag-cells needs a plate's cells" in capsys.readouterr().err
 
 
@@ -175,14 +176,14 @@ def test_a_well_without_a_cell_left_is_named(stored, tmp_path, capsys):
     rules = tmp_path / "all.toml"
     rules.write_text("[at_least.large]\nCells_AreaShape_Area = -1000.0\n")
     arguments = ["--plate", str(stored / "P1.zarr"), "--output", str(tmp_path), "--drop-flagged", "--flag-cells", str(rules)]
-    assert profile.main([*arguments, "--metadata", str(stored / "metadata")]) == 2
+    assert profile([*arguments, "--metadata", str(stored / "metadata")]) == 2
     assert "no well with cells" in capsys.readouterr().err
 
 
 def test_the_report_shows_the_share_of_each_flag(stored):
     plate = jumpgpu.open_plate(stored / "P1.zarr")
     try:
-        measures = report.image_measures(plate)
+        measures = image_measures(plate)
     except (ValueError, KeyError) as error:
         pytest.skip(f"a drawn store without image checks: {error}")
     by_name = dict(zip(measures["names"], measures["values"], strict=True))

@@ -6,7 +6,7 @@ import pandas as pd
 import pycytominer
 import pytest
 
-from jumpgpu import profile
+from jumpgpu.profile import main as profile
 from jumpgpu.profiles.consensus import cell_counts, consensus
 from jumpgpu.profiles.files import write_anndata
 from jumpgpu.profiles.platemap import feature_columns
@@ -86,7 +86,7 @@ def test_the_command_writes_consensus_files(tmp_path, capsys):
         table.assign(Metadata_dose=3).to_csv(tmp_path / f"{plate}.csv", index=False)
         files += ["--plate", str(tmp_path / f"{plate}.csv")]
     run = [*files, "--output", str(tmp_path), "--level", "batch", "--anndata"]
-    assert profile.main([*run, "--consensus", "broad_sample,dose"]) == 0
+    assert profile([*run, "--consensus", "broad_sample,dose"]) == 0
     folder = tmp_path / "profiles" / "consensus"
     names = ["normalized_feature_select_batch", "normalized_feature_select_negcon_batch"]
     assert sorted(p.stem for p in folder.glob("*.parquet")) == names
@@ -97,7 +97,7 @@ def test_the_command_writes_consensus_files(tmp_path, capsys):
     np.testing.assert_allclose(found[feature_columns(wells)], expected, rtol=1e-12)
     read = anndata.read_h5ad(folder / f"{names[1]}.h5ad")
     assert list(read.obs_names) == [f"{s} @ 3" for s in SAMPLES]
-    assert profile.main([*run, "--consensus", "moa"]) == 2
+    assert profile([*run, "--consensus", "moa"]) == 2
     assert "no column Metadata_moa" in capsys.readouterr().err
 
 

@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from jumpgpu import profile, score
+from jumpgpu import score
+from jumpgpu.profile import main as profile
 from jumpgpu.profiles.conventions import choose_controls, choose_group, choose_label, join_columns
 from jumpgpu.profiles.files import read_profiles
 from jumpgpu.profiles.platemap import feature_columns, is_negcon
@@ -132,7 +133,7 @@ def test_the_columns_can_be_named(tmp_path, capsys):
     with pytest.raises(ValueError, match=r"t.csv: no column rum; "):
         read_profiles(path, plate_column="rum")
     arguments = ["--plate", str(path), "--output", str(tmp_path), "--plate-column", "run", "--well-column", "place"]
-    assert profile.main([*arguments, "--control", "compound=DMSO"]) == 0
+    assert profile([*arguments, "--control", "compound=DMSO"]) == 0
     made = pd.read_parquet(tmp_path / "profiles" / "P0" / "P0_normalized_negcon.parquet")
     assert is_negcon(made).sum() == 10
     assert abs(made.loc[is_negcon(made), feature_columns(made)[3]].median()) < 1e-12

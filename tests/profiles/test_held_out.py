@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jumpgpu import profile, score
+from jumpgpu import score
+from jumpgpu.profile import main as profile
 from jumpgpu.profiles.files import recorded
 from jumpgpu.profiles.held_out import hold_out, sphere_apart
 from jumpgpu.profiles.normalize import sphere
@@ -36,7 +37,7 @@ def run(tmp_path):
             plate.to_parquet(tmp_path / f"{plate['Metadata_Plate'][0]}.parquet")
         (tmp_path / "recipe.toml").write_text(RECIPE.format(corrections=corrections) + more)
         given = [a for i in (1, 2, 3) for a in ("--plate", str(tmp_path / f"P{i}.parquet"))]
-        assert profile.main([*given, "--output", str(tmp_path), "--recipe", str(tmp_path / "recipe.toml")]) == 0
+        assert profile([*given, "--output", str(tmp_path), "--recipe", str(tmp_path / "recipe.toml")]) == 0
         return tmp_path
 
     return make
@@ -142,7 +143,7 @@ def test_harmony_is_circular_and_a_null_by_position_is_refused(run, capsys):
     folder.write_text('harmony = "Metadata_Plate"\n' + folder.read_text())
     folder = folder.parent
     given = [a for i in (1, 2, 3) for a in ("--plate", str(folder / f"P{i}.parquet"))]
-    assert profile.main([*given, "--output", str(folder), "--recipe", str(folder / "recipe.toml")]) == 0
+    assert profile([*given, "--output", str(folder), "--recipe", str(folder / "recipe.toml")]) == 0
     name = "normalized_feature_select_negcon_batch_spherized_harmony"
     status, record = scored(folder, name)
     assert status == 0

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 import jumpgpu
-from jumpgpu import profile, score
+from jumpgpu import score
+from jumpgpu.profile import main as profile
 from jumpgpu.profiles.recipe import load_recipe
 from jumpgpu.settings.names import well_name
 from tests.helpers.profiles_drawn import draw_effects, feature_names, write_metadata, write_store
@@ -34,7 +35,7 @@ def output(tmp_path_factory):
             cells[well] = random.normal(size=(30, len(COLUMNS))) + (0 if sample is None else effects.loc[sample].to_numpy())
             cells[well][:, 5] = 3.0  # a feature that never varies
         write_store(folder, plate, cells, COLUMNS)
-    assert profile.main([*plates(), "--output", str(folder), "--anndata"]) == 0
+    assert profile([*plates(), "--output", str(folder), "--anndata"]) == 0
     return folder
 
 
@@ -110,11 +111,11 @@ def test_the_recipe_is_recorded_and_the_score_takes_the_last_runs_table(output, 
     assert "normalized_feature_select_negcon_plate" in record["tables"]
     wells = [a for p in PLATES for a in ("--plate", str(output / "profiles" / p / f"{p}_augmented.parquet"))]
     run = ["--output", str(tmp_path)]
-    assert profile.main([*wells, *run, "--level", "batch"]) == 0
-    assert profile.main([*wells[:2], *run, "--level", "plate"]) == 0
+    assert profile([*wells, *run, "--level", "batch"]) == 0
+    assert profile([*wells[:2], *run, "--level", "plate"]) == 0
     assert score.main(["replicating", *plates(), *run]) == 2
     assert "the plates have different tables" in capsys.readouterr().err
-    assert profile.main([*wells, *run, "--level", "plate"]) == 0
+    assert profile([*wells, *run, "--level", "plate"]) == 0
     assert score.main(["replicating", *plates(), *run, "--no-figures"]) == 0
     assert "P2_normalized_feature_select_negcon_plate.parquet" in capsys.readouterr().err
 
@@ -147,7 +148,7 @@ def test_score_writes_table_and_json(output, capsys):
     ],
 )
 def test_bad_use_is_told_and_exits_2(output, capsys, arguments, message):
-    assert profile.main([*arguments, "--output", str(output)]) == 2
+    assert profile([*arguments, "--output", str(output)]) == 2
     assert message in capsys.readouterr().err
 
 
@@ -155,7 +156,7 @@ def test_a_plate_map_that_misses_a_well_is_an_error(output, tmp_path, capsys):
     layout = pd.DataFrame({"well_position": ["A01"], "broad_sample": ["A-1"]})
     layout.to_csv(tmp_path / "map.txt", sep="\t", index=False)
     arguments = ["--plate", "P1", "--output", str(output), "--platemap", str(tmp_path / "map.txt")]
-    assert profile.main(arguments) == 2
+    assert profile(arguments) == 2
     assert "P1: the plate map misses 11 wells of the profiles, first A02" in capsys.readouterr().err
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import bootstrap
 
 import jumpgpu
-from jumpgpu import profile
+from jumpgpu.profile import main as profile
 from jumpgpu.profiles.aggregate import aggregate
 from jumpgpu.profiles.standard_errors import standard_error, standard_errors
 from tests.helpers.profiles_drawn import feature_names, write_store
@@ -59,5 +59,5 @@ def test_profile_writes_them_on_request(tmp_path, capsys):
     write_store(tmp_path, "P1", {w: random.normal(size=(30, 8)) for w in ("A01", "A02")}, names)
     (tmp_path / "map.txt").write_text("well_position\tbroad_sample\nA01\tX\nA02\tY\n")
     arguments = ["--plate", "P1", "--output", str(tmp_path), "--platemap", str(tmp_path / "map.txt"), "--reference", "all"]
-    assert profile.main([*arguments, "--metadata", str(tmp_path), "--standard-errors", "20"]) == 0, capsys.readouterr().err
+    assert profile([*arguments, "--metadata", str(tmp_path), "--standard-errors", "20"]) == 0, capsys.readouterr().err
     assert (tmp_path / "profiles" / "P1" / "P1_standard_errors.parquet").is_file()

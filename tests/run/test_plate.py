@@ -127,7 +127,7 @@ def test_other_settings_and_changed_files_are_refused_until_overwritten(demo, ca
     assert main(demo) == 0
     before = contents(tmp_path / "out")
     assert main([*demo, "--sites", "1"]) == 2
-    assert "sites: stored all, asked [1]" in capsys.readouterr().err
+    assert "sites chosen: stored all, asked [1]" in capsys.readouterr().err
     (tmp_path / "small.toml").write_text(CONFIG + "[features.texture]\nscales = [3]\n")
     assert main(demo) == 2
     assert "config.features.texture.scales: stored [3, 5, 10], asked [3]" in capsys.readouterr().err
@@ -231,7 +231,7 @@ def test_bad_options_end_with_2(demo, capsys):
         assert stop.value.code == 2
     assert "--plate" in capsys.readouterr().err
     assert main(["--plate", "DEMO", "--images", "ftp://elsewhere/x"]) == 2
-    assert "only folders and s3:// URLs" in capsys.readouterr().err
+    assert "only folders and s3://, gs:// and az:// URLs" in capsys.readouterr().err
 
 
 def test_an_unknown_plate_stops_before_a_known_one_is_begun(demo, tmp_path):

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import jumpgpu
-from jumpgpu import export, verify
+from jumpgpu import verify
+from jumpgpu.export import main as export
 from jumpgpu.extract import main
 from jumpgpu.storage import buckets
 from jumpgpu.storage.atomic import commit_folder
@@ -160,7 +161,7 @@ def test_the_command_extracts_into_a_bucket_resumes_and_others_read_it(bucket, t
     assert main([*known, "--output", OUT, "--dry-run"]) == 0
     assert f"write: {OUT}/DEMO.zarr" in (told := capsys.readouterr().out)
     assert "there already: 2 wells" in told
-    assert export.main([f"{OUT}/DEMO.zarr", "--format", "csv", "--output", "exported"]) == 0
+    assert export([f"{OUT}/DEMO.zarr", "--format", "csv", "--output", "exported"]) == 0
     assert len(list((tmp_path / "exported").iterdir())) == 1
 
 

@@ -237,7 +237,7 @@ extern "C" __global__ void __launch_bounds__(32) quality_finish(
         }
         const double total = double(median) * n + shift, mean = total / n;
         const double variance = jg::most(0.0, square / n - (shift / n) * (shift / n));
-        row[0] = mean > 0 ? variance / mean : 0.0;
+        row[0] = mean > 0 ? variance / mean : 0.0;    // FocusScore
         out[Quality::TotalArea] = n;
         out[Quality::TotalIntensity] = total;
         out[Quality::MeanIntensity] = mean;
@@ -405,6 +405,6 @@ extern "C" __global__ void __launch_bounds__(128, 8) quality_focus(
         const double d = cell[i] >= 0 ? cell[i] - mean : 0.0;
         return jg::Vec<1>{{d * d}};
     }).v[0];
-    JG_ONCE table[int64_t(blockIdx.x) * columns + 1 + scale] = bright && median > 0 ? square / bright / median : 0.0;
+    JG_ONCE table[int64_t(blockIdx.x) * columns + 1 + scale] = bright && median > 0 ? square / bright / median : 0.0;    // LocalFocusScore
 }
 JG_REGISTER(quality_focus)

@@ -1,0 +1,337 @@
+"""Plates to well profiles: read, annotated, then normalised and selected by a recipe; written where a folder is given."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from .. import __version__
+from ..storage.atomic import write_whole
+from ..storage.buckets import place_of
+from ..store.reader import StoredPlate, open_plate
+from . import conventions
+from . import design_checks as designs
+from . import platemap as platemaps
+from .aggregate import aggregate
+from .batch import describe_effects, effects_by_step
+from .cell_quality import FLAGGED, WithoutFlagged, add_shares, flag_plate, load_cell_rules
+from .consensus import consensus as consensus_of
+from .files import RECORD, numbers_beside, read_profiles, write_anndata, write_table
+from .pipeline import FEATURES, barcode_of, make_profiles
+from .platemap import common_features, feature_columns
+from .recipe import Recipe, load_recipe
+from .recipe import check as check_recipe
+from .standard_errors import standard_errors as errors_of_means
+from .together import concatenate
+
+StrPath = str | os.PathLike[str]
+STEPS = ("well_position", "cell_count", "position", "inverse_normal", "sphere", "combat", "harmony")  # may be left out
+TABLES = (  # of a plate's profiles, the first there is is scored, and returned
+    "normalized_feature_select_negcon_batch",
+    "normalized_feature_select_negcon_plate",
+    "normalized_feature_select_batch",
+    "normalized_feature_select_plate",
+    "normalized_negcon",
+    "normalized",
+)
+
+
+def profile(
+    plates: Sequence[StoredPlate | StrPath],
+    *,
+    metadata: StrPath | None = None,
+    platemap: StrPath | None = None,
+    treatments: StrPath | None = None,
+    recipe: StrPath | Recipe = "jumpgpu",
+    level: str | None = None,
+    references: Sequence[str] | None = None,
+    without: Sequence[str] = (),
+    controls: Sequence[str] | None = None,
+    features: Sequence[str] | None = None,
+    plate_column: str | None = None,
+    well_column: str | None = None,
+    folder: StrPath = ".",
+    output: StrPath | None = None,
+    anndata: bool = False,
+    flag_cells: StrPath | None = None,
+    drop_flagged: bool = False,
+    standard_errors: int | None = None,
+    consensus: str | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> pd.DataFrame:
+    """Well profiles of plates: aggregated, annotated, normalised and selected by a recipe.
+
+    Parameters
+    ----------
+    plates : sequence
+        Open plates, barcodes or `<plate>.zarr` in `folder`, or tables of wells (.parquet, .csv, .csv.gz).
+    metadata : path, optional
+        Folder with platemaps/ and external/; `<folder>/metadata` where None. A table with its own annotation needs none.
+    platemap, treatments : paths, optional
+        One plate map for all plates, and a treatment table, instead of those in `metadata`.
+    recipe : str, path or Recipe
+        A recipe's name, a .toml file, or a recipe.
+    level : {"plate", "batch"}, optional
+        Select features over each plate or over all; the recipe's where None.
+    references : sequence of {"all", "negcon"}, optional
+        Wells by which the others are normalised; the recipe's where None.
+    without : sequence of str
+        Steps of the recipe to leave out.
+    controls : sequence of "COLUMN=VALUE", optional
+        Which wells are negative controls; the recipe's where None.
+    features : sequence of patterns, optional
+        Columns that are features besides those of Cells, Cytoplasm and Nuclei.
+    plate_column, well_column : str, optional
+        What foreign tables call the plate and the well.
+    folder : path
+        Where barcodes are looked for.
+    output : path, optional
+        Gets `profiles/<plate>/`, a Parquet file per table; nothing is written where None.
+    anndata : bool
+        Write every table as .h5ad too.
+    flag_cells : path, optional
+        Flag debris, mis-segmented, blurred and saturated cells by this file's rules ("": `configs/cell_quality.toml`): each
+        flag's share stands in the wells' tables, and with `output` the table `P_cell_flags` is written.
+    drop_flagged : bool
+        Leave flagged cells out of the wells' means.
+    standard_errors : int, optional
+        Write `P_standard_errors`, by drawing each well's cells anew so many times; needs `output`.
+    consensus : str, optional
+        Write a profile per treatment too, the median of its wells on all plates, into `profiles/consensus/`: the column that
+        names a treatment, several as A,B; needs `output`.
+    tell : function
+        Called with a line per table and finding.
+
+    Returns
+    -------
+    DataFrame
+        A row per well of all plates, in order of plate and well: `Metadata_` columns, then the features that the plates
+        have in common, of the last step (feature-selected and by negative controls where the recipe has both).
+        `attrs["plates"]` says how many wells each plate has, and what was selected.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        For plates, maps, treatments or recipes that are missing or do not fit together.
+    """
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(os.fspath(recipe))
+    chosen = reduce(chosen, without, level, references)
+    chosen = dataclasses.replace(
+        chosen, controls=tuple(controls or chosen.controls), features=tuple(features or chosen.features)
+    )
+    check_recipe(chosen)
+    tell(f"recipe {recipe}: {json.dumps(dataclasses.asdict(chosen))}")
+    rules = (
+        load_cell_rules(os.fspath(flag_cells) if flag_cells else None) if flag_cells is not None or drop_flagged else None
+    )
+    if rules is not None:
+        tell(f"cell rules: {json.dumps(dataclasses.asdict(rules))}")
+    target = None if output is None else Path(output)
+    maps, map_file, treatments_file = (None if p is None else Path(p) for p in (metadata, platemap, treatments))
+    given = {"--flag-cells": rules is not None, "--standard-errors": standard_errors}
+    needs_cells = [option for option, asked in given.items() if asked]
+    if target is None and (standard_errors or consensus):
+        raise ValueError("standard_errors and consensus are written beside the profiles; give an output folder")
+    wells: dict[str, int] = {}
+    kept: dict[str, str] = {}
+    tables: dict[str, list[str]] = {}
+    last: dict[str, tuple[int, pd.DataFrame]] = {}
+    numbers: dict[str, dict[str, Any]] = {}
+
+    def save(table: pd.DataFrame, plate: str, name: str) -> None:
+        if target is not None:
+            path = target / "profiles" / plate / (f"{name}.parquet" if plate == "consensus" else f"{plate}_{name}.parquet")
+            write_table(table, path)
+            if anndata and name != FEATURES:
+                write_anndata(table, path.with_suffix(".h5ad"), chosen.features)
+
+    def cells_to_wells(stored: StoredPlate) -> pd.DataFrame:
+        cells: StoredPlate | WithoutFlagged = stored
+        beside = Path() if target is None else target / "profiles" / stored.barcode / stored.barcode
+        if rules is not None:
+            flags = flag_plate(stored, rules)
+            cells = WithoutFlagged(stored, flags) if drop_flagged else stored
+            if target is not None:
+                write_table(flags, beside.with_name(f"{stored.barcode}_cell_flags.parquet"))
+        table = aggregate(cells, chosen.aggregate)
+        if rules is not None:
+            table = add_shares(table, flags)
+            dropped = "left out" if drop_flagged else "kept (--drop-flagged leaves them out)"
+            findings = [*flags.attrs["findings"], f"{int(flags[FLAGGED].sum())} of {len(flags)} cells flagged and {dropped}"]
+            if gone := sorted(set(flags["Metadata_Well"].astype(str)) - set(table["Metadata_Well"])):
+                findings.append(f"{len(gone)} wells have no cell left and no profile: {platemaps.some(gone)}")
+            for finding in findings:
+                tell(f"{stored.barcode}: {finding}")
+        if target is not None:
+            write_table(table, beside.with_name(f"{stored.barcode}.parquet"))
+            if standard_errors:
+                errors = errors_of_means(cells, chosen.aggregate, standard_errors)
+                write_table(errors, beside.with_name(f"{stored.barcode}_standard_errors.parquet"))
+        return table
+
+    def augmented() -> Iterator[pd.DataFrame]:
+        for argument in plates:
+            table, versions = read_wells(
+                argument, Path(folder), chosen, (plate_column, well_column), cells_to_wells, needs_cells
+            )
+            plate = barcode_of(table)
+            numbers[plate] = versions
+            table, found, findings = annotate_plate(table, maps, map_file, treatments_file, Path(folder) / "metadata")
+            table, marked = conventions.choose_controls(table, chosen.controls)
+            findings += [*conventions.one_line(marked), *table.attrs.get("findings", ())]
+            findings += platemaps.feature_findings(table, chosen.features)
+            for finding in findings:
+                tell(f"{plate}: {finding}")
+            for finding in designs.check_plate(table, found, group=group_of(table)):
+                tell(str(finding))
+            if not feature_columns(table, chosen.features):
+                raise ValueError(f"{plate}: no column is a feature; name features by --features")
+            wells[plate] = len(table)
+            save(table, plate, "augmented")
+            yield table
+
+    gathered: dict[str, list[pd.DataFrame]] = {}  # for the consensus
+    selected: dict[str, list[pd.DataFrame]] = {}  # negative controls after each step over all plates
+    batches = [c for c in dict.fromkeys((chosen.combat, chosen.harmony)) if c]
+    batches = batches or (["Metadata_Plate"] if chosen.sphere else [])
+    for plate, name, table in make_profiles(augmented(), chosen):
+        save(table, plate, name)
+        tables.setdefault(plate, []).append(name)
+        if name == FEATURES:
+            kept[plate] = summarize(table)
+            tell(f"{plate}  {kept[plate]}")
+            continue
+        if consensus and "feature_select" in name:
+            gathered.setdefault(name, []).append(table)
+        if batches and "feature_select" in name:
+            selected.setdefault(name, []).append(table[platemaps.is_negcon(table)])
+        n_features = len(feature_columns(table, chosen.features))
+        tell(f"{plate}  {name}  {len(table)} wells  {n_features} features")
+        rank = TABLES.index(name) if name in TABLES else -1
+        if plate not in last or rank <= last[plate][0]:
+            last[plate] = rank, table
+    for name, parts in gathered.items():
+        if not common_features(parts, chosen.features):
+            tell(f"consensus {name}: no feature is selected on every plate, so there is none")
+            continue
+        together = concatenate(parts, chosen.features)
+        for finding in together.attrs["findings"]:
+            tell(f"consensus {name}: {finding}")
+        together, group, _ = conventions.group_columns(together, consensus)
+        table = consensus_of(together, group, also=chosen.features)
+        save(table, "consensus", name)
+        tell(f"consensus {name}: {len(table)} treatments by {group}")
+    if batches:  # plate effect and drift of the controls
+        effects, findings = effects_by_step(
+            {k: pd.concat(v, ignore_index=True) for k, v in selected.items()}, chosen, batches
+        )
+        for line in (*(describe_effects(e["table"], e) for e in effects), *findings):
+            tell(line)
+        if target is not None:
+            write_whole(target / "profiles" / "batch_effects.json", json.dumps(effects, indent=1) + "\n")
+    for plate, names in tables.items():
+        if target is not None:
+            path = target / "profiles" / plate / f"{plate}_{RECORD}"
+            write_record(path, chosen, names, list(tables), numbers[plate])
+    for finding in designs.check_numbers(numbers):
+        tell(str(finding))
+    profiles = concatenate([table for _, table in last.values()], chosen.features)
+    profiles.attrs["plates"] = {plate: (wells[plate], kept[plate]) for plate in wells}
+    return profiles
+
+
+def group_of(table: pd.DataFrame) -> str:
+    """The column that names a treatment, by convention."""
+    return next((c for c in conventions.GROUP if c in table), platemaps.SAMPLE)
+
+
+def read_wells(
+    plate: StoredPlate | StrPath,
+    folder: Path,
+    recipe: Recipe,
+    columns: Sequence[str | None],
+    cells_to_wells: Callable[[StoredPlate], pd.DataFrame],
+    needs_cells: Sequence[str],
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """A plate's aggregated wells and numbers versions: from its cells, or from a table that already has them."""
+    if isinstance(plate, StoredPlate):
+        return cells_to_wells(plate), plate.numbers
+    path = place_of(plate)
+    if isinstance(path, Path) and path.name.endswith((".parquet", ".csv", ".csv.gz")):
+        if needs_cells:
+            raise ValueError(f"{path}: {needs_cells[0]} needs a plate's cells, and this is a table of wells")
+        table = read_profiles(path, recipe.features, *columns)
+        return table, numbers_beside(path, barcode_of(table))
+    stored = open_plate(path if path.suffix == ".zarr" else folder / os.fspath(plate))
+    return cells_to_wells(stored), stored.numbers
+
+
+def annotate_plate(
+    table: pd.DataFrame, folder: Path | None, map_file: Path | None, treatments_file: Path | None, metadata: Path
+) -> tuple[pd.DataFrame, pd.DataFrame | None, list[str]]:
+    """The table annotated, its plate map, and findings; a table that brings its own annotation is left alone.
+
+    `metadata` is the folder that is looked in where none is given.
+    """
+    if set(conventions.GROUP) & set(table) and map_file is None and folder is None:
+        ignored = ["the treatment table is not used: the table brings its own annotation"] if treatments_file else []
+        return table, None, ignored
+    folder = folder or metadata
+    plate = barcode_of(table)
+    path = map_file or platemaps.find_platemap(folder, plate)
+    platemap = platemaps.read_platemap(path)
+    file = treatments_file or platemaps.find_treatments(folder, path)
+    treatments = None if file is None else platemaps.read_treatments(file)
+    annotated = platemaps.annotate(table, platemap, treatments)
+    read = [t.attrs["findings"] for t in (platemap, treatments) if t is not None]
+    return annotated, platemap, [f for findings in (*read, annotated.attrs["findings"]) for f in findings]
+
+
+def reduce(recipe: Recipe, without: Sequence[str], level: str | None, references: Sequence[str] | None) -> Recipe:
+    """The recipe without the named steps, with the level of selection and the references that are given."""
+    normalize, select = recipe.normalize, recipe.select
+    if "inverse_normal" in without:
+        normalize = dataclasses.replace(normalize, inverse_normal=False)
+    if references:
+        normalize = dataclasses.replace(normalize, references=tuple(dict.fromkeys(references)))
+    if level is not None:
+        select = dataclasses.replace(select, level=level)
+    recipe = dataclasses.replace(
+        recipe,
+        corrections=tuple(c for c in recipe.corrections if c not in without),
+        normalize=normalize,
+        select=select,
+        sphere=None if "sphere" in without else recipe.sphere,
+        combat=None if "combat" in without else recipe.combat,
+        harmony=None if "harmony" in without else recipe.harmony,
+    )
+    check_recipe(recipe)
+    return recipe
+
+
+def summarize(features: pd.DataFrame) -> str:
+    """`5792 features, negcon: 12 with MAD 0 dropped, 912 selected` for each reference."""
+    parts = [f"{features['feature'].nunique()} features"]
+    for reference, rows in features.groupby("reference", sort=False):
+        dropped = rows["dropped"]
+        degenerate = dropped.str.startswith(("MAD 0", "missing in all")).sum()
+        parts.append(f"{reference}: {degenerate} without a MAD dropped, {(dropped == '').sum()} selected")
+    return "  ".join(parts)
+
+
+def write_record(path: Path, recipe: Recipe, tables: Sequence[str], plates: Sequence[str], numbers: dict[str, Any]) -> None:
+    """Beside a plate's tables: recipe, tables and plates of the run, numbers versions of the cells, programs' versions."""
+    versions = {name: importlib.metadata.version(name) for name in ("pycytominer", "pandas", "numpy", "scipy")}
+    record = {
+        "recipe": dataclasses.asdict(recipe),
+        "tables": list(tables),
+        "plates": list(plates),
+        "numbers": numbers,
+        "versions": {"jumpgpu": __version__, **versions},
+    }
+    write_whole(path, json.dumps(record, indent=1) + "\n")
