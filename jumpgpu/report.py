@@ -6,37 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .cli.parser import command_parser
+from .outputs.multiqc import multiqc
 from .outputs.plate_page import report
-
-
-def multiqc(plates: Sequence[StoredPlate]) -> str:
-    """A table for MultiQC (custom content, JSON; name the file `*_mqc.json`): what was found and left out."""
-    data = {}
-    for plate in plates:
-        records = [plate.record(well) for well in plate.wells]
-        sites, cells = sum(len(r["sites"]) for r in records), sum(r["cells"] for r in records)
-        found = [bool(entry["used"]) for r in records for entry in r["quarantine"]]
-        data[plate.barcode] = {
-            "wells": len(records),
-            "sites": sites,
-            "cells": cells,
-            "cells_per_site": round(cells / sites, 1) if sites else 0.0,
-            "left_out": found.count(False),
-            "odd": found.count(True),
-        }
-    titles = ("Wells", "Sites", "Cells", "Cells per site", "Left-out images", "Odd images used")
-    form = ("{:,d}", "{:,d}", "{:,d}", "{:,.1f}", "{:,d}", "{:,d}")
-    names = ("wells", "sites", "cells", "cells_per_site", "left_out", "odd")
-    table = {
-        "id": "jumpgpu",
-        "section_name": "jumpgpu",
-        "description": "Plates measured: what was found, and what was left out (quarantine.csv says why).",
-        "plot_type": "table",
-        "pconfig": {"id": "jumpgpu_plates", "title": "jumpgpu: plates", "col1_header": "Plate"},
-        "headers": {n: {"title": t, "format": f} for n, t, f in zip(names, titles, form, strict=True)},
-        "data": data,
-    }
-    return json.dumps(table, indent=1) + "\n"
+from .storage.atomic import write_whole
+from .store.reader import open_plate
 
 
 def parser() -> argparse.ArgumentParser:

@@ -124,7 +124,7 @@ def test_the_command_writes_beside_the_plate(plate, capsys):
 
 def test_a_table_for_multiqc_counts_what_is_stored(plate, tmp_path, capsys):
     target = tmp_path / "jumpgpu_mqc.json"
-    assert report.main([str(plate / "DEMO"), "--multiqc", str(target)]) == 0
+    assert main([str(plate / "DEMO"), "--multiqc", str(target)]) == 0
     table = json.loads(target.read_text())
     row = {"wells": 4, "sites": 4, "cells": 8, "cells_per_site": 2.0, "left_out": 1, "odd": 1}
     assert table["data"] == {"DEMO": row}
