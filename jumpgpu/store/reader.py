@@ -271,7 +271,7 @@ class StoredPlate:
         return pandas.concat(rows, ignore_index=True) if rows else pandas.DataFrame(columns=ROW[:3])
 
     def image_checks(self, wells: Iterable[str] | None = None) -> "pandas.DataFrame":
-        """One row a raw image: plate, well, site, channel, `saturated` (share of counts at 65535), `sharpness`.
+        """One row a raw image: plate, well, site, channel, `saturated` (share of counts at full scale), `sharpness`.
 
         Sharpness is 0 for a blurred image (`checks.check_image`); compare it within a channel. Read from the records alone.
         """

@@ -73,6 +73,19 @@ def test_a_doubtful_function_is_told_even_when_quiet(demo, tmp_path, capsys, wor
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")])
+def test_what_counts_are_divided_by_is_said(demo, tmp_path, capsys, workers):
+    from tests.helpers.tiff_writer import SHORT, tiff
+
+    for path in (tmp_path / "images").rglob("*ch5*"):
+        path.write_bytes(tiff(tifffile.imread(path), {281: (SHORT, (4095,))}, lzw=True))
+    assert main([*demo, *workers]) == 0
+    assert "DEMO: counts of DNA are divided by 4095 (their files say so, or have 8 bits)" in capsys.readouterr().err
+    (tmp_path / "small.toml").write_text(CONFIG + "[plate]\nscale = 1023\n")
+    assert main([*demo, "--overwrite", *workers]) == 0
+    assert "DEMO: counts of DNA, ER, RNA, AGP, Mito are divided by 1023 ([plate] scale)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")])
 def test_a_plate_without_an_object_is_told_even_when_quiet(demo, tmp_path, capsys, workers):
     for path in (tmp_path / "images").rglob("*.tiff"):
         tifffile.imwrite(path, np.random.default_rng(3).integers(5, 9, (56, 64)).astype(np.uint16))
