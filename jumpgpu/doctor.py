@@ -132,7 +132,22 @@ def gpu() -> Finding:
         one = torch.cuda.get_device_properties(index)
         free = torch.cuda.mem_get_info(index)[0] / 2**30
         found.append(f"{one.name}, sm_{one.major}{one.minor}, {one.total_memory / 2**30:.0f} GiB, {free:.0f} free")
-    return GOOD, "GPU", "; ".join(found)
+    state, ran = kernels()
+    return state, "GPU", "; ".join([*found, ran])
+
+
+def kernels() -> tuple[str, str]:
+    """Whether a kernel compiles, loads and runs, as `--device cuda` would have it."""
+    from .gpu.cuda import CudaDevice
+    from .gpu.open import open_device
+
+    try:
+        device = open_device("cuda")
+    except RuntimeError as error:
+        return BAD, f"no kernel runs: {error}"
+    assert isinstance(device, CudaDevice)
+    found = device.versions()
+    return GOOD, f"a kernel ran (NVRTC {found['nvrtc']}, driver CUDA {found['driver']}, torch's CUDA {found['torch']})"
 
 
 def codecs() -> Finding:

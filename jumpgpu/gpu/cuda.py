@@ -1,7 +1,9 @@
 """The kernels on a CUDA GPU: compiled by NVRTC, launched through CuPy on torch's streams."""
 
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,10 @@ from .kernel_source import (
     kernel_sources,
 )
 from .list_capacity import Room
+from .machine import usable_cores
 
+MOST_COMPILERS = 16  # files at once; one takes a second at most
+SAY_EVERY_S = 2.0
 CUDA_BYTES_A_VALUE = 90  # that a batch takes while it is computed, the pixels of the batch before among them: an estimate
 SCRATCH_SHARE = 8  # of the free memory that one launch may take for its blocks' scratch is this part
 # CuPy appends -ftz=true, so a float32 below 1.2e-38 counts as 0 there; no kernel leans on one.
@@ -65,6 +70,52 @@ class CudaDevice(Device):
         self._modules: dict[Path, Any] = {}
         self._lock = threading.Lock()
         self.description = f"cuda:{index} ({torch.cuda.get_device_name(self.torch)})"
+
+    def versions(self) -> dict[str, str]:
+        """CUDA versions: of the compiler that CuPy found (NVRTC), of the newest that the driver runs, of torch's build."""
+        nvrtc = self._cupy.cuda.nvrtc.getVersion()
+        driver = self._cupy.cuda.runtime.driverGetVersion()
+        return {
+            "nvrtc": f"{nvrtc[0]}.{nvrtc[1]}",
+            "driver": f"{driver // 1000}.{driver % 1000 // 10}",
+            "torch": torch.version.cuda or "none",
+        }
+
+    def check_versions(self) -> None:
+        """RuntimeError where the compiler is of a later major version than the driver, which may not load what it writes."""
+        found = self.versions()
+        compiler, driver = (int(found[name].split(".")[0]) for name in ("nvrtc", "driver"))
+        if compiler > driver:
+            raise RuntimeError(
+                f"device 'cuda': CuPy has NVRTC {found['nvrtc']}, the driver runs CUDA {found['driver']} at most: "
+                f"install jumpgpu[cuda{driver}] in place of the newer CuPy and nvidia-cuda-nvrtc, or a newer driver"
+            )
+
+    def compile(self, say: Callable[[str], None] = lambda text: None) -> float:
+        """Compile all kernel files that are not compiled yet, several at once; seconds taken.
+
+        CuPy keeps what it made in its cache folder, so that this takes a user's first run some seconds on 16 cores and later
+        ones none. `say` is told how far it is, every `SAY_EVERY_S`.
+        """
+        files = sorted({path for path, _ in kernel_sources().values()})
+        start = said = time.monotonic()
+
+        def load(path: Path) -> None:
+            with self._cupy.cuda.Device(self.torch.index):
+                module = self._cupy.RawModule(code=full_source(path), options=CUDA_OPTIONS)
+                module.compile()
+            with self._lock:
+                self._modules.setdefault(path, module)
+
+        with ThreadPoolExecutor(min(usable_cores(), MOST_COMPILERS), thread_name_prefix="compile") as pool:
+            waiting = [pool.submit(load, path) for path in files if path not in self._modules]
+            for n, done in enumerate(as_completed(waiting), 1):
+                done.result()
+                now = time.monotonic()
+                if now - said > SAY_EVERY_S:
+                    said = now
+                    say(f"compiling the kernels for this GPU, once: {n} of {len(waiting)} files")
+        return time.monotonic() - start
 
     def _kernel(self, kernel: str) -> tuple[Any, tuple[Argument, ...]]:
         with self._lock:

@@ -58,6 +58,10 @@ class Device(abc.ABC):
         """Begin to copy a tensor to the host; what is returned waits until it is there, and has it."""
         return tensor.numpy
 
+    def compile(self, say: Callable[[str], None] = lambda text: None) -> float:
+        """Make every kernel ready, where that takes time; seconds taken."""
+        return 0.0
+
     def synchronize(self) -> None:  # noqa: B027 (nothing to wait for where a launch has run when it returns)
         """Wait until everything launched has run."""
 

@@ -100,6 +100,7 @@ def prepare(
     """Find the illumination functions, and say what was chosen."""
     names = columns(COMPARTMENTS, plate.channels, options.config.features)
     progress.say(f"{plate.barcode}: channels {plate.channel_line}")
+    device.compile(lambda text: progress.say(f"{plate.barcode}: {text}"))
     n_fields = sum(map(len, wells.values()))
     wanted = options.fields_a_batch and max(1, min(options.fields_a_batch, n_fields))
     illumination = open_illumination(

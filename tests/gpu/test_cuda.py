@@ -1,6 +1,7 @@
 """The CUDA branch, executed line by line against a stand-in for CuPy and torch's streams; nothing here ran on a GPU."""
 
 import sys
+import threading
 import types
 from collections.abc import Callable
 from dataclasses import replace
@@ -50,7 +51,7 @@ def test_a_launch_goes_to_torchs_current_stream(version, cuda_stream):
             logs(device, out)
         torch.cuda.current_stream().wait_stream(stream)
         out.record_stream(stream)
-        assert gpu.launches == ["texture_logs"]
+        assert gpu.launches == ["texture_logs"] * 2  # the first when the device was opened
         assert device.tensor(out) is out
         uploaded = device.tensor([3, 5], torch.int32)
         assert uploaded.cpu().tolist() == [3, 5]
@@ -288,7 +289,7 @@ def test_bad_use_of_the_cuda_device():
             logs(device, device.zeros(5, dtype=torch.int64), entries=2**70)
         logs_out = device.zeros(5, dtype=torch.int64)
         device.launch("texture_logs", 0, block=BLOCK, entries=5, logs=logs_out)
-        assert not GPU.launches
+        assert GPU.launches == ["texture_logs"]  # when it was opened
         with pytest.raises(RuntimeError, match="'cuda:1' was asked for; there are 1 CUDA devices"):
             open_device("cuda:1")
 
@@ -298,6 +299,50 @@ def test_without_cupy_the_extra_is_named(monkeypatch):
         patch.setitem(sys.modules, "cupy", None)
         with pytest.raises(RuntimeError, match=r"pip install 'jumpgpu\[cuda\]'"):
             open_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("nvrtc", "driver", "fits"), [((12, 0), 12040, True), ((12, 9), 13000, True), ((13, 0), 12090, False)]
+)
+def test_a_compiler_that_is_newer_than_the_driver_is_named(monkeypatch, nvrtc, driver, fits):
+    with standin() as gpu:
+        monkeypatch.setattr(gpu, "nvrtc", nvrtc)
+        monkeypatch.setattr(gpu, "driver", driver)
+        if fits:
+            versions = open_device("cuda").versions()
+            assert versions["nvrtc"] == f"{nvrtc[0]}.{nvrtc[1]}"
+            assert versions["driver"] == f"{driver // 1000}.{driver % 1000 // 10}"
+        else:
+            with pytest.raises(
+                RuntimeError, match=r"CuPy has NVRTC 13.0, the driver runs CUDA 12.9 at most: install jumpgpu\[cuda12\]"
+            ):
+                open_device("cuda")
+            assert not gpu.launches
+
+
+def test_a_device_that_cannot_run_a_kernel_is_not_opened(monkeypatch):
+    with standin(), monkeypatch.context() as patch:
+        patch.setattr(cuda.CudaDevice, "_kernel", lambda *_: (_ for _ in ()).throw(OSError("no kernel image is available")))
+        with pytest.raises(RuntimeError, match="cannot run a kernel: no kernel image is available; `jumpgpu doctor`"):
+            open_device("cuda")
+    with standin(), monkeypatch.context() as patch:
+        patch.setattr(cuda.CudaDevice, "launch", lambda self, *_, **values: values["logs"].fill_(1))
+        with pytest.raises(RuntimeError, match="gives other numbers than the CPU"):
+            open_device("cuda")
+
+
+def test_all_kernels_are_compiled_at_once_and_said(monkeypatch):
+    monkeypatch.setattr(cuda, "SAY_EVERY_S", -1.0)
+    said: list[str] = []
+    files = {path for path, _ in kernel_sources().values()}
+    with standin() as gpu:
+        device = open_device("cuda")
+        monkeypatch.setattr(cuda, "full_source", lambda path: "")  # nothing to compile here
+        assert device.compile(said.append) > 0
+        assert gpu.compiled == len(files) - 1 == len(said)  # one was compiled to open it
+        assert said[-1] == f"compiling the kernels for this GPU, once: {len(files) - 1} of {len(files) - 1} files"
+        assert device.compile() < 1
+        assert gpu.compiled == len(files) - 1
 
 
 def test_a_table_is_fetched_without_a_wait():
@@ -437,6 +482,7 @@ def test_every_line_of_the_cuda_branch_runs(tmp_path: Path, capsys, monkeypatch)
 
     before = sys.gettrace()
     sys.settrace(trace)
+    threading.settrace(trace)
     try:
         for version in (13, 14):
             test_a_launch_goes_to_torchs_current_stream(version, False)
@@ -448,9 +494,14 @@ def test_every_line_of_the_cuda_branch_runs(tmp_path: Path, capsys, monkeypatch)
             open_device("cuda").synchronize()
             open_device("cuda").give_back(5)
         test_without_cupy_the_extra_is_named(monkeypatch)
+        with monkeypatch.context() as patch:
+            test_a_compiler_that_is_newer_than_the_driver_is_named(patch, (13, 0), 12090, False)
+        with monkeypatch.context() as patch:
+            test_all_kernels_are_compiled_at_once_and_said(patch)
         list(read_fields(find_plate("BR00000001", tmp_path), batch=2))  # the ring on the CPU
     finally:
         sys.settrace(before)
+        threading.settrace(None)
     missed = sorted(wanted - seen)
     with capsys.disabled():
         print(f"\nCUDA branch against the stand-in: {len(wanted) - len(missed)} of {len(wanted)} lines ran")

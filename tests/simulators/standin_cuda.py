@@ -27,6 +27,7 @@ import ctypes
 import itertools
 import re
 import sys
+import threading
 import types
 import weakref
 from collections.abc import Callable, Iterator
@@ -192,6 +193,7 @@ class Gpu:
 
     def __init__(self) -> None:
         self.active, self.life = False, 0
+        self.nvrtc, self.driver = (12, 8), 12080  # CUDA versions: of the compiler, and of the newest that the driver runs
         self.allocations: weakref.WeakValueDictionary[int, Allocation] = weakref.WeakValueDictionary()
 
     def index_of(self, device: Any) -> int:
@@ -200,6 +202,14 @@ class Gpu:
             return device
         named = torch.device(device).index if device is not None else None
         return self.device if named is None else named
+
+    @property
+    def cupy_device(self) -> int | None:
+        return getattr(self.own, "device", None)
+
+    @cupy_device.setter
+    def cupy_device(self, index: int | None) -> None:
+        self.own.device = index
 
     def current(self, device: Any = None) -> Stream:
         return self.currents[self.index_of(device)]
@@ -212,7 +222,7 @@ class Gpu:
         self.defaults = [kind(torch.device("cuda", i)) for i in range(devices)]
         self.currents = list(self.defaults)
         self.cupy_current: Stream | None = None
-        self.cupy_device: int | None = None
+        self.own = threading.local()  # CuPy's current device is each thread's
         self.streams = {s.ptr: s for s in self.defaults}
         for allocation in list(self.allocations.values()):  # of tensors that the package keeps: nothing is under way on them
             allocation.home[:] = [self.defaults[0]]
@@ -225,6 +235,7 @@ class Gpu:
         self.copies: list[tuple[Stream, int, torch.Tensor, torch.Tensor]] = []
         self.arrivals: list[tuple[Stream, int, torch.Tensor, torch.Tensor]] = []  # stream, step, pinned target, what comes
         self.launches: list[str] = []
+        self.compiled = 0  # modules
 
     def waited(self, known: dict[int, int]) -> None:
         """The host has waited for these steps; copies out of pinned memory among them have read their source until now."""
@@ -453,6 +464,10 @@ class RawModule:
 
         cached("standin.cubin", (code, *CUPY_OPTIONS, nvrtc.version()), make)
 
+    def compile(self) -> None:
+        assert GPU.cupy_device is not None, "the device is not current"
+        GPU.compiled += 1
+
     def get_function(self, name: str) -> "RawKernel":
         assert GPU.cupy_device is not None, "the device is not current"
         return RawKernel(self, name)
@@ -549,7 +564,11 @@ def cupy_module(version: int) -> types.ModuleType:
         assert version < 14, "cupy.cuda.ExternalStream warns that it is deprecated"
         return CupyStream(pointer)
 
-    module.cuda = types.SimpleNamespace(Device=CupyDevice, Stream=stream, ExternalStream=external)  # type: ignore[attr-defined]
+    compiler = types.SimpleNamespace(getVersion=lambda: GPU.nvrtc)
+    runtime = types.SimpleNamespace(driverGetVersion=lambda: GPU.driver)
+    module.cuda = types.SimpleNamespace(  # type: ignore[attr-defined]
+        Device=CupyDevice, Stream=stream, ExternalStream=external, nvrtc=compiler, runtime=runtime
+    )
     return module
 
 
