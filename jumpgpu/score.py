@@ -25,6 +25,7 @@ from .profiles.text_tables import as_text
 from .scores import figures
 from .scores import mean_average_precision as maps
 from .scores.common import Score, choose_features, concatenate
+from .scores.embedding import METHODS, Picture, embed, similarity
 from .scores.hits import TOXIC, Hits, dose_response, hits
 from .scores.mean_average_precision import MeanPrecision
 from .scores.percent_matching import LABEL, percent_matching
@@ -121,6 +122,23 @@ def parser() -> argparse.ArgumentParser:
     add_common(one)
     one.add_argument("--dose", required=True, metavar="COLUMN", help="of numbers, such as mmoles_per_liter")
     add_toxic(one)
+
+    one = add_parser(
+        commands,
+        "embed",
+        "wells in a plane, by principal components or UMAP: data for a picture",
+        "jumpgpu score embed --plate BR00117010 --plate BR00117011 --output out --method umap",
+    )
+    add_common(one)
+    one.add_argument("--method", choices=METHODS, default="pca", help="umap needs jumpgpu[umap] (default: %(default)s)")
+
+    one = add_parser(
+        commands,
+        "similarity",
+        "how alike every two wells are, replicates side by side: data for a heat map",
+        "jumpgpu score similarity --plate BR00117010 --plate BR00117011 --output out",
+    )
+    add_common(one)
 
     one = add_parser(
         commands,
@@ -355,6 +373,16 @@ def score_dose(options: argparse.Namespace) -> Iterator[Hits]:
         yield dose_response(rows, options.group, dose, condition, options.toxic, options.features)
 
 
+def score_embed(options: argparse.Namespace) -> Iterator[Picture]:
+    for condition, rows in conditions(read_all(options, options.plate), options.by):
+        yield embed(rows, options.group, options.method, condition, options.seed, options.features)
+
+
+def score_similarity(options: argparse.Namespace) -> Iterator[Picture]:
+    for condition, rows in conditions(read_all(options, options.plate), options.by):
+        yield similarity(rows, options.group, condition, options.features)
+
+
 def score_transfer(options: argparse.Namespace) -> Iterator[Baselines]:
     for condition, rows, others in sides(options):
         assert others is not None
@@ -368,11 +396,13 @@ SCORES: dict[str, Callable[[argparse.Namespace], Iterator[Any]]] = {
     "map": score_map,
     "hits": score_hits,
     "dose": score_dose,
+    "embed": score_embed,
+    "similarity": score_similarity,
     "transfer": score_transfer,
 }
 
 
-def headline(result: Score | MeanPrecision | Hits | Baselines) -> str:
+def headline(result: Score | MeanPrecision | Hits | Picture | Baselines) -> str:
     """The result in a few words, with what the score says of controls that share a position (or what else is known)."""
     known = [c for c in getattr(result, "checks", ()) if not c.reason]
     controls = f"  controls by {known[0].place} {known[0].percent:.1f} %" if known else ""
@@ -389,6 +419,9 @@ def headline(result: Score | MeanPrecision | Hits | Baselines) -> str:
     if isinstance(result, Hits):
         counts = {k: v for k, v in result.summary().items() if k.startswith("n_")}
         return "  ".join([f"{len(result.table)} rows", *(f"{v} {k.removeprefix('n_')}" for k, v in counts.items())])
+    if isinstance(result, Picture):
+        explained = [f"{100 * share:.1f} % of variance" for share in result.settings.get("explained", ())]
+        return "  ".join([f"{len(result.table)} wells", f"{result.settings['features']} features", *explained])
     rows = result.table.itertuples()
     return "  ".join(
         f"{r.baseline}: r {r.correlation:.2f}, retrieval {r.retrieval:.2f} (chance {r.chance:.2f})" for r in rows
