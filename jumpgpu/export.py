@@ -7,10 +7,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from .cli.parser import command_parser
 from .cli.progress import Progress
-from .outputs.export import SUFFIXES, export, export_profiles
-from .store.reader import open_plate
+from .outputs.export import IMAGE, SUFFIXES, export, export_profiles, features_of
+from .store.reader import StoredPlate, open_plate
 
 BAD_USE, TRY_AGAIN = 2, 75
 
@@ -28,6 +30,10 @@ def parser() -> argparse.ArgumentParser:
     add("plates", nargs="+", metavar="PLATE", help="a plate's .zarr folder, or its path without the suffix")
     add("--format", choices=SUFFIXES, default="parquet", help="kind of file (default: %(default)s)")
     add("--output", type=Path, metavar="DIR", help="where <plate>.<format> goes (default: beside the plate)")
+    add("--objects", metavar="NAME", help="another table than the cells': Image, or an object set with rows of its own")
+    add("--metadata", type=Path, metavar="DIR", help="platemaps/ and external/: each row gets its well's treatment")
+    add("--platemap", type=Path, metavar="FILE", help="the same from one plate map, without --metadata's barcode table")
+    add("--treatments", type=Path, metavar="FILE", help="treatment table, instead of the plate map's own in external/")
     add("--level", choices=("cells", "profile"), default="cells", help="single cells, or the plate's profile tables")
     add("--wells", nargs="+", metavar="WELL", help="only these wells: A01 B02, or A01,B02")
     add("--columns", nargs="+", metavar="NAME", help="only these features; patterns such as 'Nuclei_AreaShape_*' too")
@@ -53,6 +59,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def annotation_of(plate: StoredPlate, options: argparse.Namespace) -> pd.DataFrame | None:
+    """The plate's wells with what its plate map says of them; None where no map was named."""
+    from .profiles import platemap as platemaps
+
+    if options.metadata is None and options.platemap is None:
+        if options.treatments is not None:
+            raise ValueError("--treatments describes what a plate map names; give --platemap or --metadata too")
+        return None
+    path = options.platemap or platemaps.find_platemap(options.metadata, plate.barcode)
+    treatments = options.treatments
+    if treatments is None and options.metadata is not None:
+        treatments = platemaps.find_treatments(options.metadata, path)
+    wells = pd.DataFrame({"Metadata_Plate": plate.barcode, "Metadata_Well": plate.wells})
+    table = None if treatments is None else platemaps.read_treatments(treatments)
+    return platemaps.annotate(wells, platemaps.read_platemap(path), table)
+
+
 def export_one(name: str, wells: Sequence[str] | None, options: argparse.Namespace) -> None:
     start = time.monotonic()
     plate = open_plate(name)
@@ -61,16 +84,19 @@ def export_one(name: str, wells: Sequence[str] | None, options: argparse.Namespa
         for path in export_profiles(plate.beside, plate.barcode, folder, options.format, options.overwrite):
             print(path)
         return
-    target = folder / f"{plate.barcode}{SUFFIXES[options.format]}"
+    objects = None if options.objects == "Cells" else options.objects
+    target = folder / f"{plate.barcode}{f'_{objects}' if objects else ''}{SUFFIXES[options.format]}"
+    annotation = annotation_of(plate, options)
     n_wells = len(wells or plate.wells)
     with Progress(plate.barcode, n_wells, options.quiet) as progress:
 
         def advance(done: int) -> None:
             progress.advance(done - progress.done)
 
-        cells = export(plate, target, options.format, wells, options.columns, options.overwrite, advance)
-    n_features = len(plate.choose(options.columns))
-    print(f"{target}  {n_wells} wells  {cells} cells  {n_features} features  {time.monotonic() - start:.1f} s")
+        rows = export(plate, target, options.format, wells, options.columns, options.overwrite, advance, objects, annotation)
+    n_features = len(features_of(plate, options.columns, objects))
+    what = {None: "cells", IMAGE: "sites"}.get(objects, "objects")
+    print(f"{target}  {n_wells} wells  {rows} {what}  {n_features} features  {time.monotonic() - start:.1f} s")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ PACKAGES: dict[str, set[str]] = {
     "images": {"settings", "gpu", "storage"},
     "segmentation": {"settings", "gpu"},
     "features": {"settings", "gpu", "images", "segmentation"},
-    "store": {"settings", "storage", "images"},
+    "store": {"settings", "storage", "images", "features"},
     "run": {"settings", "gpu", "storage", "cli", "images", "segmentation", "features", "store"},
     "profiles": {"settings", "storage", "store"},
     "scores": {"settings", "storage", "profiles"},

@@ -5,26 +5,34 @@ profile. A plate is read a few wells at a time, so memory does not grow with it,
 """
 
 import contextlib
+import dataclasses
 import errno
 import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from ..settings.names import split_name
 from ..storage.atomic import whole_file
-from ..store.reader import StoredPlate, open_plate
+from ..store.annotation import variables
+from ..store.layout import COUNT, ROW
+from ..store.reader import StoredPlate, open_plate, rows_of, with_annotation
 
 if TYPE_CHECKING:
     import sqlite3
 
+    import anndata
+
 SUFFIXES = {"parquet": ".parquet", "h5ad": ".h5ad", "csv": ".csv", "sqlite": ".sqlite"}
 PART_BYTES = 1 << 27  # of features that are written together, about
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
+IMAGE = "Image"  # the table of that name
 LINKS = ("Cytoplasm_Parent_Cells", "Cytoplasm_Parent_Nuclei")  # what pycytominer joins compartments by
 Advance = Callable[[int], None]
 
@@ -37,8 +45,10 @@ def export(
     columns: Iterable[str] | None = None,
     overwrite: bool = False,
     advance: Advance = lambda wells: None,
+    objects: str | None = None,
+    annotation: pd.DataFrame | None = None,
 ) -> int:
-    """Write a plate's single cells to one file, in one step.
+    """Write a plate's single cells, or another of its tables, to one file, in one step.
 
     Parameters
     ----------
@@ -48,11 +58,14 @@ def export(
     wells, columns : which, in which order; all where None. Columns may be patterns, as in `StoredPlate.to_pandas`.
     overwrite : replace a file that is there, which is otherwise an error
     advance : called with the number of wells written so far
+    objects : "Image" for a row per site, or an object set of `StoredPlate.objects`; the cells where None. SQLite holds all
+        of them together.
+    annotation : a row per well, found by Metadata_Well, whose columns each row of the well gets: treatments
 
     Returns
     -------
     int
-        Cells written.
+        Rows written.
 
     Every value is the stored float32: as such in Parquet and .h5ad, as the equal float64 in SQLite and CSV (spelled so that
     it reads back as that number). NaN is NaN; in Parquet it is null, in SQLite NULL.
@@ -67,10 +80,25 @@ def export(
         raise ValueError(f"{stored.barcode} has no well {unknown[0]}; it has {len(stored.wells)}")
     if not chosen:
         raise ValueError(f"{stored.barcode} has no wells yet; nothing to export")
-    source = Source(stored, chosen, stored.choose(columns), advance)
+    if format == "sqlite" and (objects is not None or annotation is not None):
+        raise ValueError("SQLite holds the image table and all objects together, and no plate map; leave these options out")
+    source = Source(stored, chosen, features_of(stored, columns, objects), advance, objects, annotation)
     with whole_file(path, overwrite) as part:
         WRITERS[format](source, part)
-    return sum(stored.record(w)["cells"] for w in chosen)
+    return source.rows
+
+
+def features_of(plate: StoredPlate, columns: Iterable[str] | None, objects: str | None) -> list[str]:
+    """The columns of a table that are exported."""
+    if objects != IMAGE:
+        return plate.choose(columns, objects)
+    known = plate.image_table().columns.drop(list(ROW[:3])).tolist()
+    if columns is None:
+        return known
+    asked = list(columns)
+    if missing := [a for a in asked if not any(fnmatchcase(c, a) for c in known)]:
+        raise ValueError(f"{plate.barcode} has no image column {missing[0]!r}; it has {', '.join(known[:4])}, ...")
+    return [c for c in known if any(fnmatchcase(c, a) for a in asked)]
 
 
 @dataclass(frozen=True)
@@ -81,12 +109,33 @@ class Source:
     wells: list[str]
     features: list[str]
     advance: Advance
+    objects: str | None = None
+    annotation: pd.DataFrame | None = None
+
+    @property
+    def kind(self) -> type:
+        """The type of the stored values."""
+        return np.float64 if self.objects == IMAGE else np.float32
+
+    @property
+    def rows(self) -> int:
+        records = [self.plate.record(well) for well in self.wells]
+        if self.objects == IMAGE:
+            return sum(len(record["sites"]) for record in records)
+        return sum(rows_of(record, self.objects or "cells") for record in records)
 
     def tables(self) -> Iterator[pd.DataFrame]:
-        """A table a well, as `StoredPlate.to_pandas` gives it."""
+        """A table per well, as `StoredPlate.to_pandas` gives it."""
         for i, well in enumerate(self.wells, 1):
-            yield self.plate.to_pandas(wells=[well], columns=self.features)
+            yield self.table(well)
             self.advance(i)
+
+    def table(self, well: str) -> pd.DataFrame:
+        if self.objects == IMAGE:
+            table = self.plate.image_table([well]).reindex(columns=[*ROW[:3], *self.features])
+        else:
+            table = self.plate.to_pandas([well], self.features, self.objects)
+        return table if self.annotation is None else with_annotation(table, self.annotation)
 
 
 def gathered(tables: Iterable[pd.DataFrame], n_features: int) -> Iterator[pd.DataFrame]:
@@ -119,7 +168,7 @@ def write_parquet(source: Source, path: Path) -> None:
     writer: Any = None
     try:
         for table in gathered(source.tables(), len(source.features)):
-            part = as_arrow(table, source.features, np.float32, nulls=True)
+            part = as_arrow(table, source.features, source.kind, nulls=True)
             identity = part.column_names[: -len(source.features) or None]
             writer = writer or pq.ParquetWriter(path, part.schema, use_dictionary=identity, write_statistics=identity)
             writer.write_table(part)
@@ -167,9 +216,29 @@ def write_h5ad(source: Source, path: Path) -> None:
     """As `StoredPlate.to_anndata`, whose wells are read one after the other while anndata writes them."""
     import dask
 
-    with dask.config.set(scheduler="synchronous"):
-        source.plate.to_anndata(source.wells, source.features).write_h5ad(path)
+    annotation = None if source.annotation is None else storable(source.annotation)
+    if source.objects == IMAGE:
+        image_anndata(dataclasses.replace(source, annotation=annotation)).write_h5ad(path)
+    else:
+        with dask.config.set(scheduler="synchronous"):
+            source.plate.to_anndata(source.wells, source.features, source.objects, annotation).write_h5ad(path)
     source.advance(len(source.wells))
+
+
+def storable(annotation: pd.DataFrame) -> pd.DataFrame:
+    """An annotation whose columns .h5ad can hold: one of nothing but None has no type."""
+    return annotation.assign(**{c: annotation[c].astype(float) for c in annotation.columns[annotation.isna().all()]})
+
+
+def image_anndata(source: Source) -> "anndata.AnnData":
+    """The Image table as AnnData: a row per site, `var` as that of cells."""
+    import anndata
+
+    table = pd.concat([source.table(well) for well in source.wells], ignore_index=True)
+    names = ["_".join(map(str, row)) for row in table[list(ROW[:3])].itertuples(index=False)]
+    obs = table.drop(columns=source.features).set_axis(names, axis=0)
+    var = pd.DataFrame(variables(source.features, source.plate.channels), index=pd.Index(source.features, dtype=object))
+    return anndata.AnnData(table[source.features].to_numpy(np.float64), obs=obs, var=var)
 
 
 def write_sqlite(source: Source, path: Path) -> None:
@@ -179,44 +248,47 @@ def write_sqlite(source: Source, path: Path) -> None:
 
     plate, features = source.plate, source.features
 
-    kinds = {"Cells", "Cytoplasm", "Nuclei"}
-    if lost := [f for f in features if f.split("_", 1)[0] not in kinds]:
-        raise ValueError(
-            f"{plate.barcode}: {lost[0]} belongs to none of {', '.join(sorted(kinds))}; SQLite holds only these"
-        )
-    groups = {c: [f for f in features if f.startswith(f"{c}_")] for c in sorted(kinds)}
-    if missing := [link for link in LINKS if link not in groups["Cytoplasm"]]:
+    groups: dict[str, list[str]] = {name: [] for name in sorted({split_name(f)[0] for f in features})}
+    for feature in features:
+        groups[split_name(feature)[0]].append(feature)
+    if missing := [link for link in LINKS if link not in groups.get("Cytoplasm", LINKS)]:
         raise ValueError(f"{plate.barcode}: SQLite needs the column {missing[0]}, by which compartments are joined")
     number = zlib.crc32(plate.barcode.encode())  # other plates' tables can be added
     with contextlib.closing(sqlite3.connect(path)) as base:
         base.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
-        widest = max(len(names) for names in groups.values()) + 3
+        others = {name: plate.choose(None, name) for name in plate.objects}
+        if shared := sorted(set(others) & set(groups)):
+            raise ValueError(f"{plate.barcode}: {shared[0]} has rows of its own and columns of cells; choose --columns")
+        measures = features_of(plate, None, IMAGE)
+        widest = max(map(len, (measures, *groups.values(), *others.values()))) + 8
         if widest > (limit := base.getlimit(sqlite3.SQLITE_LIMIT_COLUMN)):
             raise ValueError(
                 f"{plate.barcode}: {widest} columns in a table, and this SQLite takes {limit}; choose --columns"
             )
         keys = {"TableNumber": "INTEGER", "ImageNumber": "INTEGER"}
-        named = {f"{prefix}Metadata_{n}": t for prefix in ("", "Image_") for n, t in IMAGE.items()}
-        create(base, "Image", keys | named | {"Image_Count_Cells": "INTEGER"})
-        for compartment, names in groups.items():
+        named = {f"{prefix}Metadata_{n}": t for prefix in ("", "Image_") for n, t in IDENTITY.items()}
+        create(base, "Image", keys | named | {name: "INTEGER" if name == COUNT else "REAL" for name in measures})
+        for compartment, names in (*groups.items(), *others.items()):
             create(base, compartment, keys | {"ObjectNumber": "INTEGER"} | dict.fromkeys(names, "REAL"))
         image = 0
-        for table in source.tables():
-            for (plate_name, well, site), cells in table.groupby(list(table.columns[:3]), sort=False):
+        for well, table in zip(source.wells, source.tables(), strict=True):
+            tables = [(table, groups), *((plate.to_pandas([well], n, o), {o: n}) for o, n in others.items())]
+            for row in plate.image_table([well]).reindex(columns=[*ROW[:3], *measures]).itertuples(index=False):
                 image += 1
-                identity = [plate_name, well, int(site)]
-                insert(base, "Image", [[number, image, *identity, *identity, len(cells)]])
-                objects = cells["Metadata_ObjectNumber"].to_list()
-                for compartment, names in groups.items():
-                    rows = cells[names].to_numpy(np.float64).tolist()
-                    insert(base, compartment, ([number, image, o, *r] for o, r in zip(objects, rows, strict=True)))
+                insert(base, "Image", [[number, image, *row[:3], *row[:3], int(row[3]), *row[4:]]])
+                for rows, parts in tables:
+                    here = rows[rows[ROW[2]] == row[2]]
+                    objects = here[ROW[3]].to_list()
+                    for compartment, names in parts.items():
+                        values = here[names].to_numpy(np.float64).tolist()
+                        insert(base, compartment, ([number, image, o, *v] for o, v in zip(objects, values, strict=True)))
             base.commit()
-        for name in ("Image", *groups):
+        for name in ("Image", *groups, *others):
             base.execute(f'CREATE INDEX "{name}_keys" ON "{name}" (TableNumber, ImageNumber)')
         base.commit()
 
 
-IMAGE = {"Plate": "TEXT", "Well": "TEXT", "Site": "INTEGER"}
+IDENTITY = {"Plate": "TEXT", "Well": "TEXT", "Site": "INTEGER"}
 
 
 def create(base: "sqlite3.Connection", name: str, columns: dict[str, str]) -> None:

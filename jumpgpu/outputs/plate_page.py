@@ -150,7 +150,7 @@ def wells_of(
 def image_measures(plate: StoredPlate) -> dict[str, Any]:
     """Means over each well's sites of what is known of its images: names, and a list of values by well for each.
 
-    Sharpness and saturation (percent) of every channel; with image quality stored, all of that too; and the percent of
+    Sharpness and saturation (percent) of every channel; of the Image table all it has; and the percent of
     cells with each flag of `configs/cell_quality.toml`, where the plate has the features.
     """
     wells = pd.Index(plate.wells)
@@ -161,8 +161,8 @@ def image_measures(plate: StoredPlate) -> dict[str, Any]:
         table = checks.groupby(["well", "channel"], sort=False)[kind].mean().unstack()
         known = [c for c in plate.channels if c in table]
         tables.append(table[known].set_axis([f"{kind} {c}" for c in known], axis=1))
-    if len(plate.wells) and any(key.startswith("tables/fields/") for key in plate.record(plate.wells[0])["files"]):
-        tables.append(plate.image_quality().groupby("Metadata_Well").mean(numeric_only=True).drop(columns="Metadata_Site"))
+    measures = plate.image_table().drop(columns=["Metadata_Site", "Image_Count_Cells"])
+    tables.append(measures.groupby("Metadata_Well").mean(numeric_only=True))
     rules = load_cell_rules()
     if set(rules.features) <= set(plate.columns):
         flagged = 100 * shares(flag_plate(plate, rules))

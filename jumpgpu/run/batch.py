@@ -168,13 +168,19 @@ def launch(raw: Raw, run: Run) -> Tables:
                 inputs=inputs_of(run.plate, run.wells[well][site], options),
                 labels={name: image[b] for name, image in labels.items()},
                 overview=None if overview is None else overview[b],
-                quality=None if measured is None else measured[b],
+                image=None if measured is None else measured[b],
                 flags={channel: f"{n} {granularity.BEYOND}" for channel, n in odd[b].items()},
+                position_um=position_of(run.wells[well][site]),
             )
             for b, (well, site) in enumerate(sites)
         ]
 
     return tables
+
+
+def position_of(site: Site) -> tuple[float, float] | None:
+    """The stage position of a field's centre; None where its plate has none."""
+    return None if site.x_um is None or site.y_um is None else (float(site.x_um), float(site.y_um))
 
 
 def check_finite(values: np.ndarray, names: Sequence[str], sure: Sequence[int]) -> None:

@@ -22,7 +22,6 @@ from ..images.illumination import open_illumination
 from ..images.masks import check_masks, read_masks
 from ..images.plate import Plate, Site
 from ..images.reader import FieldBatch, read_fields
-from ..images.tiff_tags import FULL_SCALE
 from ..segmentation.background import check_width
 from ..segmentation.pipeline import check as check_segmentation
 from ..settings.names import COMPARTMENTS
@@ -60,19 +59,8 @@ def fill(store: PlateWriter, run: "Run") -> None:
         in_lanes(read(run, store.missing_wells()), lambda fields: compute(fields, run), run.lanes) as batches,
     ):
         # On CUDA a batch's table is waited for once the next batch is launched, so that the device is never without work.
-        told: set[float] = set()
         for fields, tables in trailing(batches, run.device.asynchronous):
-            say_scales(fields, told, run)
             sink.put(fields, tables())
-
-
-def say_scales(fields: FieldBatch, told: set[float], run: Run) -> None:
-    """Say once of each number that counts are divided by it, where that is not 65535."""
-    for scale in {s for row in fields.scales for s in row} - told - {FULL_SCALE}:
-        told.add(scale)
-        channels = [c for i, c in enumerate(run.plate.channels) if any(row[i] == scale for row in fields.scales)]
-        why = "[plate] scale" if run.plate.scale else "their files say so, or have 8 bits"
-        run.progress.say(f"{run.plate.barcode}: counts of {', '.join(channels)} are divided by {scale:g} ({why})")
 
 
 def compute(fields: FieldBatch, run: Run) -> tuple[FieldBatch, Tables]:

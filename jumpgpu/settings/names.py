@@ -21,6 +21,7 @@ FAMILIES = (  # stored order within a compartment
     "Parent",
     "RadialDistribution",
     "Texture",
+    "Embedding",
 )
 BARCODE = re.compile(
     r"[\w(\[{#][\w .,;()\[\]{}+#@&=~!'-]{0,127}"
@@ -32,9 +33,19 @@ def feature_name(compartment: str, family: str, *parts: str | int) -> str:
     return "_".join([compartment, family, *map(str, parts)])
 
 
+def split_name(column: str) -> tuple[str, str, str]:
+    """Object set, family and the rest of a column: `FilteredNuclei_AreaShape_Area` -> `FilteredNuclei`, `AreaShape`, `Area`.
+
+    An object set's own name may hold underscores; the family is then the first word that is one.
+    """
+    words = column.split("_")
+    place = next((i for i, word in enumerate(words[1:], 1) if word in FAMILIES), min(1, len(words) - 1))
+    return "_".join(words[:place]) or column, words[place], "_".join(words[place + 1 :])
+
+
 def family_of(column: str) -> str:
     """The family word of a column: `Cells_AreaShape_Area` -> `AreaShape`."""
-    return column.split("_", 2)[1]
+    return split_name(column)[1]
 
 
 def channel_order(channels: Iterable[str], first: Sequence[str] = ()) -> list[str]:
@@ -44,11 +55,12 @@ def channel_order(channels: Iterable[str], first: Sequence[str] = ()) -> list[st
 
 def stored_order(columns: Sequence[str]) -> list[int]:
     """Positions that put columns into stored order: by compartment, then family; within both, as they come."""
-    compartments = {c: i for i, c in enumerate(sorted({c.split("_", 1)[0] for c in columns}))}
+    names = [split_name(column) for column in columns]
     families = {f: i for i, f in enumerate(FAMILIES)}
 
-    def key(i: int) -> tuple[int, int, int]:
-        return compartments[columns[i].split("_", 1)[0]], families.get(family_of(columns[i]), len(families)), i
+    def key(i: int) -> tuple[str, int, int]:
+        compartment, family, _ = names[i]
+        return compartment, families.get(family, len(families)), i
 
     return sorted(range(len(columns)), key=key)
 

@@ -31,12 +31,6 @@ VERSIONS = {
 PRESETS = {"cpjump1": 1, "jump-production": 2}  # cpjump1's settings are the defaults of every other
 KERNELS_OF_1 = "93b0e7f74d2dc9dbc9706f0b398c3ccb5b9cfe92807b6ffe1b11a7a80f115cd9"  # of plates older than numbers versions
 ABSENT = object()
-SPOKEN = {
-    "illumination": "illumination functions' digest",
-    "labels": "label images",
-    "saved": "images saved",
-    "sites": "sites chosen",
-}
 
 
 def versions_of(config: Config, segmented: bool = True) -> dict[str, int]:
@@ -129,11 +123,11 @@ def compare(stored: Any, asked: Any, default: Any = ABSENT, path: str = "") -> l
     kind, _, name = path.partition(".")
     if kind == "numbers":
         return [f"numbers version of {name}: stored {spoken(stored)}, this jumpgpu has {spoken(asked)}"]
-    return [f"{SPOKEN.get(path, path)}: stored {spoken(stored, default)}, asked {spoken(asked, default)}"]
+    return [f"{path}: stored {spoken(stored, default)}, asked {spoken(asked, default)}"]
 
 
 def spoken(value: Any, default: Any = ABSENT) -> str:
-    """A value in a line; one that is absent is the default, where there is one."""
+    """A value in a line; of one that is absent the default, where there is one."""
     if value is not ABSENT:
         return str(value)
-    return "absent" if default is ABSENT else f"{default} (the default)"
+    return "absent" if default is ABSENT else str(default)

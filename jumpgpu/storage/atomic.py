@@ -17,7 +17,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,16 @@ def sync_file(descriptor: int) -> None:
 def open_folder(path: Path | str) -> int | None:
     """A descriptor of a folder; None on Windows, where none can be opened and the journal alone keeps names."""
     return None if sys.platform == "win32" else os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def path_inside(folder: Path, key: str) -> str:
+    """A file's path below a folder; ValueError where a link leads out of it."""
+    path = str(folder)
+    for step in check_key(key).split("/"):
+        path = f"{path}/{step}"
+        if os.path.islink(path) and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+            raise ValueError(f"{folder}: {key} leads out of the plate")
+    return path
 
 
 def sync_directory(path: Path) -> None:
@@ -154,13 +164,35 @@ def read_files(folder: Place, sizes: Mapping[str, int]) -> Iterator[tuple[str, b
         for key, data in zip(sizes, objects, strict=True):
             yield key, data if len(data) == sizes[key] else b"", len(data) or -1
         return
-    home = folder.resolve()
     for key, expected in sizes.items():
-        path = home / check_key(key)
-        if not path.resolve().is_relative_to(home):
-            raise ValueError(f"{folder}: {key} leads out of the plate")
-        size = path.stat().st_size if path.is_file() else -1
-        yield key, path.read_bytes() if size == expected else b"", size
+        path = path_inside(folder, key)
+        if not os.path.isfile(path):
+            yield key, b"", -1
+            continue
+        with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read() if size == expected else b""
+        yield key, data, size
+
+
+def read_ranges(folder: Place, key: str, size: int, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    """Parts of a file below a folder, by first byte and number of bytes; ValueError where the file has another size.
+
+    Of a bucket's object the parts are asked for together.
+    """
+    if isinstance(folder, RemotePath):
+        found = (folder / check_key(key)).read_ranges(ranges)
+    else:
+        path = path_inside(folder, key)
+        there = os.path.getsize(path) if os.path.isfile(path) else -1
+        if there != size:
+            raise ValueError(f"{folder}: {key} is not as it was written ({there} bytes of {size})")
+        found = []
+        with open(path, "rb", buffering=0) as file:
+            for start, n in ranges:
+                file.seek(start)
+                found.append(file.read(n))
+    return found
 
 
 def read_object(path: RemotePath, limit: int) -> bytes:

@@ -12,7 +12,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -153,6 +153,15 @@ class RemotePath:
             return bytes(answer.bytes())
 
         return attempt(self, get, tries)
+
+    def read_ranges(self, ranges: Sequence[tuple[int, int]], tries: int = TRIES) -> list[bytes]:
+        """Parts of the object, by first byte and number of bytes."""
+        starts, lengths = [start for start, _ in ranges], [n for _, n in ranges]
+
+        def get(store: Any) -> list[bytes]:
+            return [bytes(part) for part in store.get_ranges(self.key, starts=starts, lengths=lengths)]
+
+        return attempt(self, get, tries) if ranges else []
 
     def write_bytes(self, data: bytes | bytearray, new: bool = False) -> None:
         """Put the object; with `new`, FileExistsError where there is one."""

@@ -1,37 +1,41 @@
-"""A well as the files of a zarr v3 group, and back: the one module that knows zarr, AnnData's and OME-Zarr's encodings.
+"""A well as the files of a zarr v3 group, and back: the module that knows AnnData's and OME-Zarr's encodings.
 
     A/01/                          a well; its attributes hold the record: sites, inputs, quarantine, checksums
         tables/cells               an AnnData table: X float32 [cells, features], obs Metadata_*, var
-        tables/fields              with image quality: the same with a row a site
+        tables/image               float64 [sites, columns], the site's rows of the plate's Image table (image_table.py)
+        tables/Speckles            the same with a row per object of a set of its own, where the run measures one
         5/0                        with overviews: site 5, uint16 [C, H/8, W/8]
         5/labels/nuclei/0          with labels: int32 [H, W]
 
-Everything here turns values into bytes by key, or such bytes into values; `writer.py` writes and reads them.
+Everything here turns values into bytes by key; `arrays.py` has the arrays, `writer.py` and `reader.py` write and read them.
 """
 
-import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from math import isnan
 from typing import Any
 
 import numpy as np
 
-from ..settings.names import CHANNELS, check_barcode, family_of, well_position
-from ..storage.atomic import check_key
+from ..settings.names import CHANNELS, COMPARTMENTS, check_barcode, feature_name, well_position
+from .annotation import variables
+from .arrays import ARRAY, array_files, digest, table_files
 from .render import COLOURS
 
-FORMAT = 1  # of the records; a reader refuses others
+FORMAT = 2  # of the records that are written
+FORMATS = (1, 2)  # that are read; 1 has a table in one chunk, and `fields` for `image` where there is image quality
 OME_VERSION = "0.5"
-MAX_RATIO = 512  # bytes of an array a stored byte; LZ4 does not reach 256
 OVERVIEW = 8  # an overview's pixel is a square of this many
 ROW = ("Metadata_Plate", "Metadata_Well", "Metadata_Site", "Metadata_ObjectNumber")
+COUNT = feature_name("Image", "Count", "Cells")
+OWN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+TAKEN = {"cells", "image", "fields"}  # names of tables that are no object set's of its own
 ANNDATA = {"encoding-type": "anndata", "encoding-version": "0.1.0"}
 DATAFRAME = {"encoding-type": "dataframe", "encoding-version": "0.2.0"}
-ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
+TABLE_CHUNKS = r"tables/(\w+/X|image)/c\.0\.0"
 STRINGS = {"encoding-type": "string-array", "encoding-version": "0.2.0"}
 
 
@@ -58,16 +62,26 @@ class Quarantined:
 
 
 @dataclass(frozen=True)
+class ObjectTable:
+    """A field's objects of a set that is measured by itself, a row each: numbers int32 [n], values float [n, F]."""
+
+    numbers: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
 class SiteTable:
     """One finished field.
 
-    numbers   int32 [n]        the cells' label numbers
-    values    float32 [n, F]   features in stored order (the writer takes any float type)
-    labels    compartment -> int32 [H, W], or empty
-    overview  uint16 [C, h, w] the field at an eighth of its size, or None
-    quality   float [G]        whole-image measures, or None
-    checks    channel -> (saturated share, sharpness) of its raw image, or empty
-    flags     channel -> what is odd about its numbers, for `quarantine.csv`
+    numbers      int32 [n]        the cells' label numbers
+    values       float32 [n, F]   features in stored order (the writer takes any float type)
+    labels       object set -> int32 [H, W], or empty
+    overview     uint16 [C, h, w] the field at an eighth of its size, or None
+    image        float [G]        measures of the whole image, in the order of the layout's `image`, or None
+    checks       channel -> (saturated share, sharpness) of its raw image, or empty
+    flags        channel -> what is odd about its numbers, for `quarantine.csv`
+    objects      name -> table of an object set that is no part of a cell's row (the layout names its columns)
+    position_um  x and y of the field's centre from the well's, where the stage's positions are known
     """
 
     well: str
@@ -77,20 +91,29 @@ class SiteTable:
     inputs: tuple[Input, ...] = ()
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     overview: np.ndarray | None = None
-    quality: np.ndarray | None = None
+    image: np.ndarray | None = None
     checks: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     flags: Mapping[str, str] = field(default_factory=dict)
+    objects: Mapping[str, ObjectTable] = field(default_factory=dict)
+    position_um: tuple[float, float] | None = None
 
     @property
     def record(self) -> dict[str, Any]:
         """What the well's record says of the site."""
         checks = {c: [None if isnan(v) else v for v in values] for c, values in self.checks.items()}
-        return {
+        record: dict[str, Any] = {
             "site": self.site,
             "cells": len(self.numbers),
             "inputs": [asdict(i) for i in self.inputs],
             "checks": checks,
         }
+        if np.array_equal(self.numbers, np.arange(1, len(self.numbers) + 1)):
+            record["numbers"] = "from 1 on"  # so that nobody need read them
+        if self.objects:
+            record["objects"] = {name: len(table.numbers) for name, table in self.objects.items()}
+        if self.position_um is not None:
+            record["position_um"] = list(self.position_um)
+        return record
 
 
 def well_key(well: str) -> str:
@@ -99,13 +122,9 @@ def well_key(well: str) -> str:
     return f"{well[:-2]}/{well[-2:]}"
 
 
-def digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def node(kind: str, attributes: Mapping[str, Any]) -> bytes:
+def node(kind: str, attributes: Mapping[str, Any], indent: int | None = None) -> bytes:
     """The zarr.json of a group, on one line: with an indentation Python's own encoder takes 3 ms a well, under its lock."""
-    return json.dumps({"zarr_format": 3, "node_type": kind, "attributes": attributes}).encode()
+    return json.dumps({"zarr_format": 3, "node_type": kind, "attributes": attributes}, indent=indent).encode()
 
 
 def sealed(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,72 +132,6 @@ def sealed(attributes: Mapping[str, Any]) -> dict[str, Any]:
     ours = {key: value for key, value in attributes["jumpgpu"].items() if key != "digest"}
     body = json.dumps({**attributes, "jumpgpu": ours}, sort_keys=True).encode()
     return {**attributes, "jumpgpu": {**ours, "digest": digest(body)}}
-
-
-def array_files(key: str, array: np.ndarray, attributes: Mapping[str, Any], axes: str = "") -> dict[str, bytes]:
-    """An array as zarr v3 files, one chunk: columns together, shuffled and LZ4 (0.8 of the size at 1 GB/s).
-
-    The metadata is as zarr's own and the codecs are those that zarr calls; calling zarr itself costs 3 ms an array. `axes`
-    names the dimensions of an image, a letter each.
-    """
-    from numcodecs import Blosc, VLenUTF8
-
-    strings = array.dtype.kind in "OU"
-    metadata = json.loads(array_metadata(array.ndim, "string" if strings else array.dtype.str))
-    metadata["shape"] = list(array.shape)
-    metadata["chunk_grid"]["configuration"]["chunk_shape"] = [max(1, n) for n in array.shape]
-    metadata["attributes"] = dict(attributes)
-    if axes:
-        metadata["dimension_names"] = list(axes)
-    files = {check_key(f"{key}/zarr.json"): json.dumps(metadata).encode()}
-    if array.size:
-        chunk = (
-            VLenUTF8().encode(array.astype(object))
-            if strings
-            else np.ascontiguousarray(array.T if by_column(array) else array)
-        )
-        files[f"{key}/{'.'.join(['c', *'0' * array.ndim])}"] = Blosc("lz4", 5, not strings).encode(chunk)
-    return files
-
-
-def by_column(array: np.ndarray) -> bool:
-    """Whether an array is stored column after column: a table of features."""
-    return array.ndim == 2 and array.dtype.kind == "f"
-
-
-@cache
-def array_metadata(ndim: int, dtype: str) -> bytes:
-    """The zarr.json of an array of this many axes with one value, equal to what zarr writes."""
-    # zarr itself takes 0.15 s to import; test_writer.py compares with it.
-    kind = "string" if dtype == "string" else np.dtype(dtype).name
-    table = ndim == 2 and dtype == "<f4"
-    size = 1 if kind == "string" else np.dtype(dtype).itemsize
-    values: dict[str, Any] = {"name": "bytes"}
-    if size > 1:
-        values["configuration"] = {"endian": "little"}
-    if kind == "string":
-        values = {"name": "vlen-utf8", "configuration": {}}
-    blosc = {
-        "typesize": size,
-        "cname": "lz4",
-        "clevel": 5,
-        "shuffle": "noshuffle" if kind == "string" else "shuffle",
-        "blocksize": 0,
-    }
-    transpose = [{"name": "transpose", "configuration": {"order": [1, 0]}}] if table else []
-    metadata = {
-        "shape": [1] * ndim,
-        "data_type": kind,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1] * ndim}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "fill_value": "" if kind == "string" else 0.0 if kind.startswith("float") else 0,
-        "codecs": [*transpose, values, {"name": "blosc", "configuration": blosc}],
-        "attributes": {},
-        "zarr_format": 3,
-        "node_type": "array",
-        "storage_transformers": [],
-    }
-    return json.dumps(metadata, indent=2).encode()
 
 
 def frame_files(key: str, index: Sequence[str], columns: Mapping[str, Any]) -> dict[str, bytes]:
@@ -191,34 +144,35 @@ def frame_files(key: str, index: Sequence[str], columns: Mapping[str, Any]) -> d
     return files
 
 
-def variables(columns: Sequence[str], channels: Sequence[str]) -> dict[str, list[str]]:
-    """What a feature's name says: compartment, family, channel (pairs joined by '_', '' for none) and scale."""
-    rows: dict[str, list[str]] = {"compartment": [], "family": [], "channel": [], "scale": []}
-    for column in columns:
-        parts = column.split("_")
-        rows["compartment"].append(parts[0])
-        rows["family"].append(family_of(column))
-        rows["channel"].append("_".join(p for p in parts[2:] if p in channels))
-        rows["scale"].append(scale_of(column))
-    return rows
+def label_name(name: str) -> str:
+    """The name of an object set's label image in the store: CellProfiler's three in lower case, a lab's own as it is."""
+    return name.lower() if name in COMPARTMENTS else name
 
 
-def scale_of(column: str) -> str:
-    """The scale word of a column: a texture's pixels, a spectrum's step, a ring, a neighbour distance; '' for none."""
-    patterns = {
-        "Texture": r"_(\d+)_\d\d_\d+$",
-        "Granularity": r"_Granularity_(\d+)_",
-        "RadialDistribution": r"_(\d+of\d+)$",
-        "Neighbors": r"_(\d+|Adjacent)$",
-    }
-    match = re.search(patterns.get(family_of(column), r"(?!)"), column)
-    return match[1] if match else ""
+def set_name(label: str) -> str:
+    """The object set of a label image in the store."""
+    return next((name for name in COMPARTMENTS if name.lower() == label), label)
+
+
+def check_set_names(names: Sequence[str]) -> None:
+    """ValueError for names of object sets that cannot be told apart in a store, or that are no names."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if not OWN_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} names no object set; expected letters, digits and '_', such as FilteredNuclei")
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            raise ValueError(f"object sets {other!r} and {name!r} differ only in case, which a store cannot keep apart")
 
 
 class Layout:
     """What every well of a plate shares: barcode, columns, channels, and the encoded `var` of its tables.
 
-    `quality` names the whole-image measures, if there are any. `made_with` says which program writes, for the records.
+    Parameters
+    ----------
+    columns : feature columns of a cell's row, in stored order, of object sets of any names
+    image : columns of the plate's image table after `Image_Count_Cells`, which every plate has
+    objects : name -> columns, of object sets that have rows of their own
+    made_with : which program writes, for the records
     """
 
     def __init__(
@@ -227,48 +181,70 @@ class Layout:
         columns: Sequence[str],
         channels: Sequence[str],
         pixel_size_um: float | None = None,
-        quality: Sequence[str] = (),
+        image: Sequence[str] = (),
         made_with: Mapping[str, Any] | None = None,
+        objects: Mapping[str, Sequence[str]] | None = None,
     ):
         self.plate = check_barcode(plate)
-        self.columns, self.quality = list(columns), list(quality)
+        self.columns, self.image = list(columns), list(image)
+        self.objects = {name: list(names) for name, names in (objects or {}).items()}
+        check_set_names(list(self.objects))
+        if taken := [name for name in self.objects if name.lower() in TAKEN]:
+            raise ValueError(f"an object set with rows of its own cannot be called {taken[0]!r}")
         self.columns_digest = digest("\n".join(self.columns).encode())
         self.channels = list(channels)
         self.pixel_size_um = pixel_size_um
         self.made_with = dict(made_with or {})
-        self._var = frame_files("tables/cells/var", self.columns, variables(self.columns, self.channels))
-        if quality:
-            self._quality_var = frame_files("tables/fields/var", self.quality, variables(self.quality, self.channels))
+        tables = {"cells": self.columns, **self.objects}
+        for name, names in [*tables.items(), ("image", [COUNT, *self.image])]:
+            if twice := sorted(c for c, n in Counter(names).items() if n > 1):
+                raise ValueError(f"{plate}: column {twice[0]!r} is there twice in the table {name!r}")
+        self._var = {
+            name: frame_files(f"tables/{name}/var", names, variables(names, self.channels)) for name, names in tables.items()
+        }
 
     def tables(self, well: str, sites: Sequence[SiteTable]) -> dict[str, bytes]:
-        """`tables` of a well: an AnnData table of its sites' cells, in the order of the sites, and one of the sites."""
-        number = np.concatenate([np.asarray(s.numbers, np.int32) for s in sites] or [np.zeros(0, np.int32)])
-        site = np.array([s.site for s in sites], np.int32)
-        cells = [len(s.numbers) for s in sites]
+        """`tables` of a well: AnnData tables of its cells, in the order of the sites, of the sites, and of other objects."""
         files = {"tables/zarr.json": node("group", {})}
-        files |= (
-            self._table("cells", well, [s.values for s in sites], {ROW[2]: site.repeat(cells), ROW[3]: number}) | self._var
-        )
-        if self.quality:
-            measures = [np.reshape(s.quality, (1, -1)) for s in sites if s.quality is not None]
-            files |= self._table("fields", well, measures, {ROW[2]: site}) | self._quality_var
+        files |= self._objects("cells", well, sites, [ObjectTable(s.numbers, s.values) for s in sites], len(self.columns))
+        for name, columns in self.objects.items():
+            absent = ObjectTable(np.zeros(0, np.int32), np.zeros((0, len(columns)), np.float32))
+            files |= self._objects(name, well, sites, [s.objects.get(name, absent) for s in sites], len(columns))
+        if self.image:
+            files |= table_files("tables/image", [np.array([self.measures(s)]) for s in sites], len(self.image), "float64")
         return files
 
-    def _table(
-        self, name: str, well: str, parts: Sequence[np.ndarray], identity: Mapping[str, np.ndarray]
+    def measures(self, site: SiteTable) -> list[float]:
+        """A site's measures of the whole image; nan where it has none."""
+        if site.image is None:
+            return [float("nan")] * len(self.image)
+        found: list[float] = np.ravel(site.image).tolist()
+        if len(found) != len(self.image):
+            raise ValueError(
+                f"{self.plate} {site.well} site {site.site}: {len(found)} values for {len(self.image)} columns of images"
+            )
+        return found
+
+    def _objects(
+        self, name: str, well: str, sites: Sequence[SiteTable], tables: Sequence[ObjectTable], n_columns: int
     ) -> dict[str, bytes]:
-        """An AnnData table but for its `var`: the parts' rows as float32, and who they are."""
+        number = np.concatenate([np.zeros(0, np.int32), *(np.asarray(t.numbers, np.int32) for t in tables)])
+        site = np.array([s.site for s in sites], np.int32).repeat([len(t.numbers) for t in tables])
+        return self._table(name, well, [t.values for t in tables], n_columns, {ROW[2]: site, ROW[3]: number})
+
+    def _table(
+        self, name: str, well: str, parts: Sequence[np.ndarray], n_columns: int, identity: Mapping[str, np.ndarray]
+    ) -> dict[str, bytes]:
+        """An AnnData table: the parts' rows, who they are, and what the columns' names say."""
         n = len(next(iter(identity.values())))
-        values = np.empty((n, len(self.columns if name == "cells" else self.quality)), np.float32)
-        if parts:
-            np.concatenate(parts, out=values, casting="same_kind")
         names = ["_".join(map(str, row)) for row in zip(*(v.tolist() for v in identity.values()), strict=True)]
         index = [f"{self.plate}_{well}_{row}" for row in names]
         key = f"tables/{name}"
         return {
             f"{key}/zarr.json": node("group", ANNDATA),
-            **array_files(f"{key}/X", values, ARRAY),
+            **table_files(f"{key}/X", parts, n_columns),
             **frame_files(f"{key}/obs", index, {ROW[0]: [self.plate] * n, ROW[1]: [well] * n, **identity}),
+            **self._var[name],
         }
 
     def images(self, site: SiteTable) -> dict[str, bytes]:
@@ -282,11 +258,12 @@ class Layout:
             files[f"{key}/zarr.json"] = node("group", {"ome": ome | self._shown(site.overview)})
             files |= array_files(f"{key}/0", site.overview, {}, "cyx")
         if site.labels:
-            names = sorted(c.lower() for c in site.labels)
+            check_set_names(list(site.labels))
+            names = sorted(map(label_name, site.labels))
             files.setdefault(f"{key}/zarr.json", node("group", {}))
             files[f"{key}/labels/zarr.json"] = node("group", {"ome": {"version": OME_VERSION, "labels": names}})
-            for compartment, labels in site.labels.items():
-                image = f"{key}/labels/{compartment.lower()}"
+            for name, labels in site.labels.items():
+                image = f"{key}/labels/{label_name(name)}"
                 ome = self._multiscale("yx", [self.pixel_size_um or 1.0] * 2)
                 source = {"image-label": {"version": OME_VERSION, "source": {"image": "../../"}}}
                 files[f"{image}/zarr.json"] = node("group", {"ome": ome | source})
@@ -331,8 +308,9 @@ class Layout:
             "cells": sum(len(s.numbers) for s in sites),
             "sites": [s.record for s in sites],
             "quarantine": [asdict(q) for q in sorted(quarantine, key=lambda q: (q.site, q.channel, q.file))],
+            **({"image": self.image} if self.image else {}),
             "nonfinite": self._nonfinite(sites),
-            "files": {key: {"bytes": len(data), "sha256": digest(data)} for key, data in sorted(files.items())},
+            "files": {key: file_record(key, data) for key, data in sorted(files.items())},
         }
         images = [{"path": str(s.site)} for s in sites if s.overview is not None]
         ome = {"ome": {"version": OME_VERSION, "well": {"images": images}}} if images else {}
@@ -341,26 +319,21 @@ class Layout:
 
     def _nonfinite(self, sites: Sequence[SiteTable]) -> dict[str, dict[str, int]]:
         """NaN and infinite values by column, where there are any."""
-        found: dict[str, dict[str, int]] = {}
-        nan = sum((np.isnan(s.values).sum(axis=0) for s in sites), np.zeros(len(self.columns), np.int64))
-        inf = sum((np.isinf(s.values).sum(axis=0) for s in sites), np.zeros_like(nan))
-        for i in np.flatnonzero(nan + inf):
-            found[self.columns[i]] = {"nan": int(nan[i]), "inf": int(inf[i])}
-        return found
+        found = nonfinite(self.columns, [s.values for s in sites])
+        for name, columns in self.objects.items():
+            found |= nonfinite(columns, [s.objects[name].values for s in sites if name in s.objects])
+        return found | nonfinite(self.image, [np.array([self.measures(s)]) for s in sites])
 
 
-def read_array(files: Mapping[str, bytes], key: str) -> np.ndarray:
-    """An array back from its files; ValueError where they are no such array."""
-    import zarr
-    from zarr.core.buffer import default_buffer_prototype
-    from zarr.storage import MemoryStore
+def nonfinite(columns: Sequence[str], parts: Sequence[np.ndarray]) -> dict[str, dict[str, int]]:
+    """NaN and infinite values of a table by column, where there are any."""
+    nan = sum((np.isnan(part).sum(axis=0) for part in parts), np.zeros(len(columns), np.int64))
+    inf = sum((np.isinf(part).sum(axis=0) for part in parts), np.zeros_like(nan))
+    return {columns[i]: {"nan": int(nan[i]), "inf": int(inf[i])} for i in np.flatnonzero(nan + inf).tolist()}
 
-    make = default_buffer_prototype().buffer.from_bytes
-    store = MemoryStore({k: make(v) for k, v in files.items() if k.startswith(f"{key}/")}, read_only=True)
-    try:
-        opened = zarr.open_array(store, path=key, mode="r")
-        if opened.nbytes > (1 << 20) + MAX_RATIO * sum(len(v) for k, v in files.items() if k.startswith(f"{key}/")):
-            raise ValueError(f"declares {opened.nbytes} bytes, more than its files can hold")
-        return np.asarray(opened[...])
-    except (KeyError, TypeError, RuntimeError, FileNotFoundError, ValueError) as error:
-        raise ValueError(f"{key} cannot be read: {error}") from error
+
+def file_record(key: str, data: bytes) -> dict[str, Any]:
+    """What a well's record says of a file. The chunks of a table are recorded in the zarr.json beside them."""
+    if re.fullmatch(TABLE_CHUNKS, key):
+        return {"bytes": len(data)}
+    return {"bytes": len(data), "sha256": digest(data)}

@@ -2,7 +2,7 @@
 
 `BR00117010.zarr` holds the plate's settings and their fingerprint, and a group a well (`layout.py`). A well is written
 beside its place and renamed into it (`atomic.py`), so it is complete or absent, a stopped run is run again, and a
-plate is done when its wells are. Only settings with the same fingerprint may add to a plate.
+plate is done when its wells are. Only runs that agree with it in settings and numbers versions may add to a plate.
 """
 
 import contextlib
@@ -17,55 +17,21 @@ from typing import Any, Self
 
 import numpy as np
 
-from .. import __version__
 from ..settings.names import well_position
 from ..settings.numbers import compare, differences
-from ..storage.atomic import Claim, commit_folder, gate, names_below, read_file, replace_file
-from ..storage.buckets import Place, RemotePath, in_parallel
-from .layout import FORMAT, OME_VERSION, Input, Layout, Quarantined, SiteTable, digest, node, sealed, well_key
+from ..storage.atomic import Claim, commit_folder, gate, read_file, replace_file
+from ..storage.buckets import Place, RemotePath
+from .arrays import digest
+from .image_table import plate_table_files
+from .layout import FORMAT, OME_VERSION, Input, Layout, ObjectTable, Quarantined, SiteTable, node, sealed, well_key
+from .records import MAX_RECORD, read_attributes, read_records, stored_wells
 
-MAX_RECORD = 1 << 26  # bytes of a zarr.json that is read
 CSV_COLUMNS = [f.name for f in fields(Quarantined)]
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
     """SHA-256 of settings in canonical JSON."""
     return digest(json.dumps(settings, sort_keys=True, allow_nan=False).encode())
-
-
-def read_attributes(folder: Place) -> dict[str, Any]:
-    """Our attributes of a zarr group; ValueError if it is none of ours."""
-    path = folder / "zarr.json"
-    try:
-        data = read_file(path, MAX_RECORD)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise ValueError(f"{folder} is no plate or well of jumpgpu's: it has no zarr.json") from error
-    try:
-        attributes = json.loads(data)["attributes"]
-        ours = attributes["jumpgpu"]
-        form = ours["format"]
-    except (ValueError, RecursionError, LookupError, TypeError) as error:
-        raise ValueError(f"{path} is no record of jumpgpu's") from error
-    if form != FORMAT:
-        raise ValueError(f"{path} has format {form!r}, expected {FORMAT}; this is version {__version__} of jumpgpu")
-    if sealed(attributes)["jumpgpu"]["digest"] != ours.get("digest"):
-        raise ValueError(f"{path} was changed after it was written")
-    return dict(ours)
-
-
-def stored_wells(plate: Place) -> list[str]:
-    """The wells that a plate holds, in plate order."""
-    if isinstance(plate, RemotePath):
-        records = (re.fullmatch(r"(A?[A-Z])/(\d\d)/zarr\.json", key) for key in names_below(plate))
-        return sorted((r[1] + r[2] for r in records if r), key=well_position)
-    found = [
-        row.name + column.name
-        for row in plate.iterdir()
-        if re.fullmatch(r"A?[A-Z]", row.name)
-        for column in row.iterdir()
-        if re.fullmatch(r"\d\d", column.name) and (column / "zarr.json").is_file()
-    ]
-    return sorted(found, key=well_position)
 
 
 class PlateWriter:
@@ -117,8 +83,8 @@ class PlateWriter:
                 return False
         stored = read_attributes(self.path)
         changed = differences(stored["settings"], self.settings)
-        if stored["columns"] != self.layout.columns_digest:
-            changed.append(f"columns: stored {stored['features']}, asked {len(self.layout.columns)}, or others")
+        if not changed:
+            changed = [f"columns of {name}: stored others" for name in self._other_columns(stored)]
         if not changed:
             self.fingerprint = stored["fingerprint"]  # another, where the plate is older than numbers versions
             return overwrite
@@ -141,6 +107,19 @@ class PlateWriter:
         commit_folder({"zarr.json": self._manifest()}, self.path, self._claim.staging, replace=True)
         return False
 
+    def _other_columns(self, stored: Mapping[str, Any]) -> list[str]:
+        """The tables that have other columns in a plate's record than in this layout."""
+        here = self._columns()
+        known = {"cells": stored["columns"], **stored.get("tables", {})}
+        tables = set(here) | set(known) if stored["format"] > 1 else {"cells"}
+        return sorted(name for name in tables if known.get(name) != here.get(name))
+
+    def _columns(self) -> dict[str, str]:
+        """Digests of the columns of each table."""
+        tables = {"image": self.layout.image, **self.layout.objects}
+        digests = {name: digest("\n".join(columns).encode()) for name, columns in tables.items()}
+        return {"cells": self.layout.columns_digest} | digests
+
     def _manifest(self) -> bytes:
         ours = {
             "format": FORMAT,
@@ -150,6 +129,7 @@ class PlateWriter:
             "made_with": self.layout.made_with,
             "features": len(self.layout.columns),
             "columns": self.layout.columns_digest,
+            "tables": {name: known for name, known in self._columns().items() if name != "cells"},
             "channels": self.layout.channels,
             "pixel_size_um": self.layout.pixel_size_um,
             "quarantine": [],
@@ -182,14 +162,28 @@ class PlateWriter:
 
     def take(self, table: SiteTable) -> Callable[[], None] | None:
         """Take a field; what writes its well, once that has all its sites, for any thread to call."""
-        if table.values.shape != (len(table.numbers), len(self.layout.columns)):
+        where = f"{self.layout.plate} {table.well} site {table.site}"
+        if strange := sorted(set(table.objects) - set(self.layout.objects)):
             raise ValueError(
-                f"{self.layout.plate} {table.well} site {table.site}: table is {table.values.shape}, expected "
-                f"{(len(table.numbers), len(self.layout.columns))}"
+                f"{where}: object set {strange[0]!r} is not among the plate's: {', '.join(self.layout.objects)}"
             )
+        self.layout.measures(table)
+        values = self._stored(table.numbers, table.values, self.layout.columns, f"{where}: table")
+        objects = {
+            name: ObjectTable(
+                part.numbers, self._stored(part.numbers, part.values, self.layout.objects[name], f"{where}: table of {name}")
+            )
+            for name, part in table.objects.items()
+        }
+        return self._account(table.well, table.site, replace(table, values=values, objects=objects))
+
+    @staticmethod
+    def _stored(numbers: np.ndarray, values: np.ndarray, columns: Sequence[str], what: str) -> np.ndarray:
+        """Values as they are stored, float32; ValueError where they are not a row per number and a column per name."""
+        if values.shape != (len(numbers), len(columns)):
+            raise ValueError(f"{what} is {values.shape}, expected {(len(numbers), len(columns))}")
         with np.errstate(over="ignore", under="ignore"):  # past float32 is inf, which the record counts
-            table = replace(table, values=np.asarray(table.values, np.float32))
-        return self._account(table.well, table.site, table)
+            return np.asarray(values, np.float32)
 
     def take_left_out(self, entries: Sequence[Quarantined]) -> Callable[[], None] | None:
         """Record why one site has no cells, all its bad images together; what writes its well, as of `take`."""
@@ -254,21 +248,19 @@ def tidy(output: Place, plate: str) -> None:
 
 
 def bring_up_to_date(plate: Place, staging: Place) -> None:
-    """Give a plate's own metadata and `quarantine.csv` what its wells' records say. The caller holds the gate."""
+    """Give a plate's own metadata, Image table and `quarantine.csv` what its wells say. The caller holds the gate."""
     ours = read_attributes(plate)
     records = read_records(plate)
+    tables = plate_table_files(plate, ours, records)
+    if (
+        not (plate / "tables" / "zarr.json").is_file()
+        or (plate / "tables" / "zarr.json").read_bytes() != tables["zarr.json"]
+    ):
+        commit_folder(tables, plate / "tables", staging, replace=True)
     ours["quarantine"] = [q for r in records.values() for q in r["quarantine"]]
     attributes = sealed(plate_images(ours["plate"], records) | {"jumpgpu": ours})
     replace_file(plate / "zarr.json", node("group", attributes), staging)
     write_csv(plate.parent / "quarantine.csv", ours["plate"], ours["quarantine"], staging)
-
-
-def read_records(plate: Place) -> dict[str, dict[str, Any]]:
-    """Well -> its record, of all wells; many at once from a bucket."""
-    wells = stored_wells(plate)
-    folders = [plate / well_key(well) for well in wells]
-    read = in_parallel(read_attributes, folders) if isinstance(plate, RemotePath) else map(read_attributes, folders)
-    return dict(zip(wells, read, strict=True))
 
 
 def plate_images(barcode: str, records: Mapping[str, Any]) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def test_the_page_offers_image_quality_where_it_is_stored(tmp_path):
     values = np.zeros((1, len(COLUMNS)), np.float32)
     with PlateWriter(tmp_path, layout, {"batch": 2}, {"A01": [1, 2], "B02": [1]}, False) as writer:
         for well, site, focus in (("A01", 1, 0.25), ("A01", 2, 0.75), ("B02", 1, 2.0)):
-            writer.append(SiteTable(well, site, np.array([1], np.int32), values, quality=np.array([focus])))
+            writer.append(SiteTable(well, site, np.array([1], np.int32), values, image=np.array([focus])))
     page = page_of(open_plate(tmp_path / "QUAL"))
     assert embedded(page)["images"] == {"names": ["Image_ImageQuality_FocusScore_DNA"], "values": [[0.5, 2.0]]}
 

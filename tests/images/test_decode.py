@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -20,11 +19,9 @@ from jumpgpu.images.plate import Plate, find_plate
 from jumpgpu.images.reader import read_fields
 from jumpgpu.run import batch as measuring
 from jumpgpu.run import plate as program
-from jumpgpu.settings.config import PlateSettings
 from tests.helpers.image_plates import SHAPE, image_name, noise, write_plate, write_tiff
 from tests.helpers.lzw_encoder import encode
 from tests.helpers.plates import contents, write_images
-from tests.helpers.tiff_writer import SHORT, tiff
 from tests.images.test_reader import (
     colour,
     cut_short,
@@ -144,7 +141,7 @@ def said(plate: Plate, batch: int, device: Device | None, **options: Any) -> tup
     """All that batches say, and their pixels."""
     lines, kinds, pixels = [], [], []
     for b in read_fields(plate, batch=batch, device=device, **options):
-        lines += [(b.sites, b.quarantined, b.flags, b.finished, repr(b.checks), b.scales)]
+        lines += [(b.sites, b.quarantined, b.flags, b.finished, repr(b.checks))]
         kinds += [p.reason for p in (*b.quarantined, *b.flags)]
         pixels.append(b.pixels.cpu().numpy().copy())
     return lines, kinds, np.concatenate(pixels)
@@ -161,38 +158,6 @@ def test_a_plate_of_all_kinds_is_read_as_on_the_cpu(tmp_path: Path, batch: int, 
         assert {"lzw_bytes", "raw_place", "raw_counts", "raw_same"} <= set(gpu.launches)
     assert got == want
     np.testing.assert_array_equal(found, pixels)
-
-
-def test_tags_bit_depths_and_scales_are_read_as_on_the_cpu(tmp_path: Path) -> None:
-    """Images that say their full scale, inverted ones, ones of 8 bits, PNGs, and some with a remark or refused."""
-    kinds: list[tuple[dict[int, Any], bool]] = [
-        ({}, True),
-        ({281: (SHORT, (1500,))}, True),
-        ({281: (SHORT, (1500,))}, False),
-        ({262: (SHORT, (0,)), 281: (SHORT, (2000,))}, True),
-        ({274: (SHORT, (3,))}, True),
-        ({254: (SHORT, (1,))}, True),
-        ({341: (SHORT, (1500,))}, True),
-    ]
-    images = write_plate(tmp_path, wells=("A01",), sites=(1, 2, 3, 4, 5, 6, 7, 8))
-    for k, path in enumerate(sorted(images.iterdir())):
-        image = np.random.default_rng(k).integers(100, 1600, SHAPE).astype(np.uint16)
-        if k % 9 == 7:
-            path.write_bytes(tiff((image >> 3).astype(np.uint8), lzw=True))
-        elif k % 9 == 8:
-            path.write_bytes(imagecodecs.png_encode(image))
-        else:
-            tags, lzw = kinds[k % 9]
-            path.write_bytes(tiff(image, tags, lzw=lzw))
-    for settings in (PlateSettings(), PlateSettings(scale=1000.0)):
-        plate = find_plate("BR00000001", tmp_path, settings)
-        want, _, pixels = said(plate, 3, CpuDevice(1))
-        scales = {s for line in want for row in line[5] for s in row}
-        assert scales == ({1000.0} if settings.scale else {65535.0, 1500.0, 2000.0, 255.0})
-        with standin():
-            got, _, found = said(plate, 3, open_device("cuda"))
-        assert got == want
-        np.testing.assert_array_equal(found, pixels)
 
 
 def test_codes_that_the_device_reads_are_not_decoded_by_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,7 +152,7 @@ def test_everything_is_synced_before_it_is_renamed_and_the_folder_after(tmp_path
     monkeypatch.setattr(durable, "syncs_whole", lambda _: whole)
     monkeypatch.setattr(durable, "sync_file_system", journal.sync_file_system)
     write(tmp_path / "out", Encoded())
-    assert journal.judged == 1 + 2 * 2 + 1  # the plate; a row and a well, twice; the plate's metadata at the end
+    assert journal.judged == 1 + 2 * 2 + 2  # the plate; a row and a well, twice; the plate's tables and metadata at the end
     assert not journal.below(tmp_path / "out" / "DEMO.zarr"), "renamed into a folder that was not synced afterwards"
 
 

@@ -73,19 +73,6 @@ def test_a_doubtful_function_is_told_even_when_quiet(demo, tmp_path, capsys, wor
 
 
 @pytest.mark.parametrize("workers", [(), ("--workers", "2")])
-def test_what_counts_are_divided_by_is_said(demo, tmp_path, capsys, workers):
-    from tests.helpers.tiff_writer import SHORT, tiff
-
-    for path in (tmp_path / "images").rglob("*ch5*"):
-        path.write_bytes(tiff(tifffile.imread(path), {281: (SHORT, (4095,))}, lzw=True))
-    assert main([*demo, *workers]) == 0
-    assert "DEMO: counts of DNA are divided by 4095 (their files say so, or have 8 bits)" in capsys.readouterr().err
-    (tmp_path / "small.toml").write_text(CONFIG + "[plate]\nscale = 1023\n")
-    assert main([*demo, "--overwrite", *workers]) == 0
-    assert "DEMO: counts of DNA, ER, RNA, AGP, Mito are divided by 1023 ([plate] scale)" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("workers", [(), ("--workers", "2")])
 def test_a_plate_without_an_object_is_told_even_when_quiet(demo, tmp_path, capsys, workers):
     for path in (tmp_path / "images").rglob("*.tiff"):
         tifffile.imwrite(path, np.random.default_rng(3).integers(5, 9, (56, 64)).astype(np.uint16))
@@ -334,7 +321,7 @@ def test_image_quality_is_stored_when_asked_for(demo, tmp_path):
     assert table.Metadata_Site.to_list() == [1, 2]
     raw = tifffile.imread(next((tmp_path / "images").rglob("r02c02f02*ch5*")))
     assert table["Image_ImageQuality_MeanIntensity_DNA"][1] == pytest.approx(raw.mean() / 65535, rel=1e-6)
-    assert anndata.read_zarr(plate.path / "B" / "02" / "tables" / "fields").shape == (2, len(table.columns) - 3)
+    assert anndata.read_zarr(plate.path / "tables" / "image").shape == (2, len(table.columns) - 2)  # and the count
     assert plate.verify() == []
     assert main([*demo, "--output", "without", "--config", "cpjump1", "--wells", "B02"]) == 0
     with pytest.raises(ValueError, match="has no image quality; set image_quality = true"):

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as drawn
 
 import jumpgpu
-from jumpgpu.store.layout import Layout, SiteTable, array_files, read_array
+from jumpgpu.store.arrays import array_files, read_array
+from jumpgpu.store.layout import Layout, SiteTable
 from jumpgpu.store.writer import PlateWriter
 from tests.helpers.plates import CHANNELS, COLUMNS, SETTINGS, contents, write_plate
 

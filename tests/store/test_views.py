@@ -50,7 +50,7 @@ def test_anndata_reads_a_wells_features_when_they_are_used(plate, reads):
     assert not [r for r in reads if r[1].startswith("tables/cells/X")]
     reads.clear()
     part = table[(table.obs.Metadata_Well == "B10").to_numpy()].to_memory()
-    assert reads == [("B10", "tables/cells/X/")]
+    assert reads == [("B10", "tables/cells/X/zarr.json")], "and of the chunks those alone that hold the columns"
     drawn = np.concatenate([draw_site("B10", site).values for site in (1, 2)]).astype(np.float32)
     textures = [i for i, c in enumerate(COLUMNS) if "_Texture_" in c]
     np.testing.assert_array_equal(part.X, drawn[:, [*textures, 0]])

@@ -1,0 +1,90 @@
+"""What a column's name says, as the `var` of an AnnData object: the fields that scverse's Cell Painting drafts ask for.
+
+`compartment`, `family`, `channel`, `channel_2` and `n_channels` are those of cell-painting-io's `annotate_features`, with
+CellProfiler's spelling kept; `unit` and `feature_type` are those of the OPS feature definitions.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from ..features.glossary import FAMILIES, INTENSITY, SQUARE
+from ..settings.names import split_name
+
+FIELDS = ("compartment", "family", "channel", "channel_2", "n_channels", "scale", "unit", "feature_type")
+SCALES = {  # the scale word of a column, by family
+    "Texture": r"_(\d+)_\d\d_\d+$",
+    "Granularity": r"^(\d+)_",
+    "RadialDistribution": r"_(\d+of\d+)$",
+    "Neighbors": r"_(\d+|Adjacent)$",
+    "ImageQuality": r"^LocalFocusScore_.+_(\d+)$",
+}
+TYPES = {  # OPS's words, as far as it has one
+    "AreaShape": "shape",
+    "Children": "categorical",
+    "Correlation": "correlation",
+    "Embedding": "embedding",
+    "Granularity": "granularity",
+    "ImageQuality": "intensity",
+    "Intensity": "intensity",
+    "Location": "shape",
+    "Neighbors": "shape",
+    "Number": "categorical",
+    "Parent": "categorical",
+    "RadialDistribution": "intensity",
+    "Texture": "texture",
+}
+UNITS = {SQUARE: "pixels^2", INTENSITY: "intensity", "none": ""}
+
+
+def variables(columns: Sequence[str], channels: Sequence[str]) -> dict[str, list[str] | np.ndarray]:
+    """What names say, a field a list: compartment, family, channel, channel_2, n_channels, scale, unit, feature_type.
+
+    `channel_2` is the second of a pair; what a name does not say is "".
+    """
+    known = tuple(channels)
+    names = [split_name(column) for column in columns]
+    rows = [(compartment, family, *said(family, rest, known)) for compartment, family, rest in names]
+    fields = list(zip(*rows, strict=True)) or [()] * 8
+    found: dict[str, list[str] | np.ndarray] = {name: list(field) for name, field in zip(FIELDS, fields, strict=True)}
+    return found | {"n_channels": np.array(found["n_channels"], np.int8)}
+
+
+@lru_cache(maxsize=1 << 14)  # the object sets share their names
+def said(family: str, rest: str, channels: tuple[str, ...]) -> tuple[str, str, int, str, str, str]:
+    """Channel, channel_2, n_channels, scale, unit and feature type of a column."""
+    named = [] if family == "Embedding" else channels_of(rest, channels)
+    first, second = (*named, "", "")[:2]
+    return first, second, len(named), scale_in(family, rest), unit_of(family, rest), TYPES.get(family, "")
+
+
+def channels_of(rest: str, channels: Sequence[str]) -> list[str]:
+    """The channels that stand in a name after its family, in their order; of two names that fit, the longer."""
+    words = "|".join(sorted(map(re.escape, channels), key=len, reverse=True))
+    return re.findall(rf"(?:(?<=_)|^)(?:{words})(?=_|$)", rest) if words else []
+
+
+def scale_of(column: str) -> str:
+    """The scale word of a column: a texture's pixels, a spectrum's step, a ring, a neighbour distance; '' for none."""
+    return scale_in(*split_name(column)[1:])
+
+
+def scale_in(family: str, rest: str) -> str:
+    match = re.search(SCALES.get(family, r"(?!)"), rest)
+    return match[1] if match else ""
+
+
+def unit_of(family: str, rest: str) -> str:
+    """The unit of a column, as the glossary has it; '' for a number without one, and for a column it does not know."""
+    known = FAMILIES.get(family)
+    match = known.match(rest) if known else None
+    if known is None or match is None:
+        return ""
+    found = match.groupdict()
+    unit = known.measures[found.get("measure") or ""][1] or known.unit
+    if unit == "pixels^(i + j)":
+        order = int(found["i"]) + int(found["j"])
+        return f"pixels^{order}" if order else ""
+    return UNITS.get(unit, "" if unit.startswith("none") else unit)

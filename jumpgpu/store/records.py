@@ -1,0 +1,83 @@
+"""What a plate's groups say of themselves: their records, read and checked, and files read against them."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..settings.names import well_position
+from ..storage.atomic import names_below, path_inside, read_file, read_files
+from ..storage.buckets import Place, RemotePath, in_parallel
+from .arrays import digest
+from .layout import FORMAT, FORMATS, TABLE_CHUNKS, sealed, well_key
+
+MAX_RECORD = 1 << 26  # bytes of a zarr.json that is read
+
+
+def read_attributes(folder: Place) -> dict[str, Any]:
+    """Our attributes of a zarr group; ValueError if it is none of ours."""
+    path = folder / "zarr.json"
+    try:
+        data = read_file(path, MAX_RECORD)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise ValueError(f"{folder} is no plate or well of jumpgpu's: it has no zarr.json") from error
+    try:
+        attributes = json.loads(data)["attributes"]
+        ours = attributes["jumpgpu"]
+        form = ours["format"]
+    except (ValueError, RecursionError, LookupError, TypeError) as error:
+        raise ValueError(f"{path} is no record of jumpgpu's") from error
+    if form not in FORMATS:
+        raise ValueError(f"{path} has format {form!r}, expected {FORMAT} or older; this is version {__version__} of jumpgpu")
+    if sealed(attributes)["jumpgpu"]["digest"] != ours.get("digest"):
+        raise ValueError(f"{path} was changed after it was written")
+    return dict(ours)
+
+
+def stored_wells(plate: Place) -> list[str]:
+    """The wells that a plate holds, in plate order."""
+    if isinstance(plate, RemotePath):
+        records = (re.fullmatch(r"(A?[A-Z])/(\d\d)/zarr\.json", key) for key in names_below(plate))
+        return sorted((r[1] + r[2] for r in records if r), key=well_position)
+    found = [
+        row.name + column.name
+        for row in plate.iterdir()
+        if re.fullmatch(r"A?[A-Z]", row.name)
+        for column in row.iterdir()
+        if re.fullmatch(r"\d\d", column.name) and (column / "zarr.json").is_file()
+    ]
+    return sorted(found, key=well_position)
+
+
+def read_records(plate: Place) -> dict[str, dict[str, Any]]:
+    """Well -> its record, of all wells; many at once from a bucket."""
+    wells = stored_wells(plate)
+    folders = [plate / well_key(well) for well in wells]
+    read = in_parallel(read_attributes, folders) if isinstance(plate, RemotePath) else map(read_attributes, folders)
+    return dict(zip(wells, read, strict=True))
+
+
+def home_of(plate: Place, well: str, where: str) -> Place:
+    """A well's folder; ValueError where a link leads out of the plate."""
+    try:
+        return Path(path_inside(plate, well_key(well))) if isinstance(plate, Path) else plate / well_key(well)
+    except ValueError:
+        raise ValueError(f"{where}: it leads out of the plate") from None
+
+
+def verified_files(home: Place, record: Mapping[str, Any], prefix: str, where: str) -> dict[str, bytes]:
+    """The files under a key of a group, checked against its record; the chunks of a table are when they are decoded."""
+    chosen = {key: known for key, known in record["files"].items() if key.startswith(prefix)}
+    files = {}
+    for key, data, size in read_files(home, {key: known["bytes"] for key, known in chosen.items()}):
+        known = chosen[key]
+        by_chunks = "sha256" not in known and record["format"] > 1 and re.fullmatch(TABLE_CHUNKS, key)
+        if size != known["bytes"] or not (by_chunks or digest(data) == known["sha256"]):
+            raise ValueError(
+                f"{where}: {key} is not as it was written ({size} bytes of {known['bytes']}, or other content); remove the "
+                "well's folder and run extract again"
+            )
+        files[key] = data
+    return files
