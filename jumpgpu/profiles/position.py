@@ -241,13 +241,18 @@ class Model:
     """What one fold is corrected by."""
 
     surface: Surface
-    level: np.ndarray  # of the surface over the control positions, float64 [F]
+    surfaces: list[Surface]  # of each plate; the shared one for all of them
+    level: np.ndarray  # of each plate's surface over the control positions, float64 [plates, F]
     origin: np.ndarray  # of each plate's controls after the surface, float64 [plates, F]
     directions: np.ndarray  # orthonormal, float64 [k, F]
 
     def apply(self, values: np.ndarray, positions: Positions) -> np.ndarray:
         """float64 [plates, P, F] to the same."""
-        flat = values - (self.surface.predict(positions) - self.level)
+        predicted: dict[int, np.ndarray] = {}
+        for s in self.surfaces:
+            if id(s) not in predicted:
+                predicted[id(s)] = s.predict(positions)
+        flat = values - np.stack([predicted[id(s)] - level for s, level in zip(self.surfaces, self.level, strict=True)])
         return remove(flat, self.origin, self.directions)
 
 
@@ -281,12 +286,17 @@ def fit(wells: Wells, train: np.ndarray, settings: PositionSettings) -> Model:
         controls = mean[usual]
         scale = SCALE * np.median(np.abs(controls - np.median(controls, axis=0)), axis=0)
     surface = Surface(positions, mean, scale, 1 / plates_here)
-    level = surface.predict(positions.take(usual)).mean(axis=0)
-    left = wells.values[:, used] - (surface.predict_left_out() - level)
+    surfaces = [surface] * len(values)
+    if settings.per_plate:
+        spread = None if scale is None else scale * np.sqrt(max(1.0, np.median(plates_here)))
+        surfaces = [surface.of(v[keep], spread) for v in values]
+    level = np.stack([s.predict(positions.take(usual)).mean(axis=0) for s in surfaces])
+    left = np.stack([s.predict_left_out() for s in surfaces]) - level[:, None]
+    left = wells.values[:, used] - left
     left = np.where(control[:, :, None], left, np.nan)[:, usual]
     origin = mean_known(left, 1)[0]
     directions = find_directions(left, settings)
-    return Model(surface, level, origin, directions)
+    return Model(surface, surfaces, level, origin, directions)
 
 
 def mean_known(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:

@@ -56,6 +56,7 @@ class PositionSettings:
     """The correction `position`: a surface over rows and columns, and directions that controls of one position share."""
 
     fit: str = "all"  # wells the surface is fitted to: all, robustly, or the negative controls alone
+    per_plate: bool = False  # each plate's surface from its own wells, smoothed as the shared one
     max_directions: int = 10  # most directions that go; how many is chosen by cross-validation; 0: the surface alone
     folds: int = 10  # of positions; each is corrected by what the others say
     seed: int = 0  # deals positions into folds

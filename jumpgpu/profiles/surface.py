@@ -10,6 +10,7 @@ Fitted robustly, values far from the surface are drawn in (Huber's pseudo-values
 neighbours in many features, as an active treatment's is, gets a larger noise in all of them.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -136,17 +137,35 @@ class Surface:
             likelihood = restricted_likelihood(w, (u.T @ scaled[:, some]) ** 2)[0].sum()
             if likelihood > best:
                 best, self.shape, eigenvalues, vectors = likelihood, shape, w, u
-        z = vectors.T @ scaled
-        self.ratio = restricted_likelihood(eigenvalues, z**2)[1]
-        self.weights = weight[:, None] * (vectors @ (z / (self.ratio * eigenvalues[:, None] + 1)))
+        self.ratio = restricted_likelihood(eigenvalues, (vectors.T @ scaled) ** 2)[1]
+        self.eigenvalues, self.vectors = eigenvalues, vectors
+        self._solve(pseudo)
+
+    def _solve(self, pseudo: np.ndarray) -> None:
+        """Weights, mean and fit for values under the covariance, noise and ratios that stand."""
+        weight = 1 / np.sqrt(self.noise)
+        z = self.vectors.T @ (weight[:, None] * pseudo)
+        self.weights = weight[:, None] * (self.vectors @ (z / (self.ratio * self.eigenvalues[:, None] + 1)))
         self.fitted = pseudo - self.noise[:, None] * self.weights
         smooth = covariance(self.positions, self.positions, self.shape) @ self.weights
         self.mean = (self.fitted - self.ratio * smooth).mean(axis=0)
         leverage = np.empty_like(self.weights)  # of the restricted inverse: what leaving a position out divides by
         for r in np.unique(self.ratio):
-            diagonal = weight**2 * (vectors**2 @ (1 / (r * eigenvalues + 1)))
+            diagonal = weight**2 * (self.vectors**2 @ (1 / (r * self.eigenvalues + 1)))
             leverage[:, self.ratio == r] = diagonal[:, None]
         self.left_out = pseudo - self.weights / leverage
+
+    def of(self, values: np.ndarray, scale: np.ndarray | None = None) -> "Surface":
+        """Another table's surface, float64 [P, F], smoothed as this one: covariance, noise and ratios are not fitted again.
+
+        nan takes this surface's own value; with a scale, values far from the new surface are drawn in.
+        """
+        other = copy.copy(self)
+        values = np.where(np.isfinite(values), values, self.fitted)
+        other._solve(values)
+        for _ in range(0 if scale is None else ROUNDS - 1):
+            other._solve(other.fitted + np.clip(values - other.fitted, -HUBER * scale, HUBER * scale))
+        return other
 
     def predict(self, positions: Positions) -> np.ndarray:
         """Mean and surface at these positions: float64 [Q, F]."""

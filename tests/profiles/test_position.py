@@ -227,3 +227,19 @@ def test_published_plates_pass_the_bars(shared):
         above.append(100 * score.table.loc[chosen, "above"].mean())
     assert above[0] == pytest.approx(38.8, abs=0.1)
     assert above[1] > 50
+
+
+def test_plates_with_surfaces_of_their_own_are_corrected_one_by_one():
+    first, second = (draw_position_plates(s, 2.0, 1, n_features=30)[0][0] for s in (11, 12))
+    clean = [draw_position_plates(s, 0.0, 1, n_features=30)[0][0] for s in (11, 12)]
+    layout = [c for c in first if c.startswith("Metadata_")]
+    second[layout] = first[layout]  # one layout, two surfaces
+    plates = [first, second.assign(Metadata_Plate="P2")]
+    control = (first["Metadata_control_type"] == "negcon").to_numpy()
+    spread = {}
+    for per_plate in (False, True):
+        settings = PositionSettings(folds=5, max_directions=0, per_plate=per_plate)
+        spread[per_plate] = values(correct_position(plates, settings)[0])[:, control].var(axis=1).mean()
+    raw, noise = values(plates)[:, control].var(axis=1).mean(), values(clean)[:, control].var(axis=1).mean()
+    assert spread[True] < 0.75 * spread[False] < 0.75 * raw
+    assert spread[True] < 1.3 * noise

@@ -98,3 +98,17 @@ def test_activity_is_the_mean_square_in_scales_and_ignores_features_without_one(
 def test_few_positions_are_refused():
     with pytest.raises(ValueError, match="it needs 4 at least"):
         Surface(positions(3), np.zeros((3, 2)))
+
+
+def test_another_tables_surface_is_smoothed_alike():
+    where, values = drawn()
+    surface = Surface(where, values)
+    again = surface.of(values)
+    np.testing.assert_allclose(again.predict(where), surface.predict(where), rtol=0, atol=1e-9)
+    moved = surface.of(2 * values - 1)  # smoothing is linear and keeps constants
+    np.testing.assert_allclose(moved.predict(where), 2 * surface.predict(where) - 1, rtol=0, atol=1e-8)
+    gaps = values.copy()
+    gaps[5] = np.nan
+    filled = values.copy()
+    filled[5] = surface.fitted[5]
+    np.testing.assert_allclose(surface.of(gaps).predict(where), surface.of(filled).predict(where), rtol=0, atol=1e-12)
