@@ -30,6 +30,8 @@ set(CMAKE_SYSTEM_PROCESSOR {processor})
 set(CMAKE_CXX_COMPILER "{compiler}")
 set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_SKIP_RPATH ON)
+set(CMAKE_INSTALL_NAME_TOOL "${{CMAKE_COMMAND}}")  # wanted for macOS, and without paths to change never run
 """
 
 
