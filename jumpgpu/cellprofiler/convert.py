@@ -16,7 +16,7 @@ from ..settings.names import BRIGHTFIELD, CHANNELS
 from .features import FEATURES, Measured
 from .parse import Module, Pipeline, printable, read_pipeline
 from .segmentation import primary_settings, secondary_settings
-from .settings import READERS, Settings, numbers, read_settings
+from .settings import Settings, numbers, read_settings
 
 KINDS = ("changes", "missing", "more", "note")
 LOADING = {"LoadData", "Images", "Metadata", "NamesAndTypes", "Groups"}
@@ -120,7 +120,7 @@ class Importer:
         for module in pipeline.modules:
             if not module.enabled:
                 self.say("note", module, "is disabled")
-            elif module.name in READERS:
+            elif module.name in HANDLERS:
                 HANDLERS[module.name](self, module, read_settings(module))
             elif module.name in LOADING:
                 self.load(module)
@@ -287,8 +287,11 @@ class Importer:
 
     def image_math(self, module: Module, s: Settings) -> None:
         """The clipping of an image, which older pipelines left to this module."""
-        image = self.image(s["image"])
-        if s["same"] and s["clipped"] and image.kind == "corrected":
+        _, name, factor, _ = s["operands"][0] if s["operands"] else ("", "", "1", "")
+        image = self.image(name)
+        wanted = zip((s["exponent"], s["factor"], s["addend"], factor), (1, 1, 0, 1), strict=True)
+        same = s["operation"] == "None" and all(numbers(text, module) == [value] for text, value in wanted)
+        if same and (s["low"], s["high"]) == ("Yes", "Yes") and image.kind == "corrected":
             self.images[s["output"]] = image
         else:
             self.images[s["output"]] = Image("other", image.of, by=str(module))

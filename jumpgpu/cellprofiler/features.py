@@ -131,12 +131,11 @@ def pair_order(importer: Any, module: Module, listed: Sequence[str]) -> tuple[st
 
 def granularity(importer: Any, module: Module, s: Settings) -> None:
     importer.say("note", module, "measures whole images too, as it always does; here objects alone are measured")
-    for images, objects, t in s["runs"]:
-        values = (numbers(t[k], module)[0] for k in ("subsampling", "background_subsampling", "radius", "spectrum"))
-        sub, background, radius, spectrum = values
-        table = GranularitySettings(sub, background, int(radius), int(spectrum))
-        pairs = pairs_of(importer, module, images, objects)
-        importer.measured.take("granularity", table, pairs, module, importer.say)
+    values = (numbers(s[k], module)[0] for k in ("subsampling", "background_subsampling", "radius", "spectrum"))
+    sub, background, radius, spectrum = values
+    table = GranularitySettings(sub, background, int(radius), int(spectrum))
+    pairs = pairs_of(importer, module, s["images"], s["objects"])
+    importer.measured.take("granularity", table, pairs, module, importer.say)
 
 
 def intensity(importer: Any, module: Module, s: Settings) -> None:

@@ -44,12 +44,15 @@ class Module:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A file's modules. `written_by` is CellProfiler's own DateRevision, such as 4281 for 4.2.8.1."""
+    """A file's modules. `written_by` is CellProfiler's own DateRevision, such as 4281 for 4.2.8.1; `declared` how many
+    modules
+    the file says it has, where it has another number."""
 
     file: str
     version: str
     written_by: str
     modules: tuple[Module, ...]
+    declared: int | None = None
 
 
 def read_pipeline(path: str | Path) -> Pipeline:
@@ -60,12 +63,42 @@ def read_pipeline(path: str | Path) -> Pipeline:
     if len(data) > MAX_BYTES:
         raise ValueError(f"{path}: larger than {MAX_BYTES >> 20} MiB, which no pipeline is")
     if data.startswith(HDF5):
-        raise ValueError(f"{path}: a CellProfiler project (HDF5); open it in CellProfiler and export the pipeline")
+        data = pipeline_of_project(path)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("latin-1")  # as old versions wrote
     return parse_json(text, str(path)) if text.lstrip()[:1] == "{" else parse_text(text, str(path))
+
+
+def pipeline_of_project(path: Path) -> bytes:
+    """The pipeline that a CellProfiler project (HDF5) holds as one string; ValueError where there is none, or several."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise ValueError(f"{path}: a CellProfiler project (HDF5) needs h5py: pip install 'jumpgpu[cellprofiler]'") from error
+    found: list[Any] = []
+
+    def look(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and name.split("/")[-2:-1] == ["Pipeline_Pipeline"] and item.size == 1:
+            found.append(item)
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(look)
+            named = [item for item in found if item.name.endswith("/data")]
+            if len(named) != 1 or h5py.check_string_dtype(named[0].dtype) is None:
+                raise ValueError(f"{path}: a CellProfiler project (HDF5) without a pipeline")
+            value = named[0][()]
+            value = value.flat[0] if hasattr(value, "flat") else value
+    except OSError as error:
+        raise ValueError(f"{path}: a CellProfiler project (HDF5) that cannot be read: {error}") from error
+    data = value if isinstance(value, bytes) else str(value).encode()
+    if b"\n" not in data:  # as CellProfiler keeps it there: escaped once more
+        data = ESCAPE.sub(unescaped, data.decode("utf-8", "replace")).encode()
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"{path}: its pipeline is larger than {MAX_BYTES >> 20} MiB")
+    return data
 
 
 def parse_text(text: str, where: str) -> Pipeline:
@@ -86,7 +119,7 @@ def parse_text(text: str, where: str) -> Pipeline:
     if declared is not None and declared > MAX_MODULES:
         raise ValueError(f"{where}: declares {declared} modules; at most {MAX_MODULES} are read")
     modules: list[Module] = []
-    while at < len(lines) and (declared is None or len(modules) < declared):
+    while at < len(lines):
         if not lines[at].strip():
             at += 1
             continue
@@ -96,9 +129,12 @@ def parse_text(text: str, where: str) -> Pipeline:
         modules.append(module)
         if len(modules) > MAX_MODULES:
             raise ValueError(f"{where}: more than {MAX_MODULES} modules")
-    if declared is not None and len(modules) < declared:
-        raise ValueError(f"{where}: declares {declared} modules and has {len(modules)}; it is cut short")
-    return Pipeline(where, str(version), header.get("DateRevision", header.get("SVNRevision", "")), tuple(modules))
+    if not modules:
+        raise ValueError(f"{where}: has no modules")
+    written_by = header.get("DateRevision", header.get("SVNRevision", ""))
+    return Pipeline(
+        where, str(version), written_by, tuple(modules), declared if declared not in (None, len(modules)) else None
+    )
 
 
 def parse_module(lines: list[str], at: int, position: int, where: str) -> tuple[Module, int]:
@@ -159,13 +195,18 @@ def unescape(text: str) -> str:
     """
     if "\\x" not in text:
         return text
-    plain = ESCAPE.sub(lambda m: chr(int(m[1] or m[2], 16)) if m[1] or m[2] else PLAIN.get(m[3], m[0]), text)
+    plain = ESCAPE.sub(unescaped, text)
     if plain.startswith("ÿþ"):
         try:
             return plain[2:].encode("latin-1").decode("utf-16-le")
         except UnicodeError:
             return plain[2:].replace("\0", "")
     return plain.replace("\0", "")
+
+
+def unescaped(match: re.Match[str]) -> str:
+    """What an escape stands for."""
+    return chr(int(match[1] or match[2], 16)) if match[1] or match[2] else PLAIN.get(match[3], match[0])
 
 
 def number(text: str, where: str) -> int:

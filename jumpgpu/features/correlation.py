@@ -95,7 +95,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     table = found[..., :MEASURED]
     table[..., 1:] = torch.where(none[..., None], 0.0, table[..., 1:])
     if settings.correlation.costes:
-        above = costes.coefficients(scene, pairs, LEVELS, device).view(*table.shape[:3], 2)
+        above = costes.coefficients(scene, pairs, LEVELS, device, settings.correlation.costes_mode).view(*table.shape[:3], 2)
         ahead = len(BOTH + EACH)
         table = torch.cat([table[..., :ahead], above[..., :1], table[..., ahead:], above[..., 1:]], dim=3)
     return table.permute(1, 0, 2, 3).flatten(1)

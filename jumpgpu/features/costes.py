@@ -18,14 +18,16 @@ RUN = 16384  # pixels a block sums (costes.cu)
 SUMS = 10
 
 
-def coefficients(scene: Scene, pairs: Sequence[Sequence[int]], levels: int, device: Device) -> torch.Tensor:
+def coefficients(
+    scene: Scene, pairs: Sequence[Sequence[int]], levels: int, device: Device, mode: str = "faster"
+) -> torch.Tensor:
     """float64 [rows, Q, 2]: Costes_ab and Costes_ba of every object row and pair of positions on the C axis.
 
     nan where no pixel of the object is at or above the threshold; 0 throughout a field and compartment in which no pixel is
     above both.
     """
     objects, wanted = scene.objects, device.tensor(pairs, torch.int32)
-    limits = torch.tensor(thresholds(scene.pixels, pairs, levels, device), dtype=torch.float64).to(torch.float32)
+    limits = torch.tensor(thresholds(scene.pixels, pairs, levels, device, mode), dtype=torch.float64).to(torch.float32)
     found = device.empty(objects.rows, len(pairs), 5, dtype=torch.float64)
     device.launch(
         "costes_objects",
@@ -50,16 +52,23 @@ def coefficients(scene: Scene, pairs: Sequence[Sequence[int]], levels: int, devi
 
 
 def thresholds(
-    pixels: torch.Tensor, pairs: Sequence[Sequence[int]], levels: int, device: Device
+    pixels: torch.Tensor, pairs: Sequence[Sequence[int]], levels: int, device: Device, mode: str = "faster"
 ) -> list[tuple[float, float]]:
     """Of every field and pair, field by field, the thresholds of both channels.
 
     pixels : float32 [B, C, H, W], 0..1
     levels : steps of the search between 0 and 1, the camera's highest value
+    mode : CellProfiler's 'Faster', or 'Fast' or 'Accurate', which go down from the brightest pixel
     """
     sums = Moments(pixels, pairs, device)
     items = pixels.shape[0] * len(pairs)
     lines = [regression(*row) for row in sums(None, [True] * items)]
+    if mode != "faster":
+        return [
+            walk(*field[list(pair)].flatten(1).cpu(), *lines[f * len(pairs) + p], levels, fast=mode == "fast")
+            for f, field in enumerate(pixels)
+            for p, pair in enumerate(pairs)
+        ]
     searches = [Search(levels) for _ in range(items)]
     while any(running := [s.last != s.mid for s in searches]):
         tried = [(s.mid / levels, a * (s.mid / levels) + b) for s, (a, b) in zip(searches, lines, strict=True)]
@@ -68,6 +77,51 @@ def thresholds(
                 search.step(*row)
     chosen = [(s.valid - 1) / levels for s in searches]
     return [(t, a * t + b) for t, (a, b) in zip(chosen, lines, strict=True)]
+
+
+def walk(first: torch.Tensor, second: torch.Tensor, a: float, b: float, levels: int, *, fast: bool) -> tuple[float, float]:
+    """CellProfiler's linear search, on the host: down from the brightest pixel, a level at a time ('Fast': up to ten while
+    the correlation is far above 0), to where the pixels below either threshold are no longer correlated.
+
+    A pixel is below either down to a level of its own, so that sums by that level give every correlation at once.
+    """
+    step = 1 / levels
+    highest = max(first.max().item(), second.max().item())
+    at = step * (highest // step + 1)
+    tops = first.max().item(), second.max().item()
+    while at > tops[0] and a * at + b > tops[1]:
+        at -= step
+    ladder = [at]
+    while ladder[-1] > step:
+        ladder.append(ladder[-1] - step)
+    if not at > step:
+        return at, a * at + b
+    rungs = torch.tensor(ladder, dtype=torch.float64, device=first.device)
+    by_first, by_second = rungs.float().flip(0).contiguous(), (a * rungs + b).float().flip(0).contiguous()
+    n = len(ladder)
+    # Rungs at which a pixel is below, from the top on: those whose threshold is above it.
+    below = torch.maximum(
+        n - torch.searchsorted(by_first, first, right=True), n - torch.searchsorted(by_second, second, right=True)
+    )
+    x, y = first.double(), second.double()
+    shift = x.mean(), y.mean()
+    x, y = x - shift[0], y - shift[1]
+    sums = [torch.bincount(below, weights=v, minlength=n + 1) for v in (torch.ones_like(x), x, y, x * x, y * y, x * y)]
+    count, sx, sy, xx, yy, xy = (v.flip(0).cumsum(0).flip(0)[1:].cpu() for v in sums)  # of pixels below at rung k: below > k
+    spread = torch.sqrt((xx - sx * sx / count) * (yy - sy * sy / count))
+    together = ((xy - sx * sy / count) / spread).tolist()
+    k, chosen, known, r = 0, 0, -1.0, math.nan
+    while k < n and ladder[k] > step:
+        chosen = k
+        if count[k].item() != known:
+            if count[k] < 2:
+                break
+            known, r = count[k].item(), together[k]
+        if r <= 0:
+            break
+        far = 10 if r > 0.45 else 5 if r > 0.35 else 2 if r > 0.25 else 1
+        k += far if fast and ladder[k] >= step * 10 else 1
+    return ladder[chosen], a * ladder[chosen] + b
 
 
 @dataclass

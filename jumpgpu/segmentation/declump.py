@@ -12,8 +12,9 @@ from ..gpu.list_capacity import Room
 from ..settings.config import PrimarySettings
 from .declump_low import low_resolution_maxima
 from .distance_transform import squared_distance
-from .gaussian import gaussian_taps, smooth
+from .gaussian import gaussian_taps, smooth, smooth_valid
 from .label import BACKGROUND, FOREGROUND, Components, find_components, label_components, number_points
+from .queue import flood_in_queue
 from .watershed import flood
 
 JITTER = 0.001  # pixels: the random numbers that part equal distances
@@ -23,7 +24,15 @@ INTENSITY, DISTANCE, JITTERED = range(3)  # depths of list_contested
 
 
 def separate(
-    images: torch.Tensor, mask: torch.Tensor, settings: PrimarySettings, device: Device, room: Room | None = None
+    images: torch.Tensor,
+    mask: torch.Tensor,
+    settings: PrimarySettings,
+    device: Device,
+    room: Room | None = None,
+    *,
+    single: bool = False,
+    valid: torch.Tensor | None = None,
+    queue: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Objects of the mask, numbered by their seeds in raster order.
 
@@ -33,6 +42,9 @@ def separate(
         What was thresholded.
     mask : uint8 [B, H, W]
     room : gives the list of contested pixels its length; where None, the device is asked, which waits for it
+    single : the images are float32 values, and are smoothed and inverted in float32
+    valid : bool [B, H, W], pixels that count in smoothing; None: all
+    queue : pixels of equal depth go in the order in which CellProfiler's queue has them, which one thread a field follows
 
     Returns
     -------
@@ -49,14 +61,29 @@ def separate(
         filled = settings.declump == "shape" and settings.fill_holes == "never"
         inside = components.filled if filled else (mask != 0).to(torch.int32)
         squared = squared_distance(inside, device, outside=False)
-    number, counts = find_seeds(images, mask, components, squared, settings, device)
+    number, counts = find_seeds(images, mask, components, squared, settings, device, single, valid)
     labels, contested = single_seeds(mask, components, number, device)
     if settings.dividing_lines == "intensity":
-        landscape: dict[str, Any] = {"image": images, "kind": INTENSITY}
+        seen = (
+            1.0 - (1.0 - images.float()).double() if single else images
+        )  # the valleys of 1 - image, as float32 tells them apart
+        landscape: dict[str, Any] = {"image": seen, "kind": INTENSITY}
     else:
         landscape = {"squared": squared, "kind": JITTERED if settings.declump == "shape" else DISTANCE}
+    if queue:
+        seen = 1.0 - landscape["image"] if settings.dividing_lines == "intensity" else valleys(squared, settings, device)
+        return flood_in_queue(seen, mask, number, device), counts
     labels += flood(contested_keys(contested, landscape, device, room), number, device)
     return labels, counts
+
+
+def valleys(squared: torch.Tensor | None, settings: PrimarySettings, device: Device) -> torch.Tensor:
+    """Less the distance, from the least of the field on: float64 [B, H, W], as CellProfiler has it."""
+    assert squared is not None
+    distance = torch.sqrt(squared.double())
+    if settings.declump == "shape":
+        distance = distance + jitter(*squared.shape[1:], device)
+    return -distance + distance.flatten(1).amax(1).view(-1, 1, 1)
 
 
 def fill_small_holes(mask: torch.Tensor, settings: PrimarySettings, device: Device) -> torch.Tensor:
@@ -75,6 +102,8 @@ def find_seeds(
     squared: torch.Tensor | None,
     settings: PrimarySettings,
     device: Device,
+    single: bool = False,
+    valid: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Seeds, numbered in raster order: int32 [B, H, W]; and how many each field has: int64 [B]."""
     b, h, w = mask.shape
@@ -91,11 +120,16 @@ def find_seeds(
             return number_points(maxima, device)
         values = torch.sqrt(squared.double()) + jitter(h, w, device)
     else:
-        values = smooth(images, declump_taps(settings), device) if smoothing_size(settings) else images
+        values = images
+        if smoothing_size(settings) and valid is None:
+            values = smooth(images, declump_taps(settings), device, single=single)
+        elif smoothing_size(settings):
+            values = torch.where(valid, smooth_valid(images, valid, declump_taps(settings), device), images)
     if scale == 1:
         device.launch("value_maxima", b * h, value=values, **inside)
     else:
-        maxima = low_resolution_maxima(values, mask, components, scale, offsets, device)
+        rounded = single and settings.declump == "intensity"
+        maxima = low_resolution_maxima(values, mask, components, scale, offsets, device, single=rounded)
     device.launch(
         "shrink",
         b,

@@ -32,7 +32,14 @@ def resample(images: torch.Tensor, scale: float, shape: tuple[int, int], device:
 
 
 def low_resolution_maxima(
-    values: torch.Tensor, mask: torch.Tensor, components: Components, scale: float, offsets: torch.Tensor, device: Device
+    values: torch.Tensor,
+    mask: torch.Tensor,
+    components: Components,
+    scale: float,
+    offsets: torch.Tensor,
+    device: Device,
+    *,
+    single: bool = False,
 ) -> torch.Tensor:
     """Where the maxima of the shrunk values lie at full size: uint8 [B, H, W], still as blobs.
 
@@ -42,11 +49,14 @@ def low_resolution_maxima(
     mask : uint8 [B, H, W]
     scale : below 1; 10 pixels over the smallest diameter
     offsets : int32 [K, 2], dy and dx at low resolution within which a maximum must be the greatest of its component
+    single : the shrunk values are rounded to float32
     """
     b, h, w = mask.shape
     low = math.ceil(h * scale), math.ceil(w * scale)
     size = {"out_height": low[0], "out_width": low[1]}
     shrunk = resample(values, scale, low, device)
+    if single:
+        shrunk = shrunk.float().double()
     near_root, near_mask = device.empty(b, *low, dtype=torch.int32), device.empty(b, *low, dtype=torch.uint8)
     device.launch(
         "nearest_labels",

@@ -48,6 +48,14 @@ def propagate(
     rounds : int
         Over all tiles, before one block a field takes what is left; labels do not depend on it.
     """
+    return propagate_distances(planes, mask, seeds, weight, device, rounds)[0]
+
+
+def propagate_distances(
+    planes: Planes, mask: torch.Tensor, seeds: torch.Tensor, weight: float, device: Device, rounds: int = ROUNDS
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `propagate` gives, and the length of each pixel's way, float64 [B, H, W]: 1e300 where none leads, -1 outside
+    the mask."""
     if weight < 0:
         raise ValueError(f"segmentation.cells.regularization is {weight:g}; it must be 0 or more")
     weight = max(weight, LEAST_WEIGHT)  # a way of no length would look like a seed
@@ -77,4 +85,4 @@ def propagate(
             grid = b * ((down - colour // 2 + 1) // 2) * ((across - colour % 2 + 1) // 2)
             device.launch("propagate_tiles", grid, block=TILE_BLOCK, colour=colour, **plane)
     device.launch("propagate_rest", b, block=TILE_BLOCK, **plane)
-    return labels
+    return labels, distance

@@ -75,11 +75,28 @@ def smooth_above(images: torch.Tensor, threshold: torch.Tensor, taps: tuple[floa
     return above
 
 
-def smooth(images: torch.Tensor, taps: tuple[float, ...], device: Device) -> torch.Tensor:
-    """Smoothed float64 [B, H, W] images, divided by the weight that lies within the image."""
+def smooth(
+    images: torch.Tensor, taps: tuple[float, ...], device: Device, *, single: bool = False, epsilon: float = 0.0
+) -> torch.Tensor:
+    """Smoothed float64 [B, H, W] images, divided by the weight that lies within the image.
+
+    `single`: the images are float32 values, and each step is rounded to float32, as SciPy rounds it.
+    """
     b, h, w = images.shape
     smoothed = torch.empty_like(images)
     device.launch(
-        "smooth", b * h * -(-w // PIECE), image=images, epsilon=0.0, smoothed=smoothed, **_weights(taps, h, w, device)
+        "smooth",
+        b * h * -(-w // PIECE),
+        image=images,
+        epsilon=epsilon,
+        single=int(single),
+        smoothed=smoothed,
+        **_weights(taps, h, w, device),
     )
     return smoothed
+
+
+def smooth_valid(images: torch.Tensor, valid: torch.Tensor, taps: tuple[float, ...], device: Device) -> torch.Tensor:
+    """Smoothed float64 [B, H, W] images of which only the bool [B, H, W] `valid` pixels count, over the weight of those."""
+    weighed = smooth(torch.where(valid, images, 0.0), taps, device)
+    return weighed / (smooth(valid.double(), taps, device) + EPSILON)

@@ -10,16 +10,17 @@ import torch
 
 from ..gpu.device import Device
 from ..gpu.list_capacity import Room
-from ..settings.config import SecondarySettings, SegmentationSettings
+from ..settings.config import PrimarySettings, SecondarySettings, SegmentationSettings
 from .background import subtract_background
 from .declump import fill_small_holes, separate
 from .expand import grow_by_distance, propagate
 from .label import Kept, apply_table, apply_tables, fill_holes, keep_objects, label_extents, label_maximum, number_objects
-from .threshold import above_threshold, channel_planes, check_words, find_threshold, whole_planes
+from .secondary import identify_secondary
+from .threshold import above_threshold, channel_planes, check_words, find_threshold, mean_of, whole_planes
 from .watershed import watershed
 
 DECLUMP = ("shape", "intensity", "none")
-SECONDARY = ("watershed", "propagation", "distance")
+SECONDARY = ("watershed", "propagation", "distance", "watershed_gradient", "distance_b")
 FILL = ("never", "after_declump", "both")
 
 
@@ -145,20 +146,43 @@ def find_nuclei(
 ) -> Primary:
     """CellProfiler IdentifyPrimaryObjects."""
     s = settings.nuclei
-    if s.background is None:
-        images = pixels[:, channel].double()
-    else:
-        images = subtract_background(pixels, channel, s.background, device)
-    planes = whole_planes(images)
-    original, final = find_threshold(planes, s.threshold, device)
-    thresholds["Threshold_OrigThreshold_Nuclei"], thresholds["Threshold_FinalThreshold_Nuclei"] = original, final
-    mask = above_threshold(planes, final, s.threshold.smoothing, device)
+    images = pixels[:, channel] if s.background is None else subtract_background(pixels, channel, s.background, device)
+    found, *both = identify_primary(images, s, device, room)
+    thresholds["Threshold_OrigThreshold_Nuclei"], thresholds["Threshold_FinalThreshold_Nuclei"] = both
+    return found
+
+
+def identify_primary(
+    images: torch.Tensor,
+    s: PrimarySettings,
+    device: Device,
+    room: Room | None = None,
+    valid: torch.Tensor | None = None,
+    queue: bool = False,
+) -> tuple[Primary, torch.Tensor, torch.Tensor]:
+    """Objects of an image, and its thresholds as the method gives them and after correction and bounds, float64 [B].
+
+    Parameters
+    ----------
+    images : float32 or float64 [B, H, W]
+        Not negative; 0 where it is masked. A float32 image is smoothed in float32, as CellProfiler does.
+    valid : bool [B, H, W]
+        Where the image counts; None: everywhere.
+    queue : bool
+        See `separate`.
+    """
+    single = images.dtype == torch.float32
+    planes = whole_planes(images.contiguous())
+    original, final = find_threshold(planes, s.threshold, device, valid)
+    mask = above_threshold(planes, final, s.threshold.smoothing, device, valid)
     if s.fill_holes == "both":
         mask = fill_small_holes(mask, s, device)
-    unedited, found = separate(images, mask, s, device, room)
+    unedited, found = separate(images.double().contiguous(), mask, s, device, room, single=single, valid=valid, queue=queue)
     # A label a pixel at most; on a device that is not to be waited for the tables have room for that.
     capacity = 1 + (int(found.max()) if room is None else mask[0].numel())
     area, border = label_extents(unedited, capacity, device)
+    if valid is not None and s.discard_border:
+        border = masked_border(unedited, border, valid, capacity)
     circles = torch.pi * (s.min_diameter * s.min_diameter) / 4, torch.pi * (s.max_diameter * s.max_diameter) / 4
     kept = Kept(found, area, border if s.discard_border else None, sizes=circles if s.discard_size else None)
     if s.fill_holes == "never":
@@ -168,7 +192,28 @@ def find_nuclei(
         filled = fill_holes(apply_table(unedited, keep_objects(kept, device), device), capacity, device, objects=True)
         number, only_kept, not_small, counts = number_objects(kept, device, label_extents(filled, capacity, device)[0])
         nuclei, unfiltered = apply_table(filled, only_kept, device), apply_table(unedited, not_small, device)
-    return Primary(nuclei, unfiltered, unedited, border, number, counts, found)
+    if s.max_objects is not None:
+        few = (counts <= s.max_objects).to(torch.int32)
+        nuclei, counts = nuclei * few.view(-1, 1, 1), counts * few
+    return Primary(nuclei, unfiltered, unedited, border, number, counts, found), mean_of(original), mean_of(final)
+
+
+def masked_border(labels: torch.Tensor, border: torch.Tensor, valid: torch.Tensor, capacity: int) -> torch.Tensor:
+    """Which labels CellProfiler discards at the border of a masked image: those at the image's border, or, in a field that
+    has none there, those at the mask's."""
+    edge = valid & ~eroded(valid)
+    touches = torch.zeros(len(labels), capacity, dtype=torch.int32, device=labels.device)
+    touches.scatter_reduce_(1, labels.flatten(1).long(), edge.flatten(1).to(torch.int32), "amax")
+    touches[:, 0] = 0
+    at_image = (border[:, 1:] > 0).any(1, keepdim=True)
+    whole = valid.flatten(1).all(1, keepdim=True)
+    return torch.where(at_image | whole, border, touches)
+
+
+def eroded(valid: torch.Tensor) -> torch.Tensor:
+    """A bool [B, H, W] mask without the pixels beside what is not in it; beyond the image nothing is."""
+    around = torch.nn.functional.pad(valid, (1, 1, 1, 1))
+    return valid & around[:, :-2, 1:-1] & around[:, 2:, 1:-1] & around[:, 1:-1, :-2] & around[:, 1:-1, 2:]
 
 
 def find_cells(
@@ -181,6 +226,13 @@ def find_cells(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """CellProfiler IdentifySecondaryObjects: the cells of kept nuclei, and those of every seed; int32 [B, H, W] each."""
     b, _, h, w = pixels.shape
+    if settings.method in ("watershed_gradient", "distance_b") or settings.threshold.window is not None:
+        found = identify_secondary(pixels[:, channel], primary.unedited, primary.nuclei, settings, device)
+        cells, every, original, final = found
+        thresholds["Threshold_OrigThreshold_Cells"], thresholds["Threshold_FinalThreshold_Cells"] = map(
+            mean_of, (original, final)
+        )
+        return cells, apply_table(every, primary.number, device)
     planes = channel_planes(pixels, channel)
     if settings.method == "distance":  # CellProfiler takes no threshold here
         final = torch.zeros(b, dtype=torch.float64, device=device.torch)

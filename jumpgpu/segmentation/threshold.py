@@ -3,15 +3,17 @@
 Values are intensities, 0..1. A field of one value has that value as its threshold.
 """
 
+import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..gpu.device import Device, blocks
 from ..settings.config import ThresholdSettings
-from .gaussian import gaussian_taps, smooth_above
+from .gaussian import EPSILON, gaussian_taps, smooth, smooth_above, smooth_valid
 
 CELLS = 65537  # cells of 1/65536 (kernels/segmentation/cross_entropy.cu: CELLS)
 PIECE = 8192  # values of a block that puts them into cells (kernels/segmentation/cross_entropy.cu: PIECE)
@@ -72,12 +74,19 @@ def check_words(settings: ThresholdSettings) -> None:
         raise ValueError(f"unknown threshold method {settings.method!r}; expected one of {METHODS}")
 
 
-def find_threshold(planes: Planes, settings: ThresholdSettings, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
+def find_threshold(
+    planes: Planes, settings: ThresholdSettings, device: Device, valid: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Thresholds of each field by the method of `settings`.
+
+    Parameters
+    ----------
+    valid : bool [B, H, W]
+        Pixels that count; None: all.
 
     Returns
     -------
-    original, final : float64 [B]
+    original, final : float64 [B], or where the settings have a window [B, H, W]
         As the method gives it, and after correction and bounds (a manual threshold has neither).
     """
     check_words(settings)
@@ -85,9 +94,8 @@ def find_threshold(planes: Planes, settings: ThresholdSettings, device: Device) 
     if settings.method == "manual":
         manual = torch.full((b,), settings.manual, dtype=torch.float64, device=device.torch)
         return manual, manual.clone()
-    original, final = device.empty(b, dtype=torch.float64), device.empty(b, dtype=torch.float64)
     if b == 0 or planes.n == 0:
-        return original.zero_(), final.zero_()
+        return tuple(torch.zeros(b, dtype=torch.float64, device=device.torch) for _ in range(2))
     extrema = find_extrema(planes, device)
     logarithm = settings.log_transform and settings.method != "robust_background"
     scaled, scaled_extrema = planes, extrema
@@ -96,21 +104,130 @@ def find_threshold(planes: Planes, settings: ThresholdSettings, device: Device) 
         planes.launch(device, "log_stretch", b * planes.shape[1], height=planes.shape[1], extrema=extrema, logarithm=logs)
         scaled = whole_planes(logs)
         scaled_extrema = find_extrema(scaled, device)
-    METHOD[settings.method](scaled, scaled_extrema, settings, device, original)
+    original = device.empty(b, dtype=torch.float64)
+    if valid is None:
+        METHOD[settings.method](scaled, scaled_extrema, settings, device, original)
+    else:
+        images = scaled.values.reshape(b, -1, planes.n)[:, scaled.offset // planes.n]
+        for k, inside in enumerate(valid.flatten(1)):
+            original[k] = of_values(images[k][inside], settings, device)
+    final = finish(original, extrema, logarithm, planes.single, settings, device)
+    if settings.window is None:
+        return original, final
+    local = adaptive(scaled, settings, device, valid)
+    finish(local, extrema, logarithm, planes.single, settings, device)
+    corrected = local * settings.correction
+    low = torch.clamp(final * 0.7, min=settings.lower).view(-1, 1, 1)
+    high = torch.clamp(final * 1.5, max=settings.upper).view(-1, 1, 1)
+    corrected = torch.where(corrected < low, low, corrected)
+    return local, torch.where(corrected > high, high, corrected)
+
+
+def finish(
+    original: torch.Tensor, extrema: torch.Tensor, logarithm: bool, single: bool, settings: ThresholdSettings, device: Device
+) -> torch.Tensor:
+    """Thresholds float64 [B] or [B, H, W], put back in place from the stretched logarithm; returned after correction and
+    bounds."""
+    n = original.numel()
+    final = torch.empty_like(original)
     device.launch(
         "finish_threshold",
-        blocks(b),
+        blocks(n),
         extrema=extrema,
-        n_fields=b,
+        n_thresholds=n,
+        of_field=n // len(extrema),
         logarithm=int(logarithm),
-        single=int(planes.single),
+        single=int(single),
         correction=settings.correction,
         lower=settings.lower,
         upper=settings.upper,
         original=original,
         threshold=final,
     )
-    return original, final
+    return final
+
+
+def of_values(
+    values: torch.Tensor, settings: ThresholdSettings, device: Device, tolerance: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The threshold of some values, float64 []; 0 of none. `tolerance`: that of minimum cross-entropy, where it is not
+    theirs."""
+    found = torch.zeros(1, dtype=torch.float64, device=device.torch)
+    if not values.numel():
+        return found[0]
+    planes = whole_planes(values.reshape(1, 1, -1).contiguous())
+    extrema = find_extrema(planes, device)
+    if settings.method == "otsu3" and len(torch.unique(values)) < 3:  # as CellProfiler does in a block
+        settings = replace(settings, method="otsu2")
+    if tolerance is None:
+        METHOD[settings.method](planes, extrema, settings, device, found)
+    else:
+        entropy_rounds(planes, extrema, tolerance, device, found, in_cells=False)
+    return found[0]
+
+
+def adaptive(planes: Planes, settings: ThresholdSettings, device: Device, valid: torch.Tensor | None = None) -> torch.Tensor:
+    """A threshold a pixel, float64 [B, H, W]: those of blocks, joined by a spline through the middles of blocks.
+
+    Blocks of one shape are thresholded together, as if each were a field. The spline is SciPy's, of a few hundred numbers a
+    field, which come to the host for it.
+    """
+    from scipy.interpolate import RectBivariateSpline
+
+    b, h, w = planes.shape
+    assert settings.window is not None
+    n_y, n_x = h // settings.window, w // settings.window
+    if min(n_y, n_x) < 2:
+        raise ValueError(
+            f"threshold.window is {settings.window}; of a field of {h} x {w} it may be {min(h, w) // 2} at most"
+        )
+    step_y, step_x = h / n_y, w / n_x
+    y_cut, x_cut = ([int(i * step) for i in range(n + 1)] for n, step in ((n_y, step_y), (n_x, step_x)))
+    images = planes.values.reshape(b, -1, h, w)[:, planes.offset // planes.n]
+    tolerance = None
+    if settings.method == "minimum_cross_entropy":  # that of the whole image
+        tolerance = device.empty(b, dtype=torch.float64)
+        cells = device.zeros(b, 2, CELLS, dtype=torch.int64).view(torch.uint64)
+        planes.launch(device, "value_gap", b, block=WIDE_BLOCK, cells=cells, tolerance=tolerance)
+    found = torch.empty(b, n_y, n_x, dtype=torch.float64, device=device.torch)
+    sizes_y, sizes_x = ([j - i for i, j in itertools.pairwise(cut)] for cut in (y_cut, x_cut))
+    if valid is not None:
+        for k in range(b):
+            own = None if tolerance is None else tolerance[k : k + 1]
+            for i in range(n_y):
+                for j in range(n_x):
+                    rows, columns = slice(y_cut[i], y_cut[i + 1]), slice(x_cut[j], x_cut[j + 1])
+                    found[k, i, j] = of_values(images[k, rows, columns][valid[k, rows, columns]], settings, device, own)
+    for size_y in sorted(set(sizes_y)) if valid is None else ():
+        for size_x in sorted(set(sizes_x)):
+            rows = [i for i in range(n_y) if sizes_y[i] == size_y]
+            columns = [j for j in range(n_x) if sizes_x[j] == size_x]
+            parts = [images[:, y_cut[i] : y_cut[i] + size_y, x_cut[j] : x_cut[j] + size_x] for i in rows for j in columns]
+            stack = torch.stack(parts, 1).reshape(-1, size_y, size_x).contiguous()
+            tiles = whole_planes(stack)
+            extrema = find_extrema(tiles, device)
+            original = device.empty(len(stack), dtype=torch.float64)
+            if tolerance is not None:
+                each = tolerance.repeat_interleave(len(parts)).contiguous()
+                entropy_rounds(tiles, extrema, each, device, original, in_cells=False)
+            else:
+                METHOD[settings.method](tiles, extrema, settings, device, original)
+            of_parts = original.view(b, len(rows), len(columns))
+            found[:, torch.tensor(rows)[:, None], torch.tensor(columns)[None, :]] = of_parts
+    at_y, at_x = (np.linspace(int(s / 2), int((n - 0.5) * s), n) for s, n in ((step_y, n_y), (step_x, n_x)))
+    to_y, to_x = (np.linspace(0.5, int(n * s) - 0.5, size) for s, n, size in ((step_y, n_y, h), (step_x, n_x, w)))
+    degree = min(3, min(n_y, n_x) - 1)
+    box = (0.5, h - 0.5, 0.5, w - 0.5)
+    joined = [
+        RectBivariateSpline(at_y, at_x, of_blocks, bbox=box, kx=degree, ky=degree)(to_y, to_x)
+        for of_blocks in found.cpu().numpy()
+    ]
+    return device.tensor(np.stack(joined))
+
+
+def mean_of(threshold: torch.Tensor) -> torch.Tensor:
+    """A threshold a field, float64 [B], where it may be one a pixel."""
+    return threshold if threshold.ndim == 1 else threshold.flatten(1).mean(1)
 
 
 def find_extrema(planes: Planes, device: Device) -> torch.Tensor:
@@ -251,15 +368,28 @@ METHOD: dict[str, Callable[[Planes, torch.Tensor, ThresholdSettings, Device, tor
 }
 
 
-def above_threshold(planes: Planes, threshold: torch.Tensor, smoothing: float, device: Device) -> torch.Tensor:
+def above_threshold(
+    planes: Planes, threshold: torch.Tensor, smoothing: float, device: Device, valid: torch.Tensor | None = None
+) -> torch.Tensor:
     """Pixels at or above the threshold, after a Gaussian when `smoothing` is not 0: uint8 [B, H, W].
 
-    `smoothing` is CellProfiler's scale: half of a point's intensity stays within that diameter.
+    `smoothing` is CellProfiler's scale: half of a point's intensity stays within that diameter. The threshold is float64
+    [B] or
+    [B, H, W]; pixels that are not `valid`, bool [B, H, W], are left out of the mean, and of the result.
     """
     b, h, w = planes.shape
+    taps = gaussian_taps(smoothing / 0.6744 / 2.0) if smoothing else ()
+    if threshold.ndim == 1 and valid is None:
+        if smoothing:
+            images = planes.values.reshape(b, -1, h, w)[:, planes.offset // planes.n].double().contiguous()
+            return smooth_above(images, threshold, taps, device)
+        above = device.empty(b, h, w, dtype=torch.uint8)
+        planes.launch(device, "above_threshold", b * h, height=h, threshold=threshold, above=above)
+        return above
+    images = planes.values.reshape(b, -1, h, w)[:, planes.offset // planes.n].double().contiguous()
     if smoothing:
-        images = planes.values.reshape(b, -1, h, w)[:, planes.offset // planes.n].double().contiguous()
-        return smooth_above(images, threshold, gaussian_taps(smoothing / 0.6744 / 2.0), device)
-    above = device.empty(b, h, w, dtype=torch.uint8)
-    planes.launch(device, "above_threshold", b * h, height=h, threshold=threshold, above=above)
-    return above
+        images = (
+            smooth(images, taps, device, epsilon=EPSILON) if valid is None else smooth_valid(images, valid, taps, device)
+        )
+    found = images >= (threshold.view(-1, 1, 1) if threshold.ndim == 1 else threshold)
+    return (found if valid is None else found & valid).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""Settings. Takes TOML files and names; gives frozen dataclasses and the spelling of columns.
+"""Settings. Takes TOML files and names; gives frozen dataclasses and the spelling of columns. Imports nothing of the
+package."""
 
-Imports nothing of the package.
-"""
+from . import steps as steps  # its kinds are what config reads of [[steps]]

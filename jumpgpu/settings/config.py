@@ -5,6 +5,7 @@ The defaults of every dataclass are CPJUMP1's, so `configs/cpjump1.toml` says wh
 
 import dataclasses
 import json
+import math
 import tomllib
 import types
 import typing
@@ -17,6 +18,9 @@ from .limits import check
 from .names import BRIGHTFIELD, CHANNELS
 
 KNOWN = {c.lower(): c for c in (*CHANNELS, *BRIGHTFIELD)}
+
+
+STEP_KINDS: dict[str, Any] = {}  # the dataclass of each kind of step, by its `do` (steps.py)
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,9 @@ class ThresholdSettings:
     """A global threshold: method, smoothing before it, correction after it, and bounds."""
 
     method: str = "minimum_cross_entropy"  # otsu2, otsu3, minimum_cross_entropy, manual, robust_background
+    window: int | None = (
+        None  # pixels; adaptive, from blocks of that side, within 0.7 and 1.5 of the global threshold; None: global
+    )
     smoothing: float = 0.0  # CellProfiler's threshold smoothing scale
     correction: float = 1.0  # the threshold is multiplied by it
     lower: float = 0.0  # and then raised to this, intensity 0..1
@@ -74,6 +81,7 @@ class PrimarySettings:
     suppression: float | None = 8.0  # maxima nearer than this are one; None: from min_diameter
     low_resolution_maxima: bool = True  # look for maxima at a lower resolution, above a diameter of 10 pixels
     fill_holes: str = "never"  # never, after_declump, both
+    max_objects: int | None = None  # a field with more has none
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ class SecondarySettings:
     """Cells (CellProfiler IdentifySecondaryObjects)."""
 
     channel: str = "RNA"  # in which cells are found
-    method: str = "watershed"  # watershed, propagation, distance
+    method: str = "watershed"  # watershed, watershed_gradient, propagation, distance, distance_b
     threshold: ThresholdSettings = field(default_factory=lambda: ThresholdSettings(lower=0.005, upper=0.014))
     distance: int = 10  # method 'distance': pixels a cell reaches beyond its nucleus
     regularization: float = 0.05  # method 'propagation': weight of distance against brightness
@@ -102,6 +110,7 @@ class CorrelationSettings:
     threshold: float = 15.0  # percent of the object's maximum
     costes: bool = False  # Correlation_Costes too
     order: tuple[str, ...] = ()  # of the channels of a pair, in its name and for Costes; the others follow by name
+    costes_mode: str = "faster"  # how its thresholds are looked for: faster, fast, accurate
 
 
 @dataclass(frozen=True)
@@ -222,6 +231,9 @@ class Config:
     illumination: IlluminationSettings = field(default_factory=IlluminationSettings)
     segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
     features: FeatureSettings = field(default_factory=FeatureSettings)
+    steps: tuple[
+        Any, ...
+    ] = ()  # an imported pipeline, step by step (jumpgpu/settings/steps.py); segmentation and features are not used
     batch: int | None = None  # fields a batch; chosen from the free memory where None
 
 
@@ -253,12 +265,17 @@ def build(kind: Any, table: dict[str, Any], where: str) -> Any:
     hints = typing.get_type_hints(kind)
     if unknown := sorted(set(table) - set(hints)):
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; known here: {', '.join(hints)}")
+    if kind is Config and "steps" in table:
+        table = table | {"steps": read_steps(table["steps"], where)}
     values = {key: convert(hints[key], value, f"{where}: {key}") for key, value in table.items()}
     if kind is PlateSettings:  # what a lab adds leaves the rest
         values |= {key: extended(key, values[key], where) for key in ("numbers", "stains", "c_axis") if key in values}
         if "channels" in values:
             values["channels"] = tuple(KNOWN.get(c.lower(), c) for c in values["channels"])
-    made = kind(**values)
+    try:
+        made = kind(**values)
+    except TypeError as error:  # a step without one of its keys
+        raise ValueError(f"{where}: {str(error).rpartition('__() ')[2]}") from error
     check(made, where)
     return made
 
@@ -279,9 +296,35 @@ def extended(key: str, given: dict[str, Any], where: str) -> dict[str, Any]:
     return kept | made
 
 
+def read_steps(steps: Any, where: str) -> list[Any]:
+    """The steps that tables [[steps]] mean; ValueError names the step and key that is wrong."""
+    if not isinstance(steps, list):
+        raise ValueError(f"{where}: steps: expected tables [[steps]], got {steps!r}")
+    found = []
+    for i, table in enumerate(steps, 1):
+        if not isinstance(table, dict) or table.get("do") not in STEP_KINDS:
+            raise ValueError(f"{where}: step {i}: expected a table with do = one of {', '.join(STEP_KINDS)}")
+        given = {key: value for key, value in table.items() if key != "do"}
+        found.append(build(STEP_KINDS[table["do"]], given, f"{where}: step {i} ({table['do']})"))
+    return found
+
+
+def step_table(step: Any) -> dict[str, Any]:
+    """The table that `read_steps` reads back; what is at its default is left out."""
+    found: dict[str, Any] = {"do": step.do}
+    for f in dataclasses.fields(step):
+        value = getattr(step, f.name)
+        if f.default is not dataclasses.MISSING and value == f.default:
+            continue
+        found[f.name] = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+    return found
+
+
 def convert(hint: Any, value: Any, where: str) -> Any:
     """A TOML value as the type a field declares."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
     if origin in (types.UnionType, typing.Union):
         if value in ("none", None) and type(None) in arguments:
             return None
@@ -307,19 +350,33 @@ def convert(hint: Any, value: Any, where: str) -> Any:
 
 def as_toml(config: Config) -> str:
     """Every setting as TOML that `load_config` reads back; what is None is the word "none"."""
-    return "\n".join(toml_lines(dataclasses.asdict(config))) + "\n"
+    table = dataclasses.asdict(config) | {"steps": [step_table(step) for step in config.steps]}
+    if not config.steps:
+        del table["steps"]
+    return "\n".join(toml_lines(table)) + "\n"
 
 
 def toml_lines(table: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[str]:
     """A table's own values, then its tables."""
     if path:
         yield f"\n[{'.'.join(path)}]"
+    tables = {key for key, value in table.items() if isinstance(value, dict) or is_tables(value)}
     for key, value in table.items():
-        if not isinstance(value, dict):
+        if key not in tables:
             yield f"{toml_key(key)} = {toml_value(value)}"
     for key, value in table.items():
-        if isinstance(value, dict):
+        if key in tables and isinstance(value, dict):
             yield from toml_lines(value, (*path, toml_key(key)))
+        elif key in tables:
+            for entry in value:
+                yield from [
+                    f"\n[[{'.'.join((*path, toml_key(key)))}]]",
+                    *list(toml_lines(entry, (*path, toml_key(key))))[1:],
+                ]
+
+
+def is_tables(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(isinstance(v, dict) for v in value)
 
 
 def toml_key(key: str) -> str:
@@ -328,4 +385,8 @@ def toml_key(key: str) -> str:
 
 def toml_value(value: Any) -> str:
     """A number, word, truth or list of them; JSON's spelling is TOML's for these."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml_value, value))}]"
     return json.dumps("none" if value is None else value, ensure_ascii=False)

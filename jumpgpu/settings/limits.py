@@ -41,6 +41,7 @@ LIMITS: dict[str, dict[str, Range | tuple[str, ...]]] = {
     "BackgroundSettings": {"block": Range(1, MOST_PIXELS), "filter_size": Range(1, 2000)},
     "ThresholdSettings": {
         "method": ("minimum_cross_entropy", "otsu2", "otsu3", "robust_background", "manual"),
+        "window": Range(1, MOST_PIXELS),
         "smoothing": Range(0, 86),  # a Gaussian that reaches 256 pixels to either side
         "correction": POSITIVE,
         "lower": SHARE,
@@ -59,13 +60,14 @@ LIMITS: dict[str, dict[str, Range | tuple[str, ...]]] = {
         "smoothing": Range(0, 512),  # 0: no smoothing
         "suppression": Range(0, 500),
         "fill_holes": ("never", "after_declump", "both"),
+        "max_objects": NOT_NEGATIVE,
     },
     "SecondarySettings": {
-        "method": ("watershed", "propagation", "distance"),
+        "method": ("watershed", "propagation", "distance", "watershed_gradient", "distance_b"),
         "distance": Range(1, 1000),
         "regularization": NOT_NEGATIVE,
     },
-    "CorrelationSettings": {"threshold": Range(0, 100)},
+    "CorrelationSettings": {"threshold": Range(0, 100), "costes_mode": ("accurate", "fast", "faster")},
     "GranularitySettings": {
         "subsampling": Range(0, 1, above=True),
         "background_subsampling": Range(0, 1, above=True),

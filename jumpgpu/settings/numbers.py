@@ -17,7 +17,7 @@ VERSIONS = {
     "illumination": 2,  # estimated functions, and the division by them
     "image_checks": 2,  # saturation and sharpness of raw images
     "image_quality": 1,
-    "segmentation": 2,
+    "segmentation": 3,
     "shape": 2,
     "correlation": 1,
     "granularity": 1,

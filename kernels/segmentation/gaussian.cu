@@ -152,21 +152,30 @@ extern "C" __global__ void __launch_bounds__(128, 4) smooth_threshold(
 }
 JG_REGISTER(smooth_threshold)
 
+// In   single     1: what each axis gives, and the quotient, is rounded to float32, as SciPy does where the image is float32
 // Out  smooth     float64 [B, H, W]
 extern "C" __global__ void __launch_bounds__(128, 4) smooth(
     const double* __restrict__ image, const double* __restrict__ tap, const double* __restrict__ edge_y,
     const double* __restrict__ edge_x, int32_t height, int32_t width, int32_t radius, double epsilon,
-    double* __restrict__ smoothed)
+    int32_t single, double* __restrict__ smoothed)
 {
     JG_SHARED(Row, s);
     const int pieces = (width + PIECE - 1) / PIECE, x0 = int(blockIdx.x) % pieces * PIECE, x1 = jg::least(width, x0 + PIECE);
     const int y = int(blockIdx.x) / pieces % height, field = int(blockIdx.x) / pieces / height;
     filter_columns(image + int64_t(field) * height * width, height, width, tap, radius, y, x0 - radius, x1 + radius, s.column, 0);
     __syncthreads();
+    if (single) {
+        JG_FOR(i, x1 - x0 + 2 * radius) s.column[i] = double(float(s.column[i]));
+        __syncthreads();
+    }
     filter_row(s.column + radius, tap, radius, 0, x1 - x0, s.row);
     const double e = edge_y[y];
     double* __restrict__ out = smoothed + (int64_t(field) * height + y) * width + x0;
-    JG_FOR(i, x1 - x0) out[i] = s.row[i] / (e * edge_x[x0 + i] + epsilon);
+    if (single) {
+        JG_FOR(i, x1 - x0) out[i] = double(float(double(float(s.row[i])) / (e * edge_x[x0 + i] + epsilon)));
+    } else {
+        JG_FOR(i, x1 - x0) out[i] = s.row[i] / (e * edge_x[x0 + i] + epsilon);
+    }
 }
 JG_REGISTER(smooth)
 

@@ -289,14 +289,14 @@ extern "C" __global__ void __launch_bounds__(128, 8) robust_background(
 JG_REGISTER(robust_background)
 
 // The way back, then correction and bounds.
-// In   original  float64 [B]   on the stretched logarithm if `logarithm`, else on the values' scale
-// Out  original  float64 [B]   on the values' scale;  threshold  float64 [B]  min(max(original * correction, lower), upper)
+// In   original  float64 [n]   on the stretched logarithm if `logarithm`, else on the values' scale; of_field of each field
+// Out  original  float64 [n]   on the values' scale;  threshold  float64 [n]  min(max(original * correction, lower), upper)
 extern "C" __global__ void __launch_bounds__(128, 8) finish_threshold(
-    const uint64_t* __restrict__ extrema, int32_t n_fields, int32_t logarithm, int32_t single, double correction, double lower,
-    double upper, double* __restrict__ original, double* __restrict__ threshold)
+    const uint64_t* __restrict__ extrema, int64_t n_thresholds, int64_t of_field, int32_t logarithm, int32_t single, double correction,
+    double lower, double upper, double* __restrict__ original, double* __restrict__ threshold)
 {
-    JG_FOR_ITEMS(b, n_fields) {
-        const double low = value_of(extrema[2 * b]), high = value_of(extrema[2 * b + 1]);
+    JG_FOR_ITEMS(b, n_thresholds) {
+        const double low = value_of(extrema[b / of_field * 2]), high = value_of(extrema[b / of_field * 2 + 1]);
         double t = original[b];
         if (logarithm && low != high) {
             const double bottom = single ? double(log_of<float>(low, low, high)) : log_of<double>(low, low, high);

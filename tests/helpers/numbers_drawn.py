@@ -150,6 +150,8 @@ def others(kind: str, name: str, value: Any) -> list[Any]:
         return [word for word in limit if word != value]
     if name == "channel":
         return ["ER" if value == "DNA" else "DNA"]
+    if value is None and name in ("window", "max_objects"):
+        return [40 if name == "window" else 3]
     if name == "order":
         return [("RNA", "DNA")]
     if isinstance(value, tuple):

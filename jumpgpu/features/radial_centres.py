@@ -1,0 +1,142 @@
+"""Rings of objects around the centres (or edges) of other objects (CellProfiler MeasureObjectIntensityDistribution).
+
+A pixel belongs to the centre that reaches it first by way of the objects' pixels; an object that none reaches takes the one
+nearest to its centroid, as the crow flies. Rings are scaled to the object, as those of `radial_distribution`, or reach
+out to a
+radius, with one more for what lies beyond.
+"""
+
+from typing import Any
+
+import torch
+
+from ..gpu.cpu import CpuDevice
+from ..gpu.device import Device
+from ..segmentation.queue import spread_in_queue
+from .distance_map import CHUNK, depths
+from .objects import Scene
+from .outline import outlines
+from .radial_distribution import BLOCKS, CHANNELS, MEASUREMENTS
+
+Centres = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def find_centres(labels: torch.Tensor, others: torch.Tensor, device: Device, *, edges: bool = False) -> Centres:
+    """Which centre each pixel of the objects belongs to, and how far it is.
+
+    Parameters
+    ----------
+    labels, others : int32 [B, H, W]
+        The objects that are measured, and those whose centres are meant.
+    edges : bool
+        Ways begin at the others' edges, and their own pixels are in no ring.
+
+    Returns
+    -------
+    of : int32 [B, H, W], the number of the other object, 0 for none
+    way : float64 [B, H, W], pixels
+    centre : int32 [B, most + 1, 2], y and x by number
+    """
+    fields, height, width = labels.shape
+    most = int(others.max()) if others.numel() else 0
+    flat = others.flatten(1).long()
+    ones = torch.ones(flat.shape, dtype=torch.float64, device=flat.device)
+    y = torch.arange(height, dtype=torch.float64, device=flat.device).repeat_interleave(width).expand_as(ones)
+    x = torch.arange(width, dtype=torch.float64, device=flat.device).repeat(height).expand_as(ones)
+    sums = [
+        torch.zeros(fields, most + 1, dtype=torch.float64, device=flat.device).scatter_add_(1, flat, v) for v in (ones, y, x)
+    ]
+    centroid = torch.stack([sums[1] / sums[0], sums[2] / sums[0]], 2)  # whole numbers: any order of sums gives the same
+    there = sums[0] > 0
+    there[:, 0] = False
+    centre = torch.where(there[..., None], (centroid + 0.5).nan_to_num(0).to(torch.int32), 0).to(torch.int32)
+    seeds = others
+    if not edges:
+        seeds = torch.zeros_like(others)
+        b, number = there.nonzero(as_tuple=True)
+        place = centre[b, number].long()
+        seeds[b, place[:, 0], place[:, 1]] = number.to(torch.int32)
+    inside = labels > 0
+    of, way = spread_in_queue(inside, seeds, device)
+    of = torch.where(inside, of, 0)
+    for field in range(fields):
+        nearest_centres(labels[field], of[field], way[field], centre[field], there[field])
+    return (torch.where(others > 0, 0, of) if edges else of).contiguous(), way, centre.contiguous()
+
+
+def nearest_centres(
+    labels: torch.Tensor, of: torch.Tensor, way: torch.Tensor, centre: torch.Tensor, there: torch.Tensor
+) -> None:
+    """Pixels that no centre reached take the one nearest to their object's centroid, in place."""
+    missing = (labels > 0) & (of == 0)
+    numbers = torch.unique(labels[missing]).long()
+    known = there.nonzero()[:, 0]
+    if not len(numbers) or not len(known):
+        return
+    y, x = labels.nonzero(as_tuple=True)
+    mine = labels[y, x].long()
+    n = torch.bincount(mine).double()
+    middle = torch.stack([torch.bincount(mine, weights=v.double()) / n for v in (y, x)], 1)[numbers]
+    apart = middle[:, None, :] - centre[known].double()
+    best = known[((apart * apart).sum(2)).argmin(1)]
+    chosen = torch.zeros(int(numbers.max()) + 1, dtype=torch.int64, device=labels.device)
+    chosen[numbers] = best
+    number = chosen[labels[missing].long()]
+    of[missing] = number.to(torch.int32)
+    y, x = missing.nonzero(as_tuple=True)
+    from_centre = torch.stack([y, x], 1).double() - centre[number].double()
+    way[missing] = torch.sqrt((from_centre * from_centre).sum(1))
+
+
+def measure(scene: Scene, centres: Centres, rings: int, reach: int, device: Device) -> torch.Tensor:
+    """float64 [rows, C, 3, rings + 1]: FracAtD, MeanFrac, RadialCV, of each ring and at last of what lies beyond.
+
+    `reach` is the outermost ring's radius in pixels; 0: rings are scaled to the object, and nothing lies beyond.
+    """
+    objects, n_channels = scene.objects, len(scene.channels)
+    of, way, centre = centres
+    _, height, width = objects.shape
+    depth, extent = depths(scene, device), outlines(scene, device).extent
+    blocks = min(objects.rows, 2 * device.workers if isinstance(device, CpuDevice) else BLOCKS)
+    ring = device.empty(depth.n_map, dtype=torch.uint8)
+    rows: dict[str, Any] = {"box": objects.box, "schedule": objects.schedule, "map_start": depth.map_start}
+    device.launch(
+        "radial_centre_rings",
+        blocks,
+        **rows,
+        squared=depth.squared,
+        field=objects.field,
+        of=of,
+        way=way,
+        centre=centre,
+        rows=objects.rows,
+        cells=objects.n,
+        most=centre.shape[1],
+        height=height,
+        width=width,
+        rings=rings,
+        reach=reach,
+        ring=ring,
+    )
+    found = device.empty(objects.rows, n_channels, len(MEASUREMENTS), rings + 1, dtype=torch.float64)
+    room = objects.largest_box + CHUNK * height
+    device.launch(
+        "radial_sums",
+        blocks,
+        **rows,
+        line_start=objects.line_start,
+        extent=extent,
+        bins=rings + 1,
+        values=scene.values,
+        pixel=objects.pixel,
+        start=objects.start,
+        stop=objects.stop,
+        ring=ring,
+        n_pixels=objects.pixel.numel(),
+        channels=n_channels,
+        turns=objects.rows * -(-n_channels // CHANNELS),
+        room=room,
+        found=found,
+        place=device.empty(blocks, 3, room, dtype=torch.int32),
+    )
+    return found

@@ -1,0 +1,63 @@
+"""Floods from one queue, with CellProfiler's order among equals: kernels/segmentation/queue.cu.
+
+`watershed` and `propagate` give the same where no two heights, or ways, are equal, and by many threads; these are for
+images whose
+equals matter, such as raw ones of whole counts.
+"""
+
+import torch
+
+from ..gpu.device import Device
+
+ENTERS = 3  # times that a pixel enters the queue of ways at most
+
+
+def flood_in_queue(values: torch.Tensor, mask: torch.Tensor, seeds: torch.Tensor, device: Device) -> torch.Tensor:
+    """scikit-image 0.18.3's watershed of float64 [B, H, W] heights in a bool or uint8 mask, from int32 seeds, in eight
+    directions:
+    int32 [B, H, W]."""
+    b, h, w = values.shape
+    labels = device.empty(b, h, w, dtype=torch.int32)
+    device.launch(
+        "flood_in_queue",
+        b,
+        value=values.contiguous(),
+        mask=mask.to(torch.uint8).contiguous(),
+        seeds=seeds.contiguous(),
+        height=h,
+        width=w,
+        labels=labels,
+        heap=device.empty(b, 2 * h * w, dtype=torch.float64),
+    )
+    return labels
+
+
+def spread_in_queue(mask: torch.Tensor, seeds: torch.Tensor, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
+    """centrosome's propagate over an image that is the same everywhere.
+
+    Parameters
+    ----------
+    mask : bool or uint8 [B, H, W]
+    seeds : int32 [B, H, W]
+        They keep their label, in the mask or out of it, and spread within the mask only.
+
+    Returns
+    -------
+    labels : int32 [B, H, W], of the seed with the shortest way, steps being 1 or the root of 2 pixels
+    way : float64 [B, H, W], pixels; -1 where none leads
+    """
+    b, h, w = seeds.shape
+    labels, way = device.empty(b, h, w, dtype=torch.int32), device.empty(b, h, w, dtype=torch.float64)
+    device.launch(
+        "spread_in_queue",
+        b,
+        mask=mask.to(torch.uint8).contiguous(),
+        seeds=seeds.contiguous(),
+        height=h,
+        width=w,
+        room=ENTERS * h * w,
+        labels=labels,
+        way=way,
+        heap=device.empty(b, 2 * ENTERS * h * w, dtype=torch.float64),
+    )
+    return labels, way

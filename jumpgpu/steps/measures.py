@@ -1,0 +1,363 @@
+"""Steps that measure: a feature family of `jumpgpu.features` over the object sets and images that a module names."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from ..features import families, radial_centres
+from ..features import skeleton as skeletons
+from ..features.neighbors import MEASUREMENTS as NEIGHBORS
+from ..features.neighbors import contacts_and_nearest
+from ..features.objects import Scene, make_scene
+from ..features.radial_distribution import MEASUREMENTS as RINGS
+from ..gpu.device import Device
+from ..settings import steps as kinds
+from ..settings.config import (
+    CorrelationSettings,
+    FeatureSettings,
+    GranularitySettings,
+    RadialSettings,
+    ShapeSettings,
+    TextureSettings,
+)
+from .state import ObjectSet, State
+
+MOST_TOGETHER = 4  # object sets of one scene
+METRICS = {
+    "correlation": ("Correlation",),
+    "manders": ("Manders",),
+    "rwc": ("RWC",),
+    "overlap": ("Overlap", "K"),
+    "costes": ("Costes",),
+}
+
+
+def alias(i: int) -> str:
+    """What image number i is called within a scene: names in the order of the module's list."""
+    return f"~{i:03d}~"
+
+
+def scene_of(state: State, images: Sequence[str], names: Sequence[str], device: Device) -> Scene:
+    """A scene of object sets that share numbers, of these images; kept for the next module that asks for the same."""
+    key = tuple(images), tuple(names)
+    if key not in state.scenes:
+        sets = [state.objects[n] for n in names]
+        planes = [state.images[i].pixels.float() for i in images]
+        shape = sets[0].labels.shape
+        for name, plane in zip(images, planes, strict=True):
+            if plane.shape != shape:
+                raise ValueError(f"image {name} is {list(plane.shape[1:])}, objects {names[0]} are {list(shape[1:])} pixels")
+        pixels = (
+            torch.stack(planes, 1) if planes else sets[0].labels.new_zeros((shape[0], 1, *shape[1:]), dtype=torch.float32)
+        )
+        labels = {f"{k}": s.labels for k, s in enumerate(sets)}
+        channels = [alias(i) for i in range(max(1, len(images)))]
+        state.scenes[key] = make_scene(channels, pixels.contiguous(), labels, {}, device)
+    found = state.scenes[key]
+    assert isinstance(found, Scene)
+    return found
+
+
+def together(state: State, names: Sequence[str]) -> list[list[str]]:
+    """Object sets in groups that one scene can hold: those that share numbers. A set whose numbers have gaps takes a set
+    of its
+    family along, in which there are none."""
+    groups: dict[int, list[str]] = {}
+    for name in dict.fromkeys(names):
+        groups.setdefault(state.objects[name].family, []).append(name)
+    found = []
+    for family, members in groups.items():
+        for at in range(0, len(members), MOST_TOGETHER - 1):
+            part = members[at : at + MOST_TOGETHER - 1]
+            part += [n for n, s in state.objects.items() if s.family == family and n not in part][
+                : MOST_TOGETHER - len(part)
+            ]
+            found.append(part)
+    return found
+
+
+def rows_of(objects: ObjectSet, per_field: Sequence[int]) -> torch.Tensor:
+    """Rows of a scene's cells that are the set's objects: numbers above its highest are no objects of it."""
+    at, rows = 0, []
+    for n, total in zip(objects.counts, per_field, strict=True):
+        rows += range(at, at + min(n, total))
+        at += total
+    return torch.tensor(rows, dtype=torch.int64)
+
+
+def measure_family(
+    state: State, name: str, settings: FeatureSettings, images: Sequence[str], objects: Sequence[str], device: Device
+) -> dict[str, dict[str, torch.Tensor]]:
+    """What a family measures, by object set and column; columns are in the module's order and bear its images' names."""
+    found: dict[str, dict[str, torch.Tensor]] = {n: {} for n in objects}
+    module = families.family(name)
+    for group in together(state, [n for n in objects if state.objects[n].n]):
+        scene = scene_of(state, images, group, device)
+        table = module.measure(scene, settings, device)
+        at = 0
+        for k, member in enumerate(group):
+            columns = module.columns(f"{k}", scene.channels if images else (), settings)
+            if member in found:
+                rows = rows_of(state.objects[member], scene.objects.n_cells).to(table.device)
+                values = table[:, at : at + len(columns)].index_select(0, rows)
+                for i, column in enumerate(columns):
+                    found[member][named(column, images)] = values[:, i]
+            at += len(columns)
+        assert at == table.shape[1], name
+    for n in objects:
+        if not state.objects[n].n:
+            columns = module.columns("0", [alias(i) for i in range(len(images))], settings)
+            found[n] = {named(c, images): torch.empty(0, dtype=torch.float64) for c in columns}
+    return found
+
+
+def named(column: str, images: Sequence[str]) -> str:
+    """A column of a scene without its object set, its aliases replaced by the images' names."""
+    found = column.split("_", 1)[1]
+    for i, image in enumerate(images):
+        found = found.replace(alias(i), image)
+    return found
+
+
+def record(state: State, found: dict[str, dict[str, torch.Tensor]]) -> None:
+    for name, columns in found.items():
+        state.record(name, columns)
+
+
+def intensity(state: State, step: kinds.MeasureIntensity, device: Device) -> None:
+    record(state, measure_family(state, "intensity", FeatureSettings(), step.images, step.objects, device))
+    places = measure_family(state, "location", FeatureSettings(), step.images, step.objects, device)
+    for name, columns in places.items():
+        state.record(name, {c: v for c, v in columns.items() if not c.startswith("Location_Center_")})
+
+
+def shape(state: State, step: kinds.MeasureShape, device: Device) -> None:
+    settings = FeatureSettings(shape=ShapeSettings(step.zernike, step.advanced, convex_area=True))
+    record(state, measure_family(state, "shape", settings, (), step.objects, device))
+
+
+def correlation(state: State, step: kinds.MeasureCorrelation, device: Device) -> None:
+    order = tuple(alias(i) for i in range(len(step.images)))
+    settings = FeatureSettings(
+        correlation=CorrelationSettings(step.threshold, "costes" in step.metrics, order, step.costes_mode)
+    )
+    wanted = tuple(f"Correlation_{m}_" for metric in step.metrics for m in METRICS[metric])
+    found = measure_family(state, "correlation", settings, step.images, step.objects, device)
+    record(state, {n: {c: v for c, v in columns.items() if c.startswith(wanted)} for n, columns in found.items()})
+
+
+def granularity(state: State, step: kinds.MeasureGranularity, device: Device) -> None:
+    settings = GranularitySettings(step.subsampling, step.background_subsampling, step.radius, step.spectrum)
+    found = measure_family(state, "granularity", FeatureSettings(granularity=settings), step.images, step.objects, device)
+    record(state, found)
+
+
+def texture(state: State, step: kinds.MeasureTexture, device: Device) -> None:
+    settings = FeatureSettings(texture=TextureSettings(step.scales, step.levels))
+    record(state, measure_family(state, "texture", settings, step.images, step.objects, device))
+
+
+def radial(state: State, step: kinds.MeasureRadial, device: Device) -> None:
+    if step.center == "self":
+        settings = FeatureSettings(radial=RadialSettings(step.bins))
+        found = measure_family(state, "radial", settings, step.images, step.objects, device)
+        if step.overflow:  # of rings that are scaled, nothing lies beyond
+            for columns in found.values():
+                for image in step.images:
+                    share = columns[f"RadialDistribution_FracAtD_{image}_1of{step.bins}"]
+                    nothing = torch.where(share.isnan(), torch.nan, 0.0)
+                    for measure, value in zip(RINGS, (nothing, nothing, torch.zeros_like(nothing)), strict=True):
+                        columns[f"RadialDistribution_{measure}_{image}_Overflow"] = value
+        record(state, found)
+        return
+    for name in step.objects:
+        record(state, {name: around_others(state, step, name, device)})
+
+
+def around_others(state: State, step: kinds.MeasureRadial, name: str, device: Device) -> dict[str, torch.Tensor]:
+    """Rings around the centres, or edges, of other objects; see features/radial_centres.py."""
+    made = state.objects[name]
+    names = [f"{ring}of{step.bins}" for ring in range(1, step.bins + 1)] + ["Overflow"] * step.overflow
+    columns = [f"RadialDistribution_{m}_{i}_{ring}" for i in step.images for m in RINGS for ring in names]
+    state.of_other_centres |= {(name, c) for c in columns}
+    if not made.n:
+        return {c: torch.empty(0, dtype=torch.float64) for c in columns}
+    key = name, step.of, step.center
+    if key not in state.centres:
+        edges = step.center == "edges"
+        state.centres[key] = radial_centres.find_centres(made.labels, state.objects[step.of].labels, device, edges=edges)
+    group = next(g for g in together(state, [name]) if name in g)
+    scene = scene_of(state, step.images, group, device)
+    found = radial_centres.measure(scene, state.centres[key], step.bins, step.max_radius, device)
+    found = found.view(len(group), scene.objects.n, len(step.images), len(RINGS), step.bins + 1)[group.index(name)]
+    found = found[rows_of(made, scene.objects.n_cells).to(found.device)][..., : len(names)].flatten(1)
+    return {c: found[:, i] for i, c in enumerate(columns)}
+
+
+def radial_zernike(state: State, step: kinds.MeasureZernike, device: Device) -> None:
+    wanted = "magnitudes_and_phase" if step.phase else "magnitudes"
+    settings = FeatureSettings(radial=RadialSettings(1, wanted))
+    found = measure_family(state, "radial", settings, step.images, step.objects, device)
+    record(state, {n: {c: v for c, v in columns.items() if "_Zernike" in c} for n, columns in found.items()})
+
+
+def neighbors(state: State, step: kinds.MeasureNeighbors, device: Device) -> None:
+    """Of `step.objects` among themselves; see features/neighbors.py."""
+    made = state.objects[step.objects]
+    scale = {"adjacent": "Adjacent", "expanded": "Expanded"}.get(step.method, str(step.distance))
+    columns = [f"Neighbors_{m}_{scale}" for m in NEIGHBORS]
+    if not made.n:
+        state.record(step.objects, {c: torch.empty(0, dtype=torch.float64) for c in columns})
+        return
+    not_small = made.not_small if step.discarded else torch.where(made.labels > 0, made.not_small, 0)
+    around = beyond(not_small, made, device)
+    group = next(g for g in together(state, [step.objects]) if step.objects in g)
+    k = group.index(step.objects)
+    scene, contacts, nearest = touching(
+        state, group, k, made.labels, around, [step.distance if step.method == "within" else 1], device
+    )
+    if step.method == "expanded":
+        wide = expanded(around, device)
+        _, contacts, _ = touching(state, group, k, torch.where(wide <= count_image(made), wide, 0), wide, [1], device)
+    percent = contacts[:, 2] * 100.0 / contacts[:, 0].clamp(min=1)
+    table = torch.cat([torch.stack([contacts[:, 1], percent], dim=1), nearest], dim=1)
+    table = table[rows_of(made, scene.objects.n_cells).to(table.device)]
+    few_neighbors(table, made, around, not_small)
+    state.record(step.objects, {c: table[:, i] for i, c in enumerate(columns)})
+
+
+def touching(
+    state: State, group: Sequence[str], k: int, own: torch.Tensor, around: torch.Tensor, distances: list[int], device: Device
+) -> tuple[Scene, torch.Tensor, torch.Tensor]:
+    """What features/neighbors.py counts of set k of a group, whose labels are `own`, among those `around`."""
+    pixels = own.new_zeros((own.shape[0], 1, *own.shape[1:]), dtype=torch.float32)
+    labels = {f"{j}": own if j == k else state.objects[n].labels for j, n in enumerate(group)}
+    scene = make_scene(["~"], pixels, labels, {f"{k}": around}, device)
+    return scene, *contacts_and_nearest(scene, k, around.contiguous(), distances, device)
+
+
+def beyond(every: torch.Tensor, made: ObjectSet, device: Device) -> torch.Tensor:
+    """`every` object under the number of the one in `made` that overlaps it most, and above the field's count where
+    there is none:
+    int32 [B, H, W]. Of several that a kept object overlaps the one with most pixels has its number."""
+    found = torch.zeros_like(every)
+    for b, n in enumerate(made.counts):
+        flat, own = every[b].flatten().long(), made.labels[b].flatten().long()
+        size = int(flat.max()) + 1
+        both = (flat > 0) & (own > 0)
+        overlap = torch.bincount(own[both] * size + flat[both], minlength=(n + 1) * size).view(-1, size)[: n + 1]
+        table = torch.zeros(size, dtype=torch.int64, device=every.device)
+        of = overlap.argmax(1)
+        numbers = torch.arange(n + 1, device=every.device)
+        has = (overlap.amax(1) > 0) & (numbers > 0)
+        table[of[has]] = numbers[has]
+        rest = (torch.bincount(flat, minlength=size) > 0) & (table == 0)
+        rest[0] = False
+        table = torch.where(rest, n + rest.cumsum(0), table)
+        found[b] = table[flat].view(every.shape[1:]).to(torch.int32)
+    return found.contiguous()
+
+
+def few_neighbors(table: torch.Tensor, made: ObjectSet, around: torch.Tensor, not_small: torch.Tensor) -> None:
+    """Where a field has fewer than three objects CellProfiler counts numbers that no object has, whose centres are NaN."""
+    at = 0
+    names = list(NEIGHBORS)
+    for b, n in enumerate(made.counts):
+        there, highest = len(torch.unique(around[b][around[b] > 0])), int(not_small[b].max())
+        rows = slice(at, at + n)
+        if there < 2 <= highest:
+            table[rows, names.index("FirstClosestDistance")] = torch.nan
+        if there < 3 <= highest:
+            for column in ("SecondClosestDistance", "AngleBetweenNeighbors"):
+                table[rows, names.index(column)] = torch.nan
+        at += n
+
+
+def count_image(made: ObjectSet) -> torch.Tensor:
+    return torch.tensor(made.counts, dtype=torch.int32, device=made.labels.device).view(-1, 1, 1)
+
+
+def expanded(labels: torch.Tensor, device: Device) -> torch.Tensor:
+    """Every pixel with the label of the nearest object's pixel, int32 [B, H, W]; SciPy says which of equals."""
+    from scipy.ndimage import distance_transform_edt
+
+    found = []
+    for plane in labels.cpu().numpy():
+        if not plane.any():
+            found.append(plane)
+            continue
+        y, x = distance_transform_edt(plane == 0, return_distances=False, return_indices=True)
+        found.append(plane[y, x])
+    return device.tensor(torch.stack([torch.from_numpy(p) for p in found]))
+
+
+def skeleton(state: State, step: kinds.MeasureSkeleton, device: Device) -> None:
+    """See features/skeleton.py."""
+    image, made = state.images[step.image], state.objects[step.objects]
+    lines = image.pixels if image.pixels.dtype == torch.bool else image.pixels > 0
+    lines = lines if image.valid is None else lines & image.valid
+    found = skeletons.measure(lines, made.labels, step.hole_size if step.fill_holes else None, device)
+    rows = torch.cat([found[b, 1 : n + 1] for b, n in enumerate(made.counts)])
+    columns = {f"ObjectSkeleton_{m}_{step.image}": rows[:, i] for i, m in enumerate(skeletons.MEASUREMENTS)}
+    state.record(step.objects, columns)
+
+
+def calculate_math(state: State, step: kinds.CalculateMath, device: Device) -> None:
+    """Of the objects' own measurements; CellProfiler's order: factors, exponents, operation, then what comes after."""
+    values = []
+    for name, column, factor, exponent in zip(step.objects, step.measurements, step.factors, step.exponents, strict=True):
+        values.append((state.measured[name][column] * factor) ** exponent)
+    a = values[0]
+    if step.operation != "none":
+        a = {"multiply": torch.mul, "divide": torch.div, "add": torch.add, "subtract": torch.sub}[step.operation](*values)
+        a = torch.where(torch.isinf(a), torch.nan, a) if step.operation == "divide" else a
+    if step.log:
+        a = torch.log10(a)
+    a = a * step.factor
+    a = a**step.exponent + step.addend
+    a = a if step.lower is None else torch.where(a < step.lower, step.lower, a)
+    a = a if step.upper is None else torch.where(a > step.upper, step.upper, a)
+    for name in dict.fromkeys(step.objects):
+        state.record(name, {f"Math_{step.name}": a})
+
+
+def classify(state: State, step: kinds.Classify, device: Device) -> None:
+    values = state.measured[step.objects][step.measurement]
+    for name, low, high in zip(step.names, step.edges, step.edges[1:], strict=False):
+        state.record(step.objects, {f"Classify_{name}": ((values > low) & (values <= high)).double()})
+
+
+def image_intensity(state: State, step: kinds.MeasureImageIntensity, device: Device) -> None:
+    """Of the pixels that are not masked: the arithmetic is NumPy's (percentiles interpolate between neighbours)."""
+    image = state.images[step.image]
+    columns: dict[str, list[float]] = {name: [] for name in kinds.IMAGE_INTENSITY}
+    for b, plane in enumerate(image.pixels):
+        inside = plane.flatten() if image.valid is None else plane[image.valid[b]]
+        values = torch.sort(inside.double()).values
+        n = len(values)
+        if not n:
+            found = [0.0] * len(columns)
+        else:
+            median = percentile(values, 50)
+            most = values[-1].item()
+            found = [
+                *(values.sum().item(), values.mean().item(), values.std(correction=0).item()),
+                percentile(torch.sort((values - median).abs()).values, 50),
+                *(median, values[0].item(), most, float(n)),
+                100.0 * int((values == most).sum()) / n,
+                *(percentile(values, 75), percentile(values, 25)),
+            ]
+        for name, value in zip(columns, found, strict=True):
+            columns[name].append(value)
+    for name, numbers in columns.items():
+        state.image_measured[f"Intensity_{name}_{step.image}"] = torch.tensor(numbers, dtype=torch.float64)
+
+
+def percentile(ordered: torch.Tensor, percent: float) -> float:
+    """A percentile of sorted values, interpolated between neighbours."""
+    at = (len(ordered) - 1) * percent / 100
+    low = math.floor(at)
+    high = min(low + 1, len(ordered) - 1)
+    a, b = ordered[low].item(), ordered[high].item()
+    return a + (b - a) * (at - low)

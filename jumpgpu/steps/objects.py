@@ -1,0 +1,269 @@
+"""Steps that make object sets: CellProfiler's Identify modules, FilterObjects, ExpandOrShrinkObjects, RelateObjects."""
+
+from dataclasses import replace
+
+import torch
+
+from ..gpu.device import Device
+from ..segmentation.expand import grow_by_distance
+from ..segmentation.label import apply_table, label_extents, label_maximum
+from ..segmentation.pipeline import eroded, identify_primary
+from ..segmentation.secondary import identify_secondary
+from ..segmentation.threshold import mean_of
+from ..settings import steps as kinds
+from ..settings.config import ThresholdSettings
+from .state import Image, ObjectSet, State
+
+
+def measured_threshold(state: State, settings: ThresholdSettings, measurement: str) -> ThresholdSettings:
+    """A threshold that is an image measurement, as a manual one of a single field."""
+    if not measurement:
+        return settings
+    value = state.image_measured[measurement]
+    if len(value) > 1:
+        raise ValueError("a threshold by measurement needs batches of one field")
+    corrected = min(max(float(value[0]) * settings.correction, settings.lower), settings.upper)
+    return replace(settings, method="manual", manual=corrected)
+
+
+def primary(state: State, step: kinds.Primary, device: Device) -> None:
+    image = state.images[step.image]
+    settings = replace(step.settings, threshold=measured_threshold(state, step.settings.threshold, step.measured_threshold))
+    found, original, final = identify_primary(image.pixels, settings, device, valid=image.valid, queue=True)
+    labels, counts = found.nuclei, found.counts
+    not_small = torch.where(found.unfiltered > 0, found.unedited, 0)
+    state.image_measured[f"Threshold_OrigThreshold_{step.objects}"] = original
+    state.image_measured[f"Threshold_FinalThreshold_{step.objects}"] = final
+    locate(state, step.objects, state.add(step.objects, labels, found.unedited, not_small, counts), z=True)
+
+
+def secondary(state: State, step: kinds.Secondary, device: Device) -> None:
+    image, seeds = state.images[step.image], state.objects[step.seeds]
+    settings = replace(step.settings, threshold=measured_threshold(state, step.settings.threshold, step.measured_threshold))
+    labels, every, original, final = identify_secondary(
+        image.pixels, seeds.unedited, seeds.labels, settings, device, image.valid
+    )
+    if settings.method != "distance":
+        state.image_measured[f"Threshold_OrigThreshold_{step.objects}"] = mean_of(original)
+        state.image_measured[f"Threshold_FinalThreshold_{step.objects}"] = mean_of(final)
+    counts = torch.tensor(seeds.counts, dtype=torch.int32, device=labels.device)
+    capacity = 1 + max(seeds.counts, default=0)
+    if not settings.discard_border:
+        family, new_seeds = seeds.family, None
+    else:
+        at_border = border_of(labels, capacity, image, device)
+        labels = torch.where(at_border.gather(1, labels.flatten(1).long()).view(labels.shape), 0, labels)
+        table, counts = numbered(label_maximum(seeds.labels, labels, capacity, device))
+        labels, family = apply_table(labels, table, device), None
+        new_seeds = apply_table(seeds.labels, table, device)
+    made = state.add(step.objects, labels, every, every, counts, family)
+    locate(state, step.objects, made, z=True)
+    relate(state, step.seeds, step.objects, device)
+    if new_seeds is not None and step.new_seeds:
+        kept = state.add(step.new_seeds, new_seeds, seeds.unedited, seeds.not_small, counts, made.family)
+        locate(state, step.new_seeds, kept, z=True)
+        relate(state, step.seeds, step.new_seeds, device)
+        relate(state, step.new_seeds, step.objects, device)
+
+
+def border_of(labels: torch.Tensor, capacity: int, image: Image, device: Device) -> torch.Tensor:
+    """bool [B, capacity]: which labels touch the image's border, or that of its mask."""
+    if image.valid is None:
+        found = label_extents(labels, capacity, device)[1] > 0
+    else:
+        edge = (image.valid & ~eroded(image.valid)).to(torch.int32)
+        found = torch.zeros(len(labels), capacity, dtype=torch.int32, device=labels.device)
+        found = found.scatter_reduce(1, labels.flatten(1).long(), edge.flatten(1), "amax") > 0
+    found[:, 0] = False
+    return found
+
+
+def numbered(kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels that are kept (above 0 in int32 [B, capacity]) as 1 .. n in their order, the others 0; and n of each field."""
+    there = kept > 0
+    there[:, 0] = False
+    table = torch.where(there, there.cumsum(1), 0).to(torch.int32)
+    return table, there.sum(1).to(torch.int32)
+
+
+def tertiary(state: State, step: kinds.Tertiary, device: Device) -> None:
+    larger, smaller = state.objects[step.larger], state.objects[step.smaller]
+    b, h, w = larger.labels.shape
+    labels = device.empty(b, h, w, dtype=torch.int32)
+    device.launch(
+        "cytoplasm_of",
+        b * h,
+        nuclei=smaller.labels,
+        cells=larger.labels,
+        height=h,
+        width=w,
+        outline=int(step.shrink),
+        cytoplasm=labels,
+    )
+    counts = highest(labels, larger.counts)
+    locate(state, step.objects, state.add(step.objects, labels, labels, labels, counts, larger.family), z=False)
+    children, parents = relation(larger, state.objects[step.objects], device)
+    if step.shrink:
+        relate(state, step.smaller, step.objects, device)
+    else:
+        _, of_smaller = relation(larger, smaller, device)
+        commute(state, step, children, parents, of_smaller)
+    record_relation(state, step.larger, step.objects, children, parents)
+
+
+def highest(labels: torch.Tensor, counts: tuple[int, ...]) -> torch.Tensor:
+    """The highest label of each field, which is how many objects CellProfiler counts: int32 [B]."""
+    return labels.flatten(1).amax(1) if labels.numel() else torch.zeros(len(counts), dtype=torch.int32)
+
+
+def commute(
+    state: State, step: kinds.Tertiary, children: torch.Tensor, parents: torch.Tensor, of_smaller: torch.Tensor
+) -> None:
+    """Relations of smaller and tertiary objects that do not overlap, by way of the larger ones."""
+    larger, smaller, made = (state.objects[n] for n in (step.larger, step.smaller, step.objects))
+    count = torch.zeros(smaller.n, dtype=torch.float64)
+    parent = torch.zeros(made.n, dtype=torch.float64)
+    at_l = at_s = at_m = 0
+    for n_l, n_s, n_m in zip(larger.counts, smaller.counts, made.counts, strict=True):
+        of = of_smaller[at_s : at_s + n_s].long()
+        has = of > 0
+        count[at_s : at_s + n_s][has] = children[at_l : at_l + n_l][of[has] - 1]
+        back = torch.zeros(n_l + 1, dtype=torch.float64)
+        back[of] = torch.arange(1, n_s + 1, dtype=torch.float64)
+        back[0] = 0
+        parent[at_m : at_m + n_m] = back[parents[at_m : at_m + n_m].long()]
+        at_l, at_s, at_m = at_l + n_l, at_s + n_s, at_m + n_m
+    record_relation(state, step.smaller, step.objects, count, parent)
+
+
+def filter_objects(state: State, step: kinds.Filter, device: Device) -> None:
+    source = state.objects[step.objects]
+    capacity = 1 + max(source.counts, default=0)
+    number = torch.arange(capacity, device=source.labels.device).expand(len(source.counts), -1)
+    there = number <= torch.tensor(source.counts, device=number.device).view(-1, 1)
+    if step.border:
+        keep = there & ~border_of(source.labels, capacity, Image(source.labels), device)
+        keep &= label_extents(source.labels, capacity, device)[0] > 0
+    else:
+        keep = there & within(state, step, capacity)
+    keep = keep.clone()
+    keep[:, 0] = False
+    table, counts = numbered(keep.to(torch.int32))
+    family = None
+    for name, output in zip((step.objects, *step.others), (step.output, *step.other_outputs), strict=True):
+        family = filtered(state, name, output, table, counts, device, family)
+    if step.removed:
+        gone = there & ~keep
+        gone[:, 0] = False
+        filtered(state, step.objects, step.removed, *numbered(gone.to(torch.int32)), device, None)
+
+
+def filtered(
+    state: State, name: str, output: str, table: torch.Tensor, counts: torch.Tensor, device: Device, family: int | None
+) -> int:
+    """A set with its numbers through a table; what goes is no neighbour any more."""
+    source = state.objects[name]
+    if max(source.counts, default=0) >= table.shape[1]:  # numbers beyond the deciding set's go
+        table = torch.nn.functional.pad(table, (0, 1 + max(source.counts) - table.shape[1]))
+    labels = apply_table(source.labels, table, device)
+    others = torch.where((labels == 0) & (source.labels != 0), 0, source.not_small)
+    made = state.add(output, labels, source.unedited, others, counts, family)
+    locate(state, output, made, z=True)
+    relate(state, name, output, device)
+    return made.family
+
+
+def within(state: State, step: kinds.Filter, capacity: int) -> torch.Tensor:
+    """bool [B, capacity]: objects whose measurements all lie within the limits; NaN does not."""
+    source = state.objects[step.objects]
+    found = torch.zeros(len(source.counts), capacity, dtype=torch.bool)
+    at = 0
+    for b, n in enumerate(source.counts):
+        found[b, 1 : n + 1] = True
+        for name, low, high in zip(step.measurements, step.lowest, step.highest, strict=True):
+            values = state.measured[step.objects][name][at : at + n].cpu()
+            found[b, 1 : n + 1] &= ~values.isnan() & (values >= low) & (values <= high)
+        at += n
+    return found.to(source.labels.device)
+
+
+def expand(state: State, step: kinds.Expand, device: Device) -> None:
+    """Labels within a distance take the nearest object's; CellProfiler keeps no discarded objects here."""
+    source = state.objects[step.objects]
+    labels = grow_by_distance(source.labels, step.pixels, device)
+    counts = torch.tensor(source.counts, dtype=torch.int32, device=labels.device)
+    locate(state, step.output, state.add(step.output, labels, labels, labels, counts, source.family), z=False)
+
+
+def relate_objects(state: State, step: kinds.Relate, device: Device) -> None:
+    parents, children = state.objects[step.parent], state.objects[step.child]
+    count, parent = relation(parents, children, device)
+    record_relation(state, step.parent, step.child, count, parent)
+    if step.means:
+        means(state, step, parent)
+    if step.saved:
+        capacity = 1 + max(children.counts, default=0)
+        inside = torch.where(parents.labels > 0, children.labels, 0)
+        table, counts = numbered(label_maximum(inside, inside, capacity, device))
+        filtered(state, step.child, step.saved, table, counts, device, None)
+
+
+def means(state: State, step: kinds.Relate, parent: torch.Tensor) -> None:
+    """The mean of every measurement over each parent's children; NaN without any, as a division by 0 gives."""
+    parents, children = state.objects[step.parent], state.objects[step.child]
+    row = torch.full((children.n,), -1, dtype=torch.int64)
+    at_p = at_c = 0
+    for n_p, n_c in zip(parents.counts, children.counts, strict=True):
+        of = parent[at_c : at_c + n_c].long()
+        row[at_c : at_c + n_c] = torch.where(of > 0, at_p + of - 1, -1)
+        at_p, at_c = at_p + n_p, at_c + n_c
+    has = row >= 0
+    number = torch.bincount(row[has], minlength=parents.n).double()
+    for name, values in list(state.measured[step.child].items()):
+        if name.startswith(("Parent", "Mean")):
+            continue
+        total = torch.zeros(parents.n, dtype=torch.float64).index_add_(0, row[has], values.cpu()[has])
+        state.record(step.parent, {f"Mean_{step.child}_{name}": total / number})
+
+
+def relation(parents: ObjectSet, children: ObjectSet, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
+    """How many children each parent has, and each child's parent (the one it overlaps most, of equals the first; 0 for
+    none):
+    float64 [parents], [children]."""
+    count, parent = [], []
+    for b, (n_p, n_c) in enumerate(zip(parents.counts, children.counts, strict=True)):
+        p, c = parents.labels[b].flatten().long(), children.labels[b].flatten().long()
+        both = (p > 0) & (c > 0)
+        overlap = torch.bincount(c[both] * (n_p + 1) + p[both], minlength=(n_c + 1) * (n_p + 1)).view(n_c + 1, n_p + 1)
+        of = overlap[1:].argmax(1) if n_c else torch.zeros(0, dtype=torch.int64, device=p.device)
+        parent.append(of.double())
+        count.append(torch.bincount(of, minlength=n_p + 1)[1:].double())
+    return torch.cat(count), torch.cat(parent)
+
+
+def relate(state: State, parent: str, child: str, device: Device) -> None:
+    record_relation(state, parent, child, *relation(state.objects[parent], state.objects[child], device))
+
+
+def record_relation(state: State, parent: str, child: str, count: torch.Tensor, of: torch.Tensor) -> None:
+    state.record(parent, {f"Children_{child}_Count": count})
+    state.record(child, {f"Parent_{parent}": of})
+
+
+def locate(state: State, name: str, made: ObjectSet, *, z: bool) -> None:
+    """Centres and numbers, as every module that makes objects records them."""
+    labels = made.labels
+    _, h, w = labels.shape
+    y = torch.arange(h, dtype=torch.float64, device=labels.device).repeat_interleave(w)
+    x = torch.arange(w, dtype=torch.float64, device=labels.device).repeat(h)
+    parts = []
+    for b, n in enumerate(made.counts):
+        flat = labels[b].flatten().long()
+        area = torch.bincount(flat, minlength=n + 1)[1 : n + 1].double()
+        sums = [torch.bincount(flat, weights=v, minlength=n + 1)[1 : n + 1] for v in (x, y)]
+        parts.append(torch.stack([sums[0] / area, sums[1] / area, torch.arange(1, n + 1, device=area.device).double()]))
+    found = torch.cat(parts, 1)
+    columns = {"Location_Center_X": found[0], "Location_Center_Y": found[1]}
+    if z:
+        columns["Location_Center_Z"] = torch.zeros_like(found[0])
+    state.record(name, columns | {"Number_Object_Number": found[2]})

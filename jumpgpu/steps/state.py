@@ -1,0 +1,77 @@
+"""What a batch of fields holds between steps: images, object sets and measurements, by the pipeline's own names."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from ..settings.config import BackgroundSettings
+
+
+@dataclass(frozen=True)
+class Image:
+    """pixels  float32, float64 or bool [B, H, W];  valid  bool [B, H, W], what is not masked, None: everything;  crop
+    (top, bottom,
+    left, right) of the rectangle that was cut out; None: whole."""
+
+    pixels: torch.Tensor
+    valid: torch.Tensor | None = None
+    crop: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class ObjectSet:
+    """One set of objects of every field.
+
+    labels      int32 [B, H, W]   1..n of the field; 0 is background
+    unedited    int32 [B, H, W]   every object that was found, under numbers of its own
+    not_small   int32 [B, H, W]   those of them that count as neighbours (CellProfiler's small_removed_segmented)
+    counts      objects of each field
+    family      sets of one family share numbers: number n of one is the counterpart of number n of another
+    """
+
+    labels: torch.Tensor
+    unedited: torch.Tensor
+    not_small: torch.Tensor
+    counts: tuple[int, ...]
+    family: int
+
+    @property
+    def n(self) -> int:
+        return sum(self.counts)
+
+
+@dataclass
+class State:
+    """`measured`: object set -> column (without the set's name) -> float64 [n]; `image_measured`: name -> float64 [B]."""
+
+    images: dict[str, Image] = field(default_factory=dict)
+    objects: dict[str, ObjectSet] = field(default_factory=dict)
+    measured: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
+    image_measured: dict[str, torch.Tensor] = field(default_factory=dict)
+    scenes: dict[tuple[object, ...], object] = field(default_factory=dict)
+    backgrounds: dict[str, BackgroundSettings] = field(default_factory=dict)
+    of_other_centres: set[tuple[str, str]] = field(default_factory=set)  # columns of rings around other objects' centres
+    centres: dict[tuple[str, str, str], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    families: int = 0
+
+    def add(
+        self,
+        name: str,
+        labels: torch.Tensor,
+        unedited: torch.Tensor,
+        not_small: torch.Tensor,
+        counts: torch.Tensor,
+        family: int | None = None,
+    ) -> ObjectSet:
+        """A new object set; `family` None: its numbers are its own."""
+        if family is None:
+            self.families += 1
+            family = self.families
+        found = ObjectSet(labels, unedited, not_small, tuple(counts.tolist()), family)
+        self.objects[name] = found
+        self.measured.setdefault(name, {})
+        self.image_measured[f"Count_{name}"] = counts.double()
+        return found
+
+    def record(self, objects: str, columns: dict[str, torch.Tensor]) -> None:
+        self.measured[objects].update(columns)

@@ -1,0 +1,141 @@
+// queue.cu: floods that CellProfiler runs from one queue, entry after entry, with its order among equals.
+//
+//   flood_in_queue    watershed: the entry with the least value goes first, of equals the one that came earlier; a pixel takes its
+//                     label when it enters. Seeds enter in raster order as equals, so that the heap's own moves decide among them.
+//   spread_in_queue   labels along the shortest way, steps 1 or the root of 2: the entry with the least way goes first, of equals
+//                     (the last bit of a way does not count) the lowest label, then the first in raster order.
+//
+//                     Seeds stand in the queue in raster order, which the heap's moves only then put in its own.
+//
+// Where no two values are equal watershed.cu gives the same labels as flood_in_queue, by many threads. The heaps are those of the
+// sources: a parent is 2 i + 1's and 2 i + 2's, the last entry fills the first's place, and equals do not move.
+//
+// Source   scikit-image 0.18.3 watershed, centrosome propagate; CellProfiler IdentifyPrimaryObjects, IdentifySecondaryObjects,
+//          MeasureObjectSkeleton, MeasureObjectIntensityDistribution.
+// Oracle   scikit-image, centrosome (tests/segmentation/test_queue.py); CellProfiler's labels of raw images
+// Launch   a block a field, of which one thread works. Any block size.
+// Order    the queue's.
+#include "jg/jg.cuh"
+
+namespace {
+struct Entry { double value; int32_t tie, place; };
+
+JG_FN bool before(const Entry& a, const Entry& b) { return a.value != b.value ? a.value < b.value : a.tie < b.tie; }
+JG_FN bool before_all(const Entry& a, const Entry& b) {
+    return a.value != b.value || a.tie != b.tie ? before(a, b) : a.place < b.place;
+}
+
+template <class F> JG_FN void push(Entry* heap, int& n, Entry entry, F less) {
+    int child = n++;
+    heap[child] = entry;
+    while (child > 0) {
+        const int parent = (child + 1) / 2 - 1;
+        if (!less(heap[child], heap[parent])) break;
+        const Entry held = heap[parent];
+        heap[parent] = heap[child];
+        heap[child] = held;
+        child = parent;
+    }
+}
+
+template <class F> JG_FN Entry pop(Entry* heap, int& n, F less) {
+    const Entry first = heap[0];
+    if (--n == 0) return first;
+    heap[0] = heap[n];
+    for (int i = 0, least = 0;; i = least) {
+        const int left = 2 * i + 1, right = left + 1;
+        if (left >= n) break;
+        if (less(heap[left], heap[i])) least = left;
+        if (right < n && less(heap[right], heap[least])) least = right;
+        if (least == i) break;
+        const Entry held = heap[i];
+        heap[i] = heap[least];
+        heap[least] = held;
+    }
+    return first;
+}
+
+// A way without its last bit, which does not count; it is not negative, so its bits are ordered as it is.
+JG_FN double without_last_bit(double way) {
+    union { double value; uint64_t bits; } u = {way};
+    u.bits &= ~uint64_t(1);
+    return u.value;
+}
+}  // namespace
+
+// In   value   float64 [B, H, W];  mask  uint8 [B, H, W];  seeds  int32 [B, H, W], of which those outside the mask do not count
+// Out  labels  int32 [B, H, W]
+//      heap    float64 [B, 2 H W]   scratch
+extern "C" __global__ void __launch_bounds__(128, 8) flood_in_queue(
+    const double* __restrict__ value, const uint8_t* __restrict__ mask, const int32_t* __restrict__ seeds, int32_t height,
+    int32_t width, int32_t* __restrict__ labels, double* __restrict__ heap)
+{
+    const int plane = height * width;
+    const int64_t at = int64_t(blockIdx.x) * plane;
+    const double* __restrict__ v = value + at;
+    const uint8_t* __restrict__ inside = mask + at;
+    int32_t* __restrict__ label = labels + at;
+    JG_FOR(i, plane) label[i] = inside[i] ? seeds[at + i] : 0;
+    __syncthreads();
+    JG_ONCE {
+        Entry* entries = reinterpret_cast<Entry*>(heap + 2 * at);
+        int n = 0, age = 0;
+        for (int i = 0; i < plane; ++i)
+            if (label[i]) push(entries, n, Entry{v[i], 0, i}, before);
+        while (n > 0) {
+            const int place = pop(entries, n, before).place, y = place / width, x = place % width;
+            constexpr int DY[8] = {-1, 0, 0, 1, -1, -1, 1, 1}, DX[8] = {0, -1, 1, 0, -1, 1, -1, 1};
+            for (int k = 0; k < 8; ++k) {
+                const int to_y = y + DY[k], to_x = x + DX[k], to = to_y * width + to_x;
+                if (to_y < 0 || to_y >= height || to_x < 0 || to_x >= width || !inside[to] || label[to]) continue;
+                label[to] = label[place];
+                push(entries, n, Entry{v[to], ++age, to}, before);
+            }
+        }
+    }
+}
+JG_REGISTER(flood_in_queue)
+
+// In   mask    uint8 [B, H, W];  seeds  int32 [B, H, W], which keep their label in the mask or out of it
+// Out  labels  int32 [B, H, W];  way  float64 [B, H, W]   pixels; -1 where none leads
+//      heap    float64 [B, 2 room]   scratch; room at least 3 H W, since a pixel enters again only when a straight step follows a
+//              slanting one
+extern "C" __global__ void __launch_bounds__(128, 8) spread_in_queue(
+    const uint8_t* __restrict__ mask, const int32_t* __restrict__ seeds, int32_t height, int32_t width, int64_t room,
+    int32_t* __restrict__ labels, double* __restrict__ way, double* __restrict__ heap)
+{
+    const int plane = height * width;
+    const int64_t at = int64_t(blockIdx.x) * plane;
+    const uint8_t* __restrict__ inside = mask + at;
+    int32_t* __restrict__ label = labels + at;
+    double* __restrict__ d = way + at;
+    JG_FOR(i, plane) {
+        label[i] = 0;
+        d[i] = seeds[at + i] > 0 ? 0.0 : -1.0;
+    }
+    __syncthreads();
+    JG_ONCE {
+        Entry* entries = reinterpret_cast<Entry*>(heap + 2 * int64_t(blockIdx.x) * room);
+        int n = 0;
+        for (int i = 0; i < plane; ++i)
+            if (seeds[at + i] && inside[i]) entries[n++] = Entry{0.0, seeds[at + i], i};   // as they come: no heap yet
+        while (n > 0) {
+            const Entry first = pop(entries, n, before_all);
+            if (label[first.place]) continue;
+            label[first.place] = first.tie;
+            const int y = first.place / width, x = first.place % width;
+            for (int k = 0; k < 9; ++k) {
+                const int to_y = y + k / 3 - 1, to_x = x + k % 3 - 1, to = to_y * width + to_x;
+                if (k == 4 || to_y < 0 || to_y >= height || to_x < 0 || to_x >= width || label[to] > 0 || !inside[to]) continue;
+                const double sum = sqrt(double(k % 2 ? 1 : 2)) + d[first.place];
+                if (d[to] == -1 || d[to] > sum) {
+                    d[to] = sum;
+                    push(entries, n, Entry{without_last_bit(sum), first.tie, to}, before_all);
+                }
+            }
+        }
+        for (int i = 0; i < plane; ++i)
+            if (seeds[at + i] > 0) label[i] = seeds[at + i];
+    }
+}
+JG_REGISTER(spread_in_queue)

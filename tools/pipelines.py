@@ -1,0 +1,256 @@
+"""How many public CellProfiler pipelines come out whole: by the importer's verdict, and beside CellProfiler's own runs.
+
+    python -m tools.pipelines verdicts ../shared/data/pipelines
+    python -m tools.pipelines references ../shared/data/pipeline_references [NAME ...]
+
+A reference is a folder with `pipeline.cppipe`, `mapping.json` (which file each image and function is), CellProfiler's
+label images
+and tables. Labels are equal where every pixel is. A column agrees when |ours - theirs| <= 1e-6 + 1e-4 |theirs| for 99.9
+% of the
+objects, NaN equal to NaN (docs/parity.md); columns of an object set are compared only where its labels are equal. Left
+out are
+objects where CellProfiler leaves a choice to an unstable sort: several brightest pixels (Location_MaxIntensity), several
+pixels
+farthest from the edge (RadialDistribution from the objects' own centres).
+"""
+
+import argparse
+import dataclasses
+import json
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pandas as pd
+import torch
+from scipy import ndimage
+
+from jumpgpu.cellprofiler.parse import read_pipeline
+from jumpgpu.cellprofiler.translate import Translated, translate
+from jumpgpu.gpu.device import Device
+from jumpgpu.gpu.open import open_device
+from jumpgpu.settings import steps as kinds
+from jumpgpu.steps.run import run_steps
+from jumpgpu.steps.state import State
+
+ABSOLUTE, RELATIVE, SHARE = 1e-6, 1e-4, 0.999
+KEYS = {"ImageNumber", "Metadata_Well", "Metadata_Site", "ObjectNumber"}
+
+
+@dataclass
+class Compared:
+    """One reference: pixels that differ by object set, and columns that do not agree, with the worst gap."""
+
+    name: str
+    verdict: dict[str, str]
+    labels: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    columns: int = 0
+    agree: int = 0
+    absent: list[str] = field(default_factory=list)
+    differ: dict[str, str] = field(default_factory=dict)
+    left_out: int = 0
+    seconds: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        return not any(self.labels.values()) and not self.absent and not self.differ
+
+
+def verdicts(folder: Path) -> Counter[tuple[str, str]]:
+    """Prints a line a pipeline, and what stands in its way."""
+    found: Counter[tuple[str, str]] = Counter()
+    for path in sorted(p for p in folder.iterdir() if p.suffix in (".cppipe", ".cpproj", ".json")):
+        try:
+            imported = translate([read_pipeline(path)])
+        except ValueError as error:
+            print(f"{path.name}: refused: {error}")
+            found["refused", "missing"] += 1
+            continue
+        verdict = imported.verdict
+        found[verdict["labels"], verdict["columns"]] += 1
+        print(
+            f"{path.name}: labels {verdict['labels']}, columns {verdict['columns']}, image tables {verdict['image_tables']}"
+        )
+        for level, text in dict.fromkeys((f.level, f.text) for f in imported.of_level("labels", "values", "columns")):
+            print(f"    {level}: {text}")
+    return found
+
+
+def inputs(imported: Translated, mapping: dict, shared: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Pixels and functions of a reference by channel."""
+    pixels, functions = {}, {}
+    for step in imported.steps:
+        if not isinstance(step, kinds.Load):
+            continue
+        if step.function:
+            entry = mapping["illumination"][step.image]
+            with np.load(shared / "data" / entry["file"]) as archive:
+                function = archive["illum"].astype(np.float32)
+            function = function * np.float32(entry.get("times", 1))
+            functions[step.channel] = torch.from_numpy(function)
+        else:
+            file = shared / "data" / mapping["field"] / mapping["images"][step.image]["file"]
+            image = imagecodecs.tiff_decode(file.read_bytes())
+            pixels[step.channel] = torch.from_numpy((image.astype(np.float32) / np.float32(65535))[None])
+    return pixels, functions
+
+
+def run_reference(folder: Path, shared: Path, device: Device) -> tuple[Compared, State]:
+    mapping = json.loads((folder / "mapping.json").read_text())
+    imported = translate([read_pipeline(folder / "pipeline.cppipe")])
+    tables = folder.parent / mapping["same_as"] if mapping.get("same_as") else folder
+    steps = [as_listed(step, tables) for step in imported.steps]
+    pixels, functions = inputs(imported, mapping, shared)
+    start = time.process_time()
+    state = run_steps(steps, pixels, functions, device)
+    found = Compared(folder.name, imported.verdict, seconds=time.process_time() - start)
+    for path in sorted(folder.glob("labels_*.tiff")):
+        name = path.stem.removeprefix("labels_")
+        theirs = imagecodecs.tiff_decode(path.read_bytes())
+        if name not in state.objects:
+            found.labels[name] = theirs.size
+            continue
+        ours = state.objects[name].labels[0].cpu().numpy()
+        found.counts[name] = int(ours.max()), int(theirs.max())
+        found.labels[name] = int((ours != theirs).sum()) if ours.shape == theirs.shape else theirs.size
+        if not found.labels[name]:
+            compare(found, state, name, pd.read_parquet(tables / f"{name}.parquet"))
+    return found, state
+
+
+def as_listed(step: kinds.Step, tables: Path) -> kinds.Step:
+    """A step with its images in the order in which CellProfiler took them, as the pairs of its columns show. Of older
+    pipelines it
+    reads them into a set, whose order is another at each start."""
+    if not isinstance(step, kinds.MeasureCorrelation) or len(step.images) < 3:
+        return step
+    columns = set(pd.read_parquet(tables / f"{step.objects[0]}.parquet").columns)
+    before = {a: sum(f"Correlation_Correlation_{a}_{b}" in columns for b in step.images) for a in step.images}
+    return dataclasses.replace(step, images=tuple(sorted(step.images, key=lambda a: -before[a])))
+
+
+def compare(found: Compared, state: State, name: str, theirs: pd.DataFrame) -> None:
+    mine = state.measured[name]
+    for column in theirs.columns:
+        if column in KEYS:
+            continue
+        found.columns += 1
+        values = mine.get(column)
+        if values is None:
+            values = mine.get(swapped(column))
+        if values is None:
+            found.absent.append(f"{name}_{column}")
+            continue
+        a, b = values.cpu().numpy().astype(float), theirs[column].to_numpy(float)
+        if len(a) != len(b):
+            found.differ[f"{name}_{column}"] = f"{len(a)} rows for {len(b)}"
+            continue
+        chosen = ~of_choice(state, name, column)
+        found.left_out += int((~chosen).sum())
+        if not chosen.any():
+            found.agree += 1
+            continue
+        a, b, numbers = a[chosen], b[chosen], np.flatnonzero(chosen) + 1
+        gap = np.where(np.isnan(a) & np.isnan(b) | (a == b), 0, np.abs(a - b))
+        gap = np.where(np.isnan(gap), np.inf, gap)
+        bad = gap > ABSOLUTE + RELATIVE * np.nan_to_num(np.abs(b))
+        if bad.mean() > 1 - SHARE:
+            worst = int(np.argmax(np.where(bad, gap, -1)))
+            found.differ[f"{name}_{column}"] = (
+                f"{int(bad.sum())} of {len(b)} objects, e.g. {numbers[worst]}: {a[worst]:.6g} for {b[worst]:.6g}"
+            )
+        else:
+            found.agree += 1
+
+
+def of_choice(state: State, name: str, column: str) -> np.ndarray:
+    """Objects of which a column is CellProfiler's choice among equals: bool [n]."""
+    image = ""
+    if column.startswith("Location_MaxIntensity_"):
+        image = column.split("_", 3)[3]
+    elif not column.startswith("RadialDistribution_") or (name, column) in state.of_other_centres:
+        return np.zeros(state.objects[name].n, bool)
+    key = name, image
+    known: dict[tuple[str, str], np.ndarray] = vars(state).setdefault("of_choice", {})
+    if key not in known:
+        known[key] = several(state, name, image)
+    return known[key]
+
+
+def several(state: State, name: str, image: str) -> np.ndarray:
+    """Objects with several brightest pixels of an image, or (image "") several pixels farthest from the edge: bool [n]."""
+    made = state.objects[name]
+    labels = made.labels[0].cpu().numpy()
+    values = state.images[image].pixels[0].float().cpu().numpy() if image else depth(labels)
+    index = np.arange(1, made.n + 1)
+    most = ndimage.maximum(values, labels, index)
+    at_most = (values == np.concatenate([[np.inf], most])[labels]) & (labels > 0)
+    return ndimage.sum(at_most, labels, index) > 1
+
+
+def depth(labels: np.ndarray) -> np.ndarray:
+    """Squared distance of each object's pixels to its edge."""
+    found = np.zeros(labels.shape)
+    for number, box in enumerate(ndimage.find_objects(labels), 1):
+        if box is None:
+            continue
+        wide = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
+        inside = labels[wide] == number
+        found[wide][inside] = np.rint(ndimage.distance_transform_edt(inside)[inside] ** 2)
+    return found
+
+
+def swapped(column: str) -> str:
+    """Correlation and Overlap of b and a: an older pipeline's images come in no order, and CellProfiler takes any."""
+    head, _, pair = column.partition("_")
+    measure, _, pair = pair.partition("_")
+    first, _, second = pair.partition("_")
+    return f"{head}_{measure}_{second}_{first}" if head == "Correlation" and measure in ("Correlation", "Overlap") else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("verdicts", "references"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="*", help="of references; default: all")
+    parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[2] / "shared")
+    parser.add_argument("--most", type=int, default=10, help="columns to list of each")
+    args = parser.parse_args()
+    if args.what == "verdicts":
+        found = verdicts(args.folder)
+        print(
+            f"complete: {found['equal', 'equal']} of {sum(found.values())}; "
+            f"labels: {sum(n for (labels, _), n in found.items() if labels == 'equal')}"
+        )
+        return
+    device, complete = open_device("cpu"), 0
+    folders = sorted(p.parent for p in args.folder.glob("*/pipeline.cppipe"))
+    for folder in folders:
+        if args.names and folder.name not in args.names:
+            continue
+        try:
+            found, _ = run_reference(folder, args.shared, device)
+        except (ValueError, KeyError) as error:
+            print(f"{folder.name}: {type(error).__name__}: {error}")
+            continue
+        complete += found.complete
+        wrong = {n: p for n, p in found.labels.items() if p}
+        print(
+            f"{folder.name}: {'complete' if found.complete else 'not complete'}; labels {wrong if wrong else 'equal'} "
+            f"{found.counts}; {found.agree} of {found.columns} columns, {len(found.absent)} absent, "
+            f"{found.left_out} values of choice; {found.seconds:.1f} s of CPU"
+        )
+        by_measure = Counter("_".join(c.split("_")[:3]) for c in found.absent)
+        for column, n in list(by_measure.items())[: args.most]:
+            print(f"    absent: {column}... ({n})")
+        for column, text in list(found.differ.items())[: args.most]:
+            print(f"    differs: {column}: {text}")
+    print(f"complete: {complete}")
+
+
+if __name__ == "__main__":
+    main()
