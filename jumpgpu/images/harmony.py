@@ -36,7 +36,7 @@ MAX_CHANNELS = 64
 CHUNK = 1 << 16
 METRES = {"m": 1.0, "dm": 1e-1, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "nm": 1e-9, "pm": 1e-12}
 SQUARE = 1e-3  # what the sides of a pixel may differ by, of its width
-GEOMETRY = ("ImageResolutionX", "ImageResolutionY", "ImageSizeX", "ImageSizeY")
+GEOMETRY = ("ImageResolutionX", "ImageResolutionY", "ImageSizeX", "ImageSizeY", "MaxIntensity")
 WANTED = frozenset(  # leaves whose text is kept
     {"Name", "PlateID", "URL", "Row", "Col", "FieldID", "PlaneID", "TimepointID", "ChannelID", "ChannelName", "PositionX"}
     | {"PositionY", "FlatfieldProfile", *GEOMETRY}
@@ -111,7 +111,7 @@ class Index:
             if not (said := self.geometries.get(channel)):
                 continue
             of = f"{where}: channel {channel} {self.channels.get(channel, '')}".rstrip()
-            x, y, width, height = said.most_common(1)[0][0]
+            x, y, width, height, _ = said.most_common(1)[0][0]
             if x or y:
                 across = length_um(*(x or y or ("", "")), f"{of}: ImageResolutionX")
                 down = length_um(*(y or x or ("", "")), f"{of}: ImageResolutionY")
@@ -131,6 +131,11 @@ class Index:
                     f"{where}: the measured channels differ in {what} ({listed}); measure those of one kind: plate.channels"
                 )
         return next(iter(pixels.values()), None), next(iter(sizes.values()), None)
+
+    def greatest(self, channels: Collection[int]) -> dict[int, str]:
+        """What the index gives as the greatest count of these channels, where it does."""
+        said = {c: self.geometries[c].most_common(1)[0][0][-1] for c in channels if self.geometries.get(c)}
+        return {c: cell[0] for c, cell in said.items() if cell}
 
 
 def spread(values: Iterable[float]) -> float:

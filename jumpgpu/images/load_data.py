@@ -27,6 +27,7 @@ MAX_LINE = 1 << 17  # characters; a row of eight channels with URLs has 4,000
 MAX_CHANNELS = 64
 MAX_SITES = 1 << 17  # of one plate: 1536 wells with 85 sites
 GEOMETRY = "ImageResolutionX", "ImageSizeY", "ImageSizeX"
+GREATEST = "MaxIntensity"
 DESCRIBED = "Metadata_ChannelName"  # whose image a row without columns a channel describes
 SQUARE = 1e-3  # what pixel sizes may differ by, as a share
 PREFIXES = ("FileName_", "PathName_", "URL_")
@@ -84,6 +85,12 @@ class LoadData:
                 f"the measured channels differ in pixels of ({listed}); measure those of one kind: plate.channels"
             )
         return next(iter(pixels.values()), None), next(iter(sizes.values()), None)
+
+    def greatest(self, keys: Mapping[str, str]) -> dict[str, str]:
+        """What the table gives as the greatest count of these channels, channel -> name in the table, where it does."""
+        ends = {channel: (f"_Orig{key}", f"_{key}", "") for channel, key in keys.items()}
+        said = {c: next((v for end in ends[c] if (v := self.said.get(f"Metadata_{GREATEST}{end}"))), "") for c in keys}
+        return {c: text for c, text in said.items() if text}
 
 
 def read_load_data(path: Place, barcode: str, data: bytes | None = None) -> LoadData:
@@ -200,7 +207,9 @@ def collect(table: SeparatedRows | ParquetRows, path: Place, barcode: str) -> Lo
     rows: dict[tuple[str, int], Row] = {}
     plates: set[str] = set()
     first: dict[str, str] = {}
-    about = [c for c in header if c.startswith(tuple(f"Metadata_{name}" for name in GEOMETRY)) or c == DESCRIBED]
+    about = [
+        c for c in header if c.startswith(tuple(f"Metadata_{name}" for name in (*GEOMETRY, GREATEST))) or c == DESCRIBED
+    ]
     said: Counter[tuple[str, ...]] = Counter()
     for cells in table:
         where = f"{path} line {table.line_num}"

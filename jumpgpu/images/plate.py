@@ -318,6 +318,7 @@ def from_index(
         called = " and ".join(map(repr, index.renamed[twice[0]][:4]))
         raise ValueError(f"{barcode}: {path} calls channel {twice[0]} both {called}; export the plate again")
     pixel_um, size = index.geometry(wanted, f"{barcode}: {path.name}")
+    greatest, named = index.greatest(wanted), dict(zip(wanted, settings.channels, strict=True))
     sites = group_images(barcode, [i for i in index.images if i.channel in wanted], wanted, folder, path, settings)
     notes = list(index.notes)
     if index.name and index.name != barcode:
@@ -333,6 +334,7 @@ def from_index(
         sites=sites,
         pixel_um=pixel_um,
         size=size,
+        warnings=contradicted({c: said for n, c in named.items() if (said := greatest.get(n))}, path.name, settings),
         flatfields={c: f for c, key in keys.items() if (f := index.flatfields.get(numbers[key]))},
         notes=tuple(notes),
     )
@@ -504,6 +506,19 @@ def from_load_data(
         sites=tuple(sorted(sites, key=lambda s: (well_position(s.well), s.site))),
         pixel_um=pixel_um,
         size=size,
+        warnings=contradicted(table.greatest(keys), path.name, settings),
+    )
+
+
+def contradicted(greatest: Mapping[str, str], source: str, settings: PlateSettings) -> tuple[str, ...]:
+    """Of channel -> the greatest count a source gives: said where counts are divided by another, unless images say so."""
+    others = {c: text for c, text in greatest.items() if text.partition(".")[0] not in ("65535", "65536", "255", "256")}
+    if not others or settings.scale is not None:
+        return ()
+    listed = ", ".join(f"{c} {text[:20]}" for c, text in others.items())
+    return (
+        f"{source} gives MaxIntensity {listed}: not taken for the scale, nor by CellProfiler, which takes the images' own; "
+        "set [plate] scale to it, or to 65535",
     )
 
 

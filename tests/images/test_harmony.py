@@ -231,3 +231,21 @@ def test_the_config_adds_to_numbers_and_stains(tmp_path: Path) -> None:
     config.write_text(f"[plate.stains]\n{json.dumps('Foo')} = 'RNA'\n'foo' = 'Mito'\n")
     with pytest.raises(ValueError, match="stains says two things of 'foo'"):
         load_config(config)
+
+
+def test_a_greatest_count_that_is_not_taken_is_said(tmp_path: Path) -> None:
+    """A camera of 12 bits, as an index or a table gives it; CellProfiler divides by what the images say, or by 65535."""
+    images = write_plate(tmp_path)
+    for value, channels in (("4095", "DNA 4095"), ("65535", ""), ("65536", ""), ("4095.0", "DNA 4095.0")):
+        text = index_xml().replace("<ChannelID>5<", f"<MaxIntensity>{value}</MaxIntensity><ChannelID>5<")
+        (images / "Index.xml").write_text(text)
+        warnings = find_plate(BARCODE, tmp_path).warnings
+        assert len(warnings) == bool(channels)
+        assert not channels or warnings[0].startswith(f"Index.xml gives MaxIntensity {channels}: not taken for the scale")
+        assert not find_plate(BARCODE, tmp_path, PlateSettings(scale=4095)).warnings
+        assert not find_plate(BARCODE, tmp_path, PlateSettings(channels=("ER",))).warnings
+    header, *rows = load_data_csv(str(images)).splitlines()
+    for column, said in (("Metadata_MaxIntensity", "DNA 4095, ER 4095"), ("Metadata_MaxIntensity_OrigRNA", "RNA 4095")):
+        (tmp_path / "load_data.csv").write_text("\n".join([f"{header},{column}", *(f"{r},4095" for r in rows)]))
+        (warning,) = find_plate(BARCODE, tmp_path / "load_data.csv").warnings
+        assert warning.startswith(f"load_data.csv gives MaxIntensity {said}")
