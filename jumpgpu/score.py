@@ -34,6 +34,8 @@ from .scores.transfer import Baselines, baselines, pairs
 from .settings.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS, FAMILIES
 from .storage.atomic import write_whole
 
+PLATE_FORMAT = 384  # wells of a plate where nobody says
+
 
 def parser() -> argparse.ArgumentParser:
     made = command_parser(
@@ -181,7 +183,7 @@ def add_common(command: argparse.ArgumentParser) -> None:
         help="wells that are negative controls (repeatable; default: the recipe's, Metadata_control_type=negcon)",
     )
     add("--inner", action="store_true", help="leave out the two rows and columns nearest the edge")
-    add("--plate-format", type=int, choices=designs.FORMATS, default=384, help="wells of a plate (default: %(default)s)")
+    add("--plate-format", type=int, choices=designs.FORMATS, help="wells of a plate (default: 384)")
     add(
         "--channel",
         action="append",
@@ -432,7 +434,7 @@ def report_design(profiles: pd.DataFrame, condition: str, options: argparse.Name
     """What the design means for the score, on stderr, before it."""
     findings = [f"{condition or 'plates'}: {f}" for f in designs.check_replicates(profiles, options.group)]
     for _, plate in profiles.groupby("Metadata_Plate", sort=True):
-        findings += designs.check_plate(plate, plate_format=options.plate_format, group=options.group)
+        findings += designs.check_plate(plate, plate_format=options.plate_format or PLATE_FORMAT, group=options.group)
     for finding in findings:
         print(finding, file=sys.stderr)
 
@@ -492,7 +494,9 @@ def read_all(options: argparse.Namespace, plates: Sequence[str]) -> pd.DataFrame
             raise ValueError(f"--where {where}: no well is left; {held.name} holds {platemaps.held(held)}")
         profiles = profiles[here]
     if options.inner:
-        profiles = profiles[designs.is_inner(profiles["Metadata_Well"], options.plate_format)]
+        if options.plate_format is None and designs.fits(profiles["Metadata_Well"], 96):
+            raise ValueError("--inner: every well is one of a plate of 96 too; say --plate-format 96 or 384")
+        profiles = profiles[designs.is_inner(profiles["Metadata_Well"], options.plate_format or PLATE_FORMAT)]
     features = choose_features(
         feature_columns(profiles, options.features),
         options.channel,

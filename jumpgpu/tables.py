@@ -35,10 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """0 done, 2 bad use."""
     options = parser().parse_args(argv)
     try:
-        tables = make_tables(options.metadata)
+        read = read_folder(options.metadata)
+        tables = count_tables(read)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    for table in read.values():
+        for finding in table.attrs["findings"]:
+            print(finding, file=sys.stderr)
     for name, table in tables.items():
         print(f"{name}\n{table.to_string(index=False)}\n")
         if options.output:
@@ -49,9 +53,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_tables(folder: Path) -> dict[str, pd.DataFrame]:
     """All tables that the folder's treatment tables allow; FileNotFoundError where there is none."""
+    return count_tables(read_folder(folder))
+
+
+def read_folder(folder: Path) -> dict[str, pd.DataFrame]:
+    """The folder's treatment tables by name; FileNotFoundError where there is none."""
     tables = {p.stem: read_treatments(p) for p in sorted((folder / "external").glob("*.tsv"))}
     if not tables:
         raise FileNotFoundError(f"{folder / 'external'}: no treatment table (*.tsv)")
+    lists = [name for name, t in tables.items() if "target_list" in t]
+    for name in lists[1:]:
+        tables[name].attrs["findings"].append(f"{name}: not counted, compounds by targets are of {lists[0]}")
+    return tables
+
+
+def count_tables(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Compounds by targets and genes by reagents, of treatment tables by name."""
     made = {}
     if lists := [t for t in tables.values() if "target_list" in t]:
         made["compounds_by_targets"] = compounds_by_targets(lists[0])

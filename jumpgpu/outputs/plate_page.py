@@ -19,6 +19,8 @@ import pandas as pd
 from ..profiles import platemap as platemaps
 from ..profiles.aggregate import COUNT, aggregate
 from ..profiles.cell_quality import flag_plate, load_cell_rules, shares
+from ..profiles.conventions import choose_controls, one_line
+from ..profiles.text_tables import as_text
 from ..settings.names import well_position
 from ..storage.atomic import read_file, write_whole
 from ..store import render as pictures
@@ -78,6 +80,7 @@ def page_of(plate: StoredPlate, metadata: Path | None = None, scores: Sequence[P
     )
     page = environment.get_template("report.html.jinja")
     quarantine = plate.quarantine
+    known, notes = treatments(plate, metadata)
     return page.render(
         barcode=plate.barcode,
         facts=facts(plate, profiles, quarantine),
@@ -85,13 +88,14 @@ def page_of(plate: StoredPlate, metadata: Path | None = None, scores: Sequence[P
             {
                 "barcode": plate.barcode,
                 **grid(plate.wells),
-                "wells": wells_of(plate, profiles, treatments(plate, metadata), quarantine),
+                "wells": wells_of(plate, profiles, known, quarantine),
                 "features": quantised(profiles),
                 "images": image_measures(plate),
                 "pictures": dict(well_pictures(plate, pictures)),
                 "scores": [score for path in scores for score in scores_of(path)],
             }
         ),
+        notes=notes,
         hits=[table for path in scores for table in hits_of(path)],
         illumination=illumination_pictures(plate),
         quarantine=quarantine.astype(str).to_dict("records"),
@@ -106,26 +110,31 @@ def profiles_of(plate: StoredPlate) -> pd.DataFrame:
     return aggregate(plate).set_index("Metadata_Well")
 
 
-def treatments(plate: StoredPlate, metadata: Path | None) -> dict[str, dict[str, str]]:
-    """Well -> treatment and control type, from the plate map; empty without metadata."""
+def treatments(plate: StoredPlate, metadata: Path | None) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Well -> treatment and control type, from the plate map, and findings of its tables; empty without metadata."""
     if metadata is None:
-        return {}
+        return {}, []
     path = platemaps.find_platemap(metadata, plate.barcode)
-    table = platemaps.find_treatments(metadata, path)
+    file = platemaps.find_treatments(metadata, path)
+    tables = [platemaps.read_platemap(path), *([platemaps.read_treatments(file)] if file is not None else [])]
     wells = pd.DataFrame({"Metadata_Plate": plate.barcode, "Metadata_Well": plate.wells})
-    known = platemaps.annotate(
-        wells, platemaps.read_platemap(path), platemaps.read_treatments(table) if table is not None else None
-    )
-    names = [c for c in ("Metadata_pert_iname", "Metadata_gene", platemaps.SAMPLE) if c in known]
-    found = {}
-    for row in known.to_dict("records"):
-        words = [str(row[n]) for n in names if isinstance(row[n], str)]
-        control = row.get(platemaps.CONTROL)
-        found[row["Metadata_Well"]] = {
-            "treatment": words[0] if words else "",
-            "control": control if isinstance(control, str) else "",
-        }
-    return found
+    known = platemaps.annotate(wells, *tables)
+    findings = [f for t in (*tables, known) for f in t.attrs["findings"]]
+    known, chosen = choose_controls(known, ())
+    findings += one_line(chosen)
+    says = {platemaps.CONTROL, platemaps.NEGATIVE} & set(known)
+    negcon = platemaps.is_negcon(known) if says else pd.Series(False, index=known.index)
+    names = [as_text(known[c]) for c in ("Metadata_pert_iname", "Metadata_gene", platemaps.SAMPLE) if c in known]
+    control = as_text(known[platemaps.CONTROL]) if platemaps.CONTROL in known else pd.Series(np.nan, index=known.index)
+    control = control.astype(object).mask(negcon, platemaps.NEGCON)
+    treatment = names[0]
+    for further in names[1:]:
+        treatment = treatment.where(treatment.notna(), further)
+    found = {
+        well: {"treatment": "" if pd.isna(t) else t, "control": "" if pd.isna(c) else c}
+        for well, t, c in zip(known["Metadata_Well"], treatment, control, strict=True)
+    }
+    return found, findings
 
 
 def wells_of(

@@ -15,6 +15,13 @@ MARGIN = 2  # rows and columns nearest the edge that are outer wells
 FEW_CONTROLS = 8  # fewer give medians and MADs that are mostly noise
 
 
+def fits(wells: pd.Series, plate_format: int) -> bool:
+    """Whether a plate of that format has all these wells."""
+    rows, columns = FORMATS[plate_format]
+    positions = [well_position(well) for well in wells.unique()]
+    return all(row <= rows and column <= columns for row, column in positions)
+
+
 def is_inner(wells: pd.Series, plate_format: int = 384) -> pd.Series:
     """bool a well: not in the two rows and columns nearest the edge; ValueError for a well the format lacks."""
     rows, columns = FORMATS[plate_format]

@@ -138,7 +138,8 @@ def described(features: Sequence[str]) -> pd.DataFrame:
     """What features' names say, by feature: compartment, family, channel, scale; all empty for a name of another kind."""
     ours = [c for c in features if c.startswith(COMPARTMENTS) and c.count("_") > 1]
     table = pd.DataFrame(variables(ours, (*CHANNELS, *BRIGHTFIELD)), index=pd.Index(ours))
-    return table.reindex(list(features)).fillna("")
+    fill = {c: 0 if pd.api.types.is_numeric_dtype(table[c]) else "" for c in table}
+    return pd.DataFrame({c: table[c].reindex(list(features), fill_value=v) for c, v in fill.items()}, index=list(features))
 
 
 def recorded(folder: Path, plate: str) -> dict[str, Any]:

@@ -211,3 +211,25 @@ def test_a_broken_file_of_scores_is_told_by_report(folder, capsys, content):
     (folder / "s.json").write_text(content)
     assert report([str(folder / "P2"), "--scores", str(folder / "s.json")]) == 2
     assert "s.json: not what jumpgpu score writes" in capsys.readouterr().err
+
+
+def test_repeats_are_said_by_tables_report_and_profile(folder, capsys):
+    path = folder / "metadata" / "external" / "demo_metadata.tsv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, lines[1]]) + "\n")
+    words = "demo_metadata.tsv: 1 rows repeat another in every column and are dropped (broad_sample A-1)"
+    assert tables.main(["--metadata", str(folder / "metadata")]) == 0
+    assert words in capsys.readouterr().err
+    assert profile(["--plate", str(folder / "P2.csv"), "--output", str(folder), "--metadata", str(folder / "metadata")]) == 0
+    assert words in capsys.readouterr().err
+    assert report([str(folder / "P2"), "--metadata", str(folder / "metadata")]) == 0
+    assert words in (folder / "P2.html").read_text()
+
+
+def test_inner_wells_of_a_plate_of_unknown_format_are_asked_for(folder, capsys):
+    run = ["replicating", *plates(), "--output", str(folder), "--draws", "50", "--no-figures", "--inner"]
+    assert score.main(run) == 2
+    assert "every well is one of a plate of 96 too; say --plate-format 96 or 384" in capsys.readouterr().err
+    assert score.main([*run, "--plate-format", "96"]) == 0
+    record = json.loads((folder / "scores" / "replicating.json").read_text())[0]
+    assert record["wells"] == 3 * 6  # of C05 .. C12 and D05 .. D12, columns 11 and 12 are outer
