@@ -60,8 +60,8 @@ bench: $(VENV)/developed
 	$(RUN) -m benchmarks.throughput --images build/bench --plate BENCH --illumination flatfield --fields 0 \
 		--json build/bench/throughput.json
 
-# On a machine with a CUDA GPU, with torch and CuPy installed in PYTHON: bitwise comparison with the CPU, then
-# compute-sanitizer, then benchmarks. Under ten minutes; downloads nothing.
+# On a machine with a CUDA GPU, with torch and CuPy installed in PYTHON: what is there, bits and times of whole fields, throughput, every
+# kernel against the CPU, faults, compute-sanitizer. Under nine minutes; downloads nothing.
 gpu:
 	$(PYTHON) -m benchmarks.gpu
 

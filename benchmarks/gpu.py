@@ -1,16 +1,22 @@
-"""The first thing to run on a machine with a CUDA GPU: is it right, is it clean, how fast is it. Under ten minutes.
+"""The first thing to run on a machine with a CUDA GPU: is it right, how fast is it, is it clean. Under nine minutes.
 
     make gpu                    # or: python -m benchmarks.gpu --json FILE
 
-From a checkout with torch, CuPy and the test extra installed; nothing is downloaded. In order, while time is left:
+From a checkout with torch, CuPy and the test extra installed; nothing is downloaded. What matters most comes first; each
+step is a process of its own with a limit, and the JSON is written anew after each: what was found is kept whatever comes.
 
-  prepare     the host library, where it is not built (make lib), and a drawn plate, where the six real fields are not there
-  compare     every kernel case of the tests that take a way on the GPU, at three block sizes, bit for bit with the CPU
-  fields      whole fields on the GPU and the CPU, bit for bit, and each kernel timed beside its prediction
-              (benchmarks.gpu_fields)
-  sanitize    compute-sanitizer's memcheck, racecheck, initcheck and synccheck over some cases, where it is installed; a tool
-              that its share of the time cuts short is named, and what it saw until then held
-  measure     benchmarks.stages on the GPU
+  prepare      the host library, where it is not built (make lib), and a drawn plate, where the six real fields are not there
+  versions     what is there; one kernel on two streams                                     (benchmarks.gpu_first)
+  functions    every kernel compiled and loaded; registers and local memory beside the model's
+  fields       six fields with each preset: bits of everything beside the CPU's, each kernel's time beside its prediction
+               (benchmarks.gpu_fields)
+  parts        64 fields, batches of 8 and 32: fields a second; reading, launching, waiting, writing (benchmarks.gpu_parts)
+  throughput   the product: benchmarks.throughput --device cuda
+  kernels      every kernel case of the tests that take a way on the GPU, bit for bit with the CPU, a process a file and a
+               limit a test: with the blocks of production, then with others
+  faults       out of memory, a giant cell, broken label images and images, an interruption (tests/gpu/test_gpu_faults.py)
+  sanitize     compute-sanitizer's memcheck over one field, then initcheck, synccheck and racecheck over some cases; a tool
+               that the machine refuses, or that its share of the time cuts short, is recorded and fails nothing
 
 Exit status 0: all that could run passed; 1: something failed; 2: no CUDA device, no CuPy or a package missing.
 """
@@ -37,13 +43,27 @@ from jumpgpu.gpu.cpu import library_folder
 from jumpgpu.gpu.open import open_device
 
 ROOT = Path(__file__).resolve().parents[1]
-TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
+TOOLS = ("memcheck", "initcheck", "synccheck", "racecheck")  # the slowest last
 SANITIZED = tuple(f"tests/ways/test_{name}.py" for name in ("lzw", "decode", "objects", "texture", "watershed"))
 TAKES_WAY = re.compile(r"^def test_\w+\([^)]*\bway\b", re.M)
-LIMIT_S = 570
-MEASURE_S = 60  # kept for the last step
+PRESETS = ("cpjump1", "jump-production")
+FIELDS = 64
+LIMIT_S = 530
+TEST_LIMIT_S = 60
+REFUSED = re.compile(
+    r"not supported|not permitted|ERR_NVGPUCTRPERM|unsupported|no attachable process|failed to initialize", re.I
+)
 DRAWN = "DRAWN"
-PACKAGES = ("pytest", "numpy", "tifffile", "imagecodecs", "zarr", "anndata")  # the first that a step would miss
+NO_TESTS = 5  # pytest: none was chosen
+PACKAGES = (
+    "pytest",
+    "numpy",
+    "tifffile",
+    "imagecodecs",
+    "zarr",
+    "numcodecs",
+    "scipy",
+)  # what the steps import beside torch and CuPy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,21 +110,54 @@ def step(name: str, status: int, output: str, seconds: float, **more: Any) -> di
     return entry
 
 
-def compare(left: Callable[[], float], runner: Runner) -> dict[str, Any]:
-    """Every ways case on the GPU, and which kernels that were."""
-    with tempfile.TemporaryDirectory() as folder:
-        record = Path(folder) / "ways.json"
-        files = [p for p in (ROOT / "tests").rglob("test_*.py") if TAKES_WAY.search(p.read_text())]
-        cases = sorted(str(p.relative_to(ROOT)) for p in files)
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *cases]
-        start = time.monotonic()
-        status, output = runner(command, left(), {"JUMPGPU_WAYS_RECORD": str(record)})
-        kernels = json.loads(record.read_text()) if record.exists() else {}
-    passed = kernels.get("passed", {}).get("cuda", [])
-    if status == 0 and not passed:
-        status, output = 1, f"no kernel was compared\n{output}"
-    more = {"kernels_equal": passed, "kernels_missing": kernels.get("missing", {}).get("cuda", [])}
-    return step("compare", status, output, time.monotonic() - start, **more)
+def compare(
+    left: Callable[[], float], runner: Runner, blocks: str, keep: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Every ways case on the GPU in these blocks, a process a file; which kernels that were. `keep` is told of each."""
+    files = sorted(p for p in (ROOT / "tests").rglob("test_*.py") if TAKES_WAY.search(p.read_text()))
+    equal: set[str] = set()
+    failed, entry = [], {"step": f"kernels, {blocks} blocks", "status": 0, "seconds": 0.0, "files": {}}
+    start = time.monotonic()
+    for path in files:
+        name = str(path.relative_to(ROOT))
+        if left() < 5:
+            entry["files"][name] = "no time was left"
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            record = Path(folder) / "ways.json"
+            environment = {
+                "JUMPGPU_WAYS_RECORD": str(record),
+                "JUMPGPU_WAYS_BLOCKS": blocks,
+                "JUMPGPU_TEST_LIMIT_S": str(TEST_LIMIT_S),
+            }
+            command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", name]
+            status, output = runner(command, left(), environment)
+            found = json.loads(record.read_text()) if record.exists() else {}
+        equal |= set(found.get("passed", {}).get("cuda", ()))
+        entry["files"][name] = "passed" if status in (0, NO_TESTS) else output[-4000:]
+        if status not in (0, NO_TESTS):
+            failed.append(name)
+        entry |= {"kernels_equal": sorted(equal), "status": int(bool(failed)), "seconds": time.monotonic() - start}
+        keep(entry)
+    status = 1 if failed or not equal else 0
+    output = "\n".join(f"{n}:\n{entry['files'][n][-1000:]}" for n in failed) or "no kernel was compared"
+    more = {"kernels_equal": sorted(equal), "files": entry["files"]}
+    return step(str(entry["step"]), status, output, time.monotonic() - start, **more)
+
+
+def script(name: str, command: Sequence[str], left: Callable[[], float], runner: Runner, out: Path) -> dict[str, Any]:
+    """A step that is a module of ours, and writes its figures as JSON."""
+    start = time.monotonic()
+    status, output = runner([sys.executable, "-m", *command, "--json", str(out)], left(), {})
+    figures = json.loads(out.read_text()) if out.exists() else {}
+    return step(name, status, output, time.monotonic() - start, figures=figures)
+
+
+def faults(left: Callable[[], float], runner: Runner) -> dict[str, Any]:
+    start = time.monotonic()
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests/gpu/test_gpu_faults.py"]
+    status, output = runner(command, left(), {"JUMPGPU_TEST_LIMIT_S": str(TEST_LIMIT_S)})
+    return step("faults", status, output, time.monotonic() - start)
 
 
 def prepare(left: Callable[[], float], runner: Runner, folder: Path, images: Path) -> tuple[dict[str, Any], Plate]:
@@ -121,42 +174,29 @@ def prepare(left: Callable[[], float], runner: Runner, folder: Path, images: Pat
     return step("prepare", status, output, time.monotonic() - start), given
 
 
-def fields(left: Callable[[], float], runner: Runner, plate: Plate, json_file: Path) -> dict[str, Any]:
-    """Whole fields on both devices, and the kernels' times."""
+def sanitize(
+    tool: str, left: Callable[[], float], runner: Runner, sanitizer: str, limit_s: float, plate: Plate, folder: Path
+) -> dict[str, Any]:
+    """One tool of compute-sanitizer, for at most so many seconds: memcheck over one field, the others over some cases."""
+    command = [sanitizer, "--tool", tool, "--error-exitcode", "9", "--target-processes", "all", sys.executable, "-m"]
+    if tool == "memcheck":
+        command += [
+            "benchmarks.gpu_fields",
+            *plate.options,
+            "--batch",
+            "1",
+            "--once",
+            "--json",
+            str(folder / "memcheck.json"),
+        ]
+    else:
+        command += ["pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *SANITIZED]
     start = time.monotonic()
-    status, output = runner(
-        [sys.executable, "-m", "benchmarks.gpu_fields", *plate.options, "--json", str(json_file)], left(), {}
-    )
-    figures = json.loads(json_file.read_text()) if json_file.exists() else {}
-    return step("fields", status, output, time.monotonic() - start, figures=figures)
-
-
-def sanitize(tool: str, left: Callable[[], float], runner: Runner, sanitizer: str, limit_s: float) -> dict[str, Any]:
-    """One tool of compute-sanitizer over some cases, for at most so many seconds."""
-    command = [sanitizer, "--tool", tool, "--error-exitcode", "9", "--target-processes", "all"]
-    command += [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *SANITIZED]
-    start = time.monotonic()
-    status, output = runner(command, min(left(), limit_s), {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"})
-    cut = status == 124
-    return step(f"sanitize {tool}", 0 if cut else status, output, time.monotonic() - start, cut=cut)
-
-
-def measure(left: Callable[[], float], runner: Runner, plate: Plate, json_file: Path) -> dict[str, Any]:
-    """Seconds a field of each stage on the GPU."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.stages",
-        "--device",
-        "cuda",
-        *plate.options,
-        "--json",
-        str(json_file),
-    ]
-    start = time.monotonic()
-    status, output = runner(command, left(), {})
-    figures = json.loads(json_file.read_text()) if status == 0 and json_file.exists() else {}
-    return step("measure", status, output, time.monotonic() - start, figures=figures)
+    environment = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1", "JUMPGPU_WAYS_BLOCKS": "production"}
+    status, output = runner(command, min(left(), limit_s), environment)
+    cut, refused = status == 124, status not in (0, 9, 124) and bool(REFUSED.search(output))
+    more = {"cut": cut, "refused": output[-1000:] if refused else ""}
+    return step(f"sanitize {tool}", 0 if cut or refused else status, output, time.monotonic() - start, **more)
 
 
 def main(arguments: Sequence[str] | None = None, runner: Runner = run) -> int:
@@ -180,27 +220,54 @@ def main(arguments: Sequence[str] | None = None, runner: Runner = run) -> int:
 
     sanitizer = shutil.which("compute-sanitizer")
     skipped = [] if sanitizer else ["compute-sanitizer is not installed"]
+    steps: list[dict[str, Any]] = []
+
+    def keep(entry: dict[str, Any]) -> None:
+        """Write what there is until now, with this step's entry."""
+        others = [s for s in steps if s["step"] != entry["step"]]
+        figures = {
+            "device": device.description,
+            "torch_cuda": torch.version.cuda,
+            "steps": [*others, entry],
+            "skipped": skipped,
+        }
+        write_json(options.json, figures)
+
+    def done(entry: dict[str, Any]) -> dict[str, Any]:
+        keep(entry)
+        steps.append(entry)
+        return entry
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         first, plate = prepare(left, runner, folder / "images", options.images)
-        steps = [first]
         if not plate.real:
             skipped.append(f"{options.images} is absent: drawn fields instead, whose times are not those predicted")
-        steps += [compare(left, runner), fields(left, runner, plate, folder / "fields.json")]
-        for done, tool in enumerate(TOOLS if sanitizer else ()):
-            share = (left() - MEASURE_S) / (len(TOOLS) - done)
+        done(first)
+        for what in ("versions", "functions"):
+            done(script(what, ["benchmarks.gpu_first", what], left, runner, folder / f"{what}.json"))
+        for preset in PRESETS:
+            command = ["benchmarks.gpu_fields", *plate.options, "--config", preset]
+            done(script(f"fields {preset}", command, left, runner, folder / f"{preset}.json"))
+        command = ["benchmarks.gpu_parts", *plate.options, "--fields", str(FIELDS), "--batch", "8", "--batch", "32"]
+        done(script("parts", command, left, runner, folder / "parts.json"))
+        command = ["benchmarks.throughput", *plate.options, "--device", "cuda", "--fields", str(FIELDS), "--repeats", "1"]
+        done(script("throughput", command, left, runner, folder / "throughput.json"))
+        for blocks in ("production", "others"):
+            done(compare(left, runner, blocks, keep))
+        done(faults(left, runner))
+        for n, tool in enumerate(TOOLS if sanitizer else ()):
+            share = left() / (len(TOOLS) - n)
             if share < 10:
                 skipped.append(f"no time was left for sanitize {tool}")
                 continue
-            steps.append(sanitize(tool, left, runner, str(sanitizer), share))
-            if steps[-1]["cut"]:
+            entry = sanitize(tool, left, runner, str(sanitizer), share, plate, folder)
+            if entry["cut"]:
                 skipped.append(f"sanitize {tool} was cut after {share:.0f} s, with nothing found")
-        if left() > 5:
-            steps.append(measure(left, runner, plate, folder / "stages.json"))
-        else:
-            skipped.append("no time was left for measure")
-    figures = {"device": device.description, "torch_cuda": torch.version.cuda, "steps": steps, "skipped": skipped}
-    write_json(options.json, figures)
+            if entry["refused"]:
+                skipped.append(f"sanitize {tool} is refused by this machine")
+            done(entry)
+    keep(steps[-1])
     failed = [s["step"] for s in steps if s["status"]]
     passed = f"{len(steps) - len(failed)} of {len(steps)} steps passed"
     print(f"{device.description}: {passed}; {'; '.join(skipped) or 'none skipped'}")

@@ -1,6 +1,6 @@
 """Whole fields on a CUDA GPU: the CPU's bits, and each kernel's time beside its prediction.
 
-    python -m benchmarks.gpu_fields --images DIR --plate NAME --json FILE
+    python -m benchmarks.gpu_fields --images DIR --plate NAME --config cpjump1 --json FILE
 
 Reads, segments and measures a batch of fields on the CPU and on the GPU, which decodes the images itself, and compares raw
 and corrected pixels, what is said of the images, labels and every feature bit for bit. Then times each kernel of the batch
@@ -25,6 +25,7 @@ import torch
 
 from benchmarks.machine import RESULTS, write_json
 from jumpgpu.features import families as features
+from jumpgpu.features.image_quality import measure_images
 from jumpgpu.features.scenes import segment_scene
 from jumpgpu.gpu.device import Device
 from jumpgpu.gpu.open import open_device
@@ -45,6 +46,7 @@ class Made:
     pixels: torch.Tensor
     labels: dict[str, torch.Tensor]
     table: torch.Tensor
+    quality: torch.Tensor | None = None
 
     def tensors(self) -> dict[str, torch.Tensor]:
         raw = self.raw.view(torch.int16)  # torch compares no uint16 on a GPU
@@ -53,6 +55,7 @@ class Made:
             "pixels": self.pixels,
             **{f"labels of {c}": t for c, t in self.labels.items()},
             "features": self.table,
+            **({} if self.quality is None else {"image quality": self.quality}),
         }
 
 
@@ -60,7 +63,9 @@ def compute(raw: torch.Tensor, functions: torch.Tensor, plate: Plate, config: Co
     """One batch, as jumpgpu.extract computes it."""
     pixels = correct(raw, device.tensor(functions), device=device)
     scene = segment_scene(pixels, plate.channels, config.segmentation, device)
-    return Made(raw, pixels, scene.labels, features.measure_scene(scene, config.features, device))
+    table = features.measure_scene(scene, config.features, device)
+    measured = measure_images(pixels, plate.channels, device) if config.features.image_quality else None
+    return Made(raw, pixels, scene.labels, table, measured)
 
 
 def first_batch(plate: Plate, n: int, device: Device) -> FieldBatch:
@@ -163,10 +168,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--plate", required=True)
     parser.add_argument("--illumination", default="flatfield")
+    parser.add_argument("--config", default="cpjump1", help="a preset (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--once", action="store_true", help="compare, and take no times")
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args(arguments)
-    config = load_config("cpjump1")
+    config = load_config(options.config)
     plate = find_plate(options.plate, options.images, config.plate)
     cpu, cuda = open_device("cpu"), open_device("cuda")
     with tempfile.TemporaryDirectory() as folder:
@@ -185,12 +192,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = differences(made, want)
     if said(batch) != said(read):
         found["what is said of the images"] = f"{said(batch)}, CPU {said(read)}"
-    seconds = kernel_seconds(on_gpu, cuda)
+    seconds = {} if options.once else kernel_seconds(on_gpu, cuda)
     gpu = torch.cuda.get_device_name(cuda.torch)
     model = json.loads(MODEL.read_text()) if MODEL.exists() else {}
     rows = beside(seconds, fields, gpu, MODEL)
     figures = {
         "plate": plate.barcode,
+        "config": options.config,
         "same_fields_as_predicted": model.get("plate") == plate.barcode,
         "gpu": gpu,
         "fields": fields,

@@ -110,6 +110,9 @@ class NoDevice(CudaDevice):
     def fetch(self, tensor: torch.Tensor) -> Callable[[], np.ndarray]:
         return lambda: self.known[tuple(tensor.shape)]
 
+    def compile(self, say: Callable[[str], None] = lambda text: None) -> float:
+        return 0.0
+
     def plan(self, fields: int, values: int, batch: int | None = None) -> tuple[int, int]:
         return self.batch, 1
 

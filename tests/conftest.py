@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import faulthandler
 import json
 import logging
 import os
@@ -28,6 +29,16 @@ def no_network() -> Iterator[None]:
     for name in (*closed, "AWS_SHARED_CREDENTIALS_FILE"):
         os.environ.pop(name, None)
     os.environ.update(kept)
+
+
+@pytest.fixture(autouse=True)
+def limited() -> Iterator[None]:
+    """With JUMPGPU_TEST_LIMIT_S, a test that takes longer ends the process, and says where it was: a hanging kernel too."""
+    if limit := os.environ.get("JUMPGPU_TEST_LIMIT_S"):
+        faulthandler.dump_traceback_later(float(limit), exit=True)
+    yield
+    if limit:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="session")

@@ -128,6 +128,11 @@ class CudaDevice(Device):
                 self._kernels[kernel] = self._modules[path].get_function(kernel), arguments
             return self._kernels[kernel]
 
+    def function(self, kernel: str) -> Any:
+        """CuPy's function of a kernel, which knows its registers and local memory."""
+        with self._cupy.cuda.Device(self.torch.index):
+            return self._kernel(kernel)[0]
+
     def launch(self, kernel: str, grid: int, *, block: int = BLOCK, **values: Any) -> None:
         check_launch(kernel, grid, block)
         with self._cupy.cuda.Device(self.torch.index):

@@ -1,7 +1,10 @@
 """`make gpu`, its logic: against the stand-in and with the commands answered here. Nothing here ran on a GPU."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,18 +22,30 @@ from tests.simulators.ways import Way
 class Commands:
     """Answers commands, and remembers them."""
 
-    def __init__(self, status: int = 0, kernels: Sequence[str] = ("sum_intensity",), late: str = ""):
-        self.status, self.kernels, self.late, self.asked = status, list(kernels), late, []
+    def __init__(
+        self,
+        status: int = 0,
+        kernels: Sequence[str] = ("sum_intensity",),
+        late: str = "",
+        refuses: str = "",
+        out: Path | None = None,
+    ):
+        self.status, self.kernels, self.late, self.refuses, self.out = status, list(kernels), late, refuses, out
+        self.asked: list[str] = []
+        self.kept: list[list[dict[str, object]]] = []  # what the file held when each command began
 
     def __call__(self, command: Sequence[str], limit_s: float, environment: dict[str, str]) -> tuple[int, str]:
         assert 0 < limit_s <= gpu.LIMIT_S
         self.asked.append(" ".join(map(str, command)))
         if record := environment.get("JUMPGPU_WAYS_RECORD"):
             Path(record).write_text(json.dumps({"passed": {"cuda": self.kernels}, "missing": {"cuda": []}}))
-        if "benchmarks.gpu_fields" in command:
-            Path(command[list(command).index("--json") + 1]).write_text(json.dumps({"cells": 526}))
-        late = "--tool" in command and command[list(command).index("--tool") + 1] == self.late
-        return 124 if late else self.status, "its last words"
+        if "--json" in command:
+            Path(command[list(command).index("--json") + 1]).write_text(json.dumps({"of": command[2]}))
+        tool = command[list(command).index("--tool") + 1] if "--tool" in command else ""
+        if tool and tool == self.refuses:
+            return 1, "========= Error: Device not supported. Please refer to the list"
+        self.kept.append(json.loads(self.out.read_text())["steps"] if self.out and self.out.exists() else [])
+        return 124 if tool and tool == self.late else self.status, "its last words"
 
 
 def test_without_a_gpu_it_says_so(monkeypatch, capsys, tmp_path):
@@ -40,24 +55,90 @@ def test_without_a_gpu_it_says_so(monkeypatch, capsys, tmp_path):
     assert not (tmp_path / "gpu.json").exists()
 
 
+OWN = ["versions", "functions", "fields cpjump1", "fields jump-production", "parts", "throughput"]
+
+
 @pytest.mark.parametrize("sanitizer", [None, "/opt/compute-sanitizer"])
 def test_the_steps_in_order(monkeypatch, tmp_path, sanitizer):
     monkeypatch.setattr(shutil, "which", lambda name: sanitizer)
-    commands, out = Commands(), tmp_path / "gpu.json"
+    out = tmp_path / "gpu.json"
+    commands = Commands(out=out)
     with standin():
         assert gpu.main(["--json", str(out), "--images", str(tmp_path)], commands) == 0
     written = json.loads(out.read_text())
     names = [s["step"] for s in written["steps"]]
-    assert names == ["prepare", "compare", "fields", *[f"sanitize {t}" for t in gpu.TOOLS if sanitizer], "measure"]
-    assert written["steps"][1]["kernels_equal"] == ["sum_intensity"]
-    assert written["steps"][2]["figures"] == {"cells": 526}
+    kernels = ["kernels, production blocks", "kernels, others blocks"]
+    assert names == ["prepare", *OWN, *kernels, "faults", *[f"sanitize {t}" for t in gpu.TOOLS if sanitizer]]
+    assert gpu.TOOLS[0] == "memcheck"
+    assert gpu.TOOLS[-1] == "racecheck"
+    by = {s["step"]: s for s in written["steps"]}
+    assert by[kernels[0]]["kernels_equal"] == ["sum_intensity"]
+    assert by["parts"]["figures"] == {"of": "benchmarks.gpu_parts"}
+    assert by["throughput"]["figures"] == {"of": "benchmarks.throughput"}
     assert written["skipped"] == ([] if sanitizer else ["compute-sanitizer is not installed"])
     assert written["device"] == "cuda:0 (stand-in)"
     assert written["machine"]["commit"]
-    compare = next(c for c in commands.asked if "-m gpu" in c)
-    assert "tests/ways/test_texture.py" in compare
-    assert "tests/segmentation/test_expand.py" in compare
-    assert "tests/test_layers.py" not in compare
+    files = [c.split()[-1] for c in commands.asked if "tests/" in c and "sanitizer" not in c]
+    assert files.count("tests/ways/test_texture.py") == 2  # a process a file, once in each kind of blocks
+    assert "tests/segmentation/test_expand.py" in files
+    assert "tests/test_layers.py" not in files
+    assert files[-1] == "tests/gpu/test_gpu_faults.py"
+
+
+def test_what_was_found_is_kept_after_every_step(monkeypatch, tmp_path):
+    """Of a machine that goes away in the middle, all but the step that was at work is there."""
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    out = tmp_path / "gpu.json"
+    commands = Commands(out=out)
+    with standin():
+        gpu.main(["--json", str(out), "--images", str(tmp_path)], commands)
+    held = {c.split("-m ")[1].split(" --")[0]: kept for c, kept in zip(commands.asked, commands.kept, strict=True)}
+    assert [s["step"] for s in held["benchmarks.gpu_first versions"]] == ["prepare"]
+    assert [s["step"] for s in held["benchmarks.throughput"]] == ["prepare", *OWN[:-1]]
+    files = [
+        kept[-1]["files"] for c, kept in zip(commands.asked, commands.kept, strict=True) if kept and "files" in kept[-1]
+    ]
+    assert [len(f) for f in files[:3]] == [1, 2, 3]  # results appended as they come
+
+
+def test_a_sanitizer_that_the_machine_refuses_is_recorded(monkeypatch, tmp_path):
+    monkeypatch.setattr(shutil, "which", lambda name: "/opt/compute-sanitizer")
+    out = tmp_path / "gpu.json"
+    with standin():
+        assert gpu.main(["--json", str(out), "--images", str(tmp_path)], Commands(refuses="memcheck")) == 0
+    written = json.loads(out.read_text())
+    assert [
+        "Device not supported" in s.get("refused", "") for s in written["steps"] if s["step"] == "sanitize memcheck"
+    ] == [True]
+    assert written["skipped"] == ["sanitize memcheck is refused by this machine"]
+
+
+BLOCKED = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("pyarrow", "anndata", "s3fs", "moto", "boto3"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Blocked())
+import pytest
+sys.exit(pytest.main(["--collect-only", "-q", "-m", "gpu", "-p", "no:cacheprovider", *sys.argv[1:]]))
+"""
+
+
+def test_kernels_are_compared_without_packages_for_tables_and_buckets():
+    files = [str(p) for p in (gpu.ROOT / "tests").rglob("test_*.py") if gpu.TAKES_WAY.search(p.read_text())]
+    command = [sys.executable, "-c", BLOCKED, *files]
+    done = subprocess.run(
+        command, cwd=gpu.ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(gpu.ROOT)}
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "error" not in done.stdout.splitlines()[-1]
+
+
+def test_a_kernel_keeps_to_its_bounds_in_other_blocks():
+    """quality_finish is bound to 32 threads: 64 of them would not launch."""
+    assert [ways.most_threads(k) for k in ("quality_finish", "texture_logs", "basin_forest")] == [32, 128, 1024]
+    assert ways.CUDA_BLOCKS == (None, 32, 64, 128)
 
 
 def test_without_the_real_fields_a_plate_is_drawn(monkeypatch, tmp_path):
@@ -66,7 +147,7 @@ def test_without_the_real_fields_a_plate_is_drawn(monkeypatch, tmp_path):
     with standin():
         assert gpu.main(["--json", str(out), "--images", str(tmp_path / "absent")], commands) == 0
     assert any("jumpgpu.synthetic" in c for c in commands.asked)
-    for step in ("benchmarks.gpu_fields", "benchmarks.stages"):
+    for step in ("benchmarks.gpu_fields", "benchmarks.gpu_parts", "benchmarks.throughput"):
         assert any(step in c and "--plate DRAWN" in c for c in commands.asked)
     assert any("drawn fields instead" in s for s in json.loads(out.read_text())["skipped"])
 
@@ -92,11 +173,11 @@ def test_a_sanitizer_that_is_cut_is_named_and_does_not_fail(monkeypatch, tmp_pat
 
 def test_no_time_left_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "which", lambda name: "/opt/compute-sanitizer")
-    monkeypatch.setattr(gpu, "MEASURE_S", gpu.LIMIT_S)
+    monkeypatch.setattr(gpu, "LIMIT_S", 38)
     out = tmp_path / "gpu.json"
     with standin():
         gpu.main(["--json", str(out), "--images", str(tmp_path)], Commands())
-    assert [f"no time was left for sanitize {t}" for t in gpu.TOOLS] == json.loads(out.read_text())["skipped"]
+    assert [f"no time was left for sanitize {t}" for t in gpu.TOOLS[:-3]] == json.loads(out.read_text())["skipped"][:1]
 
 
 def test_a_missing_package_is_named(monkeypatch, tmp_path, capsys):
@@ -112,7 +193,9 @@ def test_a_failure_or_an_empty_comparison_is_a_failure(monkeypatch, tmp_path, ca
     out = tmp_path / "gpu.json"
     with standin():
         assert gpu.main(["--json", str(out), "--images", str(tmp_path / "absent")], Commands(status, kernels)) == 1
-    assert "its last words" in json.loads(out.read_text())["steps"][1]["output"]
+    steps = {s["step"]: s for s in json.loads(out.read_text())["steps"]}
+    assert steps["kernels, production blocks"]["status"] == 1
+    assert ("its last words" if status else "no kernel was compared") in steps["kernels, production blocks"]["output"]
     assert "FAILED" in capsys.readouterr().err
 
 

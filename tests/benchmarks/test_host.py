@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import host
+from benchmarks import gpu_parts, host
 from jumpgpu import synthetic
 from jumpgpu.store.writer import PlateWriter
 
@@ -26,3 +26,20 @@ def test_a_plate_is_read_launched_and_written(tmp_path, monkeypatch, capsys):
     assert figures["fields_a_second"]["2"] == pytest.approx(min(2 / seconds, 1 / figures["gil_s_per_field"]["median"]))
     assert all(value > 0 for value in figures["released_s_per_field"].values())
     assert "under Python's lock" in capsys.readouterr().out
+
+
+def test_a_run_in_parts(tmp_path, capsys):
+    arguments = ["--output", str(tmp_path / "images"), "--plate", "DRAWN", "--wells", "2", "--sites", "1", "--size", "192"]
+    assert not synthetic.main([*arguments, "--cells", "3"])
+    out = tmp_path / "parts.json"
+    arguments = ["--images", str(tmp_path / "images"), "--plate", "DRAWN", "--illumination", "none", "--device", "cpu"]
+    assert gpu_parts.main([*arguments, "--fields", "4", "--batch", "1", "--batch", "2", "--json", str(out)]) == 0
+    runs = json.loads(out.read_text())["runs"]
+    assert [run["batch"] for run in runs] == [1, 2]
+    for run in runs:
+        spent = run["seconds_per_field"]
+        parts = [spent[k] for k in ("reading", "launching", "waiting", "writing")]
+        assert all(part > 0 for part in parts)
+        assert sum(parts) <= spent["all"] * 1.01 or run["batch"] == 1  # lanes of a CPU work side by side
+        assert run["fields_a_second"] == pytest.approx(1 / spent["all"])
+    assert "batches of 2: " in capsys.readouterr().out

@@ -373,8 +373,8 @@ def test_a_batch_on_a_gpu_is_what_half_of_its_free_memory_holds():
         assert device.plan(10_000, field, batch=5) == (5, 1)
 
 
-def test_a_cell_as_large_as_a_field_does_not_multiply_the_scratch():
-    """Scratch is a box for each block: 150 rows, one of them of 400 x 400 pixels, took 300 MB for radial_sums alone."""
+def giant_cell(device: Device) -> torch.Tensor:
+    """Families that have scratch for each block, of 49 small cells and one of 400 x 400 pixels."""
     cells = torch.zeros(2, 400, 400, dtype=torch.int32)
     cells[0] = 1
     for i in range(49):
@@ -384,16 +384,17 @@ def test_a_cell_as_large_as_a_field_does_not_multiply_the_scratch():
     labels = {"Cells": cells, "Nuclei": nuclei, "Cytoplasm": torch.where(nuclei > 0, 0, cells)}
     pixels = torch.rand(2, 1, 400, 400, generator=torch.Generator().manual_seed(6))
     settings = FeatureSettings(families=("shape", "radial", "neighbors", "number"))
+    given = {name: device.tensor(image) for name, image in labels.items()}
+    return measure_scene(make_scene(("DNA",), device.tensor(pixels), given, {}, device), settings, device)
 
-    def work(device: Device) -> torch.Tensor:
-        given = {name: device.tensor(image) for name, image in labels.items()}
-        return measure_scene(make_scene(("DNA",), device.tensor(pixels), given, {}, device), settings, device)
 
-    want = work(HostDevice("serial"))
+def test_a_cell_as_large_as_a_field_does_not_multiply_the_scratch():
+    """Scratch is a box for each block: 150 rows, one of them of 400 x 400 pixels, took 300 MB for radial_sums alone."""
+    want = giant_cell(HostDevice("serial"))
     with standin(memory=80 << 20) as gpu:
         device = open_device("cuda")
         assert device.scratch_bytes == 10 << 20
-        assert_equal_bits(work(device).cpu(), want, "little memory")
+        assert_equal_bits(giant_cell(device).cpu(), want, "little memory")
         assert gpu.peak[0] < 80 << 20
 
 

@@ -32,6 +32,8 @@ compile stops no other test.
 
 import ctypes
 import dataclasses
+import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -51,7 +53,10 @@ from tests.simulators.driver import Driver
 from tests.simulators.ptx.launch import Kernel
 
 FIBER_BLOCKS, FIBER_SEEDS, PTX_BLOCKS = (32, 64, 128, 256), range(6), (32, 128, 256)
-CUDA_BLOCKS = (32, 64, 128)  # 128: what __launch_bounds__ allows
+BLOCKS_OF = {"production": (None,), "others": (32, 64, 128)}  # of the cuda way: each launch's own, then these
+CUDA_BLOCKS = tuple(
+    b for name in os.environ.get("JUMPGPU_WAYS_BLOCKS", "production,others").split(",") for b in BLOCKS_OF[name]
+)
 POISON = 0xA5
 
 Work = Callable[[Device], Any]
@@ -222,16 +227,24 @@ def assert_equal_bits(got: Any, want: Any, label: str) -> None:
             )
 
 
-class GpuDevice(CudaDevice):
-    """A GPU, with a block size of ours."""
+@cache
+def most_threads(kernel: str) -> int:
+    """Of a block: what the kernel's __launch_bounds__ allow."""
+    text = re.sub(r"//[^\n]*", "", kernel_sources()[kernel][0].read_text())
+    found = re.search(rf"__launch_bounds__\((\d+)[^)]*\)\s*{kernel}\s*\(", text)
+    return int(found[1]) if found else 1024
 
-    def __init__(self, block: int):
+
+class GpuDevice(CudaDevice):
+    """A GPU, with a block size of ours where the kernel allows it; each launch's own where that is None."""
+
+    def __init__(self, block: int | None):
         super().__init__()
         self.block = block
-        self.description += f", block {block}"
+        self.description += f", block {block or 'as in production'}"
 
     def launch(self, kernel: str, grid: int, *, block: int = BLOCK, **values: Any) -> None:
-        super().launch(kernel, grid, block=self.block, **values)
+        super().launch(kernel, grid, block=min(self.block or block, most_threads(kernel)), **values)
 
 
 class Way:
