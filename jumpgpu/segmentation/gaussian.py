@@ -59,8 +59,13 @@ def _weights(taps: tuple[float, ...], h: int, w: int, device: Device) -> dict[st
     }
 
 
-def smooth_above(images: torch.Tensor, threshold: torch.Tensor, taps: tuple[float, ...], device: Device) -> torch.Tensor:
-    """Whether the smoothed float64 [B, H, W] images reach their field's threshold float64 [B]: uint8 [B, H, W]."""
+def smooth_above(
+    images: torch.Tensor, threshold: torch.Tensor, taps: tuple[float, ...], device: Device, *, single: bool = False
+) -> torch.Tensor:
+    """Whether the smoothed float64 [B, H, W] images reach their field's threshold float64 [B]: uint8 [B, H, W].
+
+    `single`: the images are float32 values, and what each axis gives is rounded to float32, as SciPy rounds it.
+    """
     b, h, w = images.shape
     above = device.empty(b, h, w, dtype=torch.uint8)
     device.launch(
@@ -68,6 +73,7 @@ def smooth_above(images: torch.Tensor, threshold: torch.Tensor, taps: tuple[floa
         b * -(-h // ROWS) * -(-w // PIECE),
         image=images,
         threshold=threshold,
+        single=int(single),
         epsilon=EPSILON,
         above=above,
         **_weights(taps, h, w, device),

@@ -382,7 +382,7 @@ def above_threshold(
     if threshold.ndim == 1 and valid is None:
         if smoothing:
             images = planes.values.reshape(b, -1, h, w)[:, planes.offset // planes.n].double().contiguous()
-            return smooth_above(images, threshold, taps, device)
+            return smooth_above(images, threshold, taps, device, single=planes.single)
         above = device.empty(b, h, w, dtype=torch.uint8)
         planes.launch(device, "above_threshold", b * h, height=h, threshold=threshold, above=above)
         return above

@@ -74,6 +74,10 @@ JG_FN void filter_row(const double* __restrict__ column, const double* tap, int 
     }
 }
 
+JG_FN void round_to_single(double* v, int x0, int x1) {
+    JG_FOR_OWN(i, x0, x1) v[i] = double(float(v[i]));
+}
+
 // f(first, end) for every run of set bits.
 template <class F> JG_FN void each_run(uint64_t word, F f) {
     while (word) {
@@ -90,11 +94,12 @@ template <class F> JG_FN void each_run(uint64_t word, F f) {
 //      tap        float64 [radius + 1]   the centre's weight, then each distance's; of one sign
 //      edge_y     float64 [H];  edge_x  float64 [W]
 //      threshold  float64 [B]
+//      single     1: what each axis gives is rounded to float32, as SciPy does where the image is float32
 // Out  above      uint8 [B, H, W]
 extern "C" __global__ void __launch_bounds__(128, 4) smooth_threshold(
     const double* __restrict__ image, const double* __restrict__ tap, const double* __restrict__ edge_y,
     const double* __restrict__ edge_x, const double* __restrict__ threshold, int32_t height, int32_t width, int32_t radius,
-    double epsilon, uint8_t* __restrict__ above)
+    int32_t single, double epsilon, uint8_t* __restrict__ above)
 {
     JG_SHARED(Piece, p);
     const int pieces = (width + PIECE - 1) / PIECE, bands = (height + ROWS - 1) / ROWS;
@@ -102,7 +107,8 @@ extern "C" __global__ void __launch_bounds__(128, 4) smooth_threshold(
     const int y0 = int(blockIdx.x) / pieces % bands * ROWS, y1 = jg::least(height, y0 + ROWS);
     const int64_t field = int(blockIdx.x) / pieces / bands;
     const double* __restrict__ in = image + field * height * width;
-    const double t = threshold[field], near = t - 1e-9 * (t < 0 ? -t : t);   // rounding moves a mean by less than 1e-12 of it
+    // Rounding moves a mean by less than 1e-12 of it, and by less than 1.2e-7 where sums are singles.
+    const double t = threshold[field], near = t - (single ? 1e-6 : 1e-9) * (t < 0 ? -t : t);
 
     const int reach = (radius + CHUNK - 1) / CHUNK, left = x0 - reach * CHUNK, n = (2 * reach + PIECE / CHUNK + 7) / 8 * 8 * CHUNK;
     const int a0 = jg::most(0, -left), a1 = jg::least(width - left, n), first = jg::most(0, y0 - radius);
@@ -138,6 +144,7 @@ extern "C" __global__ void __launch_bounds__(128, 4) smooth_threshold(
         __syncthreads();                                 // the row before has been read
         each_run(wide, [&](int c0, int c1) {
             filter_columns(in, height, width, tap, radius, y, left + c0 * CHUNK, left + c1 * CHUNK, p.s.column, c0 * CHUNK);
+            if (single) round_to_single(p.s.column, c0 * CHUNK, c1 * CHUNK);
         });
         __syncthreads();
         const double e = edge_y[y];
@@ -146,6 +153,7 @@ extern "C" __global__ void __launch_bounds__(128, 4) smooth_threshold(
         each_run(wanted, [&](int c0, int c1) {
             const int a = c0 * CHUNK, b = jg::least(c1 * CHUNK, x1 - x0);
             filter_row(p.s.column + reach * CHUNK, tap, radius, a, b, row);
+            if (single) round_to_single(row, a, b);
             JG_FOR_OWN(i, a, b) out[i] = row[i] / (e * edge_x[x0 + i] + epsilon) >= t;
         });
     }

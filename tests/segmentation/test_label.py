@@ -150,3 +150,22 @@ def test_cytoplasm(device: Device, shrunk: int) -> None:
     for b in range(2):
         stays = (nuclei[b] == 0) | ((outline(nuclei[b]) > 0) if shrunk else False)
         np.testing.assert_array_equal(cytoplasm[b].numpy(), np.where(stays, cells[b], 0))
+
+
+@pytest.mark.parametrize("sigma", [0.7, 1.0379, 5.0])
+def test_smoothing_of_single_precision(device: Device, sigma: float) -> None:
+    """SciPy gives an axis of a float32 image in float32: every bit is the same, and so is what reaches a threshold."""
+    images = (np.random.default_rng(5).random((2, 41, 700)) ** 6).astype(np.float32)
+    given, taps = torch.from_numpy(images).double(), gaussian_taps(sigma)
+    edge = ndimage.gaussian_filter(np.ones(images.shape[1:]), sigma, mode="constant")
+    found = smooth(given, taps, device, single=True).numpy()
+    for image, ours in zip(images, found, strict=True):
+        blurred = ndimage.gaussian_filter(image, sigma, mode="constant", cval=0)
+        assert blurred.dtype == np.float32
+        np.testing.assert_array_equal(ours, (blurred / edge).astype(np.float32))
+    for rank in (0.1, 0.5, 0.9, 0.999):
+        corrected = [ndimage.gaussian_filter(i, sigma, mode="constant") / (edge + np.finfo(float).eps) for i in images]
+        limits = [float(np.quantile(c, rank, method="nearest")) for c in corrected]  # values that are there
+        above = smooth_above(given, torch.tensor(limits, dtype=torch.float64), taps, device, single=True).numpy()
+        for ours, theirs, limit in zip(above, corrected, limits, strict=True):
+            np.testing.assert_array_equal(ours > 0, theirs >= limit)

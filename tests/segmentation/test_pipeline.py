@@ -76,3 +76,21 @@ def test_watershed_cells_with_a_smoothing_scale(well: str, shared: Path, device:
         theirs = tifffile.imread(references / f"astrocyte_20x_phenix_analysis_with_branching_{well}_{compartment}.tiff")
         differ = int((labels[0].numpy() != theirs).sum())  # 893 (D14) and 3787 (M02) without smoothing
         assert differ == 0, f"{compartment}: {differ} pixels differ"
+
+
+@pytest.mark.parametrize("well", ["D14", "M02"])
+def test_nuclei_of_an_image_from_which_nothing_is_subtracted(well: str, shared: Path, device: Device) -> None:
+    """It is of single precision in CellProfiler: a threshold of double precision was 4e-7 off, and a pixel with it."""
+    name = "broadinstitute+imaging-platform-pipelines__cellpainting_snu761_20x_phenix_bin1__analysis.cppipe"
+    settings = import_pipelines([read_pipeline(shared / "data/pipelines" / name)]).config.segmentation
+    assert settings.nuclei.background is None
+    assert settings.nuclei.threshold.smoothing == pytest.approx(1.4)
+    result = segment(torch.from_numpy(real_pixels(shared, (well,))), ALL_CHANNELS, settings, device)
+    references = shared / "data/pipeline_references"
+    for compartment, labels in result.labels.items():
+        theirs = tifffile.imread(references / f"labels/snu761_20x_phenix_bin1_analysis_{well}_{compartment}.tiff")
+        assert int((labels[0].numpy() != theirs).sum()) == 0, compartment
+    if well == "D14":
+        (row,) = pd.read_parquet(references / "snu761/Image.parquet").to_dict("records")
+        found = float(result.thresholds["Threshold_FinalThreshold_Nuclei"][0])
+        assert found == pytest.approx(row["Threshold_FinalThreshold_Nuclei"], abs=5e-9)

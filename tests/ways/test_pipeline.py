@@ -172,7 +172,11 @@ def test_smooth(way: Way) -> None:
     def work(device: Device) -> object:
         inputs = device.tensor(images)
         taps = gaussian_taps(1.3)
-        return smooth(inputs, taps, device), smooth_above(inputs, device.tensor(threshold), taps, device)
+        singles, limit = device.tensor(images.float().double()), device.tensor(threshold)
+        return tuple(
+            (smooth(image, taps, device, single=single), smooth_above(image, limit, taps, device, single=single))
+            for image, single in ((inputs, False), (singles, True))
+        )
 
     way.check(work)
 
