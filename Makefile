@@ -12,7 +12,7 @@ LEVEL := $(shell grep -qw avx512vl /proc/cpuinfo 2> /dev/null && echo x86-64-v4 
 LEVELS_OF = $(if $(LEVEL),-C "cmake.define.JUMPGPU_LEVELS=$(1)")
 PLATES = --plate DEMO1 --plate DEMO2 --plate DEMO3
 
-.PHONY: demo test test-slow check docs bench gpu lib wheels clean
+.PHONY: demo test smoke test-slow check docs bench gpu lib wheels clean
 
 # What the demonstration needs; `developed` adds what tests, checks and documentation do.
 $(VENV)/installed: pyproject.toml CMakeLists.txt
@@ -37,7 +37,11 @@ demo: $(VENV)/installed
 		--scores $(DEMO)/scores/replicating.json
 
 test: $(VENV)/developed
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --dist loadfile
+
+# The whole program on a drawn plate, in seconds.
+smoke: $(VENV)/developed
+	$(RUN) -m pytest -q tests/test_tiny.py
 
 # Minutes to an hour: every mutant, every fault, the large cases.
 test-slow: $(VENV)/developed
@@ -47,6 +51,7 @@ check: $(VENV)/developed
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
+	$(RUN) -m tools.lines
 	$(RUN) -m pytest -q tests/test_layers.py tests/gpu/test_kernels_compile.py -k "not architecture or sm_80"
 
 # The documentation's site, into build/site; a broken link is an error.

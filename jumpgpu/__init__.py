@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .store.reader import open_plate as open_plate
 
 try:
-    from ._version import __version__  # written into the wheel, from the git tag
+    from ._version import __version__ as __version__  # written into the wheel, from the git tag
 except ImportError:
     __version__ = "0.1.0"  # a checkout that nobody installed
 # The public functions, in the order of a plate's way through them; each is imported when it is first asked for.

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,23 @@ from tests.helpers.buckets import Bucket
 from tests.simulators.ways import Way
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+ORACLES = {  # files elsewhere that hold numbers against a kept tool or CellProfiler's output
+    "test_decode_numpy",
+    "test_illumination_cellprofiler",
+    "test_illumination_numpy",
+    "test_lzw",
+    "test_tiff",
+    "test_math",
+    "test_large_arrays",
+    "test_export_pycytominer",
+    "test_normalize",
+    "test_select",
+    "test_mean_average_precision",
+    "test_percent_replicating",
+    "test_common",
+    "test_transfer",
+    "test_parse",
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,6 +90,42 @@ def shared() -> Path:
 def way(request: pytest.FixtureRequest) -> Way:
     """Each way to run kernels in turn; tests/simulators/ways.py says how to use it."""
     return Way(request.param)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a test leans on, by its folder and fixtures; `slow` and `gpu` are said by the tests themselves."""
+    for item in items:
+        folder = item.path.relative_to(CHECKOUT).parts[1]
+        if "way" in getattr(item, "fixturenames", ()):
+            item.add_marker("ways")
+        elif item.path.stem.endswith("_laws"):
+            item.add_marker("property")
+        elif folder in ("segmentation", "features") or item.path.stem in ORACLES:
+            item.add_marker("oracle")
+        else:
+            item.add_marker("mechanics")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of a parallel run tells the process that started it which kernels passed."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["ways"] = {way: sorted(kernels) for way, kernels in Way.checked.items()}
+    elif session.config.option.dist != "no" and (untested := untested_kernels(session)):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        print(f"\nno tests/ways/test_*.py launches {', '.join(untested)}; add a work for each (tests/simulators/ways.py)")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    for way, kernels in getattr(node, "workeroutput", {}).get("ways", {}).items():
+        Way.checked.setdefault(way, set()).update(kernels)
+
+
+def untested_kernels(session: pytest.Session) -> list[str]:
+    """Kernels that no ways test launched, in a run of all tests."""
+    options = session.config.option
+    whole = not (options.keyword or options.lf or session.config.args_source is not session.config.ArgsSource.TESTPATHS)
+    return sorted(kernel_sources().keys() - set().union(*Way.checked.values())) if whole and session.testsfailed == 0 else []
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

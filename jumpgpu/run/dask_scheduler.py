@@ -79,7 +79,7 @@ class Task:
     job: Job
     name: str  # of the function in `dask_tasks.py`
     wells: list[str]
-    future: "Future"
+    future: "Future[Any]"
 
 
 def call(module: str, name: str, *arguments: Any) -> Any:
@@ -133,7 +133,7 @@ class _Work:
             if workers:
                 self.seen = time.monotonic()
             elif time.monotonic() - self.seen > PATIENCE:
-                self.progress.say(f"waiting for a worker at {self.client.scheduler.address}")
+                self.progress.say(f"waiting for a worker at {getattr(self.client.scheduler, "address", "an unknown address")}")
                 self.seen = math.inf  # said once
             with contextlib.suppress(TimeoutError), self.client.as_current():
                 if self.busy:
@@ -233,7 +233,7 @@ class _Work:
             return task.future.result(timeout=PATIENCE) if task.future.done() else None
         except (KilledWorker, CancelledError, TimeoutError):
             if self.client.status != "running":
-                raise RuntimeError(f"the scheduler at {self.client.scheduler.address} is gone") from None
+                raise RuntimeError(f"the scheduler at {getattr(self.client.scheduler, "address", "an unknown address")} is gone") from None
             return None
         finally:
             task.future.cancel(force=True)

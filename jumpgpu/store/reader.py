@@ -305,7 +305,7 @@ class StoredPlate:
             without a row has none.
         """
         import anndata
-        import dask
+        from dask.delayed import delayed
         import dask.array
         import pandas
 
@@ -313,7 +313,7 @@ class StoredPlate:
         records = {w: self.record(w) for w in (self.wells if wells is None else wells)}
         blocks = [
             dask.array.from_delayed(
-                dask.delayed(self._values, pure=False)(well, record, chosen, *[table] * (table != "cells")),
+                delayed(self._values, pure=False)(well, record, chosen, *[table] * (table != "cells")),
                 (rows_of(record, table), len(chosen)),
                 np.float32,
             )
