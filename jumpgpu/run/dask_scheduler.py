@@ -133,7 +133,7 @@ class _Work:
             if workers:
                 self.seen = time.monotonic()
             elif time.monotonic() - self.seen > PATIENCE:
-                self.progress.say(f"waiting for a worker at {getattr(self.client.scheduler, "address", "an unknown address")}")
+                self.progress.say(f"waiting for a worker at {self.address}")
                 self.seen = math.inf  # said once
             with contextlib.suppress(TimeoutError), self.client.as_current():
                 if self.busy:
@@ -233,7 +233,7 @@ class _Work:
             return task.future.result(timeout=PATIENCE) if task.future.done() else None
         except (KilledWorker, CancelledError, TimeoutError):
             if self.client.status != "running":
-                raise RuntimeError(f"the scheduler at {getattr(self.client.scheduler, "address", "an unknown address")} is gone") from None
+                raise RuntimeError(f"the scheduler at {self.address} is gone") from None
             return None
         finally:
             task.future.cancel(force=True)
@@ -250,6 +250,11 @@ class _Work:
         """RuntimeError where wells fail one after another: none of them is quarantined."""
         well, reason = list(job.lost.items())[-1]
         raise RuntimeError(f"{job.barcode}: well after well fails, so the fault is not theirs; {well}: {reason}")
+
+    @property
+    def address(self) -> str:
+        """The scheduler's, as long as it is known."""
+        return getattr(self.client.scheduler, "address", "an unknown address")
 
     def stop(self) -> None:
         """Take back what is handed out."""
