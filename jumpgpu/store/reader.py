@@ -305,9 +305,9 @@ class StoredPlate:
             without a row has none.
         """
         import anndata
-        from dask.delayed import delayed
         import dask.array
         import pandas
+        from dask.delayed import delayed
 
         chosen, table = self.choose(columns, objects), self._table_of(objects)
         records = {w: self.record(w) for w in (self.wells if wells is None else wells)}
