@@ -36,6 +36,6 @@ def test_from_drawn_images_to_a_score(tmp_path: Path) -> None:
     assert np.isfinite(cells["Nuclei_AreaShape_Area"]).all()
     assert jumpgpu.open_plate(tmp_path / "out" / "TINY1").wells == plates[0].wells
     profiles = jumpgpu.profile(plates, metadata=tmp_path / "metadata", level="plate")
-    assert len(profiles) == 24
+    assert 20 <= len(profiles) <= 24  # a well without a cell has no profile
     score = jumpgpu.percent_replicating(profiles, draws=200)
     assert 0 <= score.percent <= 100

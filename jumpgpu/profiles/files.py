@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from ..settings.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS
 from ..storage.atomic import whole_file
-from ..store.layout import variables
+from ..store.annotation import variables
 from .conventions import identity_columns, one_line, prefixed
 from .platemap import feature_columns, some
 from .text_tables import as_text, as_wells, check_header, numbers
