@@ -127,7 +127,7 @@ def test_other_settings_and_changed_files_are_refused_until_overwritten(demo, ca
     assert main(demo) == 0
     before = contents(tmp_path / "out")
     assert main([*demo, "--sites", "1"]) == 2
-    assert "sites chosen: stored all, asked [1]" in capsys.readouterr().err
+    assert "sites: stored all, asked [1]" in capsys.readouterr().err
     (tmp_path / "small.toml").write_text(CONFIG + "[features.texture]\nscales = [3]\n")
     assert main(demo) == 2
     assert "config.features.texture.scales: stored [3, 5, 10], asked [3]" in capsys.readouterr().err

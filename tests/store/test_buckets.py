@@ -23,8 +23,10 @@ from jumpgpu.extract import main
 from jumpgpu.storage import buckets
 from jumpgpu.storage.atomic import commit_folder
 from jumpgpu.storage.buckets import place_of
+from jumpgpu.store.layout import Layout, SiteTable
+from jumpgpu.store.writer import PlateWriter
 from tests.helpers.buckets import Bucket, Proxy, serving
-from tests.helpers.plates import SETTINGS, contents, write_images, write_plate
+from tests.helpers.plates import CHANNELS, SETTINGS, contents, write_images, write_plate
 
 WELLS = {"B10": [1, 2], "AA01": [7]}
 OUT = "s3://results/run 1"
@@ -61,6 +63,24 @@ def test_a_bucket_holds_the_bytes_that_a_folder_holds(bucket, tmp_path):
     assert "s3://results/run 1/BR00117010.zarr" in repr(plate)
     with pytest.raises(FileNotFoundError, match="no plate at s3://results/run 1/BR2"):
         jumpgpu.open_plate(f"{OUT}/BR2")
+
+
+def test_a_few_columns_come_by_ranges_of_an_object(bucket, monkeypatch):
+    columns = [f"Cells_Texture_Variance_DNA_{i}_00_256" for i in range(1, 101)]
+    values = np.random.default_rng(4).normal(size=(20, 100)).astype(np.float32)
+    with PlateWriter(place_of(OUT), Layout("WIDE", columns, CHANNELS), SETTINGS, {"A01": [1]}) as writer:
+        writer.append(SiteTable("A01", 1, np.arange(1, 21), values))
+    plate, whole = jumpgpu.open_plate(f"{OUT}/WIDE"), []
+    honest = buckets.RemotePath.read_bytes
+    monkeypatch.setattr(
+        buckets.RemotePath, "read_bytes", lambda self, *given: (whole.append(self.key), honest(self, *given))[1]
+    )
+    found = plate.to_pandas(columns=[columns[99], columns[3], columns[50]])
+    np.testing.assert_array_equal(found.iloc[:, 4:].to_numpy(), values[:, [99, 3, 50]])
+    assert not [key for key in whole if key.endswith("X/c.0.0")]
+    bucket.put("results", "run 1/WIDE.zarr/A/01/tables/cells/X/c.0.0", b"short")
+    with pytest.raises((ValueError, OSError), match="WIDE"):
+        plate.to_pandas(columns=columns[99:])
 
 
 def test_a_well_is_there_when_its_record_is_and_a_dead_run_leaves_none(bucket):
