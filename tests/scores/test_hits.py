@@ -8,9 +8,9 @@ import pytest
 from scipy.stats import permutation_test, spearmanr
 
 from jumpgpu import score
+from jumpgpu.outputs.plate_page import hits_of
 from jumpgpu.profiles.files import write_table
 from jumpgpu.profiles.platemap import feature_columns
-from jumpgpu.report import hits_of
 from jumpgpu.scores.common import concatenate
 from jumpgpu.scores.hits import dose_response, hits, spearman
 from jumpgpu.scores.mean_average_precision import replicability
