@@ -196,11 +196,23 @@ def decode_page(data: bytes, page: tifffile.TiffPage, out: np.ndarray, grey: Gre
         if page.dtype == out.dtype:
             page.asarray(out=out, maxworkers=1)
         else:
+            check_strips(data, page)
             out[...] = page.asarray(maxworkers=1)
     else:
         decode_lzw_strips(data, strips, out)
     if grey.white:
         np.subtract(65535 if page.dtype == out.dtype else 255, out, out=out)
+
+
+def check_strips(data: bytes, page: tifffile.TiffPage) -> None:
+    """ValueError where a strip holds more than its rows of 8 bits: its pixels have others than the file says."""
+    if page.is_tiled or page.compression not in (1, 5):
+        return
+    n = min(page.rowsperstrip, page.imagelength) * page.imagewidth
+    for k, (offset, count) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
+        held = count if page.compression == 1 else len(imagecodecs.lzw_decode(data[offset : offset + count], out=n + 1))
+        if held > n:
+            raise ValueError(f"strip {k} holds more than its {n} pixels of 8 bits")
 
 
 def decode_lzw_strips(data: bytes, strips: Strips, out: np.ndarray) -> None:

@@ -68,6 +68,8 @@ REFUSED = {
     ),
     "PNG of 1 bit": (imagecodecs.png_encode(NARROW)[:24] + b"\x01" + imagecodecs.png_encode(NARROW)[25:], "a PNG of 1 bits"),
     "JPEG": (imagecodecs.jpeg_encode(NARROW), "a JPEG file"),
+    "TIFF of 16 bits that says 8": (tiff(WIDE, {258: (SHORT, (8,))}), "more than its 120 pixels of 8 bits"),
+    "TIFF of 16 bits that says 8, LZW": (tiff(WIDE, {258: (SHORT, (8,))}, lzw=True), "more than its 120 pixels of 8 bits"),
     "TIFF of 8 bits cut short": (tiff(NARROW, {279: (SHORT, (60,))}), "truncated|incorrect|60"),
 }
 

@@ -12,7 +12,7 @@ import numpy as np
 from tests.helpers.hostile import tiffs
 
 SIZE = 40, 56
-READABLE = {"signed", "8 bits", "12 bits"}  # of the hostile fields: harmless integers as labels
+READABLE = {"signed", "4 bits", "8 bits", "12 bits"}  # of the hostile fields: harmless integers as labels
 
 
 class Shout:

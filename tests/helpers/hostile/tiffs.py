@@ -100,6 +100,7 @@ def corpus() -> dict[str, bytes]:
         "PackBits that holds too little": image(b"\x81\x00" * 3, 32773),
         "JPEG": image(b"\xff\xd8\xff\xd9", 7),
         "unknown compression": image(pixels, 12345),
+        "8 bits": image(pixels, tag_258=8),
         "4 bits": image(pixels, tag_258=4),
         "12 bits": image(pixels, tag_258=12),
         "64 bits": image(pixels, tag_258=64),
