@@ -24,6 +24,7 @@ from ..images.plate import Plate, Site
 from ..images.reader import FieldBatch, read_fields
 from ..segmentation.background import check_width
 from ..segmentation.pipeline import check as check_segmentation
+from ..segmentation.threshold import check_window
 from ..settings.names import COMPARTMENTS
 from ..store.layout import Layout
 from ..store.reader import open_plate
@@ -108,8 +109,12 @@ def prepare(
         progress.say(f"{plate.barcode}: {warning}", "warning")
     settings = settings_of(plate, device, illumination.functions, options)
     functions = device.tensor(illumination.functions)
-    if not options.masks and options.config.segmentation.nuclei.background:
-        check_width(functions.shape[2], options.config.segmentation.nuclei.background)
+    if not options.masks:
+        segmentation, (height, width) = options.config.segmentation, functions.shape[1:]
+        for step in (segmentation.nuclei, segmentation.cells):
+            check_window(height, width, step.threshold)
+        if segmentation.nuclei.background:
+            check_width(width, segmentation.nuclei.background)
     batch, lanes = device.plan(n_fields, functions.numel(), wanted)
     return Run(plate, wells, options, device, functions, settings, names, progress, batch, lanes)
 

@@ -166,6 +166,13 @@ def of_values(
     return found[0]
 
 
+def check_window(height: int, width: int, settings: ThresholdSettings) -> None:
+    """ValueError where a field of this size has fewer than two blocks of the window along an axis."""
+    if settings.window is not None and min(height, width) // settings.window < 2:
+        most = min(height, width) // 2
+        raise ValueError(f"threshold.window is {settings.window}; of a field of {height} x {width} it may be {most} at most")
+
+
 def adaptive(planes: Planes, settings: ThresholdSettings, device: Device, valid: torch.Tensor | None = None) -> torch.Tensor:
     """A threshold a pixel, float64 [B, H, W]: those of blocks, joined by a spline through the middles of blocks.
 
@@ -175,12 +182,9 @@ def adaptive(planes: Planes, settings: ThresholdSettings, device: Device, valid:
     from scipy.interpolate import RectBivariateSpline
 
     b, h, w = planes.shape
+    check_window(h, w, settings)
     assert settings.window is not None
     n_y, n_x = h // settings.window, w // settings.window
-    if min(n_y, n_x) < 2:
-        raise ValueError(
-            f"threshold.window is {settings.window}; of a field of {h} x {w} it may be {min(h, w) // 2} at most"
-        )
     step_y, step_x = h / n_y, w / n_x
     y_cut, x_cut = ([int(i * step) for i in range(n + 1)] for n, step in ((n_y, step_y), (n_x, step_x)))
     images = planes.values.reshape(b, -1, h, w)[:, planes.offset // planes.n]

@@ -41,7 +41,7 @@ LIMITS: dict[str, dict[str, Range | tuple[str, ...]]] = {
     "BackgroundSettings": {"block": Range(1, MOST_PIXELS), "filter_size": Range(1, 2000)},
     "ThresholdSettings": {
         "method": ("minimum_cross_entropy", "otsu2", "otsu3", "robust_background", "manual"),
-        "window": Range(1, MOST_PIXELS),
+        "window": Range(2, MOST_PIXELS),
         "smoothing": Range(0, 86),  # a Gaussian that reaches 256 pixels to either side
         "correction": POSITIVE,
         "lower": SHARE,

@@ -34,6 +34,7 @@ WITH: dict[str, list[dict[str, Any]]] = {
     "upper_outliers": [{"method": "robust_background", "lower_outliers": 0.0}],
     "deviations": [{"method": "robust_background"}],
     "manual": [{"method": "manual"}],
+    "window": [{"method": m} for m in ("minimum_cross_entropy", "otsu2", "otsu3", "robust_background")],
     "lower": [{"upper": 1.0}],
     "upper": [{"lower": 0.0}],
     "distance": [{"method": "distance"}],
@@ -122,6 +123,10 @@ def test_both_ends_of_every_range_run(path: Path, value: Any, more: dict[str, An
         assert np.isfinite(function).all()
         return
     pixels = corrected(SIZE, len(CHANNELS))
+    if path[-1] == "window" and value > min(SIZE) // 2:  # what follows from the field's size is refused once that is known
+        with pytest.raises(ValueError, match=r"threshold.window is 10000; of a field of 160 x 160 it may be 80 at most"):
+            segment(pixels, CHANNELS, config.segmentation, device)
+        return
     found = segment(pixels, CHANNELS, config.segmentation, device)
     assert (found.counts >= 0).all()
     if path[0] == "features":
@@ -214,6 +219,16 @@ def test_a_field_too_wide_for_its_blocks_is_refused_before_the_store(tmp_path, m
     with pytest.raises(
         ValueError, match=r"background.block is 2: a field 64 pixels wide has 32 such blocks in a row, of 20 at"
     ):
+        jumpgpu.extract("DEMO", images="images", illumination="none", config="lab.toml", output="out", device="cpu")
+    assert not (tmp_path / "out" / "DEMO.zarr").exists()
+
+
+@pytest.mark.parametrize("step", ["nuclei", "cells"])
+def test_a_window_too_large_for_the_field_is_refused_before_the_store(step: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path)
+    (tmp_path / "lab.toml").write_text(f"[segmentation.{step}.threshold]\nwindow = 40\n")
+    with pytest.raises(ValueError, match=r"threshold.window is 40; of a field of \d+ x \d+ it may be"):
         jumpgpu.extract("DEMO", images="images", illumination="none", config="lab.toml", output="out", device="cpu")
     assert not (tmp_path / "out" / "DEMO.zarr").exists()
 
