@@ -78,6 +78,7 @@ def summarize(values: np.ndarray, statistic: str) -> np.ndarray:
         high = np.take_along_axis(sorted_values, np.minimum(n // 2, len(values) - 1)[None], axis=0)[0]
         return np.where(n > 0, np.where(low == high, low, (low + high) / 2), np.nan)
     with np.errstate(invalid="ignore"):  # nan from no value, or from infinities of both signs
-        totals = np.where(missing, 0, values).sum(axis=0, dtype=np.float64)
+        rows = np.ascontiguousarray(np.where(missing, 0, values))  # one order of summation, however the rows lie in memory
+        totals = rows.sum(axis=0, dtype=np.float64)
         mean: np.ndarray = totals / (len(values) - missing.sum(axis=0))
     return mean

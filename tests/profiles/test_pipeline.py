@@ -12,6 +12,7 @@ import pytest
 import jumpgpu
 from jumpgpu import score
 from jumpgpu.profile import main as profile
+from jumpgpu.profiles.aggregate import summarize
 from jumpgpu.profiles.recipe import load_recipe
 from jumpgpu.settings.names import well_name
 from tests.helpers.profiles_drawn import draw_effects, feature_names, write_metadata, write_store
@@ -177,3 +178,12 @@ def test_commands_run_as_modules():
             [sys.executable, "-W", "error", "-m", f"jumpgpu.{command}", "--help"], capture_output=True, text=True, check=True
         )
         assert done.stdout.startswith(f"usage: jumpgpu {command}")
+
+
+@pytest.mark.parametrize("statistic", ["mean", "median"])
+def test_a_wells_profile_has_the_same_bits_however_its_cells_lie_in_memory(statistic):
+    cells = np.random.default_rng(5).lognormal(sigma=4, size=(791, 33)).astype(np.float32)
+    cells[::7, 3] = np.nan
+    rows = summarize(cells, statistic)
+    np.testing.assert_array_equal(summarize(np.asfortranarray(cells), statistic), rows)
+    np.testing.assert_array_equal(summarize(np.repeat(cells, 2, axis=1)[:, ::2], statistic), rows)
