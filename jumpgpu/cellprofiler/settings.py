@@ -257,15 +257,17 @@ def granularity(row: Row, revision: int) -> Settings:
     if revision == 4:
         images, inside, objects = row.take(3)
         return {"images": words(images), "objects": words(objects) if inside == "Yes" else [], **row.named(names)}
-    images, objects, chosen = [], [], []
+    found: list[str] = []
+    measured: list[str] = []
+    chosen: list[Settings] = []
     for _ in range(row.count() if revision == 3 else len(row.values) // 5):
         n_objects = row.count() if revision == 3 else 0
-        images += row.take()
+        found += row.take()
         chosen.append(row.named(names))
-        objects += row.take(n_objects)
+        measured += row.take(n_objects)
     if not chosen:
         raise ValueError(f"{row.module}: measures no image")
-    return {"images": some(images), "objects": some(objects), **chosen[0]}
+    return {"images": some(found), "objects": some(measured), **chosen[0]}
 
 
 def intensity(row: Row, revision: int) -> Settings:
@@ -538,7 +540,7 @@ def words(text: str) -> Values:
     return [w for w in (part.strip() for part in text.split(",")) if w and w != "None"]
 
 
-def numbers(text: str, module: Module, n: int = 1) -> list[float]:
+def numbers(text: str, module: Module | None, n: int = 1) -> list[float]:
     """`n` finite numbers of a setting: `3`, `10,75`, `(0.0, 1.0)`; ValueError for anything else."""
     parts = text.strip().removeprefix("(").removesuffix(")").split(",")
     try:

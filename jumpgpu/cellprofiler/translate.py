@@ -369,7 +369,7 @@ class Translator:
         if s["kind"] == "Background" and s["each"] == "Each":
             size = filter_size(self.module, s)
             right = s["method"] == "Gaussian Filter" and s["rescale"] == "No" and size is not None and s["dilate"] == "No"
-            if right:
+            if right and size is not None:
                 image, block = self.use(s["image"]), int(numbers(s["block"], self.module)[0])
                 self.own_background[s["output"]] = image
                 self.make(s["output"], kinds.Background(image, s["output"], block, size, module=self.by))

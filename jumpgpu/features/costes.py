@@ -65,9 +65,9 @@ def thresholds(
     lines = [regression(*row) for row in sums(None, [True] * items)]
     if mode != "faster":
         return [
-            walk(*field[list(pair)].flatten(1).cpu(), *lines[f * len(pairs) + p], levels, fast=mode == "fast")
+            walk(field[i].flatten().cpu(), field[j].flatten().cpu(), *lines[f * len(pairs) + p], levels, mode == "fast")
             for f, field in enumerate(pixels)
-            for p, pair in enumerate(pairs)
+            for p, (i, j) in enumerate(pairs)
         ]
     searches = [Search(levels) for _ in range(items)]
     while any(running := [s.last != s.mid for s in searches]):
@@ -79,7 +79,7 @@ def thresholds(
     return [(t, a * t + b) for t, (a, b) in zip(chosen, lines, strict=True)]
 
 
-def walk(first: torch.Tensor, second: torch.Tensor, a: float, b: float, levels: int, *, fast: bool) -> tuple[float, float]:
+def walk(first: torch.Tensor, second: torch.Tensor, a: float, b: float, levels: int, fast: bool) -> tuple[float, float]:
     """CellProfiler's linear search, on the host: down from the brightest pixel, a level at a time ('Fast': up to ten while
     the correlation is far above 0), to where the pixels below either threshold are no longer correlated.
 

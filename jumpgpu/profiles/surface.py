@@ -163,8 +163,9 @@ class Surface:
         other = copy.copy(self)
         values = np.where(np.isfinite(values), values, self.fitted)
         other._solve(values)
-        for _ in range(0 if scale is None else ROUNDS - 1):
-            other._solve(other.fitted + np.clip(values - other.fitted, -HUBER * scale, HUBER * scale))
+        if scale is not None:
+            for _ in range(ROUNDS - 1):
+                other._solve(other.fitted + np.clip(values - other.fitted, -HUBER * scale, HUBER * scale))
         return other
 
     def predict(self, positions: Positions) -> np.ndarray:

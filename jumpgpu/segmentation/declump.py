@@ -123,7 +123,7 @@ def find_seeds(
         values = images
         if smoothing_size(settings) and valid is None:
             values = smooth(images, declump_taps(settings), device, single=single)
-        elif smoothing_size(settings):
+        elif smoothing_size(settings) and valid is not None:
             values = torch.where(valid, smooth_valid(images, valid, declump_taps(settings), device), images)
     if scale == 1:
         device.launch("value_maxima", b * h, value=values, **inside)

@@ -95,7 +95,8 @@ def find_threshold(
         manual = torch.full((b,), settings.manual, dtype=torch.float64, device=device.torch)
         return manual, manual.clone()
     if b == 0 or planes.n == 0:
-        return tuple(torch.zeros(b, dtype=torch.float64, device=device.torch) for _ in range(2))
+        none = torch.zeros(b, dtype=torch.float64, device=device.torch)
+        return none, none.clone()
     extrema = find_extrema(planes, device)
     logarithm = settings.log_transform and settings.method != "robust_background"
     scaled, scaled_extrema = planes, extrema
@@ -200,8 +201,8 @@ def adaptive(planes: Planes, settings: ThresholdSettings, device: Device, valid:
             own = None if tolerance is None else tolerance[k : k + 1]
             for i in range(n_y):
                 for j in range(n_x):
-                    rows, columns = slice(y_cut[i], y_cut[i + 1]), slice(x_cut[j], x_cut[j + 1])
-                    found[k, i, j] = of_values(images[k, rows, columns][valid[k, rows, columns]], settings, device, own)
+                    tile = k, slice(y_cut[i], y_cut[i + 1]), slice(x_cut[j], x_cut[j + 1])
+                    found[k, i, j] = of_values(images[tile][valid[tile]], settings, device, own)
     for size_y in sorted(set(sizes_y)) if valid is None else ():
         for size_x in sorted(set(sizes_x)):
             rows = [i for i in range(n_y) if sizes_y[i] == size_y]

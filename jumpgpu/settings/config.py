@@ -316,7 +316,9 @@ def step_table(step: Any) -> dict[str, Any]:
         value = getattr(step, f.name)
         if f.default is not dataclasses.MISSING and value == f.default:
             continue
-        found[f.name] = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+        found[f.name] = (
+            dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+        )
     return found
 
 

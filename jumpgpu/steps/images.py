@@ -9,7 +9,7 @@ from ..features.skeleton import thin, thin_by_table
 from ..gpu.device import Device
 from ..segmentation.background import subtract_background
 from ..segmentation.gaussian import EPSILON, gaussian_taps, smooth, smooth_valid
-from ..segmentation.threshold import above_threshold, find_threshold, mean_of, whole_planes
+from ..segmentation.threshold import Planes, above_threshold, find_threshold, mean_of, whole_planes
 from ..settings import steps as kinds
 from ..settings.config import BackgroundSettings, ThresholdSettings
 from .state import Image, State
@@ -210,7 +210,9 @@ def threshold(state: State, step: kinds.Threshold, device: Device) -> None:
     state.images[step.output] = Image(above.bool(), image.valid, image.crop)
 
 
-def thresholds_of(state, settings: ThresholdSettings, planes, name: str, image: Image, device: Device):
+def thresholds_of(
+    state: State, settings: ThresholdSettings, planes: Planes, name: str, image: Image, device: Device
+) -> tuple[ThresholdSettings, torch.Tensor]:
     """The final threshold of a module's output `name`, recorded with the original one."""
     original, final = find_threshold(planes, settings, device, image.valid)
     state.image_measured[f"Threshold_OrigThreshold_{name}"] = mean_of(original)

@@ -79,7 +79,8 @@ def together(state: State, names: Sequence[str]) -> list[list[str]]:
 
 def rows_of(objects: ObjectSet, per_field: Sequence[int]) -> torch.Tensor:
     """Rows of a scene's cells that are the set's objects: numbers above its highest are no objects of it."""
-    at, rows = 0, []
+    at = 0
+    rows: list[int] = []
     for n, total in zip(objects.counts, per_field, strict=True):
         rows += range(at, at + min(n, total))
         at += total
@@ -310,7 +311,8 @@ def calculate_math(state: State, step: kinds.CalculateMath, device: Device) -> N
         values.append((state.measured[name][column] * factor) ** exponent)
     a = values[0]
     if step.operation != "none":
-        a = {"multiply": torch.mul, "divide": torch.div, "add": torch.add, "subtract": torch.sub}[step.operation](*values)
+        b = values[1]
+        a = {"multiply": a * b, "divide": a / b, "add": a + b, "subtract": a - b}[step.operation]
         a = torch.where(torch.isinf(a), torch.nan, a) if step.operation == "divide" else a
     if step.log:
         a = torch.log10(a)
