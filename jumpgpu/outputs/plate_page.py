@@ -251,9 +251,21 @@ def scores_of(path: Path) -> Iterator[dict[str, Any]]:
         for record in json.loads(path.read_text(encoding="utf-8")):
             if "histogram" in record:
                 known = {k: record[k] for k in ("condition", "percent", "null_95th")}
+                known["notes"] = [*control_notes(record), *map(str, record.get("findings", ()))]
                 yield {"name": record["score"], **known, **{k: record["histogram"][k] for k in ("edges", "values", "null")}}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not what jumpgpu score writes as .json ({error})") from error
+
+
+def control_notes(record: dict[str, Any]) -> Iterator[str]:
+    """What a score's record says of negative controls that share only a place, a line each."""
+    for place in ("position", "row", "column", "plate"):
+        percent, low, high, n = (record.get(f"controls_{place}_{k}") for k in ("percent", "low", "high", "n"))
+        if percent is not None and low is not None and high is not None:
+            yield (
+                f"Negative controls that share only a {place}: {percent:.1f} % pass "
+                f"[{low:.1f}, {high:.1f}] over {n}; chance 5 %"
+            )
 
 
 def hits_of(path: Path) -> Iterator[dict[str, Any]]:

@@ -110,9 +110,18 @@ def test_a_missing_metadata_folder_is_bad_use(plate, capsys):
 def test_the_page_shows_scores_that_have_a_null(plate, tmp_path):
     histogram = {"edges": [0.0, 0.5, 1.0], "values": [0.25, 0.75], "null": [0.9, 0.1]}
     record = {"score": "replicating", "condition": "48 h", "percent": 75.0, "null_95th": 0.6, "histogram": histogram}
+    record |= {f"controls_position_{k}": v for k, v in {"percent": 53.1, "low": 40.2, "high": 65.7, "n": 64}.items()}
+    record |= {"controls_row_percent": None, "controls_row_low": None, "controls_row_high": None, "controls_row_n": 0}
+    record["findings"] = ["part of this score is the position"]
     (tmp_path / "replicating.json").write_text(json.dumps([record, {"score": "map", "condition": ""}]))
     data = embedded(page_of(open_plate(plate / "DEMO"), scores=[tmp_path / "replicating.json"]))
-    assert data["scores"] == [{"name": "replicating", "condition": "48 h", "percent": 75.0, "null_95th": 0.6, **histogram}]
+    notes = [
+        "Negative controls that share only a position: 53.1 % pass [40.2, 65.7] over 64; chance 5 %",
+        *record["findings"],
+    ]
+    assert data["scores"] == [
+        {"name": "replicating", "condition": "48 h", "percent": 75.0, "null_95th": 0.6, "notes": notes, **histogram}
+    ]
 
 
 def test_the_command_writes_beside_the_plate(plate, capsys):
