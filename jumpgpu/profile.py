@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
         const="",
         metavar="FILE",
         help="flag debris, mis-segmented, blurred and saturated cells by this file's rules (default: "
-        "configs/cell_quality.toml): the table P_cell_flags, and each flag's share in the wells' tables",
+        "configs/rules/cell_quality.toml): the table P_cell_flags, and each flag's share in the wells' tables",
     )
     add("--drop-flagged", action="store_true", help="leave flagged cells out of the wells' means")
     add(

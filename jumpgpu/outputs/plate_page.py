@@ -160,7 +160,7 @@ def image_measures(plate: StoredPlate) -> dict[str, Any]:
     """Means over each well's sites of what is known of its images: names, and a list of values by well for each.
 
     Sharpness and saturation (percent) of every channel; of the Image table all it has; and the percent of
-    cells with each flag of `configs/cell_quality.toml`, where the plate has the features.
+    cells with each flag of `configs/rules/cell_quality.toml`, where the plate has the features.
     """
     wells = pd.Index(plate.wells)
     tables = []

@@ -50,8 +50,8 @@ class Cells(Protocol):
 
 
 def load_cell_rules(path: str | Path | None = None) -> CellRules:
-    """Rules from a TOML file, or the ones in `configs/cell_quality.toml`; ValueError for what is wrong in it."""
-    path = config_folder() / "cell_quality.toml" if path is None else Path(path)
+    """Rules from a TOML file, or the ones in `configs/rules/cell_quality.toml`; ValueError for what is wrong in it."""
+    path = config_folder() / "rules" / "cell_quality.toml" if path is None else Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of cell rules")
     with open(path, "rb") as file:

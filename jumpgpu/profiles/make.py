@@ -95,8 +95,8 @@ def profile(
     anndata : bool
         Write every table as .h5ad too.
     flag_cells : path, optional
-        Flag debris, mis-segmented, blurred and saturated cells by this file's rules ("": `configs/cell_quality.toml`): each
-        flag's share stands in the wells' tables, and with `output` the table `P_cell_flags` is written.
+        Flag debris, mis-segmented, blurred and saturated cells by this file's rules (`configs/rules/cell_quality.toml` for
+        ""): each flag's share stands in the wells' tables, and with `output` the table `P_cell_flags` is written.
     drop_flagged : bool
         Leave flagged cells out of the wells' means.
     standard_errors : int, optional

@@ -45,9 +45,7 @@ class ThresholdSettings:
     """A global threshold: method, smoothing before it, correction after it, and bounds."""
 
     method: str = "minimum_cross_entropy"  # otsu2, otsu3, minimum_cross_entropy, manual, robust_background
-    window: int | None = (
-        None  # pixels; adaptive, from blocks of that side, within 0.7 and 1.5 of the global threshold; None: global
-    )
+    window: int | None = None  # pixels of a block's side: an adaptive threshold, within 0.7 and 1.5 of the global one
     smoothing: float = 0.0  # CellProfiler's threshold smoothing scale
     correction: float = 1.0  # the threshold is multiplied by it
     lower: float = 0.0  # and then raised to this, intensity 0..1
@@ -231,9 +229,7 @@ class Config:
     illumination: IlluminationSettings = field(default_factory=IlluminationSettings)
     segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
     features: FeatureSettings = field(default_factory=FeatureSettings)
-    steps: tuple[
-        Any, ...
-    ] = ()  # an imported pipeline, step by step (jumpgpu/settings/steps.py); segmentation and features are not used
+    steps: tuple[Any, ...] = ()  # an imported pipeline, step by step, in place of [segmentation] and [features]
     batch: int | None = None  # fields a batch; chosen from the free memory where None
 
 

@@ -21,6 +21,7 @@ from jumpgpu.synthetic import main as draw
 KEYS = {  # what docs/command-line.md promises
     "start": {"total", "unit"},
     "note": {"message"},
+    "warning": {"message"},
     "batch": {"done", "total", "unit", "per_second", "seconds_left"},
     "well": {"well"},
     "quarantine": {"well", "site", "channel", "file", "reason", "used"},
