@@ -3,7 +3,8 @@
     python -m tools.replay record launches.npz           what a drawn field's run launches: arguments before, digests after
     python -P tools/replay.py run launches.npz LIBRARY   the same launches by another library; needs NumPy alone
 
-The second prints one digest over everything that every launch left in memory, and names the kernels that differ.
+On one thread: a list whose order does not matter (list_contacts) is filled as threads arrive. The second prints one digest
+over everything that every launch left in memory, and names the kernels that differ.
 """
 
 import contextlib
@@ -70,7 +71,7 @@ def record(path: Path) -> None:
         images, config = f"{folder}/images", Path(folder) / "all.toml"
         config.write_text(CONFIG)
         synthetic.main(["--output", images, "--plate", "DEMO", *FIELD])
-        known = ["--plate", "DEMO", "--images", images, "--device", "cpu"]
+        known = ["--plate", "DEMO", "--images", images, "--device", "cpu", "--threads", "1"]
         assert main([*known, "--config", str(config), "--output", f"{folder}/a"]) == 0
         assert main([*known, "--config", "jump-production", "--output", f"{folder}/b"]) == 0
     CpuDevice.launch = honest  # type: ignore[method-assign]
@@ -108,7 +109,7 @@ def run(path: Path, library: Path) -> int:
             entry = getattr(loaded, f"jg_launch_{step['kernel']}")
             entry.argtypes = [ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint64]
             entry.restype = ctypes.c_char_p
-            if said := entry(step["grid"], step["block"], pointers, 2, 0):
+            if said := entry(step["grid"], step["block"], pointers, 1, 0):
                 raise RuntimeError(f"{step['kernel']}: {said.decode()}")
             found.append(digest(list(memory.values())))
             wrong[step["kernel"]] += found[-1] != step["digest"]
