@@ -12,7 +12,7 @@ LEVEL := $(shell grep -qw avx512vl /proc/cpuinfo 2> /dev/null && echo x86-64-v4 
 LEVELS_OF = $(if $(LEVEL),-C "cmake.define.JUMPGPU_LEVELS=$(1)")
 PLATES = --plate DEMO1 --plate DEMO2 --plate DEMO3
 
-.PHONY: demo test smoke test-slow check docs bench gpu lib wheels clean
+.PHONY: demo test smoke test-slow check docs bench gpu compilers lib wheels clean
 
 # What the demonstration needs; `developed` adds what tests, checks and documentation do.
 $(VENV)/installed: pyproject.toml CMakeLists.txt
@@ -83,3 +83,8 @@ wheels: $(VENV)/developed
 clean:
 	rm -rf build dist jumpgpu/lib $(DEMO)
 	rm -rf .cmake .ninja_deps .ninja_log .skbuild-info.json CMakeCache.txt CMakeFiles CMakeInit.txt build.ninja cmake_install.cmake
+
+# The oldest and newest NVRTC 12 and CuPy that are supported, for tests/gpu/test_compilers.py; no GPU is needed.
+compilers: $(VENV)/developed
+	for v in 12.0.140 12.9.86; do $(RUN) -m pip install -q --no-deps --target build/nvrtc/$$v nvidia-cuda-nvrtc-cu12==$$v; done
+	for v in 13.6.0 14.2.0; do $(RUN) -m pip install -q --no-deps --target build/cupy/$$v cupy-cuda12x==$$v fastrlock cuda-pathfinder; done

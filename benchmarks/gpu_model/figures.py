@@ -27,7 +27,7 @@ NOT_ON_A_GPU = {
     "granularity_raise": "the CPU's way of granularity_rise and granularity_sink",
     "texture_parts": "the CPU's way of texture_count",
 }
-THROUGHPUT = RESULTS / "throughput.json"
+THROUGHPUT, HOST = RESULTS / "throughput.json", RESULTS / "host.json"
 FREE_OPERATORS = {"empty", "empty_like"}
 
 
@@ -49,6 +49,7 @@ class Figures:
     """All that the page is made of. `launches`: by kernel, of the workload that `workload` names; `digests` of sources.
 
     cpu : seconds of CPU a field and fields a second of the CPU backend, measured, where throughput.json has them
+    host : seconds of CPU a field, and of them under Python's lock, of the host beside a GPU, where host.json has them
     """
 
     plate: str = ""
@@ -59,6 +60,7 @@ class Figures:
     launches: dict[str, list[Counted]] = field(default_factory=dict)
     resources: dict[str, dict[str, Resources]] = field(default_factory=dict)
     cpu: list[float] = field(default_factory=list)
+    host: list[float] = field(default_factory=list)
 
     @property
     def standard(self) -> list[str]:
@@ -105,6 +107,9 @@ def update(figures: Figures, given: workloads.Fields, kernels: Iterable[str] | N
     if THROUGHPUT.exists():
         raw = json.loads(THROUGHPUT.read_text())
         figures.cpu = [raw["cpu_s_a_field"]["median"], raw["fields_a_s"]]
+    if HOST.exists():
+        raw = json.loads(HOST.read_text())
+        figures.host = [raw["cpu_s_per_field"]["median"], raw["gil_s_per_field"]["median"]]
     return figures
 
 
@@ -194,6 +199,7 @@ def load(path: Path) -> Figures:
         fields=raw["fields"],
         launches={k: [Counted(**c) for c in v] for k, v in raw["launches"].items()},
         cpu=raw.get("cpu", []),
+        host=raw.get("host", []),
         resources={a: {k: Resources(**r) for k, r in v.items()} for a, v in raw["resources"].items()},
     )
 

@@ -13,6 +13,7 @@ from benchmarks.gpu_model.prediction import Prediction
 from jumpgpu.gpu.kernel_source import kernel_sources
 
 BATCHES = (8, 32)
+HOST_CORES = (2, 16)
 WELLS, SITES = 384, 9
 SLOW = 5.0  # times the floor
 SMALL = 0.02  # of a batch: below it a kernel's reason may be a cause that it shares
@@ -85,10 +86,12 @@ def whole(figures: Figures) -> list[str]:
             minutes = [WELLS * SITES * s / 60 for s in (fast, slow)]
             row = [gpu.name, str(fields), f"{ms(t.least / fields)} .. {ms(t.most / fields)}", ms(t.floor / fields)]
             row += [ms(t.operators / fields), ms(t.copy / fields), ms(host / fields)]
-            rows.append([*row, f"{1 / slow:.0f} .. {1 / fast:.0f}", f"{minutes[0]:.1f} .. {minutes[1]:.1f}"])
+            row += [f"{1 / slow:.0f} .. {1 / fast:.0f}", f"{minutes[0]:.1f} .. {minutes[1]:.1f}"]
+            rows.append([*row, *[with_host(slow, fast, cores, figures.host) for cores in HOST_CORES if figures.host]])
     t = totals(figures, GPUS[0], BATCHES[0])
     head = ["GPU", "fields a batch", "kernels", "their floor", "torch's operators", "copy to it", "host's launches"]
     head += ["fields a second", f"a plate of {WELLS * SITES} fields, minutes"]
+    head += [f"with a host of {cores} cores, fields a second" for cores in HOST_CORES if figures.host]
     lines = ["## A field on each GPU", "", "Milliseconds a field.", "", *table(head, rows)]
     per_pixel = batch.copied / batch.fields / math.prod(batch.shape[1:])
     mine = [k for k in figures.standard if k.startswith(("lzw_", "raw_"))]
@@ -104,12 +107,25 @@ def whole(figures: Figures) -> list[str]:
         ({decoding}; in the table), a batch ahead; the reader waits for the event behind that besides. Reading the files and
         writing are the host's and not in the table; docs/design/lzw.md has what reading costs with and without decoding."""
     )
+    if host := figures.host:
+        lines += prose(
+            f"""The host's work beside the GPU, measured with a device that returns at once (`python -m benchmarks.host`):
+            reading files, launching, tables, compressing and writing take {1e3 * host[0]:.1f} ms of CPU a field,
+            {1e3 * host[1]:.1f} of them at most under Python's lock. A run has the least of the device's rate, what the cores
+            give, and what the lock gives; the last columns say which that is for two and sixteen cores."""
+        )
     if cpu := figures.cpu:
         lines += prose(
             f"""The CPU backend, measured (`docs/throughput.md`): {cpu[0]:.2f} s of CPU a field and {cpu[1]:.2f} fields a
             second on two cores, {WELLS * SITES / cpu[1] / 3600:.2f} hours a plate, with all of these in it."""
         )
     return lines
+
+
+def with_host(slow: float, fast: float, cores: int, host: Sequence[float]) -> str:
+    """Fields a second of a device of so many seconds a field and of a host beside it: the least of the two."""
+    most = min(cores / host[0], 1 / host[1])
+    return f"{min(1 / slow, most):.0f} .. {min(1 / fast, most):.0f}"
 
 
 def decoding_ms(figures: Figures, gpu: Gpu, kernels: Sequence[str]) -> str:

@@ -128,7 +128,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) granularity_spectrum(
         const int down = box[4 * part + 2] - y0, across = box[4 * part + 3] - x0;
         const int64_t corner = (int64_t(plane) * (height + 2) + y0 + 1) * pitch + x0 + 1;
         const double* __restrict__ weight = weights + start[part];
-        jg::row_sums<GROUPS, SCALES>(down, rows, [&](int y, auto add) {
+        jg::row_sums<GROUPS, SCALES>(down, rows, [&](int y, jg::AddTo<SCALES> add) {
             const double* __restrict__ w = weight + int64_t(y) * across;
             const uint32_t* __restrict__ k = key + corner + int64_t(y) * pitch;
             const int32_t* __restrict__ of = basin + corner + int64_t(y) * pitch;

@@ -28,6 +28,15 @@ struct RingSums {
     float wedge[SLOTS][MOST_CHANNELS], whole[MOST_BINS][MOST_CHANNELS];
     int32_t count[SLOTS], begin[SLOTS + 1];
 };
+// Of the pixels in rows y0 .. y1 - 1, four at a time: act(their codes, place of the first in the map).
+template <class Act> JG_FN void each_four(
+    int y0, int y1, int pitch, int x0, const int32_t* __restrict__ ends, const uint8_t* __restrict__ code, Act act)
+{
+    for (int y = y0; y < y1; ++y) {
+        const int end = y * pitch + ends[2 * y + 1] + 1 - x0;
+        for (int i = (y * pitch + ends[2 * y] - x0) & ~3; i < end; i += 4) act(*reinterpret_cast<const uint32_t*>(code + i), i);
+    }
+}
 
 struct Cursors { int32_t v[CURSORS]; };
 constexpr int SOME = 64;
@@ -149,18 +158,10 @@ extern "C" __global__ void __launch_bounds__(128, 4) radial_sums(
                 if (i + k * int(blockDim.x) < n)
                     map[((held[k] >> 16) - y0) * pitch + (held[k] & 0xffff) - x0] = i + k * int(blockDim.x);
         }
-        // Of a segment's pixels, four at a time: act(their codes, place of the first in the map).
-        const auto each_four = [&](int g, auto act) {
-            for (int y = h * g / segments; y < h * (g + 1) / segments; ++y) {
-                const int end = y * pitch + ends[2 * y + 1] + 1 - x0;
-                for (int i = (y * pitch + ends[2 * y] - x0) & ~3; i < end; i += 4)
-                    act(*reinterpret_cast<const uint32_t*>(code + i), i);
-            }
-        };
         JG_FOR(k, slots * segments) cursor[k] = 0;
         __syncthreads();
         JG_FOR(g, segments)
-            each_four(g, [&](uint32_t four, int) {
+            each_four(h * g / segments, h * (g + 1) / segments, pitch, x0, ends, code, [&](uint32_t four, int) {
                 JG_UNROLL for (int k = 0; k < 4; ++k) {
                     const int mine = four >> 8 * k & 255;
                     if (mine != NO_RING) ++cursor[mine * segments + g];
@@ -196,7 +197,7 @@ extern "C" __global__ void __launch_bounds__(128, 4) radial_sums(
         }
         __syncthreads();
         JG_FOR(g, segments)
-            each_four(g, [&](uint32_t four, int i) {
+            each_four(h * g / segments, h * (g + 1) / segments, pitch, x0, ends, code, [&](uint32_t four, int i) {
                 int at[4];
                 JG_UNROLL for (int k = 0; k < 4; ++k) at[k] = (four >> 8 * k & 255) != NO_RING ? map[i + k] : 0;
                 JG_UNROLL for (int k = 0; k < 4; ++k) {

@@ -346,18 +346,33 @@ template <class Flags, class Emit> JG_FN int warp_pick(int n, Flags flags, Emit 
     return k;
 }
 
+// What `items` of warp_gather calls; a type with a name, as AddTo.
+template <class T> struct Gathering {
+    T* out;
+    int* at;
+    bool writes;
+    __device__ __forceinline__ void operator()(const T& item, bool wanted) const {
+#if defined(JG_SERIAL)
+        out[*at] = item;
+#else
+        if (writes && wanted) out[*at] = item;
+#endif
+        *at += wanted;
+    }
+};
+
 // Ordered collection by one warp, as by warp_each: items(i, flags, add) is called for the i whose flags(i) is not 0 and calls
 // add(item, wanted) up to 7 times, the same way each time; the wanted items go to out[0], out[1], ... in order of i and of
 // the calls. `out` has room for all of them. Returns how many are wanted.
 template <class T, class Flags, class Items> JG_FN int warp_gather(int n, T* out, Flags flags, Items items) {
     int k = 0;
 #if defined(JG_SERIAL)
-    warp_each(n, flags, [&](int i, int f) { items(i, f, [&](const T& item, bool wanted) { out[k] = item; k += wanted; }); });
+    warp_each(n, flags, [&](int i, int f) { items(i, f, Gathering<T>{out, &k, true}); });
 #else
     for (int i0 = 0; i0 < n; i0 += WARP) {
         const int i = i0 + lane(), f = i < n ? flags(i) : 0;
         int mine = 0;
-        if (f) items(i, f, [&](const T&, bool wanted) { mine += wanted; });
+        if (f) items(i, f, Gathering<T>{out, &mine, false});
         const uint32_t below = (1u << lane()) - 1u;
         int at = k;
         for (int bit = 0; bit < 3; ++bit) {
@@ -365,7 +380,7 @@ template <class T, class Flags, class Items> JG_FN int warp_gather(int n, T* out
             at += __popc(votes & below) << bit;
             k += __popc(votes) << bit;
         }
-        if (mine) items(i, f, [&](const T& item, bool wanted) { if (wanted) out[at++] = item; });
+        if (mine) items(i, f, Gathering<T>{out, &at, true});
     }
 #endif
     return k;
@@ -454,12 +469,25 @@ template <int K, class F> JG_FN Vec<K> block_sum(int n, SumScratch<K>& s, F f) {
 // K sums over rows, with the same bits in every build: row j belongs to group j % G; each group adds its rows in order, and
 // the groups add in order. f(j, add) calls add(value), value(k) being sum k's next term. Ends with a barrier.
 template <int G, int K> struct RowScratch { double part[G][K]; };
+// What f of row_sums calls: add(value) adds value(k) to sum k. A type with a name, since NVRTC 12 takes a lambda with an `auto`
+// parameter for a function of the host's.
+template <int K> struct AddTo {
+    double* sum;
+#if defined(JG_SERIAL)
+    template <class Value> __device__ __forceinline__ void operator()(Value value) const {
+        for (int k = 0; k < K; ++k) sum[k] += value(k);
+    }
+#else
+    int k;
+    template <class Value> __device__ __forceinline__ void operator()(Value value) const { *sum += value(k); }
+#endif
+};
 template <int G, int K, class F> JG_FN void row_sums(int rows, RowScratch<G, K>& s, F f) {
 #if defined(JG_SERIAL)
     for (int g = 0; g < G; ++g) {
         double acc[K] = {};
         for (int j = g; j < rows; j += G)
-            f(j, [&](auto value) { for (int k = 0; k < K; ++k) acc[k] += value(k); });
+            f(j, AddTo<K>{acc});
         for (int k = 0; k < K; ++k) s.part[g][k] = acc[k];
     }
     for (int g = 1; g < G; ++g)
@@ -468,7 +496,7 @@ template <int G, int K, class F> JG_FN void row_sums(int rows, RowScratch<G, K>&
     for (int l = int(threadIdx.x); l < G * K; l += int(blockDim.x)) {
         const int g = l / K, k = l % K;
         double acc = 0;
-        for (int j = g; j < rows; j += G) f(j, [&](auto value) { acc += value(k); });
+        for (int j = g; j < rows; j += G) f(j, AddTo<K>{&acc, k});
         s.part[g][k] = acc;
     }
     __syncthreads();

@@ -152,7 +152,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) basin_passes(
         const uint8_t* __restrict__ bits = ring + row * width;
         const int first = (y + 1) * pitch + 1;
         Pass* list = reinterpret_cast<Pass*>(passes) + int64_t(plane) * most + (y ? pass_end[row - 1] : 0);
-        const int n = jg::warp_gather(width, list, [=](int x) { return bits[x]; }, [=](int x, int ends, auto add) {
+        const int n = jg::warp_gather(width, list, [=](int x) { return bits[x]; }, [=](int x, int ends, jg::Gathering<Pass> add) {
             const int p = first + x, mine = basin[base + p];
             for (; ends; ends &= ends - 1) {
                 const int other = basin[base + p + around((jg::lowest_bit(ends) + 7) & 7, pitch)];

@@ -344,3 +344,10 @@ def test_every_architecture_of_the_compile_test_has_resources():
     found = compiled.resources(kernel_folder() / "segmentation" / "label.cu", "sm_80")
     assert found["label_tiles"].shared > 1000
     assert {g.architecture for g in GPUS} <= set(compiled.ARCHITECTURES)
+
+
+def test_a_run_has_the_rate_of_the_slower_of_device_and_host():
+    """4 to 2 ms a field on the device; a host of 10 ms of CPU a field, 3 of them under Python's lock."""
+    assert page.with_host(0.004, 0.002, 2, [0.010, 0.003]) == "200 .. 200"  # two cores give 200
+    assert page.with_host(0.004, 0.002, 16, [0.010, 0.003]) == "250 .. 333"  # the device, and what the lock gives
+    assert page.with_host(0.02, 0.01, 2, [0.010, 0.003]) == "50 .. 100"  # the device alone

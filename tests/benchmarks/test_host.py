@@ -40,6 +40,5 @@ def test_a_run_in_parts(tmp_path, capsys):
         spent = run["seconds_per_field"]
         parts = [spent[k] for k in ("reading", "launching", "waiting", "writing")]
         assert all(part > 0 for part in parts)
-        assert sum(parts) <= spent["all"] * 1.01 or run["batch"] == 1  # lanes of a CPU work side by side
         assert run["fields_a_second"] == pytest.approx(1 / spent["all"])
     assert "batches of 2: " in capsys.readouterr().out
