@@ -1,4 +1,4 @@
-"""Every kernel under the oldest and newest compilers, and all that the package asks of CuPy under its oldest and newest release.
+"""Every kernel under the oldest and newest compilers, and what the package asks of CuPy under its oldest and newest release.
 
 `make compilers` brings them into build/nvrtc and build/cupy (no GPU is needed); what is absent there is skipped by name.
 """
@@ -29,7 +29,8 @@ print(nvrtc.version())
 files = sorted({path for path, _ in kernel_sources().values()})
 jobs = [(path, target) for path in files for target in sys.argv[2:]]
 with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-    for made in pool.map(lambda j: nvrtc.compile_source(full_source(j[0]), j[0].name, j[1], cubin=True, options=CUPY_OPTIONS), jobs):
+    more = {"cubin": True, "options": CUPY_OPTIONS}
+    for made in pool.map(lambda j: nvrtc.compile_source(full_source(j[0]), j[0].name, j[1], **more), jobs):
         assert made[:4] == b"\\x7fELF"
 print(len(jobs))
 """
