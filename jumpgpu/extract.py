@@ -12,21 +12,28 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from .cellprofiler.parse import read_pipeline
+from .cellprofiler.translate import translate
+from .cellprofiler.verdict import settings, stops, told
 from .cli.exit_status import BAD_USE, DONE, QUARANTINED, STOPPED, TRY_AGAIN, explain, failed
-from .cli.options import parse
+from .cli.options import given, settle
 from .cli.progress import write_event
 from .gpu.open import open_device
 from .images.locate import find_source
 from .run import dask_workers as workers
 from .run.plate import chosen_wells, describe
 from .run.plates import extract_plates
+from .settings.config import Config, load_config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     log_json, left_out = False, 0
     try:
-        barcodes, options, dry_run = parse(arguments)
+        asked = given(arguments)
+        if asked["pipeline"]:
+            asked["config"] = read_pipelines(asked["pipeline"], asked["config"], asked["accept_differences"])
+        barcodes, options, dry_run = settle(asked)
         log_json = options.log_json
         plates = [find_source(b, options.images_root, options.config.plate, options.cache) for b in barcodes]
         for plate in plates:
@@ -53,6 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if left_out and not log_json:
         print(f"{left_out} sites were left out: see {options.output / 'quarantine.csv'}", file=sys.stderr)
     return QUARANTINED if left_out else DONE
+
+
+def read_pipelines(files: Sequence[str], config: str | None, accept: bool) -> Config:
+    """The settings that CellProfiler pipelines mean; their verdict goes to stderr. ValueError where it stops the run."""
+    base = load_config(config) if config else Config()
+    imported = translate([read_pipeline(file) for file in files])
+    print(told(imported, files), file=sys.stderr)
+    if (why := stops(imported)) and not accept:
+        raise ValueError(f"{why}; --accept-differences runs the pipeline without what is listed above")
+    return settings(imported, base)
 
 
 def run_command() -> NoReturn:

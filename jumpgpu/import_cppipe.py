@@ -6,16 +6,19 @@ and the Measure modules are read. Every module and setting that is not honoured 
 
 import argparse
 import dataclasses
+import json
 import sys
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import __version__
+from .cellprofiler import verdict
 from .cellprofiler.convert import Imported, import_pipelines
 from .cellprofiler.parse import Pipeline, printable, read_pipeline
+from .cellprofiler.translate import translate
 from .cli.parser import command_parser
-from .settings.config import Config, PlateSettings, build, toml_lines
+from .settings.config import Config, PlateSettings, build, step_table, toml_lines
 from .storage.atomic import write_whole
 
 NOT_HONOURED = 1  # exit status of --strict
@@ -75,6 +78,8 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("pipelines", nargs="+", metavar="FILE", help="pipelines that belong together (.cppipe, or .json of CellProfiler 4)")
     add("--output", type=Path, metavar="FILE", help="the settings file to write (default: standard output)")
+    add("--json", action="store_true", help="print what extract --pipeline would come to, as JSON, and write nothing")
+    add("--steps", action="store_true", help="write the pipeline step by step ([[steps]]), as extract --pipeline runs it")
     add("--overwrite", action="store_true", help="replace --output if it is there")
     add("--strict", action="store_true", help="write nothing and end with status 1 where numbers would differ or be missing")
     return made
@@ -87,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.output and options.output.exists() and not options.overwrite:
             raise FileExistsError(f"{options.output} is there already; --overwrite replaces it")
         pipelines = [read_pipeline(path) for path in options.pipelines]
+        if options.json or options.steps:
+            return by_steps(pipelines, options)
         imported = import_pipelines(pipelines)
         text = as_settings(imported, pipelines)
         for heading, found in listing(imported):
@@ -102,6 +109,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    return 0
+
+
+def by_steps(pipelines: Sequence[Pipeline], options: argparse.Namespace) -> int:
+    """The verdict as JSON, or the settings file of steps, which is not written where labels or values would differ."""
+    found = translate(pipelines)
+    if options.json:
+        print(json.dumps(verdict.as_json(found), indent=1))
+        return 0
+    said = verdict.told(found, options.pipelines)
+    print(said, file=sys.stderr)
+    if options.strict and verdict.stops(found):
+        return NOT_HONOURED
+    config = verdict.settings(found)
+    text = "".join(f"# {line}\n" for line in said.splitlines()) + "\n"
+    table = {"plate": {"channels": config.plate.channels}, "steps": [step_table(step) for step in config.steps]}
+    text += "\n".join(toml_lines(table)) + "\n"
+    assert build(Config, tomllib.loads(text), "imported settings").steps == config.steps, (
+        "the file does not say what was imported"
+    )
+    if options.output:
+        write_whole(options.output, text)
+        print(f"{options.output}  {len(config.steps)} steps")
+    else:
+        print(text, end="")
     return 0
 
 

@@ -134,6 +134,15 @@ def parser(name: str = "extract") -> argparse.ArgumentParser:
     add("--strict", action="store_true", help="stop at an image that cannot be used instead of leaving its site out")
     add = made.add_argument_group("how to measure").add_argument
     add("--config", metavar="FILE", help="TOML file or preset name (default: cpjump1)")
+    if not segment:
+        add(
+            "--pipeline",
+            metavar="FILE",
+            action="append",
+            help="a CellProfiler pipeline (.cppipe, .cpproj, .json) in place of the preset's steps; repeat it for those "
+            "that belong together. What cannot be honoured is said, and stops the run where labels or values would differ",
+        )
+        add("--accept-differences", action="store_true", help="run such a pipeline without what cannot be honoured")
     add(
         "--illumination",
         default="auto",
@@ -178,12 +187,19 @@ def parser(name: str = "extract") -> argparse.ArgumentParser:
 
 def parse(arguments: Sequence[str] | None = None) -> tuple[list[str], Options, bool]:
     """Barcodes, options and whether it is a dry run, from a command line. Bad use exits with status 2."""
-    return settle(vars(parser().parse_args(arguments)))
+    return settle(given(arguments))
+
+
+def given(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    """The command line of `extract` as it stands."""
+    return vars(parser().parse_args(arguments))
 
 
 def settle(given: dict[str, Any]) -> tuple[list[str], Options, bool]:
     """What `parse` returns, from the parser's values."""
     barcodes, dry_run = list(dict.fromkeys(given.pop("plate"))), given.pop("dry_run")
+    for name in ("pipeline", "accept_differences"):  # the command's own
+        given.pop(name, None)
     for barcode in barcodes:
         check_barcode(barcode)
     if given["wells"]:

@@ -51,6 +51,7 @@ class Run:
     progress: Progress
     batch: int
     lanes: int
+    pipeline: Any = None  # an imported pipeline's tables (pipeline.PipelineTables)
 
     @cached_property
     def sure(self) -> list[int]:

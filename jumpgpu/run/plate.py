@@ -30,6 +30,7 @@ from ..store.layout import Layout
 from ..store.reader import open_plate
 from ..store.writer import PlateWriter
 from .batch import Labels, Raw, Run, Tables, begin
+from .pipeline import check_pipeline, launch_steps, needs_functions, tables_of
 from .provenance import check_inputs, inputs_of, made_with, name_of, settings_of
 from .worker_threads import held_by, in_lanes, trailing
 from .writer import Sink
@@ -67,13 +68,18 @@ def fill(store: PlateWriter, run: "Run") -> None:
 def compute(fields: FieldBatch, run: Run) -> tuple[FieldBatch, Tables]:
     """A batch of raw fields to its tables: on the CPU made here, on CUDA when they are asked for."""
     fields, given = take_masks(fields, run)
-    tables = begin(Raw(fields.sites, fields.pixels, fields.scales, given), run)
+    work = launch_steps if run.options.config.steps else None
+    tables = begin(Raw(fields.sites, fields.pixels, fields.scales, given), run, work)
     return fields, tables if run.device.asynchronous else partial(list, tables())
 
 
 def chosen_wells(plate: Plate, options: Options) -> dict[str, dict[int, Site]]:
     """Well -> site number -> site, of what was chosen; ValueError for what the plate has not."""
-    if not options.masks:
+    if options.config.steps:
+        if options.masks:
+            raise ValueError("--masks gives label images; an imported pipeline ([[steps]]) finds its own objects")
+        check_pipeline(options.config.steps, plate.channels)
+    elif not options.masks:
         check_segmentation(plate.channels, options.config.segmentation)
     wells: dict[str, dict[int, Site]] = {}
     for site in plate.select(options.wells, options.sites):
@@ -87,14 +93,15 @@ def prepare(
     plate: Plate, wells: Mapping[str, Mapping[int, Site]], options: Options, device: Device, progress: Progress
 ) -> Run:
     """Find the illumination functions, and say what was chosen."""
-    names = columns(COMPARTMENTS, plate.channels, options.config.features)
+    steps = options.config.steps
+    names = [] if steps else columns(COMPARTMENTS, plate.channels, options.config.features)
     progress.say(f"{plate.barcode}: channels {plate.channel_line}")
     device.compile(lambda text: progress.say(f"{plate.barcode}: {text}"))
     n_fields = sum(map(len, wells.values()))
     wanted = options.fields_a_batch and max(1, min(options.fields_a_batch, n_fields))
     illumination = open_illumination(
         plate,
-        options.illumination,
+        "none" if steps and not needs_functions(steps) else options.illumination,
         device=device,
         settings=options.config.illumination,
         folder=options.output / "illum" / plate.barcode,
@@ -109,14 +116,16 @@ def prepare(
         progress.say(f"{plate.barcode}: {warning}", "warning")
     settings = settings_of(plate, device, illumination.functions, options)
     functions = device.tensor(illumination.functions)
-    if not options.masks:
+    if not steps and not options.masks:
         segmentation, (height, width) = options.config.segmentation, functions.shape[1:]
         for step in (segmentation.nuclei, segmentation.cells):
             check_window(height, width, step.threshold)
         if segmentation.nuclei.background:
             check_width(width, segmentation.nuclei.background)
     batch, lanes = device.plan(n_fields, functions.numel(), wanted)
-    return Run(plate, wells, options, device, functions, settings, names, progress, batch, lanes)
+    tables = tables_of(steps, plate.channels, (functions.shape[1], functions.shape[2]), device) if steps else None
+    names = tables.of_cells if tables else names
+    return Run(plate, wells, options, device, functions, settings, names, progress, batch, lanes, tables)
 
 
 @contextlib.contextmanager
@@ -127,7 +136,10 @@ def open_store(run: Run, last: bool = True) -> Iterator[PlateWriter]:
     """
     plate = run.plate
     measures = quality.columns(plate.channels) if run.options.config.features.image_quality else ()
-    layout = Layout(plate.barcode, run.columns, plate.channels, plate.pixel_um, measures, made_with())
+    others = {}
+    if run.pipeline:
+        measures, others = run.pipeline.image, run.pipeline.of_others
+    layout = Layout(plate.barcode, run.columns, plate.channels, plate.pixel_um, measures, made_with(), others)
     sites = {well: list(members) for well, members in run.wells.items()}
     with PlateWriter(run.options.output, layout, run.settings, sites, run.options.overwrite, last) as store:
         done = {w: members for w, members in run.wells.items() if w not in store.missing_wells()}
@@ -235,18 +247,21 @@ def describe(plate: Plate, options: Options) -> str:
     """What a run would read and write, as a dry run prints it. Nothing is opened but the plate's metadata."""
     wells = chosen_wells(plate, options)
     inputs = [i for members in wells.values() for site in members.values() for i in inputs_of(plate, site, options)]
+    steps = options.config.steps
     names = columns(COMPARTMENTS, plate.channels, options.config.features)
     target = options.output / f"{plate.barcode}.zarr"
     there = set(open_plate(target).wells) & set(wells) if target.exists() else set()
     n_sites = sum(map(len, wells.values()))
     absent = sum(i.bytes < 0 for i in inputs)
+    megabytes = CELLS_A_FIELD * n_sites * len(names) * 4 * 0.8 / 1e6
+    what = "an imported pipeline's columns" if steps else f"{len(names)} features, about {megabytes:.0f} MB"
     lines = [
         f"{plate.barcode}: {len(wells)} wells, {n_sites} sites, {plate.folder}",
         f"  channels: {plate.channel_line}",
         f"  read: {len(inputs) - absent} files, {sum(max(i.bytes, 0) for i in inputs) / 1e6:.0f} MB"
         + f"; {absent} are missing" * (absent > 0),
         f"  illumination: {options.illumination}; labels: {options.masks or 'segmentation'}",
-        f"  write: {target}, {len(names)} features, about {CELLS_A_FIELD * n_sites * len(names) * 4 * 0.8 / 1e6:.0f} MB",
+        f"  write: {target}, {what}",
         f"  there already: {len(there)} wells" + (", which would be made again" if there and options.overwrite else ""),
     ]
     return "\n".join(lines)

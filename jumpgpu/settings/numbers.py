@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .config import Config, build, config_folder, load_config
+from .config import Config, build, config_folder, load_config, step_table
 
 # How to raise one: CONTRIBUTING.md, "When stored values change".
 VERSIONS = {
@@ -67,12 +67,14 @@ def changed_settings(config: Config) -> dict[str, Any]:
 
 def changed(settings: Any, default: Any) -> dict[str, Any]:
     """In what two dataclasses of one kind differ, as nested dictionaries."""
-    found = {}
+    found: dict[str, Any] = {}
     for name in (f.name for f in dataclasses.fields(settings)):
         value, usual = getattr(settings, name), getattr(default, name)
         if dataclasses.is_dataclass(value) and dataclasses.is_dataclass(usual):
             if inner := changed(value, usual):
                 found[name] = inner
+        elif name == "steps" and value != usual:
+            found[name] = [step_table(step) for step in value]
         elif value != usual:
             found[name] = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
     return found

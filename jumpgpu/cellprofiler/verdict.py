@@ -1,0 +1,65 @@
+"""What a pipeline comes to here, before anything is run: one line, then a line per cause; the same for programs; and its
+settings."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..settings.config import Config, PlateSettings
+from .parse import printable
+from .translate import LEVELS, Translated
+
+HEADINGS = {
+    "labels": "Labels",
+    "values": "Values",
+    "columns": "Missing columns",
+    "image tables": "Image tables",
+    "output": "Output",
+    "note": "Worth knowing",
+}
+
+
+def as_json(imported: Translated) -> dict[str, Any]:
+    """The verdict for programs; `columns` speaks of object columns."""
+    findings = [{"level": f.level, "module": f.module, "number": f.number, "line": f.text} for f in imported.findings]
+    return {**imported.verdict, "findings": findings}
+
+
+def lines(imported: Translated) -> list[str]:
+    """The verdict for people; causes that modules share are one line."""
+    verdict = imported.verdict
+    found = [f"labels {verdict['labels']}, columns {verdict['columns']}, image tables {verdict['image_tables']}"]
+    for level in LEVELS:
+        modules: dict[tuple[str, str], list[int]] = {}
+        for f in imported.of_level(level):
+            modules.setdefault((f.module, f.text), []).append(f.number)
+        if modules:
+            found.append(f"{HEADINGS[level]}:")
+        for (module, text), numbers in modules.items():
+            which = ", ".join(map(str, sorted(filter(None, set(numbers)))))
+            found.append(f"  {module}{f' ({which})' if which else ''}: {printable(text, 400)[1:-1]}")
+    return found
+
+
+def stops(imported: Translated) -> str:
+    """Why a run should not begin without being told to; nothing where labels and values are the pipeline's."""
+    verdict = imported.verdict
+    if verdict["labels"] != "equal":
+        return f"labels {verdict['labels']}"
+    return "values differ" if imported.of_level("values") else ""
+
+
+def settings(imported: Translated, base: Config | None = None) -> Config:
+    """The settings that run the steps; ValueError where there are none."""
+    if not imported.steps:
+        raise ValueError("nothing in this pipeline can be done; the lines above say why")
+    base = base or Config()
+    channels = tuple(dict.fromkeys([*imported.channels, *imported.functions]))
+    known = {c.lower() for c in PlateSettings().channels}
+    stains = {c.lower(): c for c in channels if c.lower() not in known}
+    plate = replace(base.plate, channels=channels, stains=base.plate.stains | stains)
+    return replace(base, plate=plate, steps=imported.steps)
+
+
+def told(imported: Translated, names: Sequence[str]) -> str:
+    return "\n".join([f"{', '.join(names)}:", *lines(imported)])
