@@ -4,13 +4,15 @@
     python -m tools.pages --report DEMO1.html  # the picture of a plate's page too, by a headless Chromium
 
 docs/reference/config.md comes from the dataclasses of `config` (their comments, defaults, and the ranges of `limits`),
-docs/reference/columns.md from `features.explained`; docs/images/field.png is a drawn field with jumpgpu's own outlines.
+docs/reference/columns.md from `features.glossary`, docs/api/functions.md from the docstrings of the public functions;
+docs/images/field.png is a drawn field with jumpgpu's own outlines.
 """
 
 import argparse
 import ast
 import dataclasses
 import inspect
+import re
 import subprocess
 import tempfile
 import typing
@@ -18,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jumpgpu
 from jumpgpu.features.glossary import FAMILIES
 from jumpgpu.settings import config
 from jumpgpu.settings.limits import LIMITS, Range
@@ -134,7 +137,6 @@ def picture(path: Path) -> None:
     import numpy as np
     from PIL import Image
 
-    import jumpgpu
     from jumpgpu.store.render import composite, outline
     from jumpgpu.store.views import raw_field
     from jumpgpu.synthetic import SyntheticSettings, draw_plate
@@ -149,7 +151,29 @@ def picture(path: Path) -> None:
     Image.fromarray(pair).quantize(255).save(path, optimize=True)
 
 
-PAGES = {"reference/config.md": config_page, "reference/columns.md": columns_page}
+def api_page() -> str:
+    """Every public function: signature and docstring."""
+    lines = [
+        "# Functions",
+        "",
+        NOTE,
+        "",
+        "`import jumpgpu` and call these; each command calls the function of its name.",
+        "",
+    ]
+    for name in jumpgpu.PUBLIC:
+        function = getattr(jumpgpu, name)
+        parameters = [str(p) for p in inspect.signature(function).parameters.values()]
+        kinds = [p.kind for p in inspect.signature(function).parameters.values()]
+        if inspect.Parameter.KEYWORD_ONLY in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
+            parameters.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
+        shown = [re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", p).replace("'", '"') for p in parameters]
+        lines += [f"## {name}", "", "```python", f"jumpgpu.{name}(", *(f"    {p}," for p in shown), ")", "```", ""]
+        lines += ["```text", inspect.getdoc(function) or "", "```", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+PAGES = {"reference/config.md": config_page, "reference/columns.md": columns_page, "api/functions.md": api_page}
 
 
 def screenshot(page: Path, path: Path) -> None:
