@@ -306,7 +306,7 @@ def test_the_library_does_the_same(demo, tmp_path):
     np.testing.assert_array_equal(
         checks.loc[("A01", 2, "DNA"), ["saturated", "sharpness"]].tolist(), check_image(count_image(raw))
     )
-    with pytest.raises(TypeError, match="has no option 'ouput'"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'ouput'"):
         jumpgpu.extract("DEMO", images="images", ouput="x")
     with pytest.raises(TypeError, match="wells and sites are lists"):
         jumpgpu.extract("DEMO", images="images", wells="A01")
