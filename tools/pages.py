@@ -167,8 +167,10 @@ def api_page() -> str:
         kinds = [p.kind for p in inspect.signature(function).parameters.values()]
         if inspect.Parameter.KEYWORD_ONLY in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
             parameters.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
-        shown = [re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", p).replace("'", '"') for p in parameters]
-        lines += [f"## {name}", "", "```python", f"jumpgpu.{name}(", *(f"    {p}," for p in shown), ")", "```", ""]
+        shown = [
+            re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", re.sub("<function .*>", "...", p)).replace("'", '"') for p in parameters
+        ]
+        lines += [f"## {name}", "", "```text", f"jumpgpu.{name}(", *(f"    {p}," for p in shown), ")", "```", ""]
         lines += ["```text", inspect.getdoc(function) or "", "```", ""]
     return "\n".join(lines).rstrip() + "\n"
 
