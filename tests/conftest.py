@@ -124,7 +124,11 @@ def pytest_testnodedown(node: Any) -> None:
 def untested_kernels(session: pytest.Session) -> list[str]:
     """Kernels that no ways test launched, in a run of all tests."""
     options = session.config.option
-    whole = not (options.keyword or options.lf or session.config.args_source is not session.config.ArgsSource.TESTPATHS)
+    whole = not (
+        options.keyword
+        or getattr(options, "lf", False)
+        or session.config.args_source is not session.config.ArgsSource.TESTPATHS
+    )
     return sorted(kernel_sources().keys() - set().union(*Way.checked.values())) if whole and session.testsfailed == 0 else []
 
 
