@@ -163,7 +163,7 @@ struct Stack {
 //      vertex      int32 [2 L, 2]       y, x of each row's vertices, from twice its first line on
 //      vertices    int32 [R]            how many
 //      hull        float64 [R, HULL]    largest and least Feret diameter; circle y, x, radius; convex area
-extern "C" __global__ void __launch_bounds__(128, 5) trace_hulls(
+extern "C" __global__ void __launch_bounds__(128, 4) trace_hulls(
     const int32_t* __restrict__ box, const int64_t* __restrict__ line_start, const int32_t* __restrict__ extent,
     const int32_t* __restrict__ schedule, int32_t* __restrict__ scratch, int32_t* __restrict__ vertex,
     int32_t* __restrict__ vertices, double* __restrict__ hull)
