@@ -494,6 +494,7 @@ def test_every_line_of_the_cuda_branch_runs(tmp_path: Path, capsys, monkeypatch)
         with standin():
             open_device("cuda").synchronize()
             open_device("cuda").give_back(5)
+            assert open_device("cuda").function("texture_logs") is not None
         test_without_cupy_the_extra_is_named(monkeypatch)
         with monkeypatch.context() as patch:
             test_a_compiler_that_is_newer_than_the_driver_is_named(patch, (13, 0), 12090, False)
