@@ -26,7 +26,7 @@ from tests.simulators.ptx.parse import parse
 from tests.simulators.standin_cuda import standin
 
 ROOT = RESULTS.parents[1]
-T4, A100, H100, RTX = GPUS
+T4, A100, H100, _, RTX = GPUS
 SAY = "run `python -m benchmarks.gpu_model` and commit what it writes"
 
 
