@@ -275,12 +275,17 @@ def test_a_real_launch_grows_with_its_image(gpu: Gpu):
 # ---- the page
 
 
+# Launched by imported pipelines alone, which none of the model's workloads is yet: docs/limits.md.
+OF_PIPELINES = {"flood_in_queue", "radial_centre_rings", "spread_in_queue", "thin_in_order"}
+
+
 def test_every_kernel_has_its_figures_and_its_row(kept):
-    missing = set(kernel_sources()) - set(kept.launches) - set(NOT_ON_A_GPU)
+    assert not OF_PIPELINES & set(kept.launches), "these are counted now: take them out of the list"
+    missing = set(kernel_sources()) - set(kept.launches) - set(NOT_ON_A_GPU) - OF_PIPELINES
     assert not missing, f"not counted: {sorted(missing)}; {SAY}"
     assert set(kept.launches) <= set(kernel_sources()), f"kernels that are gone; {SAY}"
     text = (ROOT / "docs" / "gpu_model.md").read_text()
-    for kernel in kernel_sources():
+    for kernel in set(kernel_sources()) - OF_PIPELINES:
         assert text.count(f"\n| {kernel} |") >= 2, f"{kernel} has no rows; {SAY}"
 
 
