@@ -144,7 +144,7 @@ def test_strict_other_settings_and_a_claimed_well_end_the_run_as_in_one_process(
         assert "ONE A03 site 1 AGP" in capsys.readouterr().err
         file.write_bytes(whole)
         assert main([*elsewhere, "--sites", "1"]) == 2
-        assert "sites chosen: stored all, asked [1]" in capsys.readouterr().err
+        assert "stored all, asked [1]" in capsys.readouterr().err
         monkeypatch.setattr(cluster, "BUSY", 0.0)
         with jumpgpu.store.writer.gate(tmp_path / "out"):
             claim = jumpgpu.store.writer.Claim(tmp_path / "out", "ONE", ["A05"])
