@@ -116,6 +116,7 @@ class Queue(Device):
     """A device whose launches are put into the active stream's queue; its tensors are the host's."""
 
     name = "cuda"
+    asynchronous = True
 
     def __init__(self, runtime: Runtime) -> None:
         self.torch, self.runtime, self.cpu = CUDA, runtime, CpuDevice(1)

@@ -64,7 +64,7 @@ def test_every_kernel_has_a_ways_test(request: pytest.FixtureRequest) -> None:
     if (
         files - collected
         or request.config.option.keyword
-        or request.config.option.lf
+        or getattr(request.config.option, "lf", False)
         or hasattr(request.config, "workerinput")
     ):
         pytest.skip("not all ways tests are in this run")
