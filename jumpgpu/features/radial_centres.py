@@ -2,21 +2,16 @@
 
 A pixel belongs to the centre that reaches it first by way of the objects' pixels; an object that none reaches takes the one
 nearest to its centroid, as the crow flies. Rings are scaled to the object, as those of `radial_distribution`, or reach
-out to a
-radius, with one more for what lies beyond.
+out to a radius, with one more for what lies beyond.
 """
-
-from typing import Any
 
 import torch
 
-from ..gpu.cpu import CpuDevice
 from ..gpu.device import Device
 from ..segmentation.queue import spread_in_queue
-from .distance_map import CHUNK, depths
+from .distance_map import depths
 from .objects import Scene
-from .outline import outlines
-from .radial_distribution import BLOCKS, CHANNELS, MEASUREMENTS
+from .radial_distribution import BLOCKS, sums_of_rings
 
 Centres = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -93,17 +88,17 @@ def measure(scene: Scene, centres: Centres, rings: int, reach: int, device: Devi
 
     `reach` is the outermost ring's radius in pixels; 0: rings are scaled to the object, and nothing lies beyond.
     """
-    objects, n_channels = scene.objects, len(scene.channels)
+    objects = scene.objects
     of, way, centre = centres
     _, height, width = objects.shape
-    depth, extent = depths(scene, device), outlines(scene, device).extent
-    blocks = min(objects.rows, 2 * device.workers if isinstance(device, CpuDevice) else BLOCKS)
+    depth = depths(scene, device)
     ring = device.empty(depth.n_map, dtype=torch.uint8)
-    rows: dict[str, Any] = {"box": objects.box, "schedule": objects.schedule, "map_start": depth.map_start}
     device.launch(
         "radial_centre_rings",
-        blocks,
-        **rows,
+        device.scratch_blocks(objects.rows, 0, per_core=2, most=BLOCKS),
+        box=objects.box,
+        schedule=objects.schedule,
+        map_start=depth.map_start,
         squared=depth.squared,
         field=objects.field,
         of=of,
@@ -118,25 +113,4 @@ def measure(scene: Scene, centres: Centres, rings: int, reach: int, device: Devi
         reach=reach,
         ring=ring,
     )
-    found = device.empty(objects.rows, n_channels, len(MEASUREMENTS), rings + 1, dtype=torch.float64)
-    room = objects.largest_box + CHUNK * height
-    device.launch(
-        "radial_sums",
-        blocks,
-        **rows,
-        line_start=objects.line_start,
-        extent=extent,
-        bins=rings + 1,
-        values=scene.values,
-        pixel=objects.pixel,
-        start=objects.start,
-        stop=objects.stop,
-        ring=ring,
-        n_pixels=objects.pixel.numel(),
-        channels=n_channels,
-        turns=objects.rows * -(-n_channels // CHANNELS),
-        room=room,
-        found=found,
-        place=device.empty(blocks, 3, room, dtype=torch.int32),
-    )
-    return found
+    return sums_of_rings(scene, depth, ring, rings + 1, device)

@@ -9,7 +9,6 @@ Off by default: Zernike moments of the intensity on the object's smallest enclos
 
 from collections.abc import Sequence
 from math import factorial
-from typing import Any
 
 import torch
 
@@ -18,7 +17,7 @@ from ..gpu.kernel_source import measures
 from ..settings.config import FeatureSettings
 from ..settings.names import channel_order, feature_name
 from . import area_shape as shape
-from .distance_map import CHUNK, depths
+from .distance_map import CHUNK, Depths, depths
 from .objects import Scene
 from .outline import areas, outlines
 
@@ -59,20 +58,23 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     FracAtD and MeanFrac are nan for an empty object and where a channel is 0 throughout it; RadialCV is 0 for a ring without
     pixels; all are nan for an object that fills its field. ValueError for other than 1 .. 31 rings.
     """
-    objects, bins, n_channels = scene.objects, settings.radial.bins, len(scene.channels)
+    objects, bins = scene.objects, settings.radial.bins
     if not 1 <= bins <= MOST_BINS:
         raise ValueError(f"radial.bins is {bins}; expected 1 .. {MOST_BINS}")
     _, height, width = objects.shape
-    depth, extent = depths(scene, device), outlines(scene, device).extent
-    rows: dict[str, Any] = {"box": objects.box, "schedule": objects.schedule, "map_start": depth.map_start}
-    rows |= {"line_start": objects.line_start, "extent": extent, "bins": bins}
+    depth = depths(scene, device)
     ring = device.empty(depth.n_map, dtype=torch.uint8)
     room = 2 * objects.largest_box + 96 * height + 3 * (width + CHUNK) + 256  # two maps of a box, with margins
     blocks = device.scratch_blocks(objects.rows, 4 * room + 2 * height, per_core=2, most=BLOCKS)
     device.launch(
         "radial_rings",
         blocks,
-        **rows,
+        box=objects.box,
+        schedule=objects.schedule,
+        map_start=depth.map_start,
+        line_start=objects.line_start,
+        extent=outlines(scene, device).extent,
+        bins=bins,
         squared=depth.squared,
         centre=depth.centre,
         rows=objects.rows,
@@ -82,13 +84,31 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         maps=device.empty(blocks, room, dtype=torch.int32),
         asks=device.empty(blocks, 2, height, dtype=torch.uint8),
     )
-    found = device.empty(objects.rows, n_channels, len(MEASUREMENTS), bins, dtype=torch.float64)
-    room = objects.largest_box + CHUNK * height
+    found = sums_of_rings(scene, depth, ring, bins, device)
+    fills = areas(scene, device)[:, 0] == height * width  # no pixel is outside, so none has a distance to the edge
+    found = found.masked_fill(fills[:, None, None, None], torch.nan)
+    parts = [scene.by_name(found, 1).transpose(1, 2).flatten(1)]
+    if wanted := zernike_measures(settings):
+        parts.append(scene.by_name(zernike(scene, device)[:, :, : len(wanted)], 1).transpose(1, 2).flatten(1))
+    table = torch.cat(parts, dim=1)
+    return table.view(len(objects.compartments), objects.n, table.shape[1]).transpose(0, 1).flatten(1)
+
+
+def sums_of_rings(scene: Scene, depth: Depths, ring: torch.Tensor, bins: int, device: Device) -> torch.Tensor:
+    """float64 [rows, C, 3, bins]: FracAtD, MeanFrac and RadialCV in each ring; `ring` is uint8 on the objects' maps."""
+    objects, n_channels = scene.objects, len(scene.channels)
+    room = objects.largest_box + CHUNK * objects.shape[1]
     blocks = device.scratch_blocks(objects.rows, 12 * room, per_core=2, most=BLOCKS)
+    found = device.empty(objects.rows, n_channels, len(MEASUREMENTS), bins, dtype=torch.float64)
     device.launch(
         "radial_sums",
         blocks,
-        **rows,
+        box=objects.box,
+        schedule=objects.schedule,
+        map_start=depth.map_start,
+        line_start=objects.line_start,
+        extent=outlines(scene, device).extent,
+        bins=bins,
         values=scene.values,
         pixel=objects.pixel,
         start=objects.start,
@@ -101,13 +121,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         found=found,
         place=device.empty(blocks, 3, room, dtype=torch.int32),
     )
-    fills = areas(scene, device)[:, 0] == height * width  # no pixel is outside, so none has a distance to the edge
-    found = found.masked_fill(fills[:, None, None, None], torch.nan)
-    parts = [scene.by_name(found, 1).transpose(1, 2).flatten(1)]
-    if wanted := zernike_measures(settings):
-        parts.append(scene.by_name(zernike(scene, device)[:, :, : len(wanted)], 1).transpose(1, 2).flatten(1))
-    table = torch.cat(parts, dim=1)
-    return table.view(len(objects.compartments), objects.n, table.shape[1]).transpose(0, 1).flatten(1)
+    return found
 
 
 def zernike(scene: Scene, device: Device) -> torch.Tensor:

@@ -62,6 +62,10 @@ class Device(abc.ABC):
         """Make every kernel ready, where that takes time; seconds taken."""
         return 0.0
 
+    def versions(self) -> dict[str, str]:
+        """Versions of what compiles and runs its kernels while the program runs, by name; none where they come compiled."""
+        return {}
+
     def synchronize(self) -> None:  # noqa: B027 (nothing to wait for where a launch has run when it returns)
         """Wait until everything launched has run."""
 
