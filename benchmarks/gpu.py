@@ -10,9 +10,9 @@ step is a process of its own with a limit, and the JSON is written anew after ea
   functions    every kernel compiled and loaded; registers and local memory beside the model's
   fields       six fields with each preset: bits of everything beside the CPU's, each kernel's time beside its prediction
                (benchmarks.gpu_fields)
-  parts        64 fields, batches of 8 and 32: fields a second; reading, launching, waiting, writing (benchmarks.gpu_parts)
+  parts        64 fields, batches of 8 and 32: fields per second; reading, launching, waiting, writing (benchmarks.gpu_parts)
   throughput   the product: benchmarks.throughput --device cuda
-  kernels      every kernel case of the tests that take a way on the GPU, bit for bit with the CPU, a process a file and a
+  kernels      every kernel case of the tests that take a way on the GPU, bit for bit with the CPU, a process per file and a
                limit a test: with the blocks of production, then with others
   faults       out of memory, a giant cell, broken label images and images, an interruption (tests/gpu/test_gpu_faults.py)
   sanitize     compute-sanitizer's memcheck over one field, then initcheck, synccheck and racecheck over some cases; a tool
@@ -113,7 +113,7 @@ def step(name: str, status: int, output: str, seconds: float, **more: Any) -> di
 def compare(
     left: Callable[[], float], runner: Runner, blocks: str, keep: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    """Every ways case on the GPU in these blocks, a process a file; which kernels that were. `keep` is told of each."""
+    """Every ways case on the GPU in these blocks, a process per file; which kernels that were. `keep` is told of each."""
     files = sorted(p for p in (ROOT / "tests").rglob("test_*.py") if TAKES_WAY.search(p.read_text()))
     equal: set[str] = set()
     failed, entry = [], {"step": f"kernels, {blocks} blocks", "status": 0, "seconds": 0.0, "files": {}}
@@ -132,8 +132,8 @@ def compare(
             }
             command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", name]
             status, output = runner(command, left(), environment)
-            found = json.loads(record.read_text()) if record.exists() else {}
-        equal |= set(found.get("passed", {}).get("cuda", ()))
+            result = json.loads(record.read_text()) if record.exists() else {}
+        equal |= set(result.get("passed", {}).get("cuda", ()))
         entry["files"][name] = "passed" if status in (0, NO_TESTS) else output[-4000:]
         if status not in (0, NO_TESTS):
             failed.append(name)

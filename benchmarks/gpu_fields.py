@@ -26,7 +26,7 @@ import torch
 from benchmarks.machine import RESULTS, write_json
 from jumpgpu.features import families as features
 from jumpgpu.features.image_quality import measure_images
-from jumpgpu.features.scenes import segment_scene
+from jumpgpu.features.objects import segment_batch
 from jumpgpu.gpu.device import Device
 from jumpgpu.gpu.open import open_device
 from jumpgpu.images.illumination import correct, open_illumination
@@ -39,7 +39,7 @@ RUNS = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Made:
+class Computed:
     """What a batch came to: raw and corrected pixels, labels by compartment, the feature table."""
 
     raw: torch.Tensor
@@ -59,13 +59,13 @@ class Made:
         }
 
 
-def compute(raw: torch.Tensor, functions: torch.Tensor, plate: Plate, config: Config, device: Device) -> Made:
+def compute(raw: torch.Tensor, functions: torch.Tensor, plate: Plate, config: Config, device: Device) -> Computed:
     """One batch, as jumpgpu.extract computes it."""
     pixels = correct(raw, device.tensor(functions), device=device)
-    scene = segment_scene(pixels, plate.channels, config.segmentation, device)
-    table = features.measure_scene(scene, config.features, device)
+    batch = segment_batch(pixels, plate.channels, config.segmentation, device)
+    table = features.measure_batch(batch, config.features, device)
     measured = measure_images(pixels, plate.channels, device) if config.features.image_quality else None
-    return Made(raw, pixels, scene.labels, table, measured)
+    return Computed(raw, pixels, batch.labels, table, measured)
 
 
 def first_batch(plate: Plate, n: int, device: Device) -> FieldBatch:
@@ -80,13 +80,13 @@ def said(batch: FieldBatch) -> str:
     return repr(dataclasses.replace(batch, pixels=torch.empty(0)))
 
 
-def differences(ours: Made, theirs: Made) -> dict[str, str]:
+def differences(ours: Computed, theirs: Computed) -> dict[str, str]:
     """Tensors whose bits differ, with where; any NaN equals any NaN."""
-    found = {}
+    result = {}
     for name, b in theirs.tensors().items():
         a, b = ours.tensors()[name].cpu(), b.cpu()
         if a.shape != b.shape or a.dtype != b.dtype:
-            found[name] = f"{tuple(a.shape)} {a.dtype} against {tuple(b.shape)} {b.dtype}"
+            result[name] = f"{tuple(a.shape)} {a.dtype} against {tuple(b.shape)} {b.dtype}"
             continue
         same = a == b
         if a.dtype.is_floating_point:
@@ -94,10 +94,10 @@ def differences(ours: Made, theirs: Made) -> dict[str, str]:
             same = (a.contiguous().view(bits) == b.contiguous().view(bits)) | (a.isnan() & b.isnan())
         if not bool(same.all()):
             first = tuple(torch.nonzero(~same)[0].tolist())
-            found[name] = (
+            result[name] = (
                 f"{int((~same).sum())} of {same.numel()}, first at {first}: {a[first].item()!r}, CPU {b[first].item()!r}"
             )
-    return found
+    return result
 
 
 @contextlib.contextmanager
@@ -134,7 +134,7 @@ def kernel_seconds(work: Any, device: Device) -> dict[str, float]:
 
 
 def predicted(gpu: str, model: Path) -> dict[str, list[float]]:
-    """Least, most and floor of each kernel, seconds a field, of the model's GPU whose name is in this one's; or none."""
+    """Least, most and floor of each kernel, seconds per field, of the model's GPU whose name is in this one's; or none."""
     if not model.exists():
         return {}
     by_gpu = json.loads(model.read_text()).get("predicted", {})
@@ -144,17 +144,17 @@ def predicted(gpu: str, model: Path) -> dict[str, list[float]]:
 
 
 def beside(measured: dict[str, float], fields: int, gpu: str, model: Path) -> list[dict[str, Any]]:
-    """A row a kernel, slowest first: milliseconds a field measured, and predicted where there is a prediction."""
+    """A row per kernel, slowest first: milliseconds a field measured, and predicted where there is a prediction."""
     known = predicted(gpu, model)
     rows = []
     for kernel, seconds in sorted(measured.items(), key=lambda e: -e[1]):
         row: dict[str, Any] = {"kernel": kernel, "measured_ms": 1e3 * seconds / fields}
         if kernel in known:
-            least, most, floor = (1e3 * v for v in known[kernel])
-            inside = least <= row["measured_ms"] <= most
+            minimum, maximum, floor = (1e3 * v for v in known[kernel])
+            inside = minimum <= row["measured_ms"] <= maximum
             row |= {
-                "least_ms": least,
-                "most_ms": most,
+                "least_ms": minimum,
+                "most_ms": maximum,
                 "floor_ms": floor,
                 "inside": inside,
                 "floors": row["measured_ms"] / floor,
@@ -184,14 +184,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fields = read.pixels.shape[0]
     want = compute(read.pixels, functions, plate, config, cpu)
 
-    def on_gpu() -> tuple[FieldBatch, Made]:
+    def on_gpu() -> tuple[FieldBatch, Computed]:
         batch = first_batch(plate, options.batch, cuda)
         return batch, compute(batch.pixels, functions, plate, config, cuda)
 
-    batch, made = on_gpu()
-    found = differences(made, want)
+    batch, output = on_gpu()
+    result = differences(output, want)
     if said(batch) != said(read):
-        found["what is said of the images"] = f"{said(batch)}, CPU {said(read)}"
+        result["what is said of the images"] = f"{said(batch)}, CPU {said(read)}"
     seconds = {} if options.once else kernel_seconds(on_gpu, cuda)
     gpu = torch.cuda.get_device_name(cuda.torch)
     model = json.loads(MODEL.read_text()) if MODEL.exists() else {}
@@ -203,20 +203,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "gpu": gpu,
         "fields": fields,
         "cells": want.table.shape[0],
-        "differences": found,
+        "differences": result,
         "kernels_ms": 1e3 * sum(seconds.values()) / fields,
         "kernels": rows,
     }
     write_json(options.json, figures)
-    for name, what in found.items():
+    for name, what in result.items():
         print(f"{name} differ: {what}")
     with_prediction = [r for r in rows if "inside" in r]
     inside = sum(r["inside"] for r in with_prediction)
     print(
-        f"{fields} fields, {figures['cells']} cells: {'DIFFERENT BITS' if found else 'equal bits'}; "
+        f"{fields} fields, {figures['cells']} cells: {'DIFFERENT BITS' if result else 'equal bits'}; "
         f"{figures['kernels_ms']:.2f} ms of kernels a field; {inside} of {len(with_prediction)} kernels as predicted"
     )
-    return 1 if found else 0
+    return 1 if result else 0
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ MODEL = RESULTS / "gpu_model.json"
 ENTRIES = 10_000
 
 
-def opened() -> CudaDevice:
+def reader() -> CudaDevice:
     device = open_device("cuda")
     assert isinstance(device, CudaDevice)
     return device
@@ -48,7 +48,7 @@ def versions(device: CudaDevice) -> tuple[dict[str, Any], str]:
     want = cpu.zeros(ENTRIES, dtype=torch.int64)
     cpu.launch("texture_logs", 3, entries=ENTRIES, logs=want)
     equal = all((fetched() == want.numpy()).all() for fetched in results)
-    found = {
+    result = {
         "device": device.description,
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -57,7 +57,7 @@ def versions(device: CudaDevice) -> tuple[dict[str, Any], str]:
         "memory_free_total": list(torch.cuda.mem_get_info(device.torch)),
         "two_streams_equal": equal,
     }
-    return found, "" if equal else "a kernel on two streams has other numbers than on the CPU"
+    return result, "" if equal else "a kernel on two streams has other numbers than on the CPU"
 
 
 def functions(device: CudaDevice) -> tuple[dict[str, Any], str]:
@@ -74,8 +74,8 @@ def functions(device: CudaDevice) -> tuple[dict[str, Any], str]:
             if row["local_bytes"] > model[kernel]["stack"] + model[kernel]["spills"]:
                 wrong.append(f"{kernel} has {row['local_bytes']} bytes of local memory, the model {model[kernel]['stack']}")
         rows.append(row)
-    found = {"architecture": f"sm_{major}{minor}", "compile_s": seconds, "kernels": rows, "more_local_memory": wrong}
-    return found, ""  # a compiler of another version spills elsewhere: said, not a failure
+    result = {"architecture": f"sm_{major}{minor}", "compile_s": seconds, "kernels": rows, "more_local_memory": wrong}
+    return result, ""  # a compiler of another version spills elsewhere: said, not a failure
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,9 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("step", choices=("versions", "functions"))
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args(arguments)
-    found, wrong = (versions if options.step == "versions" else functions)(opened())
-    write_json(options.json, found)
-    print(wrong or f"{options.step}: {len(found.get('kernels', ())) or found.get('device')}")
+    result, wrong = (versions if options.step == "versions" else functions)(reader())
+    write_json(options.json, result)
+    print(wrong or f"{options.step}: {len(result.get('kernels', ())) or result.get('device')}")
     return bool(wrong)
 
 

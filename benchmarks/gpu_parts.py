@@ -59,8 +59,8 @@ def parts(plate: Any, options: Any, device: Any) -> dict[str, float]:
     with (
         mock.patch.object(plates, "read", reading),
         mock.patch.object(plates, "compute", launching),
-        mock.patch.object(plates.Sink, "put", timed("writing", plates.Sink.put)),
-        mock.patch.object(plates.Sink, "__exit__", timed("writing", plates.Sink.__exit__)),
+        mock.patch.object(plates.BackgroundWriter, "put", timed("writing", plates.BackgroundWriter.put)),
+        mock.patch.object(plates.BackgroundWriter, "__exit__", timed("writing", plates.BackgroundWriter.__exit__)),
     ):
         start = time.perf_counter()
         plates.extract_plate(plate, options, device)

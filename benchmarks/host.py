@@ -8,8 +8,8 @@ fields of a few pixels (as many operators, each with hardly more than its dispat
 measured of the real fields before. What no GPU's host is spared is done: files are read whole (LZW is not decoded, a GPU
 does that), tables are put together, compressed, digested and written.
 
-Fields a second on n cores: at most n over the CPU seconds a field, and at most 1 over those under Python's lock (GIL), which
-are all but those within calls that let go of it (reading, compressing, digests, writing). Both are marginal: those of the
+Fields per second on n cores: at most n over the CPU seconds per field, and at most 1 over those under the GIL, which are
+all but those within calls that let go of it (reading, compressing, digests, writing). Both are marginal: those of the
 whole plate less those of one well.
 """
 
@@ -36,11 +36,11 @@ import torch
 from benchmarks.machine import RESULTS, spread, write_json
 from benchmarks.memory import repeat_plate
 from jumpgpu.cli.options import options_from
-from jumpgpu.features.families import measure_scene
-from jumpgpu.features.scenes import segment_scene
+from jumpgpu.features.families import measure_batch
+from jumpgpu.features.objects import segment_batch
 from jumpgpu.gpu.cuda import CudaDevice
 from jumpgpu.gpu.kernel_source import kernel_sources
-from jumpgpu.gpu.list_capacity import Room
+from jumpgpu.gpu.list_capacity import Capacity
 from jumpgpu.gpu.open import open_device
 from jumpgpu.images import ring_buffer
 from jumpgpu.images.decode import COUNTS
@@ -83,7 +83,7 @@ class NoDevice(CudaDevice):
 
     def __init__(self, kind: str = "meta", known: dict[tuple[int, ...], np.ndarray] | None = None, batch: int = 1):
         self.torch = torch.device(kind)
-        self.room = Room()
+        self.capacity = Capacity()
         self.known, self.batch = known or {}, batch
         self._cupy = types.SimpleNamespace(cuda=types.SimpleNamespace(Device=Nowhere))
         self.description = "no device"
@@ -102,10 +102,10 @@ class NoDevice(CudaDevice):
         return torch.zeros(shape, dtype=dtype, device=self.torch)  # nobody fills it: places that torch looks up must exist
 
     def tensor(self, array: Any, dtype: torch.dtype | None = None) -> torch.Tensor:
-        found = torch.as_tensor(array, dtype=dtype)
-        if found.device == self.torch and isinstance(array, torch.Tensor):
-            return found.contiguous()
-        return torch.empty(found.shape, dtype=found.dtype).copy_(found).to(self.torch)
+        result = torch.as_tensor(array, dtype=dtype)
+        if result.device == self.torch and isinstance(array, torch.Tensor):
+            return result.contiguous()
+        return torch.empty(result.shape, dtype=result.dtype).copy_(result).to(self.torch)
 
     def fetch(self, tensor: torch.Tensor) -> Callable[[], np.ndarray]:
         return lambda: self.known[tuple(tensor.shape)]
@@ -127,38 +127,38 @@ class Replay:
         device = open_device("cpu")
         fields = next(iter(read_fields(plate, batch=batch, device=device)))
         pixels = correct(fields.pixels, torch.ones(fields.pixels.shape[1:]), device=device, scales=fields.scales)
-        scene = segment_scene(pixels, plate.channels, options.config.segmentation, device)
-        self.table = measure_scene(scene, options.config.features, device).numpy()
-        self.n_cells = scene.objects.n_cells
+        objects = segment_batch(pixels, plate.channels, options.config.segmentation, device)
+        self.table = measure_batch(objects, options.config.features, device).numpy()
+        self.n_cells = objects.objects.n_cells
         y, x = torch.meshgrid(torch.arange(SMALL[0]), torch.arange(SMALL[1]), indexing="ij")
         light = sum(torch.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 50) for cy, cx in ((12, 15), (34, 46)))
         self.small = (0.02 + 0.8 * light).float().expand(batch, len(plate.channels), -1, -1).contiguous()
         self.tolist, self.counted = torch.Tensor.tolist, []
         with mock.patch.object(torch.Tensor, "tolist", lambda tensor: self.noted(tensor)):
-            segment_scene(self.small, plate.channels, options.config.segmentation, device)
+            segment_batch(self.small, plate.channels, options.config.segmentation, device)
         self.device = NoDevice("cpu")
         self.device.scratch_bytes = 1  # of which nothing is used
 
     def noted(self, tensor: torch.Tensor) -> Any:
-        found = self.tolist(tensor)
-        if tensor.dtype == torch.int64 and tensor.dim() == 1 and len(found) > len(self.counted):
-            self.counted = found
-        return found
+        result = self.tolist(tensor)
+        if tensor.dtype == torch.int64 and tensor.dim() == 1 and len(result) > len(self.counted):
+            self.counted = result
+        return result
 
     def as_counted(self, tensor: torch.Tensor) -> Any:
         """What the host reads where objects are counted: of the small fields, with lists that had room."""
-        found = self.tolist(tensor)
-        told = tensor.dtype == torch.int64 and tensor.dim() == 1 and len(found) >= len(self.counted)
-        return [*self.counted, *[0] * (len(found) - len(self.counted))] if told else found
+        result = self.tolist(tensor)
+        told = tensor.dtype == torch.int64 and tensor.dim() == 1 and len(result) >= len(self.counted)
+        return [*self.counted, *[0] * (len(result) - len(self.counted))] if told else result
 
     def segment(self, pixels: torch.Tensor, channels: Any, settings: Any, device: NoDevice) -> Any:
         with mock.patch.object(torch.Tensor, "tolist", lambda tensor: self.as_counted(tensor)):
-            scene = segment_scene(self.small, channels, settings, self.device)
+            objects = segment_batch(self.small, channels, settings, self.device)
         objects = types.SimpleNamespace(n_cells=self.n_cells)
-        return types.SimpleNamespace(small=scene, objects=objects, labels={}, pixels=pixels, channels=channels)
+        return types.SimpleNamespace(small=objects, objects=objects, labels={}, pixels=pixels, channels=channels)
 
-    def measure(self, scene: Any, settings: Any, device: NoDevice) -> torch.Tensor:
-        measure_scene(scene.small, settings, self.device)
+    def measure(self, objects: Any, settings: Any, device: NoDevice) -> torch.Tensor:
+        measure_batch(objects.small, settings, self.device)
         return torch.empty(self.table.shape, dtype=torch.float64, device="meta")
 
 
@@ -170,19 +170,19 @@ def without_cuda(replay: Replay) -> Iterator[None]:
     def unpinned(*shape: Any, pin_memory: bool = False, **more: Any) -> torch.Tensor:
         return empty(*shape, **more)
 
-    def made(data: torch.Tensor, images: Any, shape: tuple[int, int, int, int], device: Any) -> Any:
+    def output(data: torch.Tensor, images: Any, shape: tuple[int, int, int, int], device: Any) -> Any:
         pixels, results = make_images(data, images, shape, device)
-        found = torch.ones(results.shape, dtype=torch.int64)
+        result = torch.ones(results.shape, dtype=torch.int64)
         n = shape[0] * shape[1] * COUNTS
-        found[:n] = torch.tensor([65435, 9000, 0, 0, 10**9, 10**12, 10**12, 10**12, 10**12]).repeat(shape[0] * shape[1])
-        found[n + shape[0] * (shape[1] * (shape[1] - 1) // 2) :] = 0
-        return pixels, found
+        result[:n] = torch.tensor([65435, 9000, 0, 0, 10**9, 10**12, 10**12, 10**12, 10**12]).repeat(shape[0] * shape[1])
+        result[n + shape[0] * (shape[1] * (shape[1] - 1) // 2) :] = 0
+        return pixels, result
 
     with contextlib.ExitStack() as stack:
         for target, name, value in (
             (torch.Tensor, "record_stream", lambda self, stream: None),
             (torch, "empty", unpinned),
-            (ring_buffer, "make_images", made),
+            (ring_buffer, "make_images", output),
             (batch, "segment_scene", replay.segment),
             (batch, "measure_scene", replay.measure),
             *((torch.cuda, name, Nowhere) for name in ("Stream", "Event", "stream", "current_stream")),

@@ -29,7 +29,7 @@ from benchmarks.machine import Spread, machine, seconds, write_json
 from jumpgpu.features import area_shape as shape
 from jumpgpu.features import correlation, granularity, intensity, texture
 from jumpgpu.features import radial_distribution as radial
-from jumpgpu.features.objects import Scene, make_scene
+from jumpgpu.features.objects import ObjectBatch, make_batch
 from jumpgpu.features.order_statistics import order_statistics
 from jumpgpu.gpu.cpu import decode_lzw
 from jumpgpu.gpu.device import Device
@@ -59,8 +59,8 @@ class Setting:
         rng = np.random.default_rng(self.seed)
         centres = np.zeros((self.size, self.size), bool)
         centres[tuple(rng.integers(15, self.size - 15, (2, self.cells)))] = True
-        found, _ = ndimage.label(ndimage.distance_transform_edt(~centres) < 14)
-        return found.astype(np.int32)
+        result, _ = ndimage.label(ndimage.distance_transform_edt(~centres) < 14)
+        return result.astype(np.int32)
 
     @cached_property
     def cells_of_nuclei(self) -> np.ndarray:
@@ -77,12 +77,12 @@ class Setting:
         expected = 400 + 2500 * inside * np.exp(0.4 * texture)
         return (rng.poisson(expected) / 65535).astype(np.float32)
 
-    def scene(self, compartments: tuple[str, ...], channels: tuple[str, ...]) -> Scene:
+    def batch(self, compartments: tuple[str, ...], channels: tuple[str, ...]) -> ObjectBatch:
         labels = {"Cells": self.cells_of_nuclei, "Nuclei": self.nuclei}
         labels["Cytoplasm"] = np.where(labels["Nuclei"] > 0, 0, labels["Cells"])
         pixels = np.stack([np.roll(self.image, 7 * c, 1) for c in range(len(channels))])[None]
         tensors = {c: self.device.tensor(labels[c][None]) for c in compartments}
-        return make_scene(channels, self.device.tensor(pixels), tensors, {}, self.device)
+        return make_batch(channels, self.device.tensor(pixels), tensors, {}, self.device)
 
 
 Work = Callable[[], object]
@@ -142,8 +142,8 @@ def granularity_field(setting: Setting) -> tuple[Work, dict[str, Work]]:
     """The spectrum of one compartment in one channel, 16 scales."""
     from cp_measure.core.measuregranularity import get_granularity
 
-    scene, wanted = setting.scene(("Cells",), ("RNA",)), FeatureSettings(granularity=GranularitySettings())
-    return lambda: granularity.measure(scene, wanted, setting.device), {
+    batch, wanted = setting.batch(("Cells",), ("RNA",)), FeatureSettings(granularity=GranularitySettings())
+    return lambda: granularity.measure(batch, wanted, setting.device), {
         "cp_measure": lambda: get_granularity(
             setting.cells_of_nuclei, setting.image, subsample_size=0.5, image_sample_size=0.5, element_size=10
         )
@@ -223,7 +223,7 @@ def texture_cells(setting: Setting) -> tuple[Work, dict[str, Work]]:
     """13 Haralick features of every cell in one channel, three scales, four directions, 256 levels."""
     import mahotas
 
-    scene = setting.scene(("Cells",), ("RNA",))
+    batch = setting.batch(("Cells",), ("RNA",))
     levels = np.round(setting.image * 255).astype(np.uint8)
 
     def rival() -> None:
@@ -233,7 +233,7 @@ def texture_cells(setting: Setting) -> tuple[Work, dict[str, Work]]:
                 with contextlib.suppress(ValueError):  # no pairs
                     mahotas.features.haralick(crop, distance=scale, ignore_zeros=True)
 
-    return lambda: texture.measure(scene, FeatureSettings(), setting.device), {"mahotas.features.haralick": rival}
+    return lambda: texture.measure(batch, FeatureSettings(), setting.device), {"mahotas.features.haralick": rival}
 
 
 @case
@@ -241,9 +241,9 @@ def shape_cells(setting: Setting) -> tuple[Work, dict[str, Work]]:
     """54 measures of every cell's shape, 30 Zernike moments among them; each rival makes a part of them."""
     from centrosome.zernike import get_zernike_indexes, zernike
 
-    scene, numbers = setting.scene(("Cells",), ("RNA",)), np.arange(1, setting.cells_of_nuclei.max() + 1)
+    batch, numbers = setting.batch(("Cells",), ("RNA",)), np.arange(1, setting.cells_of_nuclei.max() + 1)
     names = ("area", "eccentricity", "euler_number", "extent", "feret_diameter_max", "moments_hu", "perimeter", "solidity")
-    return lambda: shape.measure(fresh(scene), FeatureSettings(), setting.device), {
+    return lambda: shape.measure(fresh(batch), FeatureSettings(), setting.device), {
         "skimage.measure.regionprops_table": lambda: regionprops_table(setting.cells_of_nuclei, properties=names),
         "centrosome.zernike": lambda: zernike(get_zernike_indexes(10), setting.cells_of_nuclei, numbers),
     }
@@ -252,7 +252,7 @@ def shape_cells(setting: Setting) -> tuple[Work, dict[str, Work]]:
 @case
 def order_of_pixels(setting: Setting) -> tuple[Work, dict[str, Work]]:
     """Every cell's pixels sorted, and every pixel's dense rank among all cells' of the field, in one channel."""
-    scene = setting.scene(("Cells",), ("RNA",))
+    batch = setting.batch(("Cells",), ("RNA",))
     inside = setting.cells_of_nuclei > 0
     labels, values = setting.cells_of_nuclei[inside], setting.image[inside]
     keys = torch.from_numpy((labels.astype(np.int64) << 32) | values.view(np.int32))
@@ -262,7 +262,7 @@ def order_of_pixels(setting: Setting) -> tuple[Work, dict[str, Work]]:
         np.lexsort((values, labels))
         np.unique(values, return_inverse=True)
 
-    return lambda: order_statistics(fresh(scene), setting.device), {
+    return lambda: order_statistics(fresh(batch), setting.device), {
         "numpy.lexsort and numpy.unique": by_numpy,
         "torch.sort and torch.unique": lambda: (torch.sort(keys), torch.unique(plain, return_inverse=True)),
     }
@@ -273,9 +273,9 @@ def intensity_cells(setting: Setting) -> tuple[Work, dict[str, Work]]:
     """Intensity of every cell in one channel, its order statistics included."""
     from cp_measure.core.measureobjectintensity import get_intensity
 
-    scene = setting.scene(("Cells",), ("RNA",))
+    batch = setting.batch(("Cells",), ("RNA",))
     image = setting.image.astype(np.float64)
-    return lambda: intensity.measure(fresh(scene), FeatureSettings(), setting.device), {
+    return lambda: intensity.measure(fresh(batch), FeatureSettings(), setting.device), {
         "cp_measure": lambda: get_intensity(setting.cells_of_nuclei, image)
     }
 
@@ -285,9 +285,9 @@ def radial_cells(setting: Setting) -> tuple[Work, dict[str, Work]]:
     """Radial distribution of every cell in one channel, four rings."""
     from cp_measure.bulk import get_core_measurements
 
-    scene, image = setting.scene(("Cells",), ("RNA",)), setting.image.astype(np.float64)
+    batch, image = setting.batch(("Cells",), ("RNA",)), setting.image.astype(np.float64)
     rival = get_core_measurements()["radial_distribution"]
-    return lambda: radial.measure(fresh(scene), FeatureSettings(), setting.device), {
+    return lambda: radial.measure(fresh(batch), FeatureSettings(), setting.device), {
         "cp_measure": lambda: rival(setting.cells_of_nuclei, image)
     }
 
@@ -297,10 +297,10 @@ def correlation_cells(setting: Setting) -> tuple[Work, dict[str, Work]]:
     """Correlation, overlap, Manders and RWC of every cell in two channels, ranks included."""
     from cp_measure.bulk import get_correlation_measurements
 
-    scene = setting.scene(("Cells",), ("DNA", "RNA"))
-    first, second = (scene.pixels[0, c].numpy().astype(np.float64) for c in range(2))
+    batch = setting.batch(("Cells",), ("DNA", "RNA"))
+    first, second = (batch.pixels[0, c].numpy().astype(np.float64) for c in range(2))
     rivals = [f for name, f in get_correlation_measurements().items() if name != "costes"]
-    return lambda: correlation.measure(fresh(scene), FeatureSettings(), setting.device), {
+    return lambda: correlation.measure(fresh(batch), FeatureSettings(), setting.device), {
         "cp_measure": lambda: [f(first, second, setting.cells_of_nuclei) for f in rivals]
     }
 
@@ -316,9 +316,9 @@ def decode_lzw_image(setting: Setting) -> tuple[Work, dict[str, Work]]:
     return lambda: decode_lzw(data, strips, out), {"imagecodecs": lambda: imagecodecs.lzw_decode(data, out=raw.nbytes)}
 
 
-def fresh(scene: Scene) -> Scene:
-    """The scene without what was made for it by an earlier run."""
-    return replace(scene, derived={})
+def fresh(batch: ObjectBatch) -> ObjectBatch:
+    """The batch without what was made for it by an earlier run."""
+    return replace(batch, derived={})
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a benchmark was run on, and how a figure is taken: repeats, median, spread, and a JSON file a run."""
+"""What a benchmark was run on, and how a figure is taken: repeats, median, spread, and a JSON file per run."""
 
 import dataclasses
 import importlib.metadata
@@ -21,13 +21,13 @@ PACKAGES = ("jumpgpu", "torch", "numpy", "scipy", "scikit-image", "imagecodecs",
 class Spread:
     """Least, median and most of repeated figures."""
 
-    least: float
+    minimum: float
     median: float
-    most: float
+    maximum: float
     runs: int
 
     def __str__(self) -> str:
-        return f"{self.median:.3g} ({self.least:.3g} .. {self.most:.3g}, {self.runs} runs)"
+        return f"{self.median:.3g} ({self.minimum:.3g} .. {self.maximum:.3g}, {self.runs} runs)"
 
 
 def spread(values: Sequence[float]) -> Spread:

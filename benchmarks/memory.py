@@ -3,8 +3,8 @@
     python -m benchmarks.memory --images ../shared/data/fields --plate BR00117010 --sites 768 \\
         --illumination ../shared/data/cellprofiler/flatfield
 
-The repeated plate is made of hard links, two sites a well. The command runs as a process of its own; what it holds is read
-from the operating system four times a second, and the fields done are those of the wells that its store has.
+The repeated plate is made of hard links, two sites per well. The command runs as a process of its own; what it holds is read
+from the operating system four times per second, and the fields done are those of the wells that its store has.
 """
 
 import argparse
@@ -23,18 +23,18 @@ from benchmarks.machine import RESULTS, write_json
 from jumpgpu.images.plate import find_plate
 from jumpgpu.settings.config import load_config
 
-SITES_A_WELL = 2
+SITES_PER_WELL = 2
 POINTS = 24  # of the curve that is kept
 
 
-def repeat_plate(images: str, plate: str, sites: int, folder: Path, sites_a_well: int = SITES_A_WELL) -> int:
+def repeat_plate(images: str, plate: str, sites: int, folder: Path, sites_a_well: int = SITES_PER_WELL) -> int:
     """A plate of so many sites under `folder`, with the images of another in turn; the number of its wells."""
-    found = find_plate(plate, images, load_config("cpjump1").plate).sites
+    result = find_plate(plate, images, load_config("cpjump1").plate).sites
     place = folder / f"{plate}__2020-11-08T18_18_00-Measurement1" / "Images"
     place.mkdir(parents=True)
     for k in range(sites):
         well, site = divmod(k, sites_a_well)
-        for file in found[k % len(found)].files:
+        for file in result[k % len(result)].files:
             if file:
                 rest = re.sub(r"^r\d+c\d+f\d+", "", Path(file).name)
                 target = place / f"r{well // 24 + 1:02d}c{well % 24 + 1:02d}f{site + 1:02d}{rest}"
@@ -46,18 +46,18 @@ def repeat_plate(images: str, plate: str, sites: int, folder: Path, sites_a_well
 
 
 def watch(command: Sequence[str], store: Path) -> list[dict[str, float]]:
-    """Run a command to its end: seconds, fields in `store`, resident and highest resident MB, four times a second."""
+    """Run a command to its end: seconds, fields in `store`, resident and highest resident MB, four times per second."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     started, samples = time.perf_counter(), []
     while process.poll() is None:
         try:
             status = Path(f"/proc/{process.pid}/status").read_text()
-            now, most = (int(re.search(rf"{k}:\s+(\d+)", status)[1]) / 1024 for k in ("VmRSS", "VmHWM"))  # type: ignore[index]
+            now, maximum = (int(re.search(rf"{k}:\s+(\d+)", status)[1]) / 1024 for k in ("VmRSS", "VmHWM"))  # type: ignore[index]
         except (OSError, TypeError):  # it ends just now
             break
         wells = sum(1 for _ in store.glob("*/*/zarr.json"))
         samples.append(
-            {"s": time.perf_counter() - started, "fields": SITES_A_WELL * wells, "resident_mb": now, "peak_mb": most}
+            {"s": time.perf_counter() - started, "fields": SITES_PER_WELL * wells, "resident_mb": now, "peak_mb": maximum}
         )
         time.sleep(0.25)
     if process.wait():
@@ -96,13 +96,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, default=RESULTS / "memory.json")
     options = parser.parse_args(arguments)
-    found = curve(options.images, options.plate, options.illumination, options.sites, options.threads, options.device)
-    write_json(options.json, found)
+    result = curve(options.images, options.plate, options.illumination, options.sites, options.threads, options.device)
+    write_json(options.json, result)
     print(
-        f"{found['fields']} fields in {found['seconds']:.0f} s: peak {found['peak_mb']:.0f} MB, after a quarter of them "
-        f"{found['peak_after_a_quarter_mb']:.0f} MB"
+        f"{result['fields']} fields in {result['seconds']:.0f} s: peak {result['peak_mb']:.0f} MB, after a quarter of them "
+        f"{result['peak_after_a_quarter_mb']:.0f} MB"
     )
-    for point in found["points"]:
+    for point in result["points"]:
         print("  {s:7.1f} s  {fields:5.0f} fields  {resident_mb:6.0f} MB".format(**point))
 
 

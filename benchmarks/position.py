@@ -131,8 +131,8 @@ def synthetic(seeds: int) -> None:
             for name, plates in ((f"effect {effect}", moved), (f"effect {effect}, corrected", fixed)):
                 rows.setdefault(name, []).append(rates(concatenate(plates), active))
     words = ("DMSO", "recall", "false", "recall by position", "false by position")
-    for name, found in rows.items():
-        mean, error = np.mean(found, 0), np.std(found, 0, ddof=1) / np.sqrt(seeds)
+    for name, result in rows.items():
+        mean, error = np.mean(result, 0), np.std(result, 0, ddof=1) / np.sqrt(seeds)
         print(
             f"{name:24s} {seeds} seeds"
             + "".join(f"  {w} {m:.1f} +- {e:.1f}" for w, m, e in zip(words, mean, error, strict=True)),
@@ -146,15 +146,15 @@ def rates(profiles: pd.DataFrame, active: set[str]) -> list[float]:
     check = next(c for c in score.checks if c.place == "position")
     table = score.table.set_index(SAMPLE)
     is_active = table.index.isin(active)
-    found = [check.percent]
+    result = [check.percent]
     for above in (table["above"], table["value"] > np.percentile(check.values, 95)):
-        found += [100 * above[is_active].mean(), 100 * above[~is_active].mean()]
-    return found
+        result += [100 * above[is_active].mean(), 100 * above[~is_active].mean()]
+    return result
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.position", description=__doc__)
-    parser.add_argument("--profiles", type=Path, metavar="DIR", help="published profiles, a file a plate")
+    parser.add_argument("--profiles", type=Path, metavar="DIR", help="published profiles, a file per plate")
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="drawn sets of plates (default: %(default)s)")
     options = parser.parse_args(argv)
     if options.profiles:

@@ -1,11 +1,11 @@
-"""How cost grows: with cells a field, fields a plate, channels, and threads; drawn as figures.
+"""How cost grows: with cells per field, fields per plate, channels, and threads; drawn as figures.
 
     python -m benchmarks.scaling [--full] [--page docs/scaling.md]
 
 Fields are drawn (jumpgpu.synthetic), so that only one thing changes at a time. Seconds are of the processor, of segmentation
 and all features in this process on one thread, except for the threads, which are of the wall clock, and for the fields a
 plate, which are of the whole command, start-up and peak memory included. The exponent is the slope of log seconds against
-log size: 1 is linear. A fixed cost a field or a run makes it smaller.
+log size: 1 is linear. A fixed cost per field or a run makes it smaller.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.machine import RESULTS, machine, run_command, seconds, write_json
 from jumpgpu.features import families as features
-from jumpgpu.features.objects import make_scene
+from jumpgpu.features.objects import make_batch
 from jumpgpu.gpu.open import open_device
 from jumpgpu.segmentation.pipeline import segment
 from jumpgpu.settings.config import Config
@@ -30,7 +30,7 @@ from jumpgpu.synthetic import SyntheticSettings, draw_plate
 
 CELLS = (20, 50, 100, 200, 400, 800)
 GROWTHS = ("cells", "fields", "channels", "threads")
-LABELS = {"cells": "cells a field", "fields": "fields a plate", "channels": "channels", "threads": "threads"}
+LABELS = {"cells": "cells per field", "fields": "fields per plate", "channels": "channels", "threads": "threads"}
 FIELDS, ALL_FIELDS = (6, 12, 24, 48), (6, 24, 96, 384)
 
 
@@ -54,14 +54,14 @@ def one_field(pixels: torch.Tensor, channels: Sequence[str], workers: int) -> Ca
     config, device = Config(), open_device("cpu", workers)
 
     def work() -> int:
-        found = segment(pixels, CHANNELS, config.segmentation, device)
-        scene = make_scene(CHANNELS, pixels, found.labels, found.unfiltered, device)
+        result = segment(pixels, CHANNELS, config.segmentation, device)
+        batch = make_batch(CHANNELS, pixels, result.labels, result.unfiltered, device)
         if tuple(channels) != CHANNELS:
             take = [CHANNELS[i % len(CHANNELS)] for i in range(len(channels))]
             some = pixels[:, [CHANNELS.index(c) for c in take]].contiguous()
-            scene = make_scene(tuple(channels), some, found.labels, found.unfiltered, device)
-        features.measure_scene(scene, config.features, device)
-        return scene.objects.n
+            batch = make_batch(tuple(channels), some, result.labels, result.unfiltered, device)
+        features.measure_batch(batch, config.features, device)
+        return batch.objects.n
 
     return work
 
@@ -92,7 +92,7 @@ def by_channels(repeats: int) -> dict[str, Any]:
 
 
 def by_fields(sizes: Sequence[int]) -> dict[str, Any]:
-    """Whole plates from TIFF to zarr by the command, one small field a well."""
+    """Whole plates from TIFF to zarr by the command, one small field per well."""
     rows = []
     for n in sizes:
         with tempfile.TemporaryDirectory() as folder:
@@ -103,11 +103,11 @@ def by_fields(sizes: Sequence[int]) -> dict[str, Any]:
     return {"rows": rows, "exponent": exponent([r["fields"] for r in rows], [r["cpu_s"] for r in rows])}
 
 
-def by_threads(repeats: int, most: int) -> dict[str, Any]:
+def by_threads(repeats: int, maximum: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         pixels = corrected(drawn(Path(folder), wells=1)).repeat(4, 1, 1, 1)
     rows = []
-    for n in range(1, most + 1):
+    for n in range(1, maximum + 1):
         torch.set_num_threads(n)
         rows.append({"threads": n, "wall_s": seconds(one_field(pixels, CHANNELS, n), repeats, cpu=False).median})
     torch.set_num_threads(1)
@@ -132,9 +132,9 @@ def page(figures: dict[str, Any], picture: str, on: dict[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     for name in GROWTHS:
-        rows, found = figures[name]["rows"], figures[name]
+        rows, result = figures[name]["rows"], figures[name]
         cost = "wall_s" if name == "threads" else "cpu_s"
-        said = f"exponent {found['exponent']:.2f}" if "exponent" in found else f"{found['speed_up']:.2f} times"
+        said = f"exponent {result['exponent']:.2f}" if "exponent" in result else f"{result['speed_up']:.2f} times"
         sizes, costs = (", ".join(f"{row[key]:.3g}" for row in rows) for key in (name, cost))
         lines.append(f"| {LABELS[name]} | {sizes} | {costs} | {said} |")
     peaks = figures["fields"]["rows"]
@@ -188,9 +188,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     draw(figures, picture)
     if options.page:
         options.page.write_text(page(figures, f"images/{picture.name}", machine()))
-    for name, found in figures.items():
-        print(name, *(" ".join(f"{k} {v:.4g}" for k, v in row.items()) for row in found["rows"]), sep="\n  ")
-        print(f"  exponent {found['exponent']:.2f}" if "exponent" in found else f"  speed-up {found['speed_up']:.2f}")
+    for name, result in figures.items():
+        print(name, *(" ".join(f"{k} {v:.4g}" for k, v in row.items()) for row in result["rows"]), sep="\n  ")
+        print(f"  exponent {result['exponent']:.2f}" if "exponent" in result else f"  speed-up {result['speed_up']:.2f}")
 
 
 if __name__ == "__main__":

@@ -87,8 +87,8 @@ def steps(shared: Path) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]
         return np.asarray(ndimage.gaussian_filter(image, sigma, mode="constant") / ones >= threshold.item())
 
     def maxima() -> np.ndarray:
-        found = morphology.is_local_maximum(distance, labels, morphology.strel_disk(7.5))
-        return np.asarray(ndimage.label(morphology.binary_shrink(found), EIGHT)[0])
+        result = morphology.is_local_maximum(distance, labels, morphology.strel_disk(7.5))
+        return np.asarray(ndimage.label(morphology.binary_shrink(result), EIGHT)[0])
 
     nuclei_seeds = maxima()
     block_weights(1080, background)
@@ -146,17 +146,17 @@ class Score:
     """
 
     truth: int
-    found: int
+    result: int
     f1: tuple[float, ...]
     missed: int
     split: int
     merged: int
 
 
-def score(found: np.ndarray, truth: np.ndarray) -> Score:
+def score(result: np.ndarray, truth: np.ndarray) -> Score:
     """Matches by overlap; at IoU above 0.5 a match is one to one."""
-    n, m = int(found.max()), int(truth.max())
-    overlap = np.bincount(found.ravel() * (m + 1) + truth.ravel(), minlength=(n + 1) * (m + 1)).reshape(n + 1, m + 1)
+    n, m = int(result.max()), int(truth.max())
+    overlap = np.bincount(result.ravel() * (m + 1) + truth.ravel(), minlength=(n + 1) * (m + 1)).reshape(n + 1, m + 1)
     area_found, area_truth = overlap.sum(1), overlap.sum(0)
     shared = overlap[1:, 1:]
     union = area_found[1:, None] + area_truth[None, 1:] - shared
@@ -181,7 +181,7 @@ def by_skimage(image: np.ndarray) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class Scene:
+class ObjectBatch:
     """A DNA image float32 [H, W], its true nuclei int64 [H, W], and the settings to find them with."""
 
     name: str
@@ -190,55 +190,57 @@ class Scene:
     settings: PrimarySettings
 
 
-def drawn_by_hand(shared: Path) -> Scene:
+def drawn_by_hand(shared: Path) -> ObjectBatch:
     """A real image whose nuclei people outlined: it has no background, smaller nuclei and nuclei on the border."""
     nuclei = load_config("cpjump1").segmentation.nuclei
     loose = ThresholdSettings(smoothing=1.3488)
     settings = dataclasses.replace(nuclei, discard_border=False, background=None, threshold=loose, discard_size=False)
     image = tifffile.imread(shared / "data/nuclei/img2d.tif").astype(np.float32) / 255
-    return Scene("nuclei, by hand", image, tifffile.imread(shared / "data/nuclei/mask2d.tif").astype(np.int64), settings)
+    return ObjectBatch(
+        "nuclei, by hand", image, tifffile.imread(shared / "data/nuclei/mask2d.tif").astype(np.int64), settings
+    )
 
 
-def drawn_by_us(density: int) -> Scene:
+def drawn_by_us(density: int) -> ObjectBatch:
     """A synthetic field of `density` nuclei."""
     nuclei = load_config("cpjump1").segmentation.nuclei
     size, rng = (1080, 1080), np.random.default_rng(density)
     drawn = draw_field(rng, size, density, Effects(), make_tiles(rng, size), np.ones_like(falloff(size)))
     dna = drawn.images[0].astype(np.float32) / 65535
     settings = dataclasses.replace(nuclei, discard_border=False)
-    return Scene(f"drawn, {density} a field", dna, drawn.nuclei.astype(np.int64), settings)
+    return ObjectBatch(f"drawn, {density} a field", dna, drawn.nuclei.astype(np.int64), settings)
 
 
-def nuclei_of(scene: Scene, device: Device) -> np.ndarray:
+def nuclei_of(batch: ObjectBatch, device: Device) -> np.ndarray:
     """The nuclei that are found: int64 [H, W]."""
-    pixels = torch.from_numpy(np.stack([scene.dna, scene.dna])[None])
-    chosen = dataclasses.replace(load_config("cpjump1").segmentation, nuclei=scene.settings)
+    pixels = torch.from_numpy(np.stack([batch.dna, batch.dna])[None])
+    chosen = dataclasses.replace(load_config("cpjump1").segmentation, nuclei=batch.settings)
     return np.asarray(segment(pixels, ("DNA", "RNA"), chosen, device).labels["Nuclei"][0].numpy(), np.int64)
 
 
 def compare_truth(shared: Path) -> list[dict[str, Any]]:
     device = open_device("cpu")
     rows = []
-    for scene in (drawn_by_hand(shared), *map(drawn_by_us, DENSITIES)):
+    for batch in (drawn_by_hand(shared), *map(drawn_by_us, DENSITIES)):
         for tool, labels in (
-            ("jumpgpu", nuclei_of(scene, device)),
-            ("scikit-image", by_skimage(scene.dna).astype(np.int64)),
+            ("jumpgpu", nuclei_of(batch, device)),
+            ("scikit-image", by_skimage(batch.dna).astype(np.int64)),
         ):
-            result = score(labels, scene.truth)
-            rows.append({"scene": scene.name, "tool": tool, **dataclasses.asdict(result)})
+            result = score(labels, batch.truth)
+            rows.append({"scene": batch.name, "tool": tool, **dataclasses.asdict(result)})
             f1 = " ".join(f"{v:.3f}" for v in result.f1)
             faults = f"{result.missed} {result.split} {result.merged}"
-            print(f"{scene.name:22} {tool:12} {result.truth:4d} {result.found:4d}  {f1}  {faults}")
+            print(f"{batch.name:22} {tool:12} {result.truth:4d} {result.result:4d}  {f1}  {faults}")
     return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    made = argparse.ArgumentParser(prog="python -m benchmarks.segmentation", description=__doc__)
-    made.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with the real fields")
-    made.add_argument("--runs", type=int, default=5)
-    made.add_argument("--truth", action="store_true", help="nuclei against known answers instead of times")
-    made.add_argument("--output", type=Path, default=RESULTS)
-    given = made.parse_args(arguments)
+    output = argparse.ArgumentParser(prog="python -m benchmarks.segmentation", description=__doc__)
+    output.add_argument("--shared", type=Path, default=Path("../shared"), help="folder with the real fields")
+    output.add_argument("--runs", type=int, default=5)
+    output.add_argument("--truth", action="store_true", help="nuclei against known answers instead of times")
+    output.add_argument("--output", type=Path, default=RESULTS)
+    given = output.parse_args(arguments)
     rows = compare_truth(given.shared) if given.truth else compare_speed(given.shared, given.runs)
     write_json(given.output / f"segmentation{'-truth' if given.truth else ''}.json", {"rows": rows})
 

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.machine import RESULTS, write_json
 from jumpgpu.features import families as features
-from jumpgpu.features.objects import make_scene
+from jumpgpu.features.objects import make_batch
 from jumpgpu.gpu.cpu import CpuDevice
 from jumpgpu.gpu.device import Device
 from jumpgpu.gpu.open import open_device
@@ -106,17 +106,17 @@ def stages(images: str, plate_name: str, illumination: str, device_name: str, ba
             with PlateWriter(Path(folder), layout, {}, wells, True) as store:
                 while (fields := timed("decode", next, batches, None)) is not None:
                     pixels = timed("correct", correct, fields.pixels, on_device, device=device)
-                    found = timed("segment", segment, pixels, plate.channels, config.segmentation, device)
-                    scene = timed("objects", make_scene, plate.channels, pixels, found.labels, found.unfiltered, device)
+                    result = timed("segment", segment, pixels, plate.channels, config.segmentation, device)
+                    objects = timed("objects", make_batch, plate.channels, pixels, result.labels, result.unfiltered, device)
                     with families_timed(timed, features.chosen(config.features)):
-                        table = timed("order of columns", features.measure_scene, scene, config.features, device)
+                        table = timed("order of columns", features.measure_batch, objects, config.features, device)
                     values = table.cpu().numpy()
-                    start, number = scene.objects.field_start.tolist(), scene.objects.number.cpu().numpy()
+                    start, number = objects.objects.field_start.tolist(), objects.objects.number.cpu().numpy()
                     for b, (well, site) in enumerate(fields.sites):
                         rows = slice(start[b], start[b + 1])
                         timed("store", store.append, SiteTable(well, site, number[rows], values[rows]))
                     n_fields += len(fields.sites)
-                    n_cells += scene.objects.n
+                    n_cells += objects.objects.n
         if best is None or sum(timed.stages.values()) < sum(best.stages.values()):
             best = timed
     assert best is not None
@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     figures = stages(options.images, options.plate, options.illumination, options.device, options.batch, options.repeats)
     write_json(options.json, figures)
-    print(f"{figures['fields']} fields, {figures['cells']} cells, {figures['total_ms']:.0f} ms a field")
+    print(f"{figures['fields']} fields, {figures['cells']} cells, {figures['total_ms']:.0f} ms per field")
     for stage, ms in sorted(figures["stages_ms"].items(), key=lambda item: -item[1]):
         print(f"  {stage:14s} {ms:7.1f} ms  {ms / figures['total_ms']:5.1%}")
     for kernel, ms in list(figures["kernels_ms"].items())[:20]:

@@ -119,7 +119,7 @@ OPENHCS_S = 19.4  # of OpenHCS 0.8.6, likewise
 
 
 def peer_seconds(peer: dict[str, Any], stage: str) -> float:
-    """The peer's seconds a field for what our stage measures; 0 where it has no such thing."""
+    """The peer's seconds per field for what our stage measures; 0 where it has no such thing."""
     return sum(peer["modules"].get(m, 0.0) for m in (stage, *STAGES[stage])) if stage in STAGES else 0.0
 
 
@@ -156,7 +156,7 @@ def page(figures: dict[str, Any], on: dict[str, Any]) -> str:
         "",
         "| figure | value |",
         "|---|---|",
-        f"| CPU seconds a field, one thread | {cpu} |",
+        f"| CPU seconds per field, one thread | {cpu} |",
         f"| the same, {threads} threads | {figures['cpu_s_a_field_parallel']} |",
         f"| CellProfiler 4.2.8's 54.3 s (a reference, not of this run) over the first | {CELLPROFILER_S / cpu.median:.0f} |",
         f"| OpenHCS 0.8.6's 19.4 s (likewise) over the first | {OPENHCS_S / cpu.median:.0f} |",
@@ -167,9 +167,9 @@ def page(figures: dict[str, Any], on: dict[str, Any]) -> str:
         f"| start-up, s | {figures['start_up_s']} |",
         f"| whole plate, s, one core | {figures['whole_s_one_thread']} |",
         f"| whole plate, s, {threads} threads | {figures['whole_s']} |",
-        f"| fields a second, {threads} threads | {figures['fields_a_s']:.2f} |",
-        f"| cells a second | {figures['cells_a_s']:.0f} |",
-        f"| megabytes of images a second | {figures['megabytes_a_s']:.1f} |",
+        f"| fields per second, {threads} threads | {figures['fields_a_s']:.2f} |",
+        f"| cells per second | {figures['cells_a_s']:.0f} |",
+        f"| megabytes of images per second | {figures['megabytes_a_s']:.1f} |",
         f"| peak memory, MB, {threads} threads | {figures['peak_memory_mb']:.0f} |",
         "",
         "## Where a field's time goes",
@@ -204,7 +204,7 @@ def page(figures: dict[str, Any], on: dict[str, Any]) -> str:
         "Order statistics, which Intensity and Correlation share, are in `correlation`; outlines are in `shape`.",
         "",
     ]
-    lines += ["## Kernels", "", "| kernel | ms a field |", "|---|---|"]
+    lines += ["## Kernels", "", "| kernel | ms per field |", "|---|---|"]
     lines += [f"| {k} | {ms:.2f} |" for k, ms in list(figures["stages"]["kernels_ms"].items())[:25]]
     return "\n".join(lines) + "\n"
 

@@ -61,7 +61,7 @@ def measure(images: Path, plates: Sequence[str], workers: int, repeats: int, sid
         "workers": lambda out: [command(out, plates, "--workers", str(workers), "--threads", "1")],
         "side by side": lambda out: [command(out, share, "--threads", "1") for share in shares],
     }
-    ways = {way: made for way, made in ways.items() if way != "side by side" or side_by_side}
+    ways = {way: produced for way, produced in ways.items() if way != "side by side" or side_by_side}
     runs: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     start_up: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     stores: dict[str, dict[str, bytes]] = {}
@@ -75,19 +75,19 @@ def measure(images: Path, plates: Sequence[str], workers: int, repeats: int, sid
                 start_up[way].append(
                     timed(commands(output), cores)
                 )  # all wells are there: what is left is starting and ending
-    least = {way: min(r["wall_s"] for r in found) for way, found in runs.items()}
-    work = {way: least[way] - min(r["wall_s"] for r in start_up[way]) for way in ways}
+    minimum = {way: min(r["wall_s"] for r in result) for way, result in runs.items()}
+    work = {way: minimum[way] - min(r["wall_s"] for r in start_up[way]) for way in ways}
     cpu = {w: min(r["cpu_s"] for r in runs[w]) - min(r["cpu_s"] for r in start_up[w]) for w in ways}
     figures = {
         "runs": runs,
         "start_up": start_up,
         "same_bits": all(store == stores["one process"] for store in stores.values()),
-        "speed_up": least["one process"] / least["workers"],
+        "speed_up": minimum["one process"] / minimum["workers"],
         "speed_up_without_start_up": work["one process"] / work["workers"],
         "processor_seconds_to_one_process": cpu["workers"] / cpu["one process"],
     }
     if side_by_side:
-        figures["speed_up_of_side_by_side"] = least["one process"] / least["side by side"]
+        figures["speed_up_of_side_by_side"] = minimum["one process"] / minimum["side by side"]
         figures["side_by_side_without_start_up"] = work["one process"] / work["side by side"]
     return figures
 
@@ -110,8 +110,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     figures = measure(images, plates, options.workers, options.repeats, not options.no_side_by_side)
     figures |= {"workers": options.workers, "plates": options.plates, "wells": options.wells, "sites": 2}
     write_json(options.json, figures)
-    for way, found in figures["runs"].items():
-        lines = [f"{r['wall_s']:.1f} s wall, {r['cpu_s']:.1f} s of processors, others {r['others']:.0%}" for r in found]
+    for way, result in figures["runs"].items():
+        lines = [f"{r['wall_s']:.1f} s wall, {r['cpu_s']:.1f} s of processors, others {r['others']:.0%}" for r in result]
         start = min(r["wall_s"] for r in figures["start_up"][way])
         print(f"{way}: {'; '.join(lines)}; start-up {start:.1f} s")
     for name, value in figures.items():

@@ -51,10 +51,10 @@ def explain(column: str, config: Config | None = None) -> Explanation:
     if family is None or match is None or (word == "ImageQuality") != (compartment == "Image"):
         near = get_close_matches(column, [*features.columns(channels=CHANNELS), *quality.columns(CHANNELS)], 3)
         raise ValueError(f"{column!r} is no column" + (f"; the nearest are {', '.join(near)}" if near else ""))
-    found = {k: v for k, v in match.groupdict().items() if v}
-    formula, unit, nan = family.measures[found.pop("measure", "")]
+    result = {k: v for k, v in match.groupdict().items() if v}
+    formula, unit, nan = family.measures[result.pop("measure", "")]
     said = [match["measure"]] if match["measure"] else []
-    said += [f"{PARTS[part]}: {value}" for part, value in found.items()]
+    said += [f"{PARTS[part]}: {value}" for part, value in result.items()]
     settings = config or Config()
     return Explanation(
         column,
@@ -66,7 +66,7 @@ def explain(column: str, config: Config | None = None) -> Explanation:
         f"{family.place(match['measure'] or '')}, by jumpgpu/features/{family.module}.py",
         unit or family.unit,
         ", ".join(f"{key} = {_setting(settings, key)}" for key in family.settings) or "none",
-        _produced(column, compartment, found.get("channel", ""), settings),
+        _produced(column, compartment, result.get("channel", ""), settings),
         nan or family.nan,
     )
 
@@ -95,14 +95,14 @@ def _setting(config: Config, key: str) -> Any:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = command_parser(
+    output = command_parser(
         "columns",
         "List the feature columns that a configuration gives, in stored order, or say what columns mean: formula, source, "
         "unit, settings, and when a value is NaN.",
         "jumpgpu columns --config jump-production",
         "jumpgpu columns --explain Nuclei_Texture_Variance_RNA_5_03_256",
     )
-    add = made.add_argument
+    add = output.add_argument
     add("--explain", metavar="NAME", nargs="+", help="say what these columns mean")
     add("--channels", metavar="NAME", nargs="+", help="names of the channels (default: the configuration's)")
     add(
@@ -113,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
         help="names of the label images (default: Cells, Cytoplasm, Nuclei)",
     )
     add("--config", metavar="FILE", help="TOML file or preset name (default: cpjump1)")
-    return made
+    return output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -55,14 +55,14 @@ class Described:
 
 def describe() -> list[Described]:
     """Every command, and the commands within commands."""
-    found: list[Described] = []
+    result: list[Described] = []
     for name, what in COMMANDS.items():
         if name in LIGHT:
-            made = importlib.import_module("jumpgpu.cli.options").parser(name)
+            output = importlib.import_module("jumpgpu.cli.options").parser(name)
         else:
-            made = importlib.import_module(module_of(name)).parser()
-        found += walk(made, (name,), what)
-    return found
+            output = importlib.import_module(module_of(name)).parser()
+        result += walk(output, (name,), what)
+    return result
 
 
 def walk(parser: argparse.ArgumentParser, path: tuple[str, ...], what: str) -> Iterator[Described]:
@@ -71,8 +71,8 @@ def walk(parser: argparse.ArgumentParser, path: tuple[str, ...], what: str) -> I
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             helps = {a.dest: a.help or "" for a in action._choices_actions}
-            for name, made in action.choices.items():
-                inner += walk(made, (*path, name), helps.get(name, ""))
+            for name, output in action.choices.items():
+                inner += walk(output, (*path, name), helps.get(name, ""))
             arguments.append(Argument((), "", True, tuple(action.choices), False))
         elif action.help != argparse.SUPPRESS:
             arguments.append(argument(action))
@@ -200,15 +200,15 @@ def quoted(text: str) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = command_parser(
+    output = command_parser(
         "completion",
         "Print a script that completes jumpgpu's commands, options, their values and files in a shell.",
         'eval "$(jumpgpu completion bash)"                                    # in ~/.bashrc',
         'eval "$(jumpgpu completion zsh)"                                     # in ~/.zshrc, after compinit',
         "jumpgpu completion fish > ~/.config/fish/completions/jumpgpu.fish",
     )
-    made.add_argument("shell", choices=SHELLS, help="the shell to print it for")
-    return made
+    output.add_argument("shell", choices=SHELLS, help="the shell to print it for")
+    return output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

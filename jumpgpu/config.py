@@ -9,13 +9,13 @@ from .settings.config import as_toml, load_config
 
 
 def parser() -> argparse.ArgumentParser:
-    made = command_parser(
+    output = command_parser(
         "config",
         "Print every setting of a preset or file as TOML: what a run with it would use, and a file to begin one's own from.",
         "jumpgpu config jump-production > lab.toml",
     )
-    made.add_argument("config", nargs="?", default="cpjump1", help="TOML file or preset name (default: %(default)s)")
-    return made
+    output.add_argument("config", nargs="?", default="cpjump1", help="TOML file or preset name (default: %(default)s)")
+    return output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

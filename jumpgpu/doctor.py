@@ -45,10 +45,10 @@ def findings(folder: Path, ask_gallery: bool = False, speed: bool = True) -> Ite
     yield gpu()
     yield codecs()
     yield extras()
-    state, subject, text, most = disk(folder)
+    state, subject, text, maximum = disk(folder)
     yield state, subject, text
     if speed:
-        yield expected(most)
+        yield expected(maximum)
         yield GOOD, "faster", faster()
     if ask_gallery:
         yield gallery()
@@ -127,13 +127,13 @@ def gpu() -> Finding:
     if not torch.cuda.is_available():
         reason = "nvidia-smi is there: see 'faster'" if shutil.which("nvidia-smi") else "no driver"
         return POOR, "GPU", f"none visible ({reason}); --device cpu runs the same kernels"
-    found = []
+    result = []
     for index in range(torch.cuda.device_count()):
         one = torch.cuda.get_device_properties(index)
         free = torch.cuda.mem_get_info(index)[0] / 2**30
-        found.append(f"{one.name}, sm_{one.major}{one.minor}, {one.total_memory / 2**30:.0f} GiB, {free:.0f} free")
+        result.append(f"{one.name}, sm_{one.major}{one.minor}, {one.total_memory / 2**30:.0f} GiB, {free:.0f} free")
     state, ran = kernels()
-    return state, "GPU", "; ".join([*found, ran])
+    return state, "GPU", "; ".join([*result, ran])
 
 
 def kernels() -> tuple[str, str]:
@@ -144,8 +144,8 @@ def kernels() -> tuple[str, str]:
         device = open_device("cuda")
     except RuntimeError as error:
         return BAD, f"no kernel runs: {error}"
-    found = device.versions()
-    return GOOD, f"a kernel ran (NVRTC {found['nvrtc']}, driver CUDA {found['driver']}, torch's CUDA {found['torch']})"
+    result = device.versions()
+    return GOOD, f"a kernel ran (NVRTC {result['nvrtc']}, driver CUDA {result['driver']}, torch's CUDA {result['torch']})"
 
 
 def codecs() -> Finding:
@@ -153,10 +153,10 @@ def codecs() -> Finding:
     import imagecodecs
 
     missing = [name for name in CODECS if not getattr(imagecodecs, name).available]
-    found = f"imagecodecs {imagecodecs.__version__}: {', '.join(n for n in CODECS if n not in missing)}"
+    result = f"imagecodecs {imagecodecs.__version__}: {', '.join(n for n in CODECS if n not in missing)}"
     if missing:
-        return BAD if "LZW" in missing else POOR, "TIFF codecs", f"{found}; not {', '.join(missing)}"
-    return GOOD, "TIFF codecs", found
+        return BAD if "LZW" in missing else POOR, "TIFF codecs", f"{result}; not {', '.join(missing)}"
+    return GOOD, "TIFF codecs", result
 
 
 def extras() -> Finding:
@@ -195,10 +195,10 @@ def disk(folder: Path) -> tuple[str, str, str, float]:
     return (GOOD if free > 5 else POOR), f"disk {folder}", f"{speed} ({read / FIELD_MB:.0f} fields/s)", read / FIELD_MB
 
 
-def expected(most: float) -> Finding:
+def expected(maximum: float) -> Finding:
     """Fields a second, from small drawn fields that are measured now on the device that `--device auto` takes.
 
-    Their pixels are counted as parts of a field of 1080 x 1080. What no processor does (the disk) sets `most`.
+    Their pixels are counted as parts of a field of 1080 x 1080. What no processor does (the disk) sets `maximum`.
     """
     try:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
@@ -206,7 +206,7 @@ def expected(most: float) -> Finding:
     except (OSError, ValueError, RuntimeError) as error:
         return BAD, "speed", f"a drawn plate could not be measured: {error}"
     rate = (DRAWN_SITES - 1) * (DRAWN_SIZE / 1080) ** 2 / seconds
-    bound = rate if not most else min(rate, most)
+    bound = rate if not maximum else min(rate, maximum)
     limit = ", as fast as the disk reads" if bound < rate else ""
     minutes = 384 * 9 / bound / 60
     about = f"{DRAWN_SITES} drawn fields of {DRAWN_SIZE} x {DRAWN_SIZE}{limit}"
@@ -261,31 +261,33 @@ def faster() -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = command_parser(
+    output = command_parser(
         "doctor",
         "Say in ten lines what this machine has for jumpgpu (processors, memory, torch, GPU, TIFF codecs, optional "
-        "packages, the disk's speed), how many fields a second it will do, and the one command that would make it faster.",
+        "packages, the disk's speed), how many fields per second it will do, and the one command that would make it faster.",
         "jumpgpu doctor --output /data/out",
         status="0 jumpgpu can run here, 2 something that it needs is missing",
     )
-    made.add_argument("--output", type=Path, default=Path("."), metavar="DIR", help="where plates would go (default: .)")
-    made.add_argument("--gallery", action="store_true", help="ask over the network whether the gallery can be read")
-    made.add_argument("--no-speed", action="store_true", help="do not measure drawn fields (some seconds) to tell the speed")
-    made.add_argument("--json", action="store_true", help="print a JSON list of state, subject and what was found")
-    return made
+    output.add_argument("--output", type=Path, default=Path("."), metavar="DIR", help="where plates would go (default: .)")
+    output.add_argument("--gallery", action="store_true", help="ask over the network whether the gallery can be read")
+    output.add_argument(
+        "--no-speed", action="store_true", help="do not measure drawn fields (some seconds) to tell the speed"
+    )
+    output.add_argument("--json", action="store_true", help="print a JSON list of state, subject and what was found")
+    return output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when jumpgpu can run here, 2 when something that it needs is missing."""
     options = parser().parse_args(arguments)
-    found = []
+    result = []
     for state, subject, text in findings(options.output, options.gallery, not options.no_speed):
-        found.append({"state": state, "subject": subject, "found": text})
+        result.append({"state": state, "subject": subject, "found": text})
         if not options.json:
             print(f"{state:8} {subject:14} {text}", flush=True)
     if options.json:
-        print(json.dumps(found, indent=1))
-    return 2 if any(f["state"] == BAD for f in found) else 0
+        print(json.dumps(result, indent=1))
+    return 2 if any(f["state"] == BAD for f in result) else 0
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ BAD_USE, TRY_AGAIN = 2, 75
 
 
 def parser() -> argparse.ArgumentParser:
-    made = command_parser(
+    output = command_parser(
         "export",
         "Write a stored plate as one file for other tools: its single cells, metadata first and features in stored order, "
         "or its profile tables.",
@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
         "jumpgpu export out/BR00117010.zarr --format csv --wells A01 --columns 'Nuclei_AreaShape_*'",
         status="0 done, 2 bad use, 75 worth trying again (the disk is full)",
     )
-    add = made.add_argument
+    add = output.add_argument
     add("plates", nargs="+", metavar="PLATE", help="a plate's .zarr folder, or its path without the suffix")
     add("--format", choices=SUFFIXES, default="parquet", help="kind of file (default: %(default)s)")
     add("--output", type=Path, metavar="DIR", help="where <plate>.<format> goes (default: beside the plate)")
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     add("--columns", nargs="+", metavar="NAME", help="only these features; patterns such as 'Nuclei_AreaShape_*' too")
     add("--overwrite", action="store_true", help="replace files that are there")
     add("--quiet", action="store_true", help="no progress on stderr")
-    return made
+    return output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

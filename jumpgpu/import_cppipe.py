@@ -38,8 +38,8 @@ def as_settings(imported: Imported, pipelines: Sequence[Pipeline]) -> str:
         lines.append(
             f"#   {printable(Path(pipeline.file).name)}: format {pipeline.version}{by}, {len(pipeline.modules)} modules"
         )
-    for heading, found in listing(imported):
-        lines += ["#", f"# {heading}:", *(f"#   {line}" for line in found)]
+    for heading, result in listing(imported):
+        lines += ["#", f"# {heading}:", *(f"#   {line}" for line in result)]
     table = dataclasses.asdict(imported.config)
     table["plate"] = {"channels": table["plate"]["channels"]} | (
         {"stains": table["plate"]["stains"]} if imported.config.plate.stains != PlateSettings().stains else {}
@@ -58,8 +58,8 @@ def listing(imported: Imported) -> Iterator[tuple[str, list[str]]]:
         for f in imported.of_kind(kind):
             numbers.setdefault((f.file, f.module, f.text), []).extend([str(f.number)] * (f.number > 0))
         lines = []
-        for (file, module, text), found in numbers.items():
-            which = f" (module{'s' * (len(found) > 1)} {', '.join(found)})" if found else ""
+        for (file, module, text), result in numbers.items():
+            which = f" (module{'s' * (len(result) > 1)} {', '.join(result)})" if result else ""
             prefix = f"{printable(Path(file).name)}: " if len(files) > 1 else ""
             lines.append(f"{prefix}{module}{which}: {text}")
         if lines:
@@ -67,7 +67,7 @@ def listing(imported: Imported) -> Iterator[tuple[str, list[str]]]:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = command_parser(
+    output = command_parser(
         "import-cppipe",
         "Turn a CellProfiler pipeline into a settings file: illumination, nuclei, cells, cytoplasm and the Measure modules. "
         "Every module and setting that is not honoured is listed, on stderr and in the file.",
@@ -75,14 +75,14 @@ def parser() -> argparse.ArgumentParser:
         "jumpgpu extract --plate BR00117010 --images /data/images --config lab.toml",
         status="0 done, 1 --strict and not all is honoured, 2 bad use",
     )
-    add = made.add_argument
+    add = output.add_argument
     add("pipelines", nargs="+", metavar="FILE", help="pipelines that belong together (.cppipe, or .json of CellProfiler 4)")
     add("--output", type=Path, metavar="FILE", help="the settings file to write (default: standard output)")
     add("--json", action="store_true", help="print what extract --pipeline would come to, as JSON, and write nothing")
     add("--steps", action="store_true", help="write the pipeline step by step ([[steps]]), as extract --pipeline runs it")
     add("--overwrite", action="store_true", help="replace --output if it is there")
     add("--strict", action="store_true", help="write nothing and end with status 1 where numbers would differ or be missing")
-    return made
+    return output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,8 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return by_steps(pipelines, options)
         imported = import_pipelines(pipelines)
         text = as_settings(imported, pipelines)
-        for heading, found in listing(imported):
-            print(f"{heading}:", *(f"  {line}" for line in found), sep="\n", file=sys.stderr)
+        for heading, result in listing(imported):
+            print(f"{heading}:", *(f"  {line}" for line in result), sep="\n", file=sys.stderr)
         if options.strict and (wrong := imported.of_kind("changes", "missing")):
             print(f"error: {len(wrong)} things are not honoured; without --strict the rest is imported", file=sys.stderr)
             return NOT_HONOURED
@@ -114,15 +114,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def by_steps(pipelines: Sequence[Pipeline], options: argparse.Namespace) -> int:
     """The verdict as JSON, or the settings file of steps, which is not written where labels or values would differ."""
-    found = translate(pipelines)
+    result = translate(pipelines)
     if options.json:
-        print(json.dumps(verdict.as_json(found), indent=1))
+        print(json.dumps(verdict.as_json(result), indent=1))
         return 0
-    said = verdict.told(found, options.pipelines)
+    said = verdict.told(result, options.pipelines)
     print(said, file=sys.stderr)
-    if options.strict and verdict.stops(found):
+    if options.strict and verdict.stops(result):
         return NOT_HONOURED
-    config = verdict.settings(found)
+    config = verdict.settings(result)
     text = "".join(f"# {line}\n" for line in said.splitlines()) + "\n"
     table = {"plate": {"channels": config.plate.channels}, "steps": [step_table(step) for step in config.steps]}
     text += "\n".join(toml_lines(table)) + "\n"

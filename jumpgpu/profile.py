@@ -12,13 +12,13 @@ from .profiles.recipe import LEVELS, REFERENCES
 
 
 def parser() -> argparse.ArgumentParser:
-    made = command_parser(
+    output = command_parser(
         "profile",
         "Make well profiles of stored plates: aggregate, annotate, normalise and select by a recipe. The tables are "
         "Parquet, named as pycytominer names them.",
         "jumpgpu profile --plate BR00117010 --plate BR00117011 --output out --metadata metadata",
     )
-    add = made.add_argument
+    add = output.add_argument
     add(
         "--plate",
         action="append",
@@ -88,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="write P_standard_errors, by drawing each well's cells anew N times (200 are enough)",
     )
-    return made
+    return output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     try:
         start = time.perf_counter()
-        made = profile(
+        output = profile(
             options.plate,
             metadata=options.metadata,
             platemap=options.platemap,
@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             consensus=options.consensus,
             tell=lambda line: print(line, file=sys.stderr),
         )
-        for plate, (wells, kept) in made.attrs["plates"].items():
+        for plate, (wells, kept) in output.attrs["plates"].items():
             print(f"{plate}  {wells} wells  {kept}  {time.perf_counter() - start:.1f} s")
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)

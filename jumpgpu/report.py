@@ -13,20 +13,20 @@ from .store.reader import open_plate
 
 
 def parser() -> argparse.ArgumentParser:
-    made = command_parser(
+    output = command_parser(
         "report",
         "Write a plate's page: one HTML file that needs nothing else, with heat maps, pictures, distributions, replicates, "
         "what was left out, and how the numbers were made. It works offline, by keyboard and on a phone.",
         "jumpgpu report out/BR00117010 --metadata metadata --scores out/scores/replicating.json",
     )
-    add = made.add_argument
+    add = output.add_argument
     add("plates", nargs="+", metavar="PLATE", help="a plate's .zarr folder, or its path without the suffix")
     add("--output", type=Path, metavar="DIR", help="where <plate>.html goes (default: beside the plate)")
     add("--metadata", type=Path, metavar="DIR", help="folder of plate maps and treatments")
     add("--scores", type=Path, nargs="*", default=[], metavar="FILE", help="what jumpgpu score wrote as .json")
     add("--pictures", default="first", choices=("first", "all", "none"), help="sites of a well shown (default: %(default)s)")
     add("--multiqc", type=Path, metavar="FILE", help="write a table of the plates for MultiQC, *_mqc.json, and no page")
-    return made
+    return output
 
 
 def main(argv: Sequence[str] | None = None) -> int:

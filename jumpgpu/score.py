@@ -38,13 +38,13 @@ PLATE_FORMAT = 384  # wells of a plate where nobody says
 
 
 def parser() -> argparse.ArgumentParser:
-    made = command_parser(
+    produced = command_parser(
         "score",
         "Score profiles against seeded nulls, condition by condition: a table, JSON and figures.",
         "jumpgpu score replicating --plate BR00117010 --plate BR00117011 --output out",
         "jumpgpu score map --help",
     )
-    commands = made.add_subparsers(dest="score", required=True, metavar="SCORE")
+    commands = produced.add_subparsers(dest="score", required=True, metavar="SCORE")
 
     one = add_parser(
         commands,
@@ -150,7 +150,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add_common(one)
     add_against(one, required=True)
-    return made
+    return produced
 
 
 def add_common(command: argparse.ArgumentParser) -> None:
@@ -219,7 +219,7 @@ def add_common(command: argparse.ArgumentParser) -> None:
     add = command.add_argument_group("null and output").add_argument
     add("--recipe", default="jumpgpu", metavar="FILE", help="whose [score] says how nulls are drawn (default: %(default)s)")
     add("--draws", type=int, metavar="N", help="sets or pairs in the null (default: the recipe's)")
-    add("--seed", type=int, default=0, metavar="N", help="another number, another null (default: %(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the random null (default: %(default)s)")
     add("--output", type=Path, default=Path("."), metavar="DIR", help="holds profiles/, gets scores/ (default: .)")
     add("--name", metavar="NAME", help="of the results' files (default: the score's)")
     add("--no-figures", action="store_true", help="write the table and JSON only")
@@ -452,12 +452,12 @@ def read_all(options: argparse.Namespace, plates: Sequence[str]) -> pd.DataFrame
     for path, table in zip(paths, tables, strict=True):
         say(table.attrs["findings"], str(path))
         say(platemaps.feature_findings(table, options.features), str(path))
-    made = {
+    produced = {
         plate: numbers_beside(p, plate)
         for p, table in zip(paths, tables, strict=True)
         for plate in table["Metadata_Plate"].unique()
     }
-    say(designs.check_numbers(made))
+    say(designs.check_numbers(produced))
     held_out = hold_out(paths, [recorded(p.parent, p.parent.name) for p in paths])
     options.held_out = [*getattr(options, "held_out", ()), held_out]
     if held_out.replace is not None:
@@ -555,8 +555,8 @@ def find_profiles(argument: str, output: Path, table: str | None) -> Path:
             raise ValueError(f"{argument} is a table itself; --table {table} chooses among those of a barcode")
         return path
     folder = output / "profiles" / argument
-    made = recorded(folder, argument).get("tables", TABLES)
-    for name in (table,) if table else [t for t in TABLES if t in made]:
+    produced = recorded(folder, argument).get("tables", TABLES)
+    for name in (table,) if table else [t for t in TABLES if t in produced]:
         if (path := folder / f"{argument}_{name}.parquet").is_file():
             return path
     raise FileNotFoundError(f"plate {argument}: no {table or 'normalized'} table in {folder}; run python -m jumpgpu.profile")
@@ -612,7 +612,7 @@ def name_of(results: Sequence[Any]) -> str:
 
 
 def write(results: Sequence[Any], folder: Path, name: str, with_figures: bool) -> None:
-    """`<name>.parquet` (a row a group), `<name>.json` (a record a condition), figures as PNG and SVG."""
+    """`<name>.parquet` (one row per group), `<name>.json` (one record per condition), figures as PNG and SVG."""
     write_table(pd.concat([r.tidy() for r in results], ignore_index=True), folder / f"{name}.parquet")
     for summary in {s for r in results if isinstance(r, Hits) for s in r.summaries}:
         parts = [r.summaries[summary].assign(condition=r.condition) for r in results]

@@ -39,7 +39,7 @@ PIXEL_M = 5.979760809567617e-07
 MEASUREMENT = "2026-01-01T00_00_00-Measurement1"
 MAP = "SYNTHETIC_compound_platemap"
 STAINS = {"DNA": "HOECHST 33342", "ER": "Alexa 488", "RNA": "488 long", "AGP": "Alexa 568", "Mito": "Alexa 647"}
-CELLS_A_PIXEL = 100 / 1080**2
+CELLS_PER_PIXEL = 100 / 1080**2
 MECHANISMS = {  # target gene -> effect at strength 1
     "MITO": Effects(mito=0.4, network=0.3),
     "RETI": Effects(er=1.8, reticulum=2.2),
@@ -81,14 +81,14 @@ DMSO = Compound("", "DMSO", "", 0.0, Effects())
 
 def compounds() -> list[Compound]:
     """Every treatment that is not DMSO, the strong ones first."""
-    found: list[Compound] = []
+    result: list[Compound] = []
     for strength in STRENGTHS:
         for gene, effects in MECHANISMS.items():
             name = f"{gene.lower()}-{round(100 * strength)}"
-            found.append(Compound(f"SYN-{len(found) + 1:06d}", name, gene, strength, effects.at(strength)))
+            result.append(Compound(f"SYN-{len(result) + 1:06d}", name, gene, strength, effects.at(strength)))
     for letter in "ab":
-        found.append(Compound(f"SYN-{len(found) + 1:06d}", f"inactive-{letter}", "NONE", 0.0, Effects()))
-    return found
+        result.append(Compound(f"SYN-{len(result) + 1:06d}", f"inactive-{letter}", "NONE", 0.0, Effects()))
+    return result
 
 
 def plate_wells(n: int) -> list[str]:
@@ -259,23 +259,23 @@ def write_metadata(output: Path, plates: Sequence[str], settings: SyntheticSetti
 
 
 def parser() -> argparse.ArgumentParser:
-    made = command_parser(
+    output = command_parser(
         "synthetic",
         "Draw Cell Painting plates with known nuclei, cells, illumination and treatment effects: images as a Phenix leaves "
         "them, a plate map, and the truth.",
         "jumpgpu synthetic --output demo/images --plate DEMO --replicates 3 --wells 24 --size 540",
     )
-    add = made.add_argument
+    add = output.add_argument
     add("--output", type=Path, required=True, metavar="DIR", help="for images, metadata and truth")
     add("--plate", action="append", metavar="BARCODE", help="repeat it for replicate plates (default: DEMO)")
     add("--replicates", type=int, default=1, metavar="N", help="draw <plate>1 .. <plate>N instead of <plate>")
-    add("--wells", type=int, default=24, metavar="N", help="wells a plate, 1 to 384 (default: %(default)s)")
-    add("--sites", type=int, default=2, metavar="N", help="fields a well (default: %(default)s)")
+    add("--wells", type=int, default=24, metavar="N", help="wells per plate, 1 to 384 (default: %(default)s)")
+    add("--sites", type=int, default=2, metavar="N", help="fields per well (default: %(default)s)")
     add("--size", default="1080", metavar="N|HxW", help="pixels of a field's side (default: %(default)s)")
     add("--cells", type=float, metavar="N", help="nuclei a field, on average (default: 100 for 1080 x 1080)")
     add("--seed", type=int, default=0, metavar="N", help="another number, other images (default: %(default)s)")
     add("--threads", type=int, metavar="N", help="threads (default: all processors)")
-    return made
+    return output
 
 
 def settings_of(options: argparse.Namespace) -> tuple[list[str], SyntheticSettings]:
@@ -284,7 +284,7 @@ def settings_of(options: argparse.Namespace) -> tuple[list[str], SyntheticSettin
     if len(sides) > 2 or not all(s.isdigit() and 64 <= int(s) <= 4320 for s in sides):
         raise ValueError(f"--size {options.size}: expected a side of 64 to 4320 pixels, or HEIGHTxWIDTH")
     height, width = int(sides[0]), int(sides[-1])
-    cells = options.cells if options.cells is not None else CELLS_A_PIXEL * height * width
+    cells = options.cells if options.cells is not None else CELLS_PER_PIXEL * height * width
     if not 1 <= options.sites <= 99 or not 1 <= options.replicates <= 99 or not 0 <= cells <= 5000 or options.seed < 0:
         raise ValueError("--sites and --replicates must be 1 to 99, --cells 0 to 5000, --seed 0 or more")
     plate_wells(options.wells)

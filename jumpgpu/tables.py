@@ -20,15 +20,15 @@ BINS = (1, 2, 3, 4, 5, 10, 20, 50)  # targets: each first number of a row
 
 
 def parser() -> argparse.ArgumentParser:
-    made = command_parser(
+    output = command_parser(
         "tables",
         "Print what a metadata folder holds, as CPJUMP1's tables: compounds by number of targets, genes by number of "
         "reagents.",
         "jumpgpu tables --metadata metadata",
     )
-    made.add_argument("--metadata", type=Path, required=True, metavar="DIR", help="metadata folder with external/*.tsv")
-    made.add_argument("--output", type=Path, metavar="DIR", help="write the tables there as Parquet too")
-    return made
+    output.add_argument("--metadata", type=Path, required=True, metavar="DIR", help="metadata folder with external/*.tsv")
+    output.add_argument("--output", type=Path, metavar="DIR", help="write the tables there as Parquet too")
+    return output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,13 +69,13 @@ def read_folder(folder: Path) -> dict[str, pd.DataFrame]:
 
 def count_tables(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """Compounds by targets and genes by reagents, of treatment tables by name."""
-    made = {}
+    output = {}
     if lists := [t for t in tables.values() if "target_list" in t]:
-        made["compounds_by_targets"] = compounds_by_targets(lists[0])
+        output["compounds_by_targets"] = compounds_by_targets(lists[0])
     genes = {modality(name): t for name, t in tables.items() if "gene" in t and "target_list" not in t}
     if genes:
-        made["genes_by_reagents"] = genes_by_reagents(genes)
-    return made
+        output["genes_by_reagents"] = genes_by_reagents(genes)
+    return output
 
 
 def modality(name: str) -> str:

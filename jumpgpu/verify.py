@@ -2,7 +2,7 @@
 
     python -m jumpgpu.verify BR00117010.zarr
 
-Prints a line a plate, and a line for each thing that is wrong. Exit status 0 when all is right, 1 when something is
+Prints a line per plate, and a line for each thing that is wrong. Exit status 0 when all is right, 1 when something is
 not, 2 when there is no plate to check.
 """
 
@@ -15,15 +15,15 @@ from .store.reader import open_plate
 
 
 def parser() -> argparse.ArgumentParser:
-    made = command_parser(
+    output = command_parser(
         "verify",
         "Check stored plates: every byte, shape, column and identity against the records written with them. Prints a line a "
         "plate, and one for each thing that is wrong.",
         "jumpgpu verify out/BR00117010.zarr",
         status="0 all is right, 1 something is not, 2 there is no plate to check",
     )
-    made.add_argument("plates", nargs="+", metavar="PLATE", help="a plate's .zarr folder, or its path without the suffix")
-    return made
+    output.add_argument("plates", nargs="+", metavar="PLATE", help="a plate's .zarr folder, or its path without the suffix")
+    return output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

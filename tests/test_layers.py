@@ -38,18 +38,18 @@ COMMANDS = {m for m in MODULES if "." not in m and m not in PACKAGES} - {"__init
 
 def imports(module: str) -> set[str]:
     """Modules of the package that a module imports, or names in a string that is imported later (TASKS of dask_workers)."""
-    path, found = MODULES[module], set()
+    path, result = MODULES[module], set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] == "jumpgpu"):
             folder = path.relative_to(PACKAGE).parent.parts
             base = [*folder[: len(folder) - node.level + 1]] if node.level else []
             base += (node.module or "").split(".")[0 if node.level else 1 :]
-            found |= {".".join(filter(None, [*base, a.name])) for a in node.names} | {".".join(filter(None, base))}
+            result |= {".".join(filter(None, [*base, a.name])) for a in node.names} | {".".join(filter(None, base))}
         elif isinstance(node, ast.Import):
-            found |= {a.name.removeprefix("jumpgpu.") for a in node.names}
+            result |= {a.name.removeprefix("jumpgpu.") for a in node.names}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found.add(node.value.removeprefix("jumpgpu.") if re.fullmatch(r"jumpgpu\.[\w.]+", node.value) else "")
-    return found & MODULES.keys() - {module, "__init__", *PACKAGES}
+            result.add(node.value.removeprefix("jumpgpu.") if re.fullmatch(r"jumpgpu\.[\w.]+", node.value) else "")
+    return result & MODULES.keys() - {module, "__init__", *PACKAGES}
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -22,10 +22,10 @@ def count(folder: str) -> int:
 
 def main() -> int:
     budget = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["jumpgpu"]["lines"]
-    found = {folder: count(folder) for folder in budget}
-    for folder, lines in found.items():
+    result = {folder: count(folder) for folder in budget}
+    for folder, lines in result.items():
         print(f"{folder:12}{lines:7}  of {budget[folder]}" + "  too many" * (lines > budget[folder]))
-    return int(any(found[folder] > budget[folder] for folder in budget))
+    return int(any(result[folder] > budget[folder] for folder in budget))
 
 
 if __name__ == "__main__":

@@ -283,7 +283,7 @@ def in_a_process(task: Callable[[], str]) -> str:
 
 def survey(names: list[str], ways: tuple[str, ...] = WAYS) -> dict[str, dict[str, str]]:
     """What each way says of each mutant."""
-    found: dict[str, dict[str, str]] = {}
+    result: dict[str, dict[str, str]] = {}
     wanted: dict[Work, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for mutant in MUTANTS:
@@ -294,22 +294,22 @@ def survey(names: list[str], ways: tuple[str, ...] = WAYS) -> dict[str, dict[str
             folder = Path(scratch) / mutant.name
             break_kernels(mutant, folder)
             want = wanted[mutant.work]
-            found[mutant.name] = {
+            result[mutant.name] = {
                 way: in_a_process(lambda w=way, m=mutant, f=folder, x=want: notice(m, w, x, f)) for way in ways
             }
-            said = "  ".join(f"{way}: {word or '-'}" for way, word in found[mutant.name].items())
+            said = "  ".join(f"{way}: {word or '-'}" for way, word in result[mutant.name].items())
             print(f"{mutant.name:24s}{said}", file=sys.stderr, flush=True)
-    return found
+    return result
 
 
-def table(found: dict[str, dict[str, str]]) -> str:
+def table(result: dict[str, dict[str, str]]) -> str:
     """The survey as a Markdown table."""
-    ways = list(next(iter(found.values())))
+    ways = list(next(iter(result.values())))
     what = {m.name: m.what for m in MUTANTS}
     lines = ["| fault | " + " | ".join(ways) + " |", "|---" * (len(ways) + 1) + "|"]
-    lines += [f"| {what[name]} | " + " | ".join(words[w] or "-" for w in ways) + " |" for name, words in found.items()]
-    caught = [str(sum(bool(words[w]) for words in found.values())) for w in ways]
-    return "\n".join([*lines, f"| caught, of {len(found)} | " + " | ".join(caught) + " |"])
+    lines += [f"| {what[name]} | " + " | ".join(words[w] or "-" for w in ways) + " |" for name, words in result.items()]
+    caught = [str(sum(bool(words[w]) for words in result.values())) for w in ways]
+    return "\n".join([*lines, f"| caught, of {len(result)} | " + " | ".join(caught) + " |"])
 
 
 if __name__ == "__main__":

@@ -38,17 +38,17 @@ def run(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
 def shown(cell: Any) -> list[str]:
     """What a cell shows, without what may vary: text as it is, of pictures and tables that they are there."""
     outputs = cell.get("outputs", ())
-    found = ["".join(o.text for o in outputs if o.output_type == "stream" and o.name == "stdout")]
+    result = ["".join(o.text for o in outputs if o.output_type == "stream" and o.name == "stdout")]
     for output in outputs:
         if output.output_type == "stream":
             continue
         if "image/png" in output.data:
-            found.append("picture")
+            result.append("picture")
         elif "text/html" in output.data and "<figure" in output.data["text/html"]:
-            found.append("card")
+            result.append("card")
         else:
-            found.append(output.data["text/plain"])
-    return found
+            result.append(output.data["text/plain"])
+    return result
 
 
 def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -14,12 +14,12 @@ from tests.helpers.numbers_drawn import CASES, RECORD, complaints, version_of
 def main() -> int:
     """0 written, 1 refused."""
     record = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
-    found = {name: cases() for name, cases in CASES.items()}
-    if wrong := [line for name, cases in found.items() for line in complaints(name, cases, record)]:
+    result = {name: cases() for name, cases in CASES.items()}
+    if wrong := [line for name, cases in result.items() for line in complaints(name, cases, record)]:
         print("\n".join(wrong), file=sys.stderr)
         return 1
-    made = {name: {"version": version_of(name), "cases": cases} for name, cases in found.items()}
-    RECORD.write_text(json.dumps(made, indent=1) + "\n")
+    output = {name: {"version": version_of(name), "cases": cases} for name, cases in result.items()}
+    RECORD.write_text(json.dumps(output, indent=1) + "\n")
     return 0
 
 

@@ -33,14 +33,14 @@ def comments(kind: type) -> dict[str, str]:
     """Field -> the comment on the first line of its declaration."""
     lines = inspect.getsource(config).splitlines()
     tree = ast.parse(inspect.getsource(config))
-    found = {}
+    result = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef) and node.name == kind.__name__:
             for item in node.body:
                 if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
                     line = lines[item.lineno - 1]
-                    found[item.target.id] = line.rpartition("  # ")[2] if "  # " in line else ""
-    return found
+                    result[item.target.id] = line.rpartition("  # ")[2] if "  # " in line else ""
+    return result
 
 
 def tables(kind: Any = config.Config, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from jumpgpu.features import families as features
-from jumpgpu.features.objects import Scene, make_scene
+from jumpgpu.features.objects import ObjectBatch, make_batch
 from jumpgpu.features.order_statistics import order_statistics
 from jumpgpu.features.outline import outlines
 from jumpgpu.gpu.open import open_device
@@ -76,7 +76,7 @@ CHOICES = """## Where CellProfiler leaves a choice
 - An empty object (a nucleus that fills its cell leaves no cytoplasm) has area and integrated intensity 0 and NaN otherwise;
   CellProfiler's rows shift where a label is missing.
 """
-TIMES = """## CPU seconds a field
+TIMES = """## CPU seconds per field
 
 One thread, median of five runs over the six fields. CellProfiler's are those of its modules for the same fields, as stated
 with the reference tables, not measured in the same run. Location comes with Intensity, as in CellProfiler's module.
@@ -102,29 +102,29 @@ def cpu_seconds(shared: Path, repeats: int = 5) -> dict[str, float]:
         taken.setdefault(name, []).append((time.process_time() - start) / len(pixels))
         return result
 
-    def prepared() -> Scene:
-        scene = make_scene(CHANNELS, pixels, labels, {}, device)
-        outlines(scene, device)
-        order_statistics(scene, device)
-        return scene
+    def prepared() -> ObjectBatch:
+        batch = make_batch(CHANNELS, pixels, labels, {}, device)
+        outlines(batch, device)
+        order_statistics(batch, device)
+        return batch
 
     for _ in range(repeats):
-        scene = timed(SHARED_WORK, prepared)
+        batch = timed(SHARED_WORK, prepared)
         for family in features.FAMILIES:
-            timed(family, partial(features.family(family).measure, scene, settings, device))
+            timed(family, partial(features.family(family).measure, batch, settings, device))
     torch.set_num_threads(threads)
     return {name: float(np.median(times)) for name, times in taken.items()}
 
 
-def compared(found: pd.DataFrame) -> list[str]:
+def compared(result: pd.DataFrame) -> list[str]:
     """A table of families: columns that agree at each tolerance, and the largest gap."""
     levels = list(LEVELS)
     lines = [
         "| family | columns | " + " | ".join(levels) + " | largest gap | of |",
         "|---|---|" + "---|" * (len(levels) + 2),
     ]
-    for family, row in agreeing(found).iterrows():
-        part = found if family == "all" else found[found["family"] == family]
+    for family, row in agreeing(result).iterrows():
+        part = result if family == "all" else result[result["family"] == family]
         # the largest in the measure of the first tolerance, so that small numbers do not hide behind large ones
         worst = (part["gap"] / (1e-6 + 1e-4 * part["theirs"].abs())).fillna(0).idxmax()
         shown = f"{part.at[worst, 'gap']:.1e} | `{worst}` = {part.at[worst, 'theirs']:.4g}" if part["gap"].any() else "0 |"
@@ -140,11 +140,11 @@ def production(shared: Path) -> list[str]:
     families = ("shape", "intensity", "location", "number", "neighbors")
     mine, theirs = ours(shared, device, families, preset, settings), tables(shared, preset)
     both = [column for column in mine if column in theirs]
-    found = gaps(mine[both], theirs[both], shared, preset)
-    missed = misses(found)
+    result = gaps(mine[both], theirs[both], shared, preset)
+    missed = misses(result)
     return [
         PRODUCTION,
-        *compared(found),
+        *compared(result),
         "",
         f"{len(missed)} columns miss {next(iter(LEVELS))}: " + TIE,
         "",
@@ -152,12 +152,12 @@ def production(shared: Path) -> list[str]:
     ]
 
 
-def page(found: pd.DataFrame, wells: pd.DataFrame, seconds: dict[str, float], other: list[str]) -> str:
+def page(result: pd.DataFrame, wells: pd.DataFrame, seconds: dict[str, float], other: list[str]) -> str:
     """The comparison as Markdown."""
     levels = list(LEVELS)
-    lines = [HEAD, *compared(found)]
-    lines += ["", f"## Columns that miss {levels[0]}", "", *table_of(misses(found))]
-    strictest = found[found[levels[-1]] < SHARE].sort_values("gap", ascending=False)
+    lines = [HEAD, *compared(result)]
+    lines += ["", f"## Columns that miss {levels[0]}", "", *table_of(misses(result))]
+    strictest = result[result[levels[-1]] < SHARE].sort_values("gap", ascending=False)
     lines += ["", f"## Columns that miss {levels[-1]}", "", *table_of(strictest)]
     if len(strictest) and strictest.index.str.contains("InfoMeas2").all():
         lines += [
@@ -191,12 +191,12 @@ def others(columns: Iterable[str]) -> str:
     return "\n".join([said, *reasons])
 
 
-def table_of(found: pd.DataFrame) -> list[str]:
-    if not len(found):
+def table_of(result: pd.DataFrame) -> list[str]:
+    if not len(result):
         return ["None."]
     rows = [
         f"| `{c}` | {r['gap']:.1e} | {r['relative']:.1e} | {r['ours']:.6g} | {r['theirs']:.6g} |"
-        for c, r in found.iterrows()
+        for c, r in result.iterrows()
     ]
     return ["| column | gap | relative | ours | theirs |", "|---|---|---|---|---|", *rows]
 
@@ -207,9 +207,9 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[2] / "shared")
     args = parser.parse_args()
     mine = ours(args.shared, open_device("cpu"))
-    found = gaps(mine, reference(args.shared, mine.columns), args.shared)
+    result = gaps(mine, reference(args.shared, mine.columns), args.shared)
     wells = end_to_end(args.shared, open_device("cpu"))
-    args.output.write_text(page(found, wells, cpu_seconds(args.shared), production(args.shared)))
+    args.output.write_text(page(result, wells, cpu_seconds(args.shared), production(args.shared)))
 
 
 if __name__ == "__main__":

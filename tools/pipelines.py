@@ -62,22 +62,22 @@ class Compared:
 
 def verdicts(folder: Path) -> Counter[tuple[str, str]]:
     """Prints a line a pipeline, and what stands in its way."""
-    found: Counter[tuple[str, str]] = Counter()
+    result: Counter[tuple[str, str]] = Counter()
     for path in sorted(p for p in folder.iterdir() if p.suffix in (".cppipe", ".cpproj", ".json")):
         try:
             imported = translate([read_pipeline(path)])
         except ValueError as error:
             print(f"{path.name}: refused: {error}")
-            found["refused", "missing"] += 1
+            result["refused", "missing"] += 1
             continue
         verdict = imported.verdict
-        found[verdict["labels"], verdict["columns"]] += 1
+        result[verdict["labels"], verdict["columns"]] += 1
         print(
             f"{path.name}: labels {verdict['labels']}, columns {verdict['columns']}, image tables {verdict['image_tables']}"
         )
         for level, text in dict.fromkeys((f.level, f.text) for f in imported.of_level("labels", "values", "columns")):
             print(f"    {level}: {text}")
-    return found
+    return result
 
 
 def inputs(imported: Translated, mapping: dict, shared: Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -107,19 +107,19 @@ def run_reference(folder: Path, shared: Path, device: Device) -> tuple[Compared,
     pixels, functions = inputs(imported, mapping, shared)
     start = time.process_time()
     state = run_steps(steps, pixels, functions, device)
-    found = Compared(folder.name, imported.verdict, seconds=time.process_time() - start)
+    result = Compared(folder.name, imported.verdict, seconds=time.process_time() - start)
     for path in sorted(folder.glob("labels_*.tiff")):
         name = path.stem.removeprefix("labels_")
         theirs = imagecodecs.tiff_decode(path.read_bytes())
         if name not in state.objects:
-            found.labels[name] = theirs.size
+            result.labels[name] = theirs.size
             continue
         ours = state.objects[name].labels[0].cpu().numpy()
-        found.counts[name] = int(ours.max()), int(theirs.max())
-        found.labels[name] = int((ours != theirs).sum()) if ours.shape == theirs.shape else theirs.size
-        if not found.labels[name]:
-            compare(found, state, name, pd.read_parquet(tables / f"{name}.parquet"))
-    return found, state
+        result.counts[name] = int(ours.max()), int(theirs.max())
+        result.labels[name] = int((ours != theirs).sum()) if ours.shape == theirs.shape else theirs.size
+        if not result.labels[name]:
+            compare(result, state, name, pd.read_parquet(tables / f"{name}.parquet"))
+    return result, state
 
 
 def as_listed(step: kinds.Step, tables: Path) -> kinds.Step:
@@ -133,26 +133,26 @@ def as_listed(step: kinds.Step, tables: Path) -> kinds.Step:
     return dataclasses.replace(step, images=tuple(sorted(step.images, key=lambda a: -before[a])))
 
 
-def compare(found: Compared, state: State, name: str, theirs: pd.DataFrame) -> None:
+def compare(result: Compared, state: State, name: str, theirs: pd.DataFrame) -> None:
     mine = state.measured[name]
     for column in theirs.columns:
         if column in KEYS:
             continue
-        found.columns += 1
+        result.columns += 1
         values = mine.get(column)
         if values is None:
             values = mine.get(swapped(column))
         if values is None:
-            found.absent.append(f"{name}_{column}")
+            result.absent.append(f"{name}_{column}")
             continue
         a, b = values.cpu().numpy().astype(float), theirs[column].to_numpy(float)
         if len(a) != len(b):
-            found.differ[f"{name}_{column}"] = f"{len(a)} rows for {len(b)}"
+            result.differ[f"{name}_{column}"] = f"{len(a)} rows for {len(b)}"
             continue
         chosen = ~of_choice(state, name, column)
-        found.left_out += int((~chosen).sum())
+        result.left_out += int((~chosen).sum())
         if not chosen.any():
-            found.agree += 1
+            result.agree += 1
             continue
         a, b, numbers = a[chosen], b[chosen], np.flatnonzero(chosen) + 1
         gap = np.where(np.isnan(a) & np.isnan(b) | (a == b), 0, np.abs(a - b))
@@ -160,11 +160,11 @@ def compare(found: Compared, state: State, name: str, theirs: pd.DataFrame) -> N
         bad = gap > ABSOLUTE + RELATIVE * np.nan_to_num(np.abs(b))
         if bad.mean() > 1 - SHARE:
             worst = int(np.argmax(np.where(bad, gap, -1)))
-            found.differ[f"{name}_{column}"] = (
+            result.differ[f"{name}_{column}"] = (
                 f"{int(bad.sum())} of {len(b)} objects, e.g. {numbers[worst]}: {a[worst]:.6g} for {b[worst]:.6g}"
             )
         else:
-            found.agree += 1
+            result.agree += 1
 
 
 def of_choice(state: State, name: str, column: str) -> np.ndarray:
@@ -183,25 +183,25 @@ def of_choice(state: State, name: str, column: str) -> np.ndarray:
 
 def several(state: State, name: str, image: str) -> np.ndarray:
     """Objects with several brightest pixels of an image, or (image "") several pixels farthest from the edge: bool [n]."""
-    made = state.objects[name]
-    labels = made.labels[0].cpu().numpy()
+    output = state.objects[name]
+    labels = output.labels[0].cpu().numpy()
     values = state.images[image].pixels[0].float().cpu().numpy() if image else depth(labels)
-    index = np.arange(1, made.n + 1)
-    most = ndimage.maximum(values, labels, index)
-    at_most = (values == np.concatenate([[np.inf], most])[labels]) & (labels > 0)
+    index = np.arange(1, output.n + 1)
+    maximum = ndimage.maximum(values, labels, index)
+    at_most = (values == np.concatenate([[np.inf], maximum])[labels]) & (labels > 0)
     return ndimage.sum(at_most, labels, index) > 1
 
 
 def depth(labels: np.ndarray) -> np.ndarray:
     """Squared distance of each object's pixels to its edge."""
-    found = np.zeros(labels.shape)
+    result = np.zeros(labels.shape)
     for number, box in enumerate(ndimage.find_objects(labels), 1):
         if box is None:
             continue
         wide = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
         inside = labels[wide] == number
-        found[wide][inside] = np.rint(ndimage.distance_transform_edt(inside)[inside] ** 2)
-    return found
+        result[wide][inside] = np.rint(ndimage.distance_transform_edt(inside)[inside] ** 2)
+    return result
 
 
 def swapped(column: str) -> str:
@@ -221,10 +221,10 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=10, help="columns to list of each")
     args = parser.parse_args()
     if args.what == "verdicts":
-        found = verdicts(args.folder)
+        result = verdicts(args.folder)
         print(
-            f"complete: {found['equal', 'equal']} of {sum(found.values())}; "
-            f"labels: {sum(n for (labels, _), n in found.items() if labels == 'equal')}"
+            f"complete: {result['equal', 'equal']} of {sum(result.values())}; "
+            f"labels: {sum(n for (labels, _), n in result.items() if labels == 'equal')}"
         )
         return
     device, complete = open_device("cpu"), 0
@@ -233,21 +233,21 @@ def main() -> None:
         if args.names and folder.name not in args.names:
             continue
         try:
-            found, _ = run_reference(folder, args.shared, device)
+            result, _ = run_reference(folder, args.shared, device)
         except (ValueError, KeyError) as error:
             print(f"{folder.name}: {type(error).__name__}: {error}")
             continue
-        complete += found.complete
-        wrong = {n: p for n, p in found.labels.items() if p}
+        complete += result.complete
+        wrong = {n: p for n, p in result.labels.items() if p}
         print(
-            f"{folder.name}: {'complete' if found.complete else 'not complete'}; labels {wrong if wrong else 'equal'} "
-            f"{found.counts}; {found.agree} of {found.columns} columns, {len(found.absent)} absent, "
-            f"{found.left_out} values of choice; {found.seconds:.1f} s of CPU"
+            f"{folder.name}: {'complete' if result.complete else 'not complete'}; labels {wrong if wrong else 'equal'} "
+            f"{result.counts}; {result.agree} of {result.columns} columns, {len(result.absent)} absent, "
+            f"{result.left_out} values of choice; {result.seconds:.1f} s of CPU"
         )
-        by_measure = Counter("_".join(c.split("_")[:3]) for c in found.absent)
-        for column, n in list(by_measure.items())[: args.most]:
+        by_measure = Counter("_".join(c.split("_")[:3]) for c in result.absent)
+        for column, n in list(by_measure.items())[: args.maximum]:
             print(f"    absent: {column}... ({n})")
-        for column, text in list(found.differ.items())[: args.most]:
+        for column, text in list(result.differ.items())[: args.maximum]:
             print(f"    differs: {column}: {text}")
     print(f"complete: {complete}")
 

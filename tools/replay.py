@@ -92,7 +92,7 @@ def run(path: Path, library: Path) -> int:
     loaded = ctypes.CDLL(str(library.resolve()))
     with np.load(path, allow_pickle=False) as stored:
         plan = json.loads(stored["plan"].tobytes())
-        found, wrong = [], Counter()
+        result, wrong = [], Counter()
         for step in plan:
             memory: dict[str, np.ndarray] = {}
             slots: list[Any] = []
@@ -111,13 +111,13 @@ def run(path: Path, library: Path) -> int:
             entry.restype = ctypes.c_char_p
             if said := entry(step["grid"], step["block"], pointers, 1, 0):
                 raise RuntimeError(f"{step['kernel']}: {said.decode()}")
-            found.append(digest(list(memory.values())))
-            wrong[step["kernel"]] += found[-1] != step["digest"]
+            result.append(digest(list(memory.values())))
+            wrong[step["kernel"]] += result[-1] != step["digest"]
     bad = sorted(kernel for kernel, n in wrong.items() if n)
     machine = f"{sysconfig.get_platform()}, Python {sys.version.split()[0]}, NumPy {np.__version__}"
     print(
         f"{machine}, {library.name}: "
-        f"{len(plan)} launches of {len(wrong)} kernels, digest {whole(found)}, "
+        f"{len(plan)} launches of {len(wrong)} kernels, digest {whole(result)}, "
         + (f"other bits from {', '.join(bad)}" if bad else "the recorded bits")
     )
     return bool(bad)
@@ -125,10 +125,10 @@ def run(path: Path, library: Path) -> int:
 
 def aligned(data: np.ndarray) -> np.ndarray:
     """A copy that begins at a multiple of 64 bytes, as torch's tensors do."""
-    room = np.empty(data.nbytes + 64, np.uint8)
-    start = -room.ctypes.data % 64
-    room[start : start + data.nbytes] = data
-    return room[start : start + data.nbytes]
+    capacity = np.empty(data.nbytes + 64, np.uint8)
+    start = -capacity.ctypes.data % 64
+    capacity[start : start + data.nbytes] = data
+    return capacity[start : start + data.nbytes]
 
 
 if __name__ == "__main__":

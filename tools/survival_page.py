@@ -128,16 +128,16 @@ def cases(large: bool = True) -> list[Case]:
         root = Path(folder)
         write_plate(root / "good", wells=("A01",), sites=(1,))
         assert read_plate(root / "good") == ""
-        found = [Case(reader, name, size, *measured(work)) for reader, name, size, work in files(root, large)]
-        return [replace(case, became=case.became.replace(f"{root}/", "")) for case in found]
+        result = [Case(reader, name, size, *measured(work)) for reader, name, size, work in files(root, large)]
+        return [replace(case, became=case.became.replace(f"{root}/", "")) for case in result]
 
 
-def page(found: list[Case]) -> str:
+def page(result: list[Case]) -> str:
     """The table: a summary by reader, and the worst of each."""
-    readers = list(dict.fromkeys(c.reader for c in found))
+    readers = list(dict.fromkeys(c.reader for c in result))
     lines = ["| reader | files | refused or left out | longest, s | most memory, MB |", "|---|---|---|---|---|"]
     for reader in readers:
-        of = [c for c in found if c.reader == reader]
+        of = [c for c in result if c.reader == reader]
         lines.append(
             f"| {reader} | {len(of)} | {sum(bool(c.became) for c in of)} | {max(c.seconds for c in of):.2f} "
             f"| {max(c.megabytes for c in of):.0f} |"
@@ -145,7 +145,7 @@ def page(found: list[Case]) -> str:
     lines += ["", "The worst of each, by time and by memory:", ""]
     lines += ["| reader | file | bytes | s | MB more | what became of it |", "|---|---|---|---|---|---|"]
     for reader in readers:
-        of = [c for c in found if c.reader == reader]
+        of = [c for c in result if c.reader == reader]
         worst = {
             c.name: c
             for key in ("seconds", "megabytes")

@@ -64,11 +64,11 @@ def build(tag: str, output: Path, levels: str | None) -> Path:
 def check(wheel: Path) -> None:
     """auditwheel's verdict, check-wheel-contents and twine; CalledProcessError or ValueError where one refuses."""
     tag = wheel.stem.rpartition("-")[2]
-    if found := re.fullmatch(r"manylinux_2_(\d+)_(\w+)", tag):
+    if result := re.fullmatch(r"manylinux_2_(\d+)_(\w+)", tag):
         command = [sys.executable, "-m", "auditwheel", "show", str(wheel)]
         said = " ".join(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
-        fits = re.search(rf'following platform tag: "manylinux_2_(\d+)_{found[2]}"', said)
-        if not fits or int(fits[1]) > int(found[1]):
+        fits = re.search(rf'following platform tag: "manylinux_2_(\d+)_{result[2]}"', said)
+        if not fits or int(fits[1]) > int(result[1]):
             raise ValueError(f"{wheel.name}: auditwheel says {said}")
     subprocess.run([sys.executable, "-m", "check_wheel_contents", "--ignore", "W004", str(wheel)], check=True)
     subprocess.run([sys.executable, "-m", "twine", "check", "--strict", str(wheel)], check=True)

@@ -39,11 +39,11 @@ ENTRY = re.compile(
 
 def read_log(log: str) -> dict[str, Resources]:
     """Resources by kernel from what `ptxas -v` writes; spills are the sum of both kinds."""
-    found = {}
+    result = {}
     for name, stack, stores, loads, registers, rest in ENTRY.findall(log):
         shared = re.search(r"(\d+) bytes smem", rest)
-        found[name] = Resources(int(registers), int(stack), int(stores) + int(loads), int(shared[1]) if shared else 0)
-    return found
+        result[name] = Resources(int(registers), int(stack), int(stores) + int(loads), int(shared[1]) if shared else 0)
+    return result
 
 
 @cache
@@ -60,10 +60,10 @@ def resources(path: Path, architecture: str) -> dict[str, Resources]:
 
 def all_resources(architecture: str) -> dict[str, Resources]:
     """Every kernel's."""
-    found: dict[str, Resources] = {}
+    result: dict[str, Resources] = {}
     for path in sorted(kernel_folder().rglob("*.cu")):
-        found |= resources(path, architecture)
-    return found
+        result |= resources(path, architecture)
+    return result
 
 
 def header_folder() -> Path:
@@ -92,7 +92,7 @@ def calculator() -> ctypes.CDLL:
 def blocks_per_sm(gpu: Gpu, needs: Resources, block: int) -> int:
     """Blocks of so many threads that run on an SM at once; ValueError where not one does."""
     given = (*gpu.capability, gpu.threads, gpu.shared, gpu.shared_block, gpu.sms, needs.registers, needs.shared, block)
-    found = calculator().blocks_per_sm(*given)
-    if found < 1:
+    result = calculator().blocks_per_sm(*given)
+    if result < 1:
         raise ValueError(f"a block of {block} threads with {needs} does not run on {gpu.name}")
-    return int(found)
+    return int(result)

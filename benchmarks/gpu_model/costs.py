@@ -42,20 +42,20 @@ def costs(program: Program) -> list[Cost]:
     Folded away: moves, parameters, a 64-bit sum of an address whose term is a product or a shift (IMAD.WIDE, LEA), fields of
     known place and width (PRMT), and half of what a division by a constant would be (a product).
     """
-    made = {}
+    output = {}
     for i in program.instructions:
         if i.operands and i.opcode[0] not in ("st", "red", "bra", "bar"):
-            made[i.operands[0]] = i.opcode[0]
-    return [cost_of(i, made) for i in program.instructions]
+            output[i.operands[0]] = i.opcode[0]
+    return [cost_of(i, output) for i in program.instructions]
 
 
-def cost_of(i: Instruction, made: dict[str, str]) -> Cost:
+def cost_of(i: Instruction, output: dict[str, str]) -> Cost:
     name, operands = i.opcode[0], i.operands
     if name in FREE or (name == "ld" and "param" in i.opcode):
         return uniform(0)
     if name in MEMORY:
         return uniform(1)
-    if name == "add" and i.opcode[-1] in ("s64", "u64") and any(made.get(o) in ("mul", "shl") for o in operands[1:]):
+    if name == "add" and i.opcode[-1] in ("s64", "u64") and any(output.get(o) in ("mul", "shl") for o in operands[1:]):
         return uniform(0)
     if name == "bfi" and all(is_constant(o) for o in operands[3:]):
         return uniform(1, 1)

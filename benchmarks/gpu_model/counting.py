@@ -21,7 +21,7 @@ from tests.simulators.ptx.launch import COUNTS, Kernel, Run
 
 BUDGET = 3_000_000  # warp instructions a launch, after which no more blocks are begun
 LIMIT = 60_000_000  # after which a block is cut
-MOST_BLOCKS = 48
+MAX_BLOCKS = 48
 L1_SECTORS = 512  # of a block: 16 KB
 GOLDEN = 0.6180339887498949
 
@@ -65,7 +65,7 @@ class Counted:
     atomics: float
     read: float
     written: float
-    least_bytes: float
+    min_bytes: float
     path: list[float]
     longest: list[float]
     longest_warp: float
@@ -73,15 +73,15 @@ class Counted:
 
 @cache
 def program(name: str) -> tuple[Kernel, list[Cost]]:
-    made = Kernel(ptx(kernel_sources()[name][0]), name)
-    return made, costs(made.program)
+    output = Kernel(ptx(kernel_sources()[name][0]), name)
+    return output, costs(output.program)
 
 
 def spread_out(n: int) -> list[int]:
     """MOST_BLOCKS of 0 .. n-1, or all, so ordered that the first few of them lie evenly: steps of the golden ratio."""
-    if n <= MOST_BLOCKS:
+    if n <= MAX_BLOCKS:
         return sorted(range(n), key=lambda k: (0.5 + k * GOLDEN) % 1)
-    return list(dict.fromkeys(int(n * ((0.5 + k * GOLDEN) % 1)) for k in range(2 * MOST_BLOCKS)))[:MOST_BLOCKS]
+    return list(dict.fromkeys(int(n * ((0.5 + k * GOLDEN) % 1)) for k in range(2 * MAX_BLOCKS)))[:MAX_BLOCKS]
 
 
 def copied(arrays: Sequence[Array]) -> tuple[list[np.ndarray], list[tuple[int, int, int]]]:
@@ -90,10 +90,10 @@ def copied(arrays: Sequence[Array]) -> tuple[list[np.ndarray], list[tuple[int, i
     for a in arrays:
         here = np.ctypeslib.as_array((ctypes.c_uint8 * a.size).from_address(a.address))
         if a.written:
-            room = np.empty(a.size + 64, np.uint8)
-            start = -room.ctypes.data % 64
-            room[start : start + a.size] = here
-            here = room[start : start + a.size]
+            capacity = np.empty(a.size + 64, np.uint8)
+            start = -capacity.ctypes.data % 64
+            capacity[start : start + a.size] = here
+            here = capacity[start : start + a.size]
         views.append(here)
         moved.append((a.address, a.size, here.ctypes.data))
     return views, moved
@@ -121,9 +121,9 @@ def count_launch(name: str, grid: int, block: int, values: Sequence[int], arrays
     order, done, spent, cut = spread_out(grid), 0, 0, False
     counts = np.zeros((len(table), len(COUNTS)))
     times, touched = [], np.zeros((0, 2))
-    step = 1 if grid <= MOST_BLOCKS else 8
+    step = 1 if grid <= MAX_BLOCKS else 8
     clock.chosen = (0,)  # the first block is often the longest, as objects are in order of size
-    first = kernel.run(grid, block, bits, views, clock=clock).times if grid > MOST_BLOCKS else None
+    first = kernel.run(grid, block, bits, views, clock=clock).times if grid > MAX_BLOCKS else None
     while done < len(order) and spent < BUDGET:
         clock.chosen = order[done : done + step]
         run: Run = kernel.run(grid, block, bits, views, clock=clock)
@@ -168,7 +168,7 @@ def summary(
     ]
     read, written = touched[:, 0] * 32 * scale, touched[:, 1] * 32 * scale
     sizes = np.array([r[1] for r in regions], float)
-    least = float(np.minimum(read, sizes).sum() + np.minimum(written, sizes).sum())
+    minimum = float(np.minimum(read, sizes).sum() + np.minimum(written, sizes).sum())
     atomic = column["depth"] * (column["requests"] > 0)
     finished = times[times["warps"] > 0] if (times["warps"] > 0).any() else times
     return Counted(
@@ -189,7 +189,7 @@ def summary(
         atomics=float(atomic[~shared].sum()) * scale,
         read=float(read.sum()),
         written=float(written.sum()),
-        least_bytes=least,
+        min_bytes=minimum,
         path=[float(v) for v in finished["cycles"].mean(axis=0)],
         longest=[float(v) for v in times["cycles"].max(axis=0)],
         longest_warp=float(times["longest"].max()),

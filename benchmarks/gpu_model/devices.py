@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU. Clocks in Hz, memory in bytes a second; lanes are results a clock and SM; latencies in cycles."""
+    """One GPU. Clocks in Hz, memory in bytes per second; lanes are results a clock and SM; latencies in cycles."""
 
     name: str
     architecture: str
@@ -32,8 +32,8 @@ class Gpu:
     latency: tuple[int, int, int, int]  # L1, L2, DRAM, shared memory
     fp64_latency: int
     threads: int  # an SM
-    shared: int  # bytes an SM
-    shared_block: int  # bytes a block, the most that can be asked for
+    shared: int  # bytes per SM
+    shared_block: int  # bytes per block, the most that can be asked for
 
     @property
     def capability(self) -> tuple[int, int]:

@@ -13,12 +13,12 @@ def code(cubin: bytes) -> dict[str, bytes]:
     size, number, names = struct.unpack_from("<HHH", cubin, 0x3A)
     headers = [struct.unpack_from("<IIQQQQ", cubin, start + k * size) for k in range(number)]
     table = headers[names][4]
-    found = {}
+    result = {}
     for name, _, _, _, offset, length in headers:
         text = cubin[table + name : cubin.index(b"\0", table + name)].decode()
         if text.startswith(".text."):
-            found[text.removeprefix(".text.")] = cubin[offset : offset + length]
-    return found
+            result[text.removeprefix(".text.")] = cubin[offset : offset + length]
+    return result
 
 
 def opcodes(text: bytes) -> list[int]:

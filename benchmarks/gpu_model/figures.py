@@ -20,7 +20,7 @@ from tests.simulators.standin_cuda import standin
 NOT_ON_A_GPU = {
     "cross_entropy_32": "the CPU's way of entropy_rounds",
     "cross_entropy_64": "the CPU's way of entropy_rounds",
-    "lzw_strips": "a strip a thread: the host's way to decode",
+    "lzw_strips": "a strip per thread: the host's way to decode",
     "sort_values": "torch sorts on a GPU",
     "sort_pixels": "torch sorts on a GPU",
     "granularity_erode": "the CPU's way of granularity_erode_tile",
@@ -115,20 +115,20 @@ def update(figures: Figures, given: workloads.Fields, kernels: Iterable[str] | N
 
 def predictions(figures: Figures, gpu: Gpu, fields: int) -> dict[str, Prediction]:
     """Of every kernel that was counted, for a batch of so many fields."""
-    made = {}
+    output = {}
     for kernel, launches in figures.launches.items():
         needs = figures.resources[gpu.architecture][kernel]
         scale = fields / figures.fields[figures.workload[kernel]]
-        made[kernel] = predict(launches, gpu, blocks_per_sm(gpu, needs, launches[0].block), scale)
-    return made
+        output[kernel] = predict(launches, gpu, blocks_per_sm(gpu, needs, launches[0].block), scale)
+    return output
 
 
 @dataclass(frozen=True)
 class Totals:
     """Seconds of a standard batch on one GPU: its kernels, least, most and floor; torch's operators; the images' copy."""
 
-    least: float
-    most: float
+    minimum: float
+    maximum: float
     floor: float
     operators: float
     copy: float
@@ -140,8 +140,8 @@ class Totals:
 def totals(figures: Figures, gpu: Gpu, fields: int) -> Totals:
     batch = figures.batch
     assert batch is not None
-    made = predictions(figures, gpu, fields)
-    mine = [made[k] for k in figures.standard]
+    output = predictions(figures, gpu, fields)
+    mine = [output[k] for k in figures.standard]
     scale = fields / batch.fields
     calls, bytes_ = 0, 0.0
     for name, (times, moved) in batch.operators.items():
@@ -150,8 +150,8 @@ def totals(figures: Figures, gpu: Gpu, fields: int) -> Totals:
         calls += int(times)
         bytes_ += moved
     return Totals(
-        sum(p.least for p in mine),
-        sum(p.most for p in mine),
+        sum(p.minimum for p in mine),
+        sum(p.maximum for p in mine),
         sum(p.floor for p in mine),
         calls * LAUNCH_S + bytes_ * scale / gpu.dram,
         batch.copied * scale / (gpu.pcie * PCIE_SHARE),
@@ -163,16 +163,16 @@ def totals(figures: Figures, gpu: Gpu, fields: int) -> Totals:
 
 def save(figures: Figures, path: Path, extra: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    made = {g.name: by_field(figures, g) for g in GPUS} if figures.batch else {}
-    text = json.dumps(short({**extra, "predicted": made, **dataclasses.asdict(figures)}), separators=(",", ":"))
+    output = {g.name: by_field(figures, g) for g in GPUS} if figures.batch else {}
+    text = json.dumps(short({**extra, "predicted": output, **dataclasses.asdict(figures)}), separators=(",", ":"))
     path.write_text(text.replace('],"', '],\n"') + "\n")
 
 
 def by_field(figures: Figures, gpu: Gpu) -> dict[str, list[float]]:
-    """Least, most and floor of each kernel of the batch as counted, seconds a field: what `make gpu` compares with."""
+    """Least, most and floor of each kernel of the batch as counted, seconds per field: what `make gpu` compares with."""
     n = figures.fields["standard"]
-    made = predictions(figures, gpu, n)
-    return {k: [made[k].least / n, made[k].most / n, made[k].floor / n] for k in figures.standard}
+    output = predictions(figures, gpu, n)
+    return {k: [output[k].minimum / n, output[k].maximum / n, output[k].floor / n] for k in figures.standard}
 
 
 def short(value: Any) -> Any:

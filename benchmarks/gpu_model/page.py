@@ -82,16 +82,16 @@ def whole(figures: Figures) -> list[str]:
         for gpu in GPUS:
             t = totals(figures, gpu, fields)
             host = (t.launches + t.operator_calls) * HOST_LAUNCH_S
-            slow, fast = (max(kernels + t.operators, t.copy, host) / fields for kernels in (t.most, t.least))
+            slow, fast = (max(kernels + t.operators, t.copy, host) / fields for kernels in (t.maximum, t.minimum))
             minutes = [WELLS * SITES * s / 60 for s in (fast, slow)]
-            row = [gpu.name, str(fields), f"{ms(t.least / fields)} .. {ms(t.most / fields)}", ms(t.floor / fields)]
+            row = [gpu.name, str(fields), f"{ms(t.minimum / fields)} .. {ms(t.maximum / fields)}", ms(t.floor / fields)]
             row += [ms(t.operators / fields), ms(t.copy / fields), ms(host / fields)]
             row += [f"{1 / slow:.0f} .. {1 / fast:.0f}", f"{minutes[0]:.1f} .. {minutes[1]:.1f}"]
             rows.append([*row, *[with_host(slow, fast, cores, figures.host) for cores in HOST_CORES if figures.host]])
     t = totals(figures, GPUS[0], BATCHES[0])
-    head = ["GPU", "fields a batch", "kernels", "their floor", "torch's operators", "copy to it", "host's launches"]
-    head += ["fields a second", f"a plate of {WELLS * SITES} fields, minutes"]
-    head += [f"with a host of {cores} cores, fields a second" for cores in HOST_CORES if figures.host]
+    head = ["GPU", "fields per batch", "kernels", "their floor", "torch's operators", "copy to it", "host's launches"]
+    head += ["fields per second", f"a plate of {WELLS * SITES} fields, minutes"]
+    head += [f"with a host of {cores} cores, fields per second" for cores in HOST_CORES if figures.host]
     lines = ["## A field on each GPU", "", "Milliseconds a field.", "", *table(head, rows)]
     per_pixel = batch.copied / batch.fields / math.prod(batch.shape[1:])
     mine = [k for k in figures.standard if k.startswith(("lzw_", "raw_"))]
@@ -103,7 +103,7 @@ def whole(figures: Figures) -> list[str]:
         f"""A batch is {t.launches} launches of kernels, {t.operator_calls} operators of torch and
         {number} of the host for the device ({waits}), whatever its number of fields. Kernels and
         operators follow each other; copies and the host's launches go on beside them, and the rate is that of the slowest.
-        Images go to the device as LZW, as they lie in their files, {per_pixel:.2f} bytes a pixel, and are decoded there
+        Images go to the device as LZW, as they lie in their files, {per_pixel:.2f} bytes per pixel, and are decoded there
         ({decoding}; in the table), a batch ahead; the reader waits for the event behind that besides. Reading the files and
         writing are the host's and not in the table; docs/design/lzw.md has what reading costs with and without decoding."""
     )
@@ -117,45 +117,45 @@ def whole(figures: Figures) -> list[str]:
     if cpu := figures.cpu:
         lines += prose(
             f"""The CPU backend, measured (`docs/throughput.md`): {cpu[0]:.2f} s of CPU a field and {cpu[1]:.2f} fields a
-            second on two cores, {WELLS * SITES / cpu[1] / 3600:.2f} hours a plate, with all of these in it."""
+            second on two cores, {WELLS * SITES / cpu[1] / 3600:.2f} hours per plate, with all of these in it."""
         )
     return lines
 
 
 def with_host(slow: float, fast: float, cores: int, host: Sequence[float]) -> str:
-    """Fields a second of a device of so many seconds a field and of a host beside it: the least of the two."""
-    most = min(cores / host[0], 1 / host[1])
-    return f"{min(1 / slow, most):.0f} .. {min(1 / fast, most):.0f}"
+    """Fields a second of a device of so many seconds per field and of a host beside it: the least of the two."""
+    maximum = min(cores / host[0], 1 / host[1])
+    return f"{min(1 / slow, maximum):.0f} .. {min(1 / fast, maximum):.0f}"
 
 
 def decoding_ms(figures: Figures, gpu: Gpu, kernels: Sequence[str]) -> str:
     """Milliseconds a field of these kernels, from least to most, in the smaller batch."""
-    made = predictions(figures, gpu, BATCHES[0])
-    least, most = (sum(getattr(made[k], end) for k in kernels) / BATCHES[0] for end in ("least", "most"))
-    return f"{ms(least)} .. {ms(most)} ms a field"
+    output = predictions(figures, gpu, BATCHES[0])
+    minimum, maximum = (sum(getattr(output[k], end) for k in kernels) / BATCHES[0] for end in ("minimum", "maximum"))
+    return f"{ms(minimum)} .. {ms(maximum)} ms per field"
 
 
 def slow_kernels(figures: Figures, fields: int) -> dict[str, float]:
     """Kernels of the standard batch beyond SLOW floors on some GPU, with the greatest share of a batch they take on one."""
-    found: dict[str, float] = {}
+    result: dict[str, float] = {}
     for gpu in GPUS:
-        made = predictions(figures, gpu, fields)
-        total = sum(made[k].most for k in figures.standard)
+        output = predictions(figures, gpu, fields)
+        total = sum(output[k].maximum for k in figures.standard)
         for k in figures.standard:
-            if made[k].ratio > SLOW:
-                found[k] = max(found.get(k, 0.0), made[k].most / total)
-    return found
+            if output[k].ratio > SLOW:
+                result[k] = max(result.get(k, 0.0), output[k].maximum / total)
+    return result
 
 
 def per_kernel(figures: Figures) -> list[str]:
     fields = BATCHES[0]
     by_gpu = [predictions(figures, g, fields) for g in GPUS]
-    order = sorted(figures.standard, key=lambda k: -by_gpu[1][k].most)
+    order = sorted(figures.standard, key=lambda k: -by_gpu[1][k].maximum)
 
     def cell(p: Prediction) -> str:
-        return f"{ms(p.least / fields)} .. {ms(p.most / fields)} / {ms(p.floor / fields)}, {p.ratio:.1f}x"
+        return f"{ms(p.minimum / fields)} .. {ms(p.maximum / fields)} / {ms(p.floor / fields)}, {p.ratio:.1f}x"
 
-    rows = [[k, str(by_gpu[1][k].launches), by_gpu[1][k].bound, *[cell(made[k]) for made in by_gpu]] for k in order]
+    rows = [[k, str(by_gpu[1][k].launches), by_gpu[1][k].bound, *[cell(output[k]) for output in by_gpu]] for k in order]
     return [
         f"## Every kernel of a batch of {fields} fields",
         "",
@@ -176,7 +176,7 @@ def reasons_of(figures: Figures) -> list[str]:
     small = sorted(slow.keys() - set(large))
     rows = [[k, f"{100 * slow[k]:.1f} %", given.get(k, "not yet looked into")] for k in large]
     groups = [(c["why"], [k for k in small if k in c["kernels"]]) for c in causes]
-    groups.append(("not gone into one by one", sorted(set(small) - {k for _, found in groups for k in found})))
+    groups.append(("not gone into one by one", sorted(set(small) - {k for _, result in groups for k in result})))
     return [
         f"## More than {SLOW:.0f} times the floor",
         "",
@@ -189,9 +189,9 @@ def reasons_of(figures: Figures) -> list[str]:
         ),
         *[
             line
-            for why, found in groups
-            if found
-            for line in item(f"{why}: " + ", ".join(f"{k} ({100 * slow[k]:.1f} %)" for k in found))
+            for why, result in groups
+            if result
+            for line in item(f"{why}: " + ", ".join(f"{k} ({100 * slow[k]:.1f} %)" for k in result))
         ],
         "",
     ]
@@ -213,7 +213,7 @@ def counts(figures: Figures) -> list[str]:
         ]
         row += [f"{warps / n / 1e3:.1f}", f"{sum(c.slots[1] for c in cs) / n / 1e3:.1f}"]
         row += [f"{sum(c.lanes for c in cs) / warps:.1f}", f"{sum(c.fp64[1] for c in cs) / n / 1e3:.1f}"]
-        row += [f"{sum(c.least_bytes for c in cs) / n / 1e6:.2f}", f"{sum(c.read + c.written for c in cs) / n / 1e6:.2f}"]
+        row += [f"{sum(c.min_bytes for c in cs) / n / 1e6:.2f}", f"{sum(c.read + c.written for c in cs) / n / 1e6:.2f}"]
         row += [f"{sum(c.sectors for c in cs) / requests:.1f}" if requests else ""]
         row += [f"{sum(c.shared_cycles for c in cs) / shared:.1f}" if shared else ""]
         rows.append([*row, f"{max(c.longest[1] for c in cs) / 1e3:.0f}"])
@@ -266,9 +266,9 @@ def other_kernels(figures: Figures) -> list[str]:
     by_gpu = [predictions(figures, g, fields) for g in GPUS]
     rows = []
     for k in sorted(k for k in figures.launches if k not in figures.standard):
-        made = [by[k] for by in by_gpu]
-        times = [f"{ms(p.most / fields)} / {ms(p.floor / fields)}" for p in made]
-        rows.append([k, figures.workload[k], made[1].bound, *times])
+        output = [by[k] for by in by_gpu]
+        times = [f"{ms(p.maximum / fields)} / {ms(p.floor / fields)}" for p in output]
+        rows.append([k, figures.workload[k], output[1].bound, *times])
     rows += [[k, f"none: {why}", "", *[""] * len(GPUS)] for k, why in NOT_ON_A_GPU.items() if k in kernel_sources()]
     return [
         "## Kernels of other settings",

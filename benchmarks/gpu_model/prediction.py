@@ -12,8 +12,8 @@ For one launch, in seconds on one GPU:
   atomic    global atomics, the most lanes on one address of each request, one a clock and SM
   path      the slowest block's critical path, or that of a mean block times the rounds of resident blocks
 
-`least` is the largest of these, `most` the sum of path, dram and the rest's largest three; both with the launch itself. The
-floor is what no rewriting of the same work gets round: the larger of dram and the useful lanes' share of issue.
+`minimum` is the largest of these, `maximum` the sum of path, dram and the rest's largest three; both with the launch itself.
+The floor is what no rewriting of the same work gets round: the larger of dram and the useful lanes' share of issue.
 """
 
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ TERMS = ("issue", "integer", "fp64", "shared", "l1", "l2", "dram", "atomic", "pa
 class Prediction:
     """Seconds of a kernel's launches together. `terms` in the order of TERMS; `launches` their number."""
 
-    least: float
-    most: float
+    minimum: float
+    maximum: float
     floor: float
     terms: tuple[float, ...]
     launches: int
@@ -43,7 +43,7 @@ class Prediction:
     @property
     def ratio(self) -> float:
         """Of the prediction's upper end, without the launches themselves, to the floor."""
-        return (self.most - self.launches * LAUNCH_S) / self.floor if self.floor else float("inf")
+        return (self.maximum - self.launches * LAUNCH_S) / self.floor if self.floor else float("inf")
 
 
 def terms_of(counted: Counted, gpu: Gpu, blocks_an_sm: int, scale: float = 1.0) -> dict[str, float]:
@@ -61,7 +61,7 @@ def terms_of(counted: Counted, gpu: Gpu, blocks_an_sm: int, scale: float = 1.0) 
         "shared": counted.shared_cycles * scale / clocks,
         "l1": counted.sectors * scale * 32 / (L1_BYTES * clocks),
         "l2": (counted.read + counted.written) * scale / (L1_BYTES * clocks),
-        "dram": counted.least_bytes * scale / gpu.dram,
+        "dram": counted.min_bytes * scale / gpu.dram,
         "atomic": counted.atomics * scale / clocks,
         "path": max(counted.longest[g], counted.path[g] * rounds) / gpu.clock,
     }
@@ -73,19 +73,19 @@ def floor_of(counted: Counted, gpu: Gpu, scale: float = 1.0) -> float:
     useful = counted.lanes / (32 * counted.warps) if counted.warps else 1.0
     issue = counted.slots[g] * useful / (ISSUES * gpu.sms * gpu.clock)
     fp64 = counted.fp64[g] * useful * 32 / (gpu.fp64_lanes * gpu.sms * gpu.clock)
-    return scale * max(counted.least_bytes / gpu.dram, issue, fp64)
+    return scale * max(counted.min_bytes / gpu.dram, issue, fp64)
 
 
 def predict(launches: Sequence[Counted], gpu: Gpu, blocks_an_sm: int, scale: float = 1.0) -> Prediction:
     """All launches of one kernel, one after the other; grids `scale` times as large."""
     totals = dict.fromkeys(TERMS, 0.0)
-    least = most = floor = 0.0
+    minimum = maximum = floor = 0.0
     for counted in launches:
         terms = terms_of(counted, gpu, blocks_an_sm, scale)
         rest = sorted((terms[t] for t in TERMS if t not in ("path", "dram")), reverse=True)
-        least += max(terms.values()) + LAUNCH_S
-        most += terms["path"] + terms["dram"] + sum(rest[:3]) + LAUNCH_S
+        minimum += max(terms.values()) + LAUNCH_S
+        maximum += terms["path"] + terms["dram"] + sum(rest[:3]) + LAUNCH_S
         floor += floor_of(counted, gpu, scale)
         for t in TERMS:
             totals[t] += terms[t]
-    return Prediction(least, most, floor, tuple(totals[t] for t in TERMS), len(launches))
+    return Prediction(minimum, maximum, floor, tuple(totals[t] for t in TERMS), len(launches))

@@ -83,15 +83,15 @@ def bits_of(args: Sequence[Any]) -> list[int]:
 
 def arrays_of(kernel: RawKernel, args: Sequence[Any]) -> list[Array]:
     """The allocations that a launch's pointers lead into, each once."""
-    found: dict[int, Array] = {}
+    result: dict[int, Array] = {}
     for argument, constant, value in zip(kernel.arguments, kernel.constant, args, strict=True):
         if not argument.pointer or not int(value):
             continue
         held = GPU.holding(int(value))
         assert held is not None
-        entry = found.setdefault(held.base, Array(held.base, held.size, False))
+        entry = result.setdefault(held.base, Array(held.base, held.size, False))
         entry.written |= not constant
-    return [a for a in found.values() if a.size]
+    return [a for a in result.values() if a.size]
 
 
 def size(tensor: torch.Tensor) -> int:
@@ -119,7 +119,7 @@ def bytes_of_operator(name: str, ours: Sequence[torch.Tensor], args: Sequence[An
     if "sort" in name:  # a radix sort: once a byte of the keys, keys and 64-bit places are read and written
         return ours[0].element_size() * ours[0].numel() * 2 * (ours[0].element_size() + 8)
     bases = {t.untyped_storage().data_ptr() for t in ours}
-    made = [r for r in tensors_in(result) if r.untyped_storage().data_ptr() not in bases]
+    output = [r for r in tensors_in(result) if r.untyped_storage().data_ptr() not in bases]
     in_place = (name.endswith("_") and not name.endswith("__")) or (name.startswith("__i") and name != "__index__")
     if name == "__setitem__":
         indices = list(tensors_in([args[1]]))
@@ -128,10 +128,10 @@ def bytes_of_operator(name: str, ours: Sequence[torch.Tensor], args: Sequence[An
             return sum(size(t) for t in indices) + max(2 * values, indices[0].numel() * args[0].element_size())
         with torch._C.DisableTorchFunctionSubclass():
             return values + size(args[0][args[1]])
-    if not made and not in_place:
+    if not output and not in_place:
         return 0
     if name in ("__getitem__", "index_select", "gather", "take"):
-        return 2 * sum(map(size, made)) + sum(size(t) for t in ours[1:])
+        return 2 * sum(map(size, output)) + sum(size(t) for t in ours[1:])
     if name in ("index_add_", "scatter_", "scatter_add_", "index_put_"):
         return 2 * sum(size(t) for t in ours[1:])
-    return sum(size(t) for t in [*ours, *made])
+    return sum(size(t) for t in [*ours, *output])

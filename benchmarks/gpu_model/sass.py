@@ -96,10 +96,10 @@ def used() -> list[str]:
     from tests.simulators.builds import ptx
     from tests.simulators.ptx.parse import parse
 
-    found = set()
+    result = set()
     for name, (path, _) in kernel_sources().items():
-        found |= {".".join(i.opcode) for i in parse(ptx(path), name).instructions}
-    return sorted(o for o in found if o.split(".")[0] not in MEMORY | FREE)
+        result |= {".".join(i.opcode) for i in parse(ptx(path), name).instructions}
+    return sorted(o for o in result if o.split(".")[0] not in MEMORY | FREE)
 
 
 def compiled(text: str, architecture: str) -> dict[str, bytes]:

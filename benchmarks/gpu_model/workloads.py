@@ -16,7 +16,7 @@ import torch
 from benchmarks.gpu_model.recording import Recording, recorded
 from jumpgpu.features import families as features
 from jumpgpu.features.image_quality import measure_images
-from jumpgpu.features.scenes import segment_scene
+from jumpgpu.features.objects import segment_batch
 from jumpgpu.gpu.device import Device
 from jumpgpu.gpu.open import open_device
 from jumpgpu.images.illumination import correct, open_illumination
@@ -99,11 +99,11 @@ OTHERS: dict[str, tuple[Callable[[], Config], str, int]] = {  # settings, illumi
 def run_batch(pixels: torch.Tensor, functions: torch.Tensor, plate: Plate, config: Config, device: Device) -> int:
     """One batch, as extract.py computes it; the number of its cells."""
     corrected = correct(pixels, functions, device=device)
-    scene = segment_scene(corrected, plate.channels, config.segmentation, device)
-    features.measure_scene(scene, config.features, device)
+    batch = segment_batch(corrected, plate.channels, config.segmentation, device)
+    features.measure_batch(batch, config.features, device)
     if config.features.image_quality:
         measure_images(corrected, plate.channels, device)
-    return scene.objects.n
+    return batch.objects.n
 
 
 def other_files(plate: Plate, root: Path) -> Path:

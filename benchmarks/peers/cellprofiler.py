@@ -44,11 +44,11 @@ def modules(channels):
     """Family -> the modules that measure it, set as for CPJUMP1."""
     images = ", ".join(channels)
     objects = ", ".join(COMPARTMENTS)
-    made = {}
+    output = {}
 
     def add(family, module):
         module.show_window = False
-        made.setdefault(family, []).append(module)
+        output.setdefault(family, []).append(module)
         return module
 
     for family, kind in (
@@ -91,7 +91,7 @@ def modules(channels):
         module.object_name.value = module.neighbors_name.value = name
         module.distance_method.value = method
         module.distance.value = distance or 5
-    return made
+    return output
 
 
 def main():
@@ -118,10 +118,10 @@ def main():
                 start = time.process_time()
                 module.run(workspace)
                 seconds[family] = seconds.get(family, 0.0) + time.process_time() - start
-    found = {name: s / len(pixels) for name, s in seconds.items()}
+    result = {name: s / len(pixels) for name, s in seconds.items()}
     version = importlib.metadata.version("cellprofiler")
-    figures = {"tool": "CellProfiler", "version": version, "modules": found}
-    print(json.dumps({**figures, "cpu_s_a_field": sum(found.values()), "fields": len(pixels)}))
+    figures = {"tool": "CellProfiler", "version": version, "modules": result}
+    print(json.dumps({**figures, "cpu_s_a_field": sum(result.values()), "fields": len(pixels)}))
 
 
 if __name__ == "__main__":

@@ -45,9 +45,9 @@ def main():
                     labels = fields[compartment][b].astype(np.uint32)
                     for c in range(1 if group == "shape" else counts.shape[1]):
                         start = time.process_time()
-                        found = tool.featurize(counts[b, c], labels)
+                        result = tool.featurize(counts[b, c], labels)
                         seconds[group] = seconds.get(group, 0.0) + time.process_time() - start
-                        columns[group] = found.shape[1]
+                        columns[group] = result.shape[1]
     modules = {name: s / len(counts) for name, s in seconds.items()}
     figures = {"tool": "Nyxus", "version": importlib.metadata.version("nyxus"), "modules": modules, "columns": columns}
     print(json.dumps({**figures, "cpu_s_a_field": sum(modules.values()), "fields": len(counts)}))

@@ -110,10 +110,10 @@ def main():
     granularity.GRANULARITY_IMAGE_SERIES_CACHE.clear()
     for b in range(len(pixels)):
         measure(pixels[b], channels, labels[b], seconds)
-    found = {name: s / len(pixels) for name, s in seconds.items()}
-    figures = {"tool": "OpenHCS", "version": importlib.metadata.version("openhcs"), "modules": found}
+    result = {name: s / len(pixels) for name, s in seconds.items()}
+    figures = {"tool": "OpenHCS", "version": importlib.metadata.version("openhcs"), "modules": result}
     figures["cold_s"] = sum(cold.values())
-    print(json.dumps({**figures, "cpu_s_a_field": sum(found.values()), "fields": len(pixels)}))
+    print(json.dumps({**figures, "cpu_s_a_field": sum(result.values()), "fields": len(pixels)}))
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ class Importer:
     channels: list[str] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)  # image -> the channel it is called here
     stains: dict[str, str] = field(default_factory=dict)  # what a loaded image is called, without Orig -> channel
-    made: set[str] = field(default_factory=set)  # compartments
+    output: set[str] = field(default_factory=set)  # compartments
     scale: float | None = None  # what counts are divided by
     file: str = ""
 
@@ -160,8 +160,8 @@ class Importer:
         if image.kind == "raw":
             self.say("changes", module, f"{purpose} {printable(name)}, not corrected; give --illumination none for that")
         elif image.kind != "corrected":
-            made = f"made by {image.by}" if image.by else "which is no corrected image"
-            self.say("changes", module, f"{purpose} {printable(name)}, {made}; here it is the corrected {image.of}")
+            output = f"made by {image.by}" if image.by else "which is no corrected image"
+            self.say("changes", module, f"{purpose} {printable(name)}, {output}; here it is the corrected {image.of}")
             name = next((n for n, i in self.images.items() if i.kind == "corrected" and i.of == image.of), image.of)
         return self.channel(name, module)
 
@@ -181,13 +181,13 @@ class Importer:
         """What images are divided by: as they say themselves, or one number, which becomes `plate.scale`."""
         told = list(zip(module.named("Set intensity range from"), module.named("Maximum intensity"), strict=False))
         ways = {way for way, _ in told} - {"Image metadata", "Yes"}
-        most = {text for way, text in told if way == "Manual"}
+        maximum = {text for way, text in told if way == "Manual"}
         others = sum(way != "Manual" for way, _ in told[1:])  # the first is for all images, where there are no rules
         if (
             ways == {"Manual"}
             and not others
-            and len(most) == 1
-            and re.fullmatch(r"[0-9]{1,9}(\.[0-9]*)?", text := most.pop())
+            and len(maximum) == 1
+            and re.fullmatch(r"[0-9]{1,9}(\.[0-9]*)?", text := maximum.pop())
         ):
             self.scale = float(text) or None
         elif ways == {"Image bit-depth"}:
@@ -221,7 +221,7 @@ class Importer:
         self.images[s["output"]] = Image("function", of.of, by=str(module))
         size = filter_size(module, s)
         scale = of.settings if of.kind == "resized" else 1.0
-        found = IlluminationSettings(resize=scale, filter_size=size or IlluminationSettings.filter_size)
+        result = IlluminationSettings(resize=scale, filter_size=size or IlluminationSettings.filter_size)
         wrong = [
             text
             for text, bad in (
@@ -235,10 +235,10 @@ class Importer:
             if bad
         ]
         if wrong:
-            self.say("changes", module, f"{'; '.join(wrong)}; here functions are medians of size {found.filter_size}")
-        if self.illumination not in (None, found):
+            self.say("changes", module, f"{'; '.join(wrong)}; here functions are medians of size {result.filter_size}")
+        if self.illumination not in (None, result):
             self.say("changes", module, "is set otherwise than that of other channels; here all have the first's settings")
-        self.illumination = self.illumination or found
+        self.illumination = self.illumination or result
 
     def background(self, module: Module, s: Settings) -> BackgroundSettings:
         size = filter_size(module, s)
@@ -302,22 +302,22 @@ class Importer:
             self.say("missing", module, f"objects {printable(s['objects'])}: one set of nuclei is found, the first")
             return
         image = self.image(s["image"])
-        found = primary_settings(module, s, self.say)
+        result = primary_settings(module, s, self.say)
         if image.kind == "minus_background":
             corrected = next(n for n, i in self.images.items() if i.kind == "corrected" and i.of == image.of)
-            found = replace(found, channel=self.channel(corrected, module), background=image.settings)
+            result = replace(result, channel=self.channel(corrected, module), background=image.settings)
         else:
-            found = replace(found, channel=self.usable(s["image"], module, "finds objects in"), background=None)
-        self.segmentation = SegmentationSettings(nuclei=found)
+            result = replace(result, channel=self.usable(s["image"], module, "finds objects in"), background=None)
+        self.segmentation = SegmentationSettings(nuclei=result)
         self.name(module, s["objects"], "Nuclei")
 
     def secondary(self, module: Module, s: Settings) -> None:
-        if not self.segmentation or self.objects.get(s["seeds"]) != "Nuclei" or "Cells" in self.made:
+        if not self.segmentation or self.objects.get(s["seeds"]) != "Nuclei" or "Cells" in self.output:
             self.say("missing", module, f"objects {printable(s['objects'])}: one set of cells is grown, from the nuclei")
             return
-        found = secondary_settings(module, s, self.say)
-        found = replace(found, channel=self.usable(s["image"], module, "grows cells in"))
-        self.segmentation = replace(self.segmentation, cells=found)
+        result = secondary_settings(module, s, self.say)
+        result = replace(result, channel=self.usable(s["image"], module, "grows cells in"))
+        self.segmentation = replace(self.segmentation, cells=result)
         self.name(module, s["objects"], "Cells")
         if s["discard_border"] == "Yes" and s["discard_primary"] == "Yes":
             self.objects[s["new_primary"]] = "Nuclei"
@@ -344,7 +344,7 @@ class Importer:
 
     def name(self, module: Module, name: str, compartment: str) -> None:
         self.objects[name] = compartment
-        self.made.add(compartment)
+        self.output.add(compartment)
 
     def measure(self, module: Module, s: Settings) -> None:
         FEATURES[module.name](self, module, s)
@@ -365,12 +365,12 @@ class Importer:
                 listed = ", ".join(f"{printable(loaded)} is {c}" for loaded, c in own.items())
                 self.say("note", "Pipeline", f"[plate.stains] says that {listed}; add what your files call these channels")
             for compartment in ("Cells", "Cytoplasm"):
-                if compartment not in self.made:
+                if compartment not in self.output:
                     self.say("more", "Pipeline", f"makes no {compartment}, which are made here")
             for name, compartment in self.objects.items():
                 if name != compartment:
                     self.say("note", "Pipeline", f"columns of objects {printable(name)} are called {compartment} here")
-            features = self.measured.settings(channels, self.made, self.say)
+            features = self.measured.settings(channels, self.output, self.say)
             config = replace(config, plate=plate, segmentation=self.segmentation, features=features)
             sections = ["plate", *sections, "segmentation", "features"]
         order = {kind: i for i, kind in enumerate(KINDS)}

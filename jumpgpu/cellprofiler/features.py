@@ -45,9 +45,9 @@ class Measured:
         tables = {name: table for name, table in self.chosen.items() if name != "intensity"}
         distances = {c.lower(): tuple(sorted(d, key=lambda n: (n == 0, n))) for c, d in self.neighbors.items()}
         default = FeatureSettings()
-        found = replace(default, families=tuple(f for f in default.families if f in families), **tables)
+        result = replace(default, families=tuple(f for f in default.families if f in families), **tables)
         none = NeighborsSettings((), (), ())
-        return replace(found, neighbors=replace(none, **distances), image_quality=self.image_quality)
+        return replace(result, neighbors=replace(none, **distances), image_quality=self.image_quality)
 
     def take(self, family: str, table: Any, pairs: Iterable[tuple[str, str]], module: Module, say: Say) -> None:
         """A family with its settings; a second module that is set otherwise is not honoured."""
@@ -68,8 +68,8 @@ def pairs_of(importer: Any, module: Module, images: Sequence[str], objects: Sequ
         if image.kind in ("corrected", "raw"):
             channels.append(importer.usable(name, module, "measures"))
         else:
-            made = f", made by {image.by}" if image.by else ""
-            importer.say("missing", module, f"measures image {printable(name)}{made}, which is not made here")
+            output = f", made by {image.by}" if image.by else ""
+            importer.say("missing", module, f"measures image {printable(name)}{output}, which is not made here")
     return [(c, channel) for c in compartments_of(importer, module, objects) for channel in channels]
 
 

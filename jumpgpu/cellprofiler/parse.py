@@ -77,16 +77,16 @@ def pipeline_of_project(path: Path) -> bytes:
         import h5py
     except ImportError as error:
         raise ValueError(f"{path}: a CellProfiler project (HDF5) needs h5py: pip install 'jumpgpu[cellprofiler]'") from error
-    found: list[Any] = []
+    result: list[Any] = []
 
     def look(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and name.split("/")[-2:-1] == ["Pipeline_Pipeline"] and item.size == 1:
-            found.append(item)
+            result.append(item)
 
     try:
         with h5py.File(path, "r") as file:
             file.visititems(look)
-            named = [item for item in found if item.name.endswith("/data")]
+            named = [item for item in result if item.name.endswith("/data")]
             if len(named) != 1 or h5py.check_string_dtype(named[0].dtype) is None:
                 raise ValueError(f"{path}: a CellProfiler project (HDF5) without a pipeline")
             value = named[0][()]
@@ -165,12 +165,12 @@ def parse_json(text: str, where: str) -> Pipeline:
         table = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: no JSON pipeline: {error}") from error
-    found = table.get("modules")
-    if table.get("version") != "v6" or not isinstance(found, list):
+    result = table.get("modules")
+    if table.get("version") != "v6" or not isinstance(result, list):
         raise ValueError(f'{where}: no JSON pipeline of CellProfiler: expected "version": "v6" and a list of modules')
-    if len(found) > MAX_MODULES:
+    if len(result) > MAX_MODULES:
         raise ValueError(f"{where}: more than {MAX_MODULES} modules")
-    modules = tuple(json_module(entry, i, where) for i, entry in enumerate(found, 1))
+    modules = tuple(json_module(entry, i, where) for i, entry in enumerate(result, 1))
     return Pipeline(where, "v6", str(table.get("date_revision", "")), modules)
 
 
@@ -215,7 +215,7 @@ def number(text: str, where: str) -> int:
     return int(text)
 
 
-def printable(text: str, most: int = 120) -> str:
+def printable(text: str, maximum: int = 120) -> str:
     """Text from a file on one line and without control or direction characters, cut to a length."""
-    shown = "".join(c if c.isprintable() else "?" for c in text[: most + 1])
-    return repr(shown if len(shown) <= most else shown[:most] + "...")
+    shown = "".join(c if c.isprintable() else "?" for c in text[: maximum + 1])
+    return repr(shown if len(shown) <= maximum else shown[:maximum] + "...")

@@ -37,11 +37,11 @@ def primary_settings(module: Module, s: Settings, say: Say) -> PrimarySettings:
         s = s | BASIC | {"threshold": s["threshold"] | BASIC_THRESHOLD}
     if s["limit"] == "Erase":
         say("changes", module, "erases all objects where there are too many; here they are kept")
-    least, most = numbers(s["diameter"], module, 2)
+    minimum, maximum = numbers(s["diameter"], module, 2)
     return PrimarySettings(
         threshold=threshold_settings(module, s["threshold"], say),
-        min_diameter=least,
-        max_diameter=most,
+        min_diameter=minimum,
+        max_diameter=maximum,
         discard_size=s["discard_size"] == "Yes",
         discard_border=s["discard_border"] == "Yes",
         declump=word(module, "declumping", s["declump"], DECLUMP, "intensity", say),
@@ -56,7 +56,7 @@ def primary_settings(module: Module, s: Settings, say: Say) -> PrimarySettings:
 def secondary_settings(module: Module, s: Settings, say: Say) -> SecondarySettings:
     """Cells, without their channel."""
     method = word(module, "method", s["method"], METHODS, "watershed", say)
-    found = SecondarySettings(
+    result = SecondarySettings(
         method=method,
         threshold=ThresholdSettings() if method == "distance" else threshold_settings(module, s["threshold"], say),
         fill_holes=s["fill_holes"] == "Yes",
@@ -66,9 +66,9 @@ def secondary_settings(module: Module, s: Settings, say: Say) -> SecondarySettin
         if method == "propagation"
         else SecondarySettings.regularization,
     )
-    if found.discard_border and s["discard_primary"] != "Yes":
+    if result.discard_border and s["discard_primary"] != "Yes":
         say("changes", module, "drops cells at the border and keeps their nuclei; here their nuclei go with them")
-    return found
+    return result
 
 
 def threshold_settings(module: Module, t: Settings, say: Say) -> ThresholdSettings:
@@ -77,25 +77,25 @@ def threshold_settings(module: Module, t: Settings, say: Say) -> ThresholdSettin
         say("changes", module, f"threshold strategy {t['strategy']}; here it is global, by the same method")
     method = word(module, "threshold", t["method"], THRESHOLDS, "minimum_cross_entropy", say)
     lower, upper = numbers(t["bounds"], module, 2)
-    found: Settings = {
+    result: Settings = {
         "smoothing": numbers(t["smoothing"], module)[0],
         "correction": numbers(t["correction"], module)[0],
         "lower": lower,
         "upper": upper,
     }
     if method == "manual":
-        found = {"smoothing": found["smoothing"], "manual": numbers(t["manual"], module)[0]}
+        result = {"smoothing": result["smoothing"], "manual": numbers(t["manual"], module)[0]}
     if method == "otsu2" and t["classes"] == "Three classes":
         method = "otsu3"
-        found["middle_class"] = t["middle"].lower()
+        result["middle_class"] = t["middle"].lower()
     if method in ("otsu2", "otsu3", "minimum_cross_entropy"):
-        found["log_transform"] = t["log"] in ("Yes", "True")
+        result["log_transform"] = t["log"] in ("Yes", "True")
     if method == "robust_background":
         for name in ("lower_outliers", "upper_outliers", "deviations"):
-            found[name] = numbers(t[name], module)[0]
-        found["averaging"] = t["averaging"].lower()
-        found["variance"] = "mad" if t["variance"].startswith("Median") else "sd"
-    return ThresholdSettings(method=method, **found)
+            result[name] = numbers(t[name], module)[0]
+        result["averaging"] = t["averaging"].lower()
+        result["variance"] = "mad" if t["variance"].startswith("Median") else "sd"
+    return ThresholdSettings(method=method, **result)
 
 
 def word(module: Module, what: str, value: str, known: dict[str, str], instead: str, say: Say) -> str:

@@ -101,10 +101,10 @@ def resize(row: Row, revision: int) -> Settings:
 def primary(row: Row, revision: int) -> Settings:
     if revision < 12:  # CellProfiler 2: outlines, and thresholds by Laplacian of Gaussian
         row = Row(row.module, primary_of_two(row, revision))
-    found = row.named(PRIMARY[:15])
+    result = row.named(PRIMARY[:15])
     row.take(2 if revision == 14 else 0)  # maxima's display
-    found["advanced"] = "Yes" if revision <= 12 else row.take()[0]
-    return found | {"threshold": threshold(row)}
+    result["advanced"] = "Yes" if revision <= 12 else row.take()[0]
+    return result | {"threshold": threshold(row)}
 
 
 def primary_of_two(row: Row, revision: int) -> Values:
@@ -137,18 +137,18 @@ def threshold_settings(row: Row, revision: int) -> Settings:
             f"{row.module}: revision {revision} of its threshold's settings is not read; 1 to 3 and 9 to 12 are"
         )
     names = [n for n in THRESHOLD if (n != "log" or revision == 12) and (n != "local_method" or revision > 9)]
-    found = row.named(names)
-    if revision == 9 and found["strategy"] in ("Manual", "Measurement"):
-        found |= {"global_method": found["strategy"], "strategy": "Global"}
-    if revision == 9 and found["strategy"] == "Adaptive" and found["global_method"] in ("MCT", "RobustBackground"):
-        found["strategy"] = "Global"  # what CellProfiler makes of it
-    adaptive = found["strategy"] == "Adaptive"
-    found["method"] = found["local_method" if adaptive and revision > 9 else "global_method"]
-    found["method"] = METHODS.get(found["method"], found["method"])
+    result = row.named(names)
+    if revision == 9 and result["strategy"] in ("Manual", "Measurement"):
+        result |= {"global_method": result["strategy"], "strategy": "Global"}
+    if revision == 9 and result["strategy"] == "Adaptive" and result["global_method"] in ("MCT", "RobustBackground"):
+        result["strategy"] = "Global"  # what CellProfiler makes of it
+    adaptive = result["strategy"] == "Adaptive"
+    result["method"] = result["local_method" if adaptive and revision > 9 else "global_method"]
+    result["method"] = METHODS.get(result["method"], result["method"])
     if revision < 12:  # before 4.0 three classes of Otsu were of logarithms
-        old_otsu3 = revision < 11 and found["method"] == "Otsu" and found["classes"] == "Three classes"
-        found["log"] = "Yes" if old_otsu3 else "No"
-    return found
+        old_otsu3 = revision < 11 and result["method"] == "Otsu" and result["classes"] == "Three classes"
+        result["log"] = "Yes" if old_otsu3 else "No"
+    return result
 
 
 def threshold_of_two(row: Row, revision: int) -> Values:
@@ -178,20 +178,20 @@ def threshold_of_two(row: Row, revision: int) -> Values:
 
 def threshold_module(row: Row, revision: int) -> Settings:
     """Threshold, once ApplyThreshold."""
-    found = row.named(("image", "output"))
+    result = row.named(("image", "output"))
     if revision == 7:
         row.take(4)
         revision = row.count()
-        return found | {"threshold": threshold_settings(row, revision)}
+        return result | {"threshold": threshold_settings(row, revision)}
     if revision == 8:
         row.take(1)
-    return found | {"threshold": threshold_settings(row, max(revision, 9))}
+    return result | {"threshold": threshold_settings(row, max(revision, 9))}
 
 
 def tertiary(row: Row, revision: int) -> Settings:
-    found = row.named(("larger", "smaller", "objects"))
+    result = row.named(("larger", "smaller", "objects"))
     row.take({1: 2, 2: 2, 3: 0}[revision])  # outlines
-    return found | {"shrink": "Yes" if revision == 1 else row.take()[0]}
+    return result | {"shrink": "Yes" if revision == 1 else row.take()[0]}
 
 
 def filter_objects(row: Row, revision: int) -> Settings:
@@ -200,20 +200,20 @@ def filter_objects(row: Row, revision: int) -> Settings:
     output, objects = row.take(2)
     if revision > 7:
         output, objects = objects, output
-    found: Settings = dict(zip(("mode", "choice", "enclosing"), row.take(3), strict=True))
+    result: Settings = dict(zip(("mode", "choice", "enclosing"), row.take(3), strict=True))
     row.take({4: 5, 5: 4, 6: 5, 7: 5}.get(revision, 3))  # outlines, and where rules lie
     n_limits, additional = row.count(), row.count()
     row.take(0 if revision < 7 else 1)  # by which parent
-    found["removed"] = ""
+    result["removed"] = ""
     if revision > 8:
         keep, removed = row.take(2)
-        found["removed"] = removed if keep == "Yes" else ""
+        result["removed"] = removed if keep == "Yes" else ""
     limits = [row.take(5) for _ in range(n_limits)]
-    found["limits"] = [
+    result["limits"] = [
         (m, low if want == "Yes" else None, high if wish == "Yes" else None) for m, want, low, wish, high in limits
     ]
     others = [row.take(4 if revision < 8 else 2)[:2] for _ in range(additional)]
-    return found | {"sets": [[objects, output], *others]}
+    return result | {"sets": [[objects, output], *others]}
 
 
 def colocalization(row: Row, revision: int) -> Settings:
@@ -257,17 +257,17 @@ def granularity(row: Row, revision: int) -> Settings:
     if revision == 4:
         images, inside, objects = row.take(3)
         return {"images": words(images), "objects": words(objects) if inside == "Yes" else [], **row.named(names)}
-    found: list[str] = []
+    result: list[str] = []
     measured: list[str] = []
     chosen: list[Settings] = []
     for _ in range(row.count() if revision == 3 else len(row.values) // 5):
         n_objects = row.count() if revision == 3 else 0
-        found += row.take()
+        result += row.take()
         chosen.append(row.named(names))
         measured += row.take(n_objects)
     if not chosen:
         raise ValueError(f"{row.module}: measures no image")
-    return {"images": some(found), "objects": some(measured), **chosen[0]}
+    return {"images": some(result), "objects": some(measured), **chosen[0]}
 
 
 def intensity(row: Row, revision: int) -> Settings:
@@ -289,9 +289,9 @@ def shape(row: Row, revision: int) -> Settings:
 
 def neighbors(row: Row, revision: int) -> Settings:
     first = row.take()
-    found = {"objects": first[0], "neighbors": (first if revision == 1 else row.take())[0]}
-    found |= row.named(("method", "distance"))
-    return found | {"discarded": row.take()[0] if revision == 3 else "Yes"}
+    result = {"objects": first[0], "neighbors": (first if revision == 1 else row.take())[0]}
+    result |= row.named(("method", "distance"))
+    return result | {"discarded": row.take()[0] if revision == 3 else "Yes"}
 
 
 def distribution(row: Row, revision: int) -> Settings:
@@ -299,7 +299,7 @@ def distribution(row: Row, revision: int) -> Settings:
     first = row.take()[0]
     n_objects, n_bins = row.count(), row.count()
     row.take(0 if revision < 4 else 1)  # heatmaps
-    found = row.named(("zernike", "degree")) if revision > 4 else {"zernike": "None", "degree": "9"}
+    result = row.named(("zernike", "degree")) if revision > 4 else {"zernike": "None", "degree": "9"}
     if revision < 6:
         if not first.isdigit():
             raise ValueError(f"{row.module}: expected a count of images, got {printable(first)}")
@@ -310,8 +310,8 @@ def distribution(row: Row, revision: int) -> Settings:
     for o in objects:
         o[1] = "Centers of other objects" if o[1] == "Other objects" else o[1]
     if revision == 1:
-        return found | {"images": images, "objects": objects, "bins": [["Yes", n, "100"] for n in row.take(n_bins)]}
-    return found | {"images": images, "objects": objects, "bins": [row.take(3) for _ in range(n_bins)]}
+        return result | {"images": images, "objects": objects, "bins": [["Yes", n, "100"] for n in row.take(n_bins)]}
+    return result | {"images": images, "objects": objects, "bins": [row.take(3) for _ in range(n_bins)]}
 
 
 def texture(row: Row, revision: int) -> Settings:
@@ -347,17 +347,17 @@ def image_quality(row: Row, _: int) -> Settings:
 
 def image_math(row: Row, revision: int) -> Settings:
     """`operands`: ("Image" or "Measurement", image, factor, measurement)."""
-    found = row.named(("operation", "exponent", "factor", "addend", "low", "high"))
-    found["replace_nan"] = row.take()[0] if revision > 4 else "Yes"
-    found["ignore_mask"] = row.take()[0] if revision > 2 else "No"
-    found["output"] = row.take()[0]
+    result = row.named(("operation", "exponent", "factor", "addend", "low", "high"))
+    result["replace_nan"] = row.take()[0] if revision > 4 else "Yes"
+    result["ignore_mask"] = row.take()[0] if revision > 2 else "No"
+    result["output"] = row.take()[0]
     size = 4 if revision > 1 else 2
     operands = [row.take(size) for _ in range(len(row.values) // size)]
     if size == 2:
         operands = [["Image", *o, ""] for o in operands]
-    if revision < 4 and found["operation"] == "Log transform (base 2)":
-        found["operation"] = "log transform (legacy)"
-    return found | {"operands": operands}
+    if revision < 4 and result["operation"] == "Log transform (base 2)":
+        result["operation"] = "log transform (legacy)"
+    return result | {"operands": operands}
 
 
 def enhance(row: Row, revision: int) -> Settings:
@@ -367,10 +367,10 @@ def enhance(row: Row, revision: int) -> Settings:
     )
     later = ["Speckles", "1,10", "2.0", "0", ".95", "Gradient", "Slow / circular", "Yes"]
     there = {1: 4, 2: 6, 3: 9, 4: 10, 5: 11, 6: 11, 7: 12}[revision]
-    found = row.named(names[:there]) | dict(zip(names[there:], later[there - 4 :], strict=True))
+    result = row.named(names[:there]) | dict(zip(names[there:], later[there - 4 :], strict=True))
     if revision < 6:
-        found["speckles"] = "Slow" if found["speckles"] == "Slow / circular" else "Fast"
-    return found
+        result["speckles"] = "Slow" if result["speckles"] == "Slow / circular" else "Fast"
+    return result
 
 
 def crop(row: Row, revision: int) -> Settings:
@@ -379,10 +379,10 @@ def crop(row: Row, revision: int) -> Settings:
     remove = row.take()[0]
     sources = row.take(len(row.values))[:3]
     names = ("image", "output", "shape", "method", "each", "left_right", "top_bottom", "centre", "x_radius", "y_radius")
-    found = dict(zip(names, first, strict=True)) | {"remove": remove}
-    found["shape"] = "Previous cropping" if found["shape"] == "Cropping" else found["shape"]
-    found["each"] = "Every" if found["each"] == "Individually" else found["each"]
-    return found | dict(zip(("mask_image", "cropping", "objects"), [*sources, "None", "None", "None"], strict=False))
+    result = dict(zip(names, first, strict=True)) | {"remove": remove}
+    result["shape"] = "Previous cropping" if result["shape"] == "Cropping" else result["shape"]
+    result["each"] = "Every" if result["each"] == "Individually" else result["each"]
+    return result | dict(zip(("mask_image", "cropping", "objects"), [*sources, "None", "None", "None"], strict=False))
 
 
 def mask_image(row: Row, revision: int) -> Settings:
@@ -401,8 +401,8 @@ def mask_image(row: Row, revision: int) -> Settings:
 
 
 def smooth(row: Row, revision: int) -> Settings:
-    found = row.named(("image", "output", "method", "auto", "size", "sigma_range"))
-    return found | {"clip": row.take()[0] if revision > 1 else "Yes"}
+    result = row.named(("image", "output", "method", "auto", "size", "sigma_range"))
+    return result | {"clip": row.take()[0] if revision > 1 else "Yes"}
 
 
 def expand(row: Row, revision: int) -> Settings:
@@ -414,29 +414,29 @@ def relate(row: Row, revision: int) -> Settings:
         child, parent, distances, step, means = row.take(5)
         distances = "None" if distances == "Do not use" else distances
         steps = "No" if step.upper() == "DO NOT USE" else "Yes"
-        found = {"parent": parent, "child": child, "distances": distances, "means": means, "steps": steps, "save": "No"}
-        return found | {"saved": "None", "step_parents": some([step] if steps == "Yes" else [])}
+        result = {"parent": parent, "child": child, "distances": distances, "means": means, "steps": steps, "save": "No"}
+        return result | {"saved": "None", "step_parents": some([step] if steps == "Yes" else [])}
     first, second = row.take(2)
     if revision == 2:
         first, second = second, first
     saved = row.take()[0] if revision == 4 else "None"
-    found = {"parent": first, "child": second} | row.named(("distances", "means", "steps"))
-    found["save"] = {2: "No", 3: "No", 4: "Yes"}.get(revision) or row.take()[0]
-    found["saved"] = saved if revision == 4 else (row.take()[0] if revision == 5 else "None")
-    return found | {"step_parents": some(row.values)}
+    result = {"parent": first, "child": second} | row.named(("distances", "means", "steps"))
+    result["save"] = {2: "No", 3: "No", 4: "Yes"}.get(revision) or row.take()[0]
+    result["saved"] = saved if revision == 4 else (row.take()[0] if revision == 5 else "None")
+    return result | {"step_parents": some(row.values)}
 
 
 def skeleton(row: Row, revision: int) -> Settings:
-    found = row.named(("seeds", "image", "branch_image", "branch_name"))
-    return found | (row.named(("fill_holes", "hole_size")) if revision > 1 else {"fill_holes": "Yes", "hole_size": "10"})
+    result = row.named(("seeds", "image", "branch_image", "branch_name"))
+    return result | (row.named(("fill_holes", "hole_size")) if revision > 1 else {"fill_holes": "Yes", "hole_size": "10"})
 
 
 def morph(row: Row, revision: int) -> Settings:
     """`steps`: (operation, how often, number, rescale)."""
-    found = row.named(("image", "output"))
+    result = row.named(("image", "output"))
     size = {1: 3, 2: 4, 3: 11, 4: 12, 5: 4, 6: 4}[revision]
     steps = [row.take(size) for _ in range(len(row.values) // size)]
-    return found | {"steps": [s[:3] for s in steps]}
+    return result | {"steps": [s[:3] for s in steps]}
 
 
 def two_images(row: Row, _: int) -> Settings:
@@ -449,12 +449,12 @@ def objects_to_image(row: Row, _: int) -> Settings:
 
 def calculate_math(row: Row, _: int) -> Settings:
     """`operands`: (what, objects, measurement, factor, exponent)."""
-    found = row.named(("name", "operation"))
-    found["operands"] = [row.take(5), row.take(5)]
-    found |= row.named(("log", "factor", "exponent"))
-    found["addend"] = row.take()[0] if row.values and len(row.values) != 4 else "0"
-    found["rounding"], found["digits"] = row.take(2) if len(row.values) > 4 else ("Not rounded", "0")
-    return found | row.named(("wants_lower", "lower", "wants_upper", "upper"))
+    result = row.named(("name", "operation"))
+    result["operands"] = [row.take(5), row.take(5)]
+    result |= row.named(("log", "factor", "exponent"))
+    result["addend"] = row.take()[0] if row.values and len(row.values) != 4 else "0"
+    result["rounding"], result["digits"] = row.take(2) if len(row.values) > 4 else ("Not rounded", "0")
+    return result | row.named(("wants_lower", "lower", "wants_upper", "upper"))
 
 
 def classify(row: Row, _: int) -> Settings:
@@ -544,9 +544,9 @@ def numbers(text: str, module: Module | None, n: int = 1) -> list[float]:
     """`n` finite numbers of a setting: `3`, `10,75`, `(0.0, 1.0)`; ValueError for anything else."""
     parts = text.strip().removeprefix("(").removesuffix(")").split(",")
     try:
-        found = [float(part) for part in parts]
+        result = [float(part) for part in parts]
     except ValueError:
-        found = []
-    if len(found) != n or not all(map(math.isfinite, found)):
+        result = []
+    if len(result) != n or not all(map(math.isfinite, result)):
         raise ValueError(f"{module}: expected {n} number{'s' * (n > 1)}, got {printable(text)}")
-    return found
+    return result

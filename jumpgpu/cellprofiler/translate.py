@@ -93,12 +93,16 @@ class Translated:
     @property
     def verdict(self) -> dict[str, str]:
         """How labels, object columns and image tables come out beside CellProfiler's."""
-        found = {f.level for f in self.findings}
-        labels = "refused" if self.missing or not self.steps else "differ" if "labels" in found else "equal"
+        result = {f.level for f in self.findings}
+        labels = "refused" if self.missing or not self.steps else "differ" if "labels" in result else "equal"
         columns = (
-            "missing" if "columns" in found or labels == "refused" else "differ" if found & {"values", "labels"} else "equal"
+            "missing"
+            if "columns" in result or labels == "refused"
+            else "differ"
+            if result & {"values", "labels"}
+            else "equal"
         )
-        return {"labels": labels, "columns": columns, "image_tables": "missing" if "image tables" in found else "equal"}
+        return {"labels": labels, "columns": columns, "image_tables": "missing" if "image tables" in result else "equal"}
 
 
 @dataclass(frozen=True)
@@ -124,9 +128,9 @@ class Unsupported(ValueError):
 
 def translate(pipelines: Iterable[Pipeline]) -> Translated:
     """Pipelines that belong together (illumination, analysis); ValueError for a module whose settings cannot be read."""
-    found = [Translator(p.file).read(p) for p in pipelines]
-    steps = [s for t in found for s in t.kept()]
-    findings = [f for t in found for f in t.said()]
+    result = [Translator(p.file).read(p) for p in pipelines]
+    steps = [s for t in result for s in t.kept()]
+    findings = [f for t in result for f in t.said()]
     loads = [s for s in steps if isinstance(s, kinds.Load)]
     order = {level: i for i, level in enumerate(LEVELS)}
     return Translated(
@@ -134,8 +138,8 @@ def translate(pipelines: Iterable[Pipeline]) -> Translated:
         tuple(sorted({s.channel for s in loads if not s.function}, key=lambda c: (KNOWN.index(c) if c in KNOWN else 99, c))),
         tuple(dict.fromkeys(s.channel for s in loads if s.function)),
         sorted(dict.fromkeys(findings), key=lambda f: order[f.level]),
-        tuple(n for t in found for n, why in t.objects.items() if why is None),
-        tuple(n for t in found for n, why in t.objects.items() if why is not None),
+        tuple(n for t in result for n, why in t.objects.items() if why is None),
+        tuple(n for t in result for n, why in t.objects.items() if why is not None),
     )
 
 
@@ -209,7 +213,7 @@ class Translator:
 
     def said(self) -> list[Finding]:
         """Every finding, with one for each cause of what is not made or not measured."""
-        found = list(self.findings)
+        result = list(self.findings)
         for cause in dict.fromkeys([*self.lost, *self.unmeasured]):
             names, modules = self.lost.get(cause, []), sorted(set(self.unmeasured.get(cause, [])) - {cause.number})
             text = cause.text
@@ -218,8 +222,8 @@ class Translator:
             if modules:
                 listed = f"module{'s' * (len(modules) > 1)} {', '.join(map(str, modules))}"
                 text += f"; {listed} measure{'s' * (len(modules) == 1)} what is missing"
-            found.append(Finding("labels" if names else "columns", self.file, cause.module, cause.number, text))
-        return found
+            result.append(Finding("labels" if names else "columns", self.file, cause.module, cause.number, text))
+        return result
 
     def say(self, level: str, text: str) -> None:
         module = self.module
@@ -291,24 +295,24 @@ class Translator:
 
     def measured_sets(self, names: Sequence[str]) -> tuple[str, ...]:
         """Those of the object sets that there are; a finding for each other."""
-        found = []
+        result = []
         for name in names:
             try:
-                found.append(self.set_of(name))
+                result.append(self.set_of(name))
             except Unsupported as error:
                 assert self.module is not None
                 self.unmeasured.setdefault(self.cause(error), []).append(self.module.number)
-        return tuple(found)
+        return tuple(result)
 
     def measured_images(self, names: Sequence[str]) -> tuple[str, ...]:
-        found = []
+        result = []
         for name in names:
             try:
-                found.append(self.use(name))
+                result.append(self.use(name))
             except Unsupported as error:
                 assert self.module is not None
                 self.unmeasured.setdefault(self.cause(error), []).append(self.module.number)
-        return tuple(found)
+        return tuple(result)
 
     # Modules
 
@@ -465,8 +469,8 @@ class Translator:
     def threshold(self, s: Settings) -> None:
         if s["threshold"]["method"] == "Measurement":
             raise Unsupported("an image by a measured threshold")
-        found = threshold_settings(self, s["threshold"])
-        self.make(s["output"], kinds.Threshold(self.use(s["image"]), s["output"], found, module=self.by))
+        result = threshold_settings(self, s["threshold"])
+        self.make(s["output"], kinds.Threshold(self.use(s["image"]), s["output"], result, module=self.by))
         self.measured |= {f"Threshold_{k}Threshold_{s['output']}" for k in ("Orig", "Final")}
 
     def skeletonize(self, s: Settings) -> None:
@@ -486,12 +490,12 @@ class Translator:
         if s["advanced"] != "Yes":
             s |= BASIC | {"threshold": s["threshold"] | BASIC_THRESHOLD}
         image = self.use(s["image"])
-        least, most = numbers(s["diameter"], self.module, 2)
-        found = PrimarySettings(
+        minimum, maximum = numbers(s["diameter"], self.module, 2)
+        result = PrimarySettings(
             background=None,
             threshold=threshold_settings(self, s["threshold"]),
-            min_diameter=least,
-            max_diameter=most,
+            min_diameter=minimum,
+            max_diameter=maximum,
             discard_size=s["discard_size"] == "Yes",
             discard_border=s["discard_border"] == "Yes",
             declump=word("declumping", s["declump"], DECLUMP),
@@ -503,10 +507,10 @@ class Translator:
             max_objects=int(numbers(s["limit_count"], self.module)[0]) if s["limit"] == "Erase" else None,
         )
         by = measured_threshold(self, s["threshold"])
-        self.add(kinds.Primary(image, s["objects"], found, by, module=self.by))
-        self.made(s["objects"])
+        self.add(kinds.Primary(image, s["objects"], result, by, module=self.by))
+        self.output(s["objects"])
 
-    def made(self, name: str, thresholds: bool = True) -> None:
+    def output(self, name: str, thresholds: bool = True) -> None:
         self.objects[name] = None
         if thresholds:
             self.measured |= {f"Threshold_{k}Threshold_{name}" for k in ("Orig", "Final")}
@@ -516,7 +520,7 @@ class Translator:
         seeds, image = self.set_of(s["seeds"]), self.use(s["image"])
         method = word("method", s["method"], SECONDARY)
         by_distance = method in ("distance", "distance_b")
-        found = SecondarySettings(
+        result = SecondarySettings(
             method=method,
             threshold=ThresholdSettings() if method == "distance" else threshold_settings(self, s["threshold"]),
             fill_holes=s["fill_holes"] == "Yes",
@@ -524,19 +528,19 @@ class Translator:
             distance=int(numbers(s["distance"], self.module)[0]) if by_distance else 10,
             regularization=numbers(s["regularization"], self.module)[0] if method == "propagation" else 0.05,
         )
-        if method == "propagation" and found.regularization <= 0:
+        if method == "propagation" and result.regularization <= 0:
             raise Unsupported("a regularization factor of 0")
-        new = s["new_primary"] if found.discard_border and s["discard_primary"] == "Yes" else ""
+        new = s["new_primary"] if result.discard_border and s["discard_primary"] == "Yes" else ""
         by = "" if method == "distance" else measured_threshold(self, s["threshold"])
-        self.add(kinds.Secondary(image, seeds, s["objects"], found, new, by, module=self.by))
-        self.made(s["objects"])
+        self.add(kinds.Secondary(image, seeds, s["objects"], result, new, by, module=self.by))
+        self.output(s["objects"])
         if new:
-            self.made(new, thresholds=False)
+            self.output(new, thresholds=False)
 
     def tertiary(self, s: Settings) -> None:
         larger, smaller = self.set_of(s["larger"]), self.set_of(s["smaller"])
         self.add(kinds.Tertiary(larger, smaller, s["objects"], s["shrink"] == "Yes", module=self.by))
-        self.made(s["objects"], thresholds=False)
+        self.output(s["objects"], thresholds=False)
 
     def filter(self, s: Settings) -> None:
         names = [self.set_of(name) for name, _ in s["sets"]]
@@ -556,7 +560,7 @@ class Translator:
         else:
             raise Unsupported(f"filters by {s['mode']}, {s['choice']}")
         for output in filter(None, [*outputs, s["removed"]]):
-            self.made(output, thresholds=False)
+            self.output(output, thresholds=False)
 
     def columns_of(self, name: str) -> "Columns":
         return Columns(name, tuple(self.steps))
@@ -566,7 +570,7 @@ class Translator:
             raise Unsupported(f"{s['operation']}")
         pixels = int(numbers(s["pixels"], self.module)[0])
         self.add(kinds.Expand(self.set_of(s["objects"]), s["output"], pixels, module=self.by))
-        self.made(s["output"], thresholds=False)
+        self.output(s["output"], thresholds=False)
 
     def relate(self, s: Settings) -> None:
         parent, child = self.set_of(s["parent"]), self.set_of(s["child"])
@@ -575,7 +579,7 @@ class Translator:
         saved = s["saved"] if s["save"] == "Yes" else ""
         self.add(kinds.Relate(parent, child, s["means"] == "Yes", saved, module=self.by))
         if saved:
-            self.made(saved, thresholds=False)
+            self.output(saved, thresholds=False)
 
     # Measurements
 
@@ -753,13 +757,13 @@ class Translator:
     def kept(self) -> list[kinds.Step]:
         """The steps without images and image measurements that nothing needs."""
         needed: set[str] = set()
-        found = []
+        result = []
         for step in reversed(self.steps):
             if isinstance(step, IMAGE_STEPS) and not step_outputs(step) & needed:
                 continue
             needed |= step_inputs(step)
-            found.append(step)
-        return found[::-1]
+            result.append(step)
+        return result[::-1]
 
 
 IMAGE_STEPS = (
@@ -773,26 +777,26 @@ def step_outputs(step: kinds.Step) -> set[str]:
         return {f"Intensity_{m}_{step.image}" for m in kinds.IMAGE_INTENSITY}
     if isinstance(step, kinds.Load):
         return {step.image}
-    found = {step.output}  # type: ignore[attr-defined]
+    result = {step.output}  # type: ignore[attr-defined]
     if isinstance(step, kinds.Threshold):
-        found |= {f"Threshold_{k}Threshold_{step.output}" for k in ("Orig", "Final")}
-    return found
+        result |= {f"Threshold_{k}Threshold_{step.output}" for k in ("Orig", "Final")}
+    return result
 
 
 def step_inputs(step: kinds.Step) -> set[str]:
     """Images and image measurements that a step reads."""
-    found: set[str] = set()
+    result: set[str] = set()
     if isinstance(step, kinds.Load):
-        return found
+        return result
     for name in ("image", "images", "function", "mask", "like", "measurements", "measured_threshold"):
         value = getattr(step, name, "")
-        found |= {value} if isinstance(value, str) else set(value)
-    return found - {""}
+        result |= {value} if isinstance(value, str) else set(value)
+    return result - {""}
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns an object set has, as far as steps say: by their beginnings."""
+    """Which columns per object set has, as far as steps say: by their beginnings."""
 
     name: str
     steps: tuple[kinds.Step, ...]
@@ -836,23 +840,23 @@ def threshold_settings(translator: Translator, t: Settings) -> ThresholdSettings
     method = word("threshold", t["method"], THRESHOLDS)
     if method == "otsu2" and t["classes"] == "Three classes":
         method = "otsu3"
-    found: Settings = {"smoothing": numbers(t["smoothing"], module)[0]}
+    result: Settings = {"smoothing": numbers(t["smoothing"], module)[0]}
     if method == "manual":
-        return ThresholdSettings(method=method, **found, manual=numbers(t["manual"], module)[0])
-    found["lower"], found["upper"] = numbers(t["bounds"], module, 2)
-    found["correction"] = numbers(t["correction"], module)[0]
+        return ThresholdSettings(method=method, **result, manual=numbers(t["manual"], module)[0])
+    result["lower"], result["upper"] = numbers(t["bounds"], module, 2)
+    result["correction"] = numbers(t["correction"], module)[0]
     if method == "otsu3":
-        found["middle_class"] = t["middle"].lower()
+        result["middle_class"] = t["middle"].lower()
     if method != "robust_background":
-        found["log_transform"] = t["log"] in ("Yes", "True")
+        result["log_transform"] = t["log"] in ("Yes", "True")
     else:
         for name in ("lower_outliers", "upper_outliers", "deviations"):
-            found[name] = numbers(t[name], module)[0]
-        found["averaging"] = t["averaging"].lower()
-        found["variance"] = "mad" if t["variance"].startswith("Median") else "sd"
+            result[name] = numbers(t[name], module)[0]
+        result["averaging"] = t["averaging"].lower()
+        result["variance"] = "mad" if t["variance"].startswith("Median") else "sd"
     if t["strategy"] == "Adaptive":
-        found["window"] = int(numbers(t["window"], module)[0])
-    return ThresholdSettings(method=method, **found)
+        result["window"] = int(numbers(t["window"], module)[0])
+    return ThresholdSettings(method=method, **result)
 
 
 def measured_threshold(translator: Translator, t: Settings) -> str:
@@ -877,9 +881,9 @@ def bounds(text: str, module: Module | None) -> tuple[int | None, int | None]:
     parts = [p.strip() for p in text.strip().strip("()").split(",")]
     if len(parts) != 2:
         raise Unsupported(f"bounds {printable(text)}")
-    found = [None if p in ("end", "begin") else p for p in parts]
+    result = [None if p in ("end", "begin") else p for p in parts]
     try:
-        first, last = (None if p is None else int(float(p)) for p in found)
+        first, last = (None if p is None else int(float(p)) for p in result)
     except ValueError as error:
         raise Unsupported(f"bounds {printable(text)}") from error
     if (first is not None and first < 0) or (last is not None and last < 0):

@@ -28,17 +28,17 @@ def as_json(imported: Translated) -> dict[str, Any]:
 def lines(imported: Translated) -> list[str]:
     """The verdict for people; causes that modules share are one line."""
     verdict = imported.verdict
-    found = [f"labels {verdict['labels']}, columns {verdict['columns']}, image tables {verdict['image_tables']}"]
+    result = [f"labels {verdict['labels']}, columns {verdict['columns']}, image tables {verdict['image_tables']}"]
     for level in LEVELS:
         modules: dict[tuple[str, str], list[int]] = {}
         for f in imported.of_level(level):
             modules.setdefault((f.module, f.text), []).append(f.number)
         if modules:
-            found.append(f"{HEADINGS[level]}:")
+            result.append(f"{HEADINGS[level]}:")
         for (module, text), numbers in modules.items():
             which = ", ".join(map(str, sorted(filter(None, set(numbers)))))
-            found.append(f"  {module}{f' ({which})' if which else ''}: {printable(text, 400)[1:-1]}")
-    return found
+            result.append(f"  {module}{f' ({which})' if which else ''}: {printable(text, 400)[1:-1]}")
+    return result
 
 
 def stops(imported: Translated) -> str:

@@ -106,22 +106,22 @@ def parser(name: str = "extract") -> argparse.ArgumentParser:
     """The command line of `extract`, or of `segment`, which has its own --output and does all by itself."""
     segment = name == "segment"
     if segment:
-        made = command_parser(
+        output = command_parser(
             "segment",
-            "Find the cells of Cell Painting plates: label images as OME-Zarr, one store a plate, and no features.",
+            "Find the cells of Cell Painting plates: label images as OME-Zarr, one store per plate, and no features.",
             "jumpgpu segment --plate BR00117010 --images /data/images --outlines",
             status=STATUS,
         )
     else:
-        made = command_parser(
+        output = command_parser(
             "extract",
-            "Measure the cells of Cell Painting plates: images in, one zarr store a plate out. A run that was stopped is "
+            "Measure the cells of Cell Painting plates: images in, one zarr store per plate out. A run that was stopped is "
             "run again and goes on where it stopped.",
             "jumpgpu extract --plate BR00117010 --images /data/images --output out",
             "jumpgpu extract --plate BR00117010 --output out --wells D14      # from the Cell Painting Gallery",
             status=STATUS,
         )
-    add = made.add_argument_group("what to read").add_argument
+    add = output.add_argument_group("what to read").add_argument
     add("--plate", required=True, action="append", metavar="BARCODE", help="plate to measure (repeatable)")
     add(
         "--images",
@@ -132,7 +132,7 @@ def parser(name: str = "extract") -> argparse.ArgumentParser:
     add("--wells", nargs="+", metavar="WELL", help="only these wells: A01 B02, or A01,B02")
     add("--sites", "--fields", nargs="+", metavar="N", help="only these sites: 1 2 3, 1,2,3 or 1-3")
     add("--strict", action="store_true", help="stop at an image that cannot be used instead of leaving its site out")
-    add = made.add_argument_group("how to measure").add_argument
+    add = output.add_argument_group("how to measure").add_argument
     add("--config", metavar="FILE", help="TOML file or preset name (default: cpjump1)")
     if not segment:
         add(
@@ -153,7 +153,7 @@ def parser(name: str = "extract") -> argparse.ArgumentParser:
     if not segment:
         add("--masks", metavar="DIR", help="use these label images instead of segmenting")
         add("--mask-pattern", default=MASK_PATTERN, metavar="NAME", help="their file names (default: %(default)s)")
-    add = made.add_argument_group("what to write").add_argument
+    add = output.add_argument_group("what to write").add_argument
     add(
         "--output",
         default="labels" if segment else ".",
@@ -162,13 +162,13 @@ def parser(name: str = "extract") -> argparse.ArgumentParser:
     )
     if segment:
         add("--outlines", action="store_true", help="write <plate>_outlines/<well>_s<site>.png too")
-        made.set_defaults(save_labels=True, masks=None, mask_pattern=MASK_PATTERN)
+        output.set_defaults(save_labels=True, masks=None, mask_pattern=MASK_PATTERN)
     else:
         add("--save-labels", action="store_true", help="store the label images, with an overview, as OME-Zarr")
         add("--save-overview", action="store_true", help="store each site at an eighth of its size, as OME-Zarr")
-    add("--overwrite", action="store_true", help="make wells again that are there")
+    add("--overwrite", action="store_true", help="measure wells again even if the store already has them")
     add("--dry-run", action="store_true", help="say what would be read and written, and stop")
-    add = made.add_argument_group("where to run").add_argument
+    add = output.add_argument_group("where to run").add_argument
     add("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: %(default)s)")
     add(
         "--threads",
@@ -182,7 +182,7 @@ def parser(name: str = "extract") -> argparse.ArgumentParser:
     add("--batch", type=int, metavar="N", help="fields computed together (default: chosen from the free memory)")
     add("--quiet", action="store_true", help="no progress on stderr")
     add("--log-json", action="store_true", help="a JSON object a line on stderr: batches, wells, quarantine, summary")
-    return made
+    return output
 
 
 def parse(arguments: Sequence[str] | None = None) -> tuple[list[str], Options, bool]:

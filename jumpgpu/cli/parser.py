@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 WIDEST = 100  # columns of help, however wide the terminal is
-MOST_SHOWN = 5  # options that usage spells out
+MAX_SHOWN = 5  # options that usage spells out
 
 
 class Help(argparse.HelpFormatter):
@@ -21,7 +21,7 @@ class Help(argparse.HelpFormatter):
         """Of many options, usage shows only those that must be given."""
         listed = list(actions)
         needed = [a for a in listed if a.required or not a.option_strings]
-        if usage is None and len(listed) - len(needed) > MOST_SHOWN:
+        if usage is None and len(listed) - len(needed) > MAX_SHOWN:
             usage = " ".join(self._format_usage(None, needed, [], "").split()).replace("%", "%%") + " [options]"
         super().add_usage(usage, listed, groups, prefix)
 
@@ -47,10 +47,10 @@ def command_parser(
 
 def add_parser(commands: Any, name: str, what: str, *examples: str) -> argparse.ArgumentParser:
     """The parser of a command within a command; `what` it does is its line in the other's help too."""
-    made: argparse.ArgumentParser = commands.add_parser(
+    output: argparse.ArgumentParser = commands.add_parser(
         name, help=what, description=what[:1].upper() + what[1:] + ".", epilog=shown(examples), formatter_class=Help
     )
-    return made
+    return output
 
 
 def shown(examples: Sequence[str]) -> str:

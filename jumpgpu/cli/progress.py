@@ -32,7 +32,7 @@ class Progress:
 
     def __init__(self, title: str, total: int, quiet: bool = False, log_json: bool = False, unit: str = "fields"):
         self.title, self.total, self.quiet, self.log_json, self.unit = title, total, quiet, log_json, unit
-        self.done = self.found = 0
+        self.done = self.result = 0
         self.started = self._said = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
@@ -65,7 +65,7 @@ class Progress:
     def advance(self, n: int, before: bool = False) -> None:
         """Count units as finished; `before` this run, they do not count for the rate."""
         self.done += n
-        self.found += n * before
+        self.result += n * before
         rate, left = self.rate_and_time_left()
         now = time.monotonic()
         if self.log_json:
@@ -81,7 +81,7 @@ class Progress:
 
     def rate_and_time_left(self) -> tuple[float, float | None]:
         """Units a second in this run, and seconds that the rest will take at that rate (None before the first)."""
-        rate = (self.done - self.found) / max(time.monotonic() - self.started, 1e-9)
+        rate = (self.done - self.result) / max(time.monotonic() - self.started, 1e-9)
         return rate, (self.total - self.done) / rate if rate else None
 
     def say(self, text: str, event: str = "note", **values: Any) -> None:

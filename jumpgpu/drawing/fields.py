@@ -24,7 +24,7 @@ PSF = 0.9  # sigma, pixels
 class Effects:
     """What a treatment multiplies; 1 is an untreated cell."""
 
-    count: float = 1.0  # cells a field
+    count: float = 1.0  # cells per field
     nucleus: float = 1.0  # radius
     cell: float = 1.0  # radius
     dna: float = 1.0  # intensities
@@ -51,7 +51,7 @@ class Drawn:
 
     images : uint16 [C, H, W], channels in the order of `names.CHANNELS`
     nuclei, cells : int32 [H, W], labels that share numbers 1..n
-    table : one row a cell: y, x (centre of the nucleus), nucleus_area, cell_area, touches_border, and for each channel the
+    table : one row per cell: y, x (centre of the nucleus), nucleus_area, cell_area, touches_border, and for each channel the
         mean noise-free signal over the cell, background and fall-off left out, in counts
     """
 
@@ -170,16 +170,16 @@ def draw_field(
 def place(rng: np.random.Generator, size: tuple[int, int], n: int, apart: float) -> np.ndarray:
     """Up to n centres, no two nearer than `apart` but for one in sixteen, which may touch; float64 [n, 2] by y."""
     chosen = np.empty((n, 2))
-    found = 0
+    result = 0
     for candidate in rng.uniform((0, 0), size, (40 * n, 2)):
-        least = 0.8 * apart if found % 16 == 0 else apart
-        if found == n:
+        minimum = 0.8 * apart if result % 16 == 0 else apart
+        if result == n:
             break
-        gaps = chosen[:found] - candidate
-        if not found or (gaps * gaps).sum(1).min() > least * least:
-            chosen[found] = candidate
-            found += 1
-    chosen = chosen[:found]
+        gaps = chosen[:result] - candidate
+        if not result or (gaps * gaps).sum(1).min() > minimum * minimum:
+            chosen[result] = candidate
+            result += 1
+    chosen = chosen[:result]
     return chosen[np.lexsort((chosen[:, 1], chosen[:, 0]))]
 
 

@@ -20,7 +20,7 @@ from ..settings.config import FeatureSettings
 from ..settings.names import feature_name
 from . import moments as shape_moments
 from .distance_map import depths
-from .objects import Scene
+from .objects import ObjectBatch
 from .outline import POWERS, outlines
 
 MEASUREMENTS = measures("features/area_shape.cu", "Shape")[:-1]  # without ConvexArea
@@ -32,21 +32,21 @@ HULL = 6  # measures of trace_hulls
 def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings) -> list[str]:
     """Column names of `measure` for one compartment, in its order."""
     shape = settings.shape
-    found = list(MEASUREMENTS)
+    result = list(MEASUREMENTS)
     if shape.convex_area:
-        found.append(CONVEX_AREA)
+        result.append(CONVEX_AREA)
     if shape.zernike:
-        found += [f"Zernike_{n}_{m}" for n, m in ZERNIKE]
+        result += [f"Zernike_{n}_{m}" for n, m in ZERNIKE]
     if shape.advanced:
-        found += shape_moments.MEASUREMENTS
-    return [feature_name(compartment, "AreaShape", m) for m in found]
+        result += shape_moments.MEASUREMENTS
+    return [feature_name(compartment, "AreaShape", m) for m in result]
 
 
-def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Tensor:
+def measure(batch: ObjectBatch, settings: FeatureSettings, device: Device) -> torch.Tensor:
     """float64 [N, F]: the compartments' columns one after the other."""
-    shape, objects = settings.shape, scene.objects
-    traced = outlines(scene, device)
-    hull, vertex, vertices = trace_hulls(scene, traced.extent, device)
+    shape, objects = settings.shape, batch.objects
+    traced = outlines(batch, device)
+    hull, vertex, vertices = trace_hulls(batch, traced.extent, device)
     shapes = device.empty(objects.rows, len(MEASUREMENTS) + 1, dtype=torch.float64)
     device.launch(
         "measure_shapes",
@@ -55,11 +55,11 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         counts=traced.counts,
         moments=traced.moments,
         hull=hull,
-        radii=depths(scene, device).radii,
+        radii=depths(batch, device).radii,
         rows=objects.rows,
         shapes=shapes,
     )
-    found = [shapes if shape.convex_area else shapes[:, : len(MEASUREMENTS)]]
+    result = [shapes if shape.convex_area else shapes[:, : len(MEASUREMENTS)]]
     if shape.zernike:
         magnitudes = device.empty(objects.rows, len(ZERNIKE), dtype=torch.float64)
         device.launch(
@@ -74,16 +74,16 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
             terms=zernike_terms(device),
             magnitudes=magnitudes,
         )
-        found.append(magnitudes)
+        result.append(magnitudes)
     if shape.advanced:
-        found.append(shape_moments.measure(scene, device))
-    table = torch.cat(found, dim=1)
+        result.append(shape_moments.measure(batch, device))
+    table = torch.cat(result, dim=1)
     return table.reshape(len(objects.compartments), objects.n, table.shape[1]).transpose(0, 1).flatten(1)
 
 
-def trace_hulls(scene: Scene, extent: torch.Tensor, device: Device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def trace_hulls(batch: ObjectBatch, extent: torch.Tensor, device: Device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Hull measures float64 [R, 6], vertices int32 [2 L, 2] and their counts int32 [R]; see area_shape.cu."""
-    objects = scene.objects
+    objects = batch.objects
     hull = device.empty(objects.rows, HULL, dtype=torch.float64)
     vertex = device.empty(2 * objects.n_lines, 2, dtype=torch.int32)
     vertices = device.empty(objects.rows, dtype=torch.int32)

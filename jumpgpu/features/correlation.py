@@ -14,10 +14,10 @@ from ..gpu.device import Device
 from ..settings.config import FeatureSettings
 from ..settings.names import channel_order, feature_name
 from . import costes
-from .objects import Scene
+from .objects import ObjectBatch
 from .order_statistics import order_statistics
 
-BOTH = ("Correlation", "Overlap")  # one number a pair
+BOTH = ("Correlation", "Overlap")  # one number per pair
 EACH = ("K", "Manders", "RWC")  # one for either channel first
 COSTES = "Costes"  # off by default
 LEVELS = 65535  # steps of Costes' search: 16-bit images
@@ -45,19 +45,19 @@ def pairs_of(channels: Sequence[str], settings: FeatureSettings) -> list[tuple[s
     return list(combinations(channel_order(channels, order), 2))
 
 
-def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Tensor:
+def measure(batch: ObjectBatch, settings: FeatureSettings, device: Device) -> torch.Tensor:
     """float64 [N, F]: coefficients without unit, the compartments' columns one after the other.
 
     nan where a coefficient is 0 / 0: correlation of an object in which a channel is constant, overlap and K where no pixel
     reaches both thresholds, everything of an empty object. Where no object of the field has such a pixel, overlap, K,
     Manders and RWC are 0, as in CellProfiler.
     """
-    objects, order = scene.objects, order_statistics(scene, device)
-    pairs = [[scene.channels.index(c) for c in pair] for pair in pairs_of(scene.channels, settings)]
-    rows, n, n_channels = objects.rows, objects.n, len(scene.channels)
+    objects, order = batch.objects, order_statistics(batch, device)
+    pairs = [[batch.channels.index(c) for c in pair] for pair in pairs_of(batch.channels, settings)]
+    rows, n, n_channels = objects.rows, objects.n, len(batch.channels)
     stats = device.empty(rows, n_channels, 4, dtype=torch.float64)
     common: dict[str, Any] = {
-        "values": scene.values,
+        "values": batch.values,
         "row_start": order.row_start,
         "start": objects.start,
         "schedule": objects.schedule,
@@ -72,7 +72,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         stats=stats,
         **common,
     )
-    found = device.empty(rows, len(pairs), MEASURED + 1, dtype=torch.float64)
+    result = device.empty(rows, len(pairs), MEASURED + 1, dtype=torch.float64)
     device.launch(
         "correlation_pairs",
         rows * len(pairs),
@@ -85,17 +85,17 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         compartments=len(objects.compartments),
         cells=n,
         n_pairs=len(pairs),
-        found=found,
+        result=result,
         **common,
     )
-    found = found.view(len(objects.compartments), n, len(pairs), MEASURED + 1)
-    counted = found.new_zeros(len(objects.compartments), objects.shape[0], len(pairs))
-    counted.index_add_(1, objects.field.long(), found[..., MEASURED])  # whole numbers: any order gives the same
+    result = result.view(len(objects.compartments), n, len(pairs), MEASURED + 1)
+    counted = result.new_zeros(len(objects.compartments), objects.shape[0], len(pairs))
+    counted.index_add_(1, objects.field.long(), result[..., MEASURED])  # whole numbers: any order gives the same
     none = counted[:, objects.field.long()] == 0
-    table = found[..., :MEASURED]
+    table = result[..., :MEASURED]
     table[..., 1:] = torch.where(none[..., None], 0.0, table[..., 1:])
     if settings.correlation.costes:
-        above = costes.coefficients(scene, pairs, LEVELS, device, settings.correlation.costes_mode).view(*table.shape[:3], 2)
+        above = costes.coefficients(batch, pairs, LEVELS, device, settings.correlation.costes_mode).view(*table.shape[:3], 2)
         ahead = len(BOTH + EACH)
         table = torch.cat([table[..., :ahead], above[..., :1], table[..., ahead:], above[..., 1:]], dim=3)
     return table.permute(1, 0, 2, 3).flatten(1)

@@ -12,27 +12,27 @@ from typing import Any
 import torch
 
 from ..gpu.device import Device
-from .objects import Scene
+from .objects import ObjectBatch
 
-RUN = 16384  # pixels a block sums (costes.cu)
+RUN = 16384  # pixels per block sums (costes.cu)
 SUMS = 10
 
 
 def coefficients(
-    scene: Scene, pairs: Sequence[Sequence[int]], levels: int, device: Device, mode: str = "faster"
+    batch: ObjectBatch, pairs: Sequence[Sequence[int]], levels: int, device: Device, mode: str = "faster"
 ) -> torch.Tensor:
     """float64 [rows, Q, 2]: Costes_ab and Costes_ba of every object row and pair of positions on the C axis.
 
     nan where no pixel of the object is at or above the threshold; 0 throughout a field and compartment in which no pixel is
     above both.
     """
-    objects, wanted = scene.objects, device.tensor(pairs, torch.int32)
-    limits = torch.tensor(thresholds(scene.pixels, pairs, levels, device, mode), dtype=torch.float64).to(torch.float32)
-    found = device.empty(objects.rows, len(pairs), 5, dtype=torch.float64)
+    objects, wanted = batch.objects, device.tensor(pairs, torch.int32)
+    limits = torch.tensor(thresholds(batch.pixels, pairs, levels, device, mode), dtype=torch.float64).to(torch.float32)
+    result = device.empty(objects.rows, len(pairs), 5, dtype=torch.float64)
     device.launch(
         "costes_objects",
         objects.rows * len(pairs),
-        values=scene.values,
+        values=batch.values,
         start=objects.start,
         stop=objects.stop,
         schedule=objects.schedule,
@@ -42,13 +42,13 @@ def coefficients(
         n_pixels=objects.pixel.numel(),
         cells=objects.n,
         n_pairs=len(pairs),
-        found=found,
+        result=result,
     )
     k, fields = len(objects.compartments), objects.field.long()
-    counted = found.new_zeros(k, objects.shape[0], len(pairs))
-    counted.index_add_(1, fields, found[..., 4].view(k, objects.n, len(pairs)))  # whole numbers: any order gives the same
+    counted = result.new_zeros(k, objects.shape[0], len(pairs))
+    counted.index_add_(1, fields, result[..., 4].view(k, objects.n, len(pairs)))  # whole numbers: any order gives the same
     none = (counted[:, fields] == 0).view(objects.rows, len(pairs), 1)
-    return torch.where(none, 0.0, found[..., :2] / found[..., 2:4])
+    return torch.where(none, 0.0, result[..., :2] / result[..., 2:4])
 
 
 def thresholds(
@@ -191,10 +191,10 @@ class Moments:
         )
         parts, totals = self.common["parts"], self.totals
         device.launch("costes_totals", self.items, parts=parts, running=mask, runs=self.runs, totals=totals)
-        found: list[tuple[float, ...]] = []
+        result: list[tuple[float, ...]] = []
         for (n, a, b, aa, bb, ab, *ends), (at, bt) in zip(totals.tolist(), self.shift, strict=True):
             many = max(n, 1.0)
             spread_a = (aa - a * a / many) if ends[0] < ends[2] else 0.0  # exactly 0 where the channel is constant
             spread_b = (bb - b * b / many) if ends[1] < ends[3] else 0.0
-            found.append((n, spread_a, spread_b, ab - a * b / many, at + a / many, bt + b / many))
-        return found
+            result.append((n, spread_a, spread_b, ab - a * b / many, at + a / many, bt + b / many))
+        return result

@@ -8,7 +8,7 @@ import torch
 
 from ..gpu.device import Device, blocks
 
-CAPACITY = 1024  # cells a field, or one in so many pixels, that the first count has room for; else it is repeated
+CAPACITY = 1024  # cells per field, or one in so many pixels, that the first count has room for; else it is repeated
 HIGHEST_SIDE = 32767  # y << 16 | x in an int32
 SEEN = (  # what the host is told of each field (objects.cu)
     "highest",
@@ -98,8 +98,8 @@ def count_objects(common: dict[str, Any], beside: list[torch.Tensor], device: De
 
 def check_numbers(highest: np.ndarray, lowest: np.ndarray, present: np.ndarray) -> None:
     """ValueError unless the labels of each field are 1..n."""
-    for b, (high, low, found) in enumerate(zip(highest, lowest, present, strict=True)):
+    for b, (high, low, result) in enumerate(zip(highest, lowest, present, strict=True)):
         if low < 0:
             raise ValueError(f"field {b} of the batch: labels must be 1..n, found {low}; relabel first")
-        if found != high:
-            raise ValueError(f"field {b} of the batch: labels must be 1..n: {found} labels, highest {high}; relabel first")
+        if result != high:
+            raise ValueError(f"field {b} of the batch: labels must be 1..n: {result} labels, highest {high}; relabel first")

@@ -15,8 +15,8 @@ from ..images.masks import binary
 from ..settings.config import FeatureSettings
 from ..settings.limits import check_all
 from . import granularity
-from .families import FAMILIES, columns, measure_scene
-from .objects import make_scene
+from .families import FAMILIES, columns, measure_batch
+from .objects import make_batch
 
 if TYPE_CHECKING:
     import pandas
@@ -62,7 +62,7 @@ def measure(
     Returns
     -------
     pandas.DataFrame
-        One row an object: Metadata_Field (position in the batch), Metadata_ObjectNumber (its label), then the columns of
+        One row per object: Metadata_Field (position in the batch), Metadata_ObjectNumber (its label), then the columns of
         `features.columns`, float64. `python -m jumpgpu.columns --explain NAME` says what one means.
 
     Raises
@@ -106,15 +106,15 @@ def measure(
     every = {c: label_planes(p, c, (fields, height, width)) for c, p in (unfiltered or {}).items()}
     if unknown := sorted(set(every) - set(planes)):
         raise ValueError(f"unfiltered labels of {unknown[0]!r}, which has no labels; there are {', '.join(planes)}")
-    opened = open_device(device)
+    reader = open_device(device)
     numbers = renumber(planes, every)
-    tensors, whole = ({c: opened.tensor(p.astype(np.int32)) for c, p in of.items()} for of in (planes, every))
-    scene = make_scene(names, opened.tensor(stack), tensors, whole, opened)
-    values = measure_scene(scene, chosen, opened).cpu().numpy()
-    wanted = columns(scene.objects.compartments, names, chosen)
+    tensors, whole = ({c: reader.tensor(p.astype(np.int32)) for c, p in of.items()} for of in (planes, every))
+    batch = make_batch(names, reader.tensor(stack), tensors, whole, reader)
+    values = measure_batch(batch, chosen, reader).cpu().numpy()
+    wanted = columns(batch.objects.compartments, names, chosen)
     for channel, n in granularity.doubtful(values, wanted).items():
         warnings.warn(f"{channel}: {n} {granularity.BEYOND}", stacklevel=2)
-    field, number = (t.cpu().numpy() for t in (scene.objects.field, scene.objects.number))
+    field, number = (t.cpu().numpy() for t in (batch.objects.field, batch.objects.number))
     own = np.concatenate([np.zeros(0, np.int64), *numbers])
     first = np.cumsum([0, *map(len, numbers)])[field]  # of each row's field in `own`
     for i, column in enumerate(wanted):
@@ -127,13 +127,13 @@ def measure(
 
 
 def by_name(labels: Any) -> dict[str, Any]:
-    found = dict(labels) if isinstance(labels, Mapping) else {"Objects": labels}
-    if not found:
+    result = dict(labels) if isinstance(labels, Mapping) else {"Objects": labels}
+    if not result:
         raise ValueError("no label images: expected an array, or a dict of at least one by compartment")
-    for name in found:
+    for name in result:
         if not isinstance(name, str) or not name or "_" in name:  # a column's parts are joined by underscores
             raise ValueError(f"labels of {name!r}: a compartment's name is text without an underscore, such as 'Cells'")
-    return found
+    return result
 
 
 def listed(values: Any, what: str, known: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -142,14 +142,14 @@ def listed(values: Any, what: str, known: Sequence[str] | None = None) -> tuple[
         raise TypeError(f"{what} is a list of names, got {values!r}; write [{values!r}]")
     if isinstance(values, (set, frozenset, Mapping)) and known is None:
         raise TypeError(f"{what} are in the order of the pixels, which a {type(values).__name__} has not; give a list")
-    found = tuple(values)
-    if wrong := [v for v in found if not isinstance(v, str) or not v]:
+    result = tuple(values)
+    if wrong := [v for v in result if not isinstance(v, str) or not v]:
         raise TypeError(f"{what}: expected names, got {wrong[0]!r}")
-    if known and (unknown := [v for v in found if v not in known]):
+    if known and (unknown := [v for v in result if v not in known]):
         raise ValueError(f"unknown feature family {unknown[0]!r}; expected one of {tuple(known)}")
-    if twice := [v for v in found if found.count(v) > 1]:
-        raise ValueError(f"{what}: {twice[0]!r} is there {found.count(twice[0])} times")
-    return found
+    if twice := [v for v in result if result.count(v) > 1]:
+        raise ValueError(f"{what}: {twice[0]!r} is there {result.count(twice[0])} times")
+    return result
 
 
 def array(values: Any, what: str) -> np.ndarray:
@@ -162,46 +162,46 @@ def array(values: Any, what: str) -> np.ndarray:
 
 def intensities(pixels: Any, scale: float | None) -> np.ndarray:
     """float32 [B, C, H, W] with 1 at `scale`."""
-    found = array(pixels, "pixels")
-    if not 2 <= found.ndim <= 4:
-        raise ValueError(f"pixels must be [H, W], [C, H, W] or [B, C, H, W], got {list(found.shape)}")
-    if not found.size:
-        raise ValueError(f"pixels must have a field, a channel, a row and a column at least, got {list(found.shape)}")
-    kind = found.dtype.name
-    if found.dtype.kind != "f" and kind not in FULL_RANGE:
+    result = array(pixels, "pixels")
+    if not 2 <= result.ndim <= 4:
+        raise ValueError(f"pixels must be [H, W], [C, H, W] or [B, C, H, W], got {list(result.shape)}")
+    if not result.size:
+        raise ValueError(f"pixels must have a field, a channel, a row and a column at least, got {list(result.shape)}")
+    kind = result.dtype.name
+    if result.dtype.kind != "f" and kind not in FULL_RANGE:
         raise TypeError(f"pixels must be uint8, uint16 or floating, got {kind}")
     if scale is not None and (isinstance(scale, bool) or not isinstance(scale, (int, float, np.integer, np.floating))):
         raise TypeError(f"scale is the number that is intensity 1, got {scale!r}")
     if scale is not None and not (math.isfinite(scale) and scale > 0):
         raise ValueError(f"scale must be finite and above 0, got {scale}")
     divisor = float(scale) if scale is not None else FULL_RANGE.get(kind, 1.0)
-    if not np.isfinite(found).all():
-        wrong = np.argwhere(~np.isfinite(found))[0].tolist()
+    if not np.isfinite(result).all():
+        wrong = np.argwhere(~np.isfinite(result))[0].tolist()
         raise ValueError(
-            f"pixels must be finite, found {found[tuple(wrong)]} at {wrong}; give such pixels a value of their own"
+            f"pixels must be finite, found {result[tuple(wrong)]} at {wrong}; give such pixels a value of their own"
         )
-    low, high = float(found.min()), float(found.max())
+    low, high = float(result.min()), float(result.max())
     if low < 0 or high > divisor:
         what = "floating pixels" if scale is None else "pixels"
         wanted = "0..1" if scale is None else f"0..{scale:g}, which `scale` says is intensity 1"
         hint = "; say by `scale` which value is 1" if scale is None else ""
         raise ValueError(f"{what} must be within {wanted}, found {low:g} to {high:g}{hint}")
-    return (found.reshape((1,) * (4 - found.ndim) + found.shape) / divisor).astype(np.float32)
+    return (result.reshape((1,) * (4 - result.ndim) + result.shape) / divisor).astype(np.float32)
 
 
 def label_planes(labels: Any, name: str, shape: tuple[int, int, int]) -> np.ndarray:
     """int64 [B, H, W]."""
-    found = array(labels, f"labels of {name}")
-    if found.dtype.kind not in "iub":
-        raise TypeError(f"labels of {name} must be integers, got {found.dtype.name}")
-    found = found.reshape((1,) * max(3 - found.ndim, 0) + found.shape)
-    if found.shape != shape:
+    result = array(labels, f"labels of {name}")
+    if result.dtype.kind not in "iub":
+        raise TypeError(f"labels of {name} must be integers, got {result.dtype.name}")
+    result = result.reshape((1,) * max(3 - result.ndim, 0) + result.shape)
+    if result.shape != shape:
         raise ValueError(f"labels of {name} are {list(np.shape(labels))}; the pixels make it [B, H, W] = {list(shape)}")
-    if found.min() < 0:
-        raise ValueError(f"labels of {name} must be 0 or more, found {found.min()}")
-    if found.max() > HIGHEST_LABEL:  # of a table of float64
-        raise ValueError(f"labels of {name} must be at most {HIGHEST_LABEL}, found {found.max()}; number the objects anew")
-    planes = found.astype(np.int64)
+    if result.min() < 0:
+        raise ValueError(f"labels of {name} must be 0 or more, found {result.min()}")
+    if result.max() > HIGHEST_LABEL:  # of a table of float64
+        raise ValueError(f"labels of {name} must be at most {HIGHEST_LABEL}, found {result.max()}; number the objects anew")
+    planes = result.astype(np.int64)
     for field, plane in enumerate(planes):
         if remark := binary(plane):
             warnings.warn(f"labels of {name}, field {field}: {remark}", stacklevel=3)

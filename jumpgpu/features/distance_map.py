@@ -1,11 +1,11 @@
-"""How deep each pixel lies in its object, which Shape (radii) and RadialDistribution need: made once a scene."""
+"""How deep each pixel lies in its object, which Shape (radii) and RadialDistribution need: made once a batch."""
 
 from dataclasses import dataclass
 
 import torch
 
 from ..gpu.device import Device
-from .objects import Scene, label_arguments, start_of
+from .objects import ObjectBatch, label_arguments, start_of
 
 CHUNK = 16  # lines of a map are multiples of this (distance_map.cu, radial_distribution.cuh)
 CUDA_BLOCKS = 1024  # each with scratch of its own
@@ -29,18 +29,18 @@ class Depths:
     radii: torch.Tensor
 
 
-def depths(scene: Scene, device: Device) -> Depths:
-    """The scene's depths, measured at the first call and kept with the scene."""
-    return scene.once("depths", measure_depths, device)
+def depths(batch: ObjectBatch, device: Device) -> Depths:
+    """The batch's depths, measured at the first call and kept with the batch."""
+    return batch.once("depths", measure_depths, device)
 
 
-def measure_depths(scene: Scene, device: Device) -> Depths:
-    objects = scene.objects
+def measure_depths(batch: ObjectBatch, device: Device) -> Depths:
+    objects = batch.objects
     _, height, width = objects.shape
-    room = objects.largest_box + 8 * height + 4 * width + 160
-    at_once = device.scratch_blocks(objects.rows, 4 * room, per_core=1, most=CUDA_BLOCKS)
+    capacity = objects.largest_box + 8 * height + 4 * width + 160
+    at_once = device.scratch_blocks(objects.rows, 4 * capacity, per_core=1, maximum=CUDA_BLOCKS)
     n_map = objects.n_box_pixels + (CHUNK - 1) * objects.n_lines
-    found = Depths(
+    result = Depths(
         map_start=start_of(map_sizes(objects.box)),
         n_map=n_map,
         squared=device.empty(n_map, dtype=torch.int32),
@@ -50,23 +50,23 @@ def measure_depths(scene: Scene, device: Device) -> Depths:
     device.launch(
         "measure_depths",
         at_once,
-        **label_arguments([scene.labels[c].contiguous() for c in objects.compartments]),
+        **label_arguments([batch.labels[c].contiguous() for c in objects.compartments]),
         field=objects.field,
         number=objects.number,
         box=objects.box,
         schedule=objects.schedule,
-        map_start=found.map_start,
+        map_start=result.map_start,
         rows=objects.rows,
         cells=objects.n,
         height=height,
         width=width,
-        room=room,
-        near=device.empty(at_once, room, dtype=torch.int32),
-        squared=found.squared,
-        centre=found.centre,
-        radii=found.radii,
+        capacity=capacity,
+        near=device.empty(at_once, capacity, dtype=torch.int32),
+        squared=result.squared,
+        centre=result.centre,
+        radii=result.radii,
     )
-    return found
+    return result
 
 
 def map_sizes(box: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """The feature families: which exist, what columns they give, and one call that measures them all.
 
 A family is a module of this package with `columns(compartment, channels, settings)` and
-`measure(scene, settings, device)`; nothing else about it is known here. Columns are put into the stored order of
+`measure(batch, settings, device)`; nothing else about it is known here. Columns are put into the stored order of
 `configs/columns.txt` by `names.stored_order`.
 """
 
@@ -14,7 +14,7 @@ import torch
 from ..gpu.device import Device
 from ..settings.config import FeatureSettings
 from ..settings.names import COMPARTMENTS, stored_order
-from .objects import Scene
+from .objects import ObjectBatch
 
 FAMILIES = {  # every family and its module, in the order in which their columns come before they are put into stored order
     "shape": "area_shape",
@@ -27,7 +27,7 @@ FAMILIES = {  # every family and its module, in the order in which their columns
     "radial": "radial_distribution",
     "texture": "texture",
 }
-MOST_LAYOUTS = 16  # kept between batches
+MAX_LAYOUTS = 16  # kept between batches
 
 
 def family(name: str) -> ModuleType:
@@ -47,7 +47,7 @@ def chosen(settings: FeatureSettings) -> list[str]:
 def columns(
     compartments: Sequence[str] = COMPARTMENTS, channels: Sequence[str] = (), settings: FeatureSettings | None = None
 ) -> list[str]:
-    """Every column of `measure_scene`, in stored order.
+    """Every column of `measure_batch`, in stored order.
 
     Parameters
     ----------
@@ -55,22 +55,22 @@ def columns(
     channels : names, in any order
     settings : which families, and their settings; CPJUMP1's when absent
     """
-    found = _as_measured(sorted(compartments), channels, settings or FeatureSettings())
-    return [found[i] for i in stored_order(found)]
+    result = _as_measured(sorted(compartments), channels, settings or FeatureSettings())
+    return [result[i] for i in stored_order(result)]
 
 
-def measure_scene(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Tensor:
-    """All chosen families over one batch: float64 [N, F], F = `columns` of the scene, in stored order.
+def measure_batch(batch: ObjectBatch, settings: FeatureSettings, device: Device) -> torch.Tensor:
+    """All chosen families over one batch: float64 [N, F], F = `columns` of the batch, in stored order.
 
-    One row a cell; a cell that lacks a compartment (an empty cytoplasm) has that compartment's numbers for an empty object.
+    One row per cell; one that lacks a compartment (an empty cytoplasm) has that compartment's numbers for an empty object.
     """
-    widths, runs = _layout(scene.objects.compartments, scene.channels, settings)
-    if not scene.objects.n or not runs:
-        return device.empty(scene.objects.n, sum(widths), dtype=torch.float64)
+    widths, runs = _layout(batch.objects.compartments, batch.channels, settings)
+    if not batch.objects.n or not runs:
+        return device.empty(batch.objects.n, sum(widths), dtype=torch.float64)
     parts = []
     for name, wanted in zip(chosen(settings), widths, strict=True):
-        part = family(name).measure(scene, settings, device)
-        assert part.shape == (scene.objects.n, wanted), f"{name}: {tuple(part.shape)} for {wanted} columns"
+        part = family(name).measure(batch, settings, device)
+        assert part.shape == (batch.objects.n, wanted), f"{name}: {tuple(part.shape)} for {wanted} columns"
         parts.append(part)
     return torch.cat([parts[i][:, first:end] for i, first, end in runs], dim=1)
 
@@ -84,7 +84,7 @@ def _layout(compartments: tuple[str, ...], channels: tuple[str, ...], settings: 
     stored order; the same every batch."""
     key = compartments, channels, repr(settings)  # settings made by hand may hold lists, which have no hash
     if key not in _layouts:
-        if len(_layouts) == MOST_LAYOUTS:
+        if len(_layouts) == MAX_LAYOUTS:
             _layouts.clear()
         widths = [len(_family_columns(name, compartments, channels, settings)) for name in chosen(settings)]
         places = [(i, column) for i, width in enumerate(widths) for column in range(width)]

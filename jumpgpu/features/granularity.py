@@ -19,7 +19,7 @@ from ..segmentation.basins import FOREST_BLOCK, Basins, bands, find_basins
 from ..segmentation.resample import Axis, Grid, Shares, axis, sample, shares, stretched
 from ..settings.config import FeatureSettings, GranularitySettings
 from ..settings.names import channel_order, feature_name
-from .objects import Objects, Scene
+from .objects import ObjectBatch, Objects
 
 DOUBTFUL = 1000.0  # percent
 BEYOND = "cells with Granularity beyond 1000 %: next to no intensity of their own, beside bright pixels"
@@ -27,10 +27,12 @@ SCALES = 16  # levels of the kernels
 COLUMNS = 256  # full-resolution columns of a tile of weights (kernels/features/granularity_spectrum.cu)
 ERODE_BLOCK = 544  # threads: a warp for every level
 STEPS, TILE, TILE_BLOCK = 8, (80, 64), 512  # scales, rows and columns, and threads of granularity_erode_tile
-CLEAR_BLOCK, PARTS = 128, 64  # blocks a plane where there are many
+CLEAR_BLOCK, PARTS = 128, 64  # blocks per plane where there are many
 DISK_COLUMNS, LARGEST_RADIUS = 256, 128  # of a block of the disk (kernels/features/granularity_background.cu: TILE, RADIUS)
 FIELDS_AT_ONCE = 2  # fields whose basins are held at a time, on a CPU
-ALL_AT_ONCE = 0.4  # sampled pixels a pixel up to which a GPU holds a whole batch's: 85 bytes each, of the 80 planned a pixel
+ALL_AT_ONCE = (
+    0.4  # sampled pixels per pixel up to which a GPU holds a whole batch's: 85 bytes each, of the 80 planned a pixel
+)
 
 
 def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings) -> list[str]:
@@ -59,28 +61,28 @@ def doubtful(values: np.ndarray, names: Sequence[str]) -> dict[str, int]:
 @lru_cache(maxsize=4)
 def places(names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Positions of the granularity columns, and the channel of each."""
-    found = [(i, *name.split("_", 3)) for i, name in enumerate(names) if "_Granularity_" in name]
-    kept = [(i, channel) for i, _, family, _, channel in found if family == "Granularity"]
+    result = [(i, *name.split("_", 3)) for i, name in enumerate(names) if "_Granularity_" in name]
+    kept = [(i, channel) for i, _, family, _, channel in result if family == "Granularity"]
     return np.array([i for i, _ in kept], int), np.array([channel for _, channel in kept], object)
 
 
-def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Tensor:
+def measure(batch: ObjectBatch, settings: FeatureSettings, device: Device) -> torch.Tensor:
     """The spectrum of every object.
 
     Returns
     -------
     float64 [N, F]
-        F = `columns` of the scene's compartments one after the other; percent.
+        F = `columns` of the batch's compartments one after the other; percent.
     """
     wanted = settings.granularity
     check(wanted)
-    objects, channels = scene.objects, len(scene.channels)
-    fields, _, height, width = scene.pixels.shape
+    objects, channels = batch.objects, len(batch.channels)
+    fields, _, height, width = batch.pixels.shape
     grid = sampled(height, width, wanted, device)
     if not objects.rows:
         return device.empty(0, len(objects.compartments) * wanted.spectrum * channels, dtype=torch.float64)
     parts = find_parts(objects, device)
-    weights = part_weights(scene, parts, wanted, device)
+    weights = part_weights(batch, parts, wanted, device)
     sizes = objects.cell_start[1:] - objects.cell_start[:-1]
     schedule = torch.argsort(sizes, descending=True, stable=True).to(torch.int32)
     spectrum = device.empty(objects.rows, channels, SCALES, dtype=torch.float64)
@@ -88,7 +90,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     at_once = fields_at_once(fields, wanted, device)
     for first in range(0, fields, at_once):
         last = min(first + at_once, fields)
-        planes = scene.pixels[first:last].reshape(-1, height, width)
+        planes = batch.pixels[first:last].reshape(-1, height, width)
         key = foreground(planes, grid, wanted, device)
         basins = find_basins(key, 4, device)
         size = {"height": grid.shape[0], "width": grid.shape[1], "capacity": basins.capacity}
@@ -96,7 +98,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         device.launch(
             "granularity_spectrum",
             objects.n * channels,
-            values=scene.values,
+            values=batch.values,
             low=parts.low,
             high=parts.high,
             pattern=parts.pattern,
@@ -108,7 +110,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
             key=key,
             basin=basins.basin,
             levels=levels,
-            n_values=scene.values.shape[1],
+            n_values=batch.values.shape[1],
             cells=objects.n,
             compartments=len(objects.compartments),
             parts=parts.pattern.shape[1],
@@ -119,7 +121,7 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
             spectrum=spectrum,
         )
     table = spectrum.view(len(objects.compartments), objects.n, channels, SCALES)[..., : wanted.spectrum]
-    return scene.by_name(table, 2).permute(1, 0, 3, 2).flatten(1)
+    return batch.by_name(table, 2).permute(1, 0, 3, 2).flatten(1)
 
 
 def check(settings: GranularitySettings) -> None:
@@ -146,7 +148,7 @@ def levels_of(
     """int32 [P, capacity, SCALES]: the bits of every basin's E_k, so that R_k is the lesser of it and the pixel.
 
     `levels` is written to where it is given, of P planes or more: it is large, and little of it is ever touched. `tiled`: by
-    tiles and without rounds, as many blocks as there are, or by one block a plane, which does less; the levels are the same.
+    tiles and without rounds, as many blocks as there are, or by one block per plane, which does less; levels are the same.
     """
     planes, height, width = basins.shape
     if levels is None:
@@ -225,7 +227,7 @@ def opening(planes: torch.Tensor, radius: int, device: Device) -> torch.Tensor:
     """Grey opening of float32 [P, H, W], not negative, with the disk dy^2 + dx^2 <= radius^2."""
     n, height, width = planes.shape
     half = device.tensor([math.isqrt(radius * radius - dx * dx) for dx in range(radius + 1)], torch.int32)
-    for most in (0, 1):
+    for maximum in (0, 1):
         image, planes = planes, device.empty(n, height, width, dtype=torch.float32)
         device.launch(
             "granularity_disk",
@@ -233,7 +235,7 @@ def opening(planes: torch.Tensor, radius: int, device: Device) -> torch.Tensor:
             image=image,
             half=half,
             radius=radius,
-            most=most,
+            maximum=maximum,
             height=height,
             width=width,
             out=planes,
@@ -286,9 +288,9 @@ class Weights:
     weights: torch.Tensor
 
 
-def part_weights(scene: Scene, parts: Parts, settings: GranularitySettings, device: Device) -> Weights:
+def part_weights(batch: ObjectBatch, parts: Parts, settings: GranularitySettings, device: Device) -> Weights:
     """How often each sampled pixel counts in the sum over a part of the sampled image taken back to full resolution."""
-    objects = scene.objects
+    objects = batch.objects
     _, height, width = objects.shape
     (y, rows), (x, across) = (sampled_back(n, settings.subsampling) for n in (height, width))
     filled = parts.pattern > 0
@@ -303,8 +305,8 @@ def part_weights(scene: Scene, parts: Parts, settings: GranularitySettings, devi
     area = (high[0] - low[0]) * (high[1] - low[1])
     end = torch.cumsum(area.flatten(), 0)
     start = end.view(area.shape) - area
-    weights = device.empty(most_weights(objects, settings.subsampling), dtype=torch.float64)
-    planes = [scene.labels[c].contiguous() for c in objects.compartments]
+    weights = device.empty(max_weights(objects, settings.subsampling), dtype=torch.float64)
+    planes = [batch.labels[c].contiguous() for c in objects.compartments]
     planes += [planes[0]] * (4 - len(planes))
     named: dict[str, Any] = dict(zip(("first", "second", "third", "fourth"), planes, strict=True))
     device.launch(
@@ -335,7 +337,7 @@ def part_weights(scene: Scene, parts: Parts, settings: GranularitySettings, devi
     return Weights(box, start, weights)
 
 
-def most_weights(objects: Objects, subsampling: float) -> int:
+def max_weights(objects: Objects, subsampling: float) -> int:
     """No fewer than the sampled pixels of all parts' boxes, known without asking the device.
 
     A box of h x w pixels is used by fewer than (s h + 3)(s w + 3) sampled ones, and each part can be put to the account of a

@@ -12,7 +12,7 @@ import torch
 from ..gpu.device import Device
 from ..settings.config import FeatureSettings
 from ..settings.names import COMPARTMENTS, feature_name
-from .objects import Scene
+from .objects import ObjectBatch
 
 CHILDREN = {"Nuclei": ("Cells", "Cytoplasm"), "Cells": ("Cytoplasm",)}  # parent compartment -> its children
 PARENTS = {"Cells": ("Nuclei",), "Cytoplasm": ("Cells", "Nuclei")}
@@ -29,20 +29,20 @@ def columns(
     ]
 
 
-def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Tensor:
+def measure(batch: ObjectBatch, settings: FeatureSettings, device: Device) -> torch.Tensor:
     """float64 [N, F]: object numbers 1..n of the field, 0 for a missing parent."""
-    objects = scene.objects
+    objects = batch.objects
     number = objects.number.to(torch.float64)
     has_pixels = (objects.stop > objects.start).reshape(len(objects.compartments), objects.n)
     present = dict(zip(objects.compartments, has_pixels.to(torch.float64), strict=True))
-    found = []
+    result = []
     for compartment in objects.compartments:
-        found.append(number)
+        result.append(number)
         for child in _relatives(CHILDREN, compartment, objects.compartments):
-            found.append(present[child] * present[compartment])
+            result.append(present[child] * present[compartment])
         for parent in _relatives(PARENTS, compartment, objects.compartments):
-            found.append(number * present[parent] * present[compartment])
-    return torch.stack(found, dim=1)
+            result.append(number * present[parent] * present[compartment])
+    return torch.stack(result, dim=1)
 
 
 def _relatives(table: dict[str, tuple[str, ...]], compartment: str, compartments: Sequence[str]) -> list[str]:

@@ -36,7 +36,7 @@ MEASUREMENTS = (
 OTSU_BINS = 256  # thresholds tried, of an image that has so many pixels (image_quality.cu)
 SORT_SCRATCH = 33, 2048  # bins, and those of an image's parts (image_quality.cu)
 RINGS = 8  # the spectrum's greatest radius is the smaller side over this
-LEAST_RINGS = 3  # rings 2 and 3 make a slope
+MIN_RINGS = 3  # rings 2 and 3 make a slope
 LINES = 32  # columns or rows that are transformed together (power_spectrum.cu)
 TRANSFORMS = 256  # blocks of a GPU that transform at a time, each with scratch of its own
 
@@ -114,11 +114,11 @@ def ascending(planes: torch.Tensor, device: Device) -> torch.Tensor:
     if device.library_sort:  # a row at a time: a sort takes four times its values' memory
         return torch.stack([row.sort().values for row in planes])
     rows, n = planes.shape
-    made = torch.empty_like(planes)
+    output = torch.empty_like(planes)
     other = torch.empty_like(planes)
     counts = device.empty(rows, *SORT_SCRATCH, dtype=torch.uint32)
-    device.launch("sort_pixels", rows, values=planes, n=n, sorted=made, other=other, counts=counts)
-    return made
+    device.launch("sort_pixels", rows, values=planes, n=n, sorted=output, other=other, counts=counts)
+    return output
 
 
 def local_focus(pixels: torch.Tensor, scale: int, column: int, table: torch.Tensor, device: Device) -> None:
@@ -131,15 +131,15 @@ def local_focus(pixels: torch.Tensor, scale: int, column: int, table: torch.Tens
 
 
 def power_slope(pixels: torch.Tensor, means: torch.Tensor, column: int, table: torch.Tensor, device: Device) -> None:
-    """Slope of log power against log radius, into the table's column; 0 of an image of fewer than 32 pixels a side."""
+    """Slope of log power against log radius, into the table's column; 0 of an image of fewer than 32 pixels per side."""
     fields, channels, height, width = pixels.shape
     planes, longest, rings = fields * channels, max(height, width), min(height, width) // RINGS - 1
-    if rings < LEAST_RINGS:
+    if rings < MIN_RINGS:
         table[:, column] = 0.0
         return
     low = device.empty(planes, rings + 1, 2, width, dtype=torch.float64)
     power = device.empty(planes, rings + 1, 2 * rings + 1, dtype=torch.float64)
-    at_once = device.scratch_blocks(planes * -(-width // 2 // LINES), 32 * longest * LINES, per_core=1, most=TRANSFORMS)
+    at_once = device.scratch_blocks(planes * -(-width // 2 // LINES), 32 * longest * LINES, per_core=1, maximum=TRANSFORMS)
     scratch = device.empty(at_once, 4, longest, LINES, dtype=torch.float64)
     tables = []
     for n in (height, width):

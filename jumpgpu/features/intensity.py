@@ -13,7 +13,7 @@ from ..gpu.device import Device, few_blocks
 from ..gpu.kernel_source import measures
 from ..settings.config import FeatureSettings
 from ..settings.names import channel_order, feature_name
-from .objects import Scene
+from .objects import ObjectBatch
 from .order_statistics import order_statistics
 from .outline import areas, outlines
 
@@ -27,34 +27,34 @@ def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings
     return [feature_name(compartment, "Intensity", m, c) for m in MEASUREMENTS for c in channel_order(channels)]
 
 
-def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Tensor:
+def measure(batch: ObjectBatch, settings: FeatureSettings, device: Device) -> torch.Tensor:
     """float64 [N, F]: the compartments' columns one after the other."""
-    return by_cell(scene, intensities(scene, device)[..., : len(MEASUREMENTS)])
+    return by_cell(batch, intensities(batch, device)[..., : len(MEASUREMENTS)])
 
 
-def by_cell(scene: Scene, found: torch.Tensor) -> torch.Tensor:
+def by_cell(batch: ObjectBatch, result: torch.Tensor) -> torch.Tensor:
     """[R, C, M] of object rows and channels in C order, as [N, K * M * C] with channels in the order of names."""
-    k, n = len(scene.objects.compartments), scene.objects.n
-    found = scene.by_name(found, 1)
-    return found.reshape(k, n, *found.shape[1:]).permute(1, 0, 3, 2).flatten(1)
+    k, n = len(batch.objects.compartments), batch.objects.n
+    result = batch.by_name(result, 1)
+    return result.reshape(k, n, *result.shape[1:]).permute(1, 0, 3, 2).flatten(1)
 
 
-def intensities(scene: Scene, device: Device) -> torch.Tensor:
-    """float64 [R, C, 19]: MEASUREMENTS, then PLACES, of every object row; made once and kept with the scene."""
-    return scene.once("intensities", _intensities, device)
+def intensities(batch: ObjectBatch, device: Device) -> torch.Tensor:
+    """float64 [R, C, 19]: MEASUREMENTS, then PLACES, of every object row; made once and kept with the batch."""
+    return batch.once("intensities", _intensities, device)
 
 
-def _intensities(scene: Scene, device: Device) -> torch.Tensor:
-    objects, channels = scene.objects, len(scene.channels)
+def _intensities(batch: ObjectBatch, device: Device) -> torch.Tensor:
+    objects, channels = batch.objects, len(batch.channels)
     _, height, width = objects.shape
-    traced, order = outlines(scene, device), order_statistics(scene, device)
+    traced, order = outlines(batch, device), order_statistics(batch, device)
     sums = device.empty(objects.rows, channels, SUMS, dtype=torch.float64)
-    found = device.empty(objects.rows, channels, len(MEASUREMENTS) + PLACES, dtype=torch.float64)
+    result = device.empty(objects.rows, channels, len(MEASUREMENTS) + PLACES, dtype=torch.float64)
     device.launch(
         "sum_intensity",
         objects.rows * channels,
-        pixels=scene.pixels,
-        values=scene.values,
+        pixels=batch.pixels,
+        values=batch.values,
         pixel=objects.pixel,
         start=objects.start,
         stop=objects.stop,
@@ -76,9 +76,9 @@ def _intensities(scene: Scene, device: Device) -> torch.Tensor:
         sums=sums,
         quantiles=order.quantiles,
         counts=traced.counts,
-        area=areas(scene, device),
+        area=areas(batch, device),
         rows=objects.rows,
         channels=channels,
-        found=found,
+        result=result,
     )
-    return found
+    return result

@@ -15,7 +15,7 @@ from ..settings.config import FeatureSettings
 from ..settings.names import channel_order, feature_name
 from .intensity import MEASUREMENTS as INTENSITIES
 from .intensity import by_cell, intensities
-from .objects import Scene
+from .objects import ObjectBatch
 from .outline import areas
 
 WITHOUT_Z = "Cytoplasm"  # IdentifyTertiaryObjects gives no Center_Z
@@ -36,16 +36,16 @@ def _axes(compartment: str) -> tuple[str, ...]:
     return AXES[:2] if compartment == WITHOUT_Z else AXES
 
 
-def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Tensor:
+def measure(batch: ObjectBatch, settings: FeatureSettings, device: Device) -> torch.Tensor:
     """float64 [N, F]: the compartments' columns one after the other."""
-    objects, channels = scene.objects, len(scene.channels)
-    area = areas(scene, device)
+    objects, channels = batch.objects, len(batch.channels)
+    area = areas(batch, device)
     flat = torch.where(area[:, :1] > 0, 0.0, torch.nan)
     center = torch.cat([area[:, 1:] / area[:, :1], flat], dim=1).reshape(len(objects.compartments), objects.n, 3)
-    x, y, max_x, max_y = intensities(scene, device)[..., len(INTENSITIES) :].unbind(2)
+    x, y, max_x, max_y = intensities(batch, device)[..., len(INTENSITIES) :].unbind(2)
     z = flat.expand(-1, channels)
     mass_z = torch.where(torch.isnan(x), torch.nan, z)
-    places = by_cell(scene, torch.stack([x, y, mass_z, max_x, max_y, z], dim=2))
+    places = by_cell(batch, torch.stack([x, y, mass_z, max_x, max_y, z], dim=2))
     places = places.reshape(objects.n, len(objects.compartments), 6 * channels)
     parts = []
     for k, compartment in enumerate(objects.compartments):

@@ -6,7 +6,7 @@ scikit-image's, as CellProfiler 4.2.8 MeasureObjectSizeShape takes them: powers 
 import torch
 
 from ..gpu.device import Device, few_blocks
-from .objects import Scene
+from .objects import ObjectBatch
 from .outline import outlines
 
 MEASUREMENTS = (  # order of the kernel
@@ -18,12 +18,12 @@ MEASUREMENTS = (  # order of the kernel
 )
 
 
-def measure(scene: Scene, device: Device) -> torch.Tensor:
+def measure(batch: ObjectBatch, device: Device) -> torch.Tensor:
     """float64 [R, 53] of the object rows; nan for an empty one."""
-    objects = scene.objects
-    found = device.empty(objects.rows, len(MEASUREMENTS), dtype=torch.float64)
-    moments = outlines(scene, device).moments
+    objects = batch.objects
+    result = device.empty(objects.rows, len(MEASUREMENTS), dtype=torch.float64)
+    moments = outlines(batch, device).moments
     device.launch(
-        "measure_moments", few_blocks(objects.rows), box=objects.box, moments=moments, rows=objects.rows, found=found
+        "measure_moments", few_blocks(objects.rows), box=objects.box, moments=moments, rows=objects.rows, result=result
     )
-    return found
+    return result

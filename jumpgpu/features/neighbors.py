@@ -13,10 +13,10 @@ from ..gpu.device import Device
 from ..gpu.kernel_source import measures
 from ..settings.config import FeatureSettings
 from ..settings.names import feature_name
-from .objects import Scene
+from .objects import ObjectBatch
 
 MEASUREMENTS = ("NumberOfNeighbors", "PercentTouching", *measures("features/neighbors.cu", "Nearest"))
-MOST_DISTANCES = 8  # neighbors.cu
+MAX_DISTANCES = 8  # neighbors.cu
 OBJECTS = 4  # of a block of neighbor_nearest (neighbors.cu)
 WORD, MAPS = 64, 5  # pixels of a word, maps of an object (neighbors.cu)
 BLOCKS = 1024  # blocks of neighbor_contacts on a GPU, each with a map of its own
@@ -33,57 +33,57 @@ def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings
 
 def distances_of(compartment: str, settings: FeatureSettings) -> tuple[int, ...]:
     """The distances at which a compartment's neighbours are measured; ValueError for one that has no meaning."""
-    found: tuple[int, ...] = getattr(settings.neighbors, compartment.lower(), ())
-    if any(d < 0 for d in found) or len(found) > MOST_DISTANCES or len(set(found)) < len(found):
+    result: tuple[int, ...] = getattr(settings.neighbors, compartment.lower(), ())
+    if any(d < 0 for d in result) or len(result) > MAX_DISTANCES or len(set(result)) < len(result):
         raise ValueError(
-            f"neighbors.{compartment.lower()} is {found}; expected up to {MOST_DISTANCES} distances of 0 or more"
+            f"neighbors.{compartment.lower()} is {result}; expected up to {MAX_DISTANCES} distances of 0 or more"
         )
-    return found
+    return result
 
 
-def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Tensor:
+def measure(batch: ObjectBatch, settings: FeatureSettings, device: Device) -> torch.Tensor:
     """float64 [N, F]: counts, percent, object numbers, pixels and degrees, the compartments' columns one after the other.
 
     0 where there is no such neighbour. An object without pixels has 0 neighbours, 0 percent and nan distances and angle.
     """
-    parts = [device.empty(scene.objects.n, 0, dtype=torch.float64)]
-    for k, compartment in enumerate(scene.objects.compartments):
+    parts = [device.empty(batch.objects.n, 0, dtype=torch.float64)]
+    for k, compartment in enumerate(batch.objects.compartments):
         if distances := distances_of(compartment, settings):
-            labels = scene.unfiltered.get(compartment, scene.labels[compartment]).contiguous()
-            contacts, nearest = contacts_and_nearest(scene, k, labels, [d or 1 for d in distances], device)
+            labels = batch.unfiltered.get(compartment, batch.labels[compartment]).contiguous()
+            contacts, nearest = contacts_and_nearest(batch, k, labels, [d or 1 for d in distances], device)
             for i in range(len(distances)):
-                found = contacts[:, 1 + 2 * i :]
-                percent = found[:, 1] * 100.0 / contacts[:, 0].clamp(min=1)
-                parts.append(torch.cat([torch.stack([found[:, 0], percent], dim=1), nearest], dim=1))
+                result = contacts[:, 1 + 2 * i :]
+                percent = result[:, 1] * 100.0 / contacts[:, 0].clamp(min=1)
+                parts.append(torch.cat([torch.stack([result[:, 0], percent], dim=1), nearest], dim=1))
     return torch.cat(parts, dim=1)
 
 
 def contacts_and_nearest(
-    scene: Scene, k: int, labels: torch.Tensor, distances: list[int], device: Device
+    batch: ObjectBatch, k: int, labels: torch.Tensor, distances: list[int], device: Device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Of compartment k: float64 [N, 1 + 2 D] outline, then by distance neighbours and touched pixels; [N, 5] the nearest."""
-    objects, n = scene.objects, scene.objects.n
+    objects, n = batch.objects, batch.objects.n
     fields, height, width = labels.shape
-    most = 1 + objects.unfiltered.get(objects.compartments[k], max(objects.n_cells))
+    maximum = 1 + objects.unfiltered.get(objects.compartments[k], max(objects.n_cells))
     words = -(-width // WORD)
-    size = {"height": height, "width": width, "words": words, "most": most, "n_words": fields * height * words}
-    sums = device.zeros(fields, most, 3, dtype=torch.uint64)
+    size = {"height": height, "width": width, "words": words, "maximum": maximum, "n_words": fields * height * words}
+    sums = device.zeros(fields, maximum, 3, dtype=torch.uint64)
     bits = device.empty(2, fields, height, words, dtype=torch.uint64)
     device.launch("neighbor_centres", fields * height, labels=labels, sums=sums, bits=bits, **size)
     contacts = device.empty(n, 1 + 2 * len(distances), dtype=torch.int32)
     distances = [min(d, height + width) for d in distances]  # no farther than the field
-    room = words_of_maps(objects.largest_box, max(distances), height, width)
-    at_once = device.scratch_blocks(n, 8 * room + 4 * len(distances) * most, per_core=2, most=BLOCKS)
+    capacity = words_of_maps(objects.largest_box, max(distances), height, width)
+    at_once = device.scratch_blocks(n, 8 * capacity + 4 * len(distances) * maximum, per_core=2, maximum=BLOCKS)
     device.launch(
         "neighbor_contacts",
         at_once,
         labels=labels,
-        kept=scene.labels[objects.compartments[k]],
+        kept=batch.labels[objects.compartments[k]],
         bits=bits,
         box=objects.box[k * n : (k + 1) * n],
         objects=n,
-        room=room,
-        maps=device.empty(at_once, room, dtype=torch.uint64),
+        capacity=capacity,
+        maps=device.empty(at_once, capacity, dtype=torch.uint64),
         start=objects.start[k * n : (k + 1) * n],
         stop=objects.stop[k * n : (k + 1) * n],
         field=objects.field,
@@ -93,7 +93,7 @@ def contacts_and_nearest(
         n_distances=len(distances),
         rows=max(distances) + 1,
         contacts=contacts,
-        seen=device.zeros(at_once, len(distances), most, dtype=torch.int32),
+        seen=device.zeros(at_once, len(distances), maximum, dtype=torch.int32),
         **size,
     )
     pixels = sums.view(torch.int64).double()
@@ -107,7 +107,7 @@ def contacts_and_nearest(
         number=objects.number,
         kept=device.tensor(objects.n_cells, torch.int32),
         objects=n,
-        most=most,
+        maximum=maximum,
         nearest=nearest,
     )
     return contacts.to(torch.float64), nearest

@@ -3,7 +3,7 @@
 An object row is one compartment of one cell. Rows run compartment by compartment: row `k * N + n` is cell `n` of
 compartment `k`. One pixel list serves all rows: a cell's pixels stand as cytoplasm only, nuclear outline, nuclear
 interior, in raster order within each, so that Cytoplasm, Nuclei and Cells are contiguous ranges of it. A cell whose masks
-do not nest so gets a list a compartment, and no kernel notices. Which of the two a cell gets depends on that cell alone.
+do not nest so gets one list per compartment, and no kernel notices. Which of the two a cell gets depends on that cell alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,11 +14,13 @@ import numpy as np
 import torch
 
 from ..gpu.device import Device, blocks
-from ..gpu.list_capacity import NoRoom, Room
+from ..gpu.list_capacity import Capacity, CapacityExceeded
+from ..segmentation.pipeline import segment
+from ..settings.config import SegmentationSettings
 from ..settings.names import channel_order
 from .count_cells import CLASS_ORDER, HIGHEST_SIDE, check_numbers, count_objects
 
-Made = TypeVar("Made")
+Derived = TypeVar("Derived")
 
 CLASSES = 5  # lists a cell may have (objects.cu)
 
@@ -39,7 +41,7 @@ class Objects:
     box           int32 [K * N, 4]  half-open y0, x0, y1, x1; zeros for an empty row
     schedule      int32 [K * N]  rows by falling pixel count (ties by row): the order in which blocks take them
     pixel_field   int32 [P]      position in the batch of each listed pixel's field
-    line_start    int64 [K * N + 1]  where each row's lines begin in an array with an entry a line (image row) of every box
+    line_start    int64 [K * N + 1]  where each row's lines begin in an array with an entry per line (image row) of every box
     n_cells       cells of each field,
     n_pixels      listed pixels of each field, and
     n_lines       lines of all boxes,
@@ -86,7 +88,7 @@ class Objects:
 
 
 @dataclass(frozen=True)
-class Scene:
+class ObjectBatch:
     """What the feature families measure: one batch of corrected fields and its objects.
 
     channels    names, in order of the C axis
@@ -107,23 +109,23 @@ class Scene:
     values: torch.Tensor
     derived: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
-    def once(self, name: str, make: Callable[["Scene", Device], Made], device: Device) -> Made:
-        """What `make` gives, made at the first call and kept with the scene under a name."""
+    def once(self, name: str, make: Callable[["ObjectBatch", Device], Derived], device: Device) -> Derived:
+        """What `make` gives, made at the first call and kept with the batch under a name."""
         if name not in self.derived:
             self.derived[name] = make(self, device)
-        found: Made = self.derived[name]
-        return found
+        result: Derived = self.derived[name]
+        return result
 
-    def by_name(self, found: torch.Tensor, dim: int) -> torch.Tensor:
-        """`found` with channels along `dim`, in C order, put into the order of names."""
-        return torch.stack([found.select(dim, self.channels.index(c)) for c in channel_order(self.channels)], dim)
+    def by_name(self, result: torch.Tensor, dim: int) -> torch.Tensor:
+        """`result` with channels along `dim`, in C order, put into the order of names."""
+        return torch.stack([result.select(dim, self.channels.index(c)) for c in channel_order(self.channels)], dim)
 
 
 def find_objects(
     labels: dict[str, torch.Tensor],
     device: Device,
     unfiltered: dict[str, torch.Tensor] | None = None,
-    room: Room | None = None,
+    capacity: Capacity | None = None,
 ) -> Objects:
     """Count, box and list the objects of a batch.
 
@@ -147,18 +149,18 @@ def find_objects(
     ------
     TypeError, ValueError
         For another dtype or shape, a negative label, or a number without pixels, naming the field's position in the batch.
-    NoRoom
-        Where the labels are wrong, because a list was too short: `room` has more now.
+    CapacityExceeded
+        Where the labels are wrong, because a list was too short: `capacity` has more now.
     """
     names, planes = check_labels(labels)
     fields, height, width = planes[0].shape
     common: dict[str, Any] = dict(compartments=len(names), height=height, width=width, **label_arguments(planes))
     # An image that is a label image too has no label that is not counted anyway.
     others = {name: image for name, image in unfiltered.items() if image is not labels.get(name)} if unfiltered else {}
-    counted = count_objects(common, [*(room.counts if room else ()), *(i.amax() for i in others.values())], device)
+    counted = count_objects(common, [*(capacity.counts if capacity else ()), *(i.amax() for i in others.values())], device)
     lists = len(counted.beside) - len(others)
-    if room and not room.enough(counted.beside[:lists]):
-        raise NoRoom
+    if capacity and not capacity.enough(counted.beside[:lists]):
+        raise CapacityExceeded
     seen = counted.seen
     check_numbers(seen["highest"], -seen["below"], seen["present"])
     highest = {name: int(seen["highest"].max()) for name in unfiltered or ()}
@@ -271,15 +273,15 @@ def check_labels(labels: dict[str, torch.Tensor]) -> tuple[tuple[str, ...], list
     return names, [p.contiguous() for p in planes]
 
 
-def make_scene(
+def make_batch(
     channels: Sequence[str],
     pixels: torch.Tensor,
     labels: dict[str, torch.Tensor],
     unfiltered: dict[str, torch.Tensor],
     device: Device,
-    room: Room | None = None,
-) -> Scene:
-    """The scene of a batch: its objects found, its values gathered into list order.
+    capacity: Capacity | None = None,
+) -> ObjectBatch:
+    """The objects of a batch of fields: listed, its values gathered into list order.
 
     Parameters
     ----------
@@ -287,7 +289,7 @@ def make_scene(
     pixels : float32 [B, C, H, W]
         Corrected intensity, 0..1.
     labels, unfiltered : compartment -> int32 [B, H, W]
-        See `Scene`; `unfiltered` may be empty.
+        See `ObjectBatch`; `unfiltered` may be empty.
     room : see `find_objects`
 
     Raises TypeError and ValueError as `find_objects`, and where shapes or channels do not match.
@@ -301,7 +303,7 @@ def make_scene(
         raise ValueError(
             f"pixels must be [B, C, H, W] with C = {len(channels)} ({', '.join(channels)}), got {list(pixels.shape)}"
         )
-    objects = find_objects(labels, device, unfiltered, room)
+    objects = find_objects(labels, device, unfiltered, capacity)
     fields, height, width = objects.shape
     if pixels.shape != (fields, len(channels), height, width):
         raise ValueError(f"labels are [B, H, W] = {list(objects.shape)}, pixels {list(pixels.shape)}")
@@ -320,4 +322,31 @@ def make_scene(
         width=width,
         values=values,
     )
-    return Scene(channels, pixels, dict(labels), dict(unfiltered), objects, values)
+    return ObjectBatch(channels, pixels, dict(labels), dict(unfiltered), objects, values)
+
+
+def segment_batch(
+    pixels: torch.Tensor, channels: Sequence[str], settings: SegmentationSettings, device: Device
+) -> ObjectBatch:
+    """Segment a batch of corrected fields and list its objects; the device is waited for once.
+
+    On CUDA nothing is asked of the device before its objects are counted. Lists whose length only it knows get the capacity
+    that `device.capacity` has learnt; a batch for which that was not enough is done again, which the count shows.
+
+    Parameters
+    ----------
+    pixels : float32 [B, C, H, W]
+        Corrected intensity, 0..1.
+    channels : names along the C axis
+
+    Raises ValueError as `segment`.
+    """
+    capacity = device.capacity
+    while True:
+        if capacity:
+            capacity.begin()
+        segmented = segment(pixels, tuple(channels), settings, device, capacity)
+        try:
+            return make_batch(channels, pixels, segmented.labels, segmented.unfiltered, device, capacity)
+        except CapacityExceeded:
+            continue

@@ -1,4 +1,4 @@
-"""What several families need of an object's outline, made once a scene: counts, row extremes, edge pixels, moments."""
+"""What several families need of an object's outline, made once a batch: counts, row extremes, edge pixels, moments."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ..gpu.device import Device
-from .objects import Scene, label_arguments
+from .objects import ObjectBatch, label_arguments
 
 POWERS = 10  # moments of order 0..9 (outline.cu)
 
@@ -28,17 +28,17 @@ class Outlines:
     edge: torch.Tensor
 
 
-def outlines(scene: Scene, device: Device) -> Outlines:
-    """The scene's outlines, traced at the first call and kept with the scene."""
-    return scene.once("outlines", trace, device)
+def outlines(batch: ObjectBatch, device: Device) -> Outlines:
+    """The batch's outlines, traced at the first call and kept with the batch."""
+    return batch.once("outlines", trace, device)
 
 
-def trace(scene: Scene, device: Device) -> Outlines:
-    objects = scene.objects
+def trace(batch: ObjectBatch, device: Device) -> Outlines:
+    objects = batch.objects
     _, height, width = objects.shape
     compartments, n_pixels = len(objects.compartments), objects.pixel.numel()
     half = width // 2 + 2
-    found = Outlines(
+    result = Outlines(
         counts=device.empty(objects.rows, 5, dtype=torch.int32),
         extent=device.empty(objects.n_lines, 2, dtype=torch.int32),
         moments=device.empty(objects.rows, POWERS, POWERS, dtype=torch.float64),
@@ -47,7 +47,7 @@ def trace(scene: Scene, device: Device) -> Outlines:
     device.launch(
         "trace_outlines",
         objects.rows,
-        **label_arguments([scene.labels[c].contiguous() for c in objects.compartments]),
+        **label_arguments([batch.labels[c].contiguous() for c in objects.compartments]),
         field=objects.field,
         number=objects.number,
         box=objects.box,
@@ -60,12 +60,12 @@ def trace(scene: Scene, device: Device) -> Outlines:
         n_pixels=n_pixels,
         height=height,
         width=width,
-        counts=found.counts,
-        extent=found.extent,
-        moments=found.moments,
-        edge=found.edge,
+        counts=result.counts,
+        extent=result.extent,
+        moments=result.moments,
+        edge=result.edge,
     )
-    return found
+    return result
 
 
 @lru_cache(maxsize=8)
@@ -84,13 +84,13 @@ def power_sums(half: int, device: Device) -> torch.Tensor:
     return device.tensor(table)
 
 
-def areas(scene: Scene, device: Device) -> torch.Tensor:
+def areas(batch: ObjectBatch, device: Device) -> torch.Tensor:
     """float64 [R, 3]: each row's pixel count, sum of x and sum of y; exact."""
-    return scene.once("areas", _areas, device)
+    return batch.once("areas", _areas, device)
 
 
-def _areas(scene: Scene, device: Device) -> torch.Tensor:
-    moments, box = outlines(scene, device).moments, scene.objects.box
+def _areas(batch: ObjectBatch, device: Device) -> torch.Tensor:
+    moments, box = outlines(batch, device).moments, batch.objects.box
     n = moments[:, 0, 0]
     middle_y, middle_x = (box[:, 0] + box[:, 2]) >> 1, (box[:, 1] + box[:, 3]) >> 1
     return torch.stack([n, moments[:, 0, 1] + n * middle_x, moments[:, 1, 0] + n * middle_y], dim=1)

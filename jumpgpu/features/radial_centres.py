@@ -10,7 +10,7 @@ import torch
 from ..gpu.device import Device
 from ..segmentation.queue import spread_in_queue
 from .distance_map import depths
-from .objects import Scene
+from .objects import ObjectBatch
 from .radial_distribution import BLOCKS, sums_of_rings
 
 Centres = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -33,13 +33,14 @@ def find_centres(labels: torch.Tensor, others: torch.Tensor, device: Device, *, 
     centre : int32 [B, most + 1, 2], y and x by number
     """
     fields, height, width = labels.shape
-    most = int(others.max()) if others.numel() else 0
+    maximum = int(others.max()) if others.numel() else 0
     flat = others.flatten(1).long()
     ones = torch.ones(flat.shape, dtype=torch.float64, device=flat.device)
     y = torch.arange(height, dtype=torch.float64, device=flat.device).repeat_interleave(width).expand_as(ones)
     x = torch.arange(width, dtype=torch.float64, device=flat.device).repeat(height).expand_as(ones)
     sums = [
-        torch.zeros(fields, most + 1, dtype=torch.float64, device=flat.device).scatter_add_(1, flat, v) for v in (ones, y, x)
+        torch.zeros(fields, maximum + 1, dtype=torch.float64, device=flat.device).scatter_add_(1, flat, v)
+        for v in (ones, y, x)
     ]
     centroid = torch.stack([sums[1] / sums[0], sums[2] / sums[0]], 2)  # whole numbers: any order of sums gives the same
     there = sums[0] > 0
@@ -83,19 +84,19 @@ def nearest_centres(
     way[missing] = torch.sqrt((from_centre * from_centre).sum(1))
 
 
-def measure(scene: Scene, centres: Centres, rings: int, reach: int, device: Device) -> torch.Tensor:
+def measure(batch: ObjectBatch, centres: Centres, rings: int, reach: int, device: Device) -> torch.Tensor:
     """float64 [rows, C, 3, rings + 1]: FracAtD, MeanFrac, RadialCV, of each ring and at last of what lies beyond.
 
     `reach` is the outermost ring's radius in pixels; 0: rings are scaled to the object, and nothing lies beyond.
     """
-    objects = scene.objects
+    objects = batch.objects
     of, way, centre = centres
     _, height, width = objects.shape
-    depth = depths(scene, device)
+    depth = depths(batch, device)
     ring = device.empty(depth.n_map, dtype=torch.uint8)
     device.launch(
         "radial_centre_rings",
-        device.scratch_blocks(objects.rows, 0, per_core=2, most=BLOCKS),
+        device.scratch_blocks(objects.rows, 0, per_core=2, maximum=BLOCKS),
         box=objects.box,
         schedule=objects.schedule,
         map_start=depth.map_start,
@@ -106,11 +107,11 @@ def measure(scene: Scene, centres: Centres, rings: int, reach: int, device: Devi
         centre=centre,
         rows=objects.rows,
         cells=objects.n,
-        most=centre.shape[1],
+        maximum=centre.shape[1],
         height=height,
         width=width,
         rings=rings,
         reach=reach,
         ring=ring,
     )
-    return sums_of_rings(scene, depth, ring, rings + 1, device)
+    return sums_of_rings(batch, depth, ring, rings + 1, device)

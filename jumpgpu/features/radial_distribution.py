@@ -18,11 +18,11 @@ from ..settings.config import FeatureSettings
 from ..settings.names import channel_order, feature_name
 from . import area_shape as shape
 from .distance_map import CHUNK, Depths, depths
-from .objects import Scene
+from .objects import ObjectBatch
 from .outline import areas, outlines
 
 MEASUREMENTS = measures("features/radial_sums.cu", "Ring")
-MOST_BINS = 31  # radial_distribution.cuh: ring and wedge fit a byte
+MAX_BINS = 31  # radial_distribution.cuh: ring and wedge fit a byte
 BLOCKS = 1024  # on a GPU, each with scratch of its own
 CHANNELS = 8  # that a block of radial_sums takes at a time
 
@@ -46,26 +46,26 @@ def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings
 
 
 def zernike_measures(settings: FeatureSettings) -> tuple[str, ...]:
-    """What is wanted of the Zernike moments of intensity; ValueError for what nobody measures."""
+    """Selected Zernike moments of intensity. Raises ValueError for an unknown option."""
     if settings.radial.zernike not in ZERNIKE:
         raise ValueError(f"radial.zernike is {settings.radial.zernike!r}; expected one of {tuple(ZERNIKE)}")
     return ZERNIKE[settings.radial.zernike]
 
 
-def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Tensor:
+def measure(batch: ObjectBatch, settings: FeatureSettings, device: Device) -> torch.Tensor:
     """float64 [N, F]: shares and coefficients without unit, the compartments' columns one after the other.
 
     FracAtD and MeanFrac are nan for an empty object and where a channel is 0 throughout it; RadialCV is 0 for a ring without
     pixels; all are nan for an object that fills its field. ValueError for other than 1 .. 31 rings.
     """
-    objects, bins = scene.objects, settings.radial.bins
-    if not 1 <= bins <= MOST_BINS:
-        raise ValueError(f"radial.bins is {bins}; expected 1 .. {MOST_BINS}")
+    objects, bins = batch.objects, settings.radial.bins
+    if not 1 <= bins <= MAX_BINS:
+        raise ValueError(f"radial.bins is {bins}; expected 1 .. {MAX_BINS}")
     _, height, width = objects.shape
-    depth = depths(scene, device)
+    depth = depths(batch, device)
     ring = device.empty(depth.n_map, dtype=torch.uint8)
-    room = 2 * objects.largest_box + 96 * height + 3 * (width + CHUNK) + 256  # two maps of a box, with margins
-    blocks = device.scratch_blocks(objects.rows, 4 * room + 2 * height, per_core=2, most=BLOCKS)
+    capacity = 2 * objects.largest_box + 96 * height + 3 * (width + CHUNK) + 256  # two maps of a box, with margins
+    blocks = device.scratch_blocks(objects.rows, 4 * capacity + 2 * height, per_core=2, maximum=BLOCKS)
     device.launch(
         "radial_rings",
         blocks,
@@ -73,33 +73,33 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
         schedule=objects.schedule,
         map_start=depth.map_start,
         line_start=objects.line_start,
-        extent=outlines(scene, device).extent,
+        extent=outlines(batch, device).extent,
         bins=bins,
         squared=depth.squared,
         centre=depth.centre,
         rows=objects.rows,
         height=height,
-        room=room,
+        capacity=capacity,
         ring=ring,
-        maps=device.empty(blocks, room, dtype=torch.int32),
+        maps=device.empty(blocks, capacity, dtype=torch.int32),
         asks=device.empty(blocks, 2, height, dtype=torch.uint8),
     )
-    found = sums_of_rings(scene, depth, ring, bins, device)
-    fills = areas(scene, device)[:, 0] == height * width  # no pixel is outside, so none has a distance to the edge
-    found = found.masked_fill(fills[:, None, None, None], torch.nan)
-    parts = [scene.by_name(found, 1).transpose(1, 2).flatten(1)]
+    result = sums_of_rings(batch, depth, ring, bins, device)
+    fills = areas(batch, device)[:, 0] == height * width  # no pixel is outside, so none has a distance to the edge
+    result = result.masked_fill(fills[:, None, None, None], torch.nan)
+    parts = [batch.by_name(result, 1).transpose(1, 2).flatten(1)]
     if wanted := zernike_measures(settings):
-        parts.append(scene.by_name(zernike(scene, device)[:, :, : len(wanted)], 1).transpose(1, 2).flatten(1))
+        parts.append(batch.by_name(zernike(batch, device)[:, :, : len(wanted)], 1).transpose(1, 2).flatten(1))
     table = torch.cat(parts, dim=1)
     return table.view(len(objects.compartments), objects.n, table.shape[1]).transpose(0, 1).flatten(1)
 
 
-def sums_of_rings(scene: Scene, depth: Depths, ring: torch.Tensor, bins: int, device: Device) -> torch.Tensor:
+def sums_of_rings(batch: ObjectBatch, depth: Depths, ring: torch.Tensor, bins: int, device: Device) -> torch.Tensor:
     """float64 [rows, C, 3, bins]: FracAtD, MeanFrac and RadialCV in each ring; `ring` is uint8 on the objects' maps."""
-    objects, n_channels = scene.objects, len(scene.channels)
-    room = objects.largest_box + CHUNK * objects.shape[1]
-    blocks = device.scratch_blocks(objects.rows, 12 * room, per_core=2, most=BLOCKS)
-    found = device.empty(objects.rows, n_channels, len(MEASUREMENTS), bins, dtype=torch.float64)
+    objects, n_channels = batch.objects, len(batch.channels)
+    capacity = objects.largest_box + CHUNK * objects.shape[1]
+    blocks = device.scratch_blocks(objects.rows, 12 * capacity, per_core=2, maximum=BLOCKS)
+    result = device.empty(objects.rows, n_channels, len(MEASUREMENTS), bins, dtype=torch.float64)
     device.launch(
         "radial_sums",
         blocks,
@@ -107,9 +107,9 @@ def sums_of_rings(scene: Scene, depth: Depths, ring: torch.Tensor, bins: int, de
         schedule=objects.schedule,
         map_start=depth.map_start,
         line_start=objects.line_start,
-        extent=outlines(scene, device).extent,
+        extent=outlines(batch, device).extent,
         bins=bins,
-        values=scene.values,
+        values=batch.values,
         pixel=objects.pixel,
         start=objects.start,
         stop=objects.stop,
@@ -117,27 +117,27 @@ def sums_of_rings(scene: Scene, depth: Depths, ring: torch.Tensor, bins: int, de
         n_pixels=objects.pixel.numel(),
         channels=n_channels,
         turns=objects.rows * -(-n_channels // CHANNELS),
-        room=room,
-        found=found,
-        place=device.empty(blocks, 3, room, dtype=torch.int32),
+        capacity=capacity,
+        result=result,
+        place=device.empty(blocks, 3, capacity, dtype=torch.int32),
     )
-    return found
+    return result
 
 
-def zernike(scene: Scene, device: Device) -> torch.Tensor:
+def zernike(batch: ObjectBatch, device: Device) -> torch.Tensor:
     """float64 [R, C, 2, Z]: magnitude and phase (radians) of the Zernike moments of intensity, n up to 9; nan on a point."""
-    objects, n_channels = scene.objects, len(scene.channels)
-    hull, _, _ = shape.trace_hulls(scene, outlines(scene, device).extent, device)
+    objects, n_channels = batch.objects, len(batch.channels)
+    hull, _, _ = shape.trace_hulls(batch, outlines(batch, device).extent, device)
     polynomials = torch.zeros(len(shape.ZERNIKE), 5, dtype=torch.float64)
     for z, (n, m) in enumerate(shape.ZERNIKE):
         for k in range((n - m) // 2 + 1):
             below = factorial(k) * factorial((n + m) // 2 - k) * factorial((n - m) // 2 - k)
             polynomials[z, k] = (-1) ** k * factorial(n - k) // below
-    found = device.empty(objects.rows, n_channels, 2, len(shape.ZERNIKE), dtype=torch.float64)
+    result = device.empty(objects.rows, n_channels, 2, len(shape.ZERNIKE), dtype=torch.float64)
     device.launch(
         "radial_zernike",
         objects.rows * n_channels,
-        values=scene.values,
+        values=batch.values,
         pixel=objects.pixel,
         start=objects.start,
         stop=objects.stop,
@@ -148,6 +148,6 @@ def zernike(scene: Scene, device: Device) -> torch.Tensor:
         n_pixels=objects.pixel.numel(),
         channels=n_channels,
         n_orders=len(shape.ZERNIKE),
-        found=found,
+        result=result,
     )
-    return found
+    return result

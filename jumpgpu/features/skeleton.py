@@ -34,9 +34,9 @@ def measure(skeleton: torch.Tensor, seeds: torch.Tensor, hole_size: int | None, 
     -------
     float64 [B, highest + 1, 4]; row 0 is of no meaning
     """
-    most = 1 + (int(seeds.max()) if seeds.numel() else 0)
-    wide = extreme(seeds, most=True)
-    centre = extreme(wide, most=False) > 0
+    maximum = 1 + (int(seeds.max()) if seeds.numel() else 0)
+    wide = extreme(seeds, maximum=True)
+    centre = extreme(wide, maximum=False) > 0
     joined = (skeleton | (wide > 0)) & ~centre
     if hole_size is not None:
         joined = fill(joined, ~centre, hole_size, device)
@@ -50,26 +50,26 @@ def measure(skeleton: torch.Tensor, seeds: torch.Tensor, hole_size: int | None, 
     branch[:, :-1, :-1] |= odd
     branch[:, 1:, 1:] |= odd
     extra = torch.tensor([0, 0, 0, 1, 2], device=seeds.device)[lookup(index, "branches").long()]
-    extra = torch.where(extreme(outside.to(torch.int32), most=True) > 0, extra, 0)
+    extra = torch.where(extreme(outside.to(torch.int32), maximum=True) > 0, extra, 0)
     ends = lookup(index, "end")
     near = torch.where(way > NEAR, 0, of)
     far = torch.where(near > 0, 0, of)
-    found = torch.zeros(len(seeds), most, 4, dtype=torch.float64, device=seeds.device)
+    result = torch.zeros(len(seeds), maximum, 4, dtype=torch.float64, device=seeds.device)
     for i, (values, labels) in enumerate(((extra, near), (branch, far), (ends, far))):
-        found[..., i].scatter_add_(1, labels.flatten(1).long(), values.flatten(1).double())
+        result[..., i].scatter_add_(1, labels.flatten(1).long(), values.flatten(1).double())
     own = torch.where(outside, of, 0)
-    found[..., 3].scatter_add_(1, own.flatten(1).long(), length(own).flatten(1))
-    return found
+    result[..., 3].scatter_add_(1, own.flatten(1).long(), length(own).flatten(1))
+    return result
 
 
-def extreme(labels: torch.Tensor, *, most: bool) -> torch.Tensor:
+def extreme(labels: torch.Tensor, *, maximum: bool) -> torch.Tensor:
     """The greatest, or least, label of each pixel's 3 x 3 neighbourhood within the image."""
     _, h, w = labels.shape
     best = labels
     for axis, n in ((1, h), (2, w)):
         at = torch.arange(n, device=labels.device)
         before, after = best.index_select(axis, (at - 1).clamp(min=0)), best.index_select(axis, (at + 1).clamp(max=n - 1))
-        pick = torch.maximum if most else torch.minimum
+        pick = torch.maximum if maximum else torch.minimum
         best = pick(pick(before, after), best)
     return best
 
@@ -123,11 +123,11 @@ def neighbourhood(mask: torch.Tensor) -> torch.Tensor:
     """int64 [B, H, W]: bit 3 (dy + 1) + dx + 1 says whether the pixel at (dy, dx) is set; beyond the image none is."""
     padded = torch.nn.functional.pad(mask.to(torch.int64), (1, 1, 1, 1))
     _, h, w = mask.shape
-    found = torch.zeros_like(mask, dtype=torch.int64)
+    result = torch.zeros_like(mask, dtype=torch.int64)
     for bit in range(9):
         y, x = divmod(bit, 3)
-        found |= padded[:, y : y + h, x : x + w] << bit
-    return found
+        result |= padded[:, y : y + h, x : x + w] << bit
+    return result
 
 
 def neighbourhood_count(mask: torch.Tensor) -> torch.Tensor:
@@ -163,27 +163,27 @@ def tiebreaker(height: int, width: int, device: Device) -> torch.Tensor:
 def keep_table() -> np.ndarray:
     """uint8 [512]: whether a set pixel stays, by its neighbourhood: because it ends a line, or joins what would fall
     apart."""
-    found = np.zeros(512, np.uint8)
+    result = np.zeros(512, np.uint8)
     for i in range(512):
         if i & 16:
-            found[i] = bin(i).count("1") < 3 or pieces(i, 8) != pieces(i & ~16, 8)
-    return found
+            result[i] = bin(i).count("1") < 3 or pieces(i, 8) != pieces(i & ~16, 8)
+    return result
 
 
 def pieces(index: int, connectivity: int) -> int:
     """Connected pieces of a 3 x 3 pattern, in four or eight directions."""
     left = {divmod(bit, 3) for bit in range(9) if index >> bit & 1}
     steps = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)] if connectivity == 8 else list(FOURS)
-    found = 0
+    result = 0
     while left:
-        found += 1
+        result += 1
         due = [left.pop()]
         while due:
             y, x = due.pop()
             near = {(y + dy, x + dx) for dy, dx in steps} & left
             left -= near
             due += near
-    return found
+    return result
 
 
 @cache

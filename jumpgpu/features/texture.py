@@ -16,12 +16,12 @@ from ..gpu.device import Device, few_blocks
 from ..gpu.kernel_source import measures
 from ..settings.config import FeatureSettings, TextureSettings
 from ..settings.names import channel_order, feature_name
-from .objects import Scene, start_of
+from .objects import ObjectBatch, start_of
 
 MEASUREMENTS = measures("features/texture.cuh", "Haralick")
 DIRECTIONS = 4
 TOTALS = 11  # sums a direction, texture.cuh's Total
-ROOM = 296448  # entries of a block's matrices in texture_parts.cu
+CAPACITY = 296448  # entries of a block's matrices in texture_parts.cu
 LARGEST = 1 << 22  # pixels of an object: beyond, products of the 64-bit totals could overflow
 
 
@@ -37,7 +37,7 @@ def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings
     ]
 
 
-def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Tensor:
+def measure(batch: ObjectBatch, settings: FeatureSettings, device: Device) -> torch.Tensor:
     """Texture of every object, float64 [N, F]: the compartments' columns one after the other.
 
     0 where an object has no pair of counted pixels in one of a scale's directions, as CellProfiler; nan for an empty one.
@@ -46,8 +46,8 @@ def measure(scene: Scene, settings: FeatureSettings, device: Device) -> torch.Te
     texture = settings.texture
     if not 2 <= texture.levels <= 256:
         raise ValueError(f"texture.levels is {texture.levels}; expected 2 .. 256")
-    counts = count(scene, texture, device, together=not device.massively_parallel)
-    return finish(scene, counts, device)
+    counts = count(batch, texture, device, together=not device.massively_parallel)
+    return finish(batch, counts, device)
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class Counts:
     logs: torch.Tensor
 
 
-def count(scene: Scene, texture: TextureSettings, device: Device, *, together: bool) -> Counts:
+def count(batch: ObjectBatch, texture: TextureSettings, device: Device, *, together: bool) -> Counts:
     """The matrices' sums. `together`: a cell's compartments from one count where that pays, as it does on a CPU."""
-    objects = scene.objects
-    rows, channels, scales = objects.rows, len(scene.channels), len(texture.scales)
+    objects = batch.objects
+    rows, channels, scales = objects.rows, len(batch.channels), len(texture.scales)
     areas = objects.stop - objects.start
     if objects.largest > LARGEST:
         raise ValueError(f"an object of {objects.largest} pixels is too large for Texture; the limit is {LARGEST}")
@@ -80,7 +80,7 @@ def count(scene: Scene, texture: TextureSettings, device: Device, *, together: b
     )
     wanted = torch.ones(rows, channels, dtype=torch.uint8, device=device.torch)
     common: dict[str, Any] = {
-        "values": scene.values,
+        "values": batch.values,
         "n_pixels": objects.pixel.numel(),
         "start": objects.start,
         "stop": objects.stop,
@@ -98,8 +98,8 @@ def count(scene: Scene, texture: TextureSettings, device: Device, *, together: b
         "highest": counts.highest,
     }
     if together:
-        room = objects.largest_box + pad * (height + width) + pad * pad  # a box of that many pixels, padded
-        at_once = device.scratch_blocks(objects.n, 10 * room, per_core=2, most=2)
+        capacity = objects.largest_box + pad * (height + width) + pad * pad  # a box of that many pixels, padded
+        at_once = device.scratch_blocks(objects.n, 10 * capacity, per_core=2, maximum=2)
         device.launch(
             "texture_parts",
             at_once,
@@ -107,11 +107,11 @@ def count(scene: Scene, texture: TextureSettings, device: Device, *, together: b
             cell_start=objects.cell_start,
             compartments=len(objects.compartments),
             cells=objects.n,
-            room=room,
-            spots=device.empty(at_once, room, dtype=torch.int32),
-            rows=device.empty(at_once, room, dtype=torch.int32),
-            codes=device.empty(at_once, room, dtype=torch.uint16),
-            counts=device.empty(at_once, ROOM, dtype=torch.uint32),
+            capacity=capacity,
+            spots=device.empty(at_once, capacity, dtype=torch.int32),
+            rows=device.empty(at_once, capacity, dtype=torch.int32),
+            codes=device.empty(at_once, capacity, dtype=torch.uint16),
+            counts=device.empty(at_once, CAPACITY, dtype=torch.uint32),
             **common,
         )
     box = objects.box.to(torch.int64)
@@ -144,9 +144,9 @@ def count(scene: Scene, texture: TextureSettings, device: Device, *, together: b
     return counts
 
 
-def finish(scene: Scene, counts: Counts, device: Device) -> torch.Tensor:
+def finish(batch: ObjectBatch, counts: Counts, device: Device) -> torch.Tensor:
     """The features of every cell from the sums: float64 [N, F]."""
-    objects = scene.objects
+    objects = batch.objects
     rows, channels, scales, _ = counts.moment.shape
     features = device.empty(rows, channels, scales, DIRECTIONS, len(MEASUREMENTS), dtype=torch.float64)
     n_items = rows * channels * scales
@@ -164,7 +164,7 @@ def finish(scene: Scene, counts: Counts, device: Device) -> torch.Tensor:
         scales=scales,
         features=features,
     )
-    by_row = scene.by_name(features, 1).permute(0, 4, 1, 2, 3).flatten(1)
+    by_row = batch.by_name(features, 1).permute(0, 4, 1, 2, 3).flatten(1)
     return by_row.reshape(len(objects.compartments), objects.n, by_row.shape[1]).transpose(0, 1).flatten(1)
 
 

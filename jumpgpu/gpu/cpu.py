@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .device import BLOCK, MOST_FIELDS, Device
+from .device import BLOCK, MAX_FIELDS, Device
 from .kernel_source import (
     C_TYPES,
     Argument,
@@ -26,8 +26,8 @@ from .kernel_source import (
 )
 from .machine import free_memory, usable_cores
 
-VALUES_A_BATCH = 6_000_000  # from which a larger batch gains nothing on a CPU: a field of 1080 x 1080 x 5
-CPU_BYTES_A_VALUE = 40  # that a batch takes while it is computed, images given: an estimate; what fails is halved
+VALUES_PER_BATCH = 6_000_000  # from which a larger batch gains nothing on a CPU: a field of 1080 x 1080 x 5
+CPU_BYTES_PER_VALUE = 40  # that a batch takes while it is computed, images given: an estimate; what fails is halved
 
 
 SCRATCH_SHARE = 8  # of the free memory that one launch may take for its blocks' scratch is this part
@@ -112,12 +112,12 @@ class CpuDevice(Device):
             raise RuntimeError(f"{kernel}: {wrong.decode()}")
 
     def plan(self, fields: int, values: int, batch: int | None = None) -> tuple[int, int]:
-        """One field a batch where fields are large, and a batch a core: what a field needs should stay in the cache."""
-        batch = batch or max(1, min(MOST_FIELDS, VALUES_A_BATCH // values))
-        room = max(1, int(free_memory() / 2) // (batch * values * CPU_BYTES_A_VALUE))
-        return batch, max(1, min(self.workers, -(-fields // batch), room))
+        """One field per batch where fields are large, and a batch a core: what a field needs should stay in the cache."""
+        batch = batch or max(1, min(MAX_FIELDS, VALUES_PER_BATCH // values))
+        capacity = max(1, int(free_memory() / 2) // (batch * values * CPU_BYTES_PER_VALUE))
+        return batch, max(1, min(self.workers, -(-fields // batch), capacity))
 
-    def scratch_blocks(self, tasks: int, bytes_per_block: int, *, per_core: int, most: int) -> int:
+    def scratch_blocks(self, tasks: int, bytes_per_block: int, *, per_core: int, maximum: int) -> int:
         return self._limited(min(tasks, per_core * self.workers), bytes_per_block)
 
     def rows_per_block(self, height: int, rows: int) -> int:
@@ -139,7 +139,7 @@ class CpuDevice(Device):
 def keep_freed_memory() -> None:
     """Have the C library keep large freed blocks for the next tensor of the size, where it is glibc.
 
-    It would map each anew, and the page faults of a fresh float32 batch cost 0.02 to 0.04 s a field, several times the
+    It would map each anew, and the page faults of a fresh float32 batch cost 0.02 to 0.04 s per field, several times the
     division that fills it. The process keeps its peak size until it ends.
     """
     if sys.platform != "linux":

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch import dtype as DType
 
-from .device import BLOCK, MOST_FIELDS, Device
+from .device import BLOCK, MAX_FIELDS, Device
 from .kernel_source import (
     NUMPY_TYPES,
     Argument,
@@ -23,12 +23,12 @@ from .kernel_source import (
     full_source,
     kernel_sources,
 )
-from .list_capacity import Room
+from .list_capacity import Capacity
 from .machine import usable_cores
 
-MOST_COMPILERS = 16  # files at once; one takes a second at most
+MAX_COMPILERS = 16  # files at once; one takes a second at most
 SAY_EVERY_S = 2.0
-CUDA_BYTES_A_VALUE = 90  # that a batch takes while it is computed, the pixels of the batch before among them: an estimate
+CUDA_BYTES_PER_VALUE = 90  # that a batch takes while it is computed, the pixels of the batch before among them: an estimate
 SCRATCH_SHARE = 8  # of the free memory that one launch may take for its blocks' scratch is this part
 # CuPy appends -ftz=true, so a float32 below 1.2e-38 counts as 0 there; no kernel leans on one.
 CUDA_OPTIONS = ("-std=c++17", "-fmad=false", "-prec-div=true", "-prec-sqrt=true")
@@ -63,7 +63,7 @@ class CudaDevice(Device):
         if index >= torch.cuda.device_count():
             raise RuntimeError(f"device 'cuda:{index}' was asked for; there are {torch.cuda.device_count()} CUDA devices")
         self.torch = torch.device("cuda", index)
-        self.room = Room()
+        self.capacity = Capacity()
         self.scratch_bytes = torch.cuda.mem_get_info(self.torch)[0] // SCRATCH_SHARE
         self._cupy = cupy
         self._kernels: dict[str, tuple[Any, tuple[Argument, ...]]] = {}
@@ -83,11 +83,11 @@ class CudaDevice(Device):
 
     def check_versions(self) -> None:
         """RuntimeError where the compiler is of a later major version than the driver, which may not load what it writes."""
-        found = self.versions()
-        compiler, driver = (int(found[name].split(".")[0]) for name in ("nvrtc", "driver"))
+        result = self.versions()
+        compiler, driver = (int(result[name].split(".")[0]) for name in ("nvrtc", "driver"))
         if compiler > driver:
             raise RuntimeError(
-                f"device 'cuda': CuPy has NVRTC {found['nvrtc']}, the driver runs CUDA {found['driver']} at most: "
+                f"device 'cuda': CuPy has NVRTC {result['nvrtc']}, the driver runs CUDA {result['driver']} at most: "
                 f"install jumpgpu[cuda{driver}] in place of the newer CuPy and nvidia-cuda-nvrtc, or a newer driver"
             )
 
@@ -107,7 +107,7 @@ class CudaDevice(Device):
             with self._lock:
                 self._modules.setdefault(path, module)
 
-        with ThreadPoolExecutor(min(usable_cores(), MOST_COMPILERS), thread_name_prefix="compile") as pool:
+        with ThreadPoolExecutor(min(usable_cores(), MAX_COMPILERS), thread_name_prefix="compile") as pool:
             waiting = [pool.submit(load, path) for path in files if path not in self._modules]
             for n, done in enumerate(as_completed(waiting), 1):
                 done.result()
@@ -157,10 +157,10 @@ class CudaDevice(Device):
 
     def tensor(self, array: Any, dtype: DType | None = None) -> Tensor:
         """By way of pinned memory: a copy from any other would wait for all that was launched before."""
-        found = torch.as_tensor(array, dtype=dtype)
-        if found.device == self.torch:
-            return found.contiguous()
-        pinned = torch.empty(found.shape, dtype=found.dtype, pin_memory=True).copy_(found)
+        result = torch.as_tensor(array, dtype=dtype)
+        if result.device == self.torch:
+            return result.contiguous()
+        pinned = torch.empty(result.shape, dtype=result.dtype, pin_memory=True).copy_(result)
         return pinned.to(self.torch, non_blocking=True)
 
     def fetch(self, tensor: Tensor) -> Callable[[], np.ndarray]:
@@ -177,10 +177,10 @@ class CudaDevice(Device):
         return wait
 
     def plan(self, fields: int, values: int, batch: int | None = None) -> tuple[int, int]:
-        """As many fields a batch as half of the memory holds that is free beside scratch, up to `MOST_FIELDS`; one batch."""
+        """As many fields per batch as half of the memory free beside scratch holds, up to `MAX_FIELDS`; one batch."""
         free = torch.cuda.mem_get_info(self.torch)[0] - self.scratch_bytes
-        room = free // 2 // (values * CUDA_BYTES_A_VALUE)
-        return batch or max(1, min(MOST_FIELDS, fields, room, self.most_fields(values))), 1
+        capacity = free // 2 // (values * CUDA_BYTES_PER_VALUE)
+        return batch or max(1, min(MAX_FIELDS, fields, capacity, self.max_fields(values))), 1
 
     def give_back(self, values: int) -> None:
         super().give_back(values)

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 from torch import dtype as DType
 
-from .list_capacity import Room
+from .list_capacity import Capacity
 
-BLOCK = 128  # threads a block: the lanes of jg::block_sum
-MOST_FIELDS = 32  # a batch
-ITEMS = 4096  # items a block in JG_FOR_ITEMS (jg::ITEMS)
+BLOCK = 128  # threads per block: the lanes of jg::block_sum
+MAX_FIELDS = 32  # a batch
+ITEMS = 4096  # items per block in JG_FOR_ITEMS (jg::ITEMS)
 FEW = 128  # items of a block of JG_FOR_FEW (one_item_per_thread.cuh)
 
 
@@ -31,7 +31,7 @@ class Device(abc.ABC):
     torch: torch.device
     description: str
     asynchronous = False  # whether a launch returns before it has run
-    room: Room | None = None  # for lists whose length only the device knows; None where asking it costs nothing
+    capacity: Capacity | None = None  # for lists whose length only the device knows; None where asking it costs nothing
     massively_parallel = True  # thousands of blocks run at once: an algorithm of more work and more blocks is the faster one
     library_sort = False  # torch sorts on it faster than a kernel of ours
 
@@ -76,16 +76,16 @@ class Device(abc.ABC):
         """
         return batch or 1, 1
 
-    _most_values: int | None = None  # of a batch, since one of more did not pass
+    _max_values: int | None = None  # of a batch, since one of more did not pass
 
-    def most_fields(self, values: int) -> int:
+    def max_fields(self, values: int) -> int:
         """Fields of so many values each that a batch may have after what has failed here."""
-        return sys.maxsize if self._most_values is None else max(1, self._most_values // max(1, values))
+        return sys.maxsize if self._max_values is None else max(1, self._max_values // max(1, values))
 
     def give_back(self, values: int) -> None:
         """After memory gave out: free what is kept for later, and let no later batch have more values than these."""
         gc.collect()
-        self._most_values = values if self._most_values is None else min(values, self._most_values)
+        self._max_values = values if self._max_values is None else min(values, self._max_values)
 
     def take(self, tensor: Tensor, rows: Sequence[int]) -> Tensor:
         """Rows of a tensor of any dtype. torch on CUDA gathers no unsigned integers but bytes: bits are gathered."""
@@ -95,13 +95,13 @@ class Device(abc.ABC):
 
     scratch_bytes = 1 << 30  # that a launch may take for its blocks' scratch; `plan` leaves them out of a batch
 
-    def scratch_blocks(self, tasks: int, bytes_per_block: int, *, per_core: int, most: int) -> int:
+    def scratch_blocks(self, tasks: int, bytes_per_block: int, *, per_core: int, maximum: int) -> int:
         """Blocks of a launch that shares `tasks` out among blocks with scratch memory of their own.
 
-        `per_core` times the cores on a CPU, and `most` where thousands of blocks run at once; never more than `tasks`, nor
-        than `scratch_bytes` have memory for, but one. No number depends on it.
+        `per_core` times the cores on a CPU, and `maximum` where thousands of blocks run at once; never more than `tasks`,
+        nor than `scratch_bytes` have memory for, but one. No number depends on it.
         """
-        return self._limited(min(tasks, most), bytes_per_block)
+        return self._limited(min(tasks, maximum), bytes_per_block)
 
     def _limited(self, blocks: int, bytes_per_block: int) -> int:
         return max(min(blocks, 1), min(blocks, self.scratch_bytes // max(1, bytes_per_block)))

@@ -73,15 +73,15 @@ class Argument:
 
 def signatures(source: str) -> dict[str, tuple[Argument, ...]]:
     """Kernels of a `.cu` source and their parameters, in order."""
-    found = {}
+    result = {}
     for name, parameters in SIGNATURE.findall(re.sub(r"//[^\n]*", "", source)):
         arguments = []
         for parameter in parameters.split(","):
             words = parameter.replace("*", " * ").replace("__restrict__", " ").split()
             words = [w for w in words if w != "const"]
             arguments.append(Argument(words[-1], DTYPES[words[0]], "*" in words))
-        found[name] = tuple(arguments)
-    return found
+        result[name] = tuple(arguments)
+    return result
 
 
 def type_code(arguments: tuple[Argument, ...]) -> str:
@@ -99,23 +99,23 @@ def kernel_folder() -> Path:
 @cache
 def kernel_sources() -> dict[str, tuple[Path, tuple[Argument, ...]]]:
     """Every kernel's file and parameters, by kernel name."""
-    found: dict[str, tuple[Path, tuple[Argument, ...]]] = {}
+    result: dict[str, tuple[Path, tuple[Argument, ...]]] = {}
     for path in sorted(kernel_folder().rglob("*.cu")):
         for name, arguments in signatures(path.read_text(encoding="utf-8")).items():
-            if name in found:
-                raise ValueError(f"kernel {name} stands in both {found[name][0].name} and {path.name}")
-            found[name] = path, arguments
-    return found
+            if name in result:
+                raise ValueError(f"kernel {name} stands in both {result[name][0].name} and {path.name}")
+            result[name] = path, arguments
+    return result
 
 
 @cache
 def measures(file: str, name: str) -> tuple[str, ...]:
     """The names of a kernel's outputs, in order: the enumerators of `struct NAME { enum Measure {...}; }` before COUNT."""
     text = re.sub(r"//[^\n]*", "", (kernel_folder() / file).read_text(encoding="utf-8"))
-    found = re.search(rf"struct {name} {{ enum Measure {{([^}}]*)COUNT", text)
-    if not found:
+    result = re.search(rf"struct {name} {{ enum Measure {{([^}}]*)COUNT", text)
+    if not result:
         raise ValueError(f"{file} has no enum Measure of struct {name}")
-    return tuple(found[1].replace(",", " ").split())
+    return tuple(result[1].replace(",", " ").split())
 
 
 def line_of(file: str, pattern: str) -> int | None:

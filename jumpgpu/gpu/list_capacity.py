@@ -9,7 +9,7 @@ FIRST_SHARE = 1 / 16  # of what a list could hold at most
 MARGIN = 1.25  # of the room that would have done, to the next
 
 
-class Room:
+class Capacity:
     """Gives lists a share of what they could need at most, learns at the batch's synchronisation whether it did, remembers.
 
     A list that is too short is filled up to its end and no further, so that the batch is wrong but harmless; whoever reads
@@ -26,11 +26,11 @@ class Room:
         """Forget what was given to a batch that came to nothing."""
         self._given.clear()
 
-    def give(self, count: torch.Tensor, most: int) -> int:
-        """Places for a list of `count` (one integer on the device) of at most `most` entries."""
-        room = min(most, math.ceil(most * self.share))
-        self._given.append((count, room, most))
-        return room
+    def give(self, count: torch.Tensor, maximum: int) -> int:
+        """Places for a list of `count` (one integer on the device) of at most `maximum` entries."""
+        capacity = min(maximum, math.ceil(maximum * self.share))
+        self._given.append((count, capacity, maximum))
+        return capacity
 
     @property
     def counts(self) -> list[torch.Tensor]:
@@ -40,11 +40,11 @@ class Room:
     def enough(self, counts: Sequence[int]) -> bool:
         """Whether every list had room for its count; if not, all get more from now on."""
         given, self._given = self._given, []
-        short = [n / most for n, (_, room, most) in zip(counts, given, strict=True) if n > room]
+        short = [n / maximum for n, (_, capacity, maximum) in zip(counts, given, strict=True) if n > capacity]
         if short:
             self.share = min(1.0, MARGIN * max(short))
         return not short
 
 
-class NoRoom(Exception):
-    """A list of the batch was too short. The `Room` has more by now: do the batch again."""
+class CapacityExceeded(Exception):
+    """A list of the batch was too short. The `Capacity` has more by now: do the batch again."""

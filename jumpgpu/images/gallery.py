@@ -56,11 +56,11 @@ def find_in_bucket(barcode: str, where: RemotePath | None, settings: PlateSettin
     raise FileNotFoundError(f"no plate {barcode} {what}: searched {' and '.join(searched)}; {advice}")
 
 
-def only_one(barcode: str, found: list[RemotePath]) -> RemotePath:
-    if len(found) > 1:
-        listed = "\n  ".join(map(str, found[:5]))
-        raise ValueError(f"{barcode} has {len(found)} measurements:\n  {listed}\ngive --images the one to read")
-    return found[0]
+def only_one(barcode: str, result: list[RemotePath]) -> RemotePath:
+    if len(result) > 1:
+        listed = "\n  ".join(map(str, result[:5]))
+        raise ValueError(f"{barcode} has {len(result)} measurements:\n  {listed}\ngive --images the one to read")
+    return result[0]
 
 
 def search(
@@ -86,14 +86,14 @@ def search(
                 places = [place / part for place in places]
         looked += len(places)
         listings = in_parallel(lambda place: place.listing(tries=FIRST_TRIES), places)
-        found = [
+        result = [
             place / name
             for place, listing in zip(places, listings, strict=True)
             for name in listing.folders
             if named(name) and plain_name(name)
         ]
-        if found:
-            return sorted(found), looked
+        if result:
+            return sorted(result), looked
     return [], looked
 
 
@@ -114,16 +114,16 @@ def subfolders(place: RemotePath, remembered: Path | None) -> list[str]:
     return names
 
 
-def open_folder(barcode: str, found: RemotePath, settings: PlateSettings, cache: Path | None, table: bool) -> Plate:
+def open_folder(barcode: str, result: RemotePath, settings: PlateSettings, cache: Path | None, table: bool) -> Plate:
     """The plate in a folder that is known: its index, its load_data.csv, or its file names, in this order."""
-    source, batch = source_of(found)
-    files = RemoteFiles(found, (source,), cache)
+    source, batch = source_of(result)
+    files = RemoteFiles(result, (source,), cache)
     if table:
         return with_source(
-            from_table(barcode, found_table(barcode, [found], files), source, batch, files, settings), files, batch
+            from_table(barcode, located_table(barcode, [result], files), source, batch, files, settings), files, batch
         )
-    top = files.listed(found)
-    folder = found / "Images" if "Images" in top.folders else found
+    top = files.listed(result)
+    folder = result / "Images" if "Images" in top.folders else result
     listed = files.listed(folder)
     above = folder.parent if folder.name == "Images" else folder
     known: list[RemotePath] = []
@@ -154,7 +154,7 @@ def find_table(places: list[RemotePath], files: RemoteFiles) -> RemotePath | Non
     return next((p / name for p in places for name in TABLE_NAMES if name in files.listed(p).files), None)
 
 
-def found_table(barcode: str, places: list[RemotePath], files: RemoteFiles) -> RemotePath:
+def located_table(barcode: str, places: list[RemotePath], files: RemoteFiles) -> RemotePath:
     if path := find_table(places, files):
         return path
     raise FileNotFoundError(
@@ -162,14 +162,14 @@ def found_table(barcode: str, places: list[RemotePath], files: RemoteFiles) -> R
     )
 
 
-def source_of(found: RemotePath) -> tuple[RemotePath, RemotePath | None]:
+def source_of(result: RemotePath) -> tuple[RemotePath, RemotePath | None]:
     """What may be read for a plate's folder, and the `images` folder of its batch, if it lies in the gallery's layout."""
     match = re.match(
-        r"((?:.*/)?[^/]+)/(?:images/([^/]+)/images|workspace/load_data_csv/([^/]+))/[^/]+(?:/Images)?$", found.key
+        r"((?:.*/)?[^/]+)/(?:images/([^/]+)/images|workspace/load_data_csv/([^/]+))/[^/]+(?:/Images)?$", result.key
     )
     if not match:
-        return (found.parent if found.name == "Images" else found), None
-    source = dataclasses.replace(found, key=match[1])
+        return (result.parent if result.name == "Images" else result), None
+    source = dataclasses.replace(result, key=match[1])
     return source, source / "images" / (match[2] or match[3])
 
 

@@ -121,12 +121,12 @@ class Index:
             if width and height:
                 table = {"ImageSizeX": width[0], "ImageSizeY": height[0]}
                 sizes[channel] = whole(table, "ImageSizeY", of), whole(table, "ImageSizeX", of)
-        for what, found in (
+        for what, result in (
             ("pixels of", {c: f"{v:.4g} um" for c, v in pixels.items()} if spread(pixels.values()) > SQUARE else {}),
             ("size", {c: f"{h} x {w} pixels" for c, (h, w) in sizes.items()} if len(set(sizes.values())) > 1 else {}),
         ):
-            if found:
-                listed = ", ".join(f"channel {c} {self.channels.get(c, '')} {text}" for c, text in found.items())
+            if result:
+                listed = ", ".join(f"channel {c} {self.channels.get(c, '')} {text}" for c, text in result.items())
                 raise ValueError(
                     f"{where}: the measured channels differ in {what} ({listed}); measure those of one kind: plate.channels"
                 )
@@ -184,14 +184,14 @@ def find_indexes(folder: Path, root: Path) -> IndexFiles:
     unread: list[Path] = []
     for place in places:
         with os.scandir(place) as entries:
-            found, others = index_names(entry.name for entry in entries if not entry.is_dir())
+            result, others = index_names(entry.name for entry in entries if not entry.is_dir())
         inside = place.resolve().is_relative_to(root.resolve())
-        if found and not inside and not known:
+        if result and not inside and not known:
             raise ValueError(
-                f"{place / found[0]} says what the channels in {folder} are, and is outside the images root {root}; "
+                f"{place / result[0]} says what the channels in {folder} are, and is outside the images root {root}; "
                 f"give --images {place}"
             )
-        known += [place / name for name in found if inside]
+        known += [place / name for name in result if inside]
         unread += [place / name for name in others if inside]
     return IndexFiles(tuple(known), tuple(unread))
 
@@ -220,7 +220,7 @@ def read_index(path: Place, data: bytes | None = None) -> Index:
 
 
 class _Reader:
-    """Target of the parser: keeps the text of wanted leaves, and a row an image."""
+    """Target of the parser: keeps the text of wanted leaves, and a row per image."""
 
     def __init__(self, path: Place):
         self.path = path
@@ -385,11 +385,11 @@ def parse_flatfield(text: str, where: str) -> Flatfield:
         raise ValueError(f"{where}: FlatfieldProfile of type {kind[1][:40]!r}; Polynomial and Identity are known")
 
     def numbers(key: str) -> list[object]:
-        found = re.search(rf"{key}:\s*(\[[-+\d.eE,\s\[\]A-Za-z]*?\])\s*(?:,\s*[A-Z]\w*:|$)", match[1])
+        result = re.search(rf"{key}:\s*(\[[-+\d.eE,\s\[\]A-Za-z]*?\])\s*(?:,\s*[A-Z]\w*:|$)", match[1])
         try:
             value = (
-                json.loads(re.sub(r"(?i)\binf(inity)?\b", "Infinity", re.sub(r"(?i)\bnan\b", "NaN", found[1])))
-                if found
+                json.loads(re.sub(r"(?i)\binf(inity)?\b", "Infinity", re.sub(r"(?i)\bnan\b", "NaN", result[1])))
+                if result
                 else None
             )
         except (ValueError, RecursionError):

@@ -61,14 +61,14 @@ class Illumination:
         )
 
 
-def doubt(least: float, greatest: float) -> str:
+def doubt(minimum: float, greatest: float) -> str:
     """Why a function of these values is doubtful, '' where it is not.
 
     CellProfiler's, rescaled, have 1 where the light is weakest, and no more than a few times that where it is strongest.
     """
-    values = f"the illumination function's values are {least:.4g} to {greatest:.4g}"
-    if abs(least - 1) > NOT_ONE:
-        bright = f"images come out {1 / least:.3g} times as bright"
+    values = f"the illumination function's values are {minimum:.4g} to {greatest:.4g}"
+    if abs(minimum - 1) > NOT_ONE:
+        bright = f"images come out {1 / minimum:.3g} times as bright"
         return f"{values}; one that is rescaled, as CellProfiler's are, has 1 as its least: {bright}"
     if greatest > UNEVEN:
         return (
@@ -204,7 +204,7 @@ def estimate_illumination(
                         f"{said[-1]:g}, MaxSampleValue); set [plate] scale in the config to the one that is right"
                     )
                 sums[scales] = device.zeros(len(names), height, width, dtype=torch.int64)
-            rows = [row for row, found in enumerate(fields.scales) if found == scales]
+            rows = [row for row, result in enumerate(fields.scales) if result == scales]
             pixels = fields.pixels if len(rows) == len(fields.scales) else device.take(fields.pixels, rows)
             sizes = {"fields": len(rows), "n_values": sums[scales].numel()}
             device.launch("accumulate_fields", blocks(sizes["n_values"]), pixels=pixels, **sizes, sums=sums[scales])
@@ -213,7 +213,9 @@ def estimate_illumination(
         bad += fields.quarantined
     if not n_fields:
         raise ValueError(f"{plate.barcode}: no field to estimate illumination from; the first problem is {bad[0]}")
-    means = sum(found.cpu().numpy() / (np.array(scales) * n_fields)[:, None, None] for scales, found in sorted(sums.items()))
+    means = sum(
+        result.cpu().numpy() / (np.array(scales) * n_fields)[:, None, None] for scales, result in sorted(sums.items())
+    )
     functions = np.stack([smooth(mean, settings) for mean in means])
     return torch.from_numpy(functions), n_fields, tuple(bad)
 
@@ -232,7 +234,7 @@ def smooth(mean: np.ndarray, settings: IlluminationSettings) -> np.ndarray:
     reduced = resize(mean, small, order=1, mode="symmetric", anti_aliasing=min(small) < min(mean.shape))
     radius = min(max(1, int(settings.filter_size / 2.35 + 0.5)), math.ceil(math.hypot(*small)))  # no farther than the image
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Bad rank filter performance")  # a twentieth of a second a channel
+        warnings.filterwarnings("ignore", message="Bad rank filter performance")  # a twentieth of a second per channel
         smoothed = median((reduced * 65535).astype(np.uint16), disk(radius), behavior="rank")
     rescaled = rescale(smoothed.astype(np.float32) / np.float32(65535), settings.quantile)
     return resize(rescaled, (height, width), order=1, mode="symmetric").astype(np.float32)
@@ -246,8 +248,8 @@ def rescale(function: np.ndarray, quantile: float) -> np.ndarray:
     positive = np.sort(function[function > 0])
     if not positive.size:
         return np.ones_like(function)
-    least = positive[min(int(positive.size * quantile), positive.size - 1)]
-    return np.maximum(function, least) / least
+    minimum = positive[min(int(positive.size * quantile), positive.size - 1)]
+    return np.maximum(function, minimum) / minimum
 
 
 def flatfield_illumination(plate: Plate, channels: Sequence[str], quantile: float) -> Illumination:
@@ -303,7 +305,7 @@ def load_illumination(folder: Path, plate: Plate, channels: Sequence[str]) -> Il
                 f"{stems[1]}.npy (or .npz with key 'illum')"
             )
         paths.append(path)
-    with ThreadPoolExecutor(len(paths)) as pool:  # inflating an .npz takes 0.04 s a channel
+    with ThreadPoolExecutor(len(paths)) as pool:  # inflating an .npz takes 0.04 s per channel
         wheres = [f"{path}: {plate.barcode} {channel}" for path, channel in zip(paths, channels, strict=True)]
         functions = list(pool.map(read_function, paths, [size] * len(paths), wheres))
     return Illumination(tuple(channels), torch.from_numpy(np.stack(functions)), f"files in {folder}")

@@ -110,9 +110,9 @@ def read_zarr(path: Path, folder: Path, size: tuple[int, int]) -> np.ndarray:
 
 def names_of(codecs: Iterable[Any]) -> set[str]:
     """The names of zarr 3 codecs, those within others too."""
-    found = set()
+    result = set()
     for codec in codecs:
-        found.add(str(codec["name"]))
+        result.add(str(codec["name"]))
         inner = codec.get("configuration") or {}
-        found |= names_of([*inner.get("codecs", ()), *inner.get("index_codecs", ())])
-    return found
+        result |= names_of([*inner.get("codecs", ()), *inner.get("index_codecs", ())])
+    return result

@@ -1,6 +1,6 @@
-"""Tables of a plate's images: CellProfiler's load_data.csv, a row a site; nf-core/cellpainting's samplesheet, an image.
+"""Tables of a plate's images: CellProfiler's load_data.csv, a row per site; nf-core/cellpainting's samplesheet, an image.
 
-load_data has FileName_ and PathName_ or URL_ columns a channel. Either is separated by commas, semicolons or tabs, packed
+load_data has FileName_ and PathName_ or URL_ columns per channel. Either is separated by commas, semicolons or tabs, packed
 by gzip or not, or Parquet. Rows are streamed; nothing is opened that they name. Paths are judged by `plate.py`, which knows
 the roots.
 """
@@ -28,7 +28,7 @@ MAX_CHANNELS = 64
 MAX_SITES = 1 << 17  # of one plate: 1536 wells with 85 sites
 GEOMETRY = "ImageResolutionX", "ImageSizeY", "ImageSizeX"
 GREATEST = "MaxIntensity"
-DESCRIBED = "Metadata_ChannelName"  # whose image a row without columns a channel describes
+DESCRIBED = "Metadata_ChannelName"  # whose image a row without columns per channel describes
 SQUARE = 1e-3  # what pixel sizes may differ by, as a share
 PREFIXES = ("FileName_", "PathName_", "URL_")
 SHEET = ("channel", "path", "plate", "well", "site")  # columns of a samplesheet
@@ -61,17 +61,17 @@ class LoadData:
     def geometry(self, keys: Mapping[str, str]) -> tuple[float | None, tuple[int, int] | None]:
         """Pixel size in um and (height, width) of these channels' images, channel -> name in the table; None where unsaid.
 
-        pe2loaddata has a column a channel where they differ. Raises ValueError where two of these do.
+        pe2loaddata has a column per channel where they differ. Raises ValueError where two of these do.
         """
-        found: dict[str, tuple[str, ...]] = {}
+        result: dict[str, tuple[str, ...]] = {}
         for channel, key in keys.items():
             cells = [
                 next((v for end in (f"_Orig{key}", f"_{key}", "") if (v := self.said.get(f"Metadata_{name}{end}"))), "")
                 for name in GEOMETRY
             ]
-            found[channel] = tuple(cells)
+            result[channel] = tuple(cells)
         pixels, sizes = {}, {}
-        for channel, (across, height, width) in found.items():
+        for channel, (across, height, width) in result.items():
             if 0 < (metres := number(across)) < 1e-3:
                 pixels[channel] = 1e6 * metres
             if 0 < (h := number(height)) < 65536 and 0 < (w := number(width)) < 65536:
@@ -236,8 +236,8 @@ def collect(table: SeparatedRows | ParquetRows, path: Place, barcode: str) -> Lo
         first = first or dict(cells)
         said[tuple(cells[c] for c in about)] += 1
     if not rows:
-        found = f"it has {', '.join(sorted(plates))}" if plates else "it has no rows"
-        raise ValueError(f"{path}: no row with Metadata_Plate {barcode}; {found}")
+        result = f"it has {', '.join(sorted(plates))}" if plates else "it has no rows"
+        raise ValueError(f"{path}: no row with Metadata_Plate {barcode}; {result}")
     return LoadData(
         channels=list(columns),
         labels={c: first[k] for c in columns if (k := f"Metadata_ChannelName_Orig{c}") in first},
@@ -266,14 +266,14 @@ def collect_sheet(table: SeparatedRows | ParquetRows, path: Place, barcode: str)
         channels.setdefault(channel)
         if channel in row.files:
             raise ValueError(
-                f"{where}: {barcode} {key[0]} site {key[1]} has a second {channel[:60]} image; give one plane a site"
+                f"{where}: {barcode} {key[0]} site {key[1]} has a second {channel[:60]} image; give one plane per site"
             )
         row.files[channel] = split_url(file)
         if len(rows) > MAX_SITES or len(channels) > MAX_CHANNELS:
             raise ValueError(f"{path}: more than {MAX_SITES} sites or {MAX_CHANNELS} channels of {barcode}")
     if not rows:
-        found = f"it has {', '.join(sorted(plates))}" if plates else "it has no rows"
-        raise ValueError(f"{path}: no row with plate {barcode}; {found}")
+        result = f"it has {', '.join(sorted(plates))}" if plates else "it has no rows"
+        raise ValueError(f"{path}: no row with plate {barcode}; {result}")
     for row in rows.values():
         for channel in channels:
             row.files.setdefault(channel, ("", ""))

@@ -23,16 +23,16 @@ class Codestream:
     loses: str
 
 
-def check_segment(data: bytes, compression: int, most: tuple[int, int], bits: int) -> None:
-    """ValueError for a strip or tile larger than `most` (height, width), of other bits, or with loss."""
-    found = jpeg_2000(data) if compression in JPEG_2000 else jpeg_xl(data)
-    if found.height > most[0] or found.width > most[1] or found.bits != bits:
+def check_segment(data: bytes, compression: int, maximum: tuple[int, int], bits: int) -> None:
+    """ValueError for a strip or tile larger than `maximum` (height, width), of other bits, or with loss."""
+    result = jpeg_2000(data) if compression in JPEG_2000 else jpeg_xl(data)
+    if result.height > maximum[0] or result.width > maximum[1] or result.bits != bits:
         raise ValueError(
-            f"a segment declares {found.height} x {found.width} pixels of {found.bits} bits, expected {most[0]} x {most[1]} "
-            f"of {bits}"
+            f"a segment declares {result.height} x {result.width} pixels of {result.bits} bits, "
+            f"expected {maximum[0]} x {maximum[1]} of {bits}"
         )
-    if found.loses:
-        raise ValueError(f"not without loss: {found.loses}")
+    if result.loses:
+        raise ValueError(f"not without loss: {result.loses}")
 
 
 def jpeg_2000(data: bytes) -> Codestream:
@@ -112,9 +112,9 @@ class Bits:
         self.value = int.from_bytes(data, "little")
 
     def read(self, n: int) -> int:
-        found = self.value & ((1 << n) - 1)
+        result = self.value & ((1 << n) - 1)
         self.value >>= n
-        return found
+        return result
 
     def choice(self, ways: tuple[tuple[int, int], ...]) -> int:
         """One of four ways to write a number: so many bits, and what is added."""

@@ -1,7 +1,7 @@
 """TIFF's LZW strips decoded on the device, from the compressed bytes (lzw.cu).
 
 A strip is cut at its clear codes, of which a full table leaves one every 5.7 KB, and the pieces are decoded side by side.
-On the CPU `device.decode_lzw` is the faster way, a strip a thread.
+On the CPU `device.decode_lzw` is the faster way, a strip per thread.
 """
 
 from typing import Any
@@ -34,12 +34,12 @@ def decode_strips(data: torch.Tensor, strips: np.ndarray, out: torch.Tensor, sta
     if not count:
         return
     segments = segments_of(strips[:, 1])
-    room = np.concatenate([[0], segments.cumsum()])
-    n = int(room[-1])
+    capacity = np.concatenate([[0], segments.cumsum()])
+    n = int(capacity[-1])
     shared: dict[str, Any] = {
         "strips": device.tensor(np.ascontiguousarray(strips, np.int64)),
-        "room": device.tensor(room.astype(np.int64)),
-        "found": device.empty(count, dtype=torch.int32),
+        "capacity": device.tensor(capacity.astype(np.int64)),
+        "result": device.empty(count, dtype=torch.int32),
     }
     codes: dict[str, Any] = {
         "data": data,

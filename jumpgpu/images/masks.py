@@ -50,12 +50,12 @@ def mask_files(folder: Path, plate: str, well: str, site: int, pattern: str) -> 
         well_position(well)
         place = folder / well[:-2] / well[-2:] / str(site) / "labels"
         return {c: place / c.lower() / "0" for c in COMPARTMENTS}
-    found = {}
+    result = {}
     for compartment in COMPARTMENTS:
         asked = folder / pattern.format(plate=plate, well=well, site=site, compartment=compartment)
         others = [asked.with_suffix(s) for s in SUFFIXES] if asked.suffix in SUFFIXES else []
-        found[compartment] = next((p for p in (asked, *others) if p.exists()), asked)
-    return found
+        result[compartment] = next((p for p in (asked, *others) if p.exists()), asked)
+    return result
 
 
 def check_masks(folder: Path, plate: str, sites: Sequence[tuple[str, int]], pattern: str) -> None:
@@ -74,7 +74,7 @@ def read_masks(
     among the problems. Cytoplasm is derived where it is absent: the cell without what lies inside the nucleus's outline.
     """
     rows: list[int] = []
-    found: list[dict[str, np.ndarray]] = []
+    result: list[dict[str, np.ndarray]] = []
     problems: list[Problem] = []
     report: list[str] = []
     warnings: list[str] = []
@@ -95,9 +95,9 @@ def read_masks(
             warnings += [f"{plate} {well} site {site}: {remark}" for remark in binaries]
             report += [f"{plate} {well} site {site}: {note}" for note in notes]
             rows.append(b)
-            found.append(paired)
+            result.append(paired)
     labels = {c: np.zeros((len(rows), *size), np.int32) for c in COMPARTMENTS}
-    for row, paired in enumerate(found):
+    for row, paired in enumerate(result):
         for compartment, image in paired.items():
             labels[compartment][row] = image
     return Masks(
@@ -158,8 +158,8 @@ def pair(
             notes.append(f"{len(unknown)} cytoplasms without a cell left out")
         if (astray := (new_cytoplasm > 0) & (new_cytoplasm != new_cells)).any():
             notes.append(f"{len(np.unique(new_cytoplasm[astray]))} cytoplasms reach beyond the cell of their number")
-    found = {"Nuclei": new_nuclei, "Cells": new_cells, "Cytoplasm": new_cytoplasm}
-    return {name: image.astype(np.int32) for name, image in found.items()}, notes
+    result = {"Nuclei": new_nuclei, "Cells": new_cells, "Cytoplasm": new_cytoplasm}
+    return {name: image.astype(np.int32) for name, image in result.items()}, notes
 
 
 def binary(labels: np.ndarray) -> str | None:

@@ -2,7 +2,7 @@
 
 All metadata is read and judged here before zarr sees it: names that are names, axes that are T, C, Z, Y, X with one T,
 uint16, chunks of a bearable size, codecs that only compress. What a field declares is read when the field is, so that
-opening a plate costs a small file a well. `ome_zarr_planes.py` reads the pixels.
+opening a plate costs a small file per well. `ome_zarr_planes.py` reads the pixels.
 """
 
 import json
@@ -167,18 +167,18 @@ def mapping(value: Any, where: str) -> Mapping[str, Any]:
     return value
 
 
-def listed(value: Any, where: str, most: int) -> list[Any]:
-    if not isinstance(value, list) or not 0 < len(value) <= most:
-        found = f"{len(value)} entries" if isinstance(value, list) else repr(str(value)[:60])
-        raise ValueError(f"{where} must be a list of 1 to {most} entries, got {found}")
+def listed(value: Any, where: str, maximum: int) -> list[Any]:
+    if not isinstance(value, list) or not 0 < len(value) <= maximum:
+        result = f"{len(value)} entries" if isinstance(value, list) else repr(str(value)[:60])
+        raise ValueError(f"{where} must be a list of 1 to {maximum} entries, got {result}")
     return value
 
 
-def check_version(found: Any, version: int, where: str) -> None:
-    if found not in (*VERSIONS[version], *((None,) if version == 2 else ())):
+def check_version(result: Any, version: int, where: str) -> None:
+    if result not in (*VERSIONS[version], *((None,) if version == 2 else ())):
         raise ValueError(
-            f"{where} is OME-Zarr {str(found)[:20]!r} on zarr v{version}; 0.4 on v2 and 0.5 on v3 are read: convert it, for "
-            "example with bioformats2raw"
+            f"{where} is OME-Zarr {str(result)[:20]!r} on zarr v{version}; 0.4 on v2 and 0.5 on v3 are read: convert it, "
+            "for example with bioformats2raw"
         )
 
 
@@ -259,10 +259,10 @@ def read_field(group: Group, path: str, version: int, where: str) -> Field:
     shape, chunks, outer = layout["shape"], layout["chunks"], layout["outer"]
     if len(shape) != len(axes) or len(chunks) != len(axes) or len(outer) != len(axes):
         raise ValueError(f"{where}: shape {shape} and chunks {chunks} for axes {axes!r}")
-    most = {"t": 1, "c": MAX_CHANNELS, "z": MAX_DEPTH, "y": MAX_SIDE, "x": MAX_SIDE}
+    maximum = {"t": 1, "c": MAX_CHANNELS, "z": MAX_DEPTH, "y": MAX_SIDE, "x": MAX_SIDE}
     for axis, n in zip(axes, shape, strict=True):
-        if not 1 <= n <= most[axis]:
-            raise ValueError(f"{where}: {n} along {axis}; 1 to {most[axis]} can be read")
+        if not 1 <= n <= maximum[axis]:
+            raise ValueError(f"{where}: {n} along {axis}; 1 to {maximum[axis]} can be read")
     size = 2
     for n in outer:
         size *= n

@@ -37,13 +37,13 @@ def open_planes(barcode: str, root: Place, settings: PlateSettings, cache: Path 
     group = Group(root, lambda key, limit: files.read(f"{root}/{key}", limit))
     if not is_ome_zarr(group):
         return None
-    found = read_plate(barcode, group, settings)
+    result = read_plate(barcode, group, settings)
     planes = ZarrPlanes(barcode, group, files, settings, group.attributes("")[0])
-    for site in found.sites:  # the first that is there; `read_plate` has found one
+    for site in result.sites:  # the first that is there; `read_plate` has found one
         with contextlib.suppress(FileNotFoundError):
             planes.check(site.files[0] or "")
             break
-    return Plate(**{**vars(found), "source": planes})
+    return Plate(**{**vars(result), "source": planes})
 
 
 class ZarrPlanes:
@@ -63,9 +63,9 @@ class ZarrPlanes:
 
     def check(self, file: str) -> None:
         """ValueError where a plane's metadata does not serve."""
-        self.opened(self.split(file)[0])
+        self.reader(self.split(file)[0])
 
-    def opened(self, path: str) -> "tuple[Field, zarr.Array[Any]]":
+    def reader(self, path: str) -> "tuple[Field, zarr.Array[Any]]":
         """A field's metadata, judged, and its array; its channels must lie as the plate's do."""
         with self._lock:
             if path in self._fields:
@@ -90,12 +90,12 @@ class ZarrPlanes:
         return self._first
 
     def plane_size(self, file: str) -> tuple[int, int]:
-        field, _ = self.opened(self.split(file)[0])
+        field, _ = self.reader(self.split(file)[0])
         return field.extent("y"), field.extent("x")
 
     def read_plane(self, file: str, out: np.ndarray) -> None:
         path, channel = self.split(file)
-        field, array = self.opened(path)
+        field, array = self.reader(path)
         size = field.extent("y"), field.extent("x")
         if size != out.shape:
             raise ValueError(f"{size[0]} x {size[1]} pixels, expected {out.shape[0]} x {out.shape[1]}")
@@ -127,7 +127,7 @@ class ZarrPlanes:
         path = self.split(file)[0]
         if path not in self._sizes:
             try:
-                self._sizes[path] = stored(self.group.root / self.opened(path)[0].array)
+                self._sizes[path] = stored(self.group.root / self.reader(path)[0].array)
             except (OSError, ValueError) as error:
                 if isinstance(error, ConnectionError):
                     raise

@@ -1,4 +1,4 @@
-"""A plate: barcode and images root to wells, sites and one image file a channel.
+"""A plate: barcode and images root to wells, sites and one image file per channel.
 
 Where the files and channels come from, in this order: Harmony's index beside the images, a load_data.csv, the Phenix file
 names with the configured channel numbers. `Plate.channel_source` says which it was. Nothing here opens an image; every
@@ -178,21 +178,21 @@ def find_folder(barcode: str, root: Path) -> Path | None:
 
     absolute = root.absolute()
     if named(absolute.name) or (absolute.name.lower() == "images" and named(absolute.parent.name)):
-        found = [root]
+        result = [root]
     else:
-        found = sorted(root / e.name for e in os.scandir(root) if named(e.name) and e.is_dir())
-        found = found or ([root] if is_measurement(root) else [])
-    if len(found) > 1:
+        result = sorted(root / e.name for e in os.scandir(root) if named(e.name) and e.is_dir())
+        result = result or ([root] if is_measurement(root) else [])
+    if len(result) > 1:
         raise ValueError(
-            f"{barcode} has {len(found)} measurements in {root}: {', '.join(f.name for f in found[:5])}; "
+            f"{barcode} has {len(result)} measurements in {root}: {', '.join(f.name for f in result[:5])}; "
             "give --images the one to read"
         )
-    if not found:
+    if not result:
         return None
-    inner = sorted(e.name for e in os.scandir(found[0]) if e.name.lower() == "images" and e.is_dir())
+    inner = sorted(e.name for e in os.scandir(result[0]) if e.name.lower() == "images" and e.is_dir())
     if len(inner) > 1:
-        raise ValueError(f"{barcode}: {found[0]} holds {' and '.join(inner)}; give --images the one to read")
-    return check_inside(found[0] / inner[0] if inner else found[0], root)
+        raise ValueError(f"{barcode}: {result[0]} holds {' and '.join(inner)}; give --images the one to read")
+    return check_inside(result[0] / inner[0] if inner else result[0], root)
 
 
 def is_measurement(root: Path) -> bool:
@@ -226,11 +226,11 @@ def channel_of(name: str, stains: Mapping[str, str]) -> str | None:
     if channel := known.get(name.strip().lower()) or table.get(" ".join(name.lower().split())):
         return channel
     words = words_of(name)
-    fitting = {key: found for key in table if (found := words_of(key)) and found <= words}
-    targets = {key: found for key, found in fitting.items() if not only_light(found)}
+    fitting = {key: result for key in table if (result := words_of(key)) and result <= words}
+    targets = {key: result for key, result in fitting.items() if not only_light(result)}
     best = targets or fitting
-    least = [key for key, found in best.items() if not any(found < other for other in best.values())]
-    channels = {table[key]: key for key in reversed(least)}
+    minimum = [key for key, result in best.items() if not any(result < other for other in best.values())]
+    channels = {table[key]: key for key in reversed(minimum)}
     if len(channels) > 1:
         both = " and ".join(f"{channel} ({key!r})" for channel, key in sorted(channels.items()))
         raise ValueError(f"channel name {name!r} fits {both}; say which it is: '{name}' = '...' under [plate.stains]")
@@ -249,23 +249,23 @@ def only_light(words: Collection[str]) -> bool:
 
 def match_channels(barcode: str, names: Mapping[str, str], source: str, settings: PlateSettings) -> dict[str, str]:
     """Wanted channel -> the source's key for it, from key -> name; ValueError where one is absent or doubled."""
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for key, name in names.items():
         if channel := channel_of(name, settings.stains):
-            found.setdefault(channel, []).append(key)
-    for channel, keys in found.items():  # `DNA` wins over names that contain it, such as `DNA_mask`
+            result.setdefault(channel, []).append(key)
+    for channel, keys in result.items():  # `DNA` wins over names that contain it, such as `DNA_mask`
         rest = [key for key in keys if not words_of(channel) < words_of(names[key])]
         if len(rest) == 1 and names[rest[0]].strip().lower() == channel.lower():
-            found[channel] = rest
+            result[channel] = rest
     wrong = [
-        f"more than one {c} channel" if c in found else f"no {c} channel"
+        f"more than one {c} channel" if c in result else f"no {c} channel"
         for c in settings.channels
-        if len(found.get(c, ())) != 1
+        if len(result.get(c, ())) != 1
     ]
     if wrong:
-        absent = [c for c in settings.channels if c not in found]
-        free = [names[key] for key in names if not any(key in keys for keys in found.values())]
-        free += [names[key] for c in settings.channels for key in found.get(c, ())[1:]]
+        absent = [c for c in settings.channels if c not in result]
+        free = [names[key] for key in names if not any(key in keys for keys in result.values())]
+        free += [names[key] for c in settings.channels for key in result.get(c, ())[1:]]
         free = [name[:60] for name in free] + ["..."] * len(absent)
         pairs = [f"{json.dumps(name)} = {json.dumps(c)}" for name, c in zip(free, absent, strict=False)]
         block = "\n  ".join(pairs or [f"{json.dumps(free[0])} = {json.dumps('...')}"])
@@ -273,7 +273,7 @@ def match_channels(barcode: str, names: Mapping[str, str], source: str, settings
             f"{barcode}: {', '.join(wrong)} in {source}, which has {shown(names)}; leave what is not there out of "
             f"plate.channels, or say in the config what is called how, such as\n  [plate.stains]\n  {block}"
         )
-    return {channel: found[channel][0] for channel in settings.channels}
+    return {channel: result[channel][0] for channel in settings.channels}
 
 
 def shown(names: Mapping[str, str]) -> str:
@@ -384,12 +384,12 @@ def group_images(
         raise ValueError(f"{barcode}: {path}: {error}") from error
 
 
-def check_single(found: set[int], chosen: int | None, what: str, key: str | None) -> None:
-    if chosen is not None and chosen not in found:
-        raise ValueError(f"{what} {sorted(found)[:10]}, not {key} = {chosen}")
-    if chosen is None and len(found) > 1:
+def check_single(result: set[int], chosen: int | None, what: str, key: str | None) -> None:
+    if chosen is not None and chosen not in result:
+        raise ValueError(f"{what} {sorted(result)[:10]}, not {key} = {chosen}")
+    if chosen is None and len(result) > 1:
         advice = f"set {key} in the config to the one to read" if key else "give a folder with one"
-        raise ValueError(f"{what} {sorted(found)[:10]}; {advice}")
+        raise ValueError(f"{what} {sorted(result)[:10]}; {advice}")
 
 
 def plain_name(name: str) -> bool:

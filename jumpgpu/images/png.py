@@ -32,13 +32,13 @@ def header(data: bytes) -> tuple[int, int, int]:
 
 def chunks_before_pixels(data: bytes) -> dict[bytes, bytes]:
     """The chunks between a PNG's header and its pixels."""
-    found: dict[bytes, bytes] = {}
+    result: dict[bytes, bytes] = {}
     at = 33
     while at + 12 <= len(data) and data[at + 4 : at + 8] != b"IDAT":
         n = struct.unpack(">I", data[at : at + 4])[0]
-        found[data[at + 4 : at + 8]] = data[at + 8 : at + 8 + min(n, 1024)]
+        result[data[at + 4 : at + 8]] = data[at + 8 : at + 8 + min(n, 1024)]
         at += 12 + n
-    return found
+    return result
 
 
 def decode_png(data: bytes, out: np.ndarray) -> Grey:

@@ -69,7 +69,7 @@ def read_fields(
     ----------
     wells, sites : what to read; all where None. ValueError for one the plate has not.
     channels : order of the C axis; the plate's where None.
-    batch : fields a batch, quarantined ones included.
+    batch : fields per batch, quarantined ones included.
     workers : decoder threads; as many as there are processors where None, none of them (decode in the caller) for 0.
     ahead : batches decoded beyond the one handed out.
     held : batches handed out whose pixels are still in use: a batch is valid until `held` more were asked for.
@@ -119,15 +119,15 @@ def _stream(
             for pending in list(waiting)[:2]:
                 ring.prepare(pending)
             now = waiting.popleft()
-            pixels, found = ring.finish(now)
+            pixels, result = ring.finish(now)
             yield FieldBatch(
                 pixels=pixels,
-                sites=tuple((s.well, s.site) for s, f in zip(now.members, found, strict=True) if not f.bad),
-                quarantined=tuple(p for f in found for p in f.bad),
-                flags=tuple(p for f in found for p in f.flags),
+                sites=tuple((s.well, s.site) for s, f in zip(now.members, result, strict=True) if not f.bad),
+                quarantined=tuple(p for f in result for p in f.bad),
+                flags=tuple(p for f in result for p in f.flags),
                 finished=tuple(w for w in dict.fromkeys(s.well for s in now.members) if last[w] == now.number),
-                checks=tuple(f.checks for f in found if not f.bad),
-                scales=tuple(f.scales for f in found if not f.bad),
+                checks=tuple(f.checks for f in result if not f.bad),
+                scales=tuple(f.scales for f in result if not f.bad),
             )
     finally:
         pool.close()

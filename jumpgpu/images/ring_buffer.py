@@ -22,8 +22,8 @@ from .decode import Loaded, make_images, read_results
 from .focus import top_of
 from .lzw import BEYOND
 from .plate import Site
-from .site import Found, Problem, Wanted, decode_site, judge, take_images
-from .tiff import load, room_of
+from .site import DecodedSite, Problem, Wanted, decode_site, judge, take_images
+from .tiff import capacity_of, load
 from .tiff_tags import Grey
 
 ALIGNED = 16  # bytes, where an image's begin
@@ -77,19 +77,19 @@ class HostRing:
     def prepare(self, pending: Pending) -> None:
         """Do what can be done for a batch whose turn is the next."""
 
-    def finish(self, pending: Pending) -> tuple[torch.Tensor, list[Found]]:
+    def finish(self, pending: Pending) -> tuple[torch.Tensor, list[DecodedSite]]:
         """The pixels of the sites that can be used, and what every site came to."""
-        found = [f.result() for f in pending.futures]
-        usable = [i for i, f in enumerate(found) if not f.bad]
+        result = [f.result() for f in pending.futures]
+        usable = [i for i, f in enumerate(result) if not f.bad]
         buffer = self.buffer(pending.number)
         for row, i in enumerate(usable):
             if row != i:
                 buffer[row].copy_(buffer[i])
-        return buffer[: len(usable)], found
+        return buffer[: len(usable)], result
 
 
 @dataclass
-class _Room:
+class _Capacity:
     """A buffer that threads reserve memory of, `end` bytes until now."""
 
     memory: np.ndarray
@@ -123,19 +123,19 @@ class CudaRing:
         keep_freed_memory()  # of the files' bytes
         self.wanted, self.pool, self.device = wanted, pool, device
         self.image_bytes = 2 * wanted.size[0] * wanted.size[1]
-        room = -(-room_of(wanted.size) // ALIGNED) * ALIGNED * len(wanted.channels) * batch + BEYOND
-        self.buffers = [torch.empty(room, dtype=torch.uint8, pin_memory=True) for _ in range(n)]
-        self.rooms = [_Room(b.numpy()) for b in self.buffers]
+        capacity = -(-capacity_of(wanted.size) // ALIGNED) * ALIGNED * len(wanted.channels) * batch + BEYOND
+        self.buffers = [torch.empty(capacity, dtype=torch.uint8, pin_memory=True) for _ in range(n)]
+        self.capacities = [_Capacity(b.numpy()) for b in self.buffers]
         self.copied: list[Any] = [None] * n
         self.stream = torch.cuda.Stream(device.torch)
 
     def begin(self, number: int, members: Sequence[Site]) -> Pending:
-        """Have the threads load a batch, into a buffer whose last copy has ended."""
+        """Have the threads load per batch, into a buffer whose last copy has ended."""
         slot = number % len(self.buffers)
         if self.copied[slot] is not None:
             self.copied[slot].synchronize()
-        self.rooms[slot].end = 0
-        reserve = self.rooms[slot].reserve
+        self.capacities[slot].end = 0
+        reserve = self.capacities[slot].reserve
         tasks = [self.pool.submit(_load_site, self.wanted, site, i, reserve) for i, site in enumerate(members)]
         return Pending(number, members, tasks)
 
@@ -151,46 +151,46 @@ class CudaRing:
         images = [image for _, images, _ in loaded for image in images]
         shape = len(pending.members), len(self.wanted.channels), *self.wanted.size
         with torch.cuda.stream(self.stream):
-            data = self.buffers[slot][: self.rooms[slot].end + BEYOND].to(self.device.torch, non_blocking=True)
-            pixels, found = make_images(data, images, shape, self.device)
-            results = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
-            results.copy_(found, non_blocking=True)
+            data = self.buffers[slot][: self.capacities[slot].end + BEYOND].to(self.device.torch, non_blocking=True)
+            pixels, result = make_images(data, images, shape, self.device)
+            results = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
+            results.copy_(result, non_blocking=True)
             done = torch.cuda.Event()
             done.record(self.stream)
         self.copied[slot] = done
         bad, greys = [bad for bad, _, _ in loaded], [greys for _, _, greys in loaded]
         return _Sent(bad, greys, images, shape, pixels, results, done)
 
-    def finish(self, pending: Pending) -> tuple[torch.Tensor, list[Found]]:
+    def finish(self, pending: Pending) -> tuple[torch.Tensor, list[DecodedSite]]:
         """The pixels of the sites that can be used, and what every site came to. Waits until the batch is decoded."""
         sent: _Sent = pending.sent or self.send(pending)
         sent.done.synchronize()
-        found, again = self._judge(pending, sent)
-        self._decode_again(pending, sent, found, again)
-        usable = [i for i, f in enumerate(found) if not f.bad]
+        result, again = self._judge(pending, sent)
+        self._decode_again(pending, sent, result, again)
+        usable = [i for i, f in enumerate(result) if not f.bad]
         caller = torch.cuda.current_stream(self.device.torch)
         caller.wait_event(self.copied[pending.number % len(self.buffers)])
         sent.pixels.record_stream(caller)
-        if len(usable) == len(found):
-            return sent.pixels, found
-        return self.device.take(sent.pixels, usable), found
+        if len(usable) == len(result):
+            return sent.pixels, result
+        return self.device.take(sent.pixels, usable), result
 
-    def _judge(self, pending: Pending, sent: _Sent) -> tuple[list[Found], list[int]]:
+    def _judge(self, pending: Pending, sent: _Sent) -> tuple[list[DecodedSite], list[int]]:
         """What every site came to, and the rows of those with an image that the device did not decode."""
         results = read_results(sent.results.numpy(), sent.images, sent.shape)
         channels = len(self.wanted.channels)
         again = sorted({i.image // channels for i in sent.images if i.image not in results.decoded})
-        found = []
+        result = []
         for b, (site, bad) in enumerate(zip(pending.members, sent.bad, strict=True)):
             if bad or b in again:
-                found.append(Found(bad))
+                result.append(DecodedSite(bad))
                 continue
             counts = [results.counts[b * channels + c] for c in range(channels)]
             same = partial(_same, results.same, b)
-            found.append(judge(self.wanted, site, counts, sent.greys[b], same))
-        return found, again
+            result.append(judge(self.wanted, site, counts, sent.greys[b], same))
+        return result, again
 
-    def _decode_again(self, pending: Pending, sent: _Sent, found: list[Found], again: list[int]) -> None:
+    def _decode_again(self, pending: Pending, sent: _Sent, result: list[DecodedSite], again: list[int]) -> None:
         """Have the host decode the sites that the device did not; it reads their files anew, or says what is wrong."""
         if not again:
             return
@@ -201,7 +201,7 @@ class CudaRing:
         images = fields.numpy()
         tasks = {b: self.pool.submit(decode_site, self.wanted, pending.members[b], images[b]) for b in again}
         for b, task in tasks.items():
-            found[b] = task.result()
+            result[b] = task.result()
         with torch.cuda.stream(self.stream):
             for b in again:
                 sent.pixels[b].copy_(fields[b], non_blocking=True)

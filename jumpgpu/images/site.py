@@ -58,7 +58,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Found:
+class DecodedSite:
     """What a site's images came to: problems that quarantine it, or its flags, and of each image (saturated, sharpness) and
     what its counts are divided by.
     """
@@ -88,7 +88,7 @@ def take_images(wanted: Wanted, site: Site, take: Callable[[int, str], None]) ->
     return tuple(bad)
 
 
-def decode_site(wanted: Wanted, site: Site, images: np.ndarray) -> Found:
+def decode_site(wanted: Wanted, site: Site, images: np.ndarray) -> DecodedSite:
     """Decode a site's images into `images`, uint16 [C, H, W]."""
     counts: list[Counts] = []
     greys: list[Grey] = []
@@ -98,17 +98,17 @@ def decode_site(wanted: Wanted, site: Site, images: np.ndarray) -> Found:
         counts.append(count_image(images[c], top_of(wanted.scale_of(greys[-1]))))  # while it is in the cache
 
     if bad := take_images(wanted, site, take):
-        return Found(bad)
+        return DecodedSite(bad)
     return judge(wanted, site, counts, greys, lambda d, c: np.array_equal(images[d], images[c]))
 
 
 def judge(
     wanted: Wanted, site: Site, counts: Sequence[Counts], greys: Sequence[Grey], equal: Callable[[int, int], bool]
-) -> Found:
+) -> DecodedSite:
     """What the counts of a site's images, all of them readable, come to; `equal` as `copy_of` asks it."""
     flags = []
     for c, channel in enumerate(wanted.channels):
         flags += [wanted.problem(site, c, reason) for reason in (*oddities(counts[c]), *greys[c].remarks)]
         if (same := copy_of(counts, c, equal)) is not None:
             flags.append(wanted.problem(site, c, f"the {channel} image is the {wanted.channels[same]} image again"))
-    return Found((), tuple(flags), tuple(map(check_image, counts)), tuple(map(wanted.scale_of, greys)))
+    return DecodedSite((), tuple(flags), tuple(map(check_image, counts)), tuple(map(wanted.scale_of, greys)))

@@ -81,7 +81,7 @@ def decode(file: str, images: Files, out: np.ndarray) -> Grey:
     if (strips := plain_strips(data, out.shape)) is not None:
         decode_lzw_strips(data, strips, out)
         return Grey()
-    with opened(data, out.shape) as page:
+    with reader(data, out.shape) as page:
         grey = judge_page(page)
         decode_page(data, page, out, grey)
     return grey
@@ -114,18 +114,18 @@ def load(
         at, memory = reserve(n)
         return at, None, decode_png(data, memory.view(np.uint16).reshape(size))
     plain = plain_strips(data, size)
-    if plain is not None and int(plain.places[:, 1].sum()) <= room_of(size):
+    if plain is not None and int(plain.places[:, 1].sum()) <= capacity_of(size):
         at, strips = copied(data, plain, reserve)
         return at, strips, Grey()
-    with opened(data, size) as page:
+    with reader(data, size) as page:
         grey = judge_page(page)
-        found = None if grey.white else lzw_strips(page, size)
-        total = 0 if found is None else int(found.places[:, 1].sum())
-        if found is None or total > room_of(size):  # strips may lie over each other
+        result = None if grey.white else lzw_strips(page, size)
+        total = 0 if result is None else int(result.places[:, 1].sum())
+        if result is None or total > capacity_of(size):  # strips may lie over each other
             at, memory = reserve(n)
             decode_page(data, page, memory.view(np.uint16).reshape(size), grey)
             return at, None, grey
-        at, strips = copied(data, found, reserve)
+        at, strips = copied(data, result, reserve)
         return at, strips, grey
 
 
@@ -144,7 +144,7 @@ def copied(data: bytes, strips: Strips, reserve: Callable[[int], tuple[int, np.n
 
 
 @contextlib.contextmanager
-def opened(data: bytes, size: tuple[int, ...]) -> Iterator[tifffile.TiffPage]:
+def reader(data: bytes, size: tuple[int, ...]) -> Iterator[tifffile.TiffPage]:
     """A TIFF's page, which has the type and size of a field's image and strips within the file."""
     if data.startswith(JPEG):
         raise ValueError("a JPEG file, whose grey values are not the camera's; expected TIFF or PNG")
@@ -281,17 +281,17 @@ def plain_strips(data: bytes, size: tuple[int, ...]) -> Strips | None:
             tags[code] = struct.unpack_from(letter, value if inside else data, 0 if inside else where)
         elif code in PLAIN:
             return None
-    found = {code: tags.get(code, (default,) if default else ()) for code, default in PLAIN.items()}
-    height, width, rows = found[257], found[256], found[278]
-    fixed = all(found[code] == (value,) for code, value in FIXED.items())
-    if not fixed or (*height, *width) != size or found[317] not in ((1,), (2,)) or len(rows) != 1 or not rows[0]:
+    result = {code: tags.get(code, (default,) if default else ()) for code, default in PLAIN.items()}
+    height, width, rows = result[257], result[256], result[278]
+    fixed = all(result[code] == (value,) for code, value in FIXED.items())
+    if not fixed or (*height, *width) != size or result[317] not in ((1,), (2,)) or len(rows) != 1 or not rows[0]:
         return None
-    offsets, counts, step = found[273], found[279], min(rows[0], size[0])
+    offsets, counts, step = result[273], result[279], min(rows[0], size[0])
     if len(offsets) != -(-size[0] // step) or len(counts) != len(offsets):
         return None
     if any(o == 0 or c == 0 or o + c > len(data) for o, c in zip(offsets, counts, strict=True)):
         return None
-    return Strips(strip_places(offsets, counts, step, size), order != "<", found[317] == (2,))
+    return Strips(strip_places(offsets, counts, step, size), order != "<", result[317] == (2,))
 
 
 def described(data: bytes, value: bytes, count: int, order: str) -> bool:
@@ -312,7 +312,7 @@ def decode_strips(data: bytes, strips: np.ndarray, out: np.ndarray) -> None:
             raise ValueError(f"truncated: strip {k} has {len(decoded)} bytes of pixels, expected {n}")
 
 
-def room_of(size: tuple[int, ...]) -> int:
+def capacity_of(size: tuple[int, ...]) -> int:
     """Bytes that an image of this size may take as `load` gives it: noise of 12 bits makes LZW longer than its pixels."""
     return 5 * (2 * size[0] * size[1]) // 4
 

@@ -140,11 +140,11 @@ class Source:
 
 def gathered(tables: Iterable[pd.DataFrame], n_features: int) -> Iterator[pd.DataFrame]:
     """Tables joined until they hold `PART_BYTES`; at least one, if only an empty one."""
-    most = max(1, PART_BYTES // (4 * max(n_features, 1)))
+    maximum = max(1, PART_BYTES // (4 * max(n_features, 1)))
     held: list[pd.DataFrame] = []
     for table in tables:
         held.append(table)
-        if sum(map(len, held)) >= most:
+        if sum(map(len, held)) >= maximum:
             yield pd.concat(held, ignore_index=True, copy=False) if len(held) > 1 else held[0]
             held = []
     if held:
@@ -242,7 +242,7 @@ def image_anndata(source: Source) -> "anndata.AnnData":
 
 
 def write_sqlite(source: Source, path: Path) -> None:
-    """cytominer-database's layout: Image, and a table a compartment, joined by TableNumber, ImageNumber and ObjectNumber."""
+    """cytominer-database's layout: Image and one table per compartment, joined by TableNumber, ImageNumber, ObjectNumber."""
     import sqlite3
     import zlib
 

@@ -12,14 +12,14 @@ def multiqc(plates: Sequence[StoredPlate]) -> str:
     for plate in plates:
         records = [plate.record(well) for well in plate.wells]
         sites, cells = sum(len(r["sites"]) for r in records), sum(r["cells"] for r in records)
-        found = [bool(entry["used"]) for r in records for entry in r["quarantine"]]
+        result = [bool(entry["used"]) for r in records for entry in r["quarantine"]]
         data[plate.barcode] = {
             "wells": len(records),
             "sites": sites,
             "cells": cells,
             "cells_per_site": round(cells / sites, 1) if sites else 0.0,
-            "left_out": found.count(False),
-            "odd": found.count(True),
+            "left_out": result.count(False),
+            "odd": result.count(True),
         }
     titles = ("Wells", "Sites", "Cells", "Cells per site", "Left-out images", "Odd images used")
     form = ("{:,d}", "{:,d}", "{:,d}", "{:,.1f}", "{:,d}", "{:,d}")

@@ -130,11 +130,11 @@ def treatments(plate: StoredPlate, metadata: Path | None) -> tuple[dict[str, dic
     treatment = names[0]
     for further in names[1:]:
         treatment = treatment.where(treatment.notna(), further)
-    found = {
+    result = {
         well: {"treatment": "" if pd.isna(t) else t, "control": "" if pd.isna(c) else c}
         for well, t, c in zip(known["Metadata_Well"], treatment, control, strict=True)
     }
-    return found, findings
+    return result, findings
 
 
 def wells_of(
@@ -142,18 +142,18 @@ def wells_of(
 ) -> list[dict[str, Any]]:
     """What the page says of each well."""
     flagged = quarantine.groupby("well").size().to_dict() if len(quarantine) else {}
-    found = []
+    result = []
     for well in plate.wells:
         record = plate.record(well)
         row, column = well_position(well)
         sites = [{"site": s["site"], "cells": s["cells"]} for s in record["sites"]]
         treatment = known.get(well, {"treatment": "", "control": ""})
-        found.append(
+        result.append(
             {"well": well, "row": row, "column": column, "cells": record["cells"], "sites": sites}
             | {"flags": int(flagged.get(well, 0)), "profile": profiles.index.get_loc(well) if well in profiles.index else -1}
             | treatment
         )
-    return found
+    return result
 
 
 def image_measures(plate: StoredPlate) -> dict[str, Any]:
@@ -188,16 +188,16 @@ def quantised(profiles: pd.DataFrame) -> dict[str, Any]:
     names = platemaps.feature_columns(profiles.drop(columns=COUNT))
     values = profiles[names].to_numpy(float).T.reshape(len(names), -1)
     finite = np.isfinite(values)
-    least = np.where(finite, values, np.inf).min(1, initial=np.inf)
-    most = np.where(finite, values, -np.inf).max(1, initial=-np.inf)
+    minimum = np.where(finite, values, np.inf).min(1, initial=np.inf)
+    maximum = np.where(finite, values, -np.inf).max(1, initial=-np.inf)
     known = finite.any(1)
-    least, most = np.where(known, least, 0.0), np.where(known, most, 0.0)
-    scaled = (values - least[:, None]) / np.where(most > least, most - least, 1.0)[:, None] * (MISSING - 1)
+    minimum, maximum = np.where(known, minimum, 0.0), np.where(known, maximum, 0.0)
+    scaled = (values - minimum[:, None]) / np.where(maximum > minimum, maximum - minimum, 1.0)[:, None] * (MISSING - 1)
     steps = np.where(finite, np.rint(np.where(finite, scaled, 0)), MISSING).astype("<u2")
     return {
         "names": names,
-        "least": [float(f"{v:.7g}") for v in least],
-        "most": [float(f"{v:.7g}") for v in most],
+        "least": [float(f"{v:.7g}") for v in minimum],
+        "most": [float(f"{v:.7g}") for v in maximum],
         "steps": base64.b64encode(steps.tobytes()).decode(),
     }
 
@@ -229,7 +229,7 @@ def draw(plate: StoredPlate, well: str, site: int, field: np.ndarray) -> np.ndar
 
 def illumination_pictures(plate: StoredPlate) -> list[dict[str, str]]:
     """The plate's estimated illumination functions, if they lie where extract saves them."""
-    found = []
+    result = []
     for channel in plate.channels:
         path = plate.path.parent / "illum" / plate.barcode / f"{plate.barcode}_Illum{channel}.npy"
         if path.is_file():
@@ -239,8 +239,8 @@ def illumination_pictures(plate: StoredPlate) -> list[dict[str, str]]:
             spread = max(float(small.max() - small.min()), 1e-9)
             shade = np.rint((small - small.min()) / spread * 255).astype(np.uint8)
             limits = f"{function.min():.3f} .. {function.max():.3f}"
-            found.append({"channel": channel, "limits": limits, "url": pictures.data_url(shade, "png")})
-    return found
+            result.append({"channel": channel, "limits": limits, "url": pictures.data_url(shade, "png")})
+    return result
 
 
 def scores_of(path: Path) -> Iterator[dict[str, Any]]:
@@ -308,7 +308,7 @@ def facts(plate: StoredPlate, profiles: pd.DataFrame, quarantine: pd.DataFrame) 
         ("wells", f"{len(records):,}"),
         ("sites", f"{sites:,}"),
         ("cells", f"{cells:,}"),
-        ("cells a site", f"{cells / sites:.0f}" if sites else "none"),
+        ("cells per site", f"{cells / sites:.0f}" if sites else "none"),
         ("features", f"{len(plate.columns):,}"),
         ("sites left out", f"{left_out:,}"),
         ("wells without cells", f"{len(records) - len(profiles):,}"),

@@ -161,7 +161,7 @@ def effects_by_step(
     columns : list of str
         Whose values are batches.
     """
-    found, findings = [], []
+    result, findings = [], []
     before: pd.DataFrame | None = None
     for name, table in controls.items():
         judged, in_sample = table, any(word in name.split("_") for word in ("combat", "harmony"))
@@ -173,6 +173,6 @@ def effects_by_step(
             except ValueError as error:
                 findings.append(f"{name}: no batch report: {error}")
                 continue
-            found.append({"table": name, **effects, "in_sample": in_sample})
+            result.append({"table": name, **effects, "in_sample": in_sample})
         before = table
-    return found, findings
+    return result, findings

@@ -66,8 +66,8 @@ def load_cell_rules(path: str | Path | None = None) -> CellRules:
 
 def check_rules(rules: CellRules, where: str = "cell rules") -> None:
     """ValueError for a rule without features, a threshold that is no number, or a name given twice."""
-    for kind, found in (("z", rules.z), ("at_least", rules.at_least)):
-        for name, thresholds in found.items():
+    for kind, result in (("z", rules.z), ("at_least", rules.at_least)):
+        for name, thresholds in result.items():
             if not thresholds:
                 raise ValueError(f"{where}: {kind}.{name} names no feature")
             for feature, threshold in thresholds.items():
@@ -122,7 +122,7 @@ def check_features(rules: CellRules, columns: Sequence[str]) -> None:
     """ValueError that names the first feature that a rule needs and the cells lack."""
     known = set(columns)
     if lost := [f for f in rules.features if f not in known]:
-        by = next(n for found in (rules.z, rules.at_least) for n, rule in found.items() if lost[0] in rule)
+        by = next(n for result in (rules.z, rules.at_least) for n, rule in result.items() if lost[0] in rule)
         raise ValueError(
             f"the cells have no {lost[0]}, by which rule {by} flags (they lack {len(lost)} of {len(rules.features)} "
             "features of the rules); give rules of your own (--flag-cells FILE)"

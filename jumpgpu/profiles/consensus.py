@@ -30,7 +30,7 @@ def consensus(
     Returns
     -------
     DataFrame
-        One row a treatment, sorted: `group`, the metadata that all its wells share, Metadata_Well_Count,
+        One row per treatment, sorted: `group`, the metadata that all its wells share, Metadata_Well_Count,
         Metadata_Plate_Count, Metadata_Object_Count (the median of its wells', where the profiles have it), features.
     """
     if statistic not in STATISTICS:

@@ -48,15 +48,15 @@ def identity_columns(path: Path, table: pd.DataFrame, plate: str | None, well: s
         ("Metadata_Plate", plate, PLATE, "--plate-column"),
         ("Metadata_Well", well, WELL, "--well-column"),
     ):
-        found = next((c for c in ([asked, f"Metadata_{asked}"] if asked else known) if c in table), None)
-        if found is None:
+        result = next((c for c in ([asked, f"Metadata_{asked}"] if asked else known) if c in table), None)
+        if result is None:
             name = asked or wanted
             some = ", ".join(map(str, metadata_columns(table) or table.columns[:10]))
             raise ValueError(f"{path}: no column {name}; profiles name their plate and well ({option}); there are {some}")
-        if found != wanted:
-            chosen[wanted] = found
-            said.append(f"{wanted.removeprefix('Metadata_').lower()} {found} ({option})")
-    return table.assign(**{wanted: table[found] for wanted, found in chosen.items()}), said
+        if result != wanted:
+            chosen[wanted] = result
+            said.append(f"{wanted.removeprefix('Metadata_').lower()} {result} ({option})")
+    return table.assign(**{wanted: table[result] for wanted, result in chosen.items()}), said
 
 
 def prefixed(table: pd.DataFrame, features: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
@@ -71,11 +71,11 @@ def choose_group(profiles: pd.DataFrame, asked: str | None) -> tuple[str, list[s
     """The column that names a treatment: the one asked for, else the first of `GROUP` that tells wells apart."""
     if asked is not None:
         return asked, []
-    found = [c for c in GROUP if c in profiles and as_text(profiles[c]).nunique() > 1]
-    if not found:
+    result = [c for c in GROUP if c in profiles and as_text(profiles[c]).nunique() > 1]
+    if not result:
         known = ", ".join(metadata_columns(profiles))
         raise ValueError(f"no column names the treatments as {SAMPLE} would; choose one by --group: {known}")
-    return found[0], [] if found[0] == SAMPLE else [f"treatments {found[0]} (--group)"]
+    return result[0], [] if result[0] == SAMPLE else [f"treatments {result[0]} (--group)"]
 
 
 def join_columns(profiles: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFrame, str]:
@@ -102,8 +102,8 @@ def choose_label(profiles: pd.DataFrame, asked: str | None) -> tuple[str, list[s
     """The column of labels that treatments share: the one asked for, else the first of `LABEL` that holds any."""
     if asked is not None:
         return asked, []
-    found = next((c for c in LABEL if c in profiles and as_text(profiles[c]).notna().any()), LABEL[0])
-    return found, [] if found == LABEL[0] else [f"labels {found} (--label)"]
+    result = next((c for c in LABEL if c in profiles and as_text(profiles[c]).notna().any()), LABEL[0])
+    return result, [] if result == LABEL[0] else [f"labels {result} (--label)"]
 
 
 def choose_controls(profiles: pd.DataFrame, asked: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:

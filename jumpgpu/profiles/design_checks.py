@@ -39,28 +39,28 @@ def check_plate(
     profiles: pd.DataFrame, platemap: pd.DataFrame | None = None, plate_format: int = 384, group: str = SAMPLE
 ) -> list[str]:
     """Findings about one annotated plate: wells, controls, edges, treatments without metadata."""
-    plate, found = profiles["Metadata_Plate"].iloc[0], []
+    plate, result = profiles["Metadata_Plate"].iloc[0], []
     if platemap is not None and (lost := sorted(set(as_text(platemap["well_position"])) - set(profiles["Metadata_Well"]))):
-        found.append(f"{len(lost)} of the plate map's {len(platemap)} wells have no profile: {some(lost)}")
+        result.append(f"{len(lost)} of the plate map's {len(platemap)} wells have no profile: {some(lost)}")
     if group not in profiles:
         return [f"{plate}: no {group} column: nothing says what sits where"]
     treated = treated_wells(profiles, group)
     controls = is_negcon(profiles) if {CONTROL, NEGATIVE} & set(profiles) else None
     if controls is None or not controls.any():
-        found += check_controls(profiles)
+        result += check_controls(profiles)
     elif (n := int(controls.sum())) < FEW_CONTROLS:
-        found.append(f"{n} negative controls; medians and MADs of fewer than {FEW_CONTROLS} are mostly noise")
+        result.append(f"{n} negative controls; medians and MADs of fewer than {FEW_CONTROLS} are mostly noise")
     if "Metadata_pert_type" in profiles and SAMPLE in profiles:
         named = profiles[SAMPLE].notna()
         if bare := sorted(set(profiles.loc[named & profiles["Metadata_pert_type"].isna(), SAMPLE].astype(str))):
-            found.append(f"{len(bare)} treatments are missing in the treatment table: {some(bare)}")
+            result.append(f"{len(bare)} treatments are missing in the treatment table: {some(bare)}")
     inner = is_inner(profiles["Metadata_Well"], plate_format)
     samples = as_text(profiles[group])
     if outer := sorted(set(samples[treated]) - set(samples[treated & inner])):
-        found.append(f"{len(outer)} of {samples[treated].nunique()} treatments sit in outer wells only")
+        result.append(f"{len(outer)} of {samples[treated].nunique()} treatments sit in outer wells only")
     if controls is not None and controls.any() and not (controls & inner).any():
-        found.append("all negative controls sit in outer wells: edge effects and treatment effects cannot be told apart")
-    return [f"{plate}: {line}" for line in found]
+        result.append("all negative controls sit in outer wells: edge effects and treatment effects cannot be told apart")
+    return [f"{plate}: {line}" for line in result]
 
 
 def check_controls(profiles: pd.DataFrame) -> list[str]:
@@ -72,24 +72,24 @@ def check_controls(profiles: pd.DataFrame) -> list[str]:
 
 def check_replicates(profiles: pd.DataFrame, group: str = SAMPLE) -> list[str]:
     """Findings about plates scored together: layouts, replicates of each treatment."""
-    found, treated = [], treated_wells(profiles, group)
+    result, treated = [], treated_wells(profiles, group)
     if twice := int(profiles.duplicated(["Metadata_Plate", "Metadata_Well"]).sum()):
-        found.append(f"{twice} wells are given more than once: replicates would correlate with themselves")
+        result.append(f"{twice} wells are given more than once: replicates would correlate with themselves")
     layouts: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for plate, rows in profiles.groupby("Metadata_Plate", sort=True):
         layout = tuple(sorted(zip(rows["Metadata_Well"], as_text(rows[group]).fillna(""), strict=True)))
         layouts.setdefault(layout, []).append(str(plate))
     counts = as_text(profiles.loc[treated, group]).value_counts()
     if len(layouts) == 1 and profiles["Metadata_Plate"].nunique() > 1:
-        found.append("every treatment keeps its well on all plates: position and treatment effects cannot be told apart")
+        result.append("every treatment keeps its well on all plates: position and treatment effects cannot be told apart")
     elif len(layouts) > 1:
-        found.append(f"{profiles['Metadata_Plate'].nunique()} plates have {len(layouts)} layouts")
+        result.append(f"{profiles['Metadata_Plate'].nunique()} plates have {len(layouts)} layouts")
     if single := sorted(counts.index[counts == 1].astype(str)):
-        found.append(f"{len(single)} of {len(counts)} treatments have one well and no score: {some(single)}")
+        result.append(f"{len(single)} of {len(counts)} treatments have one well and no score: {some(single)}")
     if len(counts) and counts.min() != counts.max():
         sizes = ", ".join(f"{n} with {size}" for size, n in counts.value_counts().sort_index().items())
-        found.append(f"treatments have unlike numbers of wells: {sizes}")
-    return found
+        result.append(f"treatments have unlike numbers of wells: {sizes}")
+    return result
 
 
 def check_numbers(plates: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -97,7 +97,7 @@ def check_numbers(plates: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
     A plate without versions (tables made elsewhere) says nothing; a family that one plate lacks is no difference.
     """
-    found = []
+    result = []
     for name in sorted({name for versions in plates.values() for name in versions} - {"kernels"}):
         holders: dict[str, list[str]] = {}
         for plate, versions in plates.items():
@@ -105,13 +105,13 @@ def check_numbers(plates: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 holders.setdefault(str(versions[name]), []).append(plate)
         if len(holders) > 1:
             listed = "; ".join(f"version {version} in {some(sorted(those))}" for version, those in sorted(holders.items()))
-            found.append(
+            result.append(
                 f"the plates have different numbers of {name} ({listed}): extract them with one version to compare them"
             )
     older = sorted(plate for plate, versions in plates.items() if "kernels" in versions)
     if older and len({json.dumps(versions, sort_keys=True) for versions in plates.values() if versions}) > 1:
-        found.append(f"{some(older)}: older than numbers versions, and its values may differ from the other plates'")
-    return found
+        result.append(f"{some(older)}: older than numbers versions, and its values may differ from the other plates'")
+    return result
 
 
 def treated_wells(profiles: pd.DataFrame, group: str = SAMPLE) -> pd.Series:

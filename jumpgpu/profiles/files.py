@@ -69,10 +69,10 @@ def write_anndata(table: pd.DataFrame, path: Path, also: Sequence[str] = ()) -> 
 def numbers_beside(path: Path, plate: str) -> dict[str, Any]:
     """The numbers versions that `profile` recorded beside a plate's table; none for a table made elsewhere."""
     try:
-        found = json.loads((path.parent / f"{plate}_{RECORD}").read_text(encoding="utf-8"))["numbers"]
+        result = json.loads((path.parent / f"{plate}_{RECORD}").read_text(encoding="utf-8"))["numbers"]
     except (OSError, ValueError, LookupError, TypeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return result if isinstance(result, dict) else {}
 
 
 def read_profiles(
@@ -115,7 +115,7 @@ def read_profiles(
         raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     table, chosen = identity_columns(path, table, plate_column, well_column)
     if table.empty:
-        raise ValueError(f"{path}: no rows; a profile has one row a well")
+        raise ValueError(f"{path}: no rows; a profile has one row per well")
     named = [c for c in table if str(c).startswith(COMPARTMENTS) or any(fnmatch.fnmatchcase(str(c), p) for p in also)]
     table, renamed = prefixed(table, named)
     chosen += [f"{some(renamed)} as Metadata_"] if renamed else []

@@ -181,13 +181,13 @@ def profile(
             )
             plate = barcode_of(table)
             numbers[plate] = versions
-            table, found, findings = annotate_plate(table, maps, map_file, treatments_file, Path(folder) / "metadata")
+            table, result, findings = annotate_plate(table, maps, map_file, treatments_file, Path(folder) / "metadata")
             table, marked = conventions.choose_controls(table, chosen.controls)
             findings += [*conventions.one_line(marked), *table.attrs.get("findings", ())]
             findings += platemaps.feature_findings(table, chosen.features)
             for finding in findings:
                 tell(f"{plate}: {finding}")
-            for finding in designs.check_plate(table, found, group=group_of(table)):
+            for finding in designs.check_plate(table, result, group=group_of(table)):
                 tell(str(finding))
             if not feature_columns(table, chosen.features):
                 raise ValueError(f"{plate}: no column is a feature; name features by --features")

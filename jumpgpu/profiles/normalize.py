@@ -32,7 +32,7 @@ class Fit:
     dropped: dict[str, str]  # feature to reason
 
     def table(self) -> pd.DataFrame:
-        """One row a feature: reference, wells, median, mad, dropped (the reason, or empty)."""
+        """One row per feature: reference, wells, median, mad, dropped (the reason, or empty)."""
         reasons = [self.dropped.get(f, "") for f in self.median.index]
         columns = {"feature": self.median.index, "reference": self.reference, "wells": self.n_wells}
         return pd.DataFrame({**columns, "median": self.median.to_numpy(), "mad": self.mad.to_numpy(), "dropped": reasons})

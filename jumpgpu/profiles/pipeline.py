@@ -154,7 +154,7 @@ def batch_steps(
 
 
 def split(together: pd.DataFrame) -> list[pd.DataFrame]:
-    """One table a plate, in order of appearance."""
+    """One table per plate, in order of appearance."""
     return [t.reset_index(drop=True) for _, t in together.groupby("Metadata_Plate", sort=False)]
 
 

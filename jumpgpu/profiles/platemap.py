@@ -46,10 +46,10 @@ def find_platemap(folder: str | Path, plate: str) -> Path:
         barcodes |= set(maps["Assay_Plate_Barcode"].dropna())
         names |= set(maps.loc[maps["Assay_Plate_Barcode"] == plate, "Plate_Map_Name"].dropna())
     if len(names) != 1:
-        found = f"{len(names)} plate maps ({', '.join(sorted(names))})" if names else "no plate map"
+        result = f"{len(names)} plate maps ({', '.join(sorted(names))})" if names else "no plate map"
         alike = sorted(b for b in barcodes if b.lstrip("0") == plate.lstrip("0"))
         hint = f"; {alike[0]} is another barcode" if alike and not names else ""
-        raise ValueError(f"{plate}: {found} in {tables[0]}{hint}; give one by --platemap")
+        raise ValueError(f"{plate}: {result} in {tables[0]}{hint}; give one by --platemap")
     name = names.pop()
     wanted = {f"{name}{suffix}" for suffix in SUFFIXES}
     files = sorted(p for p in folder.rglob("*") if p.name in wanted and p.is_file())
@@ -74,7 +74,7 @@ def find_treatments(folder: str | Path, platemap: Path) -> Path | None:
 
 
 def read_platemap(path: str | Path) -> pd.DataFrame:
-    """A plate map: well_position, broad_sample and whatever else the file carries, one row a well.
+    """A plate map: well_position, broad_sample and whatever else the file carries, one row per well.
 
     Rows that repeat another are dropped (`attrs["findings"]` says so); two rows of one well that differ are a ValueError.
     """
@@ -146,7 +146,7 @@ def beside_identity(table: pd.DataFrame, kind: str) -> tuple[pd.DataFrame, list[
 
 
 def read_experiments(path: str | Path, batch: str | None = None) -> pd.DataFrame:
-    """The experiment table: a row a barcode with the condition it was treated under, columns prefixed `Metadata_`.
+    """The experiment table: one row per barcode with the condition it was treated under, columns prefixed `Metadata_`.
 
     A barcode may appear in several batches (CPJUMP1 imaged plates again); then `batch` picks one.
     """
@@ -228,12 +228,12 @@ def control_values(profiles: pd.DataFrame) -> str:
     return f"{'; '.join(parts)}; name the negative controls by --control COLUMN=VALUE"
 
 
-def held(values: pd.Series, most: int = 8) -> str:
+def held(values: pd.Series, maximum: int = 8) -> str:
     """A column's values with their wells, the commonest first: `trt (360), control (24)`."""
     counts = as_text(values).fillna("nothing").value_counts()
     counts = counts.iloc[np.lexsort([counts.index.astype(str), -counts.to_numpy()])]
-    more = f", ... ({len(counts)} values)" if len(counts) > most else ""
-    return ", ".join(f"{v} ({n})" for v, n in counts.iloc[:most].items()) + more
+    more = f", ... ({len(counts)} values)" if len(counts) > maximum else ""
+    return ", ".join(f"{v} ({n})" for v, n in counts.iloc[:maximum].items()) + more
 
 
 def column_name(name: str) -> str:
@@ -284,8 +284,8 @@ def feature_findings(profiles: pd.DataFrame, also: Sequence[str] = ()) -> list[s
             raise ValueError(f"--features {pattern}: no numeric column of that name; besides features there are {others}")
     chosen = sorted(chosen_others(profiles, also))
     left = [c for c in other_columns(profiles) if c not in set(chosen)]
-    found = [f"{len(chosen)} columns are features by --features: {some(chosen)}"] if chosen else []
-    return found + ([f"{len(left)} numeric columns are no features: {some(left)} (--features takes them)"] if left else [])
+    result = [f"{len(chosen)} columns are features by --features: {some(chosen)}"] if chosen else []
+    return result + ([f"{len(left)} numeric columns are no features: {some(left)} (--features takes them)"] if left else [])
 
 
 def some(names: Sequence[str], n: int = 5) -> str:

@@ -141,9 +141,9 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
         ("position.seed", recipe.position.seed, 0, 2**63 - 1),
         ("score.draws", score.draws, 1, 10_000_000),
     ]
-    for key, value, least, most in ranges:
-        if not least <= value <= most:
-            raise ValueError(f"{where}: {key} is {value:g}; expected {least:g} to {most:g}")
+    for key, value, minimum, maximum in ranges:
+        if not minimum <= value <= maximum:
+            raise ValueError(f"{where}: {key} is {value:g}; expected {minimum:g} to {maximum:g}")
     if score.null_wells not in NULLS and not (score.null_wells.isdecimal() and int(score.null_wells) >= 2):
         raise ValueError(
             f"{where}: score.null_wells is {score.null_wells!r}; expected one of {NULLS}, or a number from 2 on"

@@ -31,7 +31,7 @@ def standard_errors(plate: Plate, statistic: str = "mean", resamples: int = RESA
     Returns
     -------
     DataFrame
-        As `aggregate`'s: a row a well with Metadata_Plate, Metadata_Well, Metadata_Object_Count, then the features: float64
+        As `aggregate`'s: one row per well with Metadata_Plate, _Well, _Object_Count, then the features: float64
         standard errors, in the feature's unit; nan for a well of one cell, and where the value itself is nan.
     """
     if statistic not in STATISTICS:

@@ -12,9 +12,8 @@ from ..cli.options import Options
 from ..cli.progress import Progress
 from ..features import granularity
 from ..features import image_quality as quality
-from ..features.families import measure_scene
-from ..features.objects import make_scene
-from ..features.scenes import segment_scene
+from ..features.families import measure_batch
+from ..features.objects import make_batch, segment_batch
 from ..gpu.cpu import StaleLibrary
 from ..gpu.device import Device
 from ..gpu.failures import DeviceLost, Failure, NotFinite, failure_of
@@ -25,7 +24,7 @@ from ..store.layout import OVERVIEW, SiteTable
 from .provenance import inputs_of
 
 Labels = dict[str, torch.Tensor]  # compartment -> int32 [B, H, W]
-Tables = Callable[[], list[SiteTable]]  # waits for the device, and has a table a field
+Tables = Callable[[], list[SiteTable]]  # waits for the device, and has a table per field
 Work = Callable[["Raw", "Run"], Tables]  # of a batch in one piece, as `launch`
 SURE = {"Number", "Children", "Parent"}  # families whose numbers always exist
 
@@ -38,7 +37,7 @@ class Run:
     illumination  float32 [C, H, W] on the device
     settings      what the stored numbers depend on
     columns       feature columns in stored order
-    batch, lanes  fields a batch, and batches at a time
+    batch, threads  fields per batch, and batches at a time
     """
 
     plate: Plate
@@ -50,7 +49,7 @@ class Run:
     columns: list[str]
     progress: Progress
     batch: int
-    lanes: int
+    threads: int
     pipeline: Any = None  # an imported pipeline's tables (pipeline.PipelineTables)
 
     @cached_property
@@ -88,9 +87,9 @@ def begin(raw: Raw, run: Run, work: "Work | None" = None) -> Tables:
     n = len(raw.sites)
     if not n:
         return list
-    most = run.device.most_fields(raw.pixels[0].numel())
-    if n > most:
-        parts = [raw.part(i, i + most) for i in range(0, n, most)]
+    maximum = run.device.max_fields(raw.pixels[0].numel())
+    if n > maximum:
+        parts = [raw.part(i, i + maximum) for i in range(0, n, maximum)]
         first = begin(parts[0], run, work)
         return lambda: [table for tables in (first(), *(begin(p, run, work)() for p in parts[1:])) for table in tables]
     end, wrong = tried(lambda: (work or launch)(raw, run))
@@ -101,8 +100,8 @@ def begin(raw: Raw, run: Run, work: "Work | None" = None) -> Tables:
     del end
 
     def ended() -> list[SiteTable]:
-        made, wrong = tried(kept.pop())  # nothing else holds what the batch has made
-        return by_halves(wrong, raw, run, work) if wrong else made
+        output, wrong = tried(kept.pop())  # nothing else holds what the batch has made
+        return by_halves(wrong, raw, run, work) if wrong else output
 
     return ended
 
@@ -141,16 +140,16 @@ def launch(raw: Raw, run: Run) -> Tables:
     options, fetch, given, sites = run.options, run.device.fetch, raw.given, raw.sites
     pixels = correct(raw.pixels, run.illumination, device=run.device, scales=raw.scales)  # float32 [B, C, H, W], 0..1
     if given:
-        scene = make_scene(run.plate.channels, pixels, given, {}, run.device)
+        batch = make_batch(run.plate.channels, pixels, given, {}, run.device)
     else:
-        scene = segment_scene(pixels, run.plate.channels, options.config.segmentation, run.device)
-    values = fetch(measure_scene(scene, options.config.features, run.device))
-    images = {name: fetch(image) for name, image in scene.labels.items()} if options.save_labels else {}
-    overviews = fetch(shrink(scene.pixels)) if options.save_overview or options.save_labels else None
+        batch = segment_batch(pixels, run.plate.channels, options.config.segmentation, run.device)
+    values = fetch(measure_batch(batch, options.config.features, run.device))
+    images = {name: fetch(image) for name, image in batch.labels.items()} if options.save_labels else {}
+    overviews = fetch(shrink(batch.pixels)) if options.save_overview or options.save_labels else None
     measures = None
     if options.config.features.image_quality:
-        measures = fetch(quality.measure_images(scene.pixels, scene.channels, run.device))
-    n_cells = scene.objects.n_cells
+        measures = fetch(quality.measure_images(batch.pixels, batch.channels, run.device))
+    n_cells = batch.objects.n_cells
 
     def tables() -> list[SiteTable]:
         table = values()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 TRIES = 3  # of a well, before it is quarantined
-IN_A_ROW = 5  # wells given up with none made between: the fault is not theirs
+IN_PER_ROW = 5  # wells given up with none made between: the fault is not theirs
 BATCHES = 4  # of fields a task, if there are wells enough for all workers
 TICK = 0.5  # seconds between looks at who is there
 BUSY = 60.0  # seconds that a well may stay claimed by a worker that was given up
@@ -43,7 +43,7 @@ class Job:
     alone: set[str] = dataclasses.field(default_factory=set)  # wells to be tried one by one
     tries: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     lost: dict[str, str] = dataclasses.field(default_factory=dict)  # well -> why
-    made: int = 0  # wells
+    output: int = 0  # wells
     running: int = 0
     started: float = 0.0
     blocked: float = 0.0  # when a claim first stood in the way
@@ -53,10 +53,10 @@ class Job:
         if self.waiting[0] in self.alone:
             return [self.waiting.popleft()]
         a_well = max(1, self.sites[self.waiting[0]])
-        most = max(1, BATCHES * (self.options.fields_a_batch or 8) // a_well)
+        maximum = max(1, BATCHES * (self.options.fields_a_batch or 8) // a_well)
         fair = math.ceil((len(self.waiting) + others) / (2 * workers))
         taken: list[str] = []
-        while self.waiting and len(taken) < min(most, fair) and self.waiting[0] not in self.alone:
+        while self.waiting and len(taken) < min(maximum, fair) and self.waiting[0] not in self.alone:
             taken.append(self.waiting.popleft())
         return taken
 
@@ -160,7 +160,7 @@ class _Work:
                 wells = job.take(len(workers), others)
                 extra = [wells]
             elif job.state == "open" and not job.running:
-                if job.lost and not job.made:
+                if job.lost and not job.output:
                     self.not_theirs(job)
                 name, job.state, extra = "finish", "finishing", [job.lost]
             else:
@@ -211,7 +211,7 @@ class _Work:
             for well in result["done"]:
                 self.progress.event("well", plate=job.barcode, well=well)
             self.progress.advance(sum(job.sites[w] for w in result["done"]))
-            job.made += len(result["done"])
+            job.output += len(result["done"])
             self.given_up *= not result["done"]
             if result["failed"]:
                 self.progress.say(f"{job.barcode}: {result['failed']}")
@@ -243,7 +243,7 @@ class _Work:
             self.progress.advance(job.sites[well])
             self.progress.say(f"left out: {job.barcode} {well}: {job.lost[well]}")
             self.given_up += 1
-        if self.given_up >= IN_A_ROW:
+        if self.given_up >= IN_PER_ROW:
             self.not_theirs(job)
 
     def not_theirs(self, job: Job) -> None:

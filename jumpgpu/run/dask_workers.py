@@ -159,7 +159,7 @@ class LocalWorkers:
         package = Path(__file__).resolve().parents[2]
         paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
         own = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(self.threads), dask_preload.PARENT: "1"}
-        own["DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED"] = "false"  # it would look at the stacks a hundred times a second
+        own["DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED"] = "false"  # it would look at the stacks a hundred times per second
         with open(self.folder / f"{i}.log", "wb") as log:
             return subprocess.Popen(
                 command,

@@ -22,8 +22,8 @@ from ..store.layout import SiteTable
 from .batch import Raw, Run, Tables, begin, shrink
 from .plate import Outcome, chosen_wells, open_store, outcome, prepare, read, say_empty
 from .provenance import inputs_of
-from .worker_threads import in_lanes
-from .writer import Sink
+from .worker_threads import in_threads
+from .writer import BackgroundWriter
 
 NUCLEUS, CELL = (255, 64, 255), (64, 255, 64)  # colours of outlines
 
@@ -41,32 +41,32 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool
     wells = chosen_wells(plate, options)
     with Progress(plate.barcode, sum(map(len, wells.values())), options.quiet, options.log_json) as progress:
         run = prepare(plate, wells, options, device, progress)
-        with open_store(run) as store, Sink(store, plate.images.relative, progress, options.strict) as sink:
+        with open_store(run) as store, BackgroundWriter(store, plate.images.relative, progress, options.strict) as writer:
 
             def launch(raw: Raw, run: Run) -> Tables:
                 pixels = correct(raw.pixels, run.illumination, device=device, scales=raw.scales)
-                found = segment(pixels, plate.channels, config.segmentation, device)
+                result = segment(pixels, plate.channels, config.segmentation, device)
                 if outlines:
-                    write_outlines(raw.sites, pixels, found, run)
-                return partial(list, label_tables(raw.sites, pixels, found, run))
+                    write_outlines(raw.sites, pixels, result, run)
+                return partial(list, label_tables(raw.sites, pixels, result, run))
 
             def compute(fields: FieldBatch) -> tuple[FieldBatch, list[SiteTable]]:
                 return fields, begin(Raw(fields.sites, fields.pixels, fields.scales), run, launch)()
 
-            with device.divided(run.lanes), in_lanes(read(run, store.missing_wells()), compute, run.lanes) as batches:
+            with device.divided(run.threads), in_threads(read(run, store.missing_wells()), compute, run.threads) as batches:
                 for fields, tables in batches:
-                    sink.put(fields, tables)
+                    writer.put(fields, tables)
         done = outcome(plate.barcode, options, wells, time.monotonic() - started)
         say_empty(done, plate, wells, options, progress)
     return done
 
 
-def label_tables(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, found: Segmentation, run: Run) -> list[SiteTable]:
+def label_tables(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, result: Segmentation, run: Run) -> list[SiteTable]:
     """A batch's label images, with a table of no features."""
     if not sites:
         return []
-    images = {name: image.cpu().numpy() for name, image in found.labels.items()}
-    overviews, counts = shrink(pixels).cpu().numpy().astype(np.uint16), found.counts.tolist()
+    images = {name: image.cpu().numpy() for name, image in result.labels.items()}
+    overviews, counts = shrink(pixels).cpu().numpy().astype(np.uint16), result.counts.tolist()
     return [
         SiteTable(
             well,
@@ -81,12 +81,12 @@ def label_tables(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, found: 
     ]
 
 
-def write_outlines(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, found: Segmentation, run: Run) -> None:
+def write_outlines(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, result: Segmentation, run: Run) -> None:
     """A picture of each field: the cells' channel with the outlines of nuclei and cells."""
     folder = run.options.output / f"{run.plate.barcode}_outlines"
     channel = list(run.plate.channels).index(run.options.config.segmentation.cells.channel)
     for b, (well, site) in enumerate(sites):
-        labels = {name: image[b].cpu().numpy() for name, image in found.labels.items()}
+        labels = {name: image[b].cpu().numpy() for name, image in result.labels.items()}
         picture = outline_picture(pixels[b, channel].cpu().numpy(), labels["Nuclei"], labels["Cells"])
         write_whole(folder / f"{well}_s{site}.png", imagecodecs.png_encode(picture))
 

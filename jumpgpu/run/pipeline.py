@@ -41,7 +41,7 @@ class PipelineTables:
 
     @property
     def of_others(self) -> dict[str, list[str]]:
-        return {name: [f"{name}_{c}" for c in found] for name, found in self.columns.items() if name not in self.cells}
+        return {name: [f"{name}_{c}" for c in result] for name, result in self.columns.items() if name not in self.cells}
 
 
 def check_pipeline(steps: Sequence[kinds.Step], channels: Sequence[str]) -> None:
@@ -65,7 +65,7 @@ def tables_of(steps: Sequence[kinds.Step], channels: Sequence[str], size: tuple[
     state = run_steps(steps, dict.fromkeys(channels, blank), dict.fromkeys(channels, one), device)
     cells = cells_of(steps, state)
     image = tuple(f"Image_{name}" for name in state.image_measured if name != "Count_Cells")
-    return PipelineTables(cells, {name: tuple(found) for name, found in state.measured.items()}, image)
+    return PipelineTables(cells, {name: tuple(result) for name, result in state.measured.items()}, image)
 
 
 def cells_of(steps: Sequence[kinds.Step], state: State) -> tuple[str, ...]:
@@ -74,8 +74,8 @@ def cells_of(steps: Sequence[kinds.Step], state: State) -> tuple[str, ...]:
     names = list(state.objects)
     lead = "Cells" if "Cells" in names else grown[-1] if grown else names[0]
     family = state.objects[lead].family
-    found = [name for name in names if state.objects[name].family == family]
-    return tuple(sorted(found, key=lambda n: (COMPARTMENTS.index(n) if n in COMPARTMENTS else len(COMPARTMENTS), n)))
+    result = [name for name in names if state.objects[name].family == family]
+    return tuple(sorted(result, key=lambda n: (COMPARTMENTS.index(n) if n in COMPARTMENTS else len(COMPARTMENTS), n)))
 
 
 def launch_steps(raw: Raw, run: Run) -> Tables:

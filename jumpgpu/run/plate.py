@@ -32,11 +32,11 @@ from ..store.writer import PlateWriter
 from .batch import Labels, Raw, Run, Tables, begin
 from .pipeline import check_pipeline, launch_steps, needs_functions, tables_of
 from .provenance import check_inputs, inputs_of, made_with, name_of, settings_of
-from .worker_threads import held_by, in_lanes, trailing
-from .writer import Sink
+from .worker_threads import held_by, in_threads, trailing
+from .writer import BackgroundWriter
 
 ESTIMATE_BATCH = 4  # fields, summed together
-CELLS_A_FIELD = 90  # for the estimate of a store's size
+CELLS_PER_FIELD = 90  # for the estimate of a store's size
 
 
 def extract_plate(plate: Plate, options: Options, device: Device) -> "Outcome":
@@ -56,13 +56,13 @@ def fill(store: PlateWriter, run: "Run") -> None:
     """Make the wells that the store lacks."""
     name = partial(name_of, plate=run.plate, options=run.options)
     with (
-        Sink(store, name, run.progress, run.options.strict) as sink,
-        run.device.divided(run.lanes),
-        in_lanes(read(run, store.missing_wells()), lambda fields: compute(fields, run), run.lanes) as batches,
+        BackgroundWriter(store, name, run.progress, run.options.strict) as writer,
+        run.device.divided(run.threads),
+        in_threads(read(run, store.missing_wells()), lambda fields: compute(fields, run), run.threads) as batches,
     ):
         # On CUDA a batch's table is waited for once the next batch is launched, so that the device is never without work.
         for fields, tables in trailing(batches, run.device.asynchronous):
-            sink.put(fields, tables())
+            writer.put(fields, tables())
 
 
 def compute(fields: FieldBatch, run: Run) -> tuple[FieldBatch, Tables]:
@@ -122,10 +122,10 @@ def prepare(
             check_window(height, width, step.threshold)
         if segmentation.nuclei.background:
             check_width(width, segmentation.nuclei.background)
-    batch, lanes = device.plan(n_fields, functions.numel(), wanted)
+    batch, threads = device.plan(n_fields, functions.numel(), wanted)
     tables = tables_of(steps, plate.channels, (functions.shape[1], functions.shape[2]), device) if steps else None
     names = tables.of_cells if tables else names
-    return Run(plate, wells, options, device, functions, settings, names, progress, batch, lanes, tables)
+    return Run(plate, wells, options, device, functions, settings, names, progress, batch, threads, tables)
 
 
 @contextlib.contextmanager
@@ -160,7 +160,7 @@ def read(run: Run, wells: Sequence[str]) -> Generator[FieldBatch, None, None]:
         sites=run.options.sites,
         batch=run.batch,
         workers=run.options.threads,
-        held=held_by(run.lanes),
+        held=held_by(run.threads),
         size=(run.illumination.shape[1], run.illumination.shape[2]),
         device=run.device,
     )
@@ -253,7 +253,7 @@ def describe(plate: Plate, options: Options) -> str:
     there = set(open_plate(target).wells) & set(wells) if target.exists() else set()
     n_sites = sum(map(len, wells.values()))
     absent = sum(i.bytes < 0 for i in inputs)
-    megabytes = CELLS_A_FIELD * n_sites * len(names) * 4 * 0.8 / 1e6
+    megabytes = CELLS_PER_FIELD * n_sites * len(names) * 4 * 0.8 / 1e6
     what = "an imported pipeline's columns" if steps else f"{len(names)} features, about {megabytes:.0f} MB"
     lines = [
         f"{plate.barcode}: {len(wells)} wells, {n_sites} sites, {plate.folder}",

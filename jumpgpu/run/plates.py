@@ -98,8 +98,8 @@ def extract(
     >>> plate = jumpgpu.extract("BR00117010", images="/data/images", wells=["D14"])  # doctest: +SKIP
     """
     chosen = options_from({k: v for k, v in locals().items() if k != "plate"})
-    found = find_source(plate, chosen.images_root, chosen.config.plate, chosen.cache)
-    list(extract_plates([found], chosen))
+    result = find_source(plate, chosen.images_root, chosen.config.plate, chosen.cache)
+    list(extract_plates([result], chosen))
     return open_plate(chosen.output / f"{plate}.zarr", chosen.images_root)
 
 
@@ -139,8 +139,8 @@ def segment(
     Raises what `extract` does.
     """
     chosen = options_from({k: v for k, v in locals().items() if k not in ("plate", "outlines")})
-    found = find_source(plate, chosen.images_root, chosen.config.plate, chosen.cache)
-    segment_plate(found, chosen, open_device(chosen.device, chosen.threads), outlines)
+    result = find_source(plate, chosen.images_root, chosen.config.plate, chosen.cache)
+    segment_plate(result, chosen, open_device(chosen.device, chosen.threads), outlines)
     return open_plate(chosen.output / f"{plate}.zarr", chosen.images_root)
 
 

@@ -16,10 +16,10 @@ from ..store.layout import Quarantined, SiteTable
 from ..store.writer import PlateWriter
 
 AHEAD = 2  # batches that may wait for the disk
-MOST_WRITERS = 8  # wells at a time; two at least, since one waits for the disk
+MAX_WRITERS = 8  # wells at a time; two at least, since one waits for the disk
 
 
-class Sink:
+class BackgroundWriter:
     """Feeds a `PlateWriter` from threads of its own: one keeps the books, and `writers` (half the cores where None) compress
     and write a well each. What goes wrong there is raised by the next `put`, or at the end.
 
@@ -35,7 +35,7 @@ class Sink:
         strict: bool = False,
         writers: int | None = None,
     ):
-        n = writers or max(2, min(MOST_WRITERS, usable_cores() // 2))
+        n = writers or max(2, min(MAX_WRITERS, usable_cores() // 2))
         self._pool = ThreadPoolExecutor(n, thread_name_prefix="store")
         self._free = threading.BoundedSemaphore(2 * n)  # wells that are written or wait for a writer: their tables are held
         self.store, self.name, self.progress, self.strict = store, name, progress, strict
@@ -77,8 +77,8 @@ class Sink:
                 entry = Quarantined(self.store.layout.plate, table.well, table.site, channel, "", reason, used=True)
                 self.store.flag(entry)
                 self.progress.event("quarantine", **dataclasses.asdict(entry))
-            found = dict(zip(self.store.layout.channels, checks.get((table.well, table.site), ()), strict=False))
-            self._hand(table.well, self.store.take(dataclasses.replace(table, checks=found)))
+            result = dict(zip(self.store.layout.channels, checks.get((table.well, table.site), ()), strict=False))
+            self._hand(table.well, self.store.take(dataclasses.replace(table, checks=result)))
         self.progress.advance(len(batch.sites) + len(batch.skipped))
 
     def _hand(self, well: str, write: Callable[[], None] | None) -> None:

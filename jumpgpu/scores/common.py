@@ -139,12 +139,12 @@ class Complete:
 
     def findings(self) -> list[str]:
         """What was left out, a line each."""
-        found = []
+        result = []
         if n := len(self.left_out):
-            found.append(f"{n} {'wells are' if n > 1 else 'well is'} left out for want of features: {some(self.left_out)}")
+            result.append(f"{n} {'wells are' if n > 1 else 'well is'} left out for want of features: {some(self.left_out)}")
         if lost := self.n_features - len(self.features):
-            found.append(f"{len(self.features)} of {self.n_features} features are used; {lost} are missing in some well")
-        return found
+            result.append(f"{len(self.features)} of {self.n_features} features are used; {lost} are missing in some well")
+        return result
 
 
 def complete(profiles: pd.DataFrame, also: Sequence[str] = (), missing: float = MISSING) -> Complete:

@@ -144,7 +144,7 @@ def draw_sets(
     codes = [at[place].to_numpy()[rows] for place in differ]
     if any(len(np.unique(c)) < k for c in codes):
         return np.empty((0, k), np.int64)
-    found, n = np.empty((0, k), np.int64), 0
+    result, n = np.empty((0, k), np.int64), 0
     fewest = min(codes, key=lambda c: len(np.unique(c)), default=np.arange(len(rows)))
     for turn in range(50):
         if turn and n < FEWEST_KEPT * draws * turn:  # few sets differ in all: those that differ in the rarest are drawn
@@ -154,11 +154,11 @@ def draw_sets(
         good = (np.diff(np.sort(pick, axis=1), axis=1) > 0).all(axis=1)
         for c in codes:
             good &= (np.diff(np.sort(c[pick], axis=1), axis=1) > 0).all(axis=1)
-        found = np.concatenate([found, rows[pick[good]]])
-        n = len(found)
+        result = np.concatenate([result, rows[pick[good]]])
+        n = len(result)
         if n >= draws:
             break
-    return found[:draws]
+    return result[:draws]
 
 
 def shared_sets(at: pd.DataFrame, place: str, k: int, random: np.random.Generator) -> list[np.ndarray]:

@@ -17,7 +17,7 @@ METHODS = ("pca", "umap")
 
 @dataclass(frozen=True)
 class Picture:
-    """A row a well: its metadata, then coordinates, or its correlation with every well in the order of rows."""
+    """A row per well: its metadata, then coordinates, or its correlation with every well in the order of rows."""
 
     name: str
     condition: str

@@ -85,7 +85,7 @@ def precisions(results: Sequence[MeanPrecision]) -> "Figure":
     return figure
 
 
-def named_hits(results: Sequence[Hits], most: int = 12) -> "Figure":
+def named_hits(results: Sequence[Hits], maximum: int = 12) -> "Figure":
     """One panel a condition: mAP against -log10 q, the surest hits by name; hollow: controls of a position reach them."""
     figure, axes = panels(len(results), width=4.6, height=3.8)
     for axis, result in zip(axes, results, strict=True):
@@ -103,7 +103,7 @@ def named_hits(results: Sequence[Hits], most: int = 12) -> "Figure":
         if (threshold := result.settings.get("position_threshold")) is not None:
             axis.axvline(threshold, color=LINE, linestyle=":", linewidth=1)
         names = table["name"].fillna(table.iloc[:, 0]) if "name" in table else table.iloc[:, 0]
-        for k in np.flatnonzero(sure)[:most]:
+        for k in np.flatnonzero(sure)[:maximum]:
             axis.annotate(names.iloc[k], (value[k], q[k]), fontsize=5, xytext=(2, 2), textcoords="offset points")
         axis.set_title(f"{result.condition or 'all plates'}: {int(hit.sum())} of {len(table)} retrieved", fontsize=9)
         axis.legend(fontsize=6, frameon=False, loc="upper left")
@@ -113,12 +113,12 @@ def named_hits(results: Sequence[Hits], most: int = 12) -> "Figure":
     return figure
 
 
-def doses(results: Sequence[Hits], most: int = 12) -> "Figure":
+def doses(results: Sequence[Hits], maximum: int = 12) -> "Figure":
     """One panel a condition: strength by dose of the treatments that are strongest, over the controls' 95th percentile."""
     figure, axes = panels(len(results), width=4.6, height=3.8)
     for axis, result in zip(axes, results, strict=True):
         group, dose = result.settings["group"], result.settings["dose"]
-        strongest = result.table.groupby(group)["strength"].max().sort_values(ascending=False, kind="stable").index[:most]
+        strongest = result.table.groupby(group)["strength"].max().sort_values(ascending=False, kind="stable").index[:maximum]
         for name in strongest:
             rows = result.table[result.table[group] == name].sort_values(dose)
             axis.plot(rows[dose], rows["strength"], marker="o", markersize=3, linewidth=1, label=str(name))

@@ -30,7 +30,7 @@ SHOWN = 200  # hits in the record that report shows
 class Hits:
     """Treatments of one condition, the surest first, and what they have in common.
 
-    table      a row a treatment (or a treatment's dose)
+    table      a row per treatment (or a treatment's dose)
     summaries  further tables by name: treatments by label, dose response by treatment
     """
 
@@ -95,17 +95,17 @@ def hits(
     if convention not in CONVENTIONS:
         raise ValueError(f"unknown p-value convention {convention!r}; expected one of {CONVENTIONS}")
     group = str(precision.settings["group"])
-    found = precision.table
-    table = pd.DataFrame({group: as_text(found[group])})
+    result = precision.table
+    table = pd.DataFrame({group: as_text(result[group])})
     treated = profiles[treated_wells(profiles, group)]
     first = treated.assign(**{group: as_text(treated[group])}).groupby(group).first()
     if known := next((c for c in NAMES if c in first and c != group), None):
         table["name"] = table[group].map(as_text(first[known]))
     if label is not None:
         table["label"] = table[group].map(label_text(first[label]) if label in first else as_text(first.index.to_series()))
-    table["n_wells"], table["value"] = found["n_wells"].to_numpy(), found["value"].to_numpy()
-    table["p"], table["q"] = found[f"p_{convention}"].to_numpy(), found[f"q_{convention}"].to_numpy()
-    table["hit"] = found[f"retrieved_{convention}"].to_numpy(bool)
+    table["n_wells"], table["value"] = result["n_wells"].to_numpy(), result["value"].to_numpy()
+    table["p"], table["q"] = result[f"p_{convention}"].to_numpy(), result[f"q_{convention}"].to_numpy()
+    table["hit"] = result[f"retrieved_{convention}"].to_numpy(bool)
     controls = next((c.values for c in precision.checks if c.place == "position" and len(c.values)), None)
     threshold = None if controls is None else float(np.percentile(controls, PERCENTILE))
     table["position_checked"] = pd.array(
@@ -149,16 +149,16 @@ def by_label(table: pd.DataFrame) -> pd.DataFrame:
     rows = table.assign(label=split_labels(table["label"])).explode("label")
     rows = rows[rows["label"].notna()]
     shown = rows["name"].fillna(rows.iloc[:, 0]) if "name" in rows else rows.iloc[:, 0]
-    made = rows.assign(named=shown.where(rows["hit"])).groupby("label", sort=True)
-    found = pd.DataFrame(
+    output = rows.assign(named=shown.where(rows["hit"])).groupby("label", sort=True)
+    result = pd.DataFrame(
         {
-            "treatments": made.size(),
-            "hits": made["hit"].sum().astype(int),
-            "named": made["named"].agg(lambda v: ", ".join(sorted(v.dropna()))),
-            "least_q": made["q"].min(),
+            "treatments": output.size(),
+            "hits": output["hit"].sum().astype(int),
+            "named": output["named"].agg(lambda v: ", ".join(sorted(v.dropna()))),
+            "least_q": output["q"].min(),
         }
     )
-    return found.reset_index().sort_values(["hits", "least_q", "label"], ascending=[False, True, True], ignore_index=True)
+    return result.reset_index().sort_values(["hits", "least_q", "label"], ascending=[False, True, True], ignore_index=True)
 
 
 def dose_response(

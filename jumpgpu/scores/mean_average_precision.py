@@ -32,7 +32,7 @@ from .position_null import CONTROLS, TREATMENTS
 
 @dataclass(frozen=True)
 class MeanPrecision:
-    """mAP of one condition: a row a group with n_wells, value (the mAP), p, q and retrieved by both conventions."""
+    """mAP of one condition: one row per group with n_wells, value (the mAP), p, q and retrieved by both conventions."""
 
     name: str
     condition: str
@@ -336,8 +336,8 @@ def settings_of(group: str, null_size: int, seed: int, chosen: Complete) -> dict
 
 def check_labels(labels: Sequence[tuple[str, ...]], names: Sequence[str], across: Sequence[str], where: str) -> None:
     """ValueError where no two treatments share a label, or where one shares a label with every other."""
-    known = sorted({v for found in labels for v in found})
-    carried = np.array([[v in found for v in known] for found in labels], dtype=np.int32).reshape(len(labels), -1)
+    known = sorted({v for result in labels for v in result})
+    carried = np.array([[v in result for v in known] for result in labels], dtype=np.int32).reshape(len(labels), -1)
     shared = carried @ carried.T > 0
     differ = np.array([[a != b for b in across] for a in across]) if len(across) else ~np.eye(len(labels), dtype=bool)
     if not (shared & differ).any():

@@ -124,7 +124,7 @@ def pairs(
 
 @dataclass(frozen=True)
 class Baselines:
-    """What is to be beaten: a row a baseline, as `evaluate` scores it."""
+    """What is to be beaten: one row per baseline, as `evaluate` scores it."""
 
     condition: str
     table: pd.DataFrame

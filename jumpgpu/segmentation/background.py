@@ -11,7 +11,7 @@ from ..settings.config import BackgroundSettings
 from .gaussian import edge_weights, gaussian_taps
 
 PIECE = 2048  # pixels of a row a block of subtract_background does
-MOST = 512  # columns of blocks at most
+MAX = 512  # columns of blocks at most
 WIDEST = 4096  # half filter in pixels
 
 
@@ -61,10 +61,10 @@ def subtract_background(pixels: torch.Tensor, channel: int, settings: Background
 
 def check_width(width: int, settings: BackgroundSettings) -> None:
     """ValueError where a field of this width has more blocks in a row than fit."""
-    if int(width / settings.block) > MOST:
+    if int(width / settings.block) > MAX:
         raise ValueError(
             f"segmentation.nuclei.background.block is {settings.block}: a field {width} pixels wide has "
-            f"{int(width / settings.block)} such blocks in a row, of {MOST} at most; use {-(-width // MOST)} pixels or more"
+            f"{int(width / settings.block)} such blocks in a row, of {MAX} at most; use {-(-width // MAX)} pixels or more"
         )
 
 

@@ -7,9 +7,9 @@ import torch
 
 from ..gpu.device import Device
 
-BAND = 8  # rows a block (kernels/segmentation/basins.cuh: BAND)
+BAND = 8  # rows per block (kernels/segmentation/basins.cuh: BAND)
 ROUNDS = 32  # rounds of the forest that are recorded (kernels/segmentation/basins.cuh: ROUNDS)
-FOREST_BLOCK = 1024  # threads of the kernels that take a block a plane
+FOREST_BLOCK = 1024  # threads of the kernels that take a block per plane
 LARGEST_PLANE = 1 << 29  # framed pixels: the order of a step must fit in 64 bits
 LARGEST_WIDTH = (1 << 16) - 1
 
@@ -50,7 +50,7 @@ def bands(planes: int, rows: int) -> int:
 
 
 def tall_bands(planes: int, height: int, device: Device) -> tuple[int, dict[str, int]]:
-    """Blocks of the kernels that follow links, and what they are told: many rows a block where one thread takes a block."""
+    """Blocks of the kernels that follow links, and their arguments: many rows per block where a block is one thread."""
     rows = device.rows_per_block(height, 4)
     return planes * -(-height // rows), {"rows": rows}
 
@@ -80,7 +80,7 @@ def find_basins(key: torch.Tensor, connectivity: int, device: Device) -> Basins:
     # Minima are never neighbours: half the pixels at most, a quarter where diagonals count. A plane has about as many passes
     # as minima and holes, and holes are apart in the other sense.
     half, quarter = -(-height * width // 2), -(-height // 2) * -(-width // 2)
-    capacity, most = max(1, half if connectivity == 4 else quarter), half + quarter
+    capacity, maximum = max(1, half if connectivity == 4 else quarter), half + quarter
     basin = device.empty(*key.shape, dtype=torch.int32)
     ring = device.empty(planes, height, width, dtype=torch.uint8)
     count = device.empty(2, planes, height, dtype=torch.int32)
@@ -100,7 +100,7 @@ def find_basins(key: torch.Tensor, connectivity: int, device: Device) -> Basins:
     device.launch("basin_number", bands(planes, height), row_end=row_end, **size, basin=basin)
     grid, rows = tall_bands(planes, height, device)
     device.launch("basin_resolve", grid, **size, **rows, basin=basin)
-    passes = device.empty(planes, most, 4, dtype=torch.int32)
+    passes = device.empty(planes, maximum, 4, dtype=torch.int32)
     pass_count = device.empty(planes, height, dtype=torch.int32)
     device.launch(
         "basin_passes",
@@ -110,7 +110,7 @@ def find_basins(key: torch.Tensor, connectivity: int, device: Device) -> Basins:
         ring=ring,
         pass_end=pass_end,
         **size,
-        most=most,
+        maximum=maximum,
         passes=passes,
         pass_count=pass_count,
     )
@@ -124,7 +124,7 @@ def find_basins(key: torch.Tensor, connectivity: int, device: Device) -> Basins:
         row_end=row_end,
         pass_end=pass_end,
         height=height,
-        most=most,
+        maximum=maximum,
         capacity=capacity,
         passes=passes,
         pass_count=pass_count,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..gpu.device import Device, blocks
-from ..gpu.list_capacity import Room
+from ..gpu.list_capacity import Capacity
 from ..settings.config import PrimarySettings
 from .declump_low import low_resolution_maxima
 from .distance_transform import squared_distance
@@ -19,7 +19,7 @@ from .watershed import flood
 
 JITTER = 0.001  # pixels: the random numbers that part equal distances
 WIDE_BLOCK = 512  # threads of the kernels that give a whole field to one block
-BAND = 4  # rows a block (kernels/segmentation/declump.cu, contested.cu: BAND)
+BAND = 4  # rows per block (kernels/segmentation/declump.cu, contested.cu: BAND)
 INTENSITY, DISTANCE, JITTERED = range(3)  # depths of list_contested
 
 
@@ -28,7 +28,7 @@ def separate(
     mask: torch.Tensor,
     settings: PrimarySettings,
     device: Device,
-    room: Room | None = None,
+    capacity: Capacity | None = None,
     *,
     single: bool = False,
     valid: torch.Tensor | None = None,
@@ -44,7 +44,7 @@ def separate(
     room : gives the list of contested pixels its length; where None, the device is asked, which waits for it
     single : the images are float32 values, and are smoothed and inverted in float32
     valid : bool [B, H, W], pixels that count in smoothing; None: all
-    queue : pixels of equal depth go in the order in which CellProfiler's queue has them, which one thread a field follows
+    queue : pixels of equal depth go in the order in which CellProfiler's queue has them, which one thread per field follows
 
     Returns
     -------
@@ -73,7 +73,7 @@ def separate(
     if queue:
         seen = 1.0 - landscape["image"] if settings.dividing_lines == "intensity" else valleys(squared, settings, device)
         return flood_in_queue(seen, mask, number, device), counts
-    labels += flood(contested_keys(contested, landscape, device, room), number, device)
+    labels += flood(contested_keys(contested, landscape, device, capacity), number, device)
     return labels, counts
 
 
@@ -159,7 +159,7 @@ def single_seeds(
 
 
 def contested_keys(
-    contested: torch.Tensor, landscape: dict[str, Any], device: Device, room: Room | None = None
+    contested: torch.Tensor, landscape: dict[str, Any], device: Device, capacity: Capacity | None = None
 ) -> torch.Tensor:
     """Framed keys of the contested pixels for `flood`, uint32 [B, H + 2, W + 2]: places in order of depth, then raster.
 
@@ -173,7 +173,7 @@ def contested_keys(
     in_row = device.empty(b * h, dtype=torch.int32)
     device.launch("count_points", b * h, points=contested, width=w, in_row=in_row)
     upto = torch.cumsum(in_row, 0)  # int64
-    places = int(upto[-1]) if room is None else room.give(upto[-1], contested.numel())
+    places = int(upto[-1]) if capacity is None else capacity.give(upto[-1], contested.numel())
     place = device.empty(places, dtype=torch.int64)
     depth = torch.full((places,), torch.inf, dtype=torch.float64, device=device.torch)
     unread = device.empty(0, dtype=torch.float64), device.empty(0, dtype=torch.int32)
@@ -185,7 +185,7 @@ def contested_keys(
         height=h,
         width=w,
         rows=b * h,
-        room=places,
+        capacity=places,
         place=place,
         depth=depth,
         jitter=jitter(h, w, device) if landscape["kind"] == JITTERED else unread[0],
@@ -198,7 +198,7 @@ def contested_keys(
         order=torch.sort(depth, stable=True).indices,
         place=place,
         count=upto[-1:],
-        room=places,
+        capacity=places,
         height=h,
         width=w,
         key=key,

@@ -7,12 +7,12 @@ import torch
 from ..gpu.device import Device
 from .threshold import Planes
 
-LEAST_WEIGHT = 1e-150  # its square is added to squares of the image's differences, which it does not change
+MIN_WEIGHT = 1e-150  # its square is added to squares of the image's differences, which it does not change
 FARTHEST = 1000  # pixels that Distance - N may reach
 STRIP = 256  # columns of a block of nearest_in_column (expand.cu)
 BAND = 64  # and its rows, more where it must look far beyond them
 TILE = 28  # rows and columns of a tile (kernels/segmentation/propagate.cu: TILE)
-TILE_BLOCK = 32  # threads of the kernels that take a tile a block
+TILE_BLOCK = 32  # threads of the kernels that take a tile per block
 ROUNDS = 6  # over all tiles; six real fields need 3 or 4
 
 
@@ -46,7 +46,7 @@ def propagate(
     weight : float
         What a step of one pixel costs beside the image's differences; 0 or more.
     rounds : int
-        Over all tiles, before one block a field takes what is left; labels do not depend on it.
+        Over all tiles, before one block per field takes what is left; labels do not depend on it.
     """
     return propagate_distances(planes, mask, seeds, weight, device, rounds)[0]
 
@@ -58,7 +58,7 @@ def propagate_distances(
     the mask."""
     if weight < 0:
         raise ValueError(f"segmentation.cells.regularization is {weight:g}; it must be 0 or more")
-    weight = max(weight, LEAST_WEIGHT)  # a way of no length would look like a seed
+    weight = max(weight, MIN_WEIGHT)  # a way of no length would look like a seed
     b, h, w = seeds.shape
     step = device.empty(4, b, h, w, dtype=torch.float64)
     distance = device.empty(b, h, w, dtype=torch.float64)
@@ -77,9 +77,9 @@ def propagate_distances(
     )
     down, across = -(-h // TILE), -(-w // TILE)
     due = device.zeros(b, down, across, dtype=torch.int32)
-    found: dict[str, Any] = {"distance": distance, "labels": labels, "due": due}
-    device.launch("propagate_start", b * h, mask=mask, seeds=seeds, height=h, width=w, **found)
-    plane: dict[str, Any] = {"step": step, "height": h, "width": w, "n_pixels": seeds.numel(), **found}
+    result: dict[str, Any] = {"distance": distance, "labels": labels, "due": due}
+    device.launch("propagate_start", b * h, mask=mask, seeds=seeds, height=h, width=w, **result)
+    plane: dict[str, Any] = {"step": step, "height": h, "width": w, "n_pixels": seeds.numel(), **result}
     for _ in range(rounds):
         for colour in range(4):
             grid = b * ((down - colour // 2 + 1) // 2) * ((across - colour % 2 + 1) // 2)

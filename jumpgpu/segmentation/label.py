@@ -126,14 +126,14 @@ def apply_table(labels: torch.Tensor, table: torch.Tensor, device: Device) -> to
 class Kept:
     """Which of a field's objects are kept; see keep_objects.cu.
 
-    found    int64 [B]            the highest label of each field, not above `capacity` - 1
+    n_labels int64 [B]            the highest label of each field, not above `capacity` - 1
     area     int32 [B, capacity]  pixels by label
     border   int32 [B, capacity]  above 0: touches the image's border. None: that does not matter
     other    the same in another label image
     sizes    least and greatest area of one that is kept, in pixels; None: any
     """
 
-    found: torch.Tensor
+    n_labels: torch.Tensor
     area: torch.Tensor
     border: torch.Tensor | None = None
     other: torch.Tensor | None = None
@@ -143,20 +143,20 @@ class Kept:
         asked = (
             BORDER * (self.border is not None) | OTHER_BORDER * (self.other is not None) | SIZE * (self.sizes is not None)
         )
-        least, most = self.sizes or (0.0, 0.0)
+        minimum, maximum = self.sizes or (0.0, 0.0)
         return {
-            "found": self.found,
+            "n_labels": self.n_labels,
             "area": self.area,
             "border": self.area if self.border is None else self.border,
             "asked": asked,
-            "least": least,
-            "most": most,
+            "minimum": minimum,
+            "maximum": maximum,
             "capacity": self.area.shape[1],
         }
 
 
 def keep_objects(kept: Kept, device: Device) -> torch.Tensor:
-    """Each label if it is kept, else 0: int32 [B, capacity], of which entries past `found` are of no meaning."""
+    """Each label if it is kept, else 0: int32 [B, capacity], of which entries past `n_labels` are of no meaning."""
     alive = torch.empty_like(kept.area)
     device.launch("keep_objects", len(alive), alive=alive, **kept.arguments())
     return alive
@@ -202,9 +202,11 @@ def number_objects(
 def label_maximum(labels: torch.Tensor, values: torch.Tensor, capacity: int, device: Device) -> torch.Tensor:
     """The greatest of the int32 [B, H, W] values within each label: int32 [B, capacity]; 0 where there is none above 0."""
     b, h, w = labels.shape
-    most = device.zeros(b, capacity, dtype=torch.int32)
-    device.launch("label_maximum", b * h, labels=labels, values=values, height=h, width=w, capacity=capacity, most=most)
-    return most
+    maximum = device.zeros(b, capacity, dtype=torch.int32)
+    device.launch(
+        "label_maximum", b * h, labels=labels, values=values, height=h, width=w, capacity=capacity, maximum=maximum
+    )
+    return maximum
 
 
 def fill_holes(labels: torch.Tensor, capacity: int, device: Device, *, objects: bool) -> torch.Tensor:

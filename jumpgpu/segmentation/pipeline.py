@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ..gpu.device import Device
-from ..gpu.list_capacity import Room
+from ..gpu.list_capacity import Capacity
 from ..settings.config import PrimarySettings, SecondarySettings, SegmentationSettings
 from .background import subtract_background
 from .declump import fill_small_holes, separate
@@ -61,7 +61,7 @@ class Primary:
     border: torch.Tensor
     number: torch.Tensor
     counts: torch.Tensor
-    found: torch.Tensor
+    n_labels: torch.Tensor
 
 
 def segment(
@@ -69,7 +69,7 @@ def segment(
     channels: tuple[str, ...] | list[str],
     settings: SegmentationSettings,
     device: Device,
-    room: Room | None = None,
+    list_capacity: Capacity | None = None,
 ) -> Segmentation:
     """Find nuclei, cells and cytoplasm in a batch of fields.
 
@@ -79,8 +79,8 @@ def segment(
         Corrected intensity, 0..1.
     channels : sequence of str
         Names along the C axis.
-    room : Room
-        Nothing waits for the device where it is given, and the result holds only if `room.enough` says so of its counts.
+    list_capacity : Capacity
+        If given, nothing waits for the device; the result holds only if `list_capacity.enough` says so of its counts.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def segment(
     if b == 0 or h == 0 or w == 0:
         empty = {name: device.zeros(b, h, w, dtype=torch.int32) for name in ("Nuclei", "Cells", "Cytoplasm")}
         return Segmentation(empty, dict(empty), device.zeros(b, dtype=torch.int32), thresholds)
-    primary = find_nuclei(pixels, list(channels).index(settings.nuclei.channel), settings, device, thresholds, room)
+    primary = find_nuclei(pixels, list(channels).index(settings.nuclei.channel), settings, device, thresholds, list_capacity)
     cells, every_cell = find_cells(
         pixels, list(channels).index(settings.cells.channel), primary, settings.cells, device, thresholds
     )
@@ -142,21 +142,21 @@ def find_nuclei(
     settings: SegmentationSettings,
     device: Device,
     thresholds: dict[str, torch.Tensor],
-    room: Room | None,
+    list_capacity: Capacity | None,
 ) -> Primary:
     """CellProfiler IdentifyPrimaryObjects."""
     s = settings.nuclei
     images = pixels[:, channel] if s.background is None else subtract_background(pixels, channel, s.background, device)
-    found, *both = identify_primary(images, s, device, room)
+    result, *both = identify_primary(images, s, device, list_capacity)
     thresholds["Threshold_OrigThreshold_Nuclei"], thresholds["Threshold_FinalThreshold_Nuclei"] = both
-    return found
+    return result
 
 
 def identify_primary(
     images: torch.Tensor,
     s: PrimarySettings,
     device: Device,
-    room: Room | None = None,
+    list_capacity: Capacity | None = None,
     valid: torch.Tensor | None = None,
     queue: bool = False,
 ) -> tuple[Primary, torch.Tensor, torch.Tensor]:
@@ -177,14 +177,16 @@ def identify_primary(
     mask = above_threshold(planes, final, s.threshold.smoothing, device, valid)
     if s.fill_holes == "both":
         mask = fill_small_holes(mask, s, device)
-    unedited, found = separate(images.double().contiguous(), mask, s, device, room, single=single, valid=valid, queue=queue)
+    unedited, n_labels = separate(
+        images.double().contiguous(), mask, s, device, list_capacity, single=single, valid=valid, queue=queue
+    )
     # A label a pixel at most; on a device that is not to be waited for the tables have room for that.
-    capacity = 1 + (int(found.max()) if room is None else mask[0].numel())
+    capacity = 1 + (int(n_labels.max()) if list_capacity is None else mask[0].numel())
     area, border = label_extents(unedited, capacity, device)
     if valid is not None and s.discard_border:
         border = masked_border(unedited, border, valid, capacity)
     circles = torch.pi * (s.min_diameter * s.min_diameter) / 4, torch.pi * (s.max_diameter * s.max_diameter) / 4
-    kept = Kept(found, area, border if s.discard_border else None, sizes=circles if s.discard_size else None)
+    kept = Kept(n_labels, area, border if s.discard_border else None, sizes=circles if s.discard_size else None)
     if s.fill_holes == "never":
         number, only_kept, not_small, counts = number_objects(kept, device)
         nuclei, unfiltered = apply_tables(unedited, only_kept, not_small, device)
@@ -195,7 +197,7 @@ def identify_primary(
     if s.max_objects is not None:
         few = (counts <= s.max_objects).to(torch.int32)
         nuclei, counts = nuclei * few.view(-1, 1, 1), counts * few
-    return Primary(nuclei, unfiltered, unedited, border, number, counts, found), mean_of(original), mean_of(final)
+    return Primary(nuclei, unfiltered, unedited, border, number, counts, n_labels), mean_of(original), mean_of(final)
 
 
 def masked_border(labels: torch.Tensor, border: torch.Tensor, valid: torch.Tensor, capacity: int) -> torch.Tensor:
@@ -227,8 +229,8 @@ def find_cells(
     """CellProfiler IdentifySecondaryObjects: the cells of kept nuclei, and those of every seed; int32 [B, H, W] each."""
     b, _, h, w = pixels.shape
     if settings.method in ("watershed_gradient", "distance_b") or settings.threshold.window is not None:
-        found = identify_secondary(pixels[:, channel], primary.unedited, primary.nuclei, settings, device)
-        cells, every, original, final = found
+        result = identify_secondary(pixels[:, channel], primary.unedited, primary.nuclei, settings, device)
+        cells, every, original, final = result
         thresholds["Threshold_OrigThreshold_Cells"], thresholds["Threshold_FinalThreshold_Cells"] = map(
             mean_of, (original, final)
         )
@@ -296,7 +298,7 @@ def drop_border(
         area, border = label_extents(nuclei, capacity, device)
         if of_cells:
             border = label_extents(cells, capacity, device)[1]
-        number, only, _, counts = number_objects(Kept(primary.found, area, border), device, absent=True)
+        number, only, _, counts = number_objects(Kept(primary.n_labels, area, border), device, absent=True)
         nuclei, cells = (apply_table(labels, only, device) for labels in before)
         unfiltered, every_cell = (apply_table(labels, number, device) for labels in (unfiltered, every_cell))
         if not of_cells:

@@ -55,7 +55,7 @@ def spread_in_queue(mask: torch.Tensor, seeds: torch.Tensor, device: Device) -> 
         seeds=seeds.contiguous(),
         height=h,
         width=w,
-        room=ENTERS * h * w,
+        capacity=ENTERS * h * w,
         labels=labels,
         way=way,
         heap=device.empty(b, 2 * ENTERS * h * w, dtype=torch.float64),

@@ -25,7 +25,7 @@ METHODS = ("minimum_cross_entropy", "otsu2", "otsu3", "robust_background", "manu
 
 @dataclass(frozen=True)
 class Planes:
-    """One plane of values a field: float32 or float64, plane b at `offset + b * stride` of `values`."""
+    """One plane of values per field: float32 or float64, plane b at `offset + b * stride` of `values`."""
 
     values: torch.Tensor
     offset: int
@@ -153,25 +153,27 @@ def of_values(
 ) -> torch.Tensor:
     """The threshold of some values, float64 []; 0 of none. `tolerance`: that of minimum cross-entropy, where it is not
     theirs."""
-    found = torch.zeros(1, dtype=torch.float64, device=device.torch)
+    result = torch.zeros(1, dtype=torch.float64, device=device.torch)
     if not values.numel():
-        return found[0]
+        return result[0]
     planes = whole_planes(values.reshape(1, 1, -1).contiguous())
     extrema = find_extrema(planes, device)
     if settings.method == "otsu3" and len(torch.unique(values)) < 3:  # as CellProfiler does in a block
         settings = replace(settings, method="otsu2")
     if tolerance is None:
-        METHOD[settings.method](planes, extrema, settings, device, found)
+        METHOD[settings.method](planes, extrema, settings, device, result)
     else:
-        entropy_rounds(planes, extrema, tolerance, device, found, in_cells=False)
-    return found[0]
+        entropy_rounds(planes, extrema, tolerance, device, result, in_cells=False)
+    return result[0]
 
 
 def check_window(height: int, width: int, settings: ThresholdSettings) -> None:
     """ValueError where a field of this size has fewer than two blocks of the window along an axis."""
     if settings.window is not None and min(height, width) // settings.window < 2:
-        most = min(height, width) // 2
-        raise ValueError(f"threshold.window is {settings.window}; of a field of {height} x {width} it may be {most} at most")
+        maximum = min(height, width) // 2
+        raise ValueError(
+            f"threshold.window is {settings.window}; of a field of {height} x {width} it may be {maximum} at most"
+        )
 
 
 def adaptive(planes: Planes, settings: ThresholdSettings, device: Device, valid: torch.Tensor | None = None) -> torch.Tensor:
@@ -194,7 +196,7 @@ def adaptive(planes: Planes, settings: ThresholdSettings, device: Device, valid:
         tolerance = device.empty(b, dtype=torch.float64)
         cells = device.zeros(b, 2, CELLS, dtype=torch.int64).view(torch.uint64)
         planes.launch(device, "value_gap", b, block=WIDE_BLOCK, cells=cells, tolerance=tolerance)
-    found = torch.empty(b, n_y, n_x, dtype=torch.float64, device=device.torch)
+    result = torch.empty(b, n_y, n_x, dtype=torch.float64, device=device.torch)
     sizes_y, sizes_x = ([j - i for i, j in itertools.pairwise(cut)] for cut in (y_cut, x_cut))
     if valid is not None:
         for k in range(b):
@@ -202,7 +204,7 @@ def adaptive(planes: Planes, settings: ThresholdSettings, device: Device, valid:
             for i in range(n_y):
                 for j in range(n_x):
                     tile = k, slice(y_cut[i], y_cut[i + 1]), slice(x_cut[j], x_cut[j + 1])
-                    found[k, i, j] = of_values(images[tile][valid[tile]], settings, device, own)
+                    result[k, i, j] = of_values(images[tile][valid[tile]], settings, device, own)
     for size_y in sorted(set(sizes_y)) if valid is None else ():
         for size_x in sorted(set(sizes_x)):
             rows = [i for i in range(n_y) if sizes_y[i] == size_y]
@@ -218,14 +220,14 @@ def adaptive(planes: Planes, settings: ThresholdSettings, device: Device, valid:
             else:
                 METHOD[settings.method](tiles, extrema, settings, device, original)
             of_parts = original.view(b, len(rows), len(columns))
-            found[:, torch.tensor(rows)[:, None], torch.tensor(columns)[None, :]] = of_parts
+            result[:, torch.tensor(rows)[:, None], torch.tensor(columns)[None, :]] = of_parts
     at_y, at_x = (np.linspace(int(s / 2), int((n - 0.5) * s), n) for s, n in ((step_y, n_y), (step_x, n_x)))
     to_y, to_x = (np.linspace(0.5, int(n * s) - 0.5, size) for s, n, size in ((step_y, n_y, h), (step_x, n_x, w)))
     degree = min(3, min(n_y, n_x) - 1)
     box = (0.5, h - 0.5, 0.5, w - 0.5)
     joined = [
         RectBivariateSpline(at_y, at_x, of_blocks, bbox=box, kx=degree, ky=degree)(to_y, to_x)
-        for of_blocks in found.cpu().numpy()
+        for of_blocks in result.cpu().numpy()
     ]
     return device.tensor(np.stack(joined))
 
@@ -396,5 +398,5 @@ def above_threshold(
         images = (
             smooth(images, taps, device, epsilon=EPSILON) if valid is None else smooth_valid(images, valid, taps, device)
         )
-    found = images >= (threshold.view(-1, 1, 1) if threshold.ndim == 1 else threshold)
-    return (found if valid is None else found & valid).to(torch.uint8)
+    result = images >= (threshold.view(-1, 1, 1) if threshold.ndim == 1 else threshold)
+    return (result if valid is None else result & valid).to(torch.uint8)

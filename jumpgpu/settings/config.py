@@ -89,7 +89,7 @@ class SecondarySettings:
     channel: str = "RNA"  # in which cells are found
     method: str = "watershed"  # watershed, watershed_gradient, propagation, distance, distance_b
     threshold: ThresholdSettings = field(default_factory=lambda: ThresholdSettings(lower=0.005, upper=0.014))
-    distance: int = 10  # method 'distance': pixels a cell reaches beyond its nucleus
+    distance: int = 10  # method 'distance': pixels per cell reaches beyond its nucleus
     regularization: float = 0.05  # method 'propagation': weight of distance against brightness
     fill_holes: bool = True  # of cells
     discard_border: bool = False  # cells that touch the image's border, with their nuclei
@@ -230,7 +230,7 @@ class Config:
     segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
     features: FeatureSettings = field(default_factory=FeatureSettings)
     steps: tuple[Any, ...] = ()  # an imported pipeline, step by step, in place of [segmentation] and [features]
-    batch: int | None = None  # fields a batch; chosen from the free memory where None
+    batch: int | None = None  # fields per batch; chosen from the free memory where None
 
 
 def load_config(path: str | Path) -> Config:
@@ -269,11 +269,11 @@ def build(kind: Any, table: dict[str, Any], where: str) -> Any:
         if "channels" in values:
             values["channels"] = tuple(KNOWN.get(c.lower(), c) for c in values["channels"])
     try:
-        made = kind(**values)
+        output = kind(**values)
     except TypeError as error:  # a step without one of its keys
         raise ValueError(f"{where}: {str(error).rpartition('__() ')[2]}") from error
-    check(made, where)
-    return made
+    check(output, where)
+    return output
 
 
 def extended(key: str, given: dict[str, Any], where: str) -> dict[str, Any]:
@@ -281,41 +281,41 @@ def extended(key: str, given: dict[str, Any], where: str) -> dict[str, Any]:
 
     A number that the file gives to a channel is taken from the one that has it by default.
     """
-    made: dict[str, Any] = {}
+    output: dict[str, Any] = {}
     for name, value in given.items():
         known = " ".join(name.lower().split()) if key == "stains" else KNOWN.get(name.lower(), name)
         value = KNOWN.get(value.lower(), value) if key == "stains" else value
-        if made.setdefault(known, value) != value:
-            raise ValueError(f"{where}: {key} says two things of {name!r}: {made[known]} and {value}")
+        if output.setdefault(known, value) != value:
+            raise ValueError(f"{where}: {key} says two things of {name!r}: {output[known]} and {value}")
     defaults: dict[str, Any] = getattr(PlateSettings(), key)
-    kept = {k: v for k, v in defaults.items() if k not in made and not (key == "numbers" and v in made.values())}
-    return kept | made
+    kept = {k: v for k, v in defaults.items() if k not in output and not (key == "numbers" and v in output.values())}
+    return kept | output
 
 
 def read_steps(steps: Any, where: str) -> list[Any]:
     """The steps that tables [[steps]] mean; ValueError names the step and key that is wrong."""
     if not isinstance(steps, list):
         raise ValueError(f"{where}: steps: expected tables [[steps]], got {steps!r}")
-    found = []
+    result = []
     for i, table in enumerate(steps, 1):
         if not isinstance(table, dict) or table.get("do") not in STEP_KINDS:
             raise ValueError(f"{where}: step {i}: expected a table with do = one of {', '.join(STEP_KINDS)}")
         given = {key: value for key, value in table.items() if key != "do"}
-        found.append(build(STEP_KINDS[table["do"]], given, f"{where}: step {i} ({table['do']})"))
-    return found
+        result.append(build(STEP_KINDS[table["do"]], given, f"{where}: step {i} ({table['do']})"))
+    return result
 
 
 def step_table(step: Any) -> dict[str, Any]:
     """The table that `read_steps` reads back; what is at its default is left out."""
-    found: dict[str, Any] = {"do": step.do}
+    result: dict[str, Any] = {"do": step.do}
     for f in dataclasses.fields(step):
         value = getattr(step, f.name)
         if f.default is not dataclasses.MISSING and value == f.default:
             continue
-        found[f.name] = (
+        result[f.name] = (
             dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
         )
-    return found
+    return result
 
 
 def convert(hint: Any, value: Any, where: str) -> Any:

@@ -8,23 +8,23 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-MOST_PIXELS = 10_000  # no size in pixels is greater than a camera's side
+MAX_PIXELS = 10_000  # no size in pixels is greater than a camera's side
 
 
 @dataclass(frozen=True)
 class Range:
-    """Finite numbers from `least` (or, if `above`, beyond it) to `most`."""
+    """Finite numbers from `minimum` (or, if `above`, beyond it) to `maximum`."""
 
-    least: float = -math.inf
-    most: float = math.inf
+    minimum: float = -math.inf
+    maximum: float = math.inf
     above: bool = False
 
     def __contains__(self, value: float) -> bool:
-        return math.isfinite(value) and self.least <= value <= self.most and not (self.above and value == self.least)
+        return math.isfinite(value) and self.minimum <= value <= self.maximum and not (self.above and value == self.minimum)
 
     def __str__(self) -> str:
-        low = f"{'above' if self.above else 'at least'} {self.least:g}" if self.least > -math.inf else ""
-        high = f"at most {self.most:g}" if self.most < math.inf else ""
+        low = f"{'above' if self.above else 'at least'} {self.minimum:g}" if self.minimum > -math.inf else ""
+        high = f"at most {self.maximum:g}" if self.maximum < math.inf else ""
         return " and ".join(filter(None, ("a finite number", low, high)))
 
 
@@ -35,13 +35,13 @@ DECLUMP = ("shape", "intensity", "none")
 LIMITS: dict[str, dict[str, Range | tuple[str, ...]]] = {
     "IlluminationSettings": {
         "resize": Range(0, 1, above=True),
-        "filter_size": Range(1, MOST_PIXELS),
+        "filter_size": Range(1, MAX_PIXELS),
         "quantile": SHARE,
     },
-    "BackgroundSettings": {"block": Range(1, MOST_PIXELS), "filter_size": Range(1, 2000)},
+    "BackgroundSettings": {"block": Range(1, MAX_PIXELS), "filter_size": Range(1, 2000)},
     "ThresholdSettings": {
         "method": ("minimum_cross_entropy", "otsu2", "otsu3", "robust_background", "manual"),
-        "window": Range(2, MOST_PIXELS),
+        "window": Range(2, MAX_PIXELS),
         "smoothing": Range(0, 86),  # a Gaussian that reaches 256 pixels to either side
         "correction": POSITIVE,
         "lower": SHARE,
@@ -54,7 +54,7 @@ LIMITS: dict[str, dict[str, Range | tuple[str, ...]]] = {
     },
     "PrimarySettings": {
         "min_diameter": Range(0, 750, above=True),  # smoothing and suppression may follow from it
-        "max_diameter": Range(0, MOST_PIXELS, above=True),
+        "max_diameter": Range(0, MAX_PIXELS, above=True),
         "declump": DECLUMP,
         "dividing_lines": DECLUMP,
         "smoothing": Range(0, 512),  # 0: no smoothing
@@ -118,6 +118,6 @@ def check(settings: Any, where: str) -> None:
         raise ValueError(f"{where}: upper_outliers: expected at most {OUTLIERS} with lower_outliers, got {both:g} together")
     if kind in ORDERED:
         low, high = ORDERED[kind]
-        least, most = getattr(settings, low), getattr(settings, high)
-        if least > most:
-            raise ValueError(f"{where}: {low}: expected at most {high}, which is {most!r}, got {least!r}")
+        minimum, maximum = getattr(settings, low), getattr(settings, high)
+        if minimum > maximum:
+            raise ValueError(f"{where}: {low}: expected at most {high}, which is {maximum!r}, got {minimum!r}")

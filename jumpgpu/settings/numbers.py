@@ -61,23 +61,23 @@ def changed_settings(config: Config) -> dict[str, Any]:
         plate = dataclasses.replace(config.plate, images=None, remap={})
         return dataclasses.replace(config, features=features, plate=plate, batch=None)
 
-    found: dict[str, Any] = json.loads(json.dumps(changed(plain(config), plain(Config()))))
-    return found
+    result: dict[str, Any] = json.loads(json.dumps(changed(plain(config), plain(Config()))))
+    return result
 
 
 def changed(settings: Any, default: Any) -> dict[str, Any]:
     """In what two dataclasses of one kind differ, as nested dictionaries."""
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for name in (f.name for f in dataclasses.fields(settings)):
         value, usual = getattr(settings, name), getattr(default, name)
         if dataclasses.is_dataclass(value) and dataclasses.is_dataclass(usual):
             if inner := changed(value, usual):
-                found[name] = inner
+                result[name] = inner
         elif name == "steps" and value != usual:
-            found[name] = [step_table(step) for step in value]
+            result[name] = [step_table(step) for step in value]
         elif value != usual:
-            found[name] = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
-    return found
+            result[name] = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
+    return result
 
 
 def comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,11 +115,11 @@ def compare(stored: Any, asked: Any, default: Any = ABSENT, path: str = "") -> l
     trees = [{} if tree is ABSENT else tree for tree in (stored, asked)]
     if all(isinstance(tree, Mapping) for tree in trees):
         usual = default if isinstance(default, Mapping) else {}
-        found = []
+        result = []
         for key in sorted(set(trees[0]) | set(trees[1])):
             left, right, middle = (tree.get(key, ABSENT) for tree in (*trees, usual))
-            found += compare(left, right, middle, f"{path}.{key}" if path else key)
-        return found
+            result += compare(left, right, middle, f"{path}.{key}" if path else key)
+        return result
     if stored == asked:
         return []
     kind, _, name = path.partition(".")

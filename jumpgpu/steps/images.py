@@ -23,17 +23,17 @@ def illuminate(state: State, step: kinds.Illuminate, device: Device) -> None:
     background = state.backgrounds.get(step.function)
     if background is not None:
         pixels = image.pixels.float().unsqueeze(1).contiguous()
-        found = subtract_background(pixels, 0, background, device)
+        result = subtract_background(pixels, 0, background, device)
     else:
         function = state.images[step.function].pixels
-        found = image.pixels / function if step.method == "divide" else image.pixels - function
+        result = image.pixels / function if step.method == "divide" else image.pixels - function
         if step.method == "subtract":
-            found = torch.where(found < 0, 0, found)
+            result = torch.where(result < 0, 0, result)
     if step.clip_low:
-        found = torch.where(found < 0, 0, found)
+        result = torch.where(result < 0, 0, result)
     if step.clip_high:
-        found = torch.where(found > 1, 1, found)
-    state.images[step.output] = Image(found, image.valid, image.crop)
+        result = torch.where(result > 1, 1, result)
+    state.images[step.output] = Image(result, image.valid, image.crop)
 
 
 def background(state: State, step: kinds.Background, device: Device) -> None:
@@ -53,26 +53,26 @@ def image_math(state: State, step: kinds.Math, device: Device) -> None:
         values.append(value)
     dtype = reduce(torch.promote_types, [v.dtype for v, name in zip(values, step.images, strict=True) if name])
     values = [v.to(dtype) for v in values]
-    found = OPERATIONS[step.operation](values)
+    result = OPERATIONS[step.operation](values)
     if step.operation == "average":
-        found = found / sum(step.factors)
+        result = result / sum(step.factors)
     if step.exponent != 1:
-        found = found.double().pow(step.exponent).to(found.dtype)
+        result = result.double().pow(step.exponent).to(result.dtype)
     if step.factor != 1:
-        found = found * step.factor
+        result = result * step.factor
     if step.addend != 0:
-        found = found + step.addend
+        result = result + step.addend
     if step.clip_low:
-        found = torch.where(found < 0, 0, found)
+        result = torch.where(result < 0, 0, result)
     if step.clip_high:
-        found = torch.where(found > 1, 1, found)
+        result = torch.where(result > 1, 1, result)
     if step.replace_nan:
-        found = torch.where(found.isnan(), 0, found)
+        result = torch.where(result.isnan(), 0, result)
     valid = [i.valid for i in images if i.valid is not None]
     both = reduce(torch.logical_and, valid) if valid else None
     if both is not None:
-        found = found * both
-    state.images[step.output] = Image(found, both, images[0].crop)
+        result = result * both
+    state.images[step.output] = Image(result, both, images[0].crop)
 
 
 OPERATIONS = {
@@ -97,38 +97,38 @@ def smooth_image(state: State, step: kinds.Smooth, device: Device) -> None:
     if step.method == "gaussian":
         taps = gaussian_taps(size / 2.35)
         if image.valid is None:
-            found = smooth(pixels, taps, device, epsilon=EPSILON)
+            result = smooth(pixels, taps, device, epsilon=EPSILON)
         else:
-            found = smooth_valid(pixels, image.valid, taps, device)
+            result = smooth_valid(pixels, image.valid, taps, device)
     else:
         raise ValueError(f"smoothing by {step.method} is not supported")
-    state.images[step.output] = Image(found, image.valid, image.crop)
+    state.images[step.output] = Image(result, image.valid, image.crop)
 
 
 def enhance(state: State, step: kinds.Enhance, device: Device) -> None:
     image = state.images[step.image]
     data = image.pixels if image.valid is None else torch.where(image.valid, image.pixels, 0)
     if step.feature == "tubeness":
-        found = tubeness(data, step.sigma)
+        result = tubeness(data, step.sigma)
         if step.rescale:
-            found = stretch(found)
+            result = stretch(result)
     else:
-        opened = open_by_disk(data, int(step.size / 2), device)
-        found = opened if step.feature == "suppress" else data - opened
+        reader = open_by_disk(data, int(step.size / 2), device)
+        result = reader if step.feature == "suppress" else data - reader
     if image.valid is not None:
-        found = torch.where(image.valid, found, image.pixels.to(found.dtype))
-    state.images[step.output] = Image(found, image.valid, image.crop)
+        result = torch.where(image.valid, result, image.pixels.to(result.dtype))
+    state.images[step.output] = Image(result, image.valid, image.crop)
 
 
 def open_by_disk(data: torch.Tensor, radius: int, device: Device) -> torch.Tensor:
     """Grey opening by a disk. A float64 image is opened by the ranks of its values, which float32 holds."""
     if data.dtype == torch.float32 and bool((data >= 0).all()):
         return opening(data.contiguous(), radius, device)
-    found = torch.empty_like(data)
+    result = torch.empty_like(data)
     for b, plane in enumerate(data):
         values, rank = torch.unique(plane, return_inverse=True)
-        found[b] = values[opening(rank.float().unsqueeze(0).contiguous(), radius, device)[0].long()]
-    return found
+        result[b] = values[opening(rank.float().unsqueeze(0).contiguous(), radius, device)[0].long()]
+    return result
 
 
 def tubeness(data: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -157,19 +157,19 @@ def gaussian_mirrored(data: torch.Tensor, sigma: float) -> torch.Tensor:
         at = at.remainder(2 * n)
         at = torch.where(at >= n, 2 * n - 1 - at, at)
         wide = data.index_select(axis, at).double()
-        found = wide.narrow(axis, radius, n) * taps[0]
+        result = wide.narrow(axis, radius, n) * taps[0]
         for k in range(radius, 0, -1):
-            found = found + (wide.narrow(axis, radius - k, n) + wide.narrow(axis, radius + k, n)) * taps[k]
-        data = found.to(data.dtype)
+            result = result + (wide.narrow(axis, radius - k, n) + wide.narrow(axis, radius + k, n)) * taps[k]
+        data = result.to(data.dtype)
     return data
 
 
 def stretch(data: torch.Tensor) -> torch.Tensor:
     """Values of each field from their least to their greatest, to 0 .. 1 (scikit-image's rescale_intensity)."""
-    least, most = data.flatten(1).amin(1).view(-1, 1, 1), data.flatten(1).amax(1).view(-1, 1, 1)
-    flat = torch.where(least < 0, data.clamp(-1, 1), data.clamp(0, 1))
-    low = torch.where(least < 0, -1.0, 0.0)
-    return torch.where(least == most, flat, (data - least) / (most - least) * (1 - low) + low)
+    minimum, maximum = data.flatten(1).amin(1).view(-1, 1, 1), data.flatten(1).amax(1).view(-1, 1, 1)
+    flat = torch.where(minimum < 0, data.clamp(-1, 1), data.clamp(0, 1))
+    low = torch.where(minimum < 0, -1.0, 0.0)
+    return torch.where(minimum == maximum, flat, (data - minimum) / (maximum - minimum) * (1 - low) + low)
 
 
 def crop(state: State, step: kinds.Crop, device: Device) -> None:
@@ -223,8 +223,8 @@ def thresholds_of(
 def skeletonize(state: State, step: kinds.Skeletonize, device: Device) -> None:
     image = state.images[step.image]
     mask = image.pixels if image.pixels.dtype == torch.bool else image.pixels > 0
-    found = thin_by_table(mask, device) if step.method == "lookup" else thin(mask, device)
-    state.images[step.output] = Image(found, image.valid, image.crop)
+    result = thin_by_table(mask, device) if step.method == "lookup" else thin(mask, device)
+    state.images[step.output] = Image(result, image.valid, image.crop)
 
 
 def objects_to_image(state: State, step: kinds.ObjectsImage, device: Device) -> None:

@@ -9,7 +9,7 @@ from ..features import families, radial_centres
 from ..features import skeleton as skeletons
 from ..features.neighbors import MEASUREMENTS as NEIGHBORS
 from ..features.neighbors import contacts_and_nearest
-from ..features.objects import Scene, make_scene
+from ..features.objects import ObjectBatch, make_batch
 from ..features.radial_distribution import MEASUREMENTS as RINGS
 from ..gpu.device import Device
 from ..settings import steps as kinds
@@ -23,7 +23,7 @@ from ..settings.config import (
 )
 from .state import ObjectSet, State
 
-MOST_TOGETHER = 4  # object sets of one scene
+MAX_TOGETHER = 4  # object sets of one batch
 METRICS = {
     "correlation": ("Correlation",),
     "manders": ("Manders",),
@@ -34,14 +34,14 @@ METRICS = {
 
 
 def alias(i: int) -> str:
-    """What image number i is called within a scene: names in the order of the module's list."""
+    """What image number i is called within a batch: names in the order of the module's list."""
     return f"~{i:03d}~"
 
 
-def scene_of(state: State, images: Sequence[str], names: Sequence[str], device: Device) -> Scene:
-    """A scene of object sets that share numbers, of these images; kept for the next module that asks for the same."""
+def batch_of(state: State, images: Sequence[str], names: Sequence[str], device: Device) -> ObjectBatch:
+    """An object batch of sets that share numbers, of these images; kept for the next module that asks for the same."""
     key = tuple(images), tuple(names)
-    if key not in state.scenes:
+    if key not in state.batches:
         sets = [state.objects[n] for n in names]
         planes = [state.images[i].pixels.float() for i in images]
         shape = sets[0].labels.shape
@@ -53,32 +53,30 @@ def scene_of(state: State, images: Sequence[str], names: Sequence[str], device: 
         )
         labels = {f"{k}": s.labels for k, s in enumerate(sets)}
         channels = [alias(i) for i in range(max(1, len(images)))]
-        state.scenes[key] = make_scene(channels, pixels.contiguous(), labels, {}, device)
-    found = state.scenes[key]
-    assert isinstance(found, Scene)
-    return found
+        state.batches[key] = make_batch(channels, pixels.contiguous(), labels, {}, device)
+    result = state.batches[key]
+    assert isinstance(result, ObjectBatch)
+    return result
 
 
 def together(state: State, names: Sequence[str]) -> list[list[str]]:
-    """Object sets in groups that one scene can hold: those that share numbers. A set whose numbers have gaps takes a set
+    """Object sets in groups that one batch can hold: those that share numbers. A set whose numbers have gaps takes a set
     of its
     family along, in which there are none."""
     groups: dict[int, list[str]] = {}
     for name in dict.fromkeys(names):
         groups.setdefault(state.objects[name].family, []).append(name)
-    found = []
+    result = []
     for family, members in groups.items():
-        for at in range(0, len(members), MOST_TOGETHER - 1):
-            part = members[at : at + MOST_TOGETHER - 1]
-            part += [n for n, s in state.objects.items() if s.family == family and n not in part][
-                : MOST_TOGETHER - len(part)
-            ]
-            found.append(part)
-    return found
+        for at in range(0, len(members), MAX_TOGETHER - 1):
+            part = members[at : at + MAX_TOGETHER - 1]
+            part += [n for n, s in state.objects.items() if s.family == family and n not in part][: MAX_TOGETHER - len(part)]
+            result.append(part)
+    return result
 
 
 def rows_of(objects: ObjectSet, per_field: Sequence[int]) -> torch.Tensor:
-    """Rows of a scene's cells that are the set's objects: numbers above its highest are no objects of it."""
+    """Rows of a batch's cells that are the set's objects: numbers above its highest are no objects of it."""
     at = 0
     rows: list[int] = []
     for n, total in zip(objects.counts, per_field, strict=True):
@@ -91,38 +89,38 @@ def measure_family(
     state: State, name: str, settings: FeatureSettings, images: Sequence[str], objects: Sequence[str], device: Device
 ) -> dict[str, dict[str, torch.Tensor]]:
     """What a family measures, by object set and column; columns are in the module's order and bear its images' names."""
-    found: dict[str, dict[str, torch.Tensor]] = {n: {} for n in objects}
+    result: dict[str, dict[str, torch.Tensor]] = {n: {} for n in objects}
     module = families.family(name)
     for group in together(state, [n for n in objects if state.objects[n].n]):
-        scene = scene_of(state, images, group, device)
-        table = module.measure(scene, settings, device)
+        batch = batch_of(state, images, group, device)
+        table = module.measure(batch, settings, device)
         at = 0
         for k, member in enumerate(group):
-            columns = module.columns(f"{k}", scene.channels if images else (), settings)
-            if member in found:
-                rows = rows_of(state.objects[member], scene.objects.n_cells).to(table.device)
+            columns = module.columns(f"{k}", batch.channels if images else (), settings)
+            if member in result:
+                rows = rows_of(state.objects[member], batch.objects.n_cells).to(table.device)
                 values = table[:, at : at + len(columns)].index_select(0, rows)
                 for i, column in enumerate(columns):
-                    found[member][named(column, images)] = values[:, i]
+                    result[member][named(column, images)] = values[:, i]
             at += len(columns)
         assert at == table.shape[1], name
     for n in objects:
         if not state.objects[n].n:
             columns = module.columns("0", [alias(i) for i in range(len(images))], settings)
-            found[n] = {named(c, images): torch.empty(0, dtype=torch.float64) for c in columns}
-    return found
+            result[n] = {named(c, images): torch.empty(0, dtype=torch.float64) for c in columns}
+    return result
 
 
 def named(column: str, images: Sequence[str]) -> str:
-    """A column of a scene without its object set, its aliases replaced by the images' names."""
-    found = column.split("_", 1)[1]
+    """A column of a batch without its object set, its aliases replaced by the images' names."""
+    result = column.split("_", 1)[1]
     for i, image in enumerate(images):
-        found = found.replace(alias(i), image)
-    return found
+        result = result.replace(alias(i), image)
+    return result
 
 
-def record(state: State, found: dict[str, dict[str, torch.Tensor]]) -> None:
-    for name, columns in found.items():
+def record(state: State, result: dict[str, dict[str, torch.Tensor]]) -> None:
+    for name, columns in result.items():
         state.record(name, columns)
 
 
@@ -144,14 +142,14 @@ def correlation(state: State, step: kinds.MeasureCorrelation, device: Device) ->
         correlation=CorrelationSettings(step.threshold, "costes" in step.metrics, order, step.costes_mode)
     )
     wanted = tuple(f"Correlation_{m}_" for metric in step.metrics for m in METRICS[metric])
-    found = measure_family(state, "correlation", settings, step.images, step.objects, device)
-    record(state, {n: {c: v for c, v in columns.items() if c.startswith(wanted)} for n, columns in found.items()})
+    result = measure_family(state, "correlation", settings, step.images, step.objects, device)
+    record(state, {n: {c: v for c, v in columns.items() if c.startswith(wanted)} for n, columns in result.items()})
 
 
 def granularity(state: State, step: kinds.MeasureGranularity, device: Device) -> None:
     settings = GranularitySettings(step.subsampling, step.background_subsampling, step.radius, step.spectrum)
-    found = measure_family(state, "granularity", FeatureSettings(granularity=settings), step.images, step.objects, device)
-    record(state, found)
+    result = measure_family(state, "granularity", FeatureSettings(granularity=settings), step.images, step.objects, device)
+    record(state, result)
 
 
 def texture(state: State, step: kinds.MeasureTexture, device: Device) -> None:
@@ -162,15 +160,15 @@ def texture(state: State, step: kinds.MeasureTexture, device: Device) -> None:
 def radial(state: State, step: kinds.MeasureRadial, device: Device) -> None:
     if step.center == "self":
         settings = FeatureSettings(radial=RadialSettings(step.bins))
-        found = measure_family(state, "radial", settings, step.images, step.objects, device)
+        result = measure_family(state, "radial", settings, step.images, step.objects, device)
         if step.overflow:  # of rings that are scaled, nothing lies beyond
-            for columns in found.values():
+            for columns in result.values():
                 for image in step.images:
                     share = columns[f"RadialDistribution_FracAtD_{image}_1of{step.bins}"]
                     nothing = torch.where(share.isnan(), torch.nan, 0.0)
                     for measure, value in zip(RINGS, (nothing, nothing, torch.zeros_like(nothing)), strict=True):
                         columns[f"RadialDistribution_{measure}_{image}_Overflow"] = value
-        record(state, found)
+        record(state, result)
         return
     for name in step.objects:
         record(state, {name: around_others(state, step, name, device)})
@@ -178,73 +176,73 @@ def radial(state: State, step: kinds.MeasureRadial, device: Device) -> None:
 
 def around_others(state: State, step: kinds.MeasureRadial, name: str, device: Device) -> dict[str, torch.Tensor]:
     """Rings around the centres, or edges, of other objects; see features/radial_centres.py."""
-    made = state.objects[name]
+    output = state.objects[name]
     names = [f"{ring}of{step.bins}" for ring in range(1, step.bins + 1)] + ["Overflow"] * step.overflow
     columns = [f"RadialDistribution_{m}_{i}_{ring}" for i in step.images for m in RINGS for ring in names]
     state.of_other_centres |= {(name, c) for c in columns}
-    if not made.n:
+    if not output.n:
         return {c: torch.empty(0, dtype=torch.float64) for c in columns}
     key = name, step.of, step.center
     if key not in state.centres:
         edges = step.center == "edges"
-        state.centres[key] = radial_centres.find_centres(made.labels, state.objects[step.of].labels, device, edges=edges)
+        state.centres[key] = radial_centres.find_centres(output.labels, state.objects[step.of].labels, device, edges=edges)
     group = next(g for g in together(state, [name]) if name in g)
-    scene = scene_of(state, step.images, group, device)
-    found = radial_centres.measure(scene, state.centres[key], step.bins, step.max_radius, device)
-    found = found.view(len(group), scene.objects.n, len(step.images), len(RINGS), step.bins + 1)[group.index(name)]
-    found = found[rows_of(made, scene.objects.n_cells).to(found.device)][..., : len(names)].flatten(1)
-    return {c: found[:, i] for i, c in enumerate(columns)}
+    batch = batch_of(state, step.images, group, device)
+    result = radial_centres.measure(batch, state.centres[key], step.bins, step.max_radius, device)
+    result = result.view(len(group), batch.objects.n, len(step.images), len(RINGS), step.bins + 1)[group.index(name)]
+    result = result[rows_of(output, batch.objects.n_cells).to(result.device)][..., : len(names)].flatten(1)
+    return {c: result[:, i] for i, c in enumerate(columns)}
 
 
 def radial_zernike(state: State, step: kinds.MeasureZernike, device: Device) -> None:
     wanted = "magnitudes_and_phase" if step.phase else "magnitudes"
     settings = FeatureSettings(radial=RadialSettings(1, wanted))
-    found = measure_family(state, "radial", settings, step.images, step.objects, device)
-    record(state, {n: {c: v for c, v in columns.items() if "_Zernike" in c} for n, columns in found.items()})
+    result = measure_family(state, "radial", settings, step.images, step.objects, device)
+    record(state, {n: {c: v for c, v in columns.items() if "_Zernike" in c} for n, columns in result.items()})
 
 
 def neighbors(state: State, step: kinds.MeasureNeighbors, device: Device) -> None:
     """Of `step.objects` among themselves; see features/neighbors.py."""
-    made = state.objects[step.objects]
+    output = state.objects[step.objects]
     scale = {"adjacent": "Adjacent", "expanded": "Expanded"}.get(step.method, str(step.distance))
     columns = [f"Neighbors_{m}_{scale}" for m in NEIGHBORS]
-    if not made.n:
+    if not output.n:
         state.record(step.objects, {c: torch.empty(0, dtype=torch.float64) for c in columns})
         return
-    not_small = made.not_small if step.discarded else torch.where(made.labels > 0, made.not_small, 0)
-    around = beyond(not_small, made, device)
+    not_small = output.not_small if step.discarded else torch.where(output.labels > 0, output.not_small, 0)
+    around = beyond(not_small, output, device)
     group = next(g for g in together(state, [step.objects]) if step.objects in g)
     k = group.index(step.objects)
-    scene, contacts, nearest = touching(
-        state, group, k, made.labels, around, [step.distance if step.method == "within" else 1], device
+    batch, contacts, nearest = touching(
+        state, group, k, output.labels, around, [step.distance if step.method == "within" else 1], device
     )
     if step.method == "expanded":
         wide = expanded(around, device)
-        _, contacts, _ = touching(state, group, k, torch.where(wide <= count_image(made), wide, 0), wide, [1], device)
+        _, contacts, _ = touching(state, group, k, torch.where(wide <= count_image(output), wide, 0), wide, [1], device)
     percent = contacts[:, 2] * 100.0 / contacts[:, 0].clamp(min=1)
     table = torch.cat([torch.stack([contacts[:, 1], percent], dim=1), nearest], dim=1)
-    table = table[rows_of(made, scene.objects.n_cells).to(table.device)]
-    few_neighbors(table, made, around, not_small)
+    table = table[rows_of(output, batch.objects.n_cells).to(table.device)]
+    few_neighbors(table, output, around, not_small)
     state.record(step.objects, {c: table[:, i] for i, c in enumerate(columns)})
 
 
 def touching(
     state: State, group: Sequence[str], k: int, own: torch.Tensor, around: torch.Tensor, distances: list[int], device: Device
-) -> tuple[Scene, torch.Tensor, torch.Tensor]:
+) -> tuple[ObjectBatch, torch.Tensor, torch.Tensor]:
     """What features/neighbors.py counts of set k of a group, whose labels are `own`, among those `around`."""
     pixels = own.new_zeros((own.shape[0], 1, *own.shape[1:]), dtype=torch.float32)
     labels = {f"{j}": own if j == k else state.objects[n].labels for j, n in enumerate(group)}
-    scene = make_scene(["~"], pixels, labels, {f"{k}": around}, device)
-    return scene, *contacts_and_nearest(scene, k, around.contiguous(), distances, device)
+    batch = make_batch(["~"], pixels, labels, {f"{k}": around}, device)
+    return batch, *contacts_and_nearest(batch, k, around.contiguous(), distances, device)
 
 
-def beyond(every: torch.Tensor, made: ObjectSet, device: Device) -> torch.Tensor:
-    """`every` object under the number of the one in `made` that overlaps it most, and above the field's count where
+def beyond(every: torch.Tensor, output: ObjectSet, device: Device) -> torch.Tensor:
+    """`every` object under the number of the one in `output` that overlaps it most, and above the field's count where
     there is none:
     int32 [B, H, W]. Of several that a kept object overlaps the one with most pixels has its number."""
-    found = torch.zeros_like(every)
-    for b, n in enumerate(made.counts):
-        flat, own = every[b].flatten().long(), made.labels[b].flatten().long()
+    result = torch.zeros_like(every)
+    for b, n in enumerate(output.counts):
+        flat, own = every[b].flatten().long(), output.labels[b].flatten().long()
         size = int(flat.max()) + 1
         both = (flat > 0) & (own > 0)
         overlap = torch.bincount(own[both] * size + flat[both], minlength=(n + 1) * size).view(-1, size)[: n + 1]
@@ -256,15 +254,15 @@ def beyond(every: torch.Tensor, made: ObjectSet, device: Device) -> torch.Tensor
         rest = (torch.bincount(flat, minlength=size) > 0) & (table == 0)
         rest[0] = False
         table = torch.where(rest, n + rest.cumsum(0), table)
-        found[b] = table[flat].view(every.shape[1:]).to(torch.int32)
-    return found.contiguous()
+        result[b] = table[flat].view(every.shape[1:]).to(torch.int32)
+    return result.contiguous()
 
 
-def few_neighbors(table: torch.Tensor, made: ObjectSet, around: torch.Tensor, not_small: torch.Tensor) -> None:
+def few_neighbors(table: torch.Tensor, output: ObjectSet, around: torch.Tensor, not_small: torch.Tensor) -> None:
     """Where a field has fewer than three objects CellProfiler counts numbers that no object has, whose centres are NaN."""
     at = 0
     names = list(NEIGHBORS)
-    for b, n in enumerate(made.counts):
+    for b, n in enumerate(output.counts):
         there, highest = len(torch.unique(around[b][around[b] > 0])), int(not_small[b].max())
         rows = slice(at, at + n)
         if there < 2 <= highest:
@@ -275,31 +273,31 @@ def few_neighbors(table: torch.Tensor, made: ObjectSet, around: torch.Tensor, no
         at += n
 
 
-def count_image(made: ObjectSet) -> torch.Tensor:
-    return torch.tensor(made.counts, dtype=torch.int32, device=made.labels.device).view(-1, 1, 1)
+def count_image(output: ObjectSet) -> torch.Tensor:
+    return torch.tensor(output.counts, dtype=torch.int32, device=output.labels.device).view(-1, 1, 1)
 
 
 def expanded(labels: torch.Tensor, device: Device) -> torch.Tensor:
     """Every pixel with the label of the nearest object's pixel, int32 [B, H, W]; SciPy says which of equals."""
     from scipy.ndimage import distance_transform_edt
 
-    found = []
+    result = []
     for plane in labels.cpu().numpy():
         if not plane.any():
-            found.append(plane)
+            result.append(plane)
             continue
         y, x = distance_transform_edt(plane == 0, return_distances=False, return_indices=True)
-        found.append(plane[y, x])
-    return device.tensor(torch.stack([torch.from_numpy(p) for p in found]))
+        result.append(plane[y, x])
+    return device.tensor(torch.stack([torch.from_numpy(p) for p in result]))
 
 
 def skeleton(state: State, step: kinds.MeasureSkeleton, device: Device) -> None:
     """See features/skeleton.py."""
-    image, made = state.images[step.image], state.objects[step.objects]
+    image, output = state.images[step.image], state.objects[step.objects]
     lines = image.pixels if image.pixels.dtype == torch.bool else image.pixels > 0
     lines = lines if image.valid is None else lines & image.valid
-    found = skeletons.measure(lines, made.labels, step.hole_size if step.fill_holes else None, device)
-    rows = torch.cat([found[b, 1 : n + 1] for b, n in enumerate(made.counts)])
+    result = skeletons.measure(lines, output.labels, step.hole_size if step.fill_holes else None, device)
+    rows = torch.cat([result[b, 1 : n + 1] for b, n in enumerate(output.counts)])
     columns = {f"ObjectSkeleton_{m}_{step.image}": rows[:, i] for i, m in enumerate(skeletons.MEASUREMENTS)}
     state.record(step.objects, columns)
 
@@ -339,18 +337,18 @@ def image_intensity(state: State, step: kinds.MeasureImageIntensity, device: Dev
         values = torch.sort(inside.double()).values
         n = len(values)
         if not n:
-            found = [0.0] * len(columns)
+            result = [0.0] * len(columns)
         else:
             median = percentile(values, 50)
-            most = values[-1].item()
-            found = [
+            maximum = values[-1].item()
+            result = [
                 *(values.sum().item(), values.mean().item(), values.std(correction=0).item()),
                 percentile(torch.sort((values - median).abs()).values, 50),
-                *(median, values[0].item(), most, float(n)),
-                100.0 * int((values == most).sum()) / n,
+                *(median, values[0].item(), maximum, float(n)),
+                100.0 * int((values == maximum).sum()) / n,
                 *(percentile(values, 75), percentile(values, 25)),
             ]
-        for name, value in zip(columns, found, strict=True):
+        for name, value in zip(columns, result, strict=True):
             columns[name].append(value)
     for name, numbers in columns.items():
         state.image_measured[f"Intensity_{name}_{step.image}"] = torch.tensor(numbers, dtype=torch.float64)

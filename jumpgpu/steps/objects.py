@@ -29,12 +29,12 @@ def measured_threshold(state: State, settings: ThresholdSettings, measurement: s
 def primary(state: State, step: kinds.Primary, device: Device) -> None:
     image = state.images[step.image]
     settings = replace(step.settings, threshold=measured_threshold(state, step.settings.threshold, step.measured_threshold))
-    found, original, final = identify_primary(image.pixels, settings, device, valid=image.valid, queue=True)
-    labels, counts = found.nuclei, found.counts
-    not_small = torch.where(found.unfiltered > 0, found.unedited, 0)
+    result, original, final = identify_primary(image.pixels, settings, device, valid=image.valid, queue=True)
+    labels, counts = result.nuclei, result.counts
+    not_small = torch.where(result.unfiltered > 0, result.unedited, 0)
     state.image_measured[f"Threshold_OrigThreshold_{step.objects}"] = original
     state.image_measured[f"Threshold_FinalThreshold_{step.objects}"] = final
-    locate(state, step.objects, state.add(step.objects, labels, found.unedited, not_small, counts), z=True)
+    locate(state, step.objects, state.add(step.objects, labels, result.unedited, not_small, counts), z=True)
 
 
 def secondary(state: State, step: kinds.Secondary, device: Device) -> None:
@@ -56,11 +56,11 @@ def secondary(state: State, step: kinds.Secondary, device: Device) -> None:
         table, counts = numbered(label_maximum(seeds.labels, labels, capacity, device))
         labels, family = apply_table(labels, table, device), None
         new_seeds = apply_table(seeds.labels, table, device)
-    made = state.add(step.objects, labels, every, every, counts, family)
-    locate(state, step.objects, made, z=True)
+    produced = state.add(step.objects, labels, every, every, counts, family)
+    locate(state, step.objects, produced, z=True)
     relate(state, step.seeds, step.objects, device)
     if new_seeds is not None and step.new_seeds:
-        kept = state.add(step.new_seeds, new_seeds, seeds.unedited, seeds.not_small, counts, made.family)
+        kept = state.add(step.new_seeds, new_seeds, seeds.unedited, seeds.not_small, counts, produced.family)
         locate(state, step.new_seeds, kept, z=True)
         relate(state, step.seeds, step.new_seeds, device)
         relate(state, step.new_seeds, step.objects, device)
@@ -69,13 +69,13 @@ def secondary(state: State, step: kinds.Secondary, device: Device) -> None:
 def border_of(labels: torch.Tensor, capacity: int, image: Image, device: Device) -> torch.Tensor:
     """bool [B, capacity]: which labels touch the image's border, or that of its mask."""
     if image.valid is None:
-        found = label_extents(labels, capacity, device)[1] > 0
+        result = label_extents(labels, capacity, device)[1] > 0
     else:
         edge = (image.valid & ~eroded(image.valid)).to(torch.int32)
-        found = torch.zeros(len(labels), capacity, dtype=torch.int32, device=labels.device)
-        found = found.scatter_reduce(1, labels.flatten(1).long(), edge.flatten(1), "amax") > 0
-    found[:, 0] = False
-    return found
+        result = torch.zeros(len(labels), capacity, dtype=torch.int32, device=labels.device)
+        result = result.scatter_reduce(1, labels.flatten(1).long(), edge.flatten(1), "amax") > 0
+    result[:, 0] = False
+    return result
 
 
 def numbered(kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -120,11 +120,11 @@ def commute(
     state: State, step: kinds.Tertiary, children: torch.Tensor, parents: torch.Tensor, of_smaller: torch.Tensor
 ) -> None:
     """Relations of smaller and tertiary objects that do not overlap, by way of the larger ones."""
-    larger, smaller, made = (state.objects[n] for n in (step.larger, step.smaller, step.objects))
+    larger, smaller, produced = (state.objects[n] for n in (step.larger, step.smaller, step.objects))
     count = torch.zeros(smaller.n, dtype=torch.float64)
-    parent = torch.zeros(made.n, dtype=torch.float64)
+    parent = torch.zeros(produced.n, dtype=torch.float64)
     at_l = at_s = at_m = 0
-    for n_l, n_s, n_m in zip(larger.counts, smaller.counts, made.counts, strict=True):
+    for n_l, n_s, n_m in zip(larger.counts, smaller.counts, produced.counts, strict=True):
         of = of_smaller[at_s : at_s + n_s].long()
         has = of > 0
         count[at_s : at_s + n_s][has] = children[at_l : at_l + n_l][of[has] - 1]
@@ -167,24 +167,24 @@ def filtered(
         table = torch.nn.functional.pad(table, (0, 1 + max(source.counts) - table.shape[1]))
     labels = apply_table(source.labels, table, device)
     others = torch.where((labels == 0) & (source.labels != 0), 0, source.not_small)
-    made = state.add(output, labels, source.unedited, others, counts, family)
-    locate(state, output, made, z=True)
+    produced = state.add(output, labels, source.unedited, others, counts, family)
+    locate(state, output, produced, z=True)
     relate(state, name, output, device)
-    return made.family
+    return produced.family
 
 
 def within(state: State, step: kinds.Filter, capacity: int) -> torch.Tensor:
     """bool [B, capacity]: objects whose measurements all lie within the limits; NaN does not."""
     source = state.objects[step.objects]
-    found = torch.zeros(len(source.counts), capacity, dtype=torch.bool)
+    result = torch.zeros(len(source.counts), capacity, dtype=torch.bool)
     at = 0
     for b, n in enumerate(source.counts):
-        found[b, 1 : n + 1] = True
+        result[b, 1 : n + 1] = True
         for name, low, high in zip(step.measurements, step.lowest, step.highest, strict=True):
             values = state.measured[step.objects][name][at : at + n].cpu()
-            found[b, 1 : n + 1] &= ~values.isnan() & (values >= low) & (values <= high)
+            result[b, 1 : n + 1] &= ~values.isnan() & (values >= low) & (values <= high)
         at += n
-    return found.to(source.labels.device)
+    return result.to(source.labels.device)
 
 
 def expand(state: State, step: kinds.Expand, device: Device) -> None:
@@ -250,20 +250,20 @@ def record_relation(state: State, parent: str, child: str, count: torch.Tensor, 
     state.record(child, {f"Parent_{parent}": of})
 
 
-def locate(state: State, name: str, made: ObjectSet, *, z: bool) -> None:
+def locate(state: State, name: str, produced: ObjectSet, *, z: bool) -> None:
     """Centres and numbers, as every module that makes objects records them."""
-    labels = made.labels
+    labels = produced.labels
     _, h, w = labels.shape
     y = torch.arange(h, dtype=torch.float64, device=labels.device).repeat_interleave(w)
     x = torch.arange(w, dtype=torch.float64, device=labels.device).repeat(h)
     parts = []
-    for b, n in enumerate(made.counts):
+    for b, n in enumerate(produced.counts):
         flat = labels[b].flatten().long()
         area = torch.bincount(flat, minlength=n + 1)[1 : n + 1].double()
         sums = [torch.bincount(flat, weights=v, minlength=n + 1)[1 : n + 1] for v in (x, y)]
         parts.append(torch.stack([sums[0] / area, sums[1] / area, torch.arange(1, n + 1, device=area.device).double()]))
-    found = torch.cat(parts, 1)
-    columns = {"Location_Center_X": found[0], "Location_Center_Y": found[1]}
+    result = torch.cat(parts, 1)
+    columns = {"Location_Center_X": result[0], "Location_Center_Y": result[1]}
     if z:
-        columns["Location_Center_Z"] = torch.zeros_like(found[0])
-    state.record(name, columns | {"Number_Object_Number": found[2]})
+        columns["Location_Center_Z"] = torch.zeros_like(result[0])
+    state.record(name, columns | {"Number_Object_Number": result[2]})

@@ -62,8 +62,8 @@ def run_steps(
     for step in steps:
         try:
             if isinstance(step, kinds.Load):
-                found = functions[step.channel] if step.function else pixels[step.channel]
-                state.images[step.image] = Image(found)
+                result = functions[step.channel] if step.function else pixels[step.channel]
+                state.images[step.image] = Image(result)
             else:
                 HANDLERS[type(step)](state, step, device)
         except ValueError as error:

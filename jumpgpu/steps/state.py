@@ -48,7 +48,7 @@ class State:
     objects: dict[str, ObjectSet] = field(default_factory=dict)
     measured: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
     image_measured: dict[str, torch.Tensor] = field(default_factory=dict)
-    scenes: dict[tuple[object, ...], object] = field(default_factory=dict)
+    batches: dict[tuple[object, ...], object] = field(default_factory=dict)
     backgrounds: dict[str, BackgroundSettings] = field(default_factory=dict)
     of_other_centres: set[tuple[str, str]] = field(default_factory=set)  # columns of rings around other objects' centres
     centres: dict[tuple[str, str, str], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=dict)
@@ -67,11 +67,11 @@ class State:
         if family is None:
             self.families += 1
             family = self.families
-        found = ObjectSet(labels, unedited, not_small, tuple(counts.tolist()), family)
-        self.objects[name] = found
+        result = ObjectSet(labels, unedited, not_small, tuple(counts.tolist()), family)
+        self.objects[name] = result
         self.measured.setdefault(name, {})
         self.image_measured[f"Count_{name}"] = counts.double()
-        return found
+        return result
 
     def record(self, objects: str, columns: dict[str, torch.Tensor]) -> None:
         self.measured[objects].update(columns)

@@ -181,18 +181,18 @@ def read_ranges(folder: Place, key: str, size: int, ranges: Sequence[tuple[int, 
     Of a bucket's object the parts are asked for together.
     """
     if isinstance(folder, RemotePath):
-        found = (folder / check_key(key)).read_ranges(ranges)
+        result = (folder / check_key(key)).read_ranges(ranges)
     else:
         path = path_inside(folder, key)
         there = os.path.getsize(path) if os.path.isfile(path) else -1
         if there != size:
             raise ValueError(f"{folder}: {key} is not as it was written ({there} bytes of {size})")
-        found = []
+        result = []
         with open(path, "rb", buffering=0) as file:
             for start, n in ranges:
                 file.seek(start)
-                found.append(file.read(n))
-    return found
+                result.append(file.read(n))
+    return result
 
 
 def read_object(path: RemotePath, limit: int) -> bytes:

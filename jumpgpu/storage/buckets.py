@@ -235,7 +235,7 @@ def attempt(path: RemotePath, call: Callable[[Any], T], tries: int = TRIES) -> T
 
 def lasting(error: Exception, text: str) -> int:
     """The errno of an error that the next try would meet again; 0 where the network or the server may recover."""
-    status = int(found[1]) if (found := re.search(r"non-2xx status code: (\d+)", text)) else 0
+    status = int(result[1]) if (result := re.search(r"non-2xx status code: (\d+)", text)) else 0
     if isinstance(error, FileNotFoundError) or status == 404:
         return errno.ENOENT
     if isinstance(error, exceptions.AlreadyExistsError):

@@ -48,8 +48,8 @@ def variables(columns: Sequence[str], channels: Sequence[str]) -> dict[str, list
     names = [split_name(column) for column in columns]
     rows = [(compartment, family, *said(family, rest, known)) for compartment, family, rest in names]
     fields = list(zip(*rows, strict=True)) or [()] * 8
-    found: dict[str, list[str] | np.ndarray] = {name: list(field) for name, field in zip(FIELDS, fields, strict=True)}
-    return found | {"n_channels": np.array(found["n_channels"], np.int8)}
+    result: dict[str, list[str] | np.ndarray] = {name: list(field) for name, field in zip(FIELDS, fields, strict=True)}
+    return result | {"n_channels": np.array(result["n_channels"], np.int8)}
 
 
 @lru_cache(maxsize=1 << 14)  # the object sets share their names
@@ -82,9 +82,9 @@ def unit_of(family: str, rest: str) -> str:
     match = known.match(rest) if known else None
     if known is None or match is None:
         return ""
-    found = match.groupdict()
-    unit = known.measures[found.get("measure") or ""][1] or known.unit
+    result = match.groupdict()
+    unit = known.measures[result.get("measure") or ""][1] or known.unit
     if unit == "pixels^(i + j)":
-        order = int(found["i"]) + int(found["j"])
+        order = int(result["i"]) + int(result["j"])
         return f"pixels^{order}" if order else ""
     return UNITS.get(unit, "" if unit.startswith("none") else unit)

@@ -159,10 +159,10 @@ def unpack(data: bytes | memoryview, n_bytes: int, key: str) -> bytes:
     if declared != n_bytes:
         raise ValueError(f"{key} cannot be read: a chunk holds {declared} bytes, expected {n_bytes}")
     try:
-        found: bytes = decompress(data)
+        result: bytes = decompress(data)
     except RuntimeError as error:
         raise ValueError(f"{key} cannot be read: {error}") from error
-    return found
+    return result
 
 
 @dataclass(frozen=True)
@@ -268,9 +268,9 @@ def read_strings(data: bytes, n: int, key: str) -> np.ndarray:
     if not 0 <= declared <= SLACK + MAX_RATIO * len(data):
         raise ValueError(f"{key} cannot be read: declares {declared} bytes, more than its files can hold")
     try:
-        found: np.ndarray = VLenUTF8().decode(unpack(data, declared, key))
+        result: np.ndarray = VLenUTF8().decode(unpack(data, declared, key))
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"{key} cannot be read: {error}") from error
-    if len(found) != n:
-        raise ValueError(f"{key} cannot be read: {len(found)} strings, expected {n}")
-    return found
+    if len(result) != n:
+        raise ValueError(f"{key} cannot be read: {len(result)} strings, expected {n}")
+    return result

@@ -123,7 +123,7 @@ def well_key(well: str) -> str:
 
 
 def node(kind: str, attributes: Mapping[str, Any], indent: int | None = None) -> bytes:
-    """The zarr.json of a group, on one line: with an indentation Python's own encoder takes 3 ms a well, under its lock."""
+    """The zarr.json of a group, on one line: with indentation Python's own encoder takes 3 ms per well, under its lock."""
     return json.dumps({"zarr_format": 3, "node_type": kind, "attributes": attributes}, indent=indent).encode()
 
 
@@ -218,12 +218,12 @@ class Layout:
         """A site's measures of the whole image; nan where it has none."""
         if site.image is None:
             return [float("nan")] * len(self.image)
-        found: list[float] = np.ravel(site.image).tolist()
-        if len(found) != len(self.image):
+        result: list[float] = np.ravel(site.image).tolist()
+        if len(result) != len(self.image):
             raise ValueError(
-                f"{self.plate} {site.well} site {site.site}: {len(found)} values for {len(self.image)} columns of images"
+                f"{self.plate} {site.well} site {site.site}: {len(result)} values for {len(self.image)} columns of images"
             )
-        return found
+        return result
 
     def _objects(
         self, name: str, well: str, sites: Sequence[SiteTable], tables: Sequence[ObjectTable], n_columns: int
@@ -319,10 +319,10 @@ class Layout:
 
     def _nonfinite(self, sites: Sequence[SiteTable]) -> dict[str, dict[str, int]]:
         """NaN and infinite values by column, where there are any."""
-        found = nonfinite(self.columns, [s.values for s in sites])
+        result = nonfinite(self.columns, [s.values for s in sites])
         for name, columns in self.objects.items():
-            found |= nonfinite(columns, [s.objects[name].values for s in sites if name in s.objects])
-        return found | nonfinite(self.image, [np.array([self.measures(s)]) for s in sites])
+            result |= nonfinite(columns, [s.objects[name].values for s in sites if name in s.objects])
+        return result | nonfinite(self.image, [np.array([self.measures(s)]) for s in sites])
 
 
 def nonfinite(columns: Sequence[str], parts: Sequence[np.ndarray]) -> dict[str, dict[str, int]]:

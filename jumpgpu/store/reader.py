@@ -155,12 +155,12 @@ class StoredPlate:
             if asked in names:
                 chosen[asked] = None
             elif asked not in ROW:
-                found = [c for c in known if family_of(c) == asked or fnmatchcase(c, asked)]
-                if not found:
+                result = [c for c in known if family_of(c) == asked or fnmatchcase(c, asked)]
+                if not result:
                     near = get_close_matches(asked, [*FAMILIES, *known], 3)
                     hint = f"the nearest are {', '.join(near)}" if near else "its columns are in `.columns`"
                     raise ValueError(f"{self.barcode} has no column {asked!r}; {hint}")
-                chosen |= dict.fromkeys(found)
+                chosen |= dict.fromkeys(result)
         return list(chosen)
 
     def _table(
@@ -218,10 +218,10 @@ class StoredPlate:
             self._places[table] = {c: i for i, c in enumerate(self._names(table))}
         return self._places[table]
 
-    def _check_shape(self, well: str, found: Sequence[int], expected: Sequence[int]) -> None:
-        if tuple(found) != tuple(expected):
+    def _check_shape(self, well: str, result: Sequence[int], expected: Sequence[int]) -> None:
+        if tuple(result) != tuple(expected):
             raise ValueError(
-                f"{self.barcode} {well}: its table is {tuple(found)}, its record and columns say {tuple(expected)}"
+                f"{self.barcode} {well}: its table is {tuple(result)}, its record and columns say {tuple(expected)}"
             )
 
     def _values(self, well: str, record: Mapping[str, Any], columns: Sequence[str], table: str = "cells") -> np.ndarray:
@@ -242,9 +242,9 @@ class StoredPlate:
             if table == "cells" and all(s.get("numbers") == "from 1 on" for s in record["sites"]):
                 number[here] = [i for s in record["sites"] for i in range(1, s["cells"] + 1)]
                 continue
-            found = read_array(self._read(well, record, f"{key}/"), key)
-            self._check_shape(well, found.shape, (n,))
-            number[here] = found
+            result = read_array(self._read(well, record, f"{key}/"), key)
+            self._check_shape(well, result.shape, (n,))
+            number[here] = result
         plate = np.full(len(site), self.barcode, dtype=object)
         return dict(zip(ROW, (plate, np.array(list(records), dtype=object).repeat(counts), site, number), strict=True))
 
@@ -329,13 +329,13 @@ class StoredPlate:
         variable = pandas.DataFrame(described, index=pandas.Index(chosen, dtype=object))
         for name in variable.columns.drop("n_channels"):
             variable[name] = pandas.Categorical(variable[name].where(variable[name] != ""))
-        made = anndata.AnnData(values, obs=obs, var=variable, uns={"jumpgpu": self._provenance(records)})
+        output = anndata.AnnData(values, obs=obs, var=variable, uns={"jumpgpu": self._provenance(records)})
         if places := self._location(table):
             x, y = self._table(list(records), places, table)[1].T.astype(np.float64)
             pixels = np.stack([x, y], axis=1)
-            made.obsm["spatial"] = pixels * (self.manifest["pixel_size_um"] or 1.0)
-            made.obsm["spatial_pixels"] = pixels
-        return made
+            output.obsm["spatial"] = pixels * (self.manifest["pixel_size_um"] or 1.0)
+            output.obsm["spatial_pixels"] = pixels
+        return output
 
     def _location(self, table: str) -> list[str]:
         """The columns of a table that say where an object is, x and y: the cells', the nuclei's, or the first there are."""
@@ -382,10 +382,10 @@ class StoredPlate:
         ValueError where the plate was made without `image_quality = true` under [features].
         """
         table = self.image_table(wells)
-        found = [column for column in table.columns if split_name(column)[1] == "ImageQuality"]
-        if not found and len(table):
+        result = [column for column in table.columns if split_name(column)[1] == "ImageQuality"]
+        if not result and len(table):
             raise ValueError(f"{self.barcode} has no image quality; set image_quality = true under [features]")
-        return table[[*ROW[:3], *found]]
+        return table[[*ROW[:3], *result]]
 
     def to_spatialdata(
         self,
@@ -483,14 +483,14 @@ class StoredPlate:
         """How many NaN and infinite values each column has over the plate, where it has any: columns `nan`, `inf`."""
         import pandas
 
-        found: dict[str, dict[str, int]] = {}
+        result: dict[str, dict[str, int]] = {}
         for well in self.wells:
             for column, counts in self.record(well)["nonfinite"].items():
-                total = found.setdefault(column, {"nan": 0, "inf": 0})
+                total = result.setdefault(column, {"nan": 0, "inf": 0})
                 for kind in total:
                     total[kind] += counts[kind]
         place = {c: i for i, c in enumerate(self.columns)}
-        ordered = dict(sorted(found.items(), key=lambda item: place.get(item[0], len(place))))
+        ordered = dict(sorted(result.items(), key=lambda item: place.get(item[0], len(place))))
         return pandas.DataFrame(ordered.values(), index=list(ordered), columns=["nan", "inf"])
 
     def verify(self, wells: Iterable[str] | None = None) -> list[str]:
@@ -514,14 +514,14 @@ class StoredPlate:
         """The plate's and its rows' own metadata, and what else lies beside the wells."""
         known = {"zarr.json", *(f"{well[:-2]}/zarr.json" for well in self.wells)}
         homes = {well_key(well) for well in self.wells}
-        found = set(names_below(self.path)) if isinstance(self.path, Path) else known  # in a bucket half a well may lie
-        known |= {key for key in found if ROW_GROUP.fullmatch(key)}  # a run may end between a row and its first well
+        result = set(names_below(self.path)) if isinstance(self.path, Path) else known  # in a bucket half a well may lie
+        known |= {key for key in result if ROW_GROUP.fullmatch(key)}  # a run may end between a row and its first well
         problems = [
             f"{self.barcode}: {key} {WRITTEN}" for key in sorted(known) if not self._exact(key, row=key != "zarr.json")
         ]
         with contextlib.suppress(ValueError):
             known |= {f"tables/{key}" for key in (*read_attributes(self.path / "tables")["files"], "zarr.json")}
-        strange = sorted(key for key in found - known if "/".join(key.split("/")[:2]) not in homes)
+        strange = sorted(key for key in result - known if "/".join(key.split("/")[:2]) not in homes)
         return problems + [f"{self.barcode}: {key} is of no well" for key in strange]
 
     def _exact(self, key: str, row: bool = False) -> bool:
@@ -575,16 +575,16 @@ class StoredPlate:
         if record["wells"] != {well: r["digest"] for well, r in records.items()}:
             return []
         known = plate_table_files(self.path, self.manifest, records)
-        found = {**files, "zarr.json": read_file(self.path / "tables" / "zarr.json", MAX_RECORD)}
-        return [f"{self.barcode}: tables/{key} {WRITTEN}" for key in known if found.get(key) != known[key]]
+        result = {**files, "zarr.json": read_file(self.path / "tables" / "zarr.json", MAX_RECORD)}
+        return [f"{self.barcode}: tables/{key} {WRITTEN}" for key in known if result.get(key) != known[key]]
 
     @staticmethod
     def _verify_finite(where: str, record: Mapping[str, Any], columns: Sequence[str], values: np.ndarray) -> list[str]:
         """The columns whose NaN and infinite values are not as many as the record says."""
-        found = nonfinite(columns, [values])
+        result = nonfinite(columns, [values])
         return [
             f"{where}: {column} has {counts['nan']} NaN and {counts['inf']} infinite values, unlike its record"
-            for column, counts in found.items()
+            for column, counts in result.items()
             if record["nonfinite"].get(column) != counts
         ]
 

@@ -41,14 +41,14 @@ def stored_wells(plate: Place) -> list[str]:
     if isinstance(plate, RemotePath):
         records = (re.fullmatch(r"(A?[A-Z])/(\d\d)/zarr\.json", key) for key in names_below(plate))
         return sorted((r[1] + r[2] for r in records if r), key=well_position)
-    found = [
+    result = [
         row.name + column.name
         for row in plate.iterdir()
         if re.fullmatch(r"A?[A-Z]", row.name)
         for column in row.iterdir()
         if re.fullmatch(r"\d\d", column.name) and (column / "zarr.json").is_file()
     ]
-    return sorted(found, key=well_position)
+    return sorted(result, key=well_position)
 
 
 def read_records(plate: Place) -> dict[str, dict[str, Any]]:

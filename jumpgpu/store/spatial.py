@@ -70,8 +70,8 @@ def to_spatialdata(
                     label, dims=("y", "x"), transformations=affine(systems)
                 )
             regions[well, site] = f"{name}_Cells"
-            if found := picture(plate, well, site, images):
-                pixels, step = found
+            if result := picture(plate, well, site, images):
+                pixels, step = result
                 elements["images"][name] = sd.models.Image2DModel.parse(
                     pixels, dims=("c", "y", "x"), c_coords=list(plate.channels), transformations=affine(systems, step)
                 )

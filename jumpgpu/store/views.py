@@ -83,12 +83,12 @@ def well_values(plate: Plate, feature: str, statistic: str = "mean") -> dict[str
         means = checks[checks.channel == channel].groupby("well")[kind].mean()
         return {well: float(means.get(well, np.nan)) for well in plate.wells}
     plate.choose([feature])
-    found = {}
+    result = {}
     for well in plate.wells:
         cells = plate.to_pandas([well], [feature])[feature].to_numpy(float)
         cells = cells[~np.isnan(cells)]
-        found[well] = float(getattr(np, statistic)(cells)) if len(cells) else np.nan
-    return found
+        result[well] = float(getattr(np, statistic)(cells)) if len(cells) else np.nan
+    return result
 
 
 def heatmap(plate: Plate, feature: str, statistic: str = "mean") -> Picture:
@@ -195,8 +195,8 @@ def raw_field(plate: Plate, well: str, site: int, images: str | Place) -> np.nda
 
     kept = plate.settings.get("config", {}).get("plate", {})
     settings = build(PlateSettings, {**kept, "channels": list(plate.channels)}, f"{plate.barcode}: its settings")
-    found = find_source(plate.barcode, images, settings)
-    batch = next(read_fields(found, wells=[well], sites=[site], batch=1, workers=0))
+    result = find_source(plate.barcode, images, settings)
+    batch = next(read_fields(result, wells=[well], sites=[site], batch=1, workers=0))
     if batch.quarantined:
         raise ValueError(str(batch.quarantined[0]))
     return np.array(batch.pixels[0].numpy())
@@ -222,7 +222,7 @@ def card(plate: Plate) -> str:
         f'<tr><th style="text-align:left">{name}</th><td style="text-align:left">{html.escape(value)}</td></tr>'
         for name, value in rows.items()
     )
-    urls = [(pictures.data_url(count_map(cells), "png"), "cells a well, as the wells lie"), *thumbnail(plate, records)]
+    urls = [(pictures.data_url(count_map(cells), "png"), "cells per well, as the wells lie"), *thumbnail(plate, records)]
     figures = "".join(
         f'<figure style="margin:0"><img src="{url}" alt="{words}" style="max-height:{THUMBNAIL}px;image-rendering:auto">'
         f'<figcaption style="font-size:smaller">{words}</figcaption></figure>'
@@ -242,10 +242,10 @@ def count_map(cells: dict[str, int]) -> np.ndarray:
     size = grid(list(cells))
     side = max(4, THUMBNAIL // size["columns"])
     image = np.full((size["rows"], size["columns"], 3), 227, np.uint8)
-    most = max([*cells.values(), 1])
+    maximum = max([*cells.values(), 1])
     for well, count in cells.items():
         row, column = well_position(well)
-        image[row - 1, column - 1] = np.rint(255 * np.array(colormaps["viridis"](count / most)[:3]))
+        image[row - 1, column - 1] = np.rint(255 * np.array(colormaps["viridis"](count / maximum)[:3]))
     image = image.repeat(side, 0).repeat(side, 1)
     image[::side] = image[:, ::side] = 255
     return image

@@ -144,12 +144,14 @@ class PlateWriter:
         """How a finished well's sites (site -> its files now) differ from what it was made from, one line a difference."""
         record = read_attributes(self.path / well_key(well))
         left_out = {q["site"] for q in record["quarantine"] if not q["used"]}
-        made = {s["site"]: {i["channel"]: f"{i['file']} ({i['bytes']} bytes)" for i in s["inputs"]} for s in record["sites"]}
-        lines = [f"{well} site {s}: was not there" for s in sorted(set(inputs) - set(made) - left_out)]
-        lines += [f"{well} site {s}: is no longer there" for s in sorted(set(made) - set(inputs))]
-        for site in sorted(set(made) & set(inputs)):
+        output = {
+            s["site"]: {i["channel"]: f"{i['file']} ({i['bytes']} bytes)" for i in s["inputs"]} for s in record["sites"]
+        }
+        lines = [f"{well} site {s}: was not there" for s in sorted(set(inputs) - set(output) - left_out)]
+        lines += [f"{well} site {s}: is no longer there" for s in sorted(set(output) - set(inputs))]
+        for site in sorted(set(output) & set(inputs)):
             now = {i.channel: f"{i.file} ({i.bytes} bytes)" for i in inputs[site]}
-            lines += [f"{well} site {site} {line}" for line in compare(made[site], now)]
+            lines += [f"{well} site {site} {line}" for line in compare(output[site], now)]
         return lines
 
     def append(self, table: SiteTable) -> bool:

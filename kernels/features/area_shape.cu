@@ -2,14 +2,14 @@
 //
 //   hull      vertices of the convex hull of the pixel centres, none on a line between others; clockwise on the screen,
 //             from the topmost of the leftmost ones
-//   Feret     largest distance of two vertices; least distance of two parallel lines that enclose them
+//   Feret     largest distance of two vertices; smallest distance of two parallel lines that enclose them
 //   circle    the smallest one around all vertices (Chrystal's method, its tests in exact integers, ties as centrosome rounds)
 //   convex    pixels whose centre lies in or on the hull of the pixels' edge midpoints
 //
 // Source   scikit-image 0.18 regionprops, centrosome 1.2 feret_diameter and minimum_enclosing_circle, as CellProfiler 4.2.8
 //          MeasureObjectSizeShape uses them
 // Oracle   scikit-image, centrosome (tests/features/test_area_shape.py); CellProfiler's own output on the real fields
-// Launch   trace_hulls: one block an object row: a thread a side of the hull, then a warp a measure. measure_shapes: a thread an
+// Launch   trace_hulls: one block per object row: a thread a side of the hull, then one warp per measure. measure_shapes: a thread an
 //          object row.
 // Order    integers, but for quotients and roots of single numbers.
 #include "jg/one_item_per_thread.cuh"
@@ -56,14 +56,14 @@ struct Circle { double y, x, radius; };
 
 // ---------------------------------------------------------------- measures of a hull's vertices, v(0) .. v(n - 1)
 
-template <class V> JG_FN double most_feret(int n, V v) {
+template <class V> JG_FN double max_feret(int n, V v) {
     int64_t best = 0;                                  // by one warp, in lane 0
     for (int i = jg::lane(); i < n; i += jg::WARP)
-        for (int j = i + 1; j < n; ++j) best = jg::most(best, dot(v(j) - v(i), v(j) - v(i)));
-    return sqrt(double(jg::warp_most(best)));
+        for (int j = i + 1; j < n; ++j) best = jg::larger(best, dot(v(j) - v(i), v(j) - v(i)));
+    return sqrt(double(jg::warp_max(best)));
 }
 
-template <class V> JG_FN double least_feret(int n, V v) {
+template <class V> JG_FN double min_feret(int n, V v) {
     if (n < 3) return 0;
     double best = 0;
     for (int i = 0, j = 1; i < n; ++i) {
@@ -76,7 +76,7 @@ template <class V> JG_FN double least_feret(int n, V v) {
             j = (j + 1) % n;
         }
         const double squared = double(away) * double(away) / double(dot(side, side));
-        best = i ? jg::least(best, squared) : squared;
+        best = i ? jg::smaller(best, squared) : squared;
     }
     return sqrt(best);
 }
@@ -93,7 +93,7 @@ JG_FN double rounded_angle(Point a, Point b, Point p) {
     return left;
 }
 
-// From a side: the vertex that sees it at the least angle makes, with it, the circle, or replaces one of its ends.
+// From a side: the vertex that sees it at the smallest angle makes, with it, the circle, or replaces one of its ends.
 template <class V> JG_FN Circle enclosing_circle(int n, V v) {
     if (n == 0) return {0, 0, 0};
     Point a = v(0), b = v(n > 1 ? 1 : 0), c = b;
@@ -102,7 +102,7 @@ template <class V> JG_FN Circle enclosing_circle(int n, V v) {
         return Circle{y, x, sqrt(dy * dy + dx * dx)};
     };
     for (int round = 0; n > 2 && round < 4 * n + 16; ++round) {
-        int64_t top = 0, bottom = 0;                   // cotangent of the least angle
+        int64_t top = 0, bottom = 0;                   // cotangent of the smallest angle
         for (int i = 0; i < n; ++i) {
             const Point p = v(i), to_a = a - p, to_b = b - p;
             const int64_t cosine = dot(to_a, to_b);
@@ -162,7 +162,7 @@ struct Stack {
 // Out  scratch     int32 [6 L + 2 R]
 //      vertex      int32 [2 L, 2]       y, x of each row's vertices, from twice its first line on
 //      vertices    int32 [R]            how many
-//      hull        float64 [R, HULL]    largest and least Feret diameter; circle y, x, radius; convex area
+//      hull        float64 [R, HULL]    largest and smallest Feret diameter; circle y, x, radius; convex area
 extern "C" __global__ void __launch_bounds__(128, 4) trace_hulls(
     const int32_t* __restrict__ box, const int64_t* __restrict__ line_start, const int32_t* __restrict__ extent,
     const int32_t* __restrict__ schedule, int32_t* __restrict__ scratch, int32_t* __restrict__ vertex,
@@ -177,7 +177,7 @@ extern "C" __global__ void __launch_bounds__(128, 4) trace_hulls(
     if (fits) JG_FOR(i, 2 * h) s.ends[i] = extents[i];
     __syncthreads();
     const auto end_of = [&](int i, int right) { return fits ? s.ends[i * 2 + right] : extents[i * 2 + right]; };
-    // Sides 0 and 1: the least column of each line, and the most, turned round so that both are lower hulls.
+    // Sides 0 and 1: the smallest column of each line, and the largest, turned round so that both are lower hulls.
     const auto line = [&](int i, int right) {
         const int x = end_of(i, right);
         return Point{x < 0 || x == 32767 ? NOTHING : int64_t(right ? -x : x), i};
@@ -192,7 +192,7 @@ extern "C" __global__ void __launch_bounds__(128, 4) trace_hulls(
         const int q = j / 3, part = j % 3, i = of.get(q);
         const int64_t x = 2 * line(i, right).y;
         if (part == 2 && q + 1 < s.count[right] && of.get(q + 1) == i + 1) return Point{NOTHING, 0};
-        if (part == 0 && q > 0 && of.get(q - 1) == i - 1) return Point{jg::least(x, 2 * line(i - 1, right).y), 2 * i};
+        if (part == 0 && q > 0 && of.get(q - 1) == i - 1) return Point{jg::smaller(x, 2 * line(i - 1, right).y), 2 * i};
         return Point{part == 1 ? x - 1 : x, 2 * i + part};
     };
     const auto corners_of = [&](int right) {
@@ -248,11 +248,11 @@ extern "C" __global__ void __launch_bounds__(128, 4) trace_hulls(
             measure[4] = circle.radius;
         }
         if (task == 1) {
-            const double most = most_feret(n, v);
-            if (jg::lane() == 0) measure[0] = most;
+            const double maximum = max_feret(n, v);
+            if (jg::lane() == 0) measure[0] = maximum;
         }
         if (task == 2 && jg::lane() == 0) {
-            measure[1] = least_feret(n, v);
+            measure[1] = min_feret(n, v);
             measure[5] = double(h - int64_t(convex.v[0]));
         }
     }
@@ -287,7 +287,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) measure_shapes(
         const double yy = (m[20] - sum_y * sum_y / n) / n, xx = (m[2] - sum_x * sum_x / n) / n, xy = (m[11] - sum_y * sum_x / n) / n;
         const double half = (yy + xx) / 2, apart = sqrt((yy - xx) * (yy - xx) + 4 * xy * xy) / 2;
         const double major = half + apart;
-        const double minor = jg::most(major > 0 ? (yy * xx - xy * xy) / major : 0, 0.0);      // product of both over one
+        const double minor = jg::larger(major > 0 ? (yy * xx - xy * xy) / major : 0, 0.0);      // product of both over one
         const double turn = xx == yy ? (xy > 0 ? -jg::PI / 4 : jg::PI / 4) : 0.5 * jg::atan2_same(2 * xy, yy - xx);
         out[Shape::BoundingBoxArea] = inside;
         out[Shape::BoundingBoxMaximum_X] = at[3];
@@ -297,7 +297,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) measure_shapes(
         out[Shape::Center_X] = ((at[1] + at[3]) >> 1) + sum_x / n;
         out[Shape::Center_Y] = ((at[0] + at[2]) >> 1) + sum_y / n;
         out[Shape::Compactness] = perimeter * perimeter / (4 * jg::PI * n);
-        out[Shape::Eccentricity] = major > 0 ? sqrt(jg::most(1 - minor / major, 0.0)) : 0;
+        out[Shape::Eccentricity] = major > 0 ? sqrt(jg::larger(1 - minor / major, 0.0)) : 0;
         out[Shape::EquivalentDiameter] = sqrt(4 * n / jg::PI);
         out[Shape::EulerNumber] = rim[3];
         out[Shape::Extent] = n / inside;

@@ -6,12 +6,12 @@
 //
 // Source   CellProfiler 4.2.8 MeasureColocalization, bisection_costes and run_image_pair_objects; thresholds compared as float32
 // Oracle   cp_measure (tests/features/test_costes.py)
-// Launch   costes_moments: one block a field, pair and run of 16384 pixels; costes_totals: a block a field and pair, a thread a sum;
-//          costes_objects: one block an object row and pair; any block size, 0.4 KB of shared memory.
+// Launch   costes_moments: one block per field, pair and run of 16384 pixels; costes_totals: a block per field and pair, a thread a sum;
+//          costes_objects: one block per object row and pair; any block size, 0.4 KB of shared memory.
 // Order    jg::block_sum; the runs add in order.
 #include "jg/jg.cuh"
 
-constexpr int RUN = 16384, SUMS = 10;                  // pixels, a, b, aa, bb, ab, least and most of a and b
+constexpr int RUN = 16384, SUMS = 10;                  // pixels, a, b, aa, bb, ab, smallest and largest of a and b
 
 // In   pixels      float32 [B, C, H, W]
 //      pairs       int32   [Q, 2]
@@ -31,7 +31,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) costes_moments(
     if (!running[item]) return;
     const int c = pairs[2 * q], d = pairs[2 * q + 1];
     const int64_t first = int64_t(run) * RUN;
-    const int n = int(jg::least(int64_t(RUN), plane - first));
+    const int n = int(jg::smaller(int64_t(RUN), plane - first));
     const float* __restrict__ a = pixels + (int64_t(field) * channels + c) * plane + first;
     const float* __restrict__ b = pixels + (int64_t(field) * channels + d) * plane + first;
     const double shift_a = shift[field * channels + c], shift_b = shift[field * channels + d];
@@ -44,22 +44,22 @@ extern "C" __global__ void __launch_bounds__(128, 8) costes_moments(
     });
     // Whether a channel is constant: values are 0 or more, so their bits are in order.
     union { float value; int32_t bits; } u;
-    int least_a = 0x7fffffff, least_b = 0x7fffffff, most_a = -1, most_b = -1;
+    int min_a = 0x7fffffff, min_b = 0x7fffffff, max_a = -1, max_b = -1;
     JG_ONCE { ends.v[0] = ends.v[1] = 0x7fffffff; ends.v[2] = ends.v[3] = -1; }
     __syncthreads();
     JG_FOR(i, n) {
         if (!taken(i)) continue;
         u.value = a[i] + 0.0f;
-        least_a = jg::least(least_a, u.bits);
-        most_a = jg::most(most_a, u.bits);
+        min_a = jg::smaller(min_a, u.bits);
+        max_a = jg::larger(max_a, u.bits);
         u.value = b[i] + 0.0f;
-        least_b = jg::least(least_b, u.bits);
-        most_b = jg::most(most_b, u.bits);
+        min_b = jg::smaller(min_b, u.bits);
+        max_b = jg::larger(max_b, u.bits);
     }
-    jg::gather_least(&ends.v[0], least_a);
-    jg::gather_least(&ends.v[1], least_b);
-    jg::gather_most(&ends.v[2], most_a);
-    jg::gather_most(&ends.v[3], most_b);
+    jg::gather_min(&ends.v[0], min_a);
+    jg::gather_min(&ends.v[1], min_b);
+    jg::gather_max(&ends.v[2], max_a);
+    jg::gather_max(&ends.v[3], max_b);
     __syncthreads();
     JG_ONCE {
         double* __restrict__ out = parts + (int64_t(item) * runs + run) * SUMS;
@@ -82,7 +82,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) costes_totals(
         double sum = k < 6 ? 0 : k < 8 ? 0x7fffffff : -1;
         for (int run = 0; run < runs; ++run) {
             const double next = part[run * SUMS];
-            sum = k < 6 ? sum + next : k < 8 ? jg::least(sum, next) : jg::most(sum, next);
+            sum = k < 6 ? sum + next : k < 8 ? jg::smaller(sum, next) : jg::larger(sum, next);
         }
         totals[int64_t(item) * SUMS + k] = sum;
     }
@@ -95,11 +95,11 @@ JG_REGISTER(costes_totals)
 //      field       int32   [N]
 //      pairs       int32   [Q, 2]
 //      threshold   float32 [B * Q, 2]
-// Out  found       float64 [rows, Q, 5]    sums of a and of b above both thresholds, of each at or above its own; how many are both
+// Out  result       float64 [rows, Q, 5]    sums of a and of b above both thresholds, of each at or above its own; how many are both
 extern "C" __global__ void __launch_bounds__(128, 8) costes_objects(
     const float* __restrict__ values, const int64_t* __restrict__ start, const int64_t* __restrict__ stop,
     const int32_t* __restrict__ schedule, const int32_t* __restrict__ field, const int32_t* __restrict__ pairs,
-    const float* __restrict__ threshold, int64_t n_pixels, int32_t cells, int32_t n_pairs, double* __restrict__ found)
+    const float* __restrict__ threshold, int64_t n_pixels, int32_t cells, int32_t n_pairs, double* __restrict__ result)
 {
     JG_SHARED(jg::SumScratch<5>, s);
     const int row = schedule[int(blockIdx.x) / n_pairs], q = int(blockIdx.x) % n_pairs;
@@ -113,7 +113,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) costes_objects(
                            both ? 1.0 : 0.0}};
     });
     JG_ONCE {
-        for (int k = 0; k < 5; ++k) found[(int64_t(row) * n_pairs + q) * 5 + k] = sum.v[k];    // Costes is the first by the third, the second by the fourth
+        for (int k = 0; k < 5; ++k) result[(int64_t(row) * n_pairs + q) * 5 + k] = sum.v[k];    // Costes is the first by the third, the second by the fourth
     }
 }
 JG_REGISTER(costes_objects)

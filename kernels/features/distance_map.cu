@@ -8,7 +8,7 @@
 // Source   CellProfiler 4.2.8 MeasureObjectIntensityDistribution ('squared', centre), MeasureObjectSizeShape (radii); the
 //          search is design.md's: columns first, then along the row.
 // Oracle   SciPy (tests/features/test_area_shape.py, test_radial_distribution.py); CellProfiler's own output on the real fields
-// Launch   blocks take object rows in turns, each with scratch of its own; a thread a column, then a pixel. The serial build
+// Launch   blocks take object rows in turns, each with scratch of its own; a thread per column, then a pixel. The serial build
 //          takes CHUNK pixels of a line together. 16 KB of shared memory.
 // Order    integers, but for roots of single numbers, and jg::block_sum over distances.
 #include "jg/register_loads.cuh"
@@ -22,22 +22,22 @@ constexpr int FAR = 32767;                             // no edge in this column
 constexpr int SHORT = 176;                             // (SHORT + STEP)^2 + SHORT^2 fits 16 bits
 constexpr int NARROW = 2 * SHORT - 2;                  // no pixel of an object so narrow is SHORT deep
 
-struct Depths { uint32_t bin[BINS + CHUNK]; int most, centre; int64_t counted; double middle[2]; };
+struct Depths { uint32_t bin[BINS + CHUNK]; int maximum, centre; int64_t counted; double middle[2]; };
 struct Box { int h, w, pitch; bool up, down, left, right; };   // whether beyond that side there is an edge
 
 // The map of one object, in squares of T: `top` for no edge in the column, which nothing may reach. near: scratch, h lines of
-// pitch, and in the serial build four more and some. Sets s.most, s.centre and the first s.bin. Starts and ends with a barrier.
+// pitch, and in the serial build four more and some. Sets s.maximum, s.centre and the first s.bin. Starts and ends with a barrier.
 template <class T> JG_FN void find_depths(
     const int32_t* __restrict__ label, int64_t width, int n, const Box box, int top, T* __restrict__ near,
     int32_t* __restrict__ squared, Depths& s)
 {
     const int h = box.h, w = box.w, pitch = box.pitch;
-    JG_ONCE { s.most = -1; s.centre = 0x7fffffff; }
+    JG_ONCE { s.maximum = -1; s.centre = 0x7fffffff; }
     JG_FOR(i, BINS + CHUNK) s.bin[i] = 0;
     __syncthreads();
 #if defined(JG_SERIAL)
     const bool closed = box.left && box.right;
-    const int margin = ((closed ? jg::least(h, w) / 2 + 1 : w) + STEP + 2 * CHUNK) / CHUNK * CHUNK;
+    const int margin = ((closed ? jg::smaller(h, w) / 2 + 1 : w) + STEP + 2 * CHUNK) / CHUNK * CHUNK;
     const T none = T(top * top);
     T* __restrict__ under = near + h * pitch;          // steps of the line before the first, then of the line below
     T* __restrict__ line = under + pitch + margin;     // squares of one line and beyond its ends, as far as is looked
@@ -48,7 +48,7 @@ template <class T> JG_FN void find_depths(
         T* __restrict__ now = near + y * pitch;
         const T* __restrict__ before = y ? now - pitch : under;
         const auto one = [&](int x) {
-            const T steps = jg::least(T(before[x] + 1), T(top));
+            const T steps = jg::smaller(T(before[x] + 1), T(top));
             now[x] = from[x] == n ? steps : T(0);
         };
         int x = 0;
@@ -58,7 +58,7 @@ template <class T> JG_FN void find_depths(
         else for (; x < w; ++x) one(x);
         for (x = w; x < pitch; ++x) now[x] = 0;
     }
-    int most = -1, deepest = 0;
+    int maximum = -1, deepest = 0;
     for (int x = 0; x < pitch; ++x) under[x] = T(box.down ? 0 : top);
     for (int x = -margin; x < 0; ++x) line[x] = box.left ? T(0) : none;
     for (int x = w; x < pitch + margin; ++x) line[x] = box.right ? T(0) : none;
@@ -66,7 +66,7 @@ template <class T> JG_FN void find_depths(
         const T* __restrict__ now = near + y * pitch;
         for (int x0 = 0; x0 < w; x0 += CHUNK)
             ROLLED for (int x = x0; x < x0 + CHUNK; ++x) {
-                const T steps = jg::least(now[x], T(under[x] + 1));
+                const T steps = jg::smaller(now[x], T(under[x] + 1));
                 under[x] = steps;
                 line[x] = T(steps * steps);
             }
@@ -77,100 +77,100 @@ template <class T> JG_FN void find_depths(
             T worst = 0;
             ROLLED for (int l = 0; l < CHUNK; ++l) {
                 best[l] = line[x0 + l];
-                worst = jg::most(worst, best[l]);
+                worst = jg::larger(worst, best[l]);
             }
             if (!closed && x0 + CHUNK > w) {           // there, what lies beyond the line's end is not 0
                 worst = 0;
                 for (int l = 0; l < CHUNK; ++l) {
                     if (x0 + l >= w) best[l] = 0;
-                    worst = jg::most(worst, best[l]);
+                    worst = jg::larger(worst, best[l]);
                 }
             }
             for (int j = 1; j * j < int(worst) && (closed || j <= w); j += STEP) {
                 for (int k = j; k < j + STEP; ++k) {
-                    const int away = jg::least(k, w);
+                    const int away = jg::smaller(k, w);
                     const T further = T(away * away);
                     const T* __restrict__ left = line + x0 - k;
                     const T* __restrict__ right = line + x0 + k;
                     ROLLED for (int l = 0; l < CHUNK; ++l)
-                        best[l] = jg::least(best[l], T(jg::least(left[l], right[l]) + further));
+                        best[l] = jg::smaller(best[l], T(jg::smaller(left[l], right[l]) + further));
                 }
                 worst = 0;
-                ROLLED for (int l = 0; l < CHUNK; ++l) worst = jg::most(worst, best[l]);
+                ROLLED for (int l = 0; l < CHUNK; ++l) worst = jg::larger(worst, best[l]);
             }
             ROLLED for (int l = 0; l < CHUNK; ++l) to[x0 + l] = best[l];
             if (worst == 0) continue;
             int32_t bin[CHUNK];                        // what does not count, where it hinders nobody
             ROLLED for (int l = 0; l < CHUNK; ++l) bin[l] = (best[l] > 0) & (int(best[l]) < BINS) ? int(best[l]) : BINS + l;
             for (int l = 0; l < CHUNK; ++l) ++s.bin[bin[l]];
-            if (int(worst) < most) continue;
-            if (int(worst) > most || deepest / pitch > y) {        // of several the first: lines come from below, pixels from the left
-                most = worst;
+            if (int(worst) < maximum) continue;
+            if (int(worst) > maximum || deepest / pitch > y) {        // of several the first: lines come from below, pixels from the left
+                maximum = worst;
                 int l = 0;
                 while (best[l] != worst) ++l;
                 deepest = y * pitch + x0 + l;
             }
         }
     }
-    s.most = most;
+    s.maximum = maximum;
     s.centre = deepest;
 #else
     JG_FOR(x, w) {
         int steps = box.up ? 0 : top;
         for (int y0 = 0; y0 < h; y0 += AHEAD) {
             int held[AHEAD];
-            JG_UNROLL for (int k = 0; k < AHEAD; ++k) held[k] = label[int64_t(jg::least(y0 + k, h - 1)) * width + x];
+            JG_UNROLL for (int k = 0; k < AHEAD; ++k) held[k] = label[int64_t(jg::smaller(y0 + k, h - 1)) * width + x];
             JG_UNROLL for (int k = 0; k < AHEAD; ++k) jg::held_here(held[k]);
             JG_UNROLL for (int k = 0; k < AHEAD; ++k) {
                 if (y0 + k >= h) break;
-                steps = held[k] == n ? jg::least(steps + 1, top) : 0;
+                steps = held[k] == n ? jg::smaller(steps + 1, top) : 0;
                 near[(y0 + k) * pitch + x] = T(steps);
             }
         }
         steps = box.down ? 0 : top;
         for (int y0 = h - 1; y0 >= 0; y0 -= AHEAD) {
             int held[AHEAD];
-            JG_UNROLL for (int k = 0; k < AHEAD; ++k) held[k] = near[jg::most(y0 - k, 0) * pitch + x];
+            JG_UNROLL for (int k = 0; k < AHEAD; ++k) held[k] = near[jg::larger(y0 - k, 0) * pitch + x];
             JG_UNROLL for (int k = 0; k < AHEAD; ++k) jg::held_here(held[k]);
             JG_UNROLL for (int k = 0; k < AHEAD; ++k) {
                 if (y0 - k < 0) break;
-                steps = jg::least(held[k], steps + 1);
+                steps = jg::smaller(held[k], steps + 1);
                 near[(y0 - k) * pitch + x] = T(steps * steps);
             }
         }
     }
     __syncthreads();
-    int most = -1, deepest = 0x7fffffff;
+    int maximum = -1, deepest = 0x7fffffff;
     JG_FOR_YX(y, x, 0, h, 0, w) {
         const T* __restrict__ line = near + y * pitch;
         int best = line[x];
-        if (box.left) best = jg::least(best, (x + 1) * (x + 1));
-        if (box.right) best = jg::least(best, (w - x) * (w - x));
+        if (box.left) best = jg::smaller(best, (x + 1) * (x + 1));
+        if (box.right) best = jg::smaller(best, (w - x) * (w - x));
         for (int j = 1; j * j < best && j < w; j += AHEAD) {       // beyond the line's ends: what its ends say, too far away
             int before[AHEAD], after[AHEAD];
             JG_UNROLL for (int k = 0; k < AHEAD; ++k) {
-                before[k] = line[jg::most(x - j - k, 0)];
-                after[k] = line[jg::least(x + j + k, w - 1)];
+                before[k] = line[jg::larger(x - j - k, 0)];
+                after[k] = line[jg::smaller(x + j + k, w - 1)];
             }
             JG_UNROLL for (int k = 0; k < AHEAD; ++k) {
                 jg::held_here(before[k]);
                 jg::held_here(after[k]);
             }
             JG_UNROLL for (int k = 0; k < AHEAD; ++k) {
-                const int away = jg::least(j + k, w);
-                best = jg::least(best, jg::least(before[k], after[k]) + away * away);
+                const int away = jg::smaller(j + k, w);
+                best = jg::smaller(best, jg::smaller(before[k], after[k]) + away * away);
             }
         }
         if (best > 0 && best < BINS) jg::tally(&s.bin[best]);
         squared[y * pitch + x] = best;
-        if (best > most) {                             // a thread's pixels come in raster order
-            most = best;
+        if (best > maximum) {                             // a thread's pixels come in raster order
+            maximum = best;
             deepest = y * pitch + x;
         }
     }
-    jg::gather_most(&s.most, most);
+    jg::gather_max(&s.maximum, maximum);
     __syncthreads();
-    jg::gather_least(&s.centre, most == s.most ? deepest : 0x7fffffff);
+    jg::gather_min(&s.centre, maximum == s.maximum ? deepest : 0x7fffffff);
 #endif
     __syncthreads();
 }
@@ -178,8 +178,8 @@ template <class T> JG_FN void find_depths(
 // In   first .. fourth  int32 [B, H, W]  labels of the compartments, in row order
 //      field, number, box, schedule      as ever
 //      map_start   int64   [R + 1]       each row's first entry of squared: lines of its box, each a multiple of CHUNK
-//      room        at least h (w + 15) + 4 w + 142 of every box
-// Out  near        int32   [blocks, room]  scratch
+//      capacity        at least h (w + 15) + 4 w + 142 of every box
+// Out  near        int32   [blocks, capacity]  scratch
 //      squared     int32   [M]
 //      centre      int32   [R]           place in the row's part of squared
 //      radii       float64 [R, 3]        largest, mean, median; 0 for an empty row
@@ -187,12 +187,12 @@ extern "C" __global__ void __launch_bounds__(128, 6) measure_depths(
     const int32_t* __restrict__ first, const int32_t* __restrict__ second, const int32_t* __restrict__ third,
     const int32_t* __restrict__ fourth, const int32_t* __restrict__ field, const int32_t* __restrict__ number,
     const int32_t* __restrict__ box, const int32_t* __restrict__ schedule, const int64_t* __restrict__ map_start, int32_t rows,
-    int32_t cells, int32_t height, int32_t width, int64_t room, int32_t* __restrict__ near, int32_t* __restrict__ squared,
+    int32_t cells, int32_t height, int32_t width, int64_t capacity, int32_t* __restrict__ near, int32_t* __restrict__ squared,
     int32_t* __restrict__ centre, double* __restrict__ radii)
 {
     JG_SHARED(Depths, s);
     JG_SHARED(jg::SumScratch<2>, scratch);
-    int32_t* __restrict__ mine = near + blockIdx.x * room;
+    int32_t* __restrict__ mine = near + blockIdx.x * capacity;
     for (int turn = int(blockIdx.x); turn < rows; turn += int(gridDim.x)) {
         const int row = schedule[turn], k = row / cells, cell = row % cells, n = number[cell];
         const int y0 = box[row * 4], x0 = box[row * 4 + 1], y1 = box[row * 4 + 2], x1 = box[row * 4 + 3];
@@ -205,10 +205,10 @@ extern "C" __global__ void __launch_bounds__(128, 6) measure_depths(
         const int32_t* __restrict__ label = (k == 0 ? first : k == 1 ? second : k == 2 ? third : fourth)
                                             + (int64_t(field[cell]) * height + y0) * width + x0;
         int32_t* __restrict__ map = squared + map_start[row];
-        if (jg::least(h, w) <= NARROW)
+        if (jg::smaller(h, w) <= NARROW)
             find_depths(label, width, n, {h, w, pitch, true, true, true, true}, SHORT, reinterpret_cast<uint16_t*>(mine), map, s);
         else find_depths(label, width, n, {h, w, pitch, true, true, true, true}, FAR, mine, map, s);
-        const int most = s.most;
+        const int maximum = s.maximum;
         JG_ONCE {
             centre[row] = s.centre;
             s.middle[0] = s.middle[1] = 0;
@@ -217,9 +217,9 @@ extern "C" __global__ void __launch_bounds__(128, 6) measure_depths(
         for (int pass = 0; pass < 2; ++pass) {         // the sum and count; then, count known, the middle ones
             const int64_t count = int64_t(total.v[1]), wanted[2] = {(count - 1) / 2, count / 2};
             JG_ONCE s.counted = 0;
-            for (int base = 0; base <= most; base += BINS) {
-                const int bins = jg::least(BINS, most + 1 - base);
-                if (base + pass > 0 && most >= BINS) {             // the first were tallied as they were found
+            for (int base = 0; base <= maximum; base += BINS) {
+                const int bins = jg::smaller(BINS, maximum + 1 - base);
+                if (base + pass > 0 && maximum >= BINS) {             // the first were tallied as they were found
                     __syncthreads();
                     JG_FOR(i, bins) s.bin[i] = 0;
                     __syncthreads();
@@ -251,7 +251,7 @@ extern "C" __global__ void __launch_bounds__(128, 6) measure_depths(
             }
         }
         JG_ONCE {
-            radii[row * 3] = sqrt(double(most));
+            radii[row * 3] = sqrt(double(maximum));
             radii[row * 3 + 1] = total.v[0] / total.v[1];
             radii[row * 3 + 2] = (s.middle[0] + s.middle[1]) / 2;
         }

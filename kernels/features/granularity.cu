@@ -23,7 +23,7 @@ constexpr int AHEAD = 8;                               // basins that a CPU fetc
 
 // No level yet: E_k of every basin is 0, the lowest value there is.
 //
-// Launch   `parts` blocks a plane, any size; no shared memory.
+// Launch   `parts` blocks per plane, any size; no shared memory.
 // In   row_end  int32  [P, H]
 // Out  levels   int32  [P, capacity, SCALES]
 extern "C" __global__ void __launch_bounds__(1024) granularity_clear(
@@ -46,13 +46,13 @@ JG_REGISTER(granularity_clear)
 //   All erosions at once, a row of each a step: at step s row s - 2k of E_k, from the rows before, at and after it of E_(k-1),
 //   which steps s - 3, s - 2 and s - 1 made. Four rows of each are kept, and four of the highest.
 //
-// Launch   a block a plane, up to 544 threads (a warp a level): a step is 17 rows, and a barrier follows it; no shared memory.
+// Launch   a block per plane, up to 544 threads (a warp a level): a step is 17 rows, and a barrier follows it; no shared memory.
 // In   key      uint32  [P, H + 2, W + 2]
 //      basin    int32   [P, H + 2, W + 2]
 // In, out  levels  int32  [P, capacity, SCALES]  bits of a value
 // Out  ring     int32   [P, LEVELS, 8, W + 2]  scratch
-JG_FN int32_t lower(int32_t a, int32_t b) { return int32_t(jg::least(uint32_t(a), uint32_t(b))); }
-JG_FN int32_t most_of(int32_t a, int32_t b, int32_t c) { return jg::most(jg::most(a, b), c); }
+JG_FN int32_t lower(int32_t a, int32_t b) { return int32_t(jg::smaller(uint32_t(a), uint32_t(b))); }
+JG_FN int32_t max_of(int32_t a, int32_t b, int32_t c) { return jg::larger(jg::larger(a, b), c); }
 JG_FN int together(int k) { return k < 3 ? 2 : k < 7 ? 4 : 8; }     // rows: k + 1 at most, so that 2 of them span 2k + 1 steps
 
 // A row of E_k from three of E_(k-1), and what it makes of the highest. Rows begin at the frame.
@@ -62,7 +62,7 @@ template <bool FIRST> JG_FN void erode_row(const int32_t* __restrict__ above, co
     for (int x = 1 + jg::lane(); x <= width; x += jg::WARP) {
         const int32_t v = lower(lower(lower(above[x], below[x]), lower(here[x - 1], here[x + 1])), here[x]);
         to[x] = v;
-        highest[x] = FIRST ? v : jg::most(highest[x], v);
+        highest[x] = FIRST ? v : jg::larger(highest[x], v);
     }
     if (jg::lane() == 0) to[0] = to[width + 1] = highest[0] = highest[width + 1] = BESIDE;
 }
@@ -73,7 +73,7 @@ JG_FN void look(const int32_t* __restrict__ above, const int32_t* __restrict__ h
     jg::warp_each(width, [=](int i) {
         const int x = i + 1;
         const int32_t v = here[x];
-        return bool((v > most_of(above[x], here[x - 1], 0)) & (v >= jg::most(below[x], here[x + 1])));
+        return bool((v > max_of(above[x], here[x - 1], 0)) & (v >= jg::larger(below[x], here[x + 1])));
     }, [&](int i, int) { jg::raise_to(level + int64_t(of[i]) * SCALES, here[i + 1]); });
 }
 
@@ -107,7 +107,7 @@ extern "C" __global__ void __launch_bounds__(544) granularity_erode(
             const int rows = together(k), stack = y / rows;
             int32_t* highest = mine + 4 * pitch;
             if (y % rows == 0 || y == height) {            // the stack before is whole: the one above it is looked at, the last too
-                for (int t = jg::most(0, (y - 1) / rows - 1); t * rows < (y == height ? height : y - rows); ++t)
+                for (int t = jg::larger(0, (y - 1) / rows - 1); t * rows < (y == height ? height : y - rows); ++t)
                     look(t ? highest + ((t - 1) & 3) * pitch : beside, highest + (t & 3) * pitch,
                          (t + 1) * rows < height ? highest + ((t + 1) & 3) * pitch : beside,
                          basin + base + int64_t(t * rows + 1) * pitch + 1, width, level + k - 1);
@@ -147,8 +147,8 @@ JG_FN void look_at_tile(const Tile& tile, int rows, const int32_t* __restrict__ 
         const int32_t v = tile.highest[t][x];
         const int32_t above = t ? tile.highest[t - 1][x] : 0, before = x ? tile.highest[t][x - 1] : 0;
         const int32_t below = (t + 1) * rows < HIGH ? tile.highest[t + 1][x] : 0, after = x + 1 < WIDE ? tile.highest[t][x + 1] : 0;
-        if (v > most_of(above, before, 0) && v >= jg::most(below, after))
-            jg::atomic_most(level + int64_t(of[int64_t(t) * rows * pitch + x]) * SCALES, v);
+        if (v > max_of(above, before, 0) && v >= jg::larger(below, after))
+            jg::atomic_max(level + int64_t(of[int64_t(t) * rows * pitch + x]) * SCALES, v);
     }
 }
 
@@ -173,14 +173,14 @@ extern "C" __global__ void __launch_bounds__(512, 1) granularity_erode_tile(
     for (int k = 1; k <= STEPS; ++k) {
         const int32_t (*__restrict__ v)[TILE_WIDTH] = tile.v[~k & 1];
         int32_t (*__restrict__ next)[TILE_WIDTH] = tile.v[k & 1];
-        const int y0 = jg::most(k, -top), y1 = jg::least(TILE_HEIGHT - k, height - top);
-        const int x0 = jg::most(k, -left), x1 = jg::least(TILE_WIDTH - k, width - left);
-        const int columns = (x1 - x0 + jg::WARP - 1) / jg::WARP, runs = jg::most(1, jg::warps() / columns);
+        const int y0 = jg::larger(k, -top), y1 = jg::smaller(TILE_HEIGHT - k, height - top);
+        const int x0 = jg::larger(k, -left), x1 = jg::smaller(TILE_WIDTH - k, width - left);
+        const int columns = (x1 - x0 + jg::WARP - 1) / jg::WARP, runs = jg::larger(1, jg::warps() / columns);
         const int count = (y1 - y0 + runs - 1) / runs;
         for (int i = jg::warp_id(); i < columns * runs; i += jg::warps()) {
             const int x = x0 + i % columns * jg::WARP + jg::lane(), begin = y0 + i / columns * count;
             if (x >= x1 || begin >= y1) continue;
-            const int end = jg::least(begin + count, y1);
+            const int end = jg::smaller(begin + count, y1);
             int32_t above = v[begin - 1][x], here = v[begin][x];
             for (int y = begin; y < end; ++y) {
                 const int32_t below = v[y + 1][x];
@@ -195,21 +195,21 @@ extern "C" __global__ void __launch_bounds__(512, 1) granularity_erode_tile(
         JG_FOR_YX(t, x, 0, HIGH / rows, 0, WIDE) {
             const int32_t (*__restrict__ stack)[TILE_WIDTH] = next + STEPS + t * rows;
             int32_t highest = 0;
-            for (int j = 0; j < rows; ++j) highest = jg::most(highest, stack[j][STEPS + x]);
+            for (int j = 0; j < rows; ++j) highest = jg::larger(highest, stack[j][STEPS + x]);
             tile.highest[t][x] = highest;
         }
         __syncthreads();
     }
     look_at_tile(tile, together(first + STEPS), of, pitch, level + STEPS);
     if (first + STEPS == SCALES) return;
-    const int bottom = jg::least(TILE_HEIGHT - STEPS, height - top), right = jg::least(TILE_WIDTH - STEPS, width - left);
+    const int bottom = jg::smaller(TILE_HEIGHT - STEPS, height - top), right = jg::smaller(TILE_WIDTH - STEPS, width - left);
     JG_FOR_YX(y, x, STEPS, bottom, STEPS, right) to[bare + int64_t(top + y) * width + left + x] = tile.v[STEPS & 1][y][x];
 }
 JG_REGISTER(granularity_erode_tile)
 
 // E_k of every basin as the whole plane gives it: up the forest and down again (basins.cu).
 //
-// Launch   a block a plane, up to 1024 threads; no shared memory.
+// Launch   a block per plane, up to 1024 threads; no shared memory.
 // In   up, climb, hung, hung_end   as basin_forest made them
 // In, out  levels  int32  [P, capacity, SCALES]
 extern "C" __global__ void __launch_bounds__(1024) granularity_raise(
@@ -223,7 +223,7 @@ extern "C" __global__ void __launch_bounds__(1024) granularity_raise(
     hung_end += int64_t(plane) * jg::ROUNDS;
     levels += int64_t(plane) * capacity * SCALES;
     auto ahead = [=](int t, int end) {
-        const int i = hung[jg::least(t + AHEAD, end - 1)];
+        const int i = hung[jg::smaller(t + AHEAD, end - 1)];
         jg::fetch_ahead(levels + int64_t(i) * SCALES, 1);
         jg::fetch_ahead(levels + int64_t(up[i]) * SCALES, 1);
     };
@@ -234,7 +234,7 @@ extern "C" __global__ void __launch_bounds__(1024) granularity_raise(
             const int32_t pass = jg::bits_of_key(uint32_t(climb[i] >> 32));
             const int32_t* mine = levels + int64_t(i) * SCALES;
             int32_t* root = levels + int64_t(up[i]) * SCALES;
-            for (int k = jg::lane(); k < SCALES; k += jg::WARP) jg::raise_to(root + k, jg::least(pass, mine[k]));
+            for (int k = jg::lane(); k < SCALES; k += jg::WARP) jg::raise_to(root + k, jg::smaller(pass, mine[k]));
         }
         __syncthreads();
     }
@@ -246,7 +246,7 @@ extern "C" __global__ void __launch_bounds__(1024) granularity_raise(
             const int32_t pass = jg::bits_of_key(uint32_t(climb[i] >> 32));
             int32_t* __restrict__ mine = levels + int64_t(i) * SCALES;
             const int32_t* __restrict__ root = levels + int64_t(up[i]) * SCALES;
-            for (int k = jg::lane(); k < SCALES; k += jg::WARP) mine[k] = jg::most(mine[k], jg::least(pass, root[k]));
+            for (int k = jg::lane(); k < SCALES; k += jg::WARP) mine[k] = jg::larger(mine[k], jg::smaller(pass, root[k]));
         }
         __syncthreads();
     }
@@ -256,7 +256,7 @@ JG_REGISTER(granularity_raise)
 // The same without rounds: what a GPU runs. A basin's level goes up from root to root until one has as much already, which
 // whoever brought it there takes on.
 //
-// Launch   `parts` blocks a plane, any size; no shared memory.
+// Launch   `parts` blocks per plane, any size; no shared memory.
 // In   up, climb, hung, hung_end   as basin_forest made them
 // In, out  levels  int32  [P, capacity, SCALES]   of every basin and what hangs on it
 extern "C" __global__ void __launch_bounds__(1024) granularity_rise(
@@ -270,9 +270,9 @@ extern "C" __global__ void __launch_bounds__(1024) granularity_rise(
         int i = hung[base + e / SCALES];
         int32_t v = jg::atomic_read(level + int64_t(i) * SCALES);
         for (int root = up[base + i]; root != i; root = up[base + i]) {
-            v = jg::least(v, jg::bits_of_key(uint32_t(climb[base + i] >> 32)));
+            v = jg::smaller(v, jg::bits_of_key(uint32_t(climb[base + i] >> 32)));
             if (v <= jg::atomic_read(level + int64_t(root) * SCALES)) break;
-            jg::atomic_most(level + int64_t(root) * SCALES, v);
+            jg::atomic_max(level + int64_t(root) * SCALES, v);
             i = root;
         }
     }
@@ -295,9 +295,9 @@ extern "C" __global__ void __launch_bounds__(1024) granularity_sink(
         const int32_t old = jg::atomic_read(mine);
         int32_t v = old, pass = jg::HIGHEST;
         for (int root = up[base + i]; root != i; root = up[base + i]) {
-            pass = jg::least(pass, jg::bits_of_key(uint32_t(climb[base + i] >> 32)));
+            pass = jg::smaller(pass, jg::bits_of_key(uint32_t(climb[base + i] >> 32)));
             if (pass <= v) break;
-            v = jg::most(v, jg::least(pass, jg::atomic_read(level + int64_t(root) * SCALES)));
+            v = jg::larger(v, jg::smaller(pass, jg::atomic_read(level + int64_t(root) * SCALES)));
             i = root;
         }
         if (v > old) jg::atomic_write(mine, v);

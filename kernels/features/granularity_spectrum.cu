@@ -39,7 +39,7 @@ template <int K> JG_FN void part_weights(
     for (int y = y0; y < y1; ++y) {
         double* __restrict__ to = weights + int64_t(y - y0) * (x1 - x0);
         for (int left = x0; left < x1; left += tile) {
-            const int right = jg::least(left + tile, x1), from = column_first[left];
+            const int right = jg::smaller(left + tile, x1), from = column_first[left];
             const int count = column_first[right - 1] + column_count[right - 1] - from;
             JG_FOR_OWN(x, 0, count) row[x] = 0;
             for (int j = 0; j < row_count[y]; ++j) {
@@ -90,7 +90,7 @@ JG_REGISTER(granularity_weights)
 
 // The spectrum.
 //
-// Launch   one block a cell and channel, largest cells first; cells of other fields than first_field .. last_field - 1 return;
+// Launch   one block per cell and channel, largest cells first; cells of other fields than first_field .. last_field - 1 return;
 //          any block size, 128 threads are GROUPS rows at a time x 16 scales; 3 KB of shared memory.
 // In   values       float32 [C, V]       the channels in list order
 //      low, high    int64   [N, parts]   each part's range of them
@@ -142,7 +142,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) granularity_spectrum(
                 const double share = w[x];
                 const int32_t top = jg::bits_of_key(k[x]);
                 const int32_t* __restrict__ at = level + int64_t(of[x]) * SCALES;
-                add([&](int s) { return share * double(jg::float_of(jg::least(top, at[s]))); });
+                add([&](int s) { return share * double(jg::float_of(jg::smaller(top, at[s]))); });
             }
         });
         JG_ONCE totals.v[e][0] = before;
@@ -161,7 +161,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) granularity_spectrum(
             next += totals.v[e][s + 1];
             pixels += high[part] - low[part];
         }
-        const double count = double(pixels), unit = jg::most(whole / count, 2.220446049250313e-16);
+        const double count = double(pixels), unit = jg::larger(whole / count, 2.220446049250313e-16);
         spectrum[((int64_t(c) * cells + n) * channels + channel) * SCALES + s] =
             pixels ? (last / count - next / count) * 100.0 / unit : nan("");
     }

@@ -6,8 +6,8 @@
 //
 // Source   scikit-image's regionprops, as CellProfiler 4.2.8 MeasureObjectSizeShape takes them.
 // Oracle   scikit-image (tests/features/test_area_shape.py)
-// Launch   a thread an object row, any block size; no shared memory.
-// Order    one thread a row: moments about another point are sums in ascending powers of row, then column.
+// Launch   a thread per object row, any block size; no shared memory.
+// Order    one thread per row: moments about another point are sums in ascending powers of row, then column.
 #include "jg/one_item_per_thread.cuh"
 
 constexpr int POWERS = 10;      // of the sums that outline.cu gives
@@ -36,14 +36,14 @@ JG_FN double moved(const double* __restrict__ m, double y, double x, int i, int 
 
 // In   box      int32   [R, 4]
 //      moments  float64 [R, POWERS, POWERS]     about the floored middle of the box (outline.cu)
-// Out  found    float64 [R, Moment::COUNT]
+// Out  result    float64 [R, Moment::COUNT]
 extern "C" __global__ void __launch_bounds__(128, 4) measure_moments(
-    const int32_t* __restrict__ box, const double* __restrict__ moments, int32_t rows, double* __restrict__ found)
+    const int32_t* __restrict__ box, const double* __restrict__ moments, int32_t rows, double* __restrict__ result)
 {
     JG_FOR_FEW(row, rows) {
         const double* __restrict__ m = moments + row * POWERS * POWERS;
         const int32_t* __restrict__ at = box + row * 4;
-        double* __restrict__ out = found + row * Moment::COUNT;
+        double* __restrict__ out = result + row * Moment::COUNT;
         const double n = m[0], nan = n * 0.0 / 0.0;
         for (int k = 0; k < Moment::COUNT; ++k) out[k] = nan;
         if (n == 0) continue;
@@ -78,7 +78,7 @@ extern "C" __global__ void __launch_bounds__(128, 4) measure_moments(
         tensor[1] = tensor[2] = -xy;
         tensor[3] = yy;
         out[Moment::InertiaTensorEigenvalues] = major;
-        out[Moment::InertiaTensorEigenvalues + 1] = major > 0 ? jg::most((xx * yy - xy * xy) / major, 0.0) : 0.0;
+        out[Moment::InertiaTensorEigenvalues + 1] = major > 0 ? jg::larger((xx * yy - xy * xy) / major, 0.0) : 0.0;
     }
 }
 JG_REGISTER(measure_moments)

@@ -9,8 +9,8 @@
 //
 // Source   CellProfiler 4.2.8 MeasureObjectNeighbors, whose structuring elements are disks of d and d + 1/2.
 // Oracle   SciPy's dilations and centrosome's outlines (tests/features/test_neighbors.py); CellProfiler's output on the real fields
-// Launch   neighbor_centres a block an image row; neighbor_contacts any number of blocks, each takes every gridDim-th object,
-//          so that the map is a block's; neighbor_nearest a warp an object; any block size, 0.3 KB of shared memory.
+// Launch   neighbor_centres a block per image row; neighbor_contacts any number of blocks, each takes every gridDim-th object,
+//          so that the map is a block's; neighbor_nearest a warp per object; any block size, 0.3 KB of shared memory.
 // Order    integers; nearest is a total order (distance, number).
 #include "jg/one_item_per_thread.cuh"
 #include "jg/jg_math.cuh"
@@ -20,7 +20,7 @@
 // Out  sums    uint64 [B, M, 3]      pixels, sum y and sum x of labels 0 .. M - 1; 0 before
 //      bits    uint64 [2, B, H, words]  where there is a label; where the next pixel of the row has another
 extern "C" __global__ void __launch_bounds__(128, 8) neighbor_centres(
-    const int32_t* __restrict__ labels, int32_t height, int32_t width, int32_t words, int32_t most, int64_t n_words,
+    const int32_t* __restrict__ labels, int32_t height, int32_t width, int32_t words, int32_t maximum, int64_t n_words,
     uint64_t* __restrict__ sums, uint64_t* __restrict__ bits)
 {
     const int field = int(blockIdx.x) / height, y = int(blockIdx.x) % height;
@@ -29,7 +29,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) neighbor_centres(
     uint64_t* __restrict__ change = some + n_words;
     const int part = (words + jg::warps() - 1) / jg::warps(), first = part * jg::warp_id();    // a warp's words
     const int32_t* __restrict__ from = line + 64 * first;
-    const int n = jg::most(0, jg::least(64 * part, width - 64 * first)), pairs = jg::least(n, width - 1 - 64 * first);
+    const int n = jg::larger(0, jg::smaller(64 * part, width - 64 * first)), pairs = jg::smaller(n, width - 1 - 64 * first);
     jg::warp_words(n, [=](int i) { return from[i] != 0; }, [=](int k, uint64_t word) { some[first + k] = word; });
     jg::warp_words(pairs, [=](int i) { return from[i] != from[i + 1]; }, [=](int k, uint64_t word) { change[first + k] = word; });
     if (n > 0 && pairs % 64 == 0 && pairs < n && jg::lane() == 0) change[words - 1] = 0;      // the row's last pixel stands alone in it
@@ -42,7 +42,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) neighbor_centres(
             uint64_t last = change[k] & ~uint64_t(0) << x;
             while (last == 0 && ++j < words) last = change[j];
             const int end = last ? 64 * j + jg::lowest_bit(last) + 1 : width;
-            uint64_t* __restrict__ sum = sums + (int64_t(field) * most + line[start]) * 3;
+            uint64_t* __restrict__ sum = sums + (int64_t(field) * maximum + line[start]) * 3;
             const uint64_t pixels = uint64_t(end - start);
             jg::atomic_sum(sum, pixels);
             jg::atomic_sum(sum + 1, pixels * uint64_t(y));
@@ -57,7 +57,7 @@ struct Nearest { enum Measure {
     FirstClosestObjectNumber, FirstClosestDistance, SecondClosestObjectNumber, SecondClosestDistance, AngleBetweenNeighbors,
     COUNT
 }; };
-constexpr int MOST_DISTANCES = 8;
+constexpr int MAX_DISTANCES = 8;
 constexpr int AHEAD = 8;                               // lines asked for before they are needed
 constexpr int MAPS = 5;                                // of an object (neighbors.py: MAPS)
 
@@ -80,8 +80,8 @@ JG_FN void dilate(uint64_t* __restrict__ a, uint64_t* __restrict__ b, int n, con
     for (int reach = 0;; ++reach) {
         for (; r >= 0 && span[r] == reach; --r) {
             const int up = r * pitch;
-            JG_FOR_OWN(i, jg::most(to.first, of.first + up), jg::least(to.last, of.last + up)) out[i] |= a[i - up];
-            JG_FOR_OWN(j, jg::most(to.first, of.first - up), jg::least(to.last, of.last - up)) out[j] |= a[j + up];
+            JG_FOR_OWN(i, jg::larger(to.first, of.first + up), jg::smaller(to.last, of.last + up)) out[i] |= a[i - up];
+            JG_FOR_OWN(j, jg::larger(to.first, of.first - up), jg::smaller(to.last, of.last - up)) out[j] |= a[j + up];
         }
         if (r < 0) break;
         widen(a, n, b);
@@ -102,8 +102,8 @@ JG_FN void dilate(uint64_t* __restrict__ a, uint64_t* __restrict__ b, int n, con
 //      distances    int32 [D]
 //      spans        int32 [D, 2, S]    how far a disk of the distance, and of the distance and a half, reaches to either side in
 //                                      the rows 0 .. S - 1 above or below its centre; S - 1 is the largest distance
-//      room         words of a block's maps: MAPS times (h + 2 (S - 1)) * ((w + 2 (S - 1)) / 64 + 2) + 2 of every box at least
-// Work maps         uint64 [blocks, room] of the box and S - 1 pixels around it
+//      capacity         words of a block's maps: MAPS times (h + 2 (S - 1)) * ((w + 2 (S - 1)) / 64 + 2) + 2 of every box at least
+// Work maps         uint64 [blocks, capacity] of the box and S - 1 pixels around it
 //      seen         int32 [blocks, D, M]  the last object of the block, counted from 1, that met the one of that label; 0 before
 // Out  contacts     int32 [N, 1 + 2 D] outline pixels; then for each distance neighbours and outline pixels touched
 extern "C" __global__ void __launch_bounds__(128, 8) neighbor_contacts(
@@ -111,10 +111,10 @@ extern "C" __global__ void __launch_bounds__(128, 8) neighbor_contacts(
     const int32_t* __restrict__ box, const int64_t* __restrict__ start, const int64_t* __restrict__ stop,
     const int32_t* __restrict__ field, const int32_t* __restrict__ number, const int32_t* __restrict__ distances,
     const int32_t* __restrict__ spans,
-    int32_t n_distances, int32_t rows, int32_t objects, int32_t height, int32_t width, int32_t words, int32_t most,
-    int64_t n_words, int64_t room, uint64_t* __restrict__ maps, int32_t* __restrict__ contacts, int32_t* __restrict__ seen)
+    int32_t n_distances, int32_t rows, int32_t objects, int32_t height, int32_t width, int32_t words, int32_t maximum,
+    int64_t n_words, int64_t capacity, uint64_t* __restrict__ maps, int32_t* __restrict__ contacts, int32_t* __restrict__ seen)
 {
-    JG_SHARED(jg::CountScratch<MOST_DISTANCES + 1>, s);
+    JG_SHARED(jg::CountScratch<MAX_DISTANCES + 1>, s);
     const int margin = rows - 1;
     for (int object = int(blockIdx.x); object < objects; object += int(gridDim.x)) {
         const int mine = number[object], y0 = box[4 * object], x0 = box[4 * object + 1], x1 = box[4 * object + 3];
@@ -126,15 +126,15 @@ extern "C" __global__ void __launch_bounds__(128, 8) neighbor_contacts(
         const int32_t* __restrict__ own = kept + plane * width;
         const uint64_t* __restrict__ some = bits + plane * words;
         const uint64_t* __restrict__ change = some + n_words;
-        uint64_t* __restrict__ inside = maps + blockIdx.x * room + 1;      // the object; later what is found
+        uint64_t* __restrict__ inside = maps + blockIdx.x * capacity + 1;      // the object; later what is found
         uint64_t* __restrict__ others = inside + size + 2;
         uint64_t* __restrict__ outline = others + size + 2;
         uint64_t* __restrict__ a = outline + size + 2;
         uint64_t* __restrict__ b = a + size + 2;
         const auto place = [=](int i) { return int64_t(top + i / pitch) * width + 64 * (from + i % pitch); };   // of a word
-        int32_t* __restrict__ met = seen + int64_t(blockIdx.x) * n_distances * most;
+        int32_t* __restrict__ met = seen + int64_t(blockIdx.x) * n_distances * maximum;
         const int stamp = object + 1;                      // a block's objects come in order, so that it grows
-        jg::Counts<MOST_DISTANCES + 1> count = {}, known = {};
+        jg::Counts<MAX_DISTANCES + 1> count = {}, known = {};
         __syncthreads();                                   // the object before is done with the map
         JG_FOR(m, MAPS) inside[m * (size + 2) - 1] = inside[m * (size + 2) + size] = 0;
         for (int i = jg::warp_id(); i < lines; i += jg::warps()) {
@@ -150,7 +150,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) neighbor_contacts(
                 };
                 if (all) {
                     const int32_t* __restrict__ at = label + int64_t(y) * width + x;
-                    jg::warp_words(jg::least(64, width - x), [=](int j) { return at[j] == mine; }, put);
+                    jg::warp_words(jg::smaller(64, width - x), [=](int j) { return at[j] == mine; }, put);
                 } else if (jg::lane() == 0) put(0, 0);
             }
         }
@@ -173,7 +173,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) neighbor_contacts(
             for (uint64_t left = rim; left; left &= left - 1)
                 if (own[place(i) + jg::lowest_bit(left)] != mine) rim &= ~(left & (~left + 1));
             outline[i] = rim;
-            count.v[MOST_DISTANCES] += uint64_t(jg::count_bits(rim));
+            count.v[MAX_DISTANCES] += uint64_t(jg::count_bits(rim));
         }
         __syncthreads();
         for (int d = 0; d < n_distances; ++d) {
@@ -189,25 +189,25 @@ extern "C" __global__ void __launch_bounds__(128, 8) neighbor_contacts(
             dilate(a, b, size, near, away, pitch, Words{first, last}, around, inside);
             int before = mine;                             // the label met before: most of a row is one object
             JG_FOR_OWN(i, around.first, around.last) {
-                const uint64_t found = inside[i] & others[i];
-                if (found == 0) continue;
+                const uint64_t result = inside[i] & others[i];
+                if (result == 0) continue;
                 // Of each run of others its first pixel here, and where one gives way to another.
                 const uint64_t changed = change[int64_t(top + i / pitch) * words + from + i % pitch] << 1;
-                for (uint64_t ask = found & (~(found << 1) | changed); ask; ask &= ask - 1) {
+                for (uint64_t ask = result & (~(result << 1) | changed); ask; ask &= ask - 1) {
                     const int other = label[place(i) + jg::lowest_bit(ask)];
                     if (other == before) continue;
                     before = other;
-                    int32_t* __restrict__ last_met = met + int64_t(d) * most + other;
-                    if (jg::atomic_read(last_met) != stamp && jg::atomic_most(last_met, stamp) != stamp) ++known.v[d];
+                    int32_t* __restrict__ last_met = met + int64_t(d) * maximum + other;
+                    if (jg::atomic_read(last_met) != stamp && jg::atomic_max(last_met, stamp) != stamp) ++known.v[d];
                 }
             }
             __syncthreads();
         }
-        count = jg::block_count<MOST_DISTANCES + 1>(count, s);
-        known = jg::block_count<MOST_DISTANCES + 1>(known, s);
+        count = jg::block_count<MAX_DISTANCES + 1>(count, s);
+        known = jg::block_count<MAX_DISTANCES + 1>(known, s);
         JG_ONCE {
             int32_t* __restrict__ out = contacts + int64_t(object) * (1 + 2 * n_distances);
-            out[OUTLINE] = int32_t(count.v[MOST_DISTANCES]);
+            out[OUTLINE] = int32_t(count.v[MAX_DISTANCES]);
             for (int d = 0; d < n_distances; ++d) {
                 out[NumberOfNeighbors + 2 * d] = int32_t(known.v[d]);
                 out[TOUCHED + 2 * d] = int32_t(count.v[d]);
@@ -239,11 +239,11 @@ constexpr int OBJECTS = 4;                             // of a block (neighbors.
 //                                      between both in degrees; 0 where there is none, nan for an object without pixels
 extern "C" __global__ void __launch_bounds__(128, 6) neighbor_nearest(
     const double* __restrict__ centre, const int32_t* __restrict__ field, const int32_t* __restrict__ number,
-    const int32_t* __restrict__ kept, int32_t objects, int32_t most, double* __restrict__ nearest)
+    const int32_t* __restrict__ kept, int32_t objects, int32_t maximum, double* __restrict__ nearest)
 {
-    const int begin = int(blockIdx.x) * OBJECTS, end = jg::least(objects, begin + OBJECTS);
+    const int begin = int(blockIdx.x) * OBJECTS, end = jg::smaller(objects, begin + OBJECTS);
     for (int i = begin + jg::warp_id(); i < end; i += jg::warps()) {
-        const double* __restrict__ of_field = centre + int64_t(field[i]) * most * 2;
+        const double* __restrict__ of_field = centre + int64_t(field[i]) * maximum * 2;
         const double y = of_field[int64_t(number[i]) * 2], x = of_field[int64_t(number[i]) * 2 + 1];
         double* __restrict__ out = nearest + int64_t(i) * Nearest::COUNT;
         if (!(y >= 0)) {
@@ -256,7 +256,7 @@ extern "C" __global__ void __launch_bounds__(128, 6) neighbor_nearest(
         const double never = 1e300;
         const int mine = number[i], n_kept = kept[field[i]];
         Two all = {{never, 0, never, 0}}, of_kept = all;
-        for (int m = 1 + jg::lane(); m < most; m += jg::WARP) {
+        for (int m = 1 + jg::lane(); m < maximum; m += jg::WARP) {
             const double dy = y - of_field[int64_t(m) * 2], dx = x - of_field[int64_t(m) * 2 + 1], squared = dy * dy + dx * dx;
             // Far more than the second nearest, whatever the root rounds to; or nan, without pixels.
             const double second = m <= n_kept ? of_kept.v[2] : all.v[2];

@@ -6,12 +6,12 @@
 //
 // Source   design.md, 'Arrays': one list a cell, so that Cytoplasm, Nuclei and Cells are ranges of it.
 // Oracle   NumPy on drawn labels (tests/features/test_objects.py)
-// Launch   count_objects: one block a row of a field. list_objects, gather_values: one block a cell (and channel). sum_objects,
-//          describe_objects: a thread a cell. Any size.
+// Launch   count_objects: one block a row of a field. list_objects, gather_values: one block per cell (and channel). sum_objects,
+//          describe_objects: a thread per cell. Any size.
 // Order    integers only: sums, minima and maxima, so no order can show. Lists are placed by counting.
 #include "jg/jg.cuh"
 
-constexpr int GROUP = 16;       // pixels a thread compares before it looks closer
+constexpr int GROUP = 16;       // pixels per thread compares before it looks closer
 constexpr int BAND = 128;       // rows of a cell's box placed at a time
 constexpr int AHEAD = 4;        // lines asked for before they are needed
 #if defined(JG_SERIAL)
@@ -33,8 +33,8 @@ template <int K> JG_FN void mark(const Tuple<K>& t, bool closing, int b, int y, 
     for (int k = 0; k < K; ++k) {
         const int32_t n = t.v[k];
         if (n == 0) continue;
-        jg::atomic_most(extremes + 2 * b, n);
-        jg::atomic_least(extremes + 2 * b + 1, n);
+        jg::atomic_max(extremes + 2 * b, n);
+        jg::atomic_min(extremes + 2 * b + 1, n);
         if (n < 0 || n > capacity) continue;
         int pattern = 0;
         for (int j = 0; j < K; ++j) pattern |= int(t.v[j] == n) << j;
@@ -42,11 +42,11 @@ template <int K> JG_FN void mark(const Tuple<K>& t, bool closing, int b, int y, 
         if ((pattern & ((1 << k) - 1)) == 0) jg::atomic_sum(counts + (at << K) + pattern, closing ? x : -x);
         int32_t* box = boxes + (at * K + k) * 4;
         if (closing) {
-            jg::atomic_most(box + 3, x);
+            jg::atomic_max(box + 3, x);
         } else {
-            jg::atomic_least(box, y);
-            jg::atomic_least(box + 1, x);
-            jg::atomic_most(box + 2, y + 1);
+            jg::atomic_min(box, y);
+            jg::atomic_min(box + 1, x);
+            jg::atomic_max(box + 2, y + 1);
         }
     }
 }
@@ -55,7 +55,7 @@ template <int K> JG_FN void count_row(const Planes<K>& row, int b, int y, int wi
                                       int32_t* counts, int32_t* boxes, int32_t* extremes)
 {
     JG_FOR(g, (width + GROUP - 1) / GROUP) {
-        const int x0 = g * GROUP, x1 = jg::least(x0 + GROUP, width);
+        const int x0 = g * GROUP, x1 = jg::smaller(x0 + GROUP, width);
         int32_t change = x0 == 0 || x1 == width;
         if (!change)
             for (int k = 0; k < K; ++k) {
@@ -116,8 +116,8 @@ JG_FN Cell cell_of(const int32_t* count, const int32_t* box, const int32_t* clas
         c.size += n;
     }
     for (int k = 0; k < compartments; ++k) {
-        c.lines[k] = jg::most(box[4 * k + 2] - box[4 * k], 0);
-        c.columns[k] = jg::most(box[4 * k + 3] - box[4 * k + 1], 0);
+        c.lines[k] = jg::larger(box[4 * k + 2] - box[4 * k], 0);
+        c.columns[k] = jg::larger(box[4 * k + 3] - box[4 * k + 1], 0);
     }
     if (c.shared) return c;
     c.size = 0;
@@ -125,7 +125,7 @@ JG_FN Cell cell_of(const int32_t* count, const int32_t* box, const int32_t* clas
     return c;
 }
 
-// What the host must know of each field. A thread an entry of the table of counts.
+// What the host must know of each field. One thread per entry of the table of counts.
 //
 // In   counts, boxes, extremes  of count_objects
 //      class_of  int32  [2^compartments]   place of a pattern in the class order, -1 for one that has none
@@ -154,14 +154,14 @@ extern "C" __global__ void __launch_bounds__(128, 8) sum_objects(
             jg::atomic_sum(of + COLUMNS, uint64_t(c.columns[k]));
             jg::atomic_sum(of + BOX_PIXELS, uint64_t(c.lines[k]) * uint64_t(c.columns[k]));
             jg::atomic_sum(of + ROW_PIXELS, uint64_t(c.area[k]));
-            jg::atomic_most(of + LARGEST, uint64_t(c.area[k]));
-            jg::atomic_most(of + LARGEST_BOX, uint64_t(c.lines[k]) * uint64_t(pitch));
+            jg::atomic_max(of + LARGEST, uint64_t(c.area[k]));
+            jg::atomic_max(of + LARGEST_BOX, uint64_t(c.lines[k]) * uint64_t(pitch));
         }
     }
 }
 JG_REGISTER(sum_objects)
 
-// The cells of all fields, one after the other, a thread a cell. Where lists and rows begin is counted from the cell's own first.
+// The cells of all fields, one after the other, a thread per cell. Where lists and rows begin is counted from the cell's own first.
 //
 // In   counts, boxes, class_of   as above
 //      field_start  int64 [B + 1]      each field's first cell
@@ -191,7 +191,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) describe_objects(
         number[i] = n + 1;
         shared[i] = c.shared;
         size[i + 1] = c.size;
-        int before = 0, begin[CLASSES], least_y = 1 << 30, least_x = 1 << 30, most_y = 0, most_x = 0;
+        int before = 0, begin[CLASSES], min_y = 1 << 30, min_x = 1 << 30, max_y = 0, max_x = 0;
         for (int l = 0; l < CLASSES; ++l) {
             begin[l] = before;
             lists[i * CLASSES + l] = before;
@@ -202,7 +202,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) describe_objects(
             if (c.shared) {                            // the first class that it is in
                 own = CLASSES - 1;
                 for (int p = 1; p < 1 << compartments; ++p)
-                    if ((p >> k & 1) && class_of[p] >= 0) own = jg::least(own, class_of[p]);
+                    if ((p >> k & 1) && class_of[p] >= 0) own = jg::smaller(own, class_of[p]);
             }
             const int64_t row = k * cells + i;
             const bool any = c.area[k] > 0;
@@ -213,15 +213,15 @@ extern "C" __global__ void __launch_bounds__(128, 8) describe_objects(
             first[row] = start;
             for (int j = 0; j < 4; ++j) box[4 * row + j] = any ? from[4 * k + j] : 0;
             if (!any) continue;
-            least_y = jg::least(least_y, from[4 * k]);
-            least_x = jg::least(least_x, from[4 * k + 1]);
-            most_y = jg::most(most_y, from[4 * k + 2]);
-            most_x = jg::most(most_x, from[4 * k + 3]);
+            min_y = jg::smaller(min_y, from[4 * k]);
+            min_x = jg::smaller(min_x, from[4 * k + 1]);
+            max_y = jg::larger(max_y, from[4 * k + 2]);
+            max_x = jg::larger(max_x, from[4 * k + 3]);
         }
-        cell_box[4 * i] = least_y;
-        cell_box[4 * i + 1] = least_x;
-        cell_box[4 * i + 2] = most_y;
-        cell_box[4 * i + 3] = most_x;
+        cell_box[4 * i] = min_y;
+        cell_box[4 * i + 1] = min_x;
+        cell_box[4 * i + 2] = max_y;
+        cell_box[4 * i + 3] = max_x;
     }
 }
 JG_REGISTER(describe_objects)
@@ -247,7 +247,7 @@ template <int K> JG_FN void list_cell(const Planes<K>& planes, int n, bool share
     int64_t at[CLASSES];
     for (int c = 0; c < CLASSES; ++c) at[c] = list_start[c];
     for (int band = y0; band < y1; band += BAND) {
-        const int rows = jg::least(BAND, y1 - band);
+        const int rows = jg::smaller(BAND, y1 - band);
         JG_FOR(r, rows) {
             Planes<K> row;
             for (int k = 0; k < K; ++k) row.v[k] = planes.v[k] + int64_t(band + r) * width;
@@ -324,9 +324,9 @@ extern "C" __global__ void __launch_bounds__(128, 8) gather_values(
     const int32_t* __restrict__ from = pixel + start;
     float* __restrict__ to = values + c * n_pixels + start;
     const auto place = [&](int i) { return (from[i] >> 16) * width + (from[i] & 0xffff); };
-    for (int i0 = 0; i0 < n; i0 += jg::least(NEARBY, n)) {   // lines of a cell lie far apart: asked for before they are needed
-        const int i1 = jg::least(NEARBY, n - i0) + i0;
-        jg::fetch_ahead(plane + place(jg::least(i0 + WELL_AHEAD, n - 1)), 1);
+    for (int i0 = 0; i0 < n; i0 += jg::smaller(NEARBY, n)) {   // lines of a cell lie far apart: asked for before they are needed
+        const int i1 = jg::smaller(NEARBY, n - i0) + i0;
+        jg::fetch_ahead(plane + place(jg::smaller(i0 + WELL_AHEAD, n - 1)), 1);
         JG_FOR_OWN(i, i0, i1) to[i] = plane[place(i)];
     }
 }

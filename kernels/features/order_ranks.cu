@@ -7,7 +7,7 @@
 //
 // Source   CellProfiler MeasureColocalization (rank weighted colocalization), MeasureObjectIntensity (quartiles, MAD).
 // Oracle   SciPy's rankdata, NumPy's sort (tests/features/test_order_statistics.py); order_statistics.cu's sort_values: equal everywhere
-// Launch   rank_keys, rank_steps, rank_marks, rank_entries: a thread an entry. rank_rows: a block a cell and channel, a warp a
+// Launch   rank_keys, rank_steps, rank_marks, rank_entries: a thread per entry. rank_rows: a block per cell and channel, a warp a
 //          compartment. Any block size; no shared memory.
 // Order    ranks and sorted values are unique: equal values are equal bits, so the order of ties cannot show. Marks are all 1.
 #include "jg/jg.cuh"

@@ -8,12 +8,12 @@
 //
 // Source   CellProfiler MeasureColocalization (rank weighted colocalization), MeasureObjectIntensity (quartiles, MAD).
 // Oracle   SciPy's rankdata, NumPy's sort (tests/features/test_order_statistics.py); torch's sort in order_statistics.py, which CUDA uses instead
-// Launch   see each kernel. sort_values works with one thread a block: it is the host's way (least-significant-digit
-//          radix sort), one block a field and channel.
+// Launch   see each kernel. sort_values works with one thread per block: it is the host's way (least-significant-digit
+//          radix sort), one block per field and channel.
 // Order    sorted values and dense ranks are unique: equal values are equal bits, so the order of ties cannot show.
 #include "features/order_statistics.cuh"
 
-// What a listed pixel belongs to: cell << 4 | bit k for compartment k. One block a cell.
+// What a listed pixel belongs to: cell << 4 | bit k for compartment k. One block per cell.
 //
 // In   start, stop  int64 [K * N]   each row's range of the list
 //      cell_start   int64 [N + 1]   each cell's
@@ -74,8 +74,8 @@ template <class F> JG_FN void each_segment(const Field& f, F act) {
             for (int k = 0; k < f.compartments; ++k) {
                 const int row = k * f.cells + cell;
                 const int a = int(f.start[row] - f.first_pixel), b = a + int(f.row_start[row + 1] - f.row_start[row]);
-                to = a > from ? jg::least(a, to) : to;
-                to = b > from ? jg::least(b, to) : to;
+                to = a > from ? jg::smaller(a, to) : to;
+                to = b > from ? jg::smaller(b, to) : to;
             }
             act(cell, from, to, place);
             place += (to - from + RUN - 1) / RUN * RUN;
@@ -84,21 +84,21 @@ template <class F> JG_FN void each_segment(const Field& f, F act) {
 }
 
 // A field's values as pairs in ascending order, by digits from the lowest; only the bits in which the values differ
-// are sorted by. Returns the buffer that holds the result; keys are less `least`.
-JG_FN Pair* radix_sort(const Field& f, Pair* from, Pair* to, SortScratch& s, uint32_t& least) {
+// are sorted by. Returns the buffer that holds the result; keys are less `minimum`.
+JG_FN Pair* radix_sort(const Field& f, Pair* from, Pair* to, SortScratch& s, uint32_t& minimum) {
     const float* __restrict__ value = f.value;
     const int n = f.n;
-    least = 0xffffffffu;
-    uint32_t most = 0;
+    minimum = 0xffffffffu;
+    uint32_t maximum = 0;
     for (int i = 0; i < n; ++i) {
         const uint32_t key = key_of(value[i]);
-        least = jg::least(least, key);
-        most = jg::most(most, key);
+        minimum = jg::smaller(minimum, key);
+        maximum = jg::larger(maximum, key);
     }
-    const uint32_t lowest = least;
+    const uint32_t lowest = minimum;
     int bits = 0;
-    while (bits < 32 && (most - lowest) >> bits) ++bits;
-    const int passes = jg::most(1, (bits + DIGIT - 1) / DIGIT), width = jg::most(1, (bits + passes - 1) / passes);
+    while (bits < 32 && (maximum - lowest) >> bits) ++bits;
+    const int passes = jg::larger(1, (bits + DIGIT - 1) / DIGIT), width = jg::larger(1, (bits + passes - 1) / passes);
     const uint32_t mask = (1u << width) - 1;
     for (int p = 0; p < PASSES; ++p)
         for (uint32_t d = 0; d <= mask; ++d) s.at[p][d] = 0;
@@ -149,8 +149,8 @@ template <int K, int BITS> struct Ranked { Pair pair; Ranks<K, BITS> rank; };
 // The sorted pixels of a field to their cells, each with its ranks, and from there to their rows: a cell's pixels fit the
 // nearest caches, a field's do not. K bounds the number of compartments.
 template <int K, int BITS> JG_FN void spread(
-    const Field& f, const Pair* __restrict__ pairs, uint32_t least, uint64_t* __restrict__ list, int32_t* __restrict__ end,
-    int32_t* __restrict__ runs, uint64_t* __restrict__ cell_list, float* __restrict__ row_list, int room,
+    const Field& f, const Pair* __restrict__ pairs, uint32_t minimum, uint64_t* __restrict__ list, int32_t* __restrict__ end,
+    int32_t* __restrict__ runs, uint64_t* __restrict__ cell_list, float* __restrict__ row_list, int capacity,
     double* __restrict__ quantiles, int stride, int32_t* __restrict__ ranks, int32_t* __restrict__ levels)
 {
     typedef Ranks<K, BITS> Row;
@@ -165,7 +165,7 @@ template <int K, int BITS> JG_FN void spread(
     for (int m = 0; m < 1 << K; ++m)
         for (int w = 0; w < Row::WORDS; ++w) {
             step[m].word[w] = 0;
-            for (int k = w * Row::LANES; k < jg::least(K, (w + 1) * Row::LANES); ++k)
+            for (int k = w * Row::LANES; k < jg::smaller(K, (w + 1) * Row::LANES); ++k)
                 step[m].word[w] |= uint64_t(m >> k & 1) << (k % Row::LANES * BITS);
         }
     Row count = {};
@@ -192,12 +192,12 @@ template <int K, int BITS> JG_FN void spread(
             cell_now = cell;
             place_of_cell = place;
             float* into[K];
-            for (int k = 0; k < K; ++k) into[k] = row_list + k * room;
+            for (int k = 0; k < K; ++k) into[k] = row_list + k * capacity;
             const int first = int(f.cell_start[cell] - f.first_pixel);
             for (int i = first; i < end[cell - f.first_cell]; ++i) {       // `end` is now past its last pixel
                 const Ranked<K, BITS> r = ranked[i];
                 const int mine = runs[r.pair.at / RUN];
-                const float v = value_of(r.pair.key + least);
+                const float v = value_of(r.pair.key + minimum);
                 placed[int(r.pair.at) - place] = r.rank;
                 for (int k = 0; k < K; ++k) {          // without a branch: which pixel is where looks random here
                     *into[k] = v;
@@ -205,7 +205,7 @@ template <int K, int BITS> JG_FN void spread(
                 }
             }
             for (int k = 0; k < f.compartments; ++k)
-                find_quantiles(row_list + k * room, int(into[k] - row_list) - k * room, quantiles + int64_t(k * f.cells + cell) * stride);
+                find_quantiles(row_list + k * capacity, int(into[k] - row_list) - k * capacity, quantiles + int64_t(k * f.cells + cell) * stride);
         }
         const Row* __restrict__ row = placed + (place - place_of_cell);
         const int mine = f.member[from];
@@ -228,7 +228,7 @@ template <int K, int BITS> JG_FN void spread(
 //      row_start    int64   [K * N + 1]  each row's first entry of ranks
 //      task         the launch's first task; block b does task + b: task t is channel t % C of field t / C
 //      longest      the most listed pixels of a field
-//      room         places of a cell, beyond K times the largest row by 7 * 64
+//      capacity         places of a cell, beyond K times the largest row by 7 * 64
 //      n_runs       places of a field / 64: `longest` and 7 * 64 a cell
 //      words        1 where three ranks of 21 bits do, else 2
 // Out  quantiles    float64 [K * N, C, 6]  of order_statistics.cuh
@@ -236,15 +236,15 @@ template <int K, int BITS> JG_FN void spread(
 //      levels       int32   [B, C, K]
 // Work pairs        uint64  [blocks, 2, longest]       used again by the next launch, so that it stays in the cache
 //      ranked       uint64  [blocks, longest, 1 + words]
-//      placed       uint64  [blocks, room, words]
-//      sorted       float32 [blocks, 4, room]
+//      placed       uint64  [blocks, capacity, words]
+//      sorted       float32 [blocks, 4, capacity]
 //      cursor       int32   [blocks, N]
 //      runs         int32   [blocks, n_runs]
 extern "C" __global__ void __launch_bounds__(128, 4) sort_values(
     const float* __restrict__ values, const int64_t* __restrict__ pixel_start, const int64_t* __restrict__ field_start,
     const int64_t* __restrict__ cell_start, const int32_t* __restrict__ member,
     const int64_t* __restrict__ start, const int64_t* __restrict__ row_start, int64_t n_pixels, int32_t task,
-    int32_t longest, int32_t room, int32_t n_runs, int32_t words, int32_t channels, int32_t compartments, int32_t cells,
+    int32_t longest, int32_t capacity, int32_t n_runs, int32_t words, int32_t channels, int32_t compartments, int32_t cells,
     double* __restrict__ quantiles, int32_t* __restrict__ ranks, int32_t* __restrict__ levels, uint64_t* __restrict__ pairs,
     uint64_t* __restrict__ ranked, uint64_t* __restrict__ placed, float* __restrict__ sorted, int32_t* __restrict__ cursor,
     int32_t* __restrict__ runs)
@@ -258,19 +258,19 @@ extern "C" __global__ void __launch_bounds__(128, 4) sort_values(
         Pair* buffer = reinterpret_cast<Pair*>(pairs) + 2 * block * longest;
         const Field f = {values + c * n_pixels + first, member + first, cell_start, start, row_start, first, n,
                          int(field_start[field]), int(field_start[field + 1]), compartments, cells};
-        uint32_t least;
-        const Pair* in_order = radix_sort(f, buffer, buffer + longest, s, least);
+        uint32_t minimum;
+        const Pair* in_order = radix_sort(f, buffer, buffer + longest, s, minimum);
         uint64_t* list = ranked + block * longest * (1 + words);
-        uint64_t* cell = placed + block * room * words;
-        float* row = sorted + block * room * MARKS;
+        uint64_t* cell = placed + block * capacity * words;
+        float* row = sorted + block * capacity * MARKS;
         int32_t* end = cursor + block * cells;
         int32_t* run = runs + block * n_runs;
         double* out = quantiles + c * QUANTILES;
         int32_t* rank = ranks + c * row_start[compartments * cells];
         int32_t* at_most = levels + (int64_t(field) * channels + c) * compartments;
         const int stride = channels * QUANTILES;
-        if (words == 1) spread<3, 21>(f, in_order, least, list, end, run, cell, row, room, out, stride, rank, at_most);
-        else spread<4, 32>(f, in_order, least, list, end, run, cell, row, room, out, stride, rank, at_most);
+        if (words == 1) spread<3, 21>(f, in_order, minimum, list, end, run, cell, row, capacity, out, stride, rank, at_most);
+        else spread<4, 32>(f, in_order, minimum, list, end, run, cell, row, capacity, out, stride, rank, at_most);
     }
 }
 JG_REGISTER(sort_values)
@@ -278,13 +278,13 @@ JG_REGISTER(sort_values)
 // In   sorted       float32 [C, R]        each row's values, ascending
 //      row_start    int64   [K * N + 1]   each row's first entry of it
 // Out  quantiles    float64 [K * N, C, 6]
-constexpr int ROWS_A_BLOCK = 128;                      // rows and channels (order_statistics.py)
+constexpr int ROWS_PER_BLOCK = 128;                      // rows and channels (order_statistics.py)
 extern "C" __global__ void __launch_bounds__(128, 8) sorted_quantiles(
     const float* __restrict__ sorted, const int64_t* __restrict__ row_start, int32_t rows, int32_t channels,
     double* __restrict__ quantiles)
 {
-    JG_FOR(j, ROWS_A_BLOCK) {
-        const int64_t i = int64_t(blockIdx.x) * ROWS_A_BLOCK + j;
+    JG_FOR(j, ROWS_PER_BLOCK) {
+        const int64_t i = int64_t(blockIdx.x) * ROWS_PER_BLOCK + j;
         if (i >= int64_t(rows) * channels) continue;
         const int row = int(i / channels), c = int(i % channels);
         find_quantiles(sorted + c * row_start[rows] + row_start[row], int(row_start[row + 1] - row_start[row]), quantiles + i * QUANTILES);

@@ -11,7 +11,7 @@
 //
 // Source   scikit-image 0.18 perimeter (neighbourhood 4), euler_number (connectivity 2), find_boundaries (mode 'inner')
 // Oracle   scikit-image, NumPy (tests/features/test_area_shape.py, test_intensity.py)
-// Launch   one block an object row, any block size; a thread a row of the object. 12 KB of shared memory.
+// Launch   one block per object row, any block size; one thread per row of the object. 12 KB of shared memory.
 // Order    counts are integers. A line's power sums add its runs from left to right, a moment its lines from top to bottom.
 //          Moments with p, q <= 3 are exact: sums of integers below 2^53 (boxes up to 1000 pixels wide; 2 ulp beyond).
 #include "jg/jg.cuh"
@@ -75,7 +75,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) trace_outlines(
     JG_FOR_YX(q, p, 0, POWERS, 0, POWERS) m.v[q][p] = 0;
 
     for (int band = y0; band <= y1 && y1 > y0; band += BAND) {        // the line y1 has no pixels but squares that end in it
-        const int lines = jg::least(BAND, y1 + 1 - band);
+        const int lines = jg::smaller(BAND, y1 + 1 - band);
         JG_FOR(r, lines) {
             s.left[r] = NO_PIXEL;
             s.right[r] = -1;
@@ -89,7 +89,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) trace_outlines(
         for (int strip = x0; strip <= x1; strip += STRIP) {           // likewise the column x1
             const int from = strip - HALO;                            // column of bit 0
             JG_FOR(r, lines + 2 * HALO) {
-                const int y = band + r - HALO, a = jg::most(from, x0), b = jg::least(from + 64, x1);
+                const int y = band + r - HALO, a = jg::larger(from, x0), b = jg::smaller(from + 64, x1);
                 uint64_t w = 0;
                 if (y >= y0 && y < y1) {
                     const int32_t* __restrict__ at = label + int64_t(y) * width;
@@ -123,7 +123,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) trace_outlines(
                 s.edge[r] = w & ~inside & OWN;
                 const uint64_t pixels = w & OWN;
                 if (pixels) {
-                    s.left[r] = jg::least(s.left[r], from + jg::lowest_bit(pixels));
+                    s.left[r] = jg::smaller(s.left[r], from + jg::lowest_bit(pixels));
                     s.right[r] = from + jg::highest_bit(pixels);
                 }
                 uint64_t begin = pixels & ~(pixels << 1), end = pixels & ~(pixels >> 1);
@@ -146,7 +146,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) trace_outlines(
             edges = s.edges_before[lines];
             __syncthreads();
         }
-        JG_FOR(r, jg::least(lines, y1 - band)) {
+        JG_FOR(r, jg::smaller(lines, y1 - band)) {
             const int64_t line = line_start[row] + band + r - y0;
             extent[line * 2] = s.left[r];
             extent[line * 2 + 1] = s.right[r];

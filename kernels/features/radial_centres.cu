@@ -1,6 +1,6 @@
 // radial_centres.cu: rings of an object around the centres of other objects, or out to a radius, by place in its map.
 //
-//   t = d / r, or where r is 0  d / (d + e + 0.001),   ring = least(floor(n t), n)
+//   t = d / r, or where r is 0  d / (d + e + 0.001),   ring = smaller(floor(n t), n)
 //   d is the way from the centre that reached the pixel, e the distance to the object's edge; ring n is the overflow.
 //   A wedge is which side of the centre's row, column and diagonals a pixel lies on.
 //
@@ -16,13 +16,13 @@
 //      field      int32 [cells]      of row k * cells + n that of cell n
 //      of         int32 [B, H, W]    number of the centre that a pixel belongs to; 0: none, and it is in no ring
 //      way        float64 [B, H, W]  from the centre
-//      centre     int32 [B, most, 2] y, x by number
+//      centre     int32 [B, maximum, 2] y, x by number
 //      rings      n, the overflow not counted;  reach  r in pixels, or 0
 // Out  ring       uint8 [n_map]      8 ring + wedge, or NO_RING
 extern "C" __global__ void __launch_bounds__(128, 8) radial_centre_rings(
     const int32_t* __restrict__ box, const int32_t* __restrict__ schedule, const int64_t* __restrict__ map_start,
     const int32_t* __restrict__ squared, const int32_t* __restrict__ field, const int32_t* __restrict__ of,
-    const double* __restrict__ way, const int32_t* __restrict__ centre, int32_t rows, int32_t cells, int32_t most, int32_t height,
+    const double* __restrict__ way, const int32_t* __restrict__ centre, int32_t rows, int32_t cells, int32_t maximum, int32_t height,
     int32_t width, int32_t rings, int32_t reach, uint8_t* __restrict__ ring)
 {
     for (int turn = int(blockIdx.x); turn < rows; turn += int(gridDim.x)) {
@@ -36,7 +36,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) radial_centre_rings(
             const int number = deep > 0 ? of[at] : 0;
             if (number > 0) {
                 const double d = way[at], t = reach ? d / reach : d / (d + sqrt(double(deep)) + 0.001);
-                const int dy = y0 + y - centre[2 * (int64_t(b) * most + number)], dx = x0 + x - centre[2 * (int64_t(b) * most + number) + 1];
+                const int dy = y0 + y - centre[2 * (int64_t(b) * maximum + number)], dx = x0 + x - centre[2 * (int64_t(b) * maximum + number) + 1];
                 const int high = dy < 0 ? -dy : dy, wide = dx < 0 ? -dx : dx;
                 const double place = t * rings;
                 code = WEDGES * (place >= rings ? rings : int(place)) + (dy > 0) + 2 * (dx > 0) + 4 * (high > wide);

@@ -59,12 +59,12 @@ template <class L> JG_FN int ring_of(int steps, int squared, int bins) {
 struct Votes { int32_t any[3]; };
 JG_FN int vote(Votes& s, int& turn, int mine) {
     const int next = turn == 2 ? 0 : turn + 1;
-    jg::gather_most(&s.any[turn], mine);
+    jg::gather_max(&s.any[turn], mine);
     JG_ONCE s.any[next] = 0;
     __syncthreads();
-    const int found = s.any[turn];
+    const int result = s.any[turn];
     turn = next;
-    return found;
+    return result;
 }
 
 // The pixels of a line offer to each other until none takes: afterwards the line is what it would be if that were all there is.
@@ -80,8 +80,8 @@ template <class L> JG_FN void spread(
         Steps* __restrict__ now = to;
         Steps moved = 0;
         ALONG(x, a, b) {
-            const Steps offer = Steps(jg::least(old[x - 1], old[x + 1]) + L::S);
-            const Steps v = jg::most(jg::least(old[x], offer), shut[x]);
+            const Steps offer = Steps(jg::smaller(old[x - 1], old[x + 1]) + L::S);
+            const Steps v = jg::larger(jg::smaller(old[x], offer), shut[x]);
             moved |= Steps(v ^ old[x]);
             now[x] = v;
         }
@@ -100,9 +100,9 @@ template <class L> JG_FN int relax(
     typedef typename L::Steps Steps;
     Steps changed = 0;
     ALONG(x, a, b) {
-        const Steps across = Steps(jg::least(beside[x - 1], beside[x + 1]) + L::T);
-        const Steps offer = jg::least(Steps(beside[x] + L::S), across);
-        const Steps v = jg::most(jg::least(line[x], offer), shut[x]);
+        const Steps across = Steps(jg::smaller(beside[x - 1], beside[x + 1]) + L::T);
+        const Steps offer = jg::smaller(Steps(beside[x] + L::S), across);
+        const Steps v = jg::larger(jg::smaller(line[x], offer), shut[x]);
         changed |= Steps(v ^ line[x]);
         line[x] = v;
     }
@@ -144,7 +144,7 @@ template <class L> JG_FN bool find_rings(
     for (int y = jg::warp_id(); y < h; y += LINES * jg::warps())
         for (int x = jg::lane(); x < row.w; x += jg::WARP) {
             int squared[LINES];                        // of several lines at once: memory answers late
-            JG_UNROLL for (int k = 0; k < LINES; ++k) squared[k] = row.squared[jg::least(y + k * jg::warps(), h - 1) * row.pitch + x];
+            JG_UNROLL for (int k = 0; k < LINES; ++k) squared[k] = row.squared[jg::smaller(y + k * jg::warps(), h - 1) * row.pitch + x];
             JG_UNROLL for (int k = 0; k < LINES; ++k) jg::held_here(squared[k]);
             JG_UNROLL for (int k = 0; k < LINES; ++k)
                 if (y + k * jg::warps() < h) shut[(y + k * jg::warps()) * wide + x] = squared[k] > 0 ? 0 : L::UNTOUCHED;
@@ -210,7 +210,7 @@ template <class L> JG_FN bool find_rings(
                 const int reached = -int(mine < L::UNTOUCHED);
                 code[l] = ((at * WEDGES + wedge + 256 * doubt) & reached) | (NO_RING & ~reached);
                 any |= code[l];
-                longest = jg::most(longest, mine & reached);
+                longest = jg::larger(longest, mine & reached);
             }
             _Pragma("GCC unroll 1") for (int l = 0; l < CHUNK; ++l) out[x0 + l] = uint8_t(code[l]);
             if (any < 256) continue;
@@ -229,12 +229,12 @@ template <class L> JG_FN bool find_rings(
             int at = int(place);
             const float beyond = place - float(at);
             if (beyond < unsure || beyond > 1.0f - unsure) at = ring_of<L>(mine, squared[x], bins);
-            longest = jg::most(longest, mine);
+            longest = jg::larger(longest, mine);
             out[x] = uint8_t(at * WEDGES + wedge);
         }
 #endif
     }
-    jg::gather_most(&s.longest, longest);
+    jg::gather_max(&s.longest, longest);
     __syncthreads();
     return s.longest < L::LIMIT;
 }
@@ -246,20 +246,20 @@ template <class L> JG_FN bool find_rings(
 //      centre        int32   [rows]
 //      line_start    int64   [rows + 1]   each row's first line
 //      extent        int32   [L, 2]       first and last column of each line, 32767 and -1 where it has no pixel (outline.cu)
-//      room          at least (2 h + 3) * (w + 47) + 16 of every box
+//      capacity          at least (2 h + 3) * (w + 47) + 16 of every box
 //      height        of a field
 // Out  ring          uint8   [M]          ring * 8 + wedge, 255 where there is no path; the serial build leaves chunks out that are
 //                                         before the first or after the last pixel of their line
-//      maps          int32   [blocks, room]        scratch
+//      maps          int32   [blocks, capacity]        scratch
 //      asks          uint8   [blocks, 2, height]   scratch
 extern "C" __global__ void __launch_bounds__(128, 6) radial_rings(
     const int32_t* __restrict__ box, const int32_t* __restrict__ schedule, const int64_t* __restrict__ map_start,
     const int32_t* __restrict__ squared, const int32_t* __restrict__ centre, const int64_t* __restrict__ line_start,
-    const int32_t* __restrict__ extent, int32_t rows, int32_t height, int64_t room, int32_t bins, uint8_t* __restrict__ ring,
+    const int32_t* __restrict__ extent, int32_t rows, int32_t height, int64_t capacity, int32_t bins, uint8_t* __restrict__ ring,
     int32_t* __restrict__ maps, uint8_t* __restrict__ asks)
 {
     JG_SHARED(RadialScratch, s);
-    int32_t* __restrict__ map = maps + blockIdx.x * room;
+    int32_t* __restrict__ map = maps + blockIdx.x * capacity;
     uint8_t* __restrict__ ask = asks + int64_t(blockIdx.x) * 2 * height;
     for (int turn = int(blockIdx.x); turn < rows; turn += int(gridDim.x)) {
         const int i = schedule[turn], h = box[4 * i + 2] - box[4 * i], w = box[4 * i + 3] - box[4 * i + 1];

@@ -5,7 +5,7 @@
 // Source   CellProfiler 4.2.8 MeasureObjectIntensityDistribution, whose sums are float32
 // Oracle   SciPy, centrosome (tests/features/test_radial_distribution.py); CellProfiler's own output on the real fields
 // Launch   any number of blocks, each takes every gridDim-th row and up to 8 channels of it, since they share the order of pixels;
-//          29 KB of shared memory. radial_zernike: a block a row and channel.
+//          29 KB of shared memory. radial_zernike: a block per row and channel.
 // Order    a sum is added up by one thread in raster order, or is jg::block_sum.
 #include "jg/register_loads.cuh"
 #include "jg/jg_math.cuh"
@@ -21,11 +21,11 @@ struct Moment { enum Measure {
 // Sums of a row's values by slot: ring * 8 + wedge, and the whole ring; a slot's values are added in raster order. The serial
 // build walks the row once for all slots. On a GPU the pixels are first listed by slot: each thread counts those of some lines,
 // a running total over the threads says where each writes, and then a thread adds up the list of a slot and channel.
-constexpr int SLOTS = MOST_BINS * WEDGES;
-constexpr int MOST_CHANNELS = 8;                       // channels of a block
+constexpr int SLOTS = MAX_BINS * WEDGES;
+constexpr int MAX_CHANNELS = 8;                       // channels of a block
 constexpr int CURSORS = 4608, SEGMENTS = 128;          // counters, 9 a ring and segment; parts of a row's lines, at most
 struct RingSums {
-    float wedge[SLOTS][MOST_CHANNELS], whole[MOST_BINS][MOST_CHANNELS];
+    float wedge[SLOTS][MAX_CHANNELS], whole[MAX_BINS][MAX_CHANNELS];
     int32_t count[SLOTS], begin[SLOTS + 1];
 };
 // Of the pixels in rows y0 .. y1 - 1, four at a time: act(their codes, place of the first in the map).
@@ -72,13 +72,13 @@ JG_FN float add_list(const float* __restrict__ value, const int32_t* __restrict_
     if (n == 0) return sum;
     int place[HELD];
     float held[HELD];
-    JG_UNROLL for (int k = 0; k < HELD; ++k) place[k] = at[jg::least(k, n - 1)];
+    JG_UNROLL for (int k = 0; k < HELD; ++k) place[k] = at[jg::smaller(k, n - 1)];
     JG_UNROLL for (int k = 0; k < HELD; ++k) held[k] = value[place[k]];
-    JG_UNROLL for (int k = 0; k < HELD; ++k) place[k] = at[jg::least(HELD + k, n - 1)];
+    JG_UNROLL for (int k = 0; k < HELD; ++k) place[k] = at[jg::smaller(HELD + k, n - 1)];
     for (int i = 0; i < n; i += HELD) {
         float next[HELD];
         JG_UNROLL for (int k = 0; k < HELD; ++k) next[k] = value[place[k]];
-        JG_UNROLL for (int k = 0; k < HELD; ++k) place[k] = at[jg::least(i + 2 * HELD + k, n - 1)];
+        JG_UNROLL for (int k = 0; k < HELD; ++k) place[k] = at[jg::smaller(i + 2 * HELD + k, n - 1)];
         JG_UNROLL for (int k = 0; k < HELD; ++k) {
             jg::held_here(next[k]);
             jg::held_here(place[k]);
@@ -96,21 +96,21 @@ JG_FN float add_list(const float* __restrict__ value, const int32_t* __restrict_
 //      start, stop   int64   [rows]       each row's range of the list
 //      box, schedule, map_start, line_start, extent, ring as of radial_rings
 //      turns         rows * ceil(C / 8): a block takes every gridDim-th group of 8 channels of a row
-//      room          at least h (w + 15) of every box
-// Out  found         float64 [rows, C, 3, bins]   FracAtD, MeanFrac, RadialCV
-//      place         int32   [blocks, 3, room]    scratch: positions in the row's list, by pixel, by slot, by ring
+//      capacity          at least h (w + 15) of every box
+// Out  result         float64 [rows, C, 3, bins]   FracAtD, MeanFrac, RadialCV
+//      place         int32   [blocks, 3, capacity]    scratch: positions in the row's list, by pixel, by slot, by ring
 extern "C" __global__ void __launch_bounds__(128, 4) radial_sums(
     const float* __restrict__ values, const int32_t* __restrict__ pixel, const int64_t* __restrict__ start,
     const int64_t* __restrict__ stop, const int32_t* __restrict__ box, const int32_t* __restrict__ schedule,
     const int64_t* __restrict__ map_start, const int64_t* __restrict__ line_start, const int32_t* __restrict__ extent,
-    const uint8_t* __restrict__ ring, int64_t n_pixels, int32_t channels, int32_t bins, int32_t turns, int64_t room,
-    double* __restrict__ found, int32_t* __restrict__ place)
+    const uint8_t* __restrict__ ring, int64_t n_pixels, int32_t channels, int32_t bins, int32_t turns, int64_t capacity,
+    double* __restrict__ result, int32_t* __restrict__ place)
 {
     JG_SHARED(RingSums, s);
-    const int groups = (channels + MOST_CHANNELS - 1) / MOST_CHANNELS, slots = bins * WEDGES;
-    int32_t* __restrict__ map = place + int64_t(blockIdx.x) * 3 * room;
+    const int groups = (channels + MAX_CHANNELS - 1) / MAX_CHANNELS, slots = bins * WEDGES;
+    int32_t* __restrict__ map = place + int64_t(blockIdx.x) * 3 * capacity;
     for (int turn = int(blockIdx.x); turn < turns; turn += int(gridDim.x)) {
-        const int row = schedule[turn / groups], c0 = turn % groups * MOST_CHANNELS, taken = jg::least(MOST_CHANNELS, channels - c0);
+        const int row = schedule[turn / groups], c0 = turn % groups * MAX_CHANNELS, taken = jg::smaller(MAX_CHANNELS, channels - c0);
         const int y0 = box[4 * row], x0 = box[4 * row + 1], h = box[4 * row + 2] - y0;
         const int pitch = (box[4 * row + 3] - x0 + CHUNK - 1) / CHUNK * CHUNK, n = int(stop[row] - start[row]);
         const int32_t* __restrict__ pixels = pixel + start[row];
@@ -121,13 +121,13 @@ extern "C" __global__ void __launch_bounds__(128, 4) radial_sums(
 #if defined(JG_SERIAL)
         for (int i = 0; i < n; i += SOME) {            // places first, which makes vectors
             int32_t to[SOME];
-            const int here = jg::least(SOME, n - i);
+            const int here = jg::smaller(SOME, n - i);
             for (int k = 0; k < here; ++k) to[k] = ((pixels[i + k] >> 16) - y0) * pitch + (pixels[i + k] & 0xffff) - x0;
             for (int k = 0; k < here; ++k) map[to[k]] = i + k;
         }
         for (int r = 0; r < slots; ++r) {
             s.count[r] = 0;
-            for (int c = 0; c < MOST_CHANNELS; ++c) s.wedge[r][c] = s.whole[r / WEDGES][c] = 0;
+            for (int c = 0; c < MAX_CHANNELS; ++c) s.wedge[r][c] = s.whole[r / WEDGES][c] = 0;
         }
         for (int y = 0; y < h; ++y) {
             const int a = ends[2 * y] - x0, b = ends[2 * y + 1] + 1 - x0;
@@ -146,13 +146,13 @@ extern "C" __global__ void __launch_bounds__(128, 4) radial_sums(
         }
 #else
         JG_SHARED(Cursors, cursors);
-        const int segments = jg::least(SEGMENTS, CURSORS / ((WEDGES + 1) * bins));
-        int32_t* __restrict__ by_slot = map + room;
-        int32_t* __restrict__ by_ring = by_slot + room;
+        const int segments = jg::smaller(SEGMENTS, CURSORS / ((WEDGES + 1) * bins));
+        int32_t* __restrict__ by_slot = map + capacity;
+        int32_t* __restrict__ by_ring = by_slot + capacity;
         int32_t* cursor = cursors.v;                   // by slot, then by ring, of each segment
         for (int i = int(threadIdx.x); i < n; i += LINES * int(blockDim.x)) {
             int held[LINES];
-            JG_UNROLL for (int k = 0; k < LINES; ++k) held[k] = pixels[jg::least(i + k * int(blockDim.x), n - 1)];
+            JG_UNROLL for (int k = 0; k < LINES; ++k) held[k] = pixels[jg::smaller(i + k * int(blockDim.x), n - 1)];
             JG_UNROLL for (int k = 0; k < LINES; ++k) jg::held_here(held[k]);
             JG_UNROLL for (int k = 0; k < LINES; ++k)
                 if (i + k * int(blockDim.x) < n)
@@ -237,7 +237,7 @@ extern "C" __global__ void __launch_bounds__(128, 4) radial_sums(
                 if (s.count[bin * WEDGES + g]) square += (mean[g] - centre) * (mean[g] - centre);
             const double deviation = sqrt(square / filled);
             const float share = s.whole[bin][c] / all;
-            double* __restrict__ out = found + (int64_t(row) * channels + c0 + c) * Ring::COUNT * bins + bin;
+            double* __restrict__ out = result + (int64_t(row) * channels + c0 + c) * Ring::COUNT * bins + bin;
             out[Ring::FracAtD * bins] = share;
             out[Ring::MeanFrac * bins] = share / (in_ring / pixels_of + 2.220446049250313e-16);
             out[Ring::RadialCV * bins] = filled == 0 ? 0.0 : centre == 0 ? deviation : deviation / centre;
@@ -254,12 +254,12 @@ JG_REGISTER(radial_sums)
 //      hull          float64 [rows, 6]    of trace_hulls (area_shape.cu): circle y, x, radius at 2, 3, 4
 //      orders        int32   [Z, 2]       n, m
 //      polynomials   float64 [Z, 5]       coefficients of R_nm in r^2, the highest first, (n - m) / 2 + 1 of them
-// Out  found         float64 [rows, C, 2, Z]
+// Out  result         float64 [rows, C, 2, Z]
 extern "C" __global__ void __launch_bounds__(128, 8) radial_zernike(
     const float* __restrict__ values, const int32_t* __restrict__ pixel, const int64_t* __restrict__ start,
     const int64_t* __restrict__ stop, const int32_t* __restrict__ schedule, const double* __restrict__ hull,
     const int32_t* __restrict__ orders, const double* __restrict__ polynomials, int64_t n_pixels, int32_t channels, int32_t n_orders,
-    double* __restrict__ found)
+    double* __restrict__ result)
 {
     JG_SHARED(jg::SumScratch<2>, s);
     const int row = schedule[int(blockIdx.x) / channels], c = int(blockIdx.x) % channels;
@@ -267,7 +267,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) radial_zernike(
     const float* __restrict__ value = values + c * n_pixels + start[row];
     const int32_t* __restrict__ at = pixel + start[row];
     const double cy = hull[row * 6 + 2], cx = hull[row * 6 + 3], radius = hull[row * 6 + 4];
-    double* __restrict__ out = found + (int64_t(row) * channels + c) * Moment::COUNT * n_orders;
+    double* __restrict__ out = result + (int64_t(row) * channels + c) * Moment::COUNT * n_orders;
     for (int z = 0; z < n_orders; ++z) {
         const int m = orders[2 * z + 1], terms = (orders[2 * z] - m) / 2 + 1;
         const double* __restrict__ weight = polynomials + 5 * z;

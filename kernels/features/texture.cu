@@ -10,9 +10,9 @@
 //
 // Source   CellProfiler MeasureTexture: mahotas.features.haralick(crop, distance=scale, ignore_zeros=True)
 // Oracle   mahotas; CellProfiler's own output on the real fields
-// Launch   texture_spots: one block an object row. texture_count: one block an object row and channel, 128 threads, 23 KB of
-//          shared memory; a wide range of levels is counted in row tiles. texture_finish: a thread a feature row.
-//          texture_logs: a thread an entry. On a CPU texture_parts.cu counts most cells before.
+// Launch   texture_spots: one block per object row. texture_count: one block per object row and channel, 128 threads, 23 KB of
+//          shared memory; a wide range of levels is counted in row tiles. texture_finish: a thread per feature row.
+//          texture_logs: a thread per entry. On a CPU texture_parts.cu counts most cells before.
 // Order    every sum is an integer (logarithms in fixed point, 2^-41, coarser for objects beyond 131,071 pixels) but the
 //          inverse difference moment, jg::block_sum.
 #include "jg/one_item_per_thread.cuh"
@@ -39,7 +39,7 @@ struct Texture {
     int lo, hi;
 };
 #if !defined(JG_SERIAL)
-static_assert(sizeof(Texture) <= 48 * 1024, "static shared memory is 48 KiB at most");
+static_assert(sizeof(Texture) <= 48 * 1024, "static shared memory is 48 KiB at maximum");
 #endif
 
 // The object's levels in its padded box, remapped to 1..n; 0 outside it. spot: where its n pixels lie in the box.
@@ -136,7 +136,7 @@ JG_REGISTER(texture_spots)
 //      crop_start  int64   [R]                each row's place in a channel of `crops`
 //      logs        int64   [entries]          texture_logs's table, beyond twice the largest object's pixels
 //      scale       int32   [S]                distances; `pad` is the largest
-// Work crops       uint8   [C, crop_stride]   (height + pad) * (width + pad) bytes a row, from a multiple of 4
+// Work crops       uint8   [C, crop_stride]   (height + pad) * (width + pad) bytes per row, from a multiple of 4
 // Out  totals      uint64  [R, C, S, 4, 11]   sums over the matrix, see Total
 //      moment      float64 [R, C, S, 4]       sum of P / (1 + (i - j)^2)
 //      highest     int32   [R, C]             highest level; 0: nothing to count; -1: no pixels
@@ -166,11 +166,11 @@ extern "C" __global__ void __launch_bounds__(128, 4) texture_count(
         JG_FOR(i, crop.n) {
             const int g = remap[raw_level(value[i])];
             level[crop.spot[i]] = uint8_t(g);
-            lo = jg::least(lo, g ? g : LEVELS);
-            hi = jg::most(hi, g);
+            lo = jg::smaller(lo, g ? g : LEVELS);
+            hi = jg::larger(hi, g);
         }
-        jg::gather_least(&s.lo, lo);
-        jg::gather_most(&s.hi, hi);
+        jg::gather_min(&s.lo, lo);
+        jg::gather_max(&s.hi, hi);
     }
     __syncthreads();
     const int hi = s.hi, shift = s.lo - 1, levels = hi - shift, drop = coarser(crop.n);
@@ -209,7 +209,7 @@ extern "C" __global__ void __launch_bounds__(128, 4) texture_count(
                 add_rows<true>(s, s.cell + d * S * S, S, levels, 1, levels + 1, logs, drop, mine);
             } else {
                 for (int row0 = 1; row0 <= levels; row0 += tile) {
-                    const int row1 = jg::least(row0 + tile, levels + 1);
+                    const int row1 = jg::smaller(row0 + tile, levels + 1);
                     JG_FOR(k, (row1 - row0) * S) s.cell[k] = 0;
                     __syncthreads();
                     count_tile(s.cell, crop, S, step[plane % DIRECTIONS], row0, row1 - row0);

@@ -21,7 +21,7 @@ JG_FN int coarser(int64_t n) {
     return bits;
 }
 
-JG_FN int raw_level(float value) { return int(rintf(jg::most(0.0f, jg::least(255.0f, value * 255.0f)))); }
+JG_FN int raw_level(float value) { return int(rintf(jg::larger(0.0f, jg::smaller(255.0f, value * 255.0f)))); }
 
 struct TotalScratch {
     jg::SumScratch<1> sum;

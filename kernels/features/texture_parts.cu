@@ -14,20 +14,20 @@
 #include "features/texture.cuh"
 
 namespace {
-constexpr int MOST_ROWS = 4, MOST_CLASSES = 7;         // compartments of a cell; classes between their 8 ends
-constexpr int MOST_SIDE = 192;                         // levels of all classes
-constexpr int ROOM = 2 * DIRECTIONS * MOST_SIDE * (MOST_SIDE + 1);           // entries of a block's matrices (texture.py)
+constexpr int MAX_ROWS = 4, MAX_CLASSES = 7;         // compartments of a cell; classes between their 8 ends
+constexpr int MAX_SIDE = 192;                         // levels of all classes
+constexpr int CAPACITY = 2 * DIRECTIONS * MAX_SIDE * (MAX_SIDE + 1);           // entries of a block's matrices (texture.py)
 
 struct Parts {
     uint32_t level[DIRECTIONS * (LEVELS + 2)], sum[DIRECTIONS * (2 * LEVELS + 4)], diff[DIRECTIONS * (2 * LEVELS + 4)];
     TotalScratch scratch;
-    int lo[MOST_CLASSES], hi[MOST_CLASSES];
+    int lo[MAX_CLASSES], hi[MAX_CLASSES];
 };
 
 struct Classes {
     int n;
-    int end[MOST_CLASSES + 1];                         // class c: pixels end[c] .. end[c + 1] - 1 of the cell's list
-    int from[MOST_ROWS], to[MOST_ROWS];                // row k: classes from[k] .. to[k] - 1
+    int end[MAX_CLASSES + 1];                         // class c: pixels end[c] .. end[c + 1] - 1 of the cell's list
+    int from[MAX_ROWS], to[MAX_ROWS];                // row k: classes from[k] .. to[k] - 1
     bool shared;                                       // some class is in several rows
 };
 
@@ -54,14 +54,14 @@ JG_FN Classes classes_of(
         }
         listed += c.to[k] - c.from[k];
     }
-    c.n = jg::most(0, ends - 1);
+    c.n = jg::larger(0, ends - 1);
     c.shared = listed > c.n;
     return c;
 }
 
-// Beyond some entries a pixel, clearing and adding up the matrices costs more than counting a row's pairs by themselves.
+// Beyond some entries per pixel, clearing and adding up the matrices costs more than counting a row's pairs by themselves.
 JG_FN bool worth(int side, int span, int n) {
-    return jg::most(side, span) <= MOST_SIDE && side * side <= 8 * n && span * span <= 8 * n;
+    return jg::larger(side, span) <= MAX_SIDE && side * side <= 8 * n && span * span <= 8 * n;
 }
 }  // namespace
 
@@ -74,10 +74,10 @@ JG_FN bool worth(int side, int span, int n) {
 //      remap       uint8   [256]              8-bit level to the level that is counted; ascending
 //      logs        int64   [entries]          texture_logs's table, beyond twice the largest object's pixels
 //      scale       int32   [S]                distances; `pad` is the largest
-//      room        entries of spots, rows and codes a block: boxes (with pad) that are larger are left to texture_count
-// Work spots       int32   [blocks, room]     each pixel's place in the cell's padded box
-//      rows        int32   [blocks, room]     its level; then its row among the matrices, -1 where it does not count
-//      codes       uint16  [blocks, room]     the padded box: each pixel's column, 0 where it does not count
+//      capacity        entries of spots, rows and codes a block: boxes (with pad) that are larger are left to texture_count
+// Work spots       int32   [blocks, capacity]     each pixel's place in the cell's padded box
+//      rows        int32   [blocks, capacity]     its level; then its row among the matrices, -1 where it does not count
+//      codes       uint16  [blocks, capacity]     the padded box: each pixel's column, 0 where it does not count
 //      counts      uint32  [blocks, 296448]   matrices of both kinds; the four directions stand together
 // Out  totals, moment, highest  of texture_count, for the rows that are done here
 //      wanted      uint8   [K * N, C]         1: not done here; 1 before
@@ -86,15 +86,15 @@ extern "C" __global__ void __launch_bounds__(128, 4) texture_parts(
     const int64_t* __restrict__ start, const int64_t* __restrict__ stop, const int32_t* __restrict__ box,
     const int32_t* __restrict__ schedule, const uint8_t* __restrict__ remap, const int64_t* __restrict__ logs,
     const int32_t* __restrict__ scale, int32_t scales, int32_t pad, int32_t channels, int32_t compartments, int32_t cells,
-    int64_t room, int32_t* __restrict__ spots, int32_t* __restrict__ rows, uint16_t* __restrict__ codes,
+    int64_t capacity, int32_t* __restrict__ spots, int32_t* __restrict__ rows, uint16_t* __restrict__ codes,
     uint32_t* __restrict__ counts, uint64_t* __restrict__ totals, double* __restrict__ moment, int32_t* __restrict__ highest,
     uint8_t* __restrict__ wanted)
 {
     JG_SHARED(Parts, s);
-    int32_t* __restrict__ spot = spots + blockIdx.x * room;
-    int32_t* __restrict__ line = rows + blockIdx.x * room;
-    uint16_t* __restrict__ code = codes + blockIdx.x * room;
-    uint32_t* __restrict__ count = counts + int64_t(blockIdx.x) * ROOM;
+    int32_t* __restrict__ spot = spots + blockIdx.x * capacity;
+    int32_t* __restrict__ line = rows + blockIdx.x * capacity;
+    uint16_t* __restrict__ code = codes + blockIdx.x * capacity;
+    uint32_t* __restrict__ count = counts + int64_t(blockIdx.x) * CAPACITY;
     for (int turn = int(blockIdx.x); turn < compartments * cells; turn += int(gridDim.x)) {
         const int cell = schedule[turn];
         if (cell >= cells) continue;
@@ -104,10 +104,10 @@ extern "C" __global__ void __launch_bounds__(128, 4) texture_parts(
         for (int k = 0; k < compartments; ++k) {
             const int32_t* __restrict__ b = box + 4 * (k * cells + cell);
             if (b[2] == b[0]) continue;
-            y0 = jg::least(y0, b[0]); x0 = jg::least(x0, b[1]); y1 = jg::most(y1, b[2]); x1 = jg::most(x1, b[3]);
+            y0 = jg::smaller(y0, b[0]); x0 = jg::smaller(x0, b[1]); y1 = jg::larger(y1, b[2]); x1 = jg::larger(x1, b[3]);
         }
         const int n = classes.n ? classes.end[classes.n] : 0, stride = x1 - x0 + pad, height = y1 - y0 + pad;
-        if (!classes.shared || int64_t(stride) * height > room) continue;
+        if (!classes.shared || int64_t(stride) * height > capacity) continue;
         const int32_t* __restrict__ pixels = pixel + first;
         __syncthreads();                               // the cell before is done with the scratch
         JG_FOR(i, stride * height) code[i] = 0;
@@ -125,27 +125,27 @@ extern "C" __global__ void __launch_bounds__(128, 4) texture_parts(
                 JG_FOR_OWN(i, classes.end[c], classes.end[c + 1]) {
                     const int g = raw_level(value[i]);
                     line[i] = g;
-                    lo = jg::least(lo, g);
-                    hi = jg::most(hi, g);
+                    lo = jg::smaller(lo, g);
+                    hi = jg::larger(hi, g);
                 }
-                jg::gather_least(&s.lo[c], lo);
-                jg::gather_most(&s.hi[c], hi);
+                jg::gather_min(&s.lo[c], lo);
+                jg::gather_max(&s.hi[c], hi);
             }
             __syncthreads();
             // The class's levels are lo .. lo + width - 1; its rows and columns of the matrix begin at `at`. Column 0 takes
             // the neighbours that do not count.
-            int lo[MOST_CLASSES], width[MOST_CLASSES], at[MOST_CLASSES + 1];
+            int lo[MAX_CLASSES], width[MAX_CLASSES], at[MAX_CLASSES + 1];
             at[0] = 0;
-            int least = LEVELS, most = 0;
+            int minimum = LEVELS, maximum = 0;
             for (int c = 0; c < classes.n; ++c) {
-                lo[c] = jg::most(1, int(remap[s.lo[c]]));
-                width[c] = jg::most(0, int(remap[s.hi[c]]) + 1 - lo[c]);
+                lo[c] = jg::larger(1, int(remap[s.lo[c]]));
+                width[c] = jg::larger(0, int(remap[s.hi[c]]) + 1 - lo[c]);
                 at[c + 1] = at[c] + width[c];
-                least = jg::least(least, lo[c]);
-                most = jg::most(most, lo[c] + width[c] - 1);
+                minimum = jg::smaller(minimum, lo[c]);
+                maximum = jg::larger(maximum, lo[c] + width[c] - 1);
             }
             const int side = at[classes.n], pitch = DIRECTIONS * (side + 1);
-            if (side == 0 || !worth(side, most + 1 - least, n)) continue;
+            if (side == 0 || !worth(side, maximum + 1 - minimum, n)) continue;
             for (int c = 0; c < classes.n; ++c)
                 JG_FOR_OWN(i, classes.end[c], classes.end[c + 1]) {
                     const int g = int(remap[line[i]]) - lo[c];
@@ -169,10 +169,10 @@ extern "C" __global__ void __launch_bounds__(128, 4) texture_parts(
                     const int64_t row_of = int64_t(k) * cells + cell, item = row_of * channels + channel;
                     int low = LEVELS, high = classes.from[k] < classes.to[k] ? 0 : -1;
                     for (int c = classes.from[k]; c < classes.to[k]; ++c) {
-                        low = width[c] ? jg::least(low, lo[c]) : low;
-                        high = jg::most(high, width[c] ? lo[c] + width[c] - 1 : 0);
+                        low = width[c] ? jg::smaller(low, lo[c]) : low;
+                        high = jg::larger(high, width[c] ? lo[c] + width[c] - 1 : 0);
                     }
-                    const int levels = jg::most(0, high + 1 - low), shift = low - 1, S = levels + 1, size = DIRECTIONS * S;
+                    const int levels = jg::larger(0, high + 1 - low), shift = low - 1, S = levels + 1, size = DIRECTIONS * S;
                     const int drop = coarser(stop[row_of] - start[row_of]);
                     uint32_t* __restrict__ whole = count + side * pitch;
                     JG_ONCE { highest[item] = high; wanted[item] = 0; }

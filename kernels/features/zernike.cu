@@ -7,7 +7,7 @@
 //
 // Source   centrosome 1.2 zernike, as CellProfiler 4.2.8 MeasureObjectSizeShape uses it
 // Oracle   centrosome (tests/features/test_area_shape.py); CellProfiler's own output on the real fields
-// Launch   one block an object row, any block size; 2 KB of shared memory.
+// Launch   one block per object row, any block size; 2 KB of shared memory.
 // Order    each sum runs over its terms in a fixed order, in one thread.
 #include "jg/jg.cuh"
 

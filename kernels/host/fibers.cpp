@@ -180,8 +180,8 @@ unsigned rank_of(unsigned seed, unsigned block, unsigned resident, unsigned thre
 }
 
 char* reserve(size_t bytes) {
-    void* made = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return made == MAP_FAILED ? nullptr : static_cast<char*>(made);
+    void* created = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return created == MAP_FAILED ? nullptr : static_cast<char*>(created);
 }
 
 // The fibers of a place, made once: their stacks, and their clocks for ThreadSanitizer.
@@ -318,8 +318,8 @@ const char* run_fibers(unsigned grid, unsigned threads, uint64_t seed, void (*bo
     for (unsigned b = 0; b < grid; ++b) order.push_back(seed == 1 ? grid - 1 - b : b);
     if (seed > 2)
         for (unsigned b = grid; b > 1; --b) std::swap(order[b - 1], order[m.random(b)]);
-    const unsigned most = m.tsan ? 512 : 1024;           // ThreadSanitizer has some 8000 threads for all libraries
-    const unsigned resident = std::min({grid, RESIDENT[seed % 6], std::max(1u, most / threads)});
+    const unsigned maximum = m.tsan ? 512 : 1024;           // ThreadSanitizer has some 8000 threads for all libraries
+    const unsigned resident = std::min({grid, RESIDENT[seed % 6], std::max(1u, maximum / threads)});
     while (m.places.size() < resident) m.places.emplace_back(new Place);
     auto next = [&](unsigned place) {
         if (order.empty()) return;

@@ -36,7 +36,7 @@ inline const char* run(unsigned grid, unsigned block, unsigned, uint64_t seed, v
 #define JG_SHARED(T, name) T& name = *static_cast<T*>(jg::host::shared(__COUNTER__, sizeof(T)))
 
 template <class T> inline T __shfl_down_sync(unsigned, T v, int offset) {
-    static_assert(sizeof(T) <= 8, "an exchange moves 8 bytes at most");
+    static_assert(sizeof(T) <= 8, "an exchange moves 8 bytes at maximum");
     uint64_t bits = 0;
     memcpy(&bits, &v, sizeof v);
     bits = jg::host::exchange_down(bits, offset);

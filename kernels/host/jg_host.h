@@ -46,12 +46,12 @@ namespace jg { namespace host {
 template <class T> inline T atomic_read(const T* p) { jitter(4); return __atomic_load_n(p, __ATOMIC_RELAXED); }
 template <class T> inline void atomic_write(T* p, T v) { jitter(4); __atomic_store_n(p, v, __ATOMIC_RELAXED); }
 template <class T> inline T atomic_sum(T* p, T v) { jitter(4); return __atomic_fetch_add(p, v, __ATOMIC_RELAXED); }
-template <class T> inline T atomic_least(T* p, T v) {
+template <class T> inline T atomic_min(T* p, T v) {
     T c = atomic_read(p);
     while (v < c && !__atomic_compare_exchange_n(p, &c, v, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
     return c;
 }
-template <class T> inline T atomic_most(T* p, T v) {
+template <class T> inline T atomic_max(T* p, T v) {
     T c = atomic_read(p);
     while (v > c && !__atomic_compare_exchange_n(p, &c, v, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {}
     return c;

@@ -1,14 +1,14 @@
 // decode.cu: raw images on the device made whole, and what is checked of each as it is read.
 //
 //   raw_place    pixels that came as they are to their place, bytes swapped, differences along a row summed (TIFF's predictor 2)
-//   raw_counts   least and greatest count, rows of zeros, saturated counts, and five sums over every 16th row for the sharpness
-//   raw_same     which images of a field are equal, of those with the same least and greatest count
+//   raw_counts   smallest and largest count, rows of zeros, saturated counts, and five sums over every 16th row for the sharpness
+//   raw_same     which images of a field are equal, of those with the same smallest and largest count
 //
 // All of it whole numbers: focus.py makes the same judgements of them as of those that NumPy counts on a CPU.
 //
 // Source   focus.py; TIFF 6.0, section 14 (predictor)
 // Oracle   NumPy, tifffile (tests/images/test_decode_numpy.py)
-// Launch   raw_place, raw_counts: one block an image and group of 16 rows; raw_same: a pair of images and group of 16 rows. Any
+// Launch   raw_place, raw_counts: one block per image and group of 16 rows; raw_same: a pair of images and group of 16 rows. Any
 //          block size; 2.5 KB of shared memory.
 // Order    integers; what blocks share they change by integer atomics alone.
 #include "jg/jg.cuh"
@@ -33,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(128) raw_place(
     JG_SHARED(Shared, s);
     const int groups = (height + jg::GROUP - 1) / jg::GROUP;
     const int64_t* const place = places + 3 * int64_t(int(blockIdx.x) / groups);
-    const int y0 = int(blockIdx.x) % groups * jg::GROUP, rows = jg::least(jg::GROUP, height - y0);
+    const int y0 = int(blockIdx.x) % groups * jg::GROUP, rows = jg::smaller(jg::GROUP, height - y0);
     const int64_t first = int64_t(y0) * width, n = int64_t(height) * width;
     uint16_t* const to = pixels + place[0] * n + first;
     const uint8_t* const from = place[1] < 0 ? nullptr : data + place[1] + 2 * first;
@@ -48,7 +48,7 @@ extern "C" __global__ void __launch_bounds__(128) raw_place(
     JG_FOR(p, rows * jg::RUNS) {
         const int y = p / jg::RUNS, r = p % jg::RUNS;
         uint16_t sum = 0;
-        for (int x = r * run; x < jg::least(width, (r + 1) * run); ++x) sum = uint16_t(sum + to[y * width + x]);
+        for (int x = r * run; x < jg::smaller(width, (r + 1) * run); ++x) sum = uint16_t(sum + to[y * width + x]);
         s.run[y][r] = sum;
     }
     __syncthreads();
@@ -56,7 +56,7 @@ extern "C" __global__ void __launch_bounds__(128) raw_place(
         const int y = p / jg::RUNS, r = p % jg::RUNS;
         uint16_t sum = 0;
         for (int q = 0; q < r; ++q) sum = uint16_t(sum + s.run[y][q]);
-        for (int x = r * run; x < jg::least(width, (r + 1) * run); ++x)
+        for (int x = r * run; x < jg::smaller(width, (r + 1) * run); ++x)
             to[y * width + x] = sum = uint16_t(sum + to[y * width + x]);
     }
 }
@@ -64,7 +64,7 @@ JG_REGISTER(raw_place)
 
 // In   given   int64   [K, 2]         numbers of the images to be looked at, and the count from which a pixel of each is saturated
 //      pixels  uint16  [images, H, W]
-// Out  counts  uint64  [images, 9]    0 before. 65535 - the least count; the greatest; rows of zeros; saturated counts; and over every
+// Out  counts  uint64  [images, 9]    0 before. 65535 - the smallest count; the largest; rows of zeros; saturated counts; and over every
 //                                     16th row the sums of a, b, c, a * b, a * c of pixels a, b, c side by side
 extern "C" __global__ void __launch_bounds__(128, 10) raw_counts(
     const int64_t* __restrict__ given, const uint16_t* __restrict__ pixels, int32_t height, int32_t width,
@@ -76,20 +76,20 @@ extern "C" __global__ void __launch_bounds__(128, 10) raw_counts(
     const int64_t* const asked = given + 2 * int64_t(int(blockIdx.x) / groups);
     const int64_t image = asked[0];
     const int top = int(asked[1]);
-    const int y0 = int(blockIdx.x) % groups * jg::GROUP, rows = jg::least(jg::GROUP, height - y0);
+    const int y0 = int(blockIdx.x) % groups * jg::GROUP, rows = jg::smaller(jg::GROUP, height - y0);
     const uint16_t* const from = pixels + image * height * width + int64_t(y0) * width;
     JG_FOR(y, jg::GROUP) s.any[y] = y >= rows;
     __syncthreads();
     int low = 65535, high = 0, full = 0;
     for (int y = 0; y < rows; ++y) {
-        int most = 0;
+        int maximum = 0;
         jg::each_value(from + y * width, width, [&](int v) {
-            low = jg::least(low, v);
-            most = jg::most(most, v);
+            low = jg::smaller(low, v);
+            maximum = jg::larger(maximum, v);
             full += v >= top;
         });
-        high = jg::most(high, most);
-        if (most) jg::atomic_write(&s.any[y], 1);      // the same by all
+        high = jg::larger(high, maximum);
+        if (maximum) jg::atomic_write(&s.any[y], 1);      // the same by all
     }
     __syncthreads();
     jg::Counts<7> n = {{0, uint64_t(full), 0, 0, 0, 0, 0}};
@@ -98,11 +98,11 @@ extern "C" __global__ void __launch_bounds__(128, 10) raw_counts(
         const uint64_t a = from[x], b = from[x + 1], c = from[x + 2];
         n.v[2] += a; n.v[3] += b; n.v[4] += c; n.v[5] += a * b; n.v[6] += a * c;
     }
-    low = jg::warp_least(low);
-    high = jg::warp_most(high);
+    low = jg::warp_min(low);
+    high = jg::warp_max(high);
     if (jg::lane() == 0) {
-        jg::atomic_most(counts + 9 * image, uint64_t(65535 - low));
-        jg::atomic_most(counts + 9 * image + 1, uint64_t(high));
+        jg::atomic_max(counts + 9 * image, uint64_t(65535 - low));
+        jg::atomic_max(counts + 9 * image + 1, uint64_t(high));
     }
     n = jg::block_count(n, s.scratch);
     JG_ONCE JG_UNROLL for (int k = 0; k < 7; ++k) if (n.v[k]) jg::atomic_sum(counts + 9 * image + 2 + k, n.v[k]);
@@ -129,7 +129,7 @@ extern "C" __global__ void __launch_bounds__(128) raw_same(
         JG_ONCE jg::atomic_write(mine, uint64_t(1));
         return;
     }
-    const int y0 = int(blockIdx.x) % groups * jg::GROUP, y1 = jg::least(y0 + jg::GROUP, height);
+    const int y0 = int(blockIdx.x) % groups * jg::GROUP, y1 = jg::smaller(y0 + jg::GROUP, height);
     const int64_t n = int64_t(height) * width;
     JG_FOR(i, (y1 - y0) * width) {
         const int64_t at = int64_t(y0) * width + i;

@@ -6,7 +6,7 @@
 // Source   CellProfiler LoadData (counts to float32, divided by full scale), CorrectIlluminationApply (Divide, both truncations);
 //          CorrectIlluminationCalculate's mean over all images, which is exact here.
 // Oracle   NumPy's float32 arithmetic, bit for bit (tests/images/test_illumination_numpy.py); CellProfiler's functions
-// Launch   a thread an item over the grid, any block size; no shared memory. correct: the blocks of a field follow each other, so
+// Launch   a thread per item over the grid, any block size; no shared memory. correct: the blocks of a field follow each other, so
 //          that no item divides by the field's size.
 // Order    correct: nothing is accumulated. accumulate_fields: integers.
 #include "jg/jg.cuh"
@@ -25,7 +25,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) correct(
     const uint16_t* __restrict__ raw = pixels + field * n_values + start;
     const float* __restrict__ function = illumination + start;
     float* __restrict__ out = corrected + field * n_values + start;
-    const int n = int(jg::least(int64_t(jg::ITEMS), n_values - start));
+    const int n = int(jg::smaller(int64_t(jg::ITEMS), n_values - start));
     const float* __restrict__ scale = scales + field * (n_values / n_pixels) + start / n_pixels;  // of the first item's image
     const int64_t before = start % n_pixels;
     const bool several = before + n > n_pixels;             // items of more than one image: few blocks have them
@@ -44,7 +44,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) accumulate_fields(
     const uint16_t* __restrict__ pixels, int32_t fields, int64_t n_values, int64_t* __restrict__ sums)
 {
     const int64_t start = int64_t(blockIdx.x) * jg::ITEMS;
-    const int n = int(jg::least(int64_t(jg::ITEMS), n_values - start));
+    const int n = int(jg::smaller(int64_t(jg::ITEMS), n_values - start));
     int64_t* __restrict__ out = sums + start;
     for (int b = 0; b < fields; ++b) {
         const uint16_t* __restrict__ raw = pixels + b * n_values + start;

@@ -10,12 +10,12 @@
 // Source   CellProfiler MeasureImageQuality: calculate_focus_scores, calculate_saturation, run_intensity_measurement; Otsu's
 //          threshold is centrosome's get_otsu_threshold: two classes of the logarithms, split at one of 256 quantiles
 // Oracle   CellProfiler's module by hand (tests/helpers/oracles/image_quality.py), NumPy, centrosome (tests/features/test_image_quality.py)
-// Launch   a block an image (quality_sums: a piece, quality_grid: a row of cells); any block size; 20 KB of shared memory at most.
+// Launch   a block per image (quality_sums: a piece, quality_grid: a row of cells); any block size; 20 KB of shared memory at most.
 // Order    jg::block_sum within a piece, pieces in order; cells by column, then by columns in order; counts are integers.
 #include "jg/jg_math.cuh"
 
 namespace {
-constexpr int ABREAST = 2, PARTS = 32, DIGITS = 2048;     // parts of an image a thread sorts at once; parts and values of a digit at most
+constexpr int ABREAST = 2, PARTS = 32, DIGITS = 2048;     // parts of an image per thread sorts at once; parts and values of a digit at most
 constexpr int OTSU_BINS = 256, PLACES = 2 * OTSU_BINS;   // thresholds at most: an image of 511 pixels has 510
 constexpr int COLUMNS = 1024;                            // of an image that quality_grid sums at a time
 
@@ -29,7 +29,7 @@ struct Quality {
 // Of each image, for the power spectrum: its mean, and whether it has one (power_spectrum.cu).
 struct Plane { enum { Mean, HasSpectrum, COUNT }; };
 
-struct Ends { int least, most; };                      // bits of an image's smallest and largest pixel
+struct Ends { int minimum, maximum; };                      // bits of an image's smallest and largest pixel
 struct Below { double squares[PLACES]; };
 struct Columns {
     double shift[COLUMNS], square[COLUMNS];
@@ -43,7 +43,7 @@ struct Pieces {
     __device__ __forceinline__ int start(int k) const { return k == 0 ? 0 : k > places ? n : (k - 1) * step + 1; }
 };
 JG_FN Pieces pieces_of(int n) {
-    const int step = n / jg::least(OTSU_BINS, n);
+    const int step = n / jg::smaller(OTSU_BINS, n);
     return {n, step, (n - 1 + step - 1) / step};
 }
 
@@ -51,12 +51,12 @@ JG_FN Pieces pieces_of(int n) {
 struct Logarithm {
     double floor, low, range, inverse;
 };
-JG_FN double log_of(float pixel, double floor) { return double(float(jg::log_same(jg::most(double(pixel), floor)))); }
-JG_FN Logarithm logarithm_of(float least, float most) {
+JG_FN double log_of(float pixel, double floor) { return double(float(jg::log_same(jg::larger(double(pixel), floor)))); }
+JG_FN Logarithm logarithm_of(float minimum, float maximum) {
     Logarithm l;
-    l.floor = double(least + (most - least) / 256.0f + 1.1920928955078125e-07f);
-    l.low = log_of(least, l.floor);
-    l.range = log_of(most, l.floor) - l.low;
+    l.floor = double(minimum + (maximum - minimum) / 256.0f + 1.1920928955078125e-07f);
+    l.low = log_of(minimum, l.floor);
+    l.range = log_of(maximum, l.floor) - l.low;
     l.inverse = l.range > 0 ? 1.0 / l.range : 0.0;
     return l;
 }
@@ -81,7 +81,7 @@ JG_FN float deviation(const float* sorted, int n, float median, int k) {
     const int half = n / 2, ups = n - half, downs = half;
     auto up = [&](int i) { return sorted[half + i] - median; };
     auto down = [&](int i) { return median - sorted[half - 1 - i]; };
-    int low = jg::most(0, k - downs), high = jg::least(k, ups);
+    int low = jg::larger(0, k - downs), high = jg::smaller(k, ups);
     while (low < high) {
         const int mid = (low + high) / 2;
         if (up(mid) < down(k - mid - 1)) low = mid + 1;
@@ -89,7 +89,7 @@ JG_FN float deviation(const float* sorted, int n, float median, int k) {
     }
     if (low >= ups) return down(k - low);
     if (k - low >= downs) return up(low);
-    return jg::least(up(low), down(k - low));
+    return jg::smaller(up(low), down(k - low));
 }
 
 // Number, mean and sum of squared distances from it of some values; joined with others'.
@@ -122,20 +122,20 @@ extern "C" __global__ void __launch_bounds__(128) sort_pixels(
     uint32_t* __restrict__ places = ends_of + DIGITS;
     JG_ONCE ends = {jg::bits_of(from[0]), jg::bits_of(from[0])};
     __syncthreads();
-    int least = jg::bits_of(from[0]), most = least;
+    int minimum = jg::bits_of(from[0]), maximum = minimum;
     JG_FOR(i, n) {
         const int bits = jg::bits_of(from[i]);
-        least = jg::least(least, bits);
-        most = jg::most(most, bits);
+        minimum = jg::smaller(minimum, bits);
+        maximum = jg::larger(maximum, bits);
     }
-    jg::gather_least(&ends.least, least);
-    jg::gather_most(&ends.most, most);
+    jg::gather_min(&ends.minimum, minimum);
+    jg::gather_max(&ends.maximum, maximum);
     __syncthreads();
-    least = ends.least;
+    minimum = ends.minimum;
     int wide = 1;                                        // bits of a digit
-    while ((ends.most - least) >> (3 * wide)) ++wide;
-    const int bins = 1 << wide, mask = bins - 1, teams = jg::least(int(blockDim.x), PARTS / ABREAST), length = n / (teams * ABREAST);
-    auto digit = [&](float v, int k) { return (jg::bits_of(v) - least) >> (k * wide) & mask; };
+    while ((ends.maximum - minimum) >> (3 * wide)) ++wide;
+    const int bins = 1 << wide, mask = bins - 1, teams = jg::smaller(int(blockDim.x), PARTS / ABREAST), length = n / (teams * ABREAST);
+    auto digit = [&](float v, int k) { return (jg::bits_of(v) - minimum) >> (k * wide) & mask; };
     const int team = int(threadIdx.x), first = team * ABREAST * length;
     uint32_t* __restrict__ own = places + int64_t(team < teams ? team : 0) * ABREAST * DIGITS;
     if (team < teams) {
@@ -229,14 +229,14 @@ extern "C" __global__ void __launch_bounds__(32) quality_finish(
     double* __restrict__ row = table + int64_t(blockIdx.x) * columns;
     double* __restrict__ out = row + 1 + scales;
     JG_ONCE {
-        const float least = image[0], most = image[n - 1], median = median_of(image, n);
+        const float minimum = image[0], maximum = image[n - 1], median = median_of(image, n);
         double shift = 0, square = 0;
         for (int k = 0; k < pieces.count(); ++k) {
             shift += sum[4 * k];
             square += sum[4 * k + 1];
         }
         const double total = double(median) * n + shift, mean = total / n;
-        const double variance = jg::most(0.0, square / n - (shift / n) * (shift / n));
+        const double variance = jg::larger(0.0, square / n - (shift / n) * (shift / n));
         row[0] = mean > 0 ? variance / mean : 0.0;    // FocusScore
         out[Quality::TotalArea] = n;
         out[Quality::TotalIntensity] = total;
@@ -245,21 +245,21 @@ extern "C" __global__ void __launch_bounds__(32) quality_finish(
         out[Quality::StdIntensity] = sqrt(variance);
         const float upper = deviation(image, n, median, n / 2);
         out[Quality::MADIntensity] = double(n % 2 ? upper : (deviation(image, n, median, n / 2 - 1) + upper) / 2.0f);
-        out[Quality::MinIntensity] = double(least);
-        out[Quality::MaxIntensity] = double(most);
-        out[Quality::PercentMaximal] = 100.0 * (n - count_below(image, n, double(most), false)) / n;
-        out[Quality::PercentMinimal] = 100.0 * count_below(image, n, double(least), true) / n;
+        out[Quality::MinIntensity] = double(minimum);
+        out[Quality::MaxIntensity] = double(maximum);
+        out[Quality::PercentMaximal] = 100.0 * (n - count_below(image, n, double(maximum), false)) / n;
+        out[Quality::PercentMinimal] = 100.0 * count_below(image, n, double(minimum), true) / n;
         const int at_mean = count_below(image, n, mean, true) - count_below(image, n, mean, false);
         planes[Plane::COUNT * int64_t(blockIdx.x) + Plane::Mean] = mean;
-        planes[Plane::COUNT * int64_t(blockIdx.x) + Plane::HasSpectrum] = least < most && at_mean <= n / 2;
+        planes[Plane::COUNT * int64_t(blockIdx.x) + Plane::HasSpectrum] = minimum < maximum && at_mean <= n / 2;
 
-        const Logarithm l = logarithm_of(least, most);
+        const Logarithm l = logarithm_of(minimum, maximum);
         double cut = 0;
         if (l.range > 0) {
             auto moments = [&](int k) {
                 const double count = pieces.start(k + 1) - pieces.start(k), shifted = sum[4 * k + 2];
                 const double origin = scaled_log(image[pieces.start(k)], l);
-                return Moments{count, origin + shifted / count, jg::most(0.0, sum[4 * k + 3] - shifted * shifted / count)};
+                return Moments{count, origin + shifted / count, jg::larger(0.0, sum[4 * k + 3] - shifted * shifted / count)};
             };
             Moments dark = {0, 0, 0}, bright = {0, 0, 0};
             for (int k = 0; k < pieces.places; ++k) {
@@ -267,16 +267,16 @@ extern "C" __global__ void __launch_bounds__(32) quality_finish(
                 below.squares[k] = dark.squares;
             }
             int best = 0;
-            double least_within = 0;
+            double min_within = 0;
             for (int k = pieces.places - 1; k >= 0; --k) {       // of equals the first
                 bright = joined(moments(k + 1), bright);
                 const double within = below.squares[k] + (bright.n > 1 ? bright.squares * (bright.n / (bright.n - 1)) : 0.0);
-                if (k == pieces.places - 1 || within <= least_within) {
-                    least_within = within;
+                if (k == pieces.places - 1 || within <= min_within) {
+                    min_within = within;
                     best = k;
                 }
             }
-            auto quantile = [&](int k) { return scaled_log(image[jg::most(0, jg::least(k, pieces.places - 1)) * pieces.step + 1], l); };
+            auto quantile = [&](int k) { return scaled_log(image[jg::larger(0, jg::smaller(k, pieces.places - 1)) * pieces.step + 1], l); };
             cut = (quantile(best - 1) + quantile(best + 1)) / 2;
         }
         out[Quality::ThresholdOtsu] = jg::exp_same(cut * l.range + l.low);
@@ -299,11 +299,11 @@ extern "C" __global__ void __launch_bounds__(128, 8) quality_grid(
     auto first = [&](int j) { return int((int64_t(j) * width + n - 1) / n); };       // the first column whose x * n / width is j
     auto origin = [&](int j) { return image[int64_t(y0) * width + first(j)]; };
     for (int c0 = 0; c0 < width; c0 += COLUMNS) {
-        const int across = jg::least(COLUMNS, width - c0);
+        const int across = jg::smaller(COLUMNS, width - c0);
         const int j0 = int(int64_t(c0) * n / width), j1 = int(int64_t(c0 + across - 1) * n / width) + 1;
         JG_FOR(j, j1 - j0) {
-            const int x1 = jg::least(first(j0 + j + 1) - c0, across);
-            for (int x = jg::most(first(j0 + j) - c0, 0); x < x1; ++x) s.origin[x] = origin(j0 + j);
+            const int x1 = jg::smaller(first(j0 + j + 1) - c0, across);
+            for (int x = jg::larger(first(j0 + j) - c0, 0); x < x1; ++x) s.origin[x] = origin(j0 + j);
         }
         __syncthreads();
         JG_FOR(x, across) s.shift[x] = s.square[x] = 0;
@@ -319,13 +319,13 @@ extern "C" __global__ void __launch_bounds__(128, 8) quality_grid(
         JG_FOR(j, j1 - j0) {
             const int begin = first(j0 + j), end = first(j0 + j + 1);
             double shift = begin < c0 ? shifts[j0 + j] : 0.0, square = begin < c0 ? squares[j0 + j] : 0.0;
-            for (int x = jg::most(begin - c0, 0); x < jg::least(end - c0, across); ++x) {
+            for (int x = jg::larger(begin - c0, 0); x < jg::smaller(end - c0, across); ++x) {
                 shift += s.shift[x];
                 square += s.square[x];
             }
             if (end <= c0 + across) {
                 const double area = double(end - begin) * (y1 - y0), mean = double(origin(j0 + j)) + shift / area;
-                square = mean != 0 ? jg::most(0.0, square / area - (shift / area) * (shift / area)) / mean : -1.0;
+                square = mean != 0 ? jg::larger(0.0, square / area - (shift / area) * (shift / area)) / mean : -1.0;
             }
             shifts[j0 + j] = shift;
             squares[j0 + j] = square;
@@ -338,7 +338,7 @@ JG_REGISTER(quality_grid)
 namespace {
 struct Selecting {
     uint32_t tally[256];
-    uint64_t prefix, least[32];
+    uint64_t prefix, minimum[32];
     int rank;
     jg::CountScratch<2> counts;
     jg::SumScratch<1> sums;
@@ -386,21 +386,21 @@ extern "C" __global__ void __launch_bounds__(128, 8) quality_focus(
         __syncthreads();
     }
     const uint64_t lower = s.prefix;
-    uint64_t next = ~uint64_t(0);                        // the least value above it
+    uint64_t next = ~uint64_t(0);                        // the smallest value above it
     mine = {{0, 0}};
     JG_FOR(i, cells) {
         const bool seen = cell[i] >= 0;
         const uint64_t bits = bits_of(cell[i]);
         mine.v[1] += seen && bits <= lower;
-        if (seen && bits > lower) next = jg::least(next, bits);
+        if (seen && bits > lower) next = jg::smaller(next, bits);
     }
-    next = jg::warp_least(next);
-    if (jg::lane() == 0) s.least[jg::warp_id()] = next;
+    next = jg::warp_min(next);
+    if (jg::lane() == 0) s.minimum[jg::warp_id()] = next;
     const int up_to = int(jg::block_count<2>(mine, s.counts).v[1]);
-    for (int w = 0; w < jg::warps(); ++w) next = jg::least(next, s.least[w]);
+    for (int w = 0; w < jg::warps(); ++w) next = jg::smaller(next, s.minimum[w]);
     const double middle = value_of(lower);
     const double median = bright % 2 || up_to > rank + 1 ? middle : (middle + value_of(next)) / 2;
-    const double mean = jg::block_sum<1>(cells, s.sums, [&](int i) { return jg::Vec<1>{{jg::most(cell[i], 0.0)}}; }).v[0] / jg::most(bright, 1);
+    const double mean = jg::block_sum<1>(cells, s.sums, [&](int i) { return jg::Vec<1>{{jg::larger(cell[i], 0.0)}}; }).v[0] / jg::larger(bright, 1);
     const double square = jg::block_sum<1>(cells, s.sums, [&](int i) {
         const double d = cell[i] >= 0 ? cell[i] - mean : 0.0;
         return jg::Vec<1>{{d * d}};

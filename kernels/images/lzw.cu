@@ -19,8 +19,8 @@
 //
 // Source   TIFF 6.0, section 13; codes as libtiff writes them
 // Oracle   imagecodecs on real files and on drawn bytes (tests/images/test_lzw.py)
-// Launch   lzw_strips: a strip a block, one thread at work; 32 KB of shared memory. lzw_segments, lzw_places: a strip a block.
-//          lzw_lengths, lzw_bytes: a block a segment, of as many as there is room for; those past the strip's number return. 8 and 12 KB.
+// Launch   lzw_strips: a strip per block, one thread at work; 32 KB of shared memory. lzw_segments, lzw_places: a strip per block.
+//          lzw_lengths, lzw_bytes: a block per segment, of as many as there is room for; those past the strip's number return. 8 and 12 KB.
 // Order    each byte is written by one thread; lengths are integers.
 #include "jg/jg.cuh"
 
@@ -69,7 +69,7 @@ struct LzwStrip {
         int next = FIRST, width = 9;
         for (bool begun = false;; begun = true) {
             // As many codes as are sure to have this width, to lie 8 bytes inside the strip and to leave 8 bytes of room.
-            int64_t n = least(least(int64_t((1 << width) - 1 - next), (size - at) / 8), (bits - bit - 64) / width);
+            int64_t n = smaller(smaller(int64_t((1 << width) - 1 - next), (size - at) / 8), (bits - bit - 64) / width);
             if (before != 0) {
                 const uint8_t* const from = data;      // locals: a byte that is written might be a member
                 uint8_t* to = out + at;
@@ -162,7 +162,7 @@ extern "C" __global__ void __launch_bounds__(128) lzw_strips(
 JG_REGISTER(lzw_strips)
 
 namespace jg {
-constexpr int MOST_CODES = LZW_ENTRIES - FIRST + 1;    // of a segment: the first makes no entry
+constexpr int MAX_CODES = LZW_ENTRIES - FIRST + 1;    // of a segment: the first makes no entry
 constexpr int RUNS = 128;                              // of a segment's codes, each a thread's
 
 JG_FN int width_of(int k) { return k < 254 ? 9 : k < 766 ? 10 : k < 1790 ? 11 : 12; }    // of a segment's k-th code
@@ -186,8 +186,8 @@ template <class F> JG_FN int first_where(int n, int& first, F f) {
         JG_ONCE first = n;
         __syncthreads();
         int mine = n;
-        JG_FOR_OWN(k, k0, least(k0 + AT_ONCE, n)) if (f(k)) mine = least(mine, k);
-        gather_least(&first, mine);
+        JG_FOR_OWN(k, k0, smaller(k0 + AT_ONCE, n)) if (f(k)) mine = smaller(mine, k);
+        gather_min(&first, mine);
         __syncthreads();
         const int here = first;
         __syncthreads();
@@ -200,67 +200,67 @@ template <class F> JG_FN int first_where(int n, int& first, F f) {
 template <class F> JG_FN void each_code(const uint8_t* data, int64_t start, int n, F f) {
     const uint8_t* const from = data + (start >> 3);
     JG_UNROLL for (int width = 9; width <= 12; ++width) {
-        const int k0 = width == 9 ? 0 : (1 << (width - 1)) - FIRST, k1 = width == 12 ? n : least(n, (1 << width) - FIRST);
+        const int k0 = width == 9 ? 0 : (1 << (width - 1)) - FIRST, k1 = width == 12 ? n : smaller(n, (1 << width) - FIRST);
         const int bit = int(start & 7) + int(place_of(k0)) - width * k0;
         JG_FOR_OWN(k, k0, k1) f(k, bits_from(from, bit + width * k, width));
     }
 }
 
-struct LzwCodes { uint16_t code[MOST_CODES]; };
+struct LzwCodes { uint16_t code[MAX_CODES]; };
 }  // namespace jg
 
 // In   data    uint8  [D]       2 bytes longer than the last strip's end
 //      strips  int64  [S, 4]
-//      room    int64  [S + 1]   the first of each strip's segments, of the G there is room for
+//      capacity    int64  [S + 1]   the first of each strip's segments, of the G there is room for
 // Out  start   int64  [G]       the first bit, from the strip's beginning, of each segment; those past the last are undefined
 //      codes   int32  [G]       its codes, clear and end not counted
-//      found   int32  [S]       segments; more than there is room for where there are more, 0 where the strip begins with no clear
+//      result   int32  [S]       segments; more than there is room for where there are more, 0 where the strip begins with no clear
 extern "C" __global__ void __launch_bounds__(128) lzw_segments(
-    const uint8_t* __restrict__ data, const int64_t* __restrict__ strips, const int64_t* __restrict__ room,
-    int64_t* __restrict__ start, int32_t* __restrict__ codes, int32_t* __restrict__ found)
+    const uint8_t* __restrict__ data, const int64_t* __restrict__ strips, const int64_t* __restrict__ capacity,
+    int64_t* __restrict__ start, int32_t* __restrict__ codes, int32_t* __restrict__ result)
 {
     JG_SHARED(int, first);
     const int64_t* const strip = strips + 4 * int64_t(blockIdx.x);
     const uint8_t* const from = data + strip[0];
-    const int64_t bits = 8 * strip[1], base = room[blockIdx.x];
-    const int most = int(room[blockIdx.x + 1] - base);
+    const int64_t bits = 8 * strip[1], base = capacity[blockIdx.x];
+    const int maximum = int(capacity[blockIdx.x + 1] - base);
     if (jg::code_from(from, bits, 0, 9) != jg::CLEAR) {
-        JG_ONCE found[blockIdx.x] = 0;
+        JG_ONCE result[blockIdx.x] = 0;
         return;
     }
     int64_t bit = 9;
     int n = 0;
     for (;;) {                                         // the same in every thread
         // One too many, where neither clear nor end comes: a full table.
-        const int end = jg::first_where(jg::MOST_CODES + 1, first, [&](int k) {
+        const int end = jg::first_where(jg::MAX_CODES + 1, first, [&](int k) {
             const int code = jg::code_from(from, bits, bit + jg::place_of(k), jg::width_of(k));
             return code == jg::CLEAR || code == jg::END;
         });
-        if (n >= most) { ++n; break; }
+        if (n >= maximum) { ++n; break; }
         JG_ONCE { start[base + n] = bit; codes[base + n] = end; }
         ++n;
         const int width = jg::width_of(end), step = int(jg::place_of(end)) + width;
-        if (end > jg::MOST_CODES || jg::code_from(from, bits, bit + step - width, width) != jg::CLEAR) break;
+        if (end > jg::MAX_CODES || jg::code_from(from, bits, bit + step - width, width) != jg::CLEAR) break;
         bit += step;
-        const int more = jg::first_where(most - n, first, [&](int j) {
+        const int more = jg::first_where(maximum - n, first, [&](int j) {
             return jg::code_from(from, bits, bit + int64_t(j + 1) * step - width, width) != jg::CLEAR;
         });
         JG_FOR(j, more) { start[base + n + j] = bit + int64_t(j) * step; codes[base + n + j] = end; }
         n += more;
         bit += int64_t(more) * step;
     }
-    JG_ONCE found[blockIdx.x] = n;
+    JG_ONCE result[blockIdx.x] = n;
 }
 JG_REGISTER(lzw_segments)
 
-// In   data, strips, room, start, codes, found   as above
+// In   data, strips, capacity, start, codes, result   as above
 //      strip_of  int32  [G]        the strip of each segment
 // Out  bytes     int32  [G]        each segment's; -1 for one with a code that cannot stand where it does; undefined past the last
 //      runs      int32  [G, 128]   bytes of the segment's codes up to the end of each of its runs
 extern "C" __global__ void __launch_bounds__(128) lzw_lengths(
-    const uint8_t* __restrict__ data, const int64_t* __restrict__ strips, const int64_t* __restrict__ room,
+    const uint8_t* __restrict__ data, const int64_t* __restrict__ strips, const int64_t* __restrict__ capacity,
     const int32_t* __restrict__ strip_of, const int64_t* __restrict__ start, const int32_t* __restrict__ codes,
-    const int32_t* __restrict__ found, int32_t* __restrict__ bytes, int32_t* __restrict__ runs)
+    const int32_t* __restrict__ result, int32_t* __restrict__ bytes, int32_t* __restrict__ runs)
 {
     constexpr int GROUP = 16;
     struct Shared { int32_t run[jg::RUNS], group[jg::RUNS / GROUP], wrong; };
@@ -268,9 +268,9 @@ extern "C" __global__ void __launch_bounds__(128) lzw_lengths(
     JG_SHARED(Shared, t);
     const int64_t segment = blockIdx.x;
     const int strip = strip_of[segment];
-    if (segment - room[strip] >= found[strip]) return;
+    if (segment - capacity[strip] >= result[strip]) return;
     const int n = codes[segment];
-    if (n > jg::MOST_CODES) {
+    if (n > jg::MAX_CODES) {
         JG_ONCE bytes[segment] = -1;
         return;
     }
@@ -282,7 +282,7 @@ extern "C" __global__ void __launch_bounds__(128) lzw_lengths(
         s.code[k] = uint16_t(code);
         wrong |= unsigned(code - jg::CLEAR) < 2u || code >= (k == 0 ? jg::CLEAR : jg::FIRST + k);
     });
-    jg::gather_most(&t.wrong, wrong);
+    jg::gather_max(&t.wrong, wrong);
     __syncthreads();
     if (t.wrong) {
         JG_ONCE bytes[segment] = -1;
@@ -290,10 +290,10 @@ extern "C" __global__ void __launch_bounds__(128) lzw_lengths(
     }
     const int run = (n + jg::RUNS - 1) / jg::RUNS;
     JG_FOR(p, jg::RUNS) {
-        int sum = 0, k = jg::least(n, (p + 1) * run) - 1, c = k < 0 ? 0 : s.code[k];
-        for (; k >= p * run; ++sum) {                  // a byte a step: one along the code's, or its first and on to the code before
+        int sum = 0, k = jg::smaller(n, (p + 1) * run) - 1, c = k < 0 ? 0 : s.code[k];
+        for (; k >= p * run; ++sum) {                  // a byte per step: one along the code's, or its first and on to the code before
             const bool more = c >= jg::FIRST;
-            c = s.code[more ? c - jg::FIRST : jg::most(k - 1, 0)];
+            c = s.code[more ? c - jg::FIRST : jg::larger(k - 1, 0)];
             k -= !more;
         }
         t.run[p] = sum;
@@ -315,18 +315,18 @@ extern "C" __global__ void __launch_bounds__(128) lzw_lengths(
 }
 JG_REGISTER(lzw_lengths)
 
-// In   strips, room, found, bytes   as above
+// In   strips, capacity, result, bytes   as above
 // Out  place   int64  [G]   where each segment's bytes begin in its strip
 //      status  int64  [S]   0, or 1: not to be decoded
 extern "C" __global__ void __launch_bounds__(128) lzw_places(
-    const int64_t* __restrict__ strips, const int64_t* __restrict__ room, const int32_t* __restrict__ found,
+    const int64_t* __restrict__ strips, const int64_t* __restrict__ capacity, const int32_t* __restrict__ result,
     const int32_t* __restrict__ bytes, int64_t* __restrict__ place, int64_t* __restrict__ status)
 {
     struct Shared { int64_t run[jg::RUNS]; int wrong; };
     JG_SHARED(Shared, s);
-    const int64_t base = room[blockIdx.x];
-    const int n = found[blockIdx.x];
-    if (n < 1 || n > int(room[blockIdx.x + 1] - base)) {
+    const int64_t base = capacity[blockIdx.x];
+    const int n = result[blockIdx.x];
+    if (n < 1 || n > int(capacity[blockIdx.x + 1] - base)) {
         JG_ONCE status[blockIdx.x] = 1;
         return;
     }
@@ -336,18 +336,18 @@ extern "C" __global__ void __launch_bounds__(128) lzw_places(
     int wrong = 0;
     JG_FOR(p, jg::RUNS) {
         int64_t sum = 0;
-        for (int k = p * run; k < jg::least(n, (p + 1) * run); ++k) {
+        for (int k = p * run; k < jg::smaller(n, (p + 1) * run); ++k) {
             wrong |= bytes[base + k] < 0;
             sum += bytes[base + k];
         }
         s.run[p] = sum;
     }
-    jg::gather_most(&s.wrong, wrong);
+    jg::gather_max(&s.wrong, wrong);
     __syncthreads();
     JG_FOR(p, jg::RUNS) {
         int64_t at = 0;
         for (int q = 0; q < p; ++q) at += s.run[q];
-        for (int k = p * run; k < jg::least(n, (p + 1) * run); ++k) {
+        for (int k = p * run; k < jg::smaller(n, (p + 1) * run); ++k) {
             place[base + k] = at;
             at += bytes[base + k];
         }
@@ -356,20 +356,20 @@ extern "C" __global__ void __launch_bounds__(128) lzw_places(
 }
 JG_REGISTER(lzw_places)
 
-// In   data, strips, room, strip_of, start, codes, found, runs, place   as above
+// In   data, strips, capacity, strip_of, start, codes, result, runs, place   as above
 //      status  int64  [S]   strips with another status than 0 are left alone
 // Out  out     uint8  [...]
 extern "C" __global__ void __launch_bounds__(128) lzw_bytes(
-    const uint8_t* __restrict__ data, const int64_t* __restrict__ strips, const int64_t* __restrict__ room,
+    const uint8_t* __restrict__ data, const int64_t* __restrict__ strips, const int64_t* __restrict__ capacity,
     const int32_t* __restrict__ strip_of, const int64_t* __restrict__ start, const int32_t* __restrict__ codes,
-    const int32_t* __restrict__ found, const int32_t* __restrict__ runs, const int64_t* __restrict__ place,
+    const int32_t* __restrict__ result, const int32_t* __restrict__ runs, const int64_t* __restrict__ place,
     const int64_t* __restrict__ status, uint8_t* __restrict__ out)
 {
-    struct Shared { jg::LzwCodes codes; uint8_t first[jg::MOST_CODES]; };
+    struct Shared { jg::LzwCodes codes; uint8_t first[jg::MAX_CODES]; };
     JG_SHARED(Shared, s);
     const int64_t segment = blockIdx.x;
     const int strip = strip_of[segment];
-    if (segment - room[strip] >= found[strip] || status[strip] != 0) return;
+    if (segment - capacity[strip] >= result[strip] || status[strip] != 0) return;
     const int n = codes[segment];
     const int64_t* const of = strips + 4 * int64_t(strip);
     jg::each_code(data + of[0], start[segment], n, [&](int k, int code) { s.codes.code[k] = uint16_t(code); });
@@ -383,12 +383,12 @@ extern "C" __global__ void __launch_bounds__(128) lzw_bytes(
     __syncthreads();
     const int run = (n + jg::RUNS - 1) / jg::RUNS;
     uint8_t* const to = out + of[2] + place[segment];
-    JG_FOR(p, jg::RUNS) {                              // a byte a step, from the run's last to its first
+    JG_FOR(p, jg::RUNS) {                              // a byte per step, from the run's last to its first
         uint8_t* back = to + runs[segment * jg::RUNS + p];
-        int k = jg::least(n, (p + 1) * run) - 1, c = k < 0 ? 0 : codes_of[k];
+        int k = jg::smaller(n, (p + 1) * run) - 1, c = k < 0 ? 0 : codes_of[k];
         while (k >= p * run) {
             const bool more = c >= jg::FIRST;          // the last byte of a string is the first of the code after it
-            const int e = more ? c - jg::FIRST : jg::most(k - 1, 0);
+            const int e = more ? c - jg::FIRST : jg::larger(k - 1, 0);
             *--back = uint8_t(more ? s.first[e + 1] : c);
             c = codes_of[e];
             k -= !more;

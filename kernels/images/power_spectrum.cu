@@ -236,10 +236,10 @@ extern "C" __global__ void __launch_bounds__(128, 4) power_rows(
     const int across = 2 * rings + 1;
     double* mine = scratch + int64_t(blockIdx.x) * 4 * longest * 32;
     for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-        const int here = int(jg::least(int64_t(LINES), rows - tile * LINES));
+        const int here = int(jg::smaller(int64_t(LINES), rows - tile * LINES));
         const Lines x = lines_at(mine, width, 0);
         JG_FOR_YX(t, i, 0, LINES, 0, width) {
-            const double* __restrict__ from = low + (tile * LINES + jg::least(t, here - 1)) * 2 * width;
+            const double* __restrict__ from = low + (tile * LINES + jg::smaller(t, here - 1)) * 2 * width;
             x.re[int64_t(i) * LINES + t] = from[i];
             x.im[int64_t(i) * LINES + t] = from[width + i];
         }
@@ -272,7 +272,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) power_slope(
     JG_FOR(r, rings + 1) {
         if (r < 2) continue;
         double sum = 0;
-        int outer = r, inner = r - 1;                    // the least x outside of ring r, and of ring r - 1
+        int outer = r, inner = r - 1;                    // the smallest x outside of ring r, and of ring r - 1
         for (int y = 0; y < r; ++y) {
             while (outer > 0 && (outer - 1) * (outer - 1) + y * y >= r * r) --outer;
             while (inner > 0 && (inner - 1) * (inner - 1) + y * y >= (r - 1) * (r - 1)) --inner;
@@ -288,12 +288,12 @@ extern "C" __global__ void __launch_bounds__(128, 8) power_slope(
         const bool seen = radius[i + 2] > 0;
         return jg::Vec<3>{{seen ? 1.0 : 0.0, seen ? radius[i + 2] : 0.0, seen ? total[i + 2] : 0.0}};
     });
-    const double n = jg::most(sum.v[0], 1.0), middle = sum.v[1] / n, height = sum.v[2] / n;
+    const double n = jg::larger(sum.v[0], 1.0), middle = sum.v[1] / n, height = sum.v[2] / n;
     const jg::Vec<3> product = jg::block_sum<3>(rings - 1, sums, [&](int i) {
         const double d = radius[i + 2] > 0 ? radius[i + 2] - middle : 0.0;
         return jg::Vec<3>{{d * d, d * (total[i + 2] - height), 0.0}};
     });
-    const bool found = sum.v[0] >= 2 && means[2 * int64_t(blockIdx.x) + 1] != 0;
-    JG_ONCE table[int64_t(blockIdx.x) * columns + column] = found ? product.v[1] / product.v[0] : 0.0;
+    const bool result = sum.v[0] >= 2 && means[2 * int64_t(blockIdx.x) + 1] != 0;
+    JG_ONCE table[int64_t(blockIdx.x) * columns + column] = result ? product.v[1] / product.v[0] : 0.0;
 }
 JG_REGISTER(power_slope)

@@ -8,7 +8,7 @@
 //
 // Rules for a kernel: never assume blockDim.x (block-stride loops only; a multiple of 32 on CUDA), reach every barrier
 // with every thread, accumulate integers where possible and doubles only through block_sum(). What one block writes,
-// another reads only in a later launch, unless it went through atomic_least / atomic_most / atomic_join.
+// another reads only in a later launch, unless it went through atomic_min / atomic_max / atomic_join.
 #pragma once
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
@@ -38,11 +38,11 @@ typedef long long int64_t;    typedef unsigned long long uint64_t;
 #define JG_FOR_YX(y, x, y0, y1, x0, x1)                                                   \
     for (int y = (y0) + jg::warp_id(), jg_y1 = (y1); y < jg_y1; y += jg::warps())         \
         for (int x = (x0) + jg::lane(), jg_x1 = (x1); x < jg_x1; x += jg::WARP)
-// One item a thread over the whole grid: for kernels with no shared memory. Launch with grid = ceil(n / JG_ITEMS) blocks;
+// One item per thread over the whole grid: for kernels with no shared memory. Launch with grid = ceil(n / JG_ITEMS) blocks;
 // each block takes JG_ITEMS consecutive items, whatever its size.
 #define JG_FOR_ITEMS(i, n)                                                                                     \
     for (int64_t i = int64_t(blockIdx.x) * jg::ITEMS + int(threadIdx.x),                                       \
-                 jg_n_##i = jg::least(int64_t(n), (int64_t(blockIdx.x) + 1) * jg::ITEMS);                      \
+                 jg_n_##i = jg::smaller(int64_t(n), (int64_t(blockIdx.x) + 1) * jg::ITEMS);                      \
          i < jg_n_##i; i += int(blockDim.x))
 
 namespace jg {
@@ -73,8 +73,8 @@ template <class T> JG_FN T chosen(bool c, T a, T b) {
     return T((a & mask) | (b & ~mask));
 }
 
-template <class T> JG_FN T least(T a, T b) { return a < b ? a : b; }
-template <class T> JG_FN T most(T a, T b) { return a > b ? a : b; }
+template <class T> JG_FN T smaller(T a, T b) { return a < b ? a : b; }
+template <class T> JG_FN T larger(T a, T b) { return a > b ? a : b; }
 
 JG_FN int32_t bits_of(float v) {
     union { float value; int32_t bits; } u = {v};
@@ -111,7 +111,7 @@ JG_FN int highest_bit(uint64_t w) {
 // Rows of a box lie far apart in memory, which a CPU does not foresee; a GPU has other threads to run meanwhile.
 template <class T> JG_FN void fetch_ahead(const T* from, int n) {
 #if defined(JG_SERIAL)
-    for (int i = 0; i < n + int(64 / sizeof(T)) - 1; i += int(64 / sizeof(T))) __builtin_prefetch(from + jg::least(i, n - 1));
+    for (int i = 0; i < n + int(64 / sizeof(T)) - 1; i += int(64 / sizeof(T))) __builtin_prefetch(from + jg::smaller(i, n - 1));
 #else
     (void)from, (void)n;
 #endif
@@ -148,12 +148,12 @@ template <class T> JG_FN T warp_sum(T v) {            // the total, in lane 0
     JG_UNROLL for (int o = WARP / 2; o; o /= 2) v += __shfl_down_sync(0xffffffffu, v, o);
     return v;
 }
-template <class T> JG_FN T warp_least(T v) {
-    JG_UNROLL for (int o = WARP / 2; o; o /= 2) v = least(v, __shfl_down_sync(0xffffffffu, v, o));
+template <class T> JG_FN T warp_min(T v) {
+    JG_UNROLL for (int o = WARP / 2; o; o /= 2) v = smaller(v, __shfl_down_sync(0xffffffffu, v, o));
     return v;
 }
-template <class T> JG_FN T warp_most(T v) {
-    JG_UNROLL for (int o = WARP / 2; o; o /= 2) v = most(v, __shfl_down_sync(0xffffffffu, v, o));
+template <class T> JG_FN T warp_max(T v) {
+    JG_UNROLL for (int o = WARP / 2; o; o /= 2) v = larger(v, __shfl_down_sync(0xffffffffu, v, o));
     return v;
 }
 
@@ -166,16 +166,16 @@ JG_FN void tally(uint32_t* bin) {                      // adds the constant 1 an
     host::add_block(bin, 1u);
 #endif
 }
-JG_FN void gather_least(int* dst, int mine) {          // every thread of the block calls these two
-    mine = warp_least(mine);
+JG_FN void gather_min(int* dst, int mine) {          // every thread of the block calls these two
+    mine = warp_min(mine);
 #if defined(JG_CUDA)
     if (lane() == 0) atomicMin(dst, mine);
 #else
     if (lane() == 0) host::min_block(dst, mine);
 #endif
 }
-JG_FN void gather_most(int* dst, int mine) {
-    mine = warp_most(mine);
+JG_FN void gather_max(int* dst, int mine) {
+    mine = warp_max(mine);
 #if defined(JG_CUDA)
     if (lane() == 0) atomicMax(dst, mine);
 #else
@@ -215,18 +215,18 @@ template <class T> struct Native { typedef T type; };
 #if defined(JG_CUDA)
 template <> struct Native<uint64_t> { typedef unsigned long long type; };
 #endif
-template <class T> JG_FN T atomic_least(T* at, T v) {
+template <class T> JG_FN T atomic_min(T* at, T v) {
 #if defined(JG_CUDA)
     return T(atomicMin(reinterpret_cast<typename Native<T>::type*>(at), typename Native<T>::type(v)));
 #else
-    return host::atomic_least(at, v);
+    return host::atomic_min(at, v);
 #endif
 }
-template <class T> JG_FN T atomic_most(T* at, T v) {
+template <class T> JG_FN T atomic_max(T* at, T v) {
 #if defined(JG_CUDA)
     return T(atomicMax(reinterpret_cast<typename Native<T>::type*>(at), typename Native<T>::type(v)));
 #else
-    return host::atomic_most(at, v);
+    return host::atomic_max(at, v);
 #endif
 }
 template <class T> JG_FN T atomic_sum(T* at, T v) {
@@ -267,9 +267,9 @@ JG_FN uint64_t bits_of_bytes(uint64_t eight) {
 template <int M, class Flags> JG_FN uint64_t flagged(int i0, Flags flags) {
     union { uint8_t any[M]; uint64_t eight[M / 8]; } u;
     for (int j = 0; j < M; ++j) u.any[j] = flags(i0 + j) != 0;
-    uint64_t found = 0;
-    for (int w = 0; w < M / 8; ++w) found |= bits_of_bytes(u.eight[w]) << 8 * w;
-    return found;
+    uint64_t result = 0;
+    for (int w = 0; w < M / 8; ++w) result |= bits_of_bytes(u.eight[w]) << 8 * w;
+    return result;
 }
 #endif
 
@@ -278,19 +278,19 @@ template <int M, class Flags> JG_FN uint64_t flagged(int i0, Flags flags) {
 // it asks for the flags of an i twice, the second time just before its act.
 template <class Flags, class Act> JG_FN void warp_each(int n, Flags flags, Act act) {
 #if defined(JG_SERIAL)
-    uint64_t found[16];                                  // all are found before any is acted on: that has branches to go wrong
+    uint64_t result[16];                                  // all are found before any is acted on: that has branches to go wrong
     for (int i0 = 0, i1; i0 < n; i0 = i1) {
         int words = 0;
-        for (i1 = i0; words < 16 && i1 + 64 <= n; i1 += 64) found[words++] = flagged<64>(i1, flags);
+        for (i1 = i0; words < 16 && i1 + 64 <= n; i1 += 64) result[words++] = flagged<64>(i1, flags);
         if (words < 16 && i1 < n) {
             uint64_t last = 0;                           // with some that are another word's, where there are any
             if (n >= 64) last = flagged<64>(n - 64, flags) >> (i1 + 64 - n);
             else for (int i = i1; i < n; ++i) last |= uint64_t(flags(i) != 0) << (i - i1);
-            found[words++] = last;
+            result[words++] = last;
             i1 = n;
         }
         for (int w = 0; w < words; ++w)
-            for (uint64_t bits = found[w]; bits; bits &= bits - 1) {
+            for (uint64_t bits = result[w]; bits; bits &= bits - 1) {
                 const int i = i0 + 64 * w + __builtin_ctzll(bits);
                 act(i, int(flags(i)));
             }
@@ -389,9 +389,9 @@ template <class T, class Flags, class Items> JG_FN int warp_gather(int n, T* out
 // *at = max(*at, v) and min(*at, v), by threads of one block; a word of global or shared memory that no other block touches.
 template <class T> JG_FN void raise_to(T* at, T v) {
 #if defined(JG_SERIAL)
-    *at = most(*at, v);
+    *at = larger(*at, v);
 #else
-    if (v > atomic_read(at)) atomic_most(at, v);
+    if (v > atomic_read(at)) atomic_max(at, v);
 #endif
 }
 template <class T> JG_FN void lower_to(T* at, T v) {
@@ -399,7 +399,7 @@ template <class T> JG_FN void lower_to(T* at, T v) {
     const T old = *at;
     *at = chosen(v < old, v, old);
 #else
-    if (v < atomic_read(at)) atomic_least(at, v);
+    if (v < atomic_read(at)) atomic_min(at, v);
 #endif
 }
 // A place of its own in a list that threads of one block append to: the list is a set, its order means nothing.

@@ -2,10 +2,10 @@
 #pragma once
 #include "jg/bits.cuh"
 
-// One item a thread over the whole grid, as JG_FOR_ITEMS; each block takes jg::FEW consecutive items, whatever its size.
+// One item per thread over the whole grid, as JG_FOR_ITEMS; each block takes jg::FEW consecutive items, whatever its size.
 #define JG_FOR_FEW(i, n)                                                                                       \
     for (int64_t i = int64_t(blockIdx.x) * jg::FEW + int(threadIdx.x),                                         \
-                 jg_n_##i = jg::least(int64_t(n), (int64_t(blockIdx.x) + 1) * jg::FEW);                        \
+                 jg_n_##i = jg::smaller(int64_t(n), (int64_t(blockIdx.x) + 1) * jg::FEW);                        \
          i < jg_n_##i; i += int(blockDim.x))
 
 namespace jg {

@@ -7,18 +7,18 @@
 //
 // Source   CellProfiler CorrectIlluminationCalculate ('Background', each image, Gaussian filter), CorrectIlluminationApply.
 // Oracle   SciPy and centrosome on drawn fields (tests/segmentation/test_background.py); CellProfiler's thresholds on the real fields
-// Launch   block_minimum: a block a row of blocks, 10 KB of shared memory; subtract_background: a block a piece of a row, 20 KB.
+// Launch   block_minimum: one block per row of blocks, 10 KB of shared memory; subtract_background: a block a piece of a row, 20 KB.
 // Order    a pixel's terms are added block by block, left to right; rows of blocks first.
 #include "jg/jg.cuh"
 
 namespace {
-constexpr int PIECE = 2048;            // pixels of a row a block does (segmentation: PIECE)
-constexpr int MOST = 512;              // columns of blocks at most
+constexpr int PIECE = 2048;            // pixels of a row per block does (segmentation: PIECE)
+constexpr int MAX = 512;              // columns of blocks at most
 
 constexpr int SPAN = 32, TOGETHER = 8; // pixels that share their columns of blocks; columns of blocks in one pass
 
-struct Lowest { int32_t pixel[PIECE], block[MOST]; };     // bits: the order of non-negative floats is that of their bits
-struct Piece { double sum[PIECE]; double column[MOST + TOGETHER]; };
+struct Lowest { int32_t pixel[PIECE], block[MAX]; };     // bits: the order of non-negative floats is that of their bits
+struct Piece { double sum[PIECE]; double column[MAX + TOGETHER]; };
 }  // namespace
 
 // In   pixels    float32 [B, C, H, W]   0..1
@@ -36,16 +36,16 @@ extern "C" __global__ void __launch_bounds__(128, 8) block_minimum(
     int32_t* __restrict__ lowest = s.pixel;
     JG_FOR(k, columns) s.block[k] = 0x7fffffff;
     for (int x0 = 0; x0 < width; x0 += PIECE) {
-        const int x1 = jg::least(width, x0 + PIECE);
+        const int x1 = jg::smaller(width, x0 + PIECE);
         JG_FOR(i, x1 - x0) lowest[i] = 0x7fffffff;
         for (int y = y0; y < y1; ++y) {
             const float* __restrict__ line = in + int64_t(y) * width + x0;
-            JG_FOR(i, x1 - x0) lowest[i] = jg::least(lowest[i], jg::bits_of(line[i]));
+            JG_FOR(i, x1 - x0) lowest[i] = jg::smaller(lowest[i], jg::bits_of(line[i]));
         }
         __syncthreads();
         JG_FOR(k, columns) {
-            const int a = jg::most(x0, x_start[k]), b = jg::least(x1, x_start[k + 1]);
-            for (int x = a; x < b; ++x) s.block[k] = jg::least(s.block[k], lowest[x - x0]);
+            const int a = jg::larger(x0, x_start[k]), b = jg::smaller(x1, x_start[k + 1]);
+            for (int x = a; x < b; ++x) s.block[k] = jg::smaller(s.block[k], lowest[x - x0]);
         }
         __syncthreads();
     }
@@ -66,7 +66,7 @@ extern "C" __global__ void __launch_bounds__(128, 6) subtract_background(
 {
     JG_SHARED(Piece, s);
     const int pieces = (width + PIECE - 1) / PIECE, x0 = int(blockIdx.x) % pieces * PIECE;
-    const int x1 = jg::least(width, x0 + PIECE), y = int(blockIdx.x) / pieces % height;
+    const int x1 = jg::smaller(width, x0 + PIECE), y = int(blockIdx.x) / pieces % height;
     const int64_t field = int(blockIdx.x) / pieces / height;
     const double* __restrict__ wy = weight_y + int64_t(y) * rows;
     const float* __restrict__ block = minima + field * rows * columns;
@@ -79,7 +79,7 @@ extern "C" __global__ void __launch_bounds__(128, 6) subtract_background(
     double* __restrict__ sum = s.sum;
     for (int a = x0, first = 0, end = 0; a < x1; a += SPAN) {
         // first .. end: the columns of blocks that reach one of these pixels. A weight of 0, of one that does not, changes nothing.
-        const int b = jg::least(x1, a + SPAN);
+        const int b = jg::smaller(x1, a + SPAN);
         while (first < columns && reach[2 * first + 1] <= a) ++first;
         while (end < columns && reach[2 * end] < b) ++end;
         JG_FOR_OWN(x, a, b) sum[x - x0] = 0;
@@ -88,7 +88,7 @@ extern "C" __global__ void __launch_bounds__(128, 6) subtract_background(
             const double* wx[TOGETHER];
             for (int j = 0; j < TOGETHER; ++j) {
                 value[j] = k + j < end ? s.column[k + j] : 0;
-                wx[j] = weight_x + int64_t(jg::least(k + j, columns - 1)) * width;
+                wx[j] = weight_x + int64_t(jg::smaller(k + j, columns - 1)) * width;
             }
             JG_FOR_OWN(x, a, b) {
                 double part = sum[x - x0];
@@ -101,7 +101,7 @@ extern "C" __global__ void __launch_bounds__(128, 6) subtract_background(
     double* __restrict__ out = corrected + (field * height + y) * width;
     JG_FOR_OWN(x, x0, x1) {
         const double v = double(in[x]) - sum[x - x0];
-        out[x] = jg::least(jg::most(v, 0.0), 1.0);
+        out[x] = jg::smaller(jg::larger(v, 0.0), 1.0);
     }
 }
 JG_REGISTER(subtract_background)

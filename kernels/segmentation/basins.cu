@@ -36,9 +36,9 @@ JG_FN int few_bits(int byte) {                           // how many are set: pl
     return (fours + (fours >> 4)) & 15;
 }
 
-// The step of every pixel and what it lies between, and how many minima and passes a row can have.
+// The step of every pixel and what it lies between, and how many minima and passes per row can have.
 //
-// Launch   a block a band of BAND rows of a plane, frame rows included, a warp a row; no shared memory.
+// Launch   a block a band of BAND rows of a plane, frame rows included, a warp per row; no shared memory.
 // In   key        uint32  [P, H + 2, W + 2]  framed planes; OUTSIDE takes no part
 // Out  basin      int32   [P, H + 2, W + 2]  ~index of the pixel stepped to (a minimum's is its own), or NO_BASIN
 //      ring       uint8   [P, H, W]          a bit for every pass, just past the neighbour that it leads down to
@@ -46,23 +46,23 @@ JG_FN int few_bits(int byte) {                           // how many are set: pl
 template <int CONNECTIVITY> JG_FN void descend_row(const uint32_t* __restrict__ k, int y, int pitch, int width,
                                                    int32_t* __restrict__ to, uint8_t* __restrict__ ring, int& minima, int& passes)
 {
-    int found = 0, leading = 0;
+    int result = 0, leading = 0;
     jg::each_inside(k + 1, width, [&](int i) {
         const int x = i + 1, best = jg::steepest<CONNECTIVITY>(k, x, pitch), step = best >> 8;
         const uint32_t mine = k[x], nw = k[x - pitch - 1], n = k[x - pitch], ne = k[x - pitch + 1], w = k[x - 1], e = k[x + 1],
                        sw = k[x + pitch - 1], s = k[x + pitch], se = k[x + pitch + 1];
-        auto before = [=](uint32_t key, int place) { return jg::least(key, mine) == key ? place : 0; };
-        auto after = [=](uint32_t key, int place) { return jg::least(key, mine) == mine ? 0 : place; };
+        auto before = [=](uint32_t key, int place) { return jg::smaller(key, mine) == key ? place : 0; };
+        auto after = [=](uint32_t key, int place) { return jg::smaller(key, mine) == mine ? 0 : place; };
         const int below = before(nw, NW) | before(n, N) | before(ne, NE) | before(w, W) | after(e, E) | after(sw, SW) | after(s, S)
             | after(se, SE);
         const bool in = mine != jg::OUTSIDE;
         const int ends = in ? run_ends<CONNECTIVITY>(below, best & 255) : 0;
         to[x] = in ? ~(y * pitch + x + step) : jg::NO_BASIN;
         ring[i] = uint8_t(ends);
-        found += in && step == 0;
+        result += in && step == 0;
         leading += few_bits(ends);
     }, [&](int i) { to[i + 1] = jg::NO_BASIN; ring[i] = 0; });
-    minima = found;
+    minima = result;
     passes = leading;
 }
 extern "C" __global__ void __launch_bounds__(128, 8) basin_descend(
@@ -72,7 +72,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) basin_descend(
     const int pitch = width + 2, bands = (height + 2 + jg::BAND - 1) / jg::BAND;
     const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
     const int64_t base = int64_t(plane) * (height + 2) * pitch;
-    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + jg::BAND, height + 2); y += jg::warps()) {
+    for (int y = y0 + jg::warp_id(); y < jg::smaller(y0 + jg::BAND, height + 2); y += jg::warps()) {
         const uint32_t* __restrict__ k = key + base + int64_t(y) * pitch;
         int32_t* __restrict__ to = basin + base + int64_t(y) * pitch;
         if (y == 0 || y == height + 1) {
@@ -96,7 +96,7 @@ JG_REGISTER(basin_descend)
 
 // Numbers for the minima, in raster order within the plane.
 //
-// Launch   a block a band of BAND rows, a warp a row; no shared memory.
+// Launch   a block a band of BAND rows, a warp per row; no shared memory.
 // In   row_end    int32   [P, H]             minima up to and with the row (running sum of `count`)
 // Out  basin      int32   [P, H + 2, W + 2]  the number, 0 .., at the minima; others as they were
 extern "C" __global__ void __launch_bounds__(128, 8) basin_number(
@@ -105,7 +105,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) basin_number(
     const int pitch = width + 2, bands = (height + jg::BAND - 1) / jg::BAND;
     const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
     const int64_t base = int64_t(plane) * (height + 2) * pitch;
-    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + jg::BAND, height); y += jg::warps()) {
+    for (int y = y0 + jg::warp_id(); y < jg::smaller(y0 + jg::BAND, height); y += jg::warps()) {
         const int32_t* __restrict__ ends = row_end + int64_t(plane) * height;
         const int first = y ? ends[y - 1] : 0, here = (y + 1) * pitch + 1;
         if (ends[y] == first) continue;
@@ -123,7 +123,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) basin_resolve(int32_t heigh
 {
     const int pitch = width + 2, bands = (height + rows - 1) / rows;
     const int plane = int(blockIdx.x) / bands, y0 = 1 + int(blockIdx.x) % bands * rows;
-    jg::follow_rows(basin + int64_t(plane) * (height + 2) * pitch, pitch, width, y0, jg::least(y0 + rows, height + 1));
+    jg::follow_rows(basin + int64_t(plane) * (height + 2) * pitch, pitch, width, y0, jg::smaller(y0 + rows, height + 1));
 }
 JG_REGISTER(basin_resolve)
 
@@ -132,26 +132,26 @@ struct Pass { uint32_t key; int32_t p, mine, other; };
 
 // Lists them row by row, in raster order and around the ring, without those that lead back to the same basin.
 //
-// Launch   a block a band of BAND rows, a warp a row; no shared memory.
+// Launch   a block a band of BAND rows, a warp per row; no shared memory.
 // In   key         uint32  [P, H + 2, W + 2]
 //      basin       int32   [P, H + 2, W + 2]
 //      ring        uint8   [P, H, W]
 //      pass_end    int32   [P, H]              passes up to and with the row (running sum of `count`): places in the list
-// Out  passes      int32   [P, most, 4]        `Pass`, from each row's first place
+// Out  passes      int32   [P, maximum, 4]        `Pass`, from each row's first place
 //      pass_count  int32   [P, H]              how many a row has
 extern "C" __global__ void __launch_bounds__(128, 8) basin_passes(
     const uint32_t* __restrict__ key, const int32_t* __restrict__ basin, const uint8_t* __restrict__ ring,
-    const int32_t* __restrict__ pass_end, int32_t height, int32_t width, int32_t most, int32_t* __restrict__ passes,
+    const int32_t* __restrict__ pass_end, int32_t height, int32_t width, int32_t maximum, int32_t* __restrict__ passes,
     int32_t* __restrict__ pass_count)
 {
     const int pitch = width + 2, bands = (height + jg::BAND - 1) / jg::BAND;
     const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
     const int64_t base = int64_t(plane) * (height + 2) * pitch;
-    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + jg::BAND, height); y += jg::warps()) {
+    for (int y = y0 + jg::warp_id(); y < jg::smaller(y0 + jg::BAND, height); y += jg::warps()) {
         const int64_t row = int64_t(plane) * height + y;
         const uint8_t* __restrict__ bits = ring + row * width;
         const int first = (y + 1) * pitch + 1;
-        Pass* list = reinterpret_cast<Pass*>(passes) + int64_t(plane) * most + (y ? pass_end[row - 1] : 0);
+        Pass* list = reinterpret_cast<Pass*>(passes) + int64_t(plane) * maximum + (y ? pass_end[row - 1] : 0);
         const int n = jg::warp_gather(width, list, [=](int x) { return bits[x]; }, [=](int x, int ends, jg::Gathering<Pass> add) {
             const int p = first + x, mine = basin[base + p];
             for (; ends; ends &= ends - 1) {
@@ -194,7 +194,7 @@ JG_FN void survey(const int32_t* __restrict__ up, const int32_t* __restrict__ pa
 
 // The forest: rounds of hanging every basin that is left on another by its lowest pass.
 //
-// Launch   a block a plane, up to 1024 threads: some ten thousand passes shrink by half or more a round, all within one
+// Launch   a block per plane, up to 1024 threads: some ten thousand passes shrink by half or more a round, all within one
 //          block, so that the loop ends when the work does; 8 bytes of shared memory.
 // In   row_end      int32   [P, H]             its last entry is the plane's number of basins
 //      pass_end     int32   [P, H]             where each row's passes end
@@ -206,14 +206,14 @@ JG_FN void survey(const int32_t* __restrict__ up, const int32_t* __restrict__ pa
 //      best         uint64  [P, capacity]      scratch: the lowest pass of a basin
 //      live, parent int32   [P, capacity]      scratch
 extern "C" __global__ void __launch_bounds__(1024, 1) basin_forest(
-    const int32_t* __restrict__ row_end, const int32_t* __restrict__ pass_end, int32_t height, int32_t most, int32_t capacity,
+    const int32_t* __restrict__ row_end, const int32_t* __restrict__ pass_end, int32_t height, int32_t maximum, int32_t capacity,
     int32_t* passes, int32_t* pass_count, int32_t* up, uint64_t* climb, int32_t* hung, int32_t* hung_end, uint64_t* best,
     int32_t* live, int32_t* parent)
 {
     struct Counts { int live, hung; };
     JG_SHARED(Counts, counts);
     const int plane = int(blockIdx.x), n = row_end[int64_t(plane) * height + height - 1];
-    Pass* list = reinterpret_cast<Pass*>(passes) + int64_t(plane) * most;
+    Pass* list = reinterpret_cast<Pass*>(passes) + int64_t(plane) * maximum;
     pass_end += int64_t(plane) * height;
     pass_count += int64_t(plane) * height;
     best += int64_t(plane) * capacity;

@@ -11,7 +11,7 @@ namespace jg {
 constexpr uint32_t OUTSIDE = 0xffffffffu;              // as a key
 constexpr int32_t NO_BASIN = -2147483647 - 1;          // in the array of basins
 constexpr uint64_t NEVER = ~uint64_t(0);               // no pass, not reached
-constexpr int BAND = 8;                                // rows a block (basins.py: BAND)
+constexpr int BAND = 8;                                // rows per block (basins.py: BAND)
 constexpr int STRETCH = 64;                            // pixels of a row that the serial build passes over together
 constexpr int ROUNDS = 32;                             // more than the forest can take, and one (basins.py: ROUNDS)
 
@@ -32,7 +32,7 @@ template <int CONNECTIVITY> JG_FN int steepest(const uint32_t* __restrict__ k, i
     uint32_t low = CONNECTIVITY == 8 ? k[x - pitch - 1] : k[x - pitch];
     int best = CONNECTIVITY == 8 ? (-pitch - 1) * 256 + ring::NW : -pitch * 256 + ring::N;
     auto lower = [&](int step, int place) {
-        const uint32_t next = least(low, k[x + step]);
+        const uint32_t next = smaller(low, k[x + step]);
         best = next == low ? best : step * 256 + place;
         low = next;
     };
@@ -51,9 +51,9 @@ template <int CONNECTIVITY> JG_FN int steepest(const uint32_t* __restrict__ k, i
 template <class Inside, class Outside> JG_FN void each_inside(const uint32_t* __restrict__ k, int width, Inside inside, Outside outside) {
 #if defined(JG_SERIAL)
     for (int x0 = 0; x0 < width; x0 += STRETCH) {
-        const int x1 = least(x0 + STRETCH, width);
+        const int x1 = smaller(x0 + STRETCH, width);
         uint32_t low = OUTSIDE;
-        for (int x = x0; x < x1; ++x) low = least(low, k[x]);
+        for (int x = x0; x < x1; ++x) low = smaller(low, k[x]);
         if (low == OUTSIDE) for (int x = x0; x < x1; ++x) outside(x);
         else for (int x = x0; x < x1; ++x) inside(x);
     }
@@ -104,9 +104,9 @@ JG_FN void follow_rows(int32_t* links, int pitch, int width, int y0, int y1) {
     const auto links_of = [=](const int32_t* row, int x0) {    // which of 64 pixels hold links, as bits
         const auto is_link = [=](int x) { return uint32_t(row[x]) > uint32_t(NO_BASIN); };
         if (x0 + 64 <= width) return flagged<64>(x0, is_link);
-        uint64_t found = 0;
-        for (int x = x0; x < width; ++x) found |= uint64_t(is_link(x)) << (x - x0);
-        return found;
+        uint64_t result = 0;
+        for (int x = x0; x < width; ++x) result |= uint64_t(is_link(x)) << (x - x0);
+        return result;
     };
     for (int y = y1 - 1; y >= y0; --y) {
         int32_t* row = links + int64_t(y) * pitch + 1;

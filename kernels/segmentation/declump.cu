@@ -1,6 +1,6 @@
 // declump.cu: one seed an object, from the maxima of the distance to the edge or of the intensity.
 //
-//   Shape      value = sqrt(squared distance) + jitter, a fixed tiny random number a pixel, so that a plateau has one maximum.
+//   Shape      value = sqrt(squared distance) + jitter, a fixed tiny random number per pixel, so that a plateau has one maximum.
 //   Intensity  value = the smoothed image.
 //   A pixel of the mask is a maximum if no pixel of its own component within the disk has a greater value, and its value is > 0.
 //   Touching maxima are eroded to one point (to a ring round a hole) by four tables in turn, each over all points at once.
@@ -9,13 +9,13 @@
 // Oracle   centrosome (tests/segmentation/test_label.py); CellProfiler's label images
 // Differs  over six real fields, objects before any is discarded, from CellProfiler's labels (its watershed is scikit-image's):
 //          in 0 of 648,619 labelled pixels (cpjump1) and 0 of 639,628 (jump-production) (docs/segmentation.md).
-// Launch   value_maxima: a block a row; shrink: a block a field; the others: a block a band of BAND rows, a warp a row.
+// Launch   value_maxima: a block per row; shrink: a block per field; the others: a block a band of BAND rows, a warp per row.
 // Order    comparisons only. Squared distances below 500^2 that differ are further apart than the jitter reaches: they decide alone.
 #include "jg/jg.cuh"
 
 namespace {
 constexpr int DECIDES = 500 * 500;
-constexpr int BAND = 4;                                // rows a block (declump.py: BAND)
+constexpr int BAND = 4;                                // rows per block (declump.py: BAND)
 struct Points { int count, left, removed; };
 }  // namespace
 
@@ -31,7 +31,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) shape_maxima(
 {
     const int bands = (height + BAND - 1) / BAND, y0 = int(blockIdx.x) % bands * BAND;
     const int64_t field = int64_t(int(blockIdx.x) / bands) * height * width;
-    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + BAND, height); y += jg::warps()) {
+    for (int y = y0 + jg::warp_id(); y < jg::smaller(y0 + BAND, height); y += jg::warps()) {
         const int64_t row = field + int64_t(y) * width;
         const auto test = [=](int x) {
             const int component = root[row + x], mine = squared[row + x];
@@ -136,7 +136,7 @@ extern "C" __global__ void __launch_bounds__(1024) shrink(
             }
             __syncthreads();
         }
-        jg::gather_most(&s.removed, removed);
+        jg::gather_max(&s.removed, removed);
         __syncthreads();
         more = s.removed != 0;
         __syncthreads();
@@ -155,12 +155,12 @@ extern "C" __global__ void __launch_bounds__(128, 8) count_seeds(
 {
     const int bands = (height + BAND - 1) / BAND, y0 = int(blockIdx.x) % bands * BAND;
     const int64_t field = int64_t(int(blockIdx.x) / bands) * height * width;
-    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + BAND, height); y += jg::warps()) {
+    for (int y = y0 + jg::warp_id(); y < jg::smaller(y0 + BAND, height); y += jg::warps()) {
         const int64_t row = field + int64_t(y) * width;
         jg::warp_each(width, [=](int x) { return number[row + x] != 0; }, [=](int x, int) {
             const int64_t at = field + root[row + x];
             jg::atomic_sum(seeds + at, 1);
-            jg::atomic_most(one + at, number[row + x]);
+            jg::atomic_max(one + at, number[row + x]);
         });
     }
 }
@@ -176,7 +176,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) label_single_seeds(
 {
     const int bands = (height + BAND - 1) / BAND, y0 = int(blockIdx.x) % bands * BAND;
     const int64_t field = int64_t(int(blockIdx.x) / bands) * height * width;
-    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + BAND, height); y += jg::warps()) {
+    for (int y = y0 + jg::warp_id(); y < jg::smaller(y0 + BAND, height); y += jg::warps()) {
         const int64_t row = field + int64_t(y) * width;
         for (int x = jg::lane(); x < width; x += jg::WARP) { labels[row + x] = 0; contested[row + x] = 0; }
         jg::warp_each(width, [=](int x) { return mask[row + x] != 0; }, [=](int x, int) {     // the same threads

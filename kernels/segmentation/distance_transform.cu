@@ -6,7 +6,7 @@
 //
 // Source   design.md, 'Distance': columns first, then along the row; Meijster, Roerdink, Hesselink (2000) for wide runs.
 // Oracle   scipy.ndimage.distance_transform_edt of every label by itself (tests/segmentation/test_distance_transform.py)
-// Launch   column_distance: a block a strip of STRIP columns; row_distance: a block a row. On a GPU a thread has a column, then a
+// Launch   column_distance: one block per strip of STRIP columns; row_distance: a block per row. On a GPU a thread has a column, then a
 //          pixel; the serial build takes rows together, and searches a run at once or by its lower envelope.
 // Order    integers only; all searches of row_distance find the same minimum.
 #include "jg/jg.cuh"
@@ -38,7 +38,7 @@ extern "C" __global__ void __launch_bounds__(256, 1) column_distance(
     const int32_t* __restrict__ labels, int32_t height, int32_t width, int32_t outside, uint16_t* __restrict__ gap)
 {
     const int strips = (width + STRIP - 1) / STRIP, x0 = int(blockIdx.x) % strips * STRIP;
-    const int n = jg::least(STRIP, width - x0), edge = outside ? 1 : FAR;
+    const int n = jg::smaller(STRIP, width - x0), edge = outside ? 1 : FAR;
     const int64_t at = int64_t(int(blockIdx.x) / strips) * height * width + x0;
     const int32_t* __restrict__ label = labels + at;
     uint16_t* __restrict__ out = gap + at;
@@ -48,27 +48,27 @@ extern "C" __global__ void __launch_bounds__(256, 1) column_distance(
         out[x] = uint16_t(step);
         for (int y = 1; y < height; y += AHEAD) {
             int held[AHEAD];
-            JG_UNROLL for (int k = 0; k < AHEAD; ++k) held[k] = label[int64_t(jg::least(y + k, height - 1)) * width + x];
+            JG_UNROLL for (int k = 0; k < AHEAD; ++k) held[k] = label[int64_t(jg::smaller(y + k, height - 1)) * width + x];
             JG_UNROLL for (int k = 0; k < AHEAD; ++k) {
                 if (y + k >= height) break;
-                step = held[k] == above ? jg::least(FAR, step + 1) : 1;
+                step = held[k] == above ? jg::smaller(FAR, step + 1) : 1;
                 above = held[k];
                 out[int64_t(y + k) * width + x] = uint16_t(step);
             }
         }
         int below = above;
-        step = jg::least(step, edge);
+        step = jg::smaller(step, edge);
         out[int64_t(height - 1) * width + x] = uint16_t(step);
         for (int y = height - 2; y >= 0; y -= AHEAD) {
             int held[AHEAD], known[AHEAD];
             JG_UNROLL for (int k = 0; k < AHEAD; ++k) {
-                const int64_t at_row = int64_t(jg::most(y - k, 0)) * width + x;
+                const int64_t at_row = int64_t(jg::larger(y - k, 0)) * width + x;
                 held[k] = label[at_row];
                 known[k] = out[at_row];
             }
             JG_UNROLL for (int k = 0; k < AHEAD; ++k) {
                 if (y - k < 0) break;
-                step = jg::least(known[k], held[k] == below ? step + 1 : 1);
+                step = jg::smaller(known[k], held[k] == below ? step + 1 : 1);
                 below = held[k];
                 out[int64_t(y - k) * width + x] = uint16_t(step);
             }
@@ -79,17 +79,17 @@ extern "C" __global__ void __launch_bounds__(256, 1) column_distance(
     for (int y = 1; y < height; ++y) {
         const int64_t row = int64_t(y) * width, above = row - width;
         JG_FOR(x, n) {                                   // a column stays with its thread: no barrier between rows
-            const int step = jg::least(FAR, out[above + x] + 1);
+            const int step = jg::smaller(FAR, out[above + x] + 1);
             out[row + x] = uint16_t(label[row + x] == label[above + x] ? step : 1);
         }
     }
     const int64_t last = int64_t(height - 1) * width;
-    JG_FOR(x, n) out[last + x] = uint16_t(jg::least(int(out[last + x]), edge));
+    JG_FOR(x, n) out[last + x] = uint16_t(jg::smaller(int(out[last + x]), edge));
     for (int y = height - 2; y >= 0; --y) {
         const int64_t row = int64_t(y) * width, below = row + width;
         JG_FOR(x, n) {
             const int step = label[row + x] == label[below + x] ? out[below + x] + 1 : 1;
-            out[row + x] = uint16_t(jg::least(int(out[row + x]), step));
+            out[row + x] = uint16_t(jg::smaller(int(out[row + x]), step));
         }
     }
 #endif
@@ -115,13 +115,13 @@ extern "C" __global__ void __launch_bounds__(128, 8) row_distance(
         for (int j = 1; j * j < best && (left || right); ++j) {
             if (left) {
                 left = x >= j && label[x - j] == mine;
-                if (left) best = jg::least(best, int(column[x - j]) * column[x - j] + j * j);
-                else if (outside || x >= j) best = jg::least(best, j * j);
+                if (left) best = jg::smaller(best, int(column[x - j]) * column[x - j] + j * j);
+                else if (outside || x >= j) best = jg::smaller(best, j * j);
             }
             if (right) {
                 right = x + j < width && label[x + j] == mine;
-                if (right) best = jg::least(best, int(column[x + j]) * column[x + j] + j * j);
-                else if (outside || x + j < width) best = jg::least(best, j * j);
+                if (right) best = jg::smaller(best, int(column[x + j]) * column[x + j] + j * j);
+                else if (outside || x + j < width) best = jg::smaller(best, j * j);
             }
         }
         out[x] = best;
@@ -141,20 +141,20 @@ extern "C" __global__ void __launch_bounds__(128, 8) row_distance(
         for (int x = first; x < end; ++x) {
             const int to_left = x - first + 1, to_right = end - x;
             int best = s.square[x];
-            best = jg::least(best, left ? to_left * to_left : FAR * FAR);
-            best = jg::least(best, right ? to_right * to_right : FAR * FAR);
+            best = jg::smaller(best, left ? to_left * to_left : FAR * FAR);
+            best = jg::smaller(best, right ? to_right * to_right : FAR * FAR);
             out[x] = best;
-            worst = jg::most(worst, best);
+            worst = jg::larger(worst, best);
         }
         if (worst <= REACH * REACH || end - first <= REACH) {
             for (int j = 1; j * j < worst && j < end - first; ++j) {
                 const int further = j * j;
-                for (int x = first; x < end - j; ++x) out[x] = jg::least(out[x], s.square[x + j] + further);
+                for (int x = first; x < end - j; ++x) out[x] = jg::smaller(out[x], s.square[x + j] + further);
                 worst = 0;
-                for (int x = first; x < first + j; ++x) worst = jg::most(worst, out[x]);
+                for (int x = first; x < first + j; ++x) worst = jg::larger(worst, out[x]);
                 for (int x = first + j; x < end; ++x) {
-                    out[x] = jg::least(out[x], s.square[x - j] + further);
-                    worst = jg::most(worst, out[x]);
+                    out[x] = jg::smaller(out[x], s.square[x - j] + further);
+                    worst = jg::larger(worst, out[x]);
                 }
             }
             continue;
@@ -180,7 +180,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) row_distance(
         }
         for (int x = end - 1; x >= first; --x) {
             const int away = x - s.site[top];
-            out[x] = jg::least(out[x], s.square[s.site[top]] + away * away);
+            out[x] = jg::smaller(out[x], s.square[s.site[top]] + away * away);
             if (x == s.from[top]) --top;
         }
     }

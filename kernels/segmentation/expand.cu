@@ -16,7 +16,7 @@ constexpr int PLACE = 11;              // bits of a place among 2 FARTHEST + 1; 
 struct Strip { int16_t steps[STRIP]; };
 }  // namespace
 
-// Launch   a block a strip of STRIP columns and `band` rows, which a thread's columns go down and up again.
+// Launch   one block per strip of STRIP columns and `band` rows, which a thread's columns go down and up again.
 // In   seeds   int32 [B, H, W]
 //      band    rows of a block
 // Out  rise    int16 [B, H, W]   y of the nearest seed pixel in the column less y, at most `reach`; the upper of equals; 0x7fff: none
@@ -25,11 +25,11 @@ extern "C" __global__ void __launch_bounds__(128, 8) nearest_in_column(
 {
     JG_SHARED(Strip, s);
     const int strips = (width + STRIP - 1) / STRIP, bands = (height + band - 1) / band, of_field = int(blockIdx.x) % (strips * bands);
-    const int x0 = of_field % strips * STRIP, n = jg::least(STRIP, width - x0), y0 = of_field / strips * band;
-    const int y1 = jg::least(height, y0 + band);
+    const int x0 = of_field % strips * STRIP, n = jg::smaller(STRIP, width - x0), y0 = of_field / strips * band;
+    const int y1 = jg::smaller(height, y0 + band);
     const int64_t at = int64_t(int(blockIdx.x) / (strips * bands)) * height * width + x0;
     JG_FOR(x, n) s.steps[x] = NOWHERE;
-    for (int y = jg::most(0, y0 - reach); y < y1; ++y) {         // a column stays with its thread
+    for (int y = jg::larger(0, y0 - reach); y < y1; ++y) {         // a column stays with its thread
         const int32_t* __restrict__ row = seeds + at + int64_t(y) * width;
         int16_t* __restrict__ out = rise + at + int64_t(y) * width;
         const bool own = y >= y0;
@@ -40,7 +40,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) nearest_in_column(
         }
     }
     JG_FOR(x, n) s.steps[x] = NOWHERE;
-    for (int y = jg::least(height, y1 + reach) - 1; y >= y0; --y) {
+    for (int y = jg::smaller(height, y1 + reach) - 1; y >= y0; --y) {
         const int32_t* __restrict__ row = seeds + at + int64_t(y) * width;
         int16_t* __restrict__ out = rise + at + int64_t(y) * width;
         const bool own = y < y1;
@@ -56,7 +56,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) nearest_in_column(
 }
 JG_REGISTER(nearest_in_column)
 
-// Launch   a block a row, a warp 64 pixels of it.
+// Launch   a block per row, a warp 64 pixels of it.
 // Out  labels  int32 [B, H, W]
 extern "C" __global__ void __launch_bounds__(128, 8) grow_by_distance(
     const int32_t* __restrict__ seeds, const int16_t* __restrict__ rise, int32_t width, int32_t reach,
@@ -68,15 +68,15 @@ extern "C" __global__ void __launch_bounds__(128, 8) grow_by_distance(
     int32_t* __restrict__ out = labels + at;
     const int none = reach * reach + 1;
     for (int x0 = 64 * jg::warp_id(); x0 < width; x0 += 64 * jg::warps()) {
-        const int n = jg::least(64, width - x0);
+        const int n = jg::smaller(64, width - x0);
 #if defined(JG_SERIAL)
         // Keys: the squared distance, and then the place in the row. Those of `base` are of column x0 - reach + i; beyond the image none.
         uint32_t base[64 + 2 * FARTHEST], key[64];
-        const int first = jg::most(0, x0 - reach), last = jg::least(width, x0 + 64 + reach);
+        const int first = jg::larger(0, x0 - reach), last = jg::smaller(width, x0 + 64 + reach);
         int16_t nearest = NOWHERE;
         for (int u = first; u < last; ++u) {
             const int16_t away = up[u] < 0 ? int16_t(-up[u]) : up[u];
-            nearest = jg::least(nearest, away);
+            nearest = jg::smaller(nearest, away);
         }
         if (nearest == NOWHERE) {
             for (int x = x0; x < x0 + n; ++x) out[x] = 0;
@@ -85,13 +85,13 @@ extern "C" __global__ void __launch_bounds__(128, 8) grow_by_distance(
         for (int i = 0; i < 64 + 2 * reach; ++i) base[i] = uint32_t(none) << PLACE;
         for (int u = first; u < last; ++u) {
             const int square = int(up[u]) * up[u];
-            base[u - x0 + reach] = uint32_t(jg::least(square, none)) << PLACE;
+            base[u - x0 + reach] = uint32_t(jg::smaller(square, none)) << PLACE;
         }
         for (int i = 0; i < 64; ++i) key[i] = ~0u;
         for (int j = -reach; j <= reach; ++j) {
             const uint32_t more = (uint32_t(j * j) << PLACE) + uint32_t(j + reach);
             const uint32_t* __restrict__ from = base + j + reach;
-            for (int i = 0; i < 64; ++i) key[i] = jg::least(key[i], from[i] + more);
+            for (int i = 0; i < 64; ++i) key[i] = jg::smaller(key[i], from[i] + more);
         }
         for (int i = 0; i < n; ++i) {
             const int u = x0 + i - reach + int(key[i] & ((1u << PLACE) - 1));

@@ -13,7 +13,7 @@
 #include "jg/jg.cuh"
 
 namespace {
-constexpr int PIECE = 512, RADIUS = 256;       // pixels a block does; the widest half filter (gaussian.py: PIECE, RADIUS)
+constexpr int PIECE = 512, RADIUS = 256;       // pixels per block does; the widest half filter (gaussian.py: PIECE, RADIUS)
 constexpr int ROWS = 32;                       // rows of smooth_threshold's blocks (gaussian.py: ROWS)
 constexpr int CHUNK = 16, GROUP = 8;           // columns and rows of what a bit stands for
 struct Row { double column[PIECE + 2 * RADIUS], row[PIECE]; };
@@ -28,7 +28,7 @@ JG_FN void filter_columns(
     const double* image, int height, int width, const double* tap, int radius, int y, int x0, int x1, double* __restrict__ sum, int i0)
 {
     
-    const int a0 = i0 + jg::most(0, -x0), a1 = i0 + jg::least(width, x1) - x0;
+    const int a0 = i0 + jg::larger(0, -x0), a1 = i0 + jg::smaller(width, x1) - x0;
     const double* __restrict__ at = image + int64_t(y) * width + x0 - i0;
     const double centre = tap[0];
     JG_FOR_OWN(i, i0, i0 + x1 - x0) sum[i] = 0;
@@ -103,16 +103,16 @@ extern "C" __global__ void __launch_bounds__(128, 4) smooth_threshold(
 {
     JG_SHARED(Piece, p);
     const int pieces = (width + PIECE - 1) / PIECE, bands = (height + ROWS - 1) / ROWS;
-    const int x0 = int(blockIdx.x) % pieces * PIECE, x1 = jg::least(width, x0 + PIECE);
-    const int y0 = int(blockIdx.x) / pieces % bands * ROWS, y1 = jg::least(height, y0 + ROWS);
+    const int x0 = int(blockIdx.x) % pieces * PIECE, x1 = jg::smaller(width, x0 + PIECE);
+    const int y0 = int(blockIdx.x) / pieces % bands * ROWS, y1 = jg::smaller(height, y0 + ROWS);
     const int64_t field = int(blockIdx.x) / pieces / bands;
     const double* __restrict__ in = image + field * height * width;
     // Rounding moves a mean by less than 1e-12 of it, and by less than 1.2e-7 where sums are singles.
     const double t = threshold[field], near = t - (single ? 1e-6 : 1e-9) * (t < 0 ? -t : t);
 
     const int reach = (radius + CHUNK - 1) / CHUNK, left = x0 - reach * CHUNK, n = (2 * reach + PIECE / CHUNK + 7) / 8 * 8 * CHUNK;
-    const int a0 = jg::most(0, -left), a1 = jg::least(width - left, n), first = jg::most(0, y0 - radius);
-    const int groups = (jg::least(height, y1 + radius) - first + GROUP - 1) / GROUP;
+    const int a0 = jg::larger(0, -left), a1 = jg::smaller(width - left, n), first = jg::larger(0, y0 - radius);
+    const int groups = (jg::smaller(height, y1 + radius) - first + GROUP - 1) / GROUP;
     double* __restrict__ top = p.s.column;
     for (int g = 0; g < groups; ++g) {
         JG_FOR(i, n) top[i] = 0;
@@ -134,7 +134,7 @@ extern "C" __global__ void __launch_bounds__(128, 4) smooth_threshold(
     double* __restrict__ row = p.s.row;
     for (int y = y0; y < y1; ++y) {
         uint64_t word = 0;
-        for (int g = (jg::most(first, y - radius) - first) / GROUP; g <= (jg::least(height - 1, y + radius) - first) / GROUP; ++g)
+        for (int g = (jg::larger(first, y - radius) - first) / GROUP; g <= (jg::smaller(height - 1, y + radius) - first) / GROUP; ++g)
             for (int c = 0; c < n / (8 * CHUNK); ++c) word |= uint64_t(p.high[g][c]) << (8 * c);
         uint64_t wanted = word, wide;
         for (int k = 1; k <= reach; ++k) wanted |= word << k | word >> k;
@@ -151,7 +151,7 @@ extern "C" __global__ void __launch_bounds__(128, 4) smooth_threshold(
         uint8_t* __restrict__ out = above + (field * height + y) * width + x0;
         JG_FOR(i, x1 - x0) out[i] = 0;
         each_run(wanted, [&](int c0, int c1) {
-            const int a = c0 * CHUNK, b = jg::least(c1 * CHUNK, x1 - x0);
+            const int a = c0 * CHUNK, b = jg::smaller(c1 * CHUNK, x1 - x0);
             filter_row(p.s.column + reach * CHUNK, tap, radius, a, b, row);
             if (single) round_to_single(row, a, b);
             JG_FOR_OWN(i, a, b) out[i] = row[i] / (e * edge_x[x0 + i] + epsilon) >= t;
@@ -168,7 +168,7 @@ extern "C" __global__ void __launch_bounds__(128, 4) smooth(
     int32_t single, double* __restrict__ smoothed)
 {
     JG_SHARED(Row, s);
-    const int pieces = (width + PIECE - 1) / PIECE, x0 = int(blockIdx.x) % pieces * PIECE, x1 = jg::least(width, x0 + PIECE);
+    const int pieces = (width + PIECE - 1) / PIECE, x0 = int(blockIdx.x) % pieces * PIECE, x1 = jg::smaller(width, x0 + PIECE);
     const int y = int(blockIdx.x) / pieces % height, field = int(blockIdx.x) / pieces / height;
     filter_columns(image + int64_t(field) * height * width, height, width, tap, radius, y, x0 - radius, x1 + radius, s.column, 0);
     __syncthreads();
@@ -187,7 +187,7 @@ extern "C" __global__ void __launch_bounds__(128, 4) smooth(
 }
 JG_REGISTER(smooth)
 
-// In   values     float32 or float64, one plane a field at offset + field * stride
+// In   values     float32 or float64, one plane per field at offset + field * stride
 // Out  above      uint8 [B, n]   values at or above the field's threshold
 extern "C" __global__ void __launch_bounds__(128, 8) above_threshold_32(
     const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int32_t height,

@@ -1,14 +1,14 @@
 // keep_objects.cu: which objects are kept, and their numbers: 1..n in order, those that are not kept above n.
 //
 //   An object exists where it has pixels. It is not small where it does not touch the border (if that is asked for) and has the
-//   least area; it is kept where it also has at most the greatest area, and pixels after its holes were filled.
+//   smallest area; it is kept where it also has at most the largest area, and pixels after its holes were filled.
 //
 // Source   CellProfiler IdentifyPrimaryObjects and FilterObjects.
 // Oracle   NumPy (tests/segmentation/test_keep_objects.py)
-// Launch   a block a field, any block size; number_objects numbers with one warp.
+// Launch   a block per field, any block size; number_objects numbers with one warp.
 // Order    integers; numbers follow the order of the labels.
 //
-// Labels are 1 .. found of a field, which only the device knows; tables have `capacity` entries a field, and those past it are
+// Labels are 1 .. n_labels of each field, which only the device knows; tables have `capacity` entries per field, and those past it are
 // neither read nor written, but entry 0 is.
 #include "jg/jg.cuh"
 
@@ -18,32 +18,32 @@ enum Ask { BORDER = 1, OTHER_BORDER = 2, SIZE = 4, FILLED = 8, ABSENT = 16 };   
 struct Judged {
     const int32_t *area, *border, *other, *filled;     // of the field
     int32_t asked;
-    float least, most;
+    float minimum, maximum;
 };
 
 JG_FN int verdict(const Judged& f, int label) {
     const int area = f.area[label];
     const bool exists = area > 0;
     bool not_small = exists && !((f.asked & BORDER) && f.border[label] > 0) && !((f.asked & OTHER_BORDER) && f.other[label] > 0);
-    if (f.asked & SIZE) not_small = not_small && float(area) >= f.least;
+    if (f.asked & SIZE) not_small = not_small && float(area) >= f.minimum;
     bool kept = not_small;
-    if (f.asked & SIZE) kept = kept && float(area) <= f.most;
+    if (f.asked & SIZE) kept = kept && float(area) <= f.maximum;
     if (f.asked & FILLED) kept = kept && f.filled[label] > 0;
     return (exists || (f.asked & ABSENT) ? EXISTS : 0) | (not_small ? NOT_SMALL : 0) | (kept ? KEPT : 0);
 }
 
-// In   found   int64 [B]             the highest label of each field
+// In   n_labels   int64 [B]             the highest label of each field
 //      area    int32 [B, capacity]   pixels
 //      border  int32 [B, capacity]   above 0: touches the image's border
-//      asked   what decides: 1 the border, 4 size between `least` and `most` pixels
+//      asked   what decides: 1 the border, 4 size between `minimum` and `maximum` pixels
 // Out  alive   int32 [B, capacity]   the label itself where it is kept, else 0
 extern "C" __global__ void __launch_bounds__(128, 8) keep_objects(
-    const int64_t* __restrict__ found, const int32_t* __restrict__ area, const int32_t* __restrict__ border, int32_t asked,
-    float least, float most, int64_t capacity, int32_t* __restrict__ alive)
+    const int64_t* __restrict__ n_labels, const int32_t* __restrict__ area, const int32_t* __restrict__ border, int32_t asked,
+    float minimum, float maximum, int64_t capacity, int32_t* __restrict__ alive)
 {
     const int64_t at = blockIdx.x * capacity;
-    const Judged f = {area + at, border + at, border + at, area + at, asked, least, most};
-    const int n = int(found[blockIdx.x]);
+    const Judged f = {area + at, border + at, border + at, area + at, asked, minimum, maximum};
+    const int n = int(n_labels[blockIdx.x]);
     JG_FOR(label, n + 1) alive[at + label] = label && (verdict(f, label) & KEPT) ? label : 0;
 }
 JG_REGISTER(keep_objects)
@@ -56,14 +56,14 @@ JG_REGISTER(keep_objects)
 //      not_small  int32 [B, capacity]   number of those that are not small, else 0
 //      counts     int32 [B]             n
 extern "C" __global__ void __launch_bounds__(128, 8) number_objects(
-    const int64_t* __restrict__ found, const int32_t* __restrict__ area, const int32_t* __restrict__ border,
-    const int32_t* __restrict__ other, const int32_t* __restrict__ filled, int32_t asked, float least, float most,
+    const int64_t* __restrict__ n_labels, const int32_t* __restrict__ area, const int32_t* __restrict__ border,
+    const int32_t* __restrict__ other, const int32_t* __restrict__ filled, int32_t asked, float minimum, float maximum,
     int64_t capacity, int32_t* __restrict__ number, int32_t* __restrict__ kept, int32_t* __restrict__ not_small,
     int32_t* __restrict__ counts)
 {
     const int64_t at = blockIdx.x * capacity;
-    const Judged f = {area + at, border + at, other + at, filled + at, asked, least, most};
-    const int labels = int(found[blockIdx.x]);
+    const Judged f = {area + at, border + at, other + at, filled + at, asked, minimum, maximum};
+    const int labels = int(n_labels[blockIdx.x]);
     JG_FOR(label, labels + 1) number[at + label] = kept[at + label] = not_small[at + label] = 0;
     __syncthreads();
     if (jg::warp_id() != 0) return;

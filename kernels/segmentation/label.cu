@@ -8,8 +8,8 @@
 // Source   Playne & Hawick (2018), a union by atomic minimum; CellProfiler numbers components as scipy.ndimage.label does.
 // Oracle   scipy.ndimage.label, binary_fill_holes (tests/segmentation/test_label.py)
 // Launch   label_tiles: a block a tile of 64 x 64 pixels, 17 KB of shared memory; the serial build takes the tiles beside each other
-//          at once, in the first one's block, and joins them. label_seams: a thread an item; the others a block a row.
-// Order    a root is the least index of its component however unions interleave; numbers follow the roots' order.
+//          at once, in the first one's block, and joins them. label_seams: a thread per item; the others a block per row.
+// Order    a root is the smallest index of its component however unions interleave; numbers follow the roots' order.
 #include "jg/bits.cuh"
 
 namespace {
@@ -44,7 +44,7 @@ JG_FN void join(int32_t* parent, int a, int b) {
         b = find(parent, b);
         if (a == b) return;
         if (a < b) { const int swap = a; a = b; b = swap; }
-        const int before = jg::atomic_least(parent + a, b);
+        const int before = jg::atomic_min(parent + a, b);
         if (before == a) return;
         a = before;
     }
@@ -124,7 +124,7 @@ template <class Of, class Put> JG_FN void each_run(const uint64_t* word, int wid
         int k = x >> 6;
         uint64_t change = (word[k] ^ flip) & ~uint64_t(0) << (x & 63);
         while (change == 0 && 64 * (k + 1) < width) change = word[++k] ^ flip;
-        const int end = change ? jg::least(width, 64 * k + __builtin_ctzll(change)) : width;
+        const int end = change ? jg::smaller(width, 64 * k + __builtin_ctzll(change)) : width;
         put(x, end, of(x, foreground));
         x = end;
     }
@@ -148,7 +148,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) label_tiles(
     uint64_t* __restrict__ bits, int32_t* __restrict__ parent)
 {
     const int down = (height + TILE - 1) / TILE, tile = int(blockIdx.x) % (words * down), k = tile % words;
-    const int y0 = tile / words * TILE, h = jg::least(TILE, height - y0);
+    const int y0 = tile / words * TILE, h = jg::smaller(TILE, height - y0);
     const int64_t first = int64_t(int(blockIdx.x) / (words * down)) * height, plane = first * width;
 #if defined(JG_SERIAL)
     if (k) return;
@@ -181,13 +181,13 @@ extern "C" __global__ void __launch_bounds__(128, 8) label_tiles(
             for (int j = 0; j < words; ++j)
                 contacts_of(line, above, j, [&](int x, int u) {
                     const int a = root_of(own + x), b = root_of(own - width + u);
-                    if (a != b) links[jg::most(a, b)] = jg::least(a, b);
+                    if (a != b) links[jg::larger(a, b)] = jg::smaller(a, b);
                 });
         }
     }
 #else
     JG_SHARED(Tile, s);
-    const int x0 = k * TILE, w = jg::least(TILE, width - x0);
+    const int x0 = k * TILE, w = jg::smaller(TILE, width - x0);
     constexpr int ROWS = 4;                              // that a warp asks for at once
     for (int r0 = jg::warp_id() * ROWS; r0 < h; r0 += jg::warps() * ROWS) {
         bool set[ROWS][2];
@@ -245,7 +245,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) label_seams(
 {
     const int lines = (height - 1) / TILE, columns = words - 1, across = lines * words, a_field = across + columns * height;
     const int64_t begin = int64_t(blockIdx.x) * SEAM_ITEMS;
-    JG_FOR(j, int(jg::least(int64_t(SEAM_ITEMS), n_items - begin))) {
+    JG_FOR(j, int(jg::smaller(int64_t(SEAM_ITEMS), n_items - begin))) {
         const int64_t field = (begin + j) / a_field;
         const int i = int((begin + j) % a_field);
         int32_t* __restrict__ links = parent + field * height * width;
@@ -298,7 +298,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) label_roots(
 }
 JG_REGISTER(label_roots)
 
-// The roots of each row, counted and numbered from 0. A block a row.
+// The roots of each row, counted and numbered from 0. A block per row.
 // In       bits     as label_tiles made them, of the foreground alone
 // In, out  parent   int32 [B, H, W]   after all joins; then -3 - r at the root that has r others before it in its row
 // Out      in_row   int32 [B * H]
@@ -312,7 +312,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) count_roots(
     const Line line = line_of(bits + int64_t(blockIdx.x) * words, width, true);
     int before = 0;
     for (int k0 = 0; k0 < words; k0 += CHUNK) {
-        const int n = jg::least(CHUNK, words - k0);
+        const int n = jg::smaller(CHUNK, words - k0);
         JG_FOR(k, n) {
             uint64_t roots = 0;
             for (uint64_t m = line.starts(k0 + k); m; m &= m - 1) {
@@ -337,7 +337,7 @@ JG_REGISTER(count_roots)
 
 // In   parent   of count_roots
 //      before   int32 [B * H]     roots in the rows before it, same field
-// Out  labels   int32 [B, H, W]   components 1..n by first pixel, 0 the background. A block a row.
+// Out  labels   int32 [B, H, W]   components 1..n by first pixel, 0 the background. A block per row.
 extern "C" __global__ void __launch_bounds__(128, 8) label_numbers(
     const uint64_t* __restrict__ bits, const int32_t* __restrict__ parent, const int32_t* __restrict__ before, int32_t height,
     int32_t width, int32_t words, int32_t* __restrict__ labels)

@@ -1,7 +1,7 @@
 // number_points.cu: single pixels (seeds, maxima) numbered in raster order.
 //
 // Oracle   NumPy (tests/segmentation/test_label.py)
-// Launch   a block a row.
+// Launch   a block per row.
 // Order    integers; numbers follow raster order.
 #include "jg/bits.cuh"
 
@@ -10,7 +10,7 @@ constexpr int CHUNK = 64;                      // words of a row looked at toget
 struct Words { uint64_t word[CHUNK]; };
 }
 
-// How many points stand in each row. A block a row.
+// How many points stand in each row. A block per row.
 // In   points   uint8 [B, H, W]
 // Out  in_row   int32 [B * H]
 extern "C" __global__ void __launch_bounds__(128, 8) count_points(
@@ -25,7 +25,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) count_points(
 }
 JG_REGISTER(count_points)
 
-// Numbers points 1..n in raster order. A block a row, a warp a word of 64 pixels.
+// Numbers points 1..n in raster order. A block per row, one warp per word of 64 pixels.
 // In   points   uint8 [B, H, W]
 //      in_row   int32 [B * H]     points in each row
 //      before   int32 [B * H]     points in the rows before it, same field
@@ -43,10 +43,10 @@ extern "C" __global__ void __launch_bounds__(128, 8) number_points(
     }
     int next = before[blockIdx.x] + 1;
     for (int x0 = 0; x0 < width; x0 += 64 * CHUNK) {
-        const int n = jg::least(CHUNK, (width - x0 + 63) / 64);
+        const int n = jg::smaller(CHUNK, (width - x0 + 63) / 64);
         for (int k = jg::warp_id(); k < n; k += jg::warps()) {
             const int from = x0 + 64 * k;
-            jg::warp_words(jg::least(64, width - from), [=](int x) { return row[from + x] != 0; },
+            jg::warp_words(jg::smaller(64, width - from), [=](int x) { return row[from + x] != 0; },
                            [&](int, uint64_t word) { s.word[k] = word; });
         }
         __syncthreads();
@@ -55,7 +55,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) number_points(
             const uint64_t word = s.word[k];
             if (k % jg::warps() == jg::warp_id()) {
                 int32_t* __restrict__ to = out + x0 + 64 * k;
-                const int w = jg::least(64, width - x0 - 64 * k);
+                const int w = jg::smaller(64, width - x0 - 64 * k);
                 if (word == 0) {
                     for (int x = jg::lane(); x < w; x += jg::WARP) to[x] = 0;
                 } else {

@@ -1,6 +1,6 @@
 // propagate.cu: seeds grown into cells by ways that the image lengthens.
 //
-//   d(p) = least over ways from a seed's pixel to p, within the mask, of the sum of steps between neighbours,
+//   d(p) = smallest over ways from a seed's pixel to p, within the mask, of the sum of steps between neighbours,
 //   step(p, q) = sqrt(s^2 + m w^2),  s = sum over the nine places of |I(p + .) - I(q + .)| (the border repeated),
 //   m = 1 along rows and columns, 2 across corners; seeds keep their label, and seeds outside the mask reach nothing.
 //   Sums run from the seed outwards in doubles. Of ways of one length the lowest label wins.
@@ -8,11 +8,11 @@
 //   The plane is in tiles of TILE x TILE pixels. A tile that is due is relaxed within itself, with the pixels around it as they
 //   are, until nothing changes; where its own border changed, the tiles beside it are due. Tiles go by colour, four to a
 //   round, so that no two that touch are relaxed in one launch. After a number of rounds that is enough for cells (a tile that
-//   is not due returns at once) one block a field takes what is left until no tile is due, so the end is certain.
+//   is not due returns at once) one block per field takes what is left until no tile is due, so the end is certain.
 //
 // Source   Jones, Carpenter, Golland (2005); CellProfiler IdentifySecondaryObjects, centrosome propagate.
 // Oracle   centrosome.propagate (tests/segmentation/test_expand.py)
-// Launch   propagation_steps, propagate_start: a block a row; propagate_tiles: a block a tile of one colour; propagate_rest: a block a
+// Launch   propagation_steps, propagate_start: a block per row; propagate_tiles: a block a tile of one colour; propagate_rest: a block a
 //          field; any block size, 39 KB of shared memory.
 // Order    (d, label) is a least fixed point of monotone steps, which any order of relaxations reaches: each adds to a sum at its end.
 #include "jg/jg.cuh"
@@ -98,7 +98,7 @@ JG_FN void settle_tile(const Plane& plane, int tile, Tile& s) {
         changed |= sweep<1>(s);
         changed |= sweep<2>(s);
         changed |= sweep<3>(s);
-        jg::gather_most(&s.any, changed);
+        jg::gather_max(&s.any, changed);
         __syncthreads();
         any = s.any;
         __syncthreads();
@@ -123,7 +123,7 @@ JG_FN void settle_tile(const Plane& plane, int tile, Tile& s) {
 }
 }  // namespace
 
-// In   values  float32, one plane a field at offset + field * stride
+// In   values  float32, one plane per field at offset + field * stride
 // Out  step    float64 [4, B, H, W]   to the right, down-left, down, down-right; what leads out of the image is not used
 extern "C" __global__ void __launch_bounds__(128, 8) propagation_steps(
     const float* __restrict__ values, int64_t offset, int64_t stride, int32_t height, int32_t width, int64_t n_pixels,
@@ -137,11 +137,11 @@ extern "C" __global__ void __launch_bounds__(128, 8) propagation_steps(
         const double away = dy && dx ? 2.0 : 1.0;
         double* __restrict__ out = step + k * n_pixels + at;
         const float* rows[4];
-        for (int v = 0; v < 4; ++v) rows[v] = image + int64_t(jg::most(0, jg::least(height - 1, y - 1 + v))) * width;
+        for (int v = 0; v < 4; ++v) rows[v] = image + int64_t(jg::larger(0, jg::smaller(height - 1, y - 1 + v))) * width;
         const float *a0 = rows[0], *a1 = rows[1], *a2 = rows[2], *b0 = rows[dy], *b1 = rows[1 + dy], *b2 = rows[2 + dy];
         const auto apart = [](float a, float b) { return fabs(double(a) - double(b)); };
         const auto length = [=](double sum) { return sqrt(sum * sum + away * weight * weight); };
-        const auto beside = [=](int x) { return jg::most(0, jg::least(width - 1, x)); };
+        const auto beside = [=](int x) { return jg::larger(0, jg::smaller(width - 1, x)); };
         if (y + dy >= height) {
             JG_FOR(x, width) out[x] = length(0.0);
             continue;
@@ -180,8 +180,8 @@ extern "C" __global__ void __launch_bounds__(128, 8) propagate_start(
         distance[at + x] = in ? label ? 0 : UNREACHED : CLOSED;
         labels[at + x] = label;
         if (!in || !label) continue;
-        const int top = jg::most(0, y - 1) / TILE, bottom = jg::least(height - 1, y + 1) / TILE;
-        const int left = jg::most(0, x - 1) / TILE, right = jg::least(width - 1, x + 1) / TILE;
+        const int top = jg::larger(0, y - 1) / TILE, bottom = jg::smaller(height - 1, y + 1) / TILE;
+        const int left = jg::larger(0, x - 1) / TILE, right = jg::smaller(width - 1, x + 1) / TILE;
         for (int ty = top; ty <= bottom; ++ty)
             for (int tx = left; tx <= right; ++tx) jg::atomic_write(due + (int64_t(field) * down + ty) * across + tx, 1);
     }
@@ -219,7 +219,7 @@ extern "C" __global__ void __launch_bounds__(128) propagate_rest(
         __syncthreads();
         int mine = 0;
         JG_FOR(t, tiles) mine |= plane.due[t];
-        jg::gather_most(&s.any, mine);
+        jg::gather_max(&s.any, mine);
         __syncthreads();
         const int any = s.any;
         __syncthreads();

@@ -1,8 +1,8 @@
 // queue.cu: floods that CellProfiler runs from one queue, entry after entry, with its order among equals.
 //
-//   flood_in_queue    watershed: the entry with the least value goes first, of equals the one that came earlier; a pixel takes its
+//   flood_in_queue    watershed: the entry with the smallest value goes first, of equals the one that came earlier; a pixel takes its
 //                     label when it enters. Seeds enter in raster order as equals, so that the heap's own moves decide among them.
-//   spread_in_queue   labels along the shortest way, steps 1 or the root of 2: the entry with the least way goes first, of equals
+//   spread_in_queue   labels along the shortest way, steps 1 or the root of 2: the entry with the smallest way goes first, of equals
 //                     (the last bit of a way does not count) the lowest label, then the first in raster order.
 //
 //                     Seeds stand in the queue in raster order, which the heap's moves only then put in its own.
@@ -13,7 +13,7 @@
 // Source   scikit-image 0.18.3 watershed, centrosome propagate; CellProfiler IdentifyPrimaryObjects, IdentifySecondaryObjects,
 //          MeasureObjectSkeleton, MeasureObjectIntensityDistribution.
 // Oracle   scikit-image, centrosome (tests/segmentation/test_queue.py); CellProfiler's labels of raw images
-// Launch   a block a field, of which one thread works. Any block size.
+// Launch   a block per field, of which one thread works. Any block size.
 // Order    the queue's.
 #include "jg/jg.cuh"
 
@@ -42,15 +42,15 @@ template <class F> JG_FN Entry pop(Entry* heap, int& n, F less) {
     const Entry first = heap[0];
     if (--n == 0) return first;
     heap[0] = heap[n];
-    for (int i = 0, least = 0;; i = least) {
+    for (int i = 0, minimum = 0;; i = minimum) {
         const int left = 2 * i + 1, right = left + 1;
         if (left >= n) break;
-        if (less(heap[left], heap[i])) least = left;
-        if (right < n && less(heap[right], heap[least])) least = right;
-        if (least == i) break;
+        if (less(heap[left], heap[i])) minimum = left;
+        if (right < n && less(heap[right], heap[minimum])) minimum = right;
+        if (minimum == i) break;
         const Entry held = heap[i];
-        heap[i] = heap[least];
-        heap[least] = held;
+        heap[i] = heap[minimum];
+        heap[minimum] = held;
     }
     return first;
 }
@@ -98,10 +98,10 @@ JG_REGISTER(flood_in_queue)
 
 // In   mask    uint8 [B, H, W];  seeds  int32 [B, H, W], which keep their label in the mask or out of it
 // Out  labels  int32 [B, H, W];  way  float64 [B, H, W]   pixels; -1 where none leads
-//      heap    float64 [B, 2 room]   scratch; room at least 3 H W, since a pixel enters again only when a straight step follows a
+//      heap    float64 [B, 2 capacity]   scratch; room at least 3 H W, since a pixel enters again only when a straight step follows a
 //              slanting one
 extern "C" __global__ void __launch_bounds__(128, 8) spread_in_queue(
-    const uint8_t* __restrict__ mask, const int32_t* __restrict__ seeds, int32_t height, int32_t width, int64_t room,
+    const uint8_t* __restrict__ mask, const int32_t* __restrict__ seeds, int32_t height, int32_t width, int64_t capacity,
     int32_t* __restrict__ labels, double* __restrict__ way, double* __restrict__ heap)
 {
     const int plane = height * width;
@@ -115,7 +115,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) spread_in_queue(
     }
     __syncthreads();
     JG_ONCE {
-        Entry* entries = reinterpret_cast<Entry*>(heap + 2 * int64_t(blockIdx.x) * room);
+        Entry* entries = reinterpret_cast<Entry*>(heap + 2 * int64_t(blockIdx.x) * capacity);
         int n = 0;
         for (int i = 0; i < plane; ++i)
             if (seeds[at + i] && inside[i]) entries[n++] = Entry{0.0, seeds[at + i], i};   // as they come: no heap yet

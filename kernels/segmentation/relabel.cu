@@ -3,18 +3,18 @@
 //   Holes, on the graph of labels and of four-connected pieces of background, joined where pixels touch in four directions:
 //   what touches the image's border is no hole; what touches a piece of background that is no hole is none; what touches two labels
 //   that are no holes is none. All else lies within one label, and takes it; a hole
-//   within holes takes the least label that they take.
+//   within holes takes the smallest label that they take.
 //
 // Source   CellProfiler IdentifyPrimaryObjects, IdentifySecondaryObjects, IdentifyTertiaryObjects; centrosome fill_labeled_holes, outline.
 // Oracle   centrosome, SciPy (tests/segmentation/test_label.py)
-// Launch   a block a row, or a thread a pixel; resolve_holes: a block a field.
+// Launch   a block per row, or a thread per pixel; resolve_holes: a block per field.
 // Order    integer sums, minima and maxima; the holes are a least fixed point, which any order of steps reaches.
 #include "jg/jg.cuh"
 
 namespace {
 constexpr int NONE = 0x7fffffff;
 
-// A node's three words: whether it is no hole, the least and the greatest label beside it that is none.
+// A node's three words: whether it is no hole, the smallest and the largest label beside it that is none.
 struct Node { int32_t *solid, *low, *high; };
 struct Change { int any; };
 
@@ -22,18 +22,18 @@ JG_FN void touch(const Node& from, bool from_label, int number, const Node& to, 
     if (!jg::atomic_read(from.solid) || jg::atomic_read(to.solid)) return;
     bool solid = !from_label;
     if (from_label) {
-        const int low = jg::atomic_least(to.low, number), high = jg::atomic_most(to.high, number);
+        const int low = jg::atomic_min(to.low, number), high = jg::atomic_max(to.high, number);
         if (low > number || high < number) *changed = 1;
-        solid = jg::least(low, number) != jg::most(high, number);
+        solid = jg::smaller(low, number) != jg::larger(high, number);
     }
-    if (solid && jg::atomic_most(to.solid, 1) == 0) *changed = 1;
+    if (solid && jg::atomic_max(to.solid, 1) == 0) *changed = 1;
 }
 
 // A hole that no solid label touches is named by the holes around it.
 JG_FN void pass_on(const Node& from, const Node& to, int* changed) {
     if (*from.solid || *to.solid || *to.high) return;
     const int name = jg::atomic_read(from.low);
-    if (jg::atomic_least(to.low, name) > name) *changed = 1;
+    if (jg::atomic_min(to.low, name) > name) *changed = 1;
 }
 }  // namespace
 
@@ -53,7 +53,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) label_extents(
         int end = x + 1;
         while (end < width && row[end] == label) ++end;
         jg::atomic_sum(area + field + label, end - x);
-        if (y == 0 || y == height - 1 || x == 0 || end == width) jg::atomic_most(border + field + label, 1);
+        if (y == 0 || y == height - 1 || x == 0 || end == width) jg::atomic_max(border + field + label, 1);
     }
 }
 JG_REGISTER(label_extents)
@@ -83,17 +83,17 @@ extern "C" __global__ void __launch_bounds__(128, 8) apply_table(
 JG_REGISTER(apply_table)
 
 // The greatest of `values` within each label.
-// Out  most     int32 [B, capacity]   starts as 0
+// Out  maximum     int32 [B, capacity]   starts as 0
 extern "C" __global__ void __launch_bounds__(128, 8) label_maximum(
     const int32_t* __restrict__ labels, const int32_t* __restrict__ values, int32_t height, int32_t width, int32_t capacity,
-    int32_t* __restrict__ most)
+    int32_t* __restrict__ maximum)
 {
     const int64_t at = int64_t(blockIdx.x) * width;
     const int64_t field = int64_t(int(blockIdx.x) / height) * capacity;
     JG_FOR(x, width) {
         const int label = labels[at + x], value = values[at + x];
         if (label == 0 || value == 0 || (x > 0 && labels[at + x - 1] == label && values[at + x - 1] == value)) continue;
-        jg::atomic_most(most + field + label, value);
+        jg::atomic_max(maximum + field + label, value);
     }
 }
 JG_REGISTER(label_maximum)
@@ -101,7 +101,7 @@ JG_REGISTER(label_maximum)
 // Seeds of the cells: an object that was kept, or that touches the border; and where cells may be.
 // In   unedited int32 [B, H, W]   objects before any was discarded;  kept  int32 [B, H, W]   those kept, filled
 //      border   int32 [B, capacity]   by unedited label;  number  int32 [B, capacity]   what an unedited label is called now
-//      values   float32, one plane a field;  threshold  float64 [B]
+//      values   float32, one plane per field;  threshold  float64 [B]
 // Out  seeds    int32 [B, H, W];  mask  uint8 [B, H, W];  depth  float32 [B, H, W]   1 - value
 extern "C" __global__ void __launch_bounds__(128, 8) cell_seeds(
     const int32_t* __restrict__ unedited, const int32_t* __restrict__ kept, const int32_t* __restrict__ border,
@@ -179,7 +179,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) start_holes(
         }
         const bool solid = y == 0 || y == height - 1 || x == 0 || x == width - 1 || root[p - width] == -2 || root[p + width] == -2
             || root[p - 1] == -2 || root[p + 1] == -2;
-        if (solid && !jg::atomic_read(node + plane + label)) jg::atomic_most(node + plane + label, 1);
+        if (solid && !jg::atomic_read(node + plane + label)) jg::atomic_max(node + plane + label, 1);
     }
 }
 JG_REGISTER(start_holes)
@@ -240,7 +240,7 @@ extern "C" __global__ void __launch_bounds__(1024) resolve_holes(
                     pass_on(node(b), node(a), &changed);
                 }
             }
-            jg::gather_most(&s.any, changed);
+            jg::gather_max(&s.any, changed);
             __syncthreads();
             const bool done = s.any == 0;
             __syncthreads();

@@ -5,7 +5,7 @@
 //
 // Source   scipy.ndimage.map_coordinates (order 3, mode 'constant'), which CellProfiler's get_maxima calls.
 // Oracle   scipy.ndimage.map_coordinates (tests/segmentation/test_resample.py)
-// Launch   spline_columns, spline_rows: a block a STRIP of columns or rows; the others a block a row of the result.
+// Launch   spline_columns, spline_rows: a block a STRIP of columns or rows; the others one block per row of the result.
 // Order    sums in fixed order.
 #include "jg/jg.cuh"
 
@@ -52,14 +52,14 @@ extern "C" __global__ void __launch_bounds__(128, 8) spline_columns(int32_t heig
 {
     const int strips = (width + STRIP - 1) / STRIP, x0 = int(blockIdx.x) % strips * STRIP;
     double* __restrict__ field = image + int64_t(int(blockIdx.x) / strips) * height * width;
-    JG_FOR(i, jg::least(STRIP, width - x0)) filter_line(field + x0 + i, height, width);
+    JG_FOR(i, jg::smaller(STRIP, width - x0)) filter_line(field + x0 + i, height, width);
 }
 JG_REGISTER(spline_columns)
 
 extern "C" __global__ void __launch_bounds__(128, 8) spline_rows(int64_t rows, int32_t width, double* __restrict__ image)
 {
     const int64_t first = int64_t(blockIdx.x) * STRIP;
-    JG_FOR(i, int(jg::least(int64_t(STRIP), rows - first))) filter_line(image + (first + i) * width, width, 1);
+    JG_FOR(i, int(jg::smaller(int64_t(STRIP), rows - first))) filter_line(image + (first + i) * width, width, 1);
 }
 JG_REGISTER(spline_rows)
 

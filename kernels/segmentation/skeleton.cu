@@ -5,7 +5,7 @@
 //
 // Source   centrosome skeletonize, of CellProfiler MeasureObjectSkeleton and Morph.
 // Oracle   centrosome.cpmorphology.skeletonize (tests/features/test_skeleton.py)
-// Launch   a block a field, of which one thread works: each pixel depends on those before it. Any block size.
+// Launch   a block per field, of which one thread works: each pixel depends on those before it. Any block size.
 // Order    the given one.
 #include "jg/jg.cuh"
 

@@ -1,13 +1,13 @@
 // threshold.cu: the global threshold of a field (Otsu, robust background), and the logarithm before it.
 //
 //   Otsu: the bin centre that maximises the variance between classes, over 256 bins (two classes) or 128 (three, in float32).
-//   Logarithm: values below least + range / 256 become that, then log, stretched to 0..1.
+//   Logarithm: values below smallest + range / 256 become that, then log, stretched to 0..1.
 //   Robust background: mean, median or mode of the values without a share of the lowest and highest, plus deviations * spread.
 //   A constant field's threshold is its value.
 //
 // Source   CellProfiler Threshold; scikit-image 0.18.3 threshold_otsu, threshold_multiotsu; centrosome log_transform.
 // Oracle   scikit-image, centrosome (tests/segmentation/test_threshold.py); CellProfiler's thresholds of the real fields
-// Launch   a block a field (otsu: any block size), a block a CHUNK of values (extrema, histogram), or a thread a value
+// Launch   a block per field (otsu: any block size), a block a CHUNK of values (extrema, histogram), or a thread per value
 //          (log_stretch).
 // Order    sums are integers; Otsu adds bins in order.
 #include "segmentation/threshold.cuh"
@@ -15,28 +15,28 @@
 
 namespace {
 constexpr int CHUNK = 16384;                   // values of a block of extrema and histogram (threshold.py: CHUNK)
-constexpr int MOST_BINS = 256;
+constexpr int MAX_BINS = 256;
 
-struct Tally { uint32_t bin[MOST_BINS]; };
-struct Robust { jg::SumScratch<1> sum; int most, bin; };
+struct Tally { uint32_t bin[MAX_BINS]; };
+struct Robust { jg::SumScratch<1> sum; int maximum, bin; };
 struct Otsu {
-    double edge[MOST_BINS + 1], centre[MOST_BINS], best[MOST_BINS];
-    float zeroth[MOST_BINS], first[MOST_BINS];
-    int32_t at[MOST_BINS];
+    double edge[MAX_BINS + 1], centre[MAX_BINS], best[MAX_BINS];
+    float zeroth[MAX_BINS], first[MAX_BINS];
+    int32_t at[MAX_BINS];
 };
 
 template <class T> JG_FN void extrema_of(const T* v, int n, uint64_t* low, uint64_t* high) {
-    uint64_t least = ~uint64_t(0), most = 0;
+    uint64_t minimum = ~uint64_t(0), maximum = 0;
     jg::each_value(v, n, [&](T value) {
         const uint64_t bits = bits_of(double(value));
-        least = jg::least(least, bits);
-        most = jg::most(most, bits);
+        minimum = jg::smaller(minimum, bits);
+        maximum = jg::larger(maximum, bits);
     });
-    least = jg::warp_least(least);
-    most = jg::warp_most(most);
+    minimum = jg::warp_min(minimum);
+    maximum = jg::warp_max(maximum);
     if (jg::lane() == 0) {
-        jg::atomic_least(low, least);
-        jg::atomic_most(high, most);
+        jg::atomic_min(low, minimum);
+        jg::atomic_max(high, maximum);
     }
 }
 
@@ -51,7 +51,7 @@ template <class T> JG_FN void histogram_of(const T* v, int n, int bins, double l
     const double scale = bins / (high - low);
     JG_FOR(i, n) {
         const double value = double(v[i]);
-        int k = jg::least(bins - 1, int((value - low) * scale));
+        int k = jg::smaller(bins - 1, int((value - low) * scale));
         while (k > 0 && value < bin_edge<T>(k, bins, low, high)) --k;
         while (k < bins - 1 && value >= bin_edge<T>(k + 1, bins, low, high)) ++k;
         jg::tally(tally + k);
@@ -76,13 +76,13 @@ template <class T> JG_FN double otsu_two(const uint32_t* count, int bins, double
         s.edge[k] = weight;
         s.best[k] = sum / weight;
     }
-    double below = 0, below_sum = 0, most = -1;
+    double below = 0, below_sum = 0, maximum = -1;
     int at = 0;
     for (int k = 0; k + 1 < bins; ++k) {
         below += count[k];
         below_sum += count[k] * s.centre[k];
         const double apart = below_sum / below - s.best[k + 1], variance = below * s.edge[k + 1] * (apart * apart);
-        if (variance > most) { most = variance; at = k; }
+        if (variance > maximum) { maximum = variance; at = k; }
     }
     return s.centre[at];
 }
@@ -102,7 +102,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) extrema_32(
 {
     const int chunks = (n + CHUNK - 1) / CHUNK, chunk = int(blockIdx.x) % chunks;
     const int64_t field = int(blockIdx.x) / chunks;
-    extrema_of(values + offset + field * stride + int64_t(chunk) * CHUNK, jg::least(CHUNK, n - chunk * CHUNK), extrema + 2 * field,
+    extrema_of(values + offset + field * stride + int64_t(chunk) * CHUNK, jg::smaller(CHUNK, n - chunk * CHUNK), extrema + 2 * field,
                extrema + 2 * field + 1);
 }
 JG_REGISTER(extrema_32)
@@ -112,7 +112,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) extrema_64(
 {
     const int chunks = (n + CHUNK - 1) / CHUNK, chunk = int(blockIdx.x) % chunks;
     const int64_t field = int(blockIdx.x) / chunks;
-    extrema_of(values + offset + field * stride + int64_t(chunk) * CHUNK, jg::least(CHUNK, n - chunk * CHUNK), extrema + 2 * field,
+    extrema_of(values + offset + field * stride + int64_t(chunk) * CHUNK, jg::smaller(CHUNK, n - chunk * CHUNK), extrema + 2 * field,
                extrema + 2 * field + 1);
 }
 JG_REGISTER(extrema_64)
@@ -127,7 +127,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) histogram_32(
     const int64_t field = int(blockIdx.x) / chunks;
     const double low = value_of(extrema[2 * field]), high = value_of(extrema[2 * field + 1]);
     if (low == high) return;
-    histogram_of(values + offset + field * stride + int64_t(chunk) * CHUNK, jg::least(CHUNK, n - chunk * CHUNK), bins, low,
+    histogram_of(values + offset + field * stride + int64_t(chunk) * CHUNK, jg::smaller(CHUNK, n - chunk * CHUNK), bins, low,
                  high, s.bin, counts + field * bins);
 }
 JG_REGISTER(histogram_32)
@@ -141,7 +141,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) histogram_64(
     const int64_t field = int(blockIdx.x) / chunks;
     const double low = value_of(extrema[2 * field]), high = value_of(extrema[2 * field + 1]);
     if (low == high) return;
-    histogram_of(values + offset + field * stride + int64_t(chunk) * CHUNK, jg::least(CHUNK, n - chunk * CHUNK), bins, low,
+    histogram_of(values + offset + field * stride + int64_t(chunk) * CHUNK, jg::smaller(CHUNK, n - chunk * CHUNK), bins, low,
                  high, s.bin, counts + field * bins);
 }
 JG_REGISTER(histogram_64)
@@ -172,7 +172,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) otsu_3(
         JG_ONCE threshold[blockIdx.x] = low;
         return;
     }
-    JG_FOR(k, MOST_BINS) { s.best[k] = -1; s.at[k] = 0; }
+    JG_FOR(k, MAX_BINS) { s.best[k] = -1; s.at[k] = 0; }
     JG_ONCE {
         s.zeroth[0] = s.first[0] = float(double(count[0]) / n);
         for (int k = 1; k < bins; ++k) {
@@ -255,7 +255,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) robust_background(
     const double square = jg::block_sum<1>(n, s.sum, [&](int i) { return jg::Vec<1>{{(v[i] - mean) * (v[i] - mean)}}; }).v[0] / n;
     if (averaging == 2 && low < high) {
         const int bins = int(ceil(sqrt(double(n))));
-        JG_ONCE { s.most = 0; s.bin = bins; }
+        JG_ONCE { s.maximum = 0; s.bin = bins; }
         __syncthreads();
         auto begin = [&](int k) {                        // the first value whose bin is k or more
             int from = 0, to = n;
@@ -265,13 +265,13 @@ extern "C" __global__ void __launch_bounds__(128, 8) robust_background(
             }
             return from;
         };
-        int most = 0;
-        JG_FOR(k, bins + 1) most = jg::most(most, begin(k + 1) - begin(k));
-        jg::gather_most(&s.most, most);
+        int maximum = 0;
+        JG_FOR(k, bins + 1) maximum = jg::larger(maximum, begin(k + 1) - begin(k));
+        jg::gather_max(&s.maximum, maximum);
         __syncthreads();
         int mine = bins;
-        JG_FOR(k, bins + 1) if (begin(k + 1) - begin(k) == s.most) mine = jg::least(mine, k);
-        jg::gather_least(&s.bin, mine);
+        JG_FOR(k, bins + 1) if (begin(k + 1) - begin(k) == s.maximum) mine = jg::smaller(mine, k);
+        jg::gather_min(&s.bin, mine);
         __syncthreads();
     }
     JG_ONCE {
@@ -279,7 +279,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) robust_background(
         double average = averaging == 0 ? mean : median;
         if (averaging == 2) {
             const double at = (s.bin + 0.5) / int(ceil(sqrt(double(n)))) * (n - 1);
-            const int i = jg::least(int(at), n - 1), j = jg::least(i + 1, n - 1);
+            const int i = jg::smaller(int(at), n - 1), j = jg::smaller(i + 1, n - 1);
             average = low < high ? v[i] + (v[j] - v[i]) * (at - i) : low;
         }
         const double spread = variance ? (away[(n - 1) / 2] + away[n / 2]) / 2 : sqrt(square);
@@ -306,7 +306,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) finish_threshold(
             t = low;
         }
         original[b] = t;
-        threshold[b] = jg::least(jg::most(t * correction, lower), upper);
+        threshold[b] = jg::smaller(jg::larger(t * correction, lower), upper);
     }
 }
 JG_REGISTER(finish_threshold)

@@ -2,8 +2,8 @@
 //
 //   Definition: a queue holds the seeds. The lowest pixel in it is taken; its unlabelled neighbours take its label and enter
 //   the queue; until it is empty. Pixels outside the mask are never entered, and seeds there do not count.
-//   M(p) is the lowest pass between a seed and p: the least, over ways from a seed to p, of the highest pixel on the way.
-//   A seed keeps its label. A pixel that is itself M(p) was entered from its neighbour with the least M; any other was
+//   M(p) is the lowest pass between a seed and p: the smallest, over ways from a seed to p, of the highest pixel on the way.
+//   A seed keeps its label. A pixel that is itself M(p) was entered from its neighbour with the smallest M; any other was
 //   entered in one go after the pixel that is M(p) and has its label. What no seed reaches stays 0.
 //
 // Source   scikit-image's watershed (CellProfiler's IdentifyPrimaryObjects and IdentifySecondaryObjects), which breaks
@@ -19,7 +19,7 @@
 
 // Values to framed keys: order-preserving, OUTSIDE where the mask is 0.
 //
-// Launch   a block a band of BAND rows of a plane, frame rows included, a warp a row; no shared memory.
+// Launch   a block a band of BAND rows of a plane, frame rows included, a warp per row; no shared memory.
 // In   values  float32 [P, H, W]          no NaN; -0 counts as 0
 //      mask    uint8   [P, H, W]
 // Out  key     uint32  [P, H + 2, W + 2]
@@ -29,7 +29,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) watershed_keys(
 {
     const int pitch = width + 2, bands = (height + 2 + jg::BAND - 1) / jg::BAND;
     const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
-    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + jg::BAND, height + 2); y += jg::warps()) {
+    for (int y = y0 + jg::warp_id(); y < jg::smaller(y0 + jg::BAND, height + 2); y += jg::warps()) {
         uint32_t* __restrict__ out = key + (int64_t(plane) * (height + 2) + y) * pitch;
         if (y == 0 || y == height + 1) {
             for (int x = jg::lane(); x < pitch; x += jg::WARP) out[x] = jg::OUTSIDE;
@@ -50,7 +50,7 @@ JG_REGISTER(watershed_keys)
 
 // The lowest seed of every basin.
 //
-// Launch   a block a band of BAND rows, a warp a row; no shared memory; atomic minima on `reached`.
+// Launch   a block a band of BAND rows, a warp per row; no shared memory; atomic minima on `reached`.
 // In   key      uint32  [P, H + 2, W + 2]
 //      basin    int32   [P, H + 2, W + 2]
 //      seeds    int32   [P, H, W]          0 is none
@@ -63,12 +63,12 @@ extern "C" __global__ void __launch_bounds__(128, 8) watershed_seed(
     const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * jg::BAND;
     const int64_t base = int64_t(plane) * (height + 2) * pitch;
     uint64_t* low = reached + int64_t(plane) * capacity;
-    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + jg::BAND, height); y += jg::warps()) {
+    for (int y = y0 + jg::warp_id(); y < jg::smaller(y0 + jg::BAND, height); y += jg::warps()) {
         const int32_t* __restrict__ seed = seeds + (int64_t(plane) * height + y) * width;
         const int first = (y + 1) * pitch + 1;
         const int32_t* __restrict__ of = basin + base + first;
         jg::warp_each(width, [=](int x) { return (seed[x] != 0) & (of[x] >= 0); }, [&](int x, int) {
-            jg::atomic_least(low + of[x], jg::order_of(key[base + first + x], first + x));
+            jg::atomic_min(low + of[x], jg::order_of(key[base + first + x], first + x));
         });
     }
 }
@@ -76,9 +76,9 @@ JG_REGISTER(watershed_seed)
 
 // M of every basin's lowest pixel: up the forest and down again (basins.cu).
 //
-// Launch   a block a plane, up to 1024 threads; no shared memory; atomic minima within the block.
+// Launch   a block per plane, up to 1024 threads; no shared memory; atomic minima within the block.
 // In   up, climb, hung, hung_end   as basin_forest made them
-// In, out  reached  uint64  [P, capacity]  the lowest seed in the basin; then the least of that and of what leads in
+// In, out  reached  uint64  [P, capacity]  the lowest seed in the basin; then the smallest of that and of what leads in
 extern "C" __global__ void __launch_bounds__(1024) watershed_flood(
     const int32_t* __restrict__ up, const uint64_t* __restrict__ climb, const int32_t* __restrict__ hung,
     const int32_t* __restrict__ hung_end, int32_t capacity, uint64_t* reached)
@@ -93,7 +93,7 @@ extern "C" __global__ void __launch_bounds__(1024) watershed_flood(
         const int n = hung_end[r] - hung_end[r - 1];
         JG_FOR(t, n) {
             const int i = hung[hung_end[r - 1] + t];
-            jg::lower_to(reached + up[i], jg::most(climb[i], reached[i]));
+            jg::lower_to(reached + up[i], jg::larger(climb[i], reached[i]));
         }
         __syncthreads();
     }
@@ -102,7 +102,7 @@ extern "C" __global__ void __launch_bounds__(1024) watershed_flood(
         if (n == 0) continue;
         JG_FOR(t, n) {
             const int i = hung[hung_end[r - 1] + t];
-            reached[i] = jg::least(reached[i], jg::most(climb[i], reached[up[i]]));
+            reached[i] = jg::smaller(reached[i], jg::larger(climb[i], reached[up[i]]));
         }
         __syncthreads();
     }
@@ -111,7 +111,7 @@ JG_REGISTER(watershed_flood)
 
 // Where every pixel has its label from.
 //
-// Launch   a block a band of BAND rows, a warp a row; no shared memory.
+// Launch   a block a band of BAND rows, a warp per row; no shared memory.
 // In   key      uint32  [P, H + 2, W + 2]
 //      basin    int32   [P, H + 2, W + 2]
 //      seeds    int32   [P, H, W]
@@ -122,19 +122,19 @@ JG_REGISTER(watershed_flood)
 //   A pixel whose lower neighbours all are in its own basin follows its steepest step, whatever M is: both are entered from the
 //   same side, or both in one go after the pixel that is M. One in six needs more than its neighbours' keys and basins.
 
-// The neighbour with the least M; what is outside has the highest key there is.
+// The neighbour with the smallest M; what is outside has the highest key there is.
 template <int CONNECTIVITY> JG_FN int entered_from(const uint32_t* __restrict__ k, const int32_t* __restrict__ of,
                                                    const uint64_t* __restrict__ low, int p, int pitch)
 {
     const int mine = of[p];
-    uint64_t least = jg::NEVER;
+    uint64_t minimum = jg::NEVER;
     int from = p;
     JG_UNROLL for (int d = 0; d < 8; ++d) {
         if (!jg::is_direction(d, CONNECTIVITY)) continue;
         const int q = p + jg::step_to(d, pitch), c = of[q];
-        const uint64_t here = jg::most(low[c < 0 ? mine : c], jg::order_of(k[q], q));
-        from = here < least ? q : from;
-        least = jg::least(here, least);
+        const uint64_t here = jg::larger(low[c < 0 ? mine : c], jg::order_of(k[q], q));
+        from = here < minimum ? q : from;
+        minimum = jg::smaller(here, minimum);
     }
     return from;
 }
@@ -174,7 +174,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) watershed_link(
     const uint32_t* __restrict__ k = key + base;
     const int32_t* __restrict__ of = basin + base;
     const uint64_t* __restrict__ low = reached + int64_t(plane) * capacity;
-    for (int y = y0 + jg::warp_id(); y < jg::least(y0 + jg::BAND, height); y += jg::warps()) {
+    for (int y = y0 + jg::warp_id(); y < jg::smaller(y0 + jg::BAND, height); y += jg::warps()) {
         const int32_t* __restrict__ seed = seeds + (int64_t(plane) * height + y) * width;
         const int first = (y + 1) * pitch + 1;
         int32_t* __restrict__ to = link + base + first;
@@ -200,7 +200,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) watershed_settle(
     int32_t height, int32_t width, int32_t rows, int32_t* link, int32_t* __restrict__ labels)
 {
     const int pitch = width + 2, bands = (height + rows - 1) / rows;
-    const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * rows, y1 = jg::least(y0 + rows, height);
+    const int plane = int(blockIdx.x) / bands, y0 = int(blockIdx.x) % bands * rows, y1 = jg::smaller(y0 + rows, height);
     int32_t* at = link + int64_t(plane) * (height + 2) * pitch;
     jg::follow_rows(at, pitch, width, y0 + 1, y1 + 1);
     for (int y = y0; y < y1; ++y)

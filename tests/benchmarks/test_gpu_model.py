@@ -54,7 +54,7 @@ def correct(device: Device, fields: int, height: int) -> torch.Tensor:
 
 def counted(fields: int, height: int) -> Counted:
     with standin():
-        device = open_device("cuda")  # which launches a kernel to see that one runs
+        device = open_device("cuda")  # which launches per kernel to see that one runs
         with recorded() as recording:
             out = correct(device, fields, height)
             assert int(torch.count_nonzero(out.cpu())) > 0, "the launch itself ran as well"
@@ -62,17 +62,17 @@ def counted(fields: int, height: int) -> Counted:
 
 
 def test_bytes_of_a_launch_that_is_known():
-    found = counted(3, 96)
+    result = counted(3, 96)
     n = 3 * 2 * 96 * 64
-    assert found.kernel == "correct"
-    assert found.grid == found.blocks_run == n // 4096
-    scales = 32 * found.grid  # a sector, by each block
-    assert found.read == 2 * n + 4 * n + scales  # the illumination functions once a field, by different blocks
-    assert found.written == 4 * n
-    assert found.least_bytes == 2 * n + 4 * n // 3 + 4 * n + 4 * 3
-    assert found.lanes == 32 * found.warps
-    assert found.fp64 == [0.0] * len(GPUS)
-    assert not found.cut
+    assert result.kernel == "correct"
+    assert result.grid == result.blocks_run == n // 4096
+    scales = 32 * result.grid  # a sector, by each block
+    assert result.read == 2 * n + 4 * n + scales  # the illumination functions once a field, by different blocks
+    assert result.written == 4 * n
+    assert result.min_bytes == 2 * n + 4 * n // 3 + 4 * n + 4 * 3
+    assert result.lanes == 32 * result.warps
+    assert result.fp64 == [0.0] * len(GPUS)
+    assert not result.cut
 
 
 def test_some_blocks_stand_for_all(monkeypatch):
@@ -107,7 +107,7 @@ def test_counting_changes_nothing_that_the_launch_sees():
 def test_blocks_are_taken_evenly():
     assert sorted(spread_out(10)) == list(range(10))
     some = spread_out(10_000)
-    assert len(some) == len(set(some)) == counting.MOST_BLOCKS
+    assert len(some) == len(set(some)) == counting.MAX_BLOCKS
     for n in (8, 24, 48):
         assert max(np.diff(sorted([0, *some[:n], 10_000]))) < 3 * 10_000 / n
 
@@ -138,11 +138,11 @@ def test_what_an_instruction_becomes():
     ld.param.u64 %q1, [a]; mul.wide.s32 %q2, %r1, 8; add.s64 %q3, %q1, %q2; add.s64 %q4, %q1, %q1;
     add.rn.f64 %d1, %d2, %d3; div.rn.f64 %d4, %d1, %d2; div.s32 %r2, %r1, 7; div.s32 %r3, %r1, %r2; st.global.f64 [%q3], %d4;
     bfi.b64 %q5, %q1, %q2, 32, 32; ret; }"""
-    found = costs(parse(text, "k"))
-    slots = [c.slots[1] for c in found]
+    result = costs(parse(text, "k"))
+    slots = [c.slots[1] for c in result]
     assert slots[:5] == [0, 1, 0, 2, 1]  # a parameter, IMAD.WIDE with its sum, IADD3 and IADD3.X, DADD
-    assert found[4].fp64[1] == 1
-    assert 6 <= found[5].fp64[1] <= 12  # Newton's steps
+    assert result[4].fp64[1] == 1
+    assert 6 <= result[5].fp64[1] <= 12  # Newton's steps
     assert slots[5] > 12
     assert slots[6] == 4
     assert slots[7] > 15
@@ -153,12 +153,12 @@ def test_what_an_instruction_becomes():
 def test_the_table_of_instructions_is_what_ptxas_makes(monkeypatch):
     monkeypatch.setattr(sass, "ARCHITECTURES", ("sm_80",))
     some = ["add.rn.f64", "mul.wide.s32", "add.s64", "setp.lt.s32", "selp.b32", "shl.b64", "cvt.rn.f64.s32", "max.s64"]
-    made = sass.table(some)["sm_80"]
-    assert made["add.rn.f64"] == [1, 1]
-    assert made["mul.wide.s32"] == [1, 0]
-    assert made["add.s64"] == [2, 0]
-    assert made["cvt.rn.f64.s32"] == [1, 1]
-    assert made == {o: sass_kept(o) for o in some}
+    output = sass.table(some)["sm_80"]
+    assert output["add.rn.f64"] == [1, 1]
+    assert output["mul.wide.s32"] == [1, 0]
+    assert output["add.s64"] == [2, 0]
+    assert output["cvt.rn.f64.s32"] == [1, 1]
+    assert output == {o: sass_kept(o) for o in some}
 
 
 def sass_kept(opcode: str) -> list[float]:
@@ -168,7 +168,7 @@ def sass_kept(opcode: str) -> list[float]:
 
 
 def test_the_compiler_log_is_read():
-    found = compiled.read_log(
+    result = compiled.read_log(
         """ptxas info    : Compiling entry function 'one' for 'sm_80'
 ptxas info    : Function properties for one
 ptxas         .     16 bytes stack frame, 8 bytes spill stores, 12 bytes spill loads
@@ -178,7 +178,7 @@ ptxas info    : Function properties for two
 ptxas         .     0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
 ptxas info    : Used 19 registers, used 0 barriers, 368 bytes cmem[0]"""
     )
-    assert found == {"one": compiled.Resources(59, 16, 20, 8), "two": compiled.Resources(19, 0, 0, 0)}
+    assert result == {"one": compiled.Resources(59, 16, 20, 8), "two": compiled.Resources(19, 0, 0, 0)}
 
 
 @pytest.mark.parametrize(
@@ -186,9 +186,9 @@ ptxas info    : Used 19 registers, used 0 barriers, 368 bytes cmem[0]"""
     [
         (32, 0, 128, (8, 16, 16, 16, 12)),  # threads: 1024, three times 2048, 1536 an SM
         (64, 0, 128, (8, 8, 8, 8, 8)),  # registers: 65536
-        (32, 40_000, 128, (1, 4, 5, 5, 2)),  # shared memory; the newer four keep 1 KiB a block
+        (32, 40_000, 128, (1, 4, 5, 5, 2)),  # shared memory; the newer four keep 1 KiB per block
         (32, 0, 1024, (1, 2, 2, 2, 1)),
-        (64, 0, 32, (16, 32, 32, 32, 24)),  # blocks an SM: 16, three times 32, 24
+        (64, 0, 32, (16, 32, 32, 32, 24)),  # blocks per SM: 16, three times 32, 24
     ],
 )
 def test_occupancy_by_nvidias_calculator(registers, shared, block, want):
@@ -221,7 +221,7 @@ PLAIN = Counted(
     atomics=0.0,
     read=6.4e6,
     written=6.4e6,
-    least_bytes=12.8e6,
+    min_bytes=12.8e6,
     path=[3000.0] * len(GPUS),
     longest=[4000.0] * len(GPUS),
     longest_warp=300.0,
@@ -229,12 +229,12 @@ PLAIN = Counted(
 
 
 def test_terms_by_hand():
-    found = terms_of(PLAIN, A100, 8)
-    assert found["issue"] == pytest.approx(1e6 / (4 * 108 * 1.41e9))
-    assert found["integer"] == pytest.approx(5e5 / (2 * 108 * 1.41e9))
-    assert found["l1"] == pytest.approx(4e5 / (2 * 108 * 1.41e9))
-    assert found["dram"] == pytest.approx(12.8e6 / 1555e9)
-    assert found["path"] == pytest.approx(max(4000, 3000 * 4000 / (8 * 108)) / 1.41e9)
+    result = terms_of(PLAIN, A100, 8)
+    assert result["issue"] == pytest.approx(1e6 / (4 * 108 * 1.41e9))
+    assert result["integer"] == pytest.approx(5e5 / (2 * 108 * 1.41e9))
+    assert result["l1"] == pytest.approx(4e5 / (2 * 108 * 1.41e9))
+    assert result["dram"] == pytest.approx(12.8e6 / 1555e9)
+    assert result["path"] == pytest.approx(max(4000, 3000 * 4000 / (8 * 108)) / 1.41e9)
     double = dataclasses.replace(PLAIN, fp64=[2e5] * len(GPUS))
     assert terms_of(double, A100, 8)["fp64"] == pytest.approx(2e5 / (108 * 1.41e9))
     assert terms_of(double, RTX, 8)["fp64"] == pytest.approx(16 * 2e5 / (128 * 2.52e9))
@@ -251,28 +251,28 @@ def test_few_blocks_leave_most_sms_idle():
 def test_predictions_grow_with_the_work(gpu: Gpu):
     before = predict([PLAIN], gpu, 8)
     assert before.launches == 1
-    assert LAUNCH_S < before.floor + LAUNCH_S <= before.least <= before.most
+    assert LAUNCH_S < before.floor + LAUNCH_S <= before.minimum <= before.maximum
     assert before.bound in TERMS
     for name in ("slots", "fp64", "integer", "path", "longest"):
         more = dataclasses.replace(PLAIN, **{name: [1e7] * len(GPUS)})
-        assert predict([more], gpu, 8).most > before.most, name
-    for name in ("sectors", "shared_cycles", "atomics", "least_bytes"):
+        assert predict([more], gpu, 8).maximum > before.maximum, name
+    for name in ("sectors", "shared_cycles", "atomics", "min_bytes"):
         more = dataclasses.replace(PLAIN, **{name: 1e9})
-        assert predict([more], gpu, 8).most > before.most, name
+        assert predict([more], gpu, 8).maximum > before.maximum, name
     scales = [predict([PLAIN], gpu, 8, s) for s in (0.5, 1.0, 2.0, 4.0)]
     for small, large in itertools.pairwise(scales):
-        assert small.least <= large.least
-        assert small.most < large.most
+        assert small.minimum <= large.minimum
+        assert small.maximum < large.maximum
         assert small.floor < large.floor
-    assert predict([PLAIN, PLAIN], gpu, 8).most == pytest.approx(2 * before.most)
+    assert predict([PLAIN, PLAIN], gpu, 8).maximum == pytest.approx(2 * before.maximum)
 
 
 @pytest.mark.parametrize("gpu", GPUS, ids=lambda g: g.name)
 def test_a_real_launch_grows_with_its_image(gpu: Gpu):
-    made = [predict([counted(2, h)], gpu, 8) for h in (64, 256)]
-    assert made[0].floor < made[1].floor
-    assert made[0].least <= made[1].least
-    assert made[0].most < made[1].most
+    output = [predict([counted(2, h)], gpu, 8) for h in (64, 256)]
+    assert output[0].floor < output[1].floor
+    assert output[0].minimum <= output[1].minimum
+    assert output[0].maximum < output[1].maximum
 
 
 # ---- the page
@@ -305,9 +305,9 @@ def test_predictions_of_the_page_are_intervals_above_their_floor(kept):
     for gpu in GPUS:
         for fields in BATCHES:
             for kernel, p in predictions(kept, gpu, fields).items():
-                assert 0 < p.floor <= p.least <= p.most < 10, kernel
+                assert 0 < p.floor <= p.minimum <= p.maximum < 10, kernel
         small, large = (totals(kept, gpu, fields) for fields in BATCHES)
-        assert large.least / BATCHES[1] <= small.least / BATCHES[0]
+        assert large.minimum / BATCHES[1] <= small.minimum / BATCHES[0]
         assert large.floor == pytest.approx(small.floor * BATCHES[1] / BATCHES[0])
 
 
@@ -349,13 +349,13 @@ def test_no_header_says_where_to_get_it(monkeypatch):
 
 
 def test_every_architecture_of_the_compile_test_has_resources():
-    found = compiled.resources(kernel_folder() / "segmentation" / "label.cu", "sm_80")
-    assert found["label_tiles"].shared > 1000
+    result = compiled.resources(kernel_folder() / "segmentation" / "label.cu", "sm_80")
+    assert result["label_tiles"].shared > 1000
     assert {g.architecture for g in GPUS} <= set(compiled.ARCHITECTURES)
 
 
 def test_a_run_has_the_rate_of_the_slower_of_device_and_host():
-    """4 to 2 ms a field on the device; a host of 10 ms of CPU a field, 3 of them under Python's lock."""
+    """4 to 2 ms per field on the device; a host of 10 ms of CPU a field, 3 of them under Python's lock."""
     assert with_host(0.004, 0.002, 2, [0.010, 0.003]) == "200 .. 200"  # two cores give 200
     assert with_host(0.004, 0.002, 16, [0.010, 0.003]) == "250 .. 333"  # the device, and what the lock gives
     assert with_host(0.02, 0.01, 2, [0.010, 0.003]) == "50 .. 100"  # the device alone

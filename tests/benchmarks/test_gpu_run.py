@@ -79,7 +79,7 @@ def test_the_steps_in_order(monkeypatch, tmp_path, sanitizer):
     assert written["device"] == "cuda:0 (stand-in)"
     assert written["machine"]["commit"]
     files = [c.split()[-1] for c in commands.asked if "tests/" in c and "sanitizer" not in c]
-    assert files.count("tests/ways/test_texture.py") == 2  # a process a file, once in each kind of blocks
+    assert files.count("tests/ways/test_texture.py") == 2  # a process per file, once in each kind of blocks
     assert "tests/segmentation/test_expand.py" in files
     assert "tests/test_layers.py" not in files
     assert files[-1] == "tests/gpu/test_gpu_faults.py"
@@ -137,7 +137,7 @@ def test_kernels_are_compared_without_packages_for_tables_and_buckets():
 
 def test_a_kernel_keeps_to_its_bounds_in_other_blocks():
     """quality_finish is bound to 32 threads: 64 of them would not launch."""
-    assert [ways.most_threads(k) for k in ("quality_finish", "texture_logs", "basin_forest")] == [32, 128, 1024]
+    assert [ways.max_threads(k) for k in ("quality_finish", "texture_logs", "basin_forest")] == [32, 128, 1024]
     assert ways.CUDA_BLOCKS == (None, 32, 64, 128)
 
 
@@ -243,7 +243,7 @@ def test_whole_fields_are_compared_and_their_kernels_timed(drawn, tmp_path, caps
     assert written["same_fields_as_predicted"]
     rows = {r["kernel"]: r for r in written["kernels"]}
     assert len(rows) > 60
-    correct = rows["correct"]  # the stand-in says 1 ms a launch, of two fields
+    correct = rows["correct"]  # the stand-in says 1 ms per launch, of two fields
     assert correct == {
         "kernel": "correct",
         "measured_ms": 0.5,

@@ -72,6 +72,6 @@ def test_growth_is_a_slope_and_its_page_names_every_size() -> None:
     }
     on = {"processor": "p", "cores": 2, "memory_bytes": 2**34}
     lines = scaling.page(figures, "images/scaling.png", on).splitlines()
-    assert "| cells a field | 24, 817 | 0.25, 1 | exponent 0.40 |" in lines
+    assert "| cells per field | 24, 817 | 0.25, 1 | exponent 0.40 |" in lines
     assert "| threads | 1, 2 | 4, 2 | 2.00 times |" in lines
     assert "| peak memory by fields, MB | 6 | 1009 | |" in lines

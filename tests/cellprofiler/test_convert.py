@@ -55,12 +55,12 @@ def changed(text: str, *changes: tuple[str, str], after: str = "") -> Imported:
     ],
 )  # fmt: skip
 def test_a_setting_of_the_pipeline_is_the_setting_here(after: str, old: str, new: str, setting: str, value: object) -> None:
-    found = changed(ANALYSIS, (old, new), after=after)
-    got: object = found.config.segmentation
+    result = changed(ANALYSIS, (old, new), after=after)
+    got: object = result.config.segmentation
     for name in setting.split("."):
         got = getattr(got, name)
     assert got == value
-    assert not found.of_kind("changes", "missing")
+    assert not result.of_kind("changes", "missing")
 
 
 @pytest.mark.parametrize(
@@ -95,13 +95,13 @@ def test_a_setting_of_the_pipeline_is_the_setting_here(after: str, old: str, new
     ],
 )  # fmt: skip
 def test_what_is_not_honoured_is_listed(after: str, old: str, new: str, kind: str, line: str) -> None:
-    found = changed(ANALYSIS, (old, new), after=f"\n{after}" if after != "CorrBlue" else after)
-    lines = [str(f) for f in found.of_kind(kind)]
-    assert any(line in text for text in lines), found.findings
+    result = changed(ANALYSIS, (old, new), after=f"\n{after}" if after != "CorrBlue" else after)
+    lines = [str(f) for f in result.of_kind(kind)]
+    assert any(line in text for text in lines), result.findings
 
 
 def test_measurements_of_the_pipeline_are_the_features_here() -> None:
-    found = changed(
+    result = changed(
         ANALYSIS,
         ("auto threshold?:No", "auto threshold?:Yes"),
         ("Zernike features?:Yes", "Zernike features?:No"),
@@ -110,14 +110,14 @@ def test_measurements_of_the_pipeline_are_the_features_here() -> None:
         ("measure the texture at:256", "measure the texture at:64"),
         ("granular spectrum:16", "granular spectrum:8"),
     ).config.features
-    assert (found.correlation.costes, found.shape.zernike, found.granularity.spectrum) == (True, False, 8)
-    assert (found.radial.zernike, found.radial.bins, found.texture.levels) == ("magnitudes_and_phase", 7, 64)
+    assert (result.correlation.costes, result.shape.zernike, result.granularity.spectrum) == (True, False, 8)
+    assert (result.radial.zernike, result.radial.bins, result.texture.levels) == ("magnitudes_and_phase", 7, 64)
 
 
 def test_a_filter_by_measurement_changes_numbers() -> None:
-    found = changed(PRODUCTION, ("mode:Image or mask border", "mode:Measurements"))
-    assert any("filters 'Nuclei', 'Cells' by Measurements" in str(f) for f in found.of_kind("changes"))
-    assert not found.config.segmentation.filter_border_nuclei
+    result = changed(PRODUCTION, ("mode:Image or mask border", "mode:Measurements"))
+    assert any("filters 'Nuclei', 'Cells' by Measurements" in str(f) for f in result.of_kind("changes"))
+    assert not result.config.segmentation.filter_border_nuclei
 
 
 @pytest.mark.parametrize(
@@ -133,40 +133,40 @@ def test_a_filter_by_measurement_changes_numbers() -> None:
     ],
 )
 def test_illumination_functions_of_another_kind(old: str, new: str, line: str) -> None:
-    found = imported(ILLUMINATION.replace(old, new))
-    assert found.sections == ("illumination",)
-    assert any(line in str(f) for f in found.of_kind("changes")), found.findings
+    result = imported(ILLUMINATION.replace(old, new))
+    assert result.sections == ("illumination",)
+    assert any(line in str(f) for f in result.of_kind("changes")), result.findings
 
 
 def test_channels_with_other_functions_are_listed() -> None:
-    found = changed(ILLUMINATION, ("Smoothing filter size:20", "Smoothing filter size:12"))
-    assert found.config.illumination.filter_size == 12  # the first channel's
-    assert any("set otherwise than that of other channels" in str(f) for f in found.of_kind("changes"))
+    result = changed(ILLUMINATION, ("Smoothing filter size:20", "Smoothing filter size:12"))
+    assert result.config.illumination.filter_size == 12  # the first channel's
+    assert any("set otherwise than that of other channels" in str(f) for f in result.of_kind("changes"))
 
 
 def test_names_of_a_lab_become_channels_and_compartments() -> None:
     text = ANALYSIS.replace("Cytoplasm", "Cyto").replace("Mito", "Lysosome")
-    found = imported(text)
-    assert found.config.plate.channels == ("DNA", "ER", "RNA", "AGP", "Lysosome")
-    assert found.config.plate.stains["lysosome"] == "Lysosome"
-    assert any("objects 'Cyto' are called Cytoplasm" in str(f) for f in found.of_kind("note"))
-    assert "lysosome" in as_settings(found, [parse_text(text, "p.cppipe")])
+    result = imported(text)
+    assert result.config.plate.channels == ("DNA", "ER", "RNA", "AGP", "Lysosome")
+    assert result.config.plate.stains["lysosome"] == "Lysosome"
+    assert any("objects 'Cyto' are called Cytoplasm" in str(f) for f in result.of_kind("note"))
+    assert "lysosome" in as_settings(result, [parse_text(text, "p.cppipe")])
 
 
 def test_a_manual_intensity_range_becomes_the_scale() -> None:
     text = (PIPELINES / "cpjump1_analysis_names_and_types.cppipe").read_text(encoding="utf-8")
     assert imported(text).config.plate.scale is None
     manual = text.replace("Set intensity range from:Image metadata", "Set intensity range from:Manual")
-    found = imported(manual.replace("Maximum intensity:255.0", "Maximum intensity:4095"))
-    assert found.config.plate.scale == 4095.0
-    assert not any("intensity range" in str(f) for f in found.findings)
+    result = imported(manual.replace("Maximum intensity:255.0", "Maximum intensity:4095"))
+    assert result.config.plate.scale == 4095.0
+    assert not any("intensity range" in str(f) for f in result.findings)
     assert imported(manual).config.plate.scale == 255.0  # as it says
-    found = changed(manual, ("Maximum intensity:255.0", "Maximum intensity:4095"), after="Select the rule criteria")
-    assert found.config.plate.scale is None
-    assert any("intensity range from 'Manual'" in str(f) for f in found.of_kind("changes"))
-    found = imported(text.replace("range from:Image metadata", "range from:Image bit-depth"))
-    assert found.config.plate.scale is None
-    assert any("full scale from the bits" in str(f) for f in found.of_kind("note"))
+    result = changed(manual, ("Maximum intensity:255.0", "Maximum intensity:4095"), after="Select the rule criteria")
+    assert result.config.plate.scale is None
+    assert any("intensity range from 'Manual'" in str(f) for f in result.of_kind("changes"))
+    result = imported(text.replace("range from:Image metadata", "range from:Image bit-depth"))
+    assert result.config.plate.scale is None
+    assert any("full scale from the bits" in str(f) for f in result.of_kind("note"))
 
 
 def test_what_a_loaded_image_is_called_becomes_a_stain() -> None:
@@ -174,12 +174,12 @@ def test_what_a_loaded_image_is_called_becomes_a_stain() -> None:
     text = (
         ANALYSIS.replace("OrigMito", "OrigBrightfield_L").replace("IllumMito", "IllumBrightfield_L").replace("Mito", "BFLow")
     )
-    found = imported(text)
-    assert found.config.plate.channels == ("DNA", "ER", "RNA", "AGP", "BFLow")
-    assert found.config.plate.stains["brightfield_l"] == "BFLow"
-    assert channel_of("Brightfield_L", found.config.plate.stains) == "BFLow"
-    found = imported(ANALYSIS.replace("Mito", "Mito_tracker"))
-    assert found.config.plate.channels[-1] == "Mitotracker"  # a column's name is cut at its underscores
+    result = imported(text)
+    assert result.config.plate.channels == ("DNA", "ER", "RNA", "AGP", "BFLow")
+    assert result.config.plate.stains["brightfield_l"] == "BFLow"
+    assert channel_of("Brightfield_L", result.config.plate.stains) == "BFLow"
+    result = imported(ANALYSIS.replace("Mito", "Mito_tracker"))
+    assert result.config.plate.channels[-1] == "Mitotracker"  # a column's name is cut at its underscores
     with pytest.raises(ValueError, match="is called as another channel is"):
         imported(ANALYSIS.replace("Mito", "R_N_A"))
 
@@ -190,29 +190,29 @@ def test_clipping_by_image_math_is_followed() -> None:
     at = old.index("ImageMath:")
     start = old.index("Setting:", at)
     text = old[:start] + "Setting:Invert" + old[old.index("\n", start) :]
-    found = imported(text)
-    assert any("made by ImageMath (module 3)" in str(f) for f in found.of_kind("changes", "missing")), found.findings
-    assert "ImageMath (module 3): is not done" in str(found.of_kind("note")[1])
+    result = imported(text)
+    assert any("made by ImageMath (module 3)" in str(f) for f in result.of_kind("changes", "missing")), result.findings
+    assert "ImageMath (module 3): is not done" in str(result.of_kind("note")[1])
 
 
 def test_image_quality_is_read_group_by_group() -> None:
     """All methods are set but no threshold is asked for: nothing is missing of that group."""
     text = PRODUCTION.replace("Use all thresholding methods?:No", "Use all thresholding methods?:Yes")
     assert any("thresholds other than" in str(f) for f in imported(text).of_kind("missing"))
-    found = imported(text.replace("Calculate thresholds?:Yes", "Calculate thresholds?:No"))
-    assert not any("thresholds other than" in str(f) for f in found.of_kind("missing"))
+    result = imported(text.replace("Calculate thresholds?:Yes", "Calculate thresholds?:No"))
+    assert not any("thresholds other than" in str(f) for f in result.of_kind("missing"))
 
 
 def test_metrics_count_each_whatever_runs_all() -> None:
     """In CellProfiler "Run all metrics?" only shows or hides the others."""
-    found = changed(ANALYSIS, ("Run all metrics?:No", "Run all metrics?:Yes"))
-    assert not found.config.features.correlation.costes
-    assert not found.of_kind("changes", "missing", "more")
+    result = changed(ANALYSIS, ("Run all metrics?:No", "Run all metrics?:Yes"))
+    assert not result.config.features.correlation.costes
+    assert not result.of_kind("changes", "missing", "more")
 
 
 def test_rows_and_volumes_are_said() -> None:
-    found = changed(ANALYSIS, ("a range of rows?:No", "a range of rows?:Yes"))
-    assert any("range of rows" in str(f) for f in found.of_kind("note"))
+    result = changed(ANALYSIS, ("a range of rows?:No", "a range of rows?:Yes"))
+    assert any("range of rows" in str(f) for f in result.of_kind("note"))
     text = (PIPELINES / "cpjump1_analysis_names_and_types.cppipe").read_text(encoding="utf-8")
     assert any("volumes" in str(f) for f in changed(text, ("Process as 3D?:No", "Process as 3D?:Yes")).of_kind("changes"))
 
@@ -220,9 +220,9 @@ def test_rows_and_volumes_are_said() -> None:
 def test_disabled_modules_are_left_out() -> None:
     at = ANALYSIS.index("\nMeasureTexture")
     text = ANALYSIS[:at] + ANALYSIS[at:].replace("enabled:True", "enabled:False", 1)
-    found = imported(text)
-    assert "texture" not in found.config.features.families
-    assert "MeasureTexture (module 16): is disabled" in [str(f) for f in found.of_kind("note")]
+    result = imported(text)
+    assert "texture" not in result.config.features.families
+    assert "MeasureTexture (module 16): is disabled" in [str(f) for f in result.of_kind("note")]
 
 
 def old_primary(text: str) -> str:
@@ -379,5 +379,5 @@ def test_a_damaged_pipeline_is_refused_or_imported(data: st.DataObject) -> None:
     text = "\n".join(lines)
     with contextlib.suppress(ValueError):
         pipeline = parse_text(text, "p.cppipe")
-        made = import_pipelines([pipeline])
-        assert build(Config, tomllib.loads(as_settings(made, [pipeline])), "") == made.config
+        output = import_pipelines([pipeline])
+        assert build(Config, tomllib.loads(as_settings(output, [pipeline])), "") == output.config

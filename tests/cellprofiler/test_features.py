@@ -12,7 +12,7 @@ from jumpgpu.cellprofiler.convert import import_pipelines
 from jumpgpu.cellprofiler.features import Measured, pair_order
 from jumpgpu.cellprofiler.parse import read_pipeline
 from jumpgpu.features import correlation
-from jumpgpu.features.objects import make_scene
+from jumpgpu.features.objects import make_batch
 from jumpgpu.gpu.device import Device
 from jumpgpu.settings.config import CorrelationSettings, FeatureSettings
 from tests.helpers.real import IMAGES
@@ -27,13 +27,13 @@ LISTED = {"v2": ("DNA", "AGP"), "ipsc_cp4": ("RNA", "Brightfield", "DNA", "AGP",
 def images_of(folder: Path, data: Path) -> dict[str, np.ndarray]:
     """float32 [H, W] by channel: the loaded image over its function, clipped to 0..1, as the pipeline corrects it."""
     mapping = json.loads((folder / "mapping.json").read_text())
-    found = {}
+    result = {}
     for name, image in mapping["images"].items():
         raw = (tifffile.imread(data.parent / IMAGES / image["file"]) / 65535).astype(np.float32)
         channel = name.removeprefix("Orig")
         function = np.load(data / mapping["illumination"][f"Illum{channel}"]["file"])["illum"].astype(np.float32)
-        found[channel] = np.clip(raw / function, 0, 1)
-    return found
+        result[channel] = np.clip(raw / function, 0, 1)
+    return result
 
 
 @pytest.mark.parametrize("name", LISTED)
@@ -49,8 +49,8 @@ def test_pairs_as_the_pipeline_lists_them(name: str, shared: Path, device: Devic
         c: device.tensor(tifffile.imread(folder / f"labels_{saved(folder, c)}.tiff").astype(np.int32)[None])
         for c in COMPARTMENTS
     }
-    scene = make_scene(channels, pixels, labels, {}, device)
-    table = correlation.measure(scene, settings, device).numpy()
+    batch = make_batch(channels, pixels, labels, {}, device)
+    table = correlation.measure(batch, settings, device).numpy()
     names = [c for compartment in COMPARTMENTS for c in correlation.columns(compartment, channels, settings)]
     mine = pd.DataFrame(table, columns=names)
     for compartment in COMPARTMENTS:
@@ -58,13 +58,13 @@ def test_pairs_as_the_pipeline_lists_them(name: str, shared: Path, device: Devic
         wanted = [c for c in theirs if c.startswith("Correlation_")]
         assert f"Correlation_Costes_{LISTED[name][0]}_{LISTED[name][1]}" in wanted
         for column in wanted:  # the tables hold 28 bits of mantissa
-            found = mine[f"{compartment}_{column}"].to_numpy()
+            result = mine[f"{compartment}_{column}"].to_numpy()
             if column in STEEP:
-                gap = np.nan_to_num(np.abs(found - theirs[column]))
+                gap = np.nan_to_num(np.abs(result - theirs[column]))
                 assert (gap > 1e-7).sum() <= 2
                 assert gap.max() < 2e-3
             else:
-                np.testing.assert_allclose(found, theirs[column], rtol=1e-6, atol=1e-7, err_msg=f"{compartment}_{column}")
+                np.testing.assert_allclose(result, theirs[column], rtol=1e-6, atol=1e-7, err_msg=f"{compartment}_{column}")
 
 
 def saved(folder: Path, compartment: str) -> str:
@@ -79,12 +79,12 @@ def test_the_order_matters(shared: Path, device: Device) -> None:
     images = images_of(folder, shared / "data")
     pixels = device.tensor(np.stack([images["Mito"], images["ER"]])[None])
     labels = {"Cells": device.tensor(tifffile.imread(folder / "labels_Cells.tiff").astype(np.int32)[None])}
-    scene = make_scene(("Mito", "ER"), pixels, labels, {}, device)
+    batch = make_batch(("Mito", "ER"), pixels, labels, {}, device)
     tables = {}
     for order in ((), ("Mito", "ER")):
         settings = FeatureSettings(correlation=CorrelationSettings(costes=True, order=order))
-        columns = correlation.columns("Cells", scene.channels, settings)
-        tables[order] = pd.DataFrame(correlation.measure(scene, settings, device).numpy(), columns=columns)
+        columns = correlation.columns("Cells", batch.channels, settings)
+        tables[order] = pd.DataFrame(correlation.measure(batch, settings, device).numpy(), columns=columns)
     listed, by_name = tables[("Mito", "ER")], tables[()]
     assert "Cells_Correlation_Overlap_Mito_ER" in listed
     assert "Cells_Correlation_Overlap_ER_Mito" in by_name

@@ -127,8 +127,8 @@ def test_public_pipelines() -> None:
 @pytest.mark.skipif(not REFERENCES.is_dir(), reason="no ../shared/data/pipeline_references")
 @pytest.mark.parametrize("name", FEW)
 def test_beside_cellprofilers_own_run(name: str, device: Device) -> None:
-    found, _ = run_reference(REFERENCES / name, SHARED, device)
-    assert not {n: p for n, p in found.labels.items() if p}
-    assert not found.absent
-    assert not found.differ
-    assert found.agree == found.columns > 100
+    result, _ = run_reference(REFERENCES / name, SHARED, device)
+    assert not {n: p for n, p in result.labels.items() if p}
+    assert not result.absent
+    assert not result.differ
+    assert result.agree == result.columns > 100

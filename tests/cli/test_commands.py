@@ -119,10 +119,10 @@ def test_the_speed_is_no_faster_than_the_disk(monkeypatch):
 
 def test_the_doctor_speaks_json(tmp_path, capsys):
     assert doctor.main(["--output", str(tmp_path), "--json", "--no-speed"]) == 0
-    found = {f["subject"]: f for f in json.loads(capsys.readouterr().out)}
-    assert found["TIFF codecs"]["state"] == "ok"
-    assert set(found["processors"]) == {"state", "subject", "found"}
-    assert "speed" not in found
+    result = {f["subject"]: f for f in json.loads(capsys.readouterr().out)}
+    assert result["TIFF codecs"]["state"] == "ok"
+    assert set(result["processors"]) == {"state", "subject", "found"}
+    assert "speed" not in result
 
 
 def test_the_one_command_depends_on_what_is_missing(monkeypatch, tmp_path):

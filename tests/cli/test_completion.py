@@ -32,11 +32,11 @@ def commands() -> list[completion.Described]:
 @pytest.fixture(scope="module")
 def scripts(commands: list[completion.Described], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("scripts")
-    made = {}
+    output = {}
     for shell, make in (("bash", completion.bash), ("zsh", completion.zsh), ("fish", completion.fish)):
-        made[shell] = folder / f"jumpgpu.{shell}"
-        made[shell].write_text(make(commands), encoding="utf-8")
-    return made
+        output[shell] = folder / f"jumpgpu.{shell}"
+        output[shell].write_text(make(commands), encoding="utf-8")
+    return output
 
 
 def ask_bash(script: Path, words: list[str], folder: Path) -> set[str]:
@@ -94,9 +94,9 @@ def test_zsh_reads_the_script(scripts: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_quotes_and_backslashes_of_help_stay_inside_their_word(tmp_path: Path) -> None:
-    made = argparse.ArgumentParser()
-    made.add_argument("--odd", help="the plate's \\ `touch x` $(touch x)", choices=["a;b", "$HOME"])
-    odd = list(completion.walk(made, ("extract",), "it's"))
+    output = argparse.ArgumentParser()
+    output.add_argument("--odd", help="the plate's \\ `touch x` $(touch x)", choices=["a;b", "$HOME"])
+    odd = list(completion.walk(output, ("extract",), "it's"))
     for shell, make in (("bash", completion.bash), ("zsh", completion.zsh), ("fish", completion.fish)):
         if shutil.which(shell):
             script = tmp_path / shell

@@ -122,13 +122,13 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> StoredPlate:
 def test_memory_is_bounded_by_parts(large: StoredPlate, format: str, tmp_path: Path, monkeypatch) -> None:
     """Eight wells more are 6.4 MB more of features; the most that is held at once grows by a quarter of that at most."""
     monkeypatch.setattr(module, "PART_BYTES", 1 << 20)
-    most = {}
+    maximum = {}
     for n in (1, 4, 12):  # the first for imports and caches
         tracemalloc.start()
         export(large, tmp_path / f"{n}{SUFFIXES[format]}", wells=large.wells[:n])
-        most[n] = tracemalloc.get_traced_memory()[1]
+        maximum[n] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert most[12] - most[4] < 1.6e6
+    assert maximum[12] - maximum[4] < 1.6e6
     if format == "parquet":
         assert pq.ParquetFile(tmp_path / "12.parquet").num_row_groups == 6  # two wells each
 

@@ -108,7 +108,7 @@ def test_a_blank_last_line_is_no_row(folder, capsys, file):
     path.write_bytes(text + b"\n" + separator * text.split(b"\n")[0].count(separator) + b"\n\n")
     for main, arguments in RUNS[file]:
         if main is profile and "P2" in arguments:
-            continue  # six cells a well and one plate: nothing else to see
+            continue  # six cells per well and one plate: nothing else to see
         assert main([a.format(folder) for a in arguments]) == 0, capsys.readouterr().err
 
 
@@ -176,7 +176,7 @@ def test_controls_by_option_and_by_recipe(folder, capsys):
         table.to_csv(folder / f"{plate}.csv", index=False)
     files = [a for p in PLATES for a in ("--plate", str(folder / f"{p}.csv"))]
     (folder / "r.toml").write_text('controls = ["pert_type=control"]\n')
-    found = {}
+    result = {}
     for name, more in (("option", ["--control", "pert_type=control"]), ("recipe", ["--recipe", str(folder / "r.toml")])):
         out = ["--output", str(folder / name)]
         assert profile([*files, *out, *more]) == 0
@@ -184,8 +184,8 @@ def test_controls_by_option_and_by_recipe(folder, capsys):
         assert score.main(["replicating", *files, *out, *more, "--draws", "99", "--no-figures", "--name", "raw"]) == 0
         assert score.main(["map", *files, *out, *more, "--null-size", "99", "--no-figures"]) == 0
         assert "count as treatments" not in capsys.readouterr().err
-        found[name] = [pd.read_parquet(folder / name / "scores" / f"{s}.parquet") for s in ("replicating", "raw", "map")]
-    for option, recipe in zip(found["option"], found["recipe"], strict=True):
+        result[name] = [pd.read_parquet(folder / name / "scores" / f"{s}.parquet") for s in ("replicating", "raw", "map")]
+    for option, recipe in zip(result["option"], result["recipe"], strict=True):
         assert list(option["Metadata_broad_sample"]) == SAMPLES
         pd.testing.assert_frame_equal(option, recipe)
     assert profile([*files, "--output", str(folder), "--control", "pert_type=DMSO"]) == 2

@@ -72,8 +72,8 @@ def test_the_page_holds_the_plates_numbers(plate):
     assert data["wells"][3]["profile"] == -1
     assert data["features"]["names"] == COLUMNS
     steps = np.frombuffer(base64.b64decode(data["features"]["steps"]), "<u2").reshape(len(COLUMNS), 3)
-    least, most = (np.array(data["features"][k])[:, None] for k in ("least", "most"))
-    np.testing.assert_allclose(least + (most - least) * steps / 65534, np.tile([5, 15, 25], (3, 1)), atol=20 / 65534)
+    minimum, maximum = (np.array(data["features"][k])[:, None] for k in ("least", "most"))
+    np.testing.assert_allclose(minimum + (maximum - minimum) * steps / 65534, np.tile([5, 15, 25], (3, 1)), atol=20 / 65534)
     assert sorted(data["pictures"]) == ["A01", "A02", "B01"]
     images = dict(zip(data["images"]["names"], data["images"]["values"], strict=True))
     assert images == {
@@ -193,12 +193,12 @@ def dom(plate, tmp_path_factory):
     driven.write_text(page.read_text().replace("</body>", DRIVER + "</body>"))
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     options += ["--disable-component-update", "--disable-sync", "--disable-quic", f"--user-data-dir={folder / 'profile'}"]
-    found = []
+    result = []
     for file in (page, driven):
         done = subprocess.run([chromium, *options, "--dump-dom", file.as_uri()], capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr[-2000:]
-        found.append(done.stdout)
-    return found[0], json.loads(html.unescape(re.search(r'<pre id="seen">(.*?)</pre>', found[1])[1]))
+        result.append(done.stdout)
+    return result[0], json.loads(html.unescape(re.search(r'<pre id="seen">(.*?)</pre>', result[1])[1]))
 
 
 def test_the_page_lives_in_a_browser(dom):

@@ -21,8 +21,8 @@ def draw(seed: int, cells: float, effects: Effects = Effects(), light: np.ndarra
 def test_density(a_field: int) -> None:
     """Nuclei a 1080 x 1080 field, 20 to 800: within a fifth of what was asked, over a few fields."""
     wanted = a_field * SIZE[0] * SIZE[1] / 1080**2
-    found = [draw(seed, wanted).nuclei.max() for seed in range(6)]
-    assert np.mean(found) == pytest.approx(wanted, rel=0.2, abs=1.5)
+    result = [draw(seed, wanted).nuclei.max() for seed in range(6)]
+    assert np.mean(result) == pytest.approx(wanted, rel=0.2, abs=1.5)
 
 
 def test_sizes_and_intensities_are_those_of_real_fields() -> None:
@@ -69,10 +69,10 @@ def test_corrected_cells_have_the_intensity_they_were_drawn_with(device: Device)
         n = len(field.table["object"])
         areas = np.bincount(field.cells.ravel(), minlength=n + 1)[1:]
         for c, channel in enumerate(CHANNELS):
-            found = np.bincount(field.cells.ravel(), weights=pixels[c].ravel(), minlength=n + 1)[1:] / areas
+            result = np.bincount(field.cells.ravel(), weights=pixels[c].ravel(), minlength=n + 1)[1:] / areas
             drawn = (field.table[f"signal_{channel}"] + BACKGROUND[channel]) * LIGHT[c].min() / 65535
-            np.testing.assert_allclose(np.median(found / drawn), 1, atol=0.02, err_msg=channel)
-            assert np.corrcoef(found, drawn)[0, 1] > 0.99, channel
+            np.testing.assert_allclose(np.median(result / drawn), 1, atol=0.02, err_msg=channel)
+            assert np.corrcoef(result, drawn)[0, 1] > 0.99, channel
 
 
 def mean(fields: list[Drawn], key: str) -> float:
@@ -90,12 +90,12 @@ def mean(fields: list[Drawn], key: str) -> float:
         ("TOXI", "cell_area", 0.5, 0.95),
     ],
 )
-def test_treatments_have_effects_that_grow_with_strength(gene: str, key: str, least: float, most: float) -> None:
+def test_treatments_have_effects_that_grow_with_strength(gene: str, key: str, minimum: float, maximum: float) -> None:
     plain = [draw(seed, 14) for seed in range(3)]
     half = [draw(seed + 10, 14, MECHANISMS[gene].at(0.5)) for seed in range(3)]
     full = [draw(seed + 20, 14, MECHANISMS[gene]) for seed in range(3)]
     ratio = mean(full, key) / mean(plain, key)
-    assert least < ratio < most
+    assert minimum < ratio < maximum
     assert min(1, ratio) - 0.12 < mean(half, key) / mean(plain, key) < max(1, ratio) + 0.12
     assert Effects() == MECHANISMS[gene].at(0)
 

@@ -56,9 +56,9 @@ def test_the_plate_reads_as_a_real_one(drawn: Path) -> None:
 
 def test_the_index_holds_the_flat_fields_of_the_drawing(drawn: Path, device: Device) -> None:
     plate = find_plate("DEMO1", drawn)
-    found = open_illumination(plate, "flatfield", device=device)
+    result = open_illumination(plate, "flatfield", device=device)
     truth = open_illumination(plate, str(drawn / "truth/DEMO1"), device=device)
-    for ours, theirs in zip(found.functions.numpy(), truth.functions.numpy(), strict=True):
+    for ours, theirs in zip(result.functions.numpy(), truth.functions.numpy(), strict=True):
         ratio = theirs / ours
         unclamped = ours > 1
         np.testing.assert_allclose(ratio[unclamped], ratio[unclamped].flat[0], rtol=1e-5)  # float32, and 11 digits of scale

@@ -9,7 +9,7 @@ from skimage.measure import perimeter, regionprops
 
 from jumpgpu.features import area_shape as shape
 from jumpgpu.features.distance_map import depths
-from jumpgpu.features.objects import Scene
+from jumpgpu.features.objects import ObjectBatch
 from jumpgpu.gpu.device import Device
 from jumpgpu.settings.config import FeatureSettings, ShapeSettings
 from tests.helpers.scenes import drawn_labels, drawn_scene, ellipse, ragged_labels, row_masks
@@ -59,18 +59,18 @@ SCENES = {"cells": drawn_labels, "ragged": ragged_labels, "odd": odd_labels}
 
 
 @pytest.fixture(scope="module", params=SCENES)
-def scene(request: pytest.FixtureRequest, device: Device) -> Scene:
+def batch(request: pytest.FixtureRequest, device: Device) -> ObjectBatch:
     return drawn_scene(device, SCENES[request.param](), channels=("DNA",))
 
 
-def measured(scene: Scene, device: Device) -> list[tuple[str, np.ndarray, dict[str, float]]]:
+def measured(batch: ObjectBatch, device: Device) -> list[tuple[str, np.ndarray, dict[str, float]]]:
     """Of every row with pixels: what it is, its mask, and its measures by name without compartment and family."""
-    table = shape.measure(scene, SETTINGS, device).numpy()
-    names = [c for k in scene.objects.compartments for c in shape.columns(k, ("DNA",), SETTINGS)]
-    found = []
-    for row, (field, number, compartment, mask) in enumerate(row_masks(scene)):
+    table = shape.measure(batch, SETTINGS, device).numpy()
+    names = [c for k in batch.objects.compartments for c in shape.columns(k, ("DNA",), SETTINGS)]
+    result = []
+    for row, (field, number, compartment, mask) in enumerate(row_masks(batch)):
         mine = {
-            c.split("_", 2)[2]: table[row % scene.objects.n, i]
+            c.split("_", 2)[2]: table[row % batch.objects.n, i]
             for i, c in enumerate(names)
             if c.startswith(compartment + "_")
         }
@@ -78,8 +78,8 @@ def measured(scene: Scene, device: Device) -> list[tuple[str, np.ndarray, dict[s
             assert mine.pop("Area") == 0
             assert np.isnan(list(mine.values())).all()
             continue
-        found.append((f"{compartment} {number} of field {field}", mask, mine))
-    return found
+        result.append((f"{compartment} {number} of field {field}", mask, mine))
+    return result
 
 
 def assert_close(mine: dict[str, float], theirs: dict[str, float], what: str, rtol: float, atol: float) -> None:
@@ -93,8 +93,8 @@ def assert_close(mine: dict[str, float], theirs: dict[str, float], what: str, rt
     )
 
 
-def test_region_properties(scene: Scene, device: Device) -> None:
-    for what, mask, mine in measured(scene, device):
+def test_region_properties(batch: ObjectBatch, device: Device) -> None:
+    for what, mask, mine in measured(batch, device):
         (props,) = regionprops(mask.astype(np.uint8))
         area, border = float(props.area), float(perimeter(mask, 4))
         y0, x0, y1, x1 = props.bbox
@@ -129,8 +129,8 @@ def test_region_properties(scene: Scene, device: Device) -> None:
         )
 
 
-def test_orientation(scene: Scene, device: Device) -> None:
-    for what, mask, mine in measured(scene, device):
+def test_orientation(batch: ObjectBatch, device: Device) -> None:
+    for what, mask, mine in measured(batch, device):
         (props,) = regionprops(mask.astype(np.uint8))
         if props.eccentricity < 1e-6:  # no axis is longer, and rounding decides theirs
             assert abs(mine["Orientation"]) in (0, 45, 90), what
@@ -148,12 +148,12 @@ def test_slanted_lines(device: Device) -> None:
     labels = np.zeros((1, 11, 23), np.int32)
     labels[0, :, :11] = np.eye(11)
     labels[0, :, 12:] = 2 * np.eye(11)[::-1]
-    scene = drawn_scene(device, {"Cells": labels}, channels=("DNA",))
-    assert [mine["Orientation"] for _, _, mine in measured(scene, device)] == [-45, 45]
+    batch = drawn_scene(device, {"Cells": labels}, channels=("DNA",))
+    assert [mine["Orientation"] for _, _, mine in measured(batch, device)] == [-45, 45]
 
 
-def test_radii(scene: Scene, device: Device) -> None:
-    for what, mask, mine in measured(scene, device):
+def test_radii(batch: ObjectBatch, device: Device) -> None:
+    for what, mask, mine in measured(batch, device):
         distances = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1][mask]
         wanted = {"MaximumRadius": distances.max(), "MeanRadius": distances.mean(), "MedianRadius": np.median(distances)}
         assert_close(mine, wanted, what, 1e-13, 0)
@@ -165,25 +165,25 @@ def test_radii_of_a_deep_object(device: Device) -> None:
     labels[0, 2:368, 3:380] = 1
     labels[0, 9, 11] = 0
     labels[1, :, 5:] = 1
-    scene = drawn_scene(device, {"Cells": labels}, channels=("DNA",))
-    radii = depths(scene, device).radii.numpy()
-    for found, plane in zip(radii, labels, strict=True):
+    batch = drawn_scene(device, {"Cells": labels}, channels=("DNA",))
+    radii = depths(batch, device).radii.numpy()
+    for result, plane in zip(radii, labels, strict=True):
         distances = distance_transform_edt(np.pad(plane, 1))[1:-1, 1:-1][plane > 0]
-        np.testing.assert_allclose(found, [distances.max(), distances.mean(), np.median(distances)], rtol=1e-13)
+        np.testing.assert_allclose(result, [distances.max(), distances.mean(), np.median(distances)], rtol=1e-13)
 
 
-def test_feret_diameters(scene: Scene, device: Device) -> None:
-    for what, mask, mine in measured(scene, device):
+def test_feret_diameters(batch: ObjectBatch, device: Device) -> None:
+    for what, mask, mine in measured(batch, device):
         y, x = np.nonzero(mask)
         hull, count = convex_hull_ijv(np.column_stack([y, x, np.ones(len(y), int)]), np.array([1]))
-        least, most = feret_diameter(hull, count, np.array([1]))
-        wanted = {"MinFeretDiameter": float(np.ravel(least)[0]), "MaxFeretDiameter": float(np.ravel(most)[0])}
+        minimum, maximum = feret_diameter(hull, count, np.array([1]))
+        wanted = {"MinFeretDiameter": float(np.ravel(minimum)[0]), "MaxFeretDiameter": float(np.ravel(maximum)[0])}
         assert_close(mine, wanted, what, 1e-13, 0)
 
 
-def test_zernike_magnitudes(scene: Scene, device: Device) -> None:
+def test_zernike_magnitudes(batch: ObjectBatch, device: Device) -> None:
     indexes = np.array(shape.ZERNIKE)
-    for what, mask, mine in measured(scene, device):
+    for what, mask, mine in measured(batch, device):
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")  # a one-pixel circle divides by 0
             theirs = zernike(indexes, mask.astype(int), np.array([1]))[0]
@@ -192,8 +192,8 @@ def test_zernike_magnitudes(scene: Scene, device: Device) -> None:
         assert_close(mine, wanted, what, 1e-9, 1e-11)
 
 
-def test_advanced_moments(scene: Scene, device: Device) -> None:
-    for what, mask, mine in measured(scene, device):
+def test_advanced_moments(batch: ObjectBatch, device: Device) -> None:
+    for what, mask, mine in measured(batch, device):
         (props,) = regionprops(mask.astype(np.uint8))
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")

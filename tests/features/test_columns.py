@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from jumpgpu.features import families as features
-from jumpgpu.features.objects import make_scene
+from jumpgpu.features.objects import make_batch
 from jumpgpu.gpu.device import Device
 from jumpgpu.settings.config import FeatureSettings
 from jumpgpu.settings.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS, stored_order
@@ -35,6 +35,6 @@ def test_families_by_name() -> None:
 
 def test_a_batch_without_objects_has_the_columns(device: Device) -> None:
     labels = {c: torch.zeros(2, 9, 12, dtype=torch.int32) for c in COMPARTMENTS}
-    scene = make_scene(CHANNELS, torch.zeros(2, 5, 9, 12), labels, {}, device)
-    table = features.measure_scene(scene, FeatureSettings(), device)
+    batch = make_batch(CHANNELS, torch.zeros(2, 5, 9, 12), labels, {}, device)
+    table = features.measure_batch(batch, FeatureSettings(), device)
     assert table.shape == (0, len(features.columns(channels=CHANNELS)))

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import rankdata
 
 from jumpgpu.features import correlation
-from jumpgpu.features.objects import Scene, make_scene
+from jumpgpu.features.objects import ObjectBatch, make_batch
 from jumpgpu.gpu.device import Device
 from jumpgpu.settings.config import CorrelationSettings, FeatureSettings
 from tests.helpers.scenes import drawn_labels, drawn_pixels, ragged_labels, row_masks
@@ -18,24 +18,24 @@ CHANNELS = ("DNA", "ER", "AGP")
 TOLERANCE = {"rtol": 1e-11, "atol": 1e-12}
 
 
-def expected(scene: Scene, share: float) -> dict[str, np.ndarray]:
+def expected(batch: ObjectBatch, share: float) -> dict[str, np.ndarray]:
     """Column -> [N], object by object in plain NumPy."""
-    pixels, out = scene.pixels.numpy(), {}
-    for row, (field, _, name, mask) in enumerate(row_masks(scene)):
-        cell, labelled = row % scene.objects.n, scene.labels[name][field].numpy() > 0
-        for x, y in combinations(sorted(scene.channels), 2):
-            planes = [pixels[field, scene.channels.index(c)] for c in (x, y)]
+    pixels, out = batch.pixels.numpy(), {}
+    for row, (field, _, name, mask) in enumerate(row_masks(batch)):
+        cell, labelled = row % batch.objects.n, batch.labels[name][field].numpy() > 0
+        for x, y in combinations(sorted(batch.channels), 2):
+            planes = [pixels[field, batch.channels.index(c)] for c in (x, y)]
             ranks = [rankdata(p[labelled], "dense") - 1 for p in planes]
-            most = max(r.max() for r in ranks) + 1
+            maximum = max(r.max() for r in ranks) + 1
             weights = np.zeros(mask.shape)
-            weights[labelled] = 1 - np.abs(ranks[0] - ranks[1]) / most
+            weights[labelled] = 1 - np.abs(ranks[0] - ranks[1]) / maximum
             a, b = (p[mask] for p in planes)
             wide_a, wide_b = a.astype(float), b.astype(float)
-            least = [np.float32(share / 100) * p.max() if p.size else np.float32(0) for p in (a, b)]
-            both = (a >= least[0]) & (b >= least[1])
+            minimum = [np.float32(share / 100) * p.max() if p.size else np.float32(0) for p in (a, b)]
+            both = (a >= minimum[0]) & (b >= minimum[1])
             with np.errstate(invalid="ignore", divide="ignore"):
                 da, db = (v - v.sum() / np.float64(v.size) for v in (wide_a, wide_b))
-                totals = [p[p >= t].sum(dtype=float) for p, t in ((a, least[0]), (b, least[1]))]
+                totals = [p[p >= t].sum(dtype=float) for p, t in ((a, minimum[0]), (b, minimum[1]))]
                 ab, aa, bb = (p[both].sum(dtype=float) for p in (a * b, a * a, b * b))
                 w = weights[mask]
                 row_values = {
@@ -50,28 +50,28 @@ def expected(scene: Scene, share: float) -> dict[str, np.ndarray]:
                 }
             for (measure, first, second), value in row_values.items():
                 column = f"{name}_Correlation_{measure}_{first}_{second}"
-                out.setdefault(column, np.full(scene.objects.n, -1.0))[cell] = value
+                out.setdefault(column, np.full(batch.objects.n, -1.0))[cell] = value
     return out
 
 
-def drawn(kind: str, device: Device) -> Scene:
+def drawn(kind: str, device: Device) -> ObjectBatch:
     labels = ragged_labels() if kind == "ragged" else drawn_labels()
     pixels = drawn_pixels(labels, len(CHANNELS))
     if kind == "dark":  # zeros: thresholds of 0, sums of 0
         pixels[0, 0] = 0
         pixels[2, 1] *= labels["Cells"][2] % 3 == 0
     tensors = {c: device.tensor(v) for c, v in labels.items()}
-    return make_scene(CHANNELS, device.tensor(pixels), tensors, {}, device)
+    return make_batch(CHANNELS, device.tensor(pixels), tensors, {}, device)
 
 
 @pytest.mark.parametrize("kind", ["nested", "ragged", "dark"])
 @pytest.mark.parametrize("share", [15.0, 60.0])
 def test_columns(kind: str, share: float, device: Device) -> None:
-    scene = drawn(kind, device)
+    batch = drawn(kind, device)
     settings = FeatureSettings(correlation=CorrelationSettings(threshold=share))
-    table = correlation.measure(scene, settings, device).numpy()
-    names = [c for name in scene.objects.compartments for c in correlation.columns(name, CHANNELS, settings)]
-    wanted = expected(scene, share)
+    table = correlation.measure(batch, settings, device).numpy()
+    names = [c for name in batch.objects.compartments for c in correlation.columns(name, CHANNELS, settings)]
+    wanted = expected(batch, share)
     assert sorted(names) == sorted(wanted)
     for column, values in zip(names, table.T, strict=True):
         np.testing.assert_allclose(values, wanted[column], **TOLERANCE, err_msg=column)
@@ -81,7 +81,7 @@ def test_zero_where_no_pixel_of_the_field_counts(device: Device) -> None:
     """CellProfiler looks for a counted pixel in the whole image before it divides."""
     labels = torch.ones(1, 2, 4, dtype=torch.int32)
     pixels = torch.tensor([[[[1, 1, 0, 0]] * 2, [[0, 0, 1, 1]] * 2]], dtype=torch.float32)
-    scene = make_scene(("A", "B"), pixels, {"Cells": labels}, {}, device)
-    correlated, *rest = correlation.measure(scene, FeatureSettings(), device)[0].tolist()
+    batch = make_batch(("A", "B"), pixels, {"Cells": labels}, {}, device)
+    correlated, *rest = correlation.measure(batch, FeatureSettings(), device)[0].tolist()
     assert correlated == pytest.approx(-1, abs=1e-12)
     assert rest == [0] * 7

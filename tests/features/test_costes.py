@@ -8,7 +8,7 @@ import torch
 from cp_measure.core.measurecolocalization import bisection_costes
 
 from jumpgpu.features import correlation, costes
-from jumpgpu.features.objects import make_scene
+from jumpgpu.features.objects import make_batch
 from jumpgpu.gpu.device import Device
 from jumpgpu.settings.config import CorrelationSettings, FeatureSettings
 from tests.helpers.scenes import drawn_labels, drawn_scene, row_masks
@@ -28,29 +28,29 @@ def correlated(fields: int = 2, height: int = 150, width: int = 140, seed: int =
 @pytest.mark.parametrize("levels", [255, 65535])
 def test_thresholds(levels: int, device: Device) -> None:
     pixels = correlated()
-    found = costes.thresholds(torch.from_numpy(pixels), PAIRS, levels, device)
-    assert len(found) == len(pixels)
-    for plane, both in zip(pixels, found, strict=True):
+    result = costes.thresholds(torch.from_numpy(pixels), PAIRS, levels, device)
+    assert len(result) == len(pixels)
+    for plane, both in zip(pixels, result, strict=True):
         a, b = plane[1].ravel().astype(float), plane[0].ravel().astype(float)
         # The grid's steps are the same; the regression line has float64's accuracy on both sides.
         np.testing.assert_allclose(both, bisection_costes(None, None, a, b, levels), rtol=1e-9)
 
 
 def test_columns(device: Device) -> None:
-    scene = drawn_scene(device, drawn_labels(), CHANNELS)
+    batch = drawn_scene(device, drawn_labels(), CHANNELS)
     settings = FeatureSettings(correlation=CorrelationSettings(costes=True))
-    limits = np.array(costes.thresholds(scene.pixels, PAIRS, 65535, device), np.float32)
-    table = correlation.measure(scene, settings, device).numpy()
-    names = [c for name in scene.objects.compartments for c in correlation.columns(name, CHANNELS, settings)]
+    limits = np.array(costes.thresholds(batch.pixels, PAIRS, 65535, device), np.float32)
+    table = correlation.measure(batch, settings, device).numpy()
+    names = [c for name in batch.objects.compartments for c in correlation.columns(name, CHANNELS, settings)]
     assert names[5:10] == [f"Cells_Correlation_{m}" for m in ("Costes_A_B", "K_B_A", "Manders_B_A", "RWC_B_A", "Costes_B_A")]
-    for row, (field, _, name, mask) in enumerate(row_masks(scene)):
-        b, a = scene.pixels[field].numpy()[:, mask].astype(float)
+    for row, (field, _, name, mask) in enumerate(row_masks(batch)):
+        b, a = batch.pixels[field].numpy()[:, mask].astype(float)
         both = (a > limits[field, 0]) & (b > limits[field, 1])
         for values, limit, column in ((a, limits[field, 0], "Costes_A_B"), (b, limits[field, 1], "Costes_B_A")):
             total = values[values >= limit].sum()
             wanted = values[both].sum() / total if total else math.nan
-            found = table[row % scene.objects.n, names.index(f"{name}_Correlation_{column}")]
-            assert found == pytest.approx(wanted, rel=1e-12, nan_ok=True), (row, column)
+            result = table[row % batch.objects.n, names.index(f"{name}_Correlation_{column}")]
+            assert result == pytest.approx(wanted, rel=1e-12, nan_ok=True), (row, column)
 
 
 def test_images_without_a_threshold(device: Device) -> None:
@@ -59,6 +59,6 @@ def test_images_without_a_threshold(device: Device) -> None:
     pixels[0] = 0.25
     pixels[1, 0, 2, 2] = 0.5
     labels = torch.ones(2, 6, 7, dtype=torch.int32)
-    scene = make_scene(("A", "B"), pixels, {"Cells": labels}, {}, device)
-    found = costes.coefficients(scene, [[0, 1]], 65535, device)
-    assert found.flatten().tolist() == [0] * 4
+    batch = make_batch(("A", "B"), pixels, {"Cells": labels}, {}, device)
+    result = costes.coefficients(batch, [[0, 1]], 65535, device)
+    assert result.flatten().tolist() == [0] * 4

@@ -21,12 +21,12 @@ def test_the_docstrings_example() -> None:
 
 def test_equals_a_runs_own_measurement(device: Device) -> None:
     labels = drawn_labels()
-    scene = drawn_scene(device, labels)
-    found = jumpgpu.measure(drawn_pixels(labels), labels, channels=CHANNELS, device=device)
-    assert list(found.columns[2:]) == features.columns(channels=CHANNELS)
-    np.testing.assert_array_equal(found.iloc[:, 2:], features.measure_scene(scene, FeatureSettings(), device).numpy())
-    assert found.Metadata_Field.tolist() == scene.objects.field.tolist()
-    assert found.Metadata_ObjectNumber.tolist() == scene.objects.number.tolist()
+    batch = drawn_scene(device, labels)
+    result = jumpgpu.measure(drawn_pixels(labels), labels, channels=CHANNELS, device=device)
+    assert list(result.columns[2:]) == features.columns(channels=CHANNELS)
+    np.testing.assert_array_equal(result.iloc[:, 2:], features.measure_batch(batch, FeatureSettings(), device).numpy())
+    assert result.Metadata_Field.tolist() == batch.objects.field.tolist()
+    assert result.Metadata_ObjectNumber.tolist() == batch.objects.number.tolist()
 
 
 def test_any_numbers_any_names_one_image(device: Device) -> None:
@@ -48,19 +48,19 @@ def test_neighbours_among_discarded_ones_keep_their_numbers(device: Device) -> N
     labels[2:6, 2:6], labels[2:6, 12:16] = 40, 50
     every = labels.copy()
     every[2:6, 6:9] = 9
-    found = jumpgpu.measure(
+    result = jumpgpu.measure(
         np.zeros((12, 30)), {"Cells": labels}, unfiltered={"Cells": every}, families=["neighbors"], device=device
     )
-    assert found.Metadata_ObjectNumber.tolist() == [40, 50]
-    assert found.Cells_Neighbors_FirstClosestObjectNumber_5.tolist() == [50, 40]
-    assert found.Cells_Neighbors_FirstClosestDistance_5.tolist() == [3.5, 6.5]
-    assert found.Cells_Neighbors_NumberOfNeighbors_Adjacent.tolist() == [1, 0]
+    assert result.Metadata_ObjectNumber.tolist() == [40, 50]
+    assert result.Cells_Neighbors_FirstClosestObjectNumber_5.tolist() == [50, 40]
+    assert result.Cells_Neighbors_FirstClosestDistance_5.tolist() == [3.5, 6.5]
+    assert result.Cells_Neighbors_NumberOfNeighbors_Adjacent.tolist() == [1, 0]
 
 
 def test_no_objects(device: Device) -> None:
-    found = jumpgpu.measure(np.zeros((2, 3, 8, 9), np.uint16), np.zeros((2, 8, 9), int), device=device)
-    assert len(found) == 0
-    assert "Objects_Texture_Contrast_Channel3_5_00_256" in found
+    result = jumpgpu.measure(np.zeros((2, 3, 8, 9), np.uint16), np.zeros((2, 8, 9), int), device=device)
+    assert len(result) == 0
+    assert "Objects_Texture_Contrast_Channel3_5_00_256" in result
 
 
 @pytest.mark.parametrize(
@@ -143,17 +143,17 @@ def test_pixels_that_are_no_numbers(wrong: float, scale: float | None, make, dev
         (np.full((8, 9), 1e300), 1e-300, r"1e\+300"),
     ],
 )
-def test_pixels_beyond_the_scale(pixels: np.ndarray, scale: float, found: str, device: Device) -> None:
-    with pytest.raises(ValueError, match=rf"pixels must be within 0\.\.{scale:g}, which `scale` says.*found {found}"):
+def test_pixels_beyond_the_scale(pixels: np.ndarray, scale: float, result: str, device: Device) -> None:
+    with pytest.raises(ValueError, match=rf"pixels must be within 0\.\.{scale:g}, which `scale` says.*found {result}"):
         jumpgpu.measure(pixels, np.ones((8, 9), int), scale=scale, device=device)
 
 
 def test_large_numbers_are_kept(device: Device) -> None:
     labels = np.zeros((8, 9), np.uint64)
     labels[1:4, 1:4], labels[5:7, 5:8] = 2**53, 7
-    found = jumpgpu.measure(np.zeros((8, 9)), {"Cells": labels}, families=["number", "neighbors"], device=device)
-    assert found.Metadata_ObjectNumber.tolist() == [7, 2**53]
-    assert found.Cells_Neighbors_FirstClosestObjectNumber_5.tolist() == [2**53, 7]
+    result = jumpgpu.measure(np.zeros((8, 9)), {"Cells": labels}, families=["number", "neighbors"], device=device)
+    assert result.Metadata_ObjectNumber.tolist() == [7, 2**53]
+    assert result.Cells_Neighbors_FirstClosestObjectNumber_5.tolist() == [2**53, 7]
 
 
 def test_a_binary_mask_is_remarked_on(device: Device) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from jumpgpu.features import families as features
-from jumpgpu.features.objects import make_scene
+from jumpgpu.features.objects import make_batch
 from jumpgpu.gpu.cpu import CpuDevice
 from jumpgpu.gpu.device import Device
 from jumpgpu.settings.config import CorrelationSettings, FeatureSettings, RadialSettings
@@ -36,9 +36,9 @@ def table(
 ) -> tuple[np.ndarray, list[str]]:
     settings = FULL if extra else FeatureSettings()
     settings = replace(settings, families=(family,))
-    scene = make_scene(channels, device.tensor(pixels), {c: device.tensor(v) for c, v in labels.items()}, {}, device)
-    found = features.measure_scene(scene, settings, device)
-    return found.cpu().numpy(), features.columns(scene.objects.compartments, channels, settings)
+    batch = make_batch(channels, device.tensor(pixels), {c: device.tensor(v) for c, v in labels.items()}, {}, device)
+    result = features.measure_batch(batch, settings, device)
+    return result.cpu().numpy(), features.columns(batch.objects.compartments, channels, settings)
 
 
 def assert_same_bits(ours: np.ndarray, theirs: np.ndarray, columns: list[str]) -> None:
@@ -49,8 +49,8 @@ def assert_same_bits(ours: np.ndarray, theirs: np.ndarray, columns: list[str]) -
 
 @pytest.mark.parametrize("scene", SCENES)
 @pytest.mark.parametrize("family", features.FAMILIES)
-def test_a_batch_is_its_fields(family: str, scene: str, device: Device) -> None:
-    labels = SCENES[scene]()
+def test_a_batch_is_its_fields(family: str, batch: str, device: Device) -> None:
+    labels = SCENES[batch]()
     pixels = drawn_pixels(labels)
     whole, columns = table(family, labels, pixels, device)
     single = [table(family, one_field(labels, b), pixels[b : b + 1], device)[0] for b in range(len(pixels))]
@@ -60,8 +60,8 @@ def test_a_batch_is_its_fields(family: str, scene: str, device: Device) -> None:
 
 @pytest.mark.parametrize("scene", SCENES)
 @pytest.mark.parametrize("family", features.FAMILIES)
-def test_removing_a_cell_changes_no_other(family: str, scene: str, device: Device) -> None:
-    labels = one_field(SCENES[scene](), 0)
+def test_removing_a_cell_changes_no_other(family: str, batch: str, device: Device) -> None:
+    labels = one_field(SCENES[batch](), 0)
     pixels = drawn_pixels(labels)
     number = 2  # beside a cell that it touches, or over others
     fewer = {c: (np.where(v == number, 0, v) - (v > number)).astype(np.int32) for c, v in labels.items()}
@@ -124,13 +124,13 @@ def test_channels_may_come_in_any_order(device: Device) -> None:
     pixels = drawn_pixels(labels)
     order = [3, 0, 4, 1, 2]
     settings = FeatureSettings(families=("intensity", "location"))
-    found = []
+    result = []
     for channels, planes in ((CHANNELS, pixels), ([CHANNELS[i] for i in order], pixels[:, order])):
-        scene = make_scene(
+        batch = make_batch(
             channels, device.tensor(planes.copy()), {c: device.tensor(v) for c, v in labels.items()}, {}, device
         )
-        found.append(features.measure_scene(scene, settings, device))
-    assert torch.equal(torch.nan_to_num(found[0], nan=-1), torch.nan_to_num(found[1], nan=-1))
+        result.append(features.measure_batch(batch, settings, device))
+    assert torch.equal(torch.nan_to_num(result[0], nan=-1), torch.nan_to_num(result[1], nan=-1))
 
 
 @pytest.mark.parametrize("family", features.FAMILIES)

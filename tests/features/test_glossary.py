@@ -23,10 +23,10 @@ def test_all_columns_are_explained() -> None:
     assert len(every) == 5792
     used = set()
     for column in every:
-        found = explain(column)
-        assert found.column == column
-        assert all(vars(found).values()), found
-        used.add((found.family, found.parts.split(";")[0]))
+        result = explain(column)
+        assert result.column == column
+        assert all(vars(result).values()), result
+        used.add((result.family, result.parts.split(";")[0]))
     wide = FeatureSettings(
         shape=ShapeSettings(advanced=True, convex_area=True),
         correlation=CorrelationSettings(costes=True),
@@ -51,9 +51,9 @@ def kernel_line(place: str) -> str:
 
 
 def test_nan_rules_hold_for_objects_without_pixels(device: Device) -> None:
-    scene = drawn_scene(device, drawn_labels())
-    table = features.measure_scene(scene, FeatureSettings(), device).numpy()
-    o = scene.objects
+    batch = drawn_scene(device, drawn_labels())
+    table = features.measure_batch(batch, FeatureSettings(), device).numpy()
+    o = batch.objects
     empty = dict(zip(o.compartments, (o.stop == o.start).numpy().reshape(len(o.compartments), o.n), strict=True))
     assert empty["Cytoplasm"].any()
     assert empty["Nuclei"].any()
@@ -94,10 +94,10 @@ def test_names_that_are_no_columns(name: str, capsys: pytest.CaptureFixture[str]
 
 
 def test_image_quality_is_explained() -> None:
-    found = explain("Image_ImageQuality_LocalFocusScore_My_dye_5_20")
-    assert "channel: My_dye_5" in found.parts
-    assert "scale: 20" in found.parts
-    assert "MeasureImageQuality, of illumination-corrected pixels" in found.source
+    result = explain("Image_ImageQuality_LocalFocusScore_My_dye_5_20")
+    assert "channel: My_dye_5" in result.parts
+    assert "scale: 20" in result.parts
+    assert "MeasureImageQuality, of illumination-corrected pixels" in result.source
     column = "Image_ImageQuality_ThresholdOtsu_DNA_2W"
     assert explain(column).produced.startswith("not by this configuration")
     assert explain(column, Config(features=FeatureSettings(image_quality=True))).produced == "yes"

@@ -13,9 +13,9 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "features.md").read_text(
 
 
 def block(kind: str) -> str:
-    found = re.search(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)
-    assert found
-    return found[1]
+    result = re.search(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)
+    assert result
+    return result[1]
 
 
 def test_the_example_runs() -> None:

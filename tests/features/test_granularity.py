@@ -4,23 +4,23 @@ import numpy as np
 import pytest
 
 from jumpgpu.features import granularity
-from jumpgpu.features.objects import Scene
+from jumpgpu.features.objects import ObjectBatch
 from jumpgpu.gpu.device import Device
 from jumpgpu.settings.config import FeatureSettings, GranularitySettings
 from tests.helpers.reference.granularity import spectrum
 from tests.helpers.scenes import drawn_labels, drawn_scene, ragged_labels
 
 
-def expected(scene: Scene, settings: GranularitySettings) -> dict[str, np.ndarray]:
-    objects, out = scene.objects, {}
+def expected(batch: ObjectBatch, settings: GranularitySettings) -> dict[str, np.ndarray]:
+    objects, out = batch.objects, {}
     for compartment in objects.compartments:
-        labels = scene.labels[compartment].numpy()
-        for c, channel in enumerate(scene.channels):
+        labels = batch.labels[compartment].numpy()
+        for c, channel in enumerate(batch.channels):
             rows = []
-            for b in range(scene.pixels.shape[0]):
+            for b in range(batch.pixels.shape[0]):
                 numbers = objects.number[objects.field == b].numpy()
                 if numbers.size:
-                    rows.append(spectrum(scene.pixels[b, c].numpy(), labels[b], numbers, settings))
+                    rows.append(spectrum(batch.pixels[b, c].numpy(), labels[b], numbers, settings))
             values = np.concatenate(rows)
             for k in range(settings.spectrum):
                 out[f"{compartment}_Granularity_{k + 1}_{channel}"] = values[:, k]
@@ -38,11 +38,11 @@ def expected(scene: Scene, settings: GranularitySettings) -> dict[str, np.ndarra
     ],
 )
 def test_spectrum(device: Device, labels: dict[str, np.ndarray], settings: GranularitySettings) -> None:
-    scene = drawn_scene(device, labels, ("RNA", "DNA"))
+    batch = drawn_scene(device, labels, ("RNA", "DNA"))
     wanted = FeatureSettings(granularity=settings)
-    names = [n for c in scene.objects.compartments for n in granularity.columns(c, scene.channels, wanted)]
-    got = granularity.measure(scene, wanted, device).numpy()
-    want = expected(scene, settings)
+    names = [n for c in batch.objects.compartments for n in granularity.columns(c, batch.channels, wanted)]
+    got = granularity.measure(batch, wanted, device).numpy()
+    want = expected(batch, settings)
     assert sorted(names) == sorted(want)
     for i, name in enumerate(names):
         # both float64; percentages are differences of means, so the terms are up to 100
@@ -50,7 +50,7 @@ def test_spectrum(device: Device, labels: dict[str, np.ndarray], settings: Granu
 
 
 def test_settings_without_meaning_are_refused(device: Device) -> None:
-    scene = drawn_scene(device)
+    batch = drawn_scene(device)
     for wrong in (GranularitySettings(spectrum=17), GranularitySettings(subsampling=0.0), GranularitySettings(radius=0)):
         with pytest.raises(ValueError, match="granularity"):
-            granularity.measure(scene, FeatureSettings(granularity=wrong), device)
+            granularity.measure(batch, FeatureSettings(granularity=wrong), device)

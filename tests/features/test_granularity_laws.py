@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jumpgpu.features import granularity
-from jumpgpu.features.objects import make_scene
+from jumpgpu.features.objects import make_batch
 from jumpgpu.gpu.device import Device
 from jumpgpu.settings.config import FeatureSettings
 from tests.helpers.scenes import drawn_labels, drawn_pixels, one_field
@@ -17,8 +17,8 @@ SETTINGS = FeatureSettings()
 
 
 def measured(device: Device, labels: dict[str, np.ndarray], pixels: np.ndarray, channels: tuple[str, ...]) -> torch.Tensor:
-    scene = make_scene(channels, device.tensor(pixels), {c: device.tensor(v) for c, v in labels.items()}, {}, device)
-    return granularity.measure(scene, SETTINGS, device)
+    batch = make_batch(channels, device.tensor(pixels), {c: device.tensor(v) for c, v in labels.items()}, {}, device)
+    return granularity.measure(batch, SETTINGS, device)
 
 
 def test_batch_equals_its_fields(device: Device) -> None:
@@ -69,7 +69,7 @@ def test_room_for_weights_is_enough(device: Device, seed: int, subsampling: floa
             image[0, y : y + h, x : x + w] = n
     present = np.unique(np.stack(list(labels.values())))
     labels = {c: np.searchsorted(present, image).astype(np.int32) for c, image in labels.items()}
-    scene = make_scene(
+    batch = make_batch(
         ("DNA",),
         device.zeros(1, 1, 61, 83, dtype=torch.float32),
         {c: device.tensor(v) for c, v in labels.items()},
@@ -77,7 +77,7 @@ def test_room_for_weights_is_enough(device: Device, seed: int, subsampling: floa
         device,
     )
     chosen = dataclasses.replace(SETTINGS.granularity, subsampling=subsampling)
-    weights = granularity.part_weights(scene, granularity.find_parts(scene.objects, device), chosen, device)
+    weights = granularity.part_weights(batch, granularity.find_parts(batch.objects, device), chosen, device)
     top, left, bottom, right = weights.box.long().unbind(2)
     assert int(((bottom - top) * (right - left)).sum()) <= weights.weights.numel()
 

@@ -87,7 +87,7 @@ def expected(image: np.ndarray) -> dict[str, float]:
     """What the module computes, in float64: NumPy for sums and ranks, centrosome for the spectrum and the threshold."""
     x = image.astype(np.float64)
     n, middle = x.size, np.median(image)
-    found = {
+    result = {
         "FocusScore": x.var() / x.mean(),
         "TotalArea": n,
         "TotalIntensity": x.sum(),
@@ -102,7 +102,7 @@ def expected(image: np.ndarray) -> dict[str, float]:
         "ThresholdOtsu_2W": get_otsu_threshold(image),
     }
     radii, _, power = rps(x.view(WithPtp))
-    found["PowerLogLogSlope"] = np.polyfit(np.log(radii), np.log(power), 1)[0]
+    result["PowerLogLogSlope"] = np.polyfit(np.log(radii), np.log(power), 1)[0]
     for scale in (5, 10, 20, 50):
         rows, columns = (-(-size // scale) for size in x.shape)
         y, c = (np.arange(size) * parts // size for size, parts in zip(x.shape, (rows, columns), strict=True))
@@ -110,8 +110,8 @@ def expected(image: np.ndarray) -> dict[str, float]:
         count = np.bincount(cell)
         mean = np.bincount(cell, x.ravel()) / count
         score = np.bincount(cell, (x.ravel() - mean[cell]) ** 2) / count / mean
-        found[f"LocalFocusScore_{scale}"] = score.var() / np.median(score)
-    return found
+        result[f"LocalFocusScore_{scale}"] = score.var() / np.median(score)
+    return result
 
 
 def large_images() -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jumpgpu.features import intensity, location
-from jumpgpu.features.objects import Scene
+from jumpgpu.features.objects import ObjectBatch
 from jumpgpu.gpu.device import Device
 from jumpgpu.settings.config import FeatureSettings
 from tests.helpers.scenes import CHANNELS, drawn_labels, drawn_scene, ragged_labels, row_masks
@@ -20,15 +20,15 @@ SCENES = {"cells": drawn_labels, "ragged": ragged_labels}
 
 
 @pytest.fixture(scope="module", params=SCENES)
-def scene(request: pytest.FixtureRequest, device: Device) -> Scene:
+def batch(request: pytest.FixtureRequest, device: Device) -> ObjectBatch:
     return drawn_scene(device, SCENES[request.param]())
 
 
-def by_row(module, scene: Scene, device: Device) -> list[dict[str, float]]:
+def by_row(module, batch: ObjectBatch, device: Device) -> list[dict[str, float]]:
     """Measures of every row by name without the compartment."""
-    o = scene.objects
-    table = module.measure(scene, SETTINGS, device).numpy()
-    names = [c for k in o.compartments for c in module.columns(k, scene.channels, SETTINGS)]
+    o = batch.objects
+    table = module.measure(batch, SETTINGS, device).numpy()
+    names = [c for k in o.compartments for c in module.columns(k, batch.channels, SETTINGS)]
     return [
         {c.split("_", 1)[1]: table[n, i] for i, c in enumerate(names) if c.startswith(k + "_")}
         for k in o.compartments
@@ -36,20 +36,20 @@ def by_row(module, scene: Scene, device: Device) -> list[dict[str, float]]:
     ]
 
 
-def test_every_measure(scene: Scene, device: Device) -> None:
-    pixels = scene.pixels.numpy()
-    intensities, locations = by_row(intensity, scene, device), by_row(location, scene, device)
+def test_every_measure(batch: ObjectBatch, device: Device) -> None:
+    pixels = batch.pixels.numpy()
+    intensities, locations = by_row(intensity, batch, device), by_row(location, batch, device)
     peer, compared = {}, 0
-    for compartment, planes in scene.labels.items():
+    for compartment, planes in batch.labels.items():
         for field, plane in enumerate(planes.numpy()):
             relabelled = np.searchsorted(np.unique(np.append(plane, 0)), plane)  # cp_measure takes labels without gaps
             for c in range(len(CHANNELS) if plane.any() else 0):
                 with warnings.catch_warnings(), np.errstate(all="ignore"):
                     warnings.simplefilter("ignore")
                     # as doubles: it adds float32 values as float32, which CellProfiler does not
-                    found = get_intensity(relabelled, pixels[field, c].astype(float), legacy=True)
-                peer[compartment, field, c] = relabelled, found
-    for row, (field, number, compartment, mask) in enumerate(row_masks(scene)):
+                    result = get_intensity(relabelled, pixels[field, c].astype(float), legacy=True)
+                peer[compartment, field, c] = relabelled, result
+    for row, (field, number, compartment, mask) in enumerate(row_masks(batch)):
         if not mask.any():
             continue
         for c, channel in enumerate(CHANNELS):
@@ -65,8 +65,8 @@ def test_every_measure(scene: Scene, device: Device) -> None:
     assert compared > 1000
 
 
-def test_centers_are_means_of_positions(scene: Scene, device: Device) -> None:
-    for (_, _, compartment, mask), mine in zip(row_masks(scene), by_row(location, scene, device), strict=True):
+def test_centers_are_means_of_positions(batch: ObjectBatch, device: Device) -> None:
+    for (_, _, compartment, mask), mine in zip(row_masks(batch), by_row(location, batch, device), strict=True):
         y, x = np.nonzero(mask)
         wanted = [x.mean(), y.mean()] if len(x) else [np.nan, np.nan]
         np.testing.assert_allclose([mine["Location_Center_X"], mine["Location_Center_Y"]], wanted, rtol=1e-14)
@@ -76,14 +76,14 @@ def test_centers_are_means_of_positions(scene: Scene, device: Device) -> None:
 
 
 def test_the_first_of_equal_maxima_wins(device: Device) -> None:
-    scene = drawn_scene(device)
-    found = by_row(location, scene, device)
+    batch = drawn_scene(device)
+    result = by_row(location, batch, device)
     tied = 0
-    for (field, _, _, mask), mine in zip(row_masks(scene), found, strict=True):
+    for (field, _, _, mask), mine in zip(row_masks(batch), result, strict=True):
         for c, channel in enumerate(CHANNELS):
             if not mask.any():
                 continue
-            plane = np.where(mask, scene.pixels[field, c].numpy(), -1)
+            plane = np.where(mask, batch.pixels[field, c].numpy(), -1)
             y, x = np.nonzero(plane == plane.max())
             tied += len(y) > 1
             assert (mine[f"Location_MaxIntensity_X_{channel}"], mine[f"Location_MaxIntensity_Y_{channel}"]) == (x[0], y[0])
@@ -93,10 +93,10 @@ def test_the_first_of_equal_maxima_wins(device: Device) -> None:
 def test_empty_object_and_constant_patch(device: Device) -> None:
     labels = {"Cells": np.zeros((1, 9, 12), np.int32), "Cytoplasm": np.zeros((1, 9, 12), np.int32)}
     labels["Cells"][0, 2:7, 3:9] = 1
-    scene = drawn_scene(device, labels, ("DNA",))
-    scene.pixels.fill_(0.3)
-    scene.values.fill_(0.3)
-    cell, empty = by_row(intensity, scene, device)
+    batch = drawn_scene(device, labels, ("DNA",))
+    batch.pixels.fill_(0.3)
+    batch.values.fill_(0.3)
+    cell, empty = by_row(intensity, batch, device)
     value = float(np.float32(0.3))
     assert (
         cell["Intensity_StdIntensity_DNA"]
@@ -112,9 +112,9 @@ def test_empty_object_and_constant_patch(device: Device) -> None:
 
 def test_a_channel_of_zeros_has_no_centre_of_mass(device: Device) -> None:
     labels = {"Cells": np.ones((1, 4, 5), np.int32)}
-    scene = drawn_scene(device, labels, ("DNA",))
-    scene.pixels[:] = 0
-    scene.values[:] = 0
-    (mine,) = by_row(location, scene, device)
+    batch = drawn_scene(device, labels, ("DNA",))
+    batch.pixels[:] = 0
+    batch.values[:] = 0
+    (mine,) = by_row(location, batch, device)
     assert np.isnan(mine["Location_CenterMassIntensity_X_DNA"])
     assert (mine["Location_MaxIntensity_X_DNA"], mine["Location_MaxIntensity_Y_DNA"]) == (0, 0)

@@ -9,7 +9,7 @@ from centrosome.outline import outline
 from scipy.ndimage import binary_dilation, center_of_mass
 
 from jumpgpu.features import neighbors
-from jumpgpu.features.objects import Scene, make_scene
+from jumpgpu.features.objects import ObjectBatch, make_batch
 from jumpgpu.gpu.device import Device
 from jumpgpu.settings.config import FeatureSettings, NeighborsSettings
 from tests.helpers.scenes import drawn_labels, drawn_pixels, ellipse
@@ -37,15 +37,15 @@ def expected(labels: np.ndarray, n: int, distance: int) -> np.ndarray:
         from_here = {m: np.linalg.norm(centres[m] - centres[number]) for m in present if m != number}
         near = sorted(from_here, key=from_here.__getitem__)[:2]
         near_kept = sorted((m for m in from_here if m <= n), key=from_here.__getitem__)[:2]
-        found = [np.sum((reached > 0) & (reached != number)), 100 * touching.sum() / np.sum(edges == number)]
+        result = [np.sum((reached > 0) & (reached != number)), 100 * touching.sum() / np.sum(edges == number)]
         for k in range(2):
-            found += [near_kept[k] if k < len(near_kept) else 0, from_here[near[k]] if k < len(near) else 0]
+            result += [near_kept[k] if k < len(near_kept) else 0, from_here[near[k]] if k < len(near) else 0]
         if len(near) == 2:
             a, b = (centres[m] - centres[number] for m in near)
             with np.errstate(invalid="ignore"):  # rounded above 1: nan, as in CellProfiler
                 cosine = np.sum(a * b) / np.sqrt(np.sum(a**2) * np.sum(b**2))
-                found.append(np.degrees(np.arccos(cosine)))
-        out[number - 1, : len(found)] = found
+                result.append(np.degrees(np.arccos(cosine)))
+        out[number - 1, : len(result)] = result
     return out
 
 
@@ -74,9 +74,9 @@ def test_columns(discarded: bool, device: Device) -> None:
     settings = FeatureSettings(neighbors=NeighborsSettings(**{k.lower(): v for k, v in distances.items()}))
     tensors, pixels = ({k: torch.from_numpy(v) for k, v in d.items()} for d in (labels, {"": drawn_pixels(labels, 1)}))
     whole = {k: torch.from_numpy(v) for k, v in unfiltered.items()}
-    scene = make_scene(("DNA",), pixels[""], tensors, whole, device)
-    table, at = neighbors.measure(scene, settings, device).numpy(), 0
-    counts = scene.objects.n_cells
+    batch = make_batch(("DNA",), pixels[""], tensors, whole, device)
+    table, at = neighbors.measure(batch, settings, device).numpy(), 0
+    counts = batch.objects.n_cells
     for name, of_name in distances.items():
         names = neighbors.columns(name, ("DNA",), settings)
         for distance in of_name:
@@ -101,12 +101,12 @@ def test_names_and_wrong_distances() -> None:
         neighbors.columns("Nuclei", (), settings)
 
 
-def grid_of_objects(side: int, device: Device) -> Scene:
+def grid_of_objects(side: int, device: Device) -> ObjectBatch:
     """side^2 objects of one pixel, three apart."""
     labels = np.zeros((3 * side + 2, 3 * side + 5), np.int32)
     labels[1 : 3 * side : 3, 2 : 3 * side + 1 : 3] = np.arange(1, side * side + 1).reshape(side, side)
     pixels = device.tensor(np.zeros((1, 1, *labels.shape), np.float32))
-    return make_scene(("A",), pixels, {"Cells": device.tensor(labels[None])}, {}, device)
+    return make_batch(("A",), pixels, {"Cells": device.tensor(labels[None])}, {}, device)
 
 
 SETTINGS = FeatureSettings(neighbors=NeighborsSettings(cells=(5, 0), nuclei=()))
@@ -133,16 +133,16 @@ def test_memory_grows_with_the_objects_not_with_their_square(device: Device, mon
         make = getattr(device, name)
 
         def counted(*shape: int, make: Any = make, dtype: torch.dtype) -> torch.Tensor:
-            made: torch.Tensor = make(*shape, dtype=dtype)
-            taken.append(made.numel() * made.element_size())
-            return made
+            output: torch.Tensor = make(*shape, dtype=dtype)
+            taken.append(output.numel() * output.element_size())
+            return output
 
         monkeypatch.setattr(device, name, counted)
     bytes_of = {}
     for side in (40, 80):
-        scene = grid_of_objects(side, device)
+        batch = grid_of_objects(side, device)
         taken.clear()
-        neighbors.measure(scene, SETTINGS, device)
+        neighbors.measure(batch, SETTINGS, device)
         bytes_of[side] = sum(taken)
     assert bytes_of[80] < 4.2 * bytes_of[40]  # four times the objects, on four times the pixels
     assert bytes_of[80] < 1000 * 80 * 80
@@ -151,10 +151,10 @@ def test_memory_grows_with_the_objects_not_with_their_square(device: Device, mon
 def test_a_distance_beyond_the_field_is_the_whole_field(device: Device) -> None:
     labels = drawn_labels(fields=1)
     tensors = {k: torch.from_numpy(v) for k, v in labels.items()}
-    scene = make_scene(("A",), torch.from_numpy(drawn_pixels(labels, 1)), tensors, {}, device)
-    present = [int((labels["Cells"] == n).sum()) > 0 for n in range(1, scene.objects.n + 1)]
+    batch = make_batch(("A",), torch.from_numpy(drawn_pixels(labels, 1)), tensors, {}, device)
+    present = [int((labels["Cells"] == n).sum()) > 0 for n in range(1, batch.objects.n + 1)]
     for far in (131, 184, 500):  # the diagonal, the sides together, and more
         settings = FeatureSettings(neighbors=NeighborsSettings(cells=(far,), nuclei=()))
-        table = neighbors.measure(scene, settings, device).numpy()
+        table = neighbors.measure(batch, settings, device).numpy()
         assert table[:, 0].tolist() == [(sum(present) - 1) * here for here in present]
         assert table[:, 1].tolist() == [100.0 * here for here in present]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from jumpgpu.features.objects import find_objects, make_scene
+from jumpgpu.features.objects import find_objects, make_batch
 from jumpgpu.gpu.device import Device
 from tests.helpers.scenes import CHANNELS, drawn_labels, drawn_pixels, drawn_scene, one_field, ragged_labels, row_masks
 
@@ -22,10 +22,10 @@ def drawn(kind: str) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("kind", ["nested", "ragged", "one compartment", "two", "four"])
 def test_every_row_lists_its_own_pixels(kind: str, device: Device) -> None:
-    scene = drawn_scene(device, drawn(kind))
-    o = scene.objects
+    batch = drawn_scene(device, drawn(kind))
+    o = batch.objects
     start, stop, pixel, box = o.start.numpy(), o.stop.numpy(), o.pixel.numpy(), o.box.numpy()
-    for row, (field, number, name, mask) in enumerate(row_masks(scene)):
+    for row, (field, number, name, mask) in enumerate(row_masks(batch)):
         ys, xs = np.nonzero(mask)
         listed = pixel[start[row] : stop[row]]
         np.testing.assert_array_equal(np.sort(listed), ys << 16 | xs, err_msg=f"{name} {number} of field {field}")
@@ -33,7 +33,7 @@ def test_every_row_lists_its_own_pixels(kind: str, device: Device) -> None:
         assert box[row].tolist() == expected
         assert (o.pixel_field.numpy()[start[row] : stop[row]] == field).all()
     y, x = pixel >> 16, pixel & 0xFFFF
-    np.testing.assert_array_equal(scene.values.numpy(), scene.pixels.numpy()[o.pixel_field.numpy(), :, y, x].T)
+    np.testing.assert_array_equal(batch.values.numpy(), batch.pixels.numpy()[o.pixel_field.numpy(), :, y, x].T)
 
 
 def test_nested_cells_are_listed_once_and_by_class(device: Device) -> None:
@@ -120,6 +120,6 @@ def test_what_cannot_be_listed(device: Device) -> None:
         find_objects({"Cells": torch.zeros(0, 5, 7, dtype=torch.int32)}, device)
     pixels = device.tensor(drawn_pixels(drawn_labels()))
     with pytest.raises(ValueError, match=r"C = 4 \(DNA, ER, RNA, AGP\), got \[3, 5, 83, 101\]"):
-        make_scene(CHANNELS[:4], pixels, labels, {}, device)
+        make_batch(CHANNELS[:4], pixels, labels, {}, device)
     with pytest.raises(ValueError, match=r"labels are \[B, H, W\] = \[3, 83, 101\], pixels \[3, 5, 83, 100\]"):
-        make_scene(CHANNELS, pixels[..., :100], labels, {}, device)
+        make_batch(CHANNELS, pixels[..., :100], labels, {}, device)

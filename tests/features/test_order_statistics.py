@@ -5,14 +5,14 @@ import pytest
 import torch
 from scipy.stats import rankdata
 
-from jumpgpu.features.objects import Scene, make_scene
+from jumpgpu.features.objects import ObjectBatch, make_batch
 from jumpgpu.features.order_statistics import Order, order_statistics, sort_by_library
 from jumpgpu.gpu.cpu import CpuDevice
 from jumpgpu.gpu.device import Device
 from tests.helpers.scenes import drawn_labels, drawn_pixels, drawn_scene, ragged_labels, row_masks
 
 
-def drawn(kind: str, device: Device) -> Scene:
+def drawn(kind: str, device: Device) -> ObjectBatch:
     labels = ragged_labels() if kind == "ragged" else drawn_labels()
     if kind == "one":
         labels = {"Blobs": labels["Cells"]}
@@ -27,7 +27,7 @@ def drawn(kind: str, device: Device) -> Scene:
     if kind == "constant":
         pixels[:] = 0.25
     channels = ("A", "B", "C")
-    return make_scene(channels, device.tensor(pixels), {c: device.tensor(v) for c, v in labels.items()}, {}, device)
+    return make_batch(channels, device.tensor(pixels), {c: device.tensor(v) for c, v in labels.items()}, {}, device)
 
 
 def quantiles(values: np.ndarray) -> list[float]:
@@ -52,14 +52,14 @@ KINDS = ("nested", "ragged", "one", "four", "signs", "wide", "constant")
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_order(kind: str, device: Device) -> None:
-    scene = drawn(kind, device)
-    order, o = order_statistics(scene, device), scene.objects
-    for row, (field, number, name, mask) in enumerate(row_masks(scene)):
+    batch = drawn(kind, device)
+    order, o = order_statistics(batch, device), batch.objects
+    for row, (field, number, name, mask) in enumerate(row_masks(batch)):
         at = slice(int(order.row_start[row]), int(order.row_start[row + 1]))
         listed = o.pixel.numpy()[o.start[row] : o.stop[row]]
-        k, labels = o.compartments.index(name), scene.labels[name][field].numpy()
+        k, labels = o.compartments.index(name), batch.labels[name][field].numpy()
         for c in range(3):
-            plane = scene.pixels[field, c].numpy()
+            plane = batch.pixels[field, c].numpy()
             np.testing.assert_array_equal(
                 order.quantiles[row, c].numpy(), quantiles(plane[mask]), err_msg=f"{name} {number}"
             )
@@ -72,8 +72,8 @@ def test_order(kind: str, device: Device) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_library_sort_gives_the_same(kind: str, device: Device) -> None:
     """What CUDA uses instead of the kernel: two ways to one result that does not depend on the order of ties."""
-    scene = drawn(kind, device)
-    order, o = order_statistics(scene, device), scene.objects
+    batch = drawn(kind, device)
+    order, o = order_statistics(batch, device), batch.objects
     member = torch.empty_like(o.pixel)
     device.launch(
         "list_members",
@@ -86,7 +86,7 @@ def test_the_library_sort_gives_the_same(kind: str, device: Device) -> None:
         member=member,
     )
     other = Order(order.row_start, *(torch.zeros_like(t) for t in (order.quantiles, order.ranks, order.levels)))
-    sort_by_library(scene, member, other, device)
+    sort_by_library(batch, member, other, device)
     np.testing.assert_array_equal(other.quantiles.numpy(), order.quantiles.numpy())
     assert torch.equal(other.ranks, order.ranks)
     assert torch.equal(other.levels, order.levels)
@@ -100,8 +100,8 @@ def test_without_objects(device: Device) -> None:
 
 def test_made_once_and_alike_on_any_number_of_threads() -> None:
     one, three = CpuDevice(1), CpuDevice(3)
-    scene = drawn("nested", one)
-    assert order_statistics(scene, one) is order_statistics(scene, one)
-    first, second = order_statistics(scene, one), order_statistics(drawn("nested", three), three)
+    batch = drawn("nested", one)
+    assert order_statistics(batch, one) is order_statistics(batch, one)
+    first, second = order_statistics(batch, one), order_statistics(drawn("nested", three), three)
     assert torch.equal(first.ranks, second.ranks)
     assert torch.equal(first.quantiles, second.quantiles)

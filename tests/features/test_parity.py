@@ -55,29 +55,29 @@ def test_columns_equal_cellprofilers(preset: str, family: str, shared: Path, dev
     theirs = parity.tables(shared, preset)
     both = [column for column in mine if column in theirs]
     assert both
-    found = parity.gaps(mine[both], theirs[both], shared, preset)
-    missed, known = parity.misses(found), KNOWN[preset]
+    result = parity.gaps(mine[both], theirs[both], shared, preset)
+    missed, known = parity.misses(result), KNOWN[preset]
     unexplained = missed.drop(index=[c for c in missed.index if c in known])
     with pd.option_context("display.width", 200, "display.max_columns", 20):
         assert unexplained.empty, f"{len(unexplained)} columns of {family} miss CellProfiler's:\n{unexplained}"
-    for column in set(known) & set(found.index):
-        assert found.at[column, "1e-9 + 1e-7"] < 1, f"{column} agrees now: take it off KNOWN"
-        assert found.at[column, "1e-9 + 1e-7"] > 1 - 5 / len(mine), f"{column}: five cells and more differ"
+    for column in set(known) & set(result.index):
+        assert result.at[column, "1e-9 + 1e-7"] < 1, f"{column} agrees now: take it off KNOWN"
+        assert result.at[column, "1e-9 + 1e-7"] > 1 - 5 / len(mine), f"{column}: five cells and more differ"
 
 
 @pytest.mark.parametrize("preset", TABLES)
 def test_every_column_of_the_tables_is_compared(preset: str, shared: Path) -> None:
-    made = set(features.columns(("Cells", "Cytoplasm", "Nuclei"), ("DNA", "ER", "RNA", "AGP", "Mito"), of_preset(preset)))
+    output = set(features.columns(("Cells", "Cytoplasm", "Nuclei"), ("DNA", "ER", "RNA", "AGP", "Mito"), of_preset(preset)))
     theirs = parity.tables(shared, preset).columns
-    assert set(theirs) - made == set(NOT_MADE[preset])
+    assert set(theirs) - output == set(NOT_MADE[preset])
     compared = {f for f in features.FAMILIES if f in IN_TABLES[preset]}
     words = {w for f in compared for c in ("Cells", "Cytoplasm", "Nuclei") for w in map(family_of, columns_of(f, c))}
-    assert {family_of(c) for c in set(theirs) & made} <= words, "a family that no test compares"
+    assert {family_of(c) for c in set(theirs) & output} <= words, "a family that no test compares"
 
 
 def columns_of(family: str, compartment: str) -> list[str]:
-    found: list[str] = features.family(family).columns(compartment, ("DNA", "ER"), FeatureSettings())
-    return found
+    result: list[str] = features.family(family).columns(compartment, ("DNA", "ER"), FeatureSettings())
+    return result
 
 
 def test_a_tie_of_three_pixels_reaches_few_cells(shared: Path, device: Device) -> None:

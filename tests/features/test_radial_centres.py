@@ -8,7 +8,7 @@ from centrosome.propagate import propagate
 from scipy import ndimage, sparse
 
 from jumpgpu.features import radial_centres
-from jumpgpu.features.objects import make_scene
+from jumpgpu.features.objects import make_batch
 from jumpgpu.gpu.device import Device
 
 
@@ -31,11 +31,11 @@ def test_rings_are_cellprofilers(device: Device, rings: int, reach: int, edges: 
     cells, nuclei, image = drawn()
     labels, others = torch.from_numpy(cells), torch.from_numpy(nuclei)
     centres = radial_centres.find_centres(labels, others, device, edges=edges)
-    scene = make_scene(["DNA"], torch.from_numpy(image)[:, None], {"Cells": labels}, {}, device)
-    found = radial_centres.measure(scene, centres, rings, reach, device).numpy()[:, 0]
+    batch = make_batch(["DNA"], torch.from_numpy(image)[:, None], {"Cells": labels}, {}, device)
+    result = radial_centres.measure(batch, centres, rings, reach, device).numpy()[:, 0]
     theirs = np.concatenate([twin(cells[k], nuclei[k], image[k], rings, reach, edges) for k in range(2)])
     # CellProfiler's float32 sums differ from ours by their order alone: 1e-5 of a share.
-    np.testing.assert_allclose(found, theirs, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(result, theirs, rtol=1e-5, atol=1e-7)
 
 
 def twin(labels: np.ndarray, others: np.ndarray, image: np.ndarray, rings: int, reach: int, edges: bool) -> np.ndarray:

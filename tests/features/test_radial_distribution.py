@@ -9,7 +9,7 @@ from centrosome.zernike import construct_zernike_polynomials, get_zernike_indexe
 from scipy.ndimage import distance_transform_edt
 
 from jumpgpu.features import radial_distribution as radial
-from jumpgpu.features.objects import Scene, make_scene
+from jumpgpu.features.objects import ObjectBatch, make_batch
 from jumpgpu.gpu.device import Device
 from jumpgpu.settings.config import FeatureSettings, RadialSettings
 from tests.helpers.scenes import drawn_labels, drawn_pixels, ellipse, ragged_labels, row_masks
@@ -45,15 +45,15 @@ def rings(mask: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
     return np.where(mask & (reached > 0), ring, -1), wedge
 
 
-def expected(scene: Scene, bins: int) -> dict[str, np.ndarray]:
+def expected(batch: ObjectBatch, bins: int) -> dict[str, np.ndarray]:
     out: dict[str, np.ndarray] = {}
-    for row, (field, _, name, mask) in enumerate(row_masks(scene)):
+    for row, (field, _, name, mask) in enumerate(row_masks(batch)):
         if mask.any():
             ring, wedge = rings(mask, bins)
-        for c, channel in enumerate(scene.channels):
-            plane = scene.pixels[field, c].numpy()
-            found = np.full((3, bins), np.nan)
-            found[2] = 0
+        for c, channel in enumerate(batch.channels):
+            plane = batch.pixels[field, c].numpy()
+            result = np.full((3, bins), np.nan)
+            result[2] = 0
             if mask.any():
                 whole = np.zeros(bins, np.float32)
                 parts, counts = np.zeros((bins, 8), np.float32), np.zeros((bins, 8))
@@ -65,14 +65,14 @@ def expected(scene: Scene, bins: int) -> dict[str, np.ndarray]:
                 for value in whole:
                     total += value
                 with np.errstate(invalid="ignore"):
-                    found[0] = whole / total
-                    found[1] = found[0] / (counts.sum(1) / counts.sum() + np.finfo(float).eps)
+                    result[0] = whole / total
+                    result[1] = result[0] / (counts.sum(1) / counts.sum() + np.finfo(float).eps)
                     means = np.ma.masked_array(parts / counts, counts == 0)
-                    found[2] = np.ma.filled(np.std(means, 1) / np.mean(means, 1), 0)
-            for measure, values in zip(radial.MEASUREMENTS, found, strict=True):
+                    result[2] = np.ma.filled(np.std(means, 1) / np.mean(means, 1), 0)
+            for measure, values in zip(radial.MEASUREMENTS, result, strict=True):
                 for bin_, value in enumerate(values):
                     column = f"{name}_RadialDistribution_{measure}_{channel}_{bin_ + 1}of{bins}"
-                    out.setdefault(column, np.full(scene.objects.n, -1.0))[row % scene.objects.n] = value
+                    out.setdefault(column, np.full(batch.objects.n, -1.0))[row % batch.objects.n] = value
     return out
 
 
@@ -83,11 +83,11 @@ def test_columns(kind: str, bins: int, device: Device) -> None:
     if kind == "dark":
         pixels[:, 0] = 0
     tensors = {c: device.tensor(v) for c, v in labels.items()}
-    scene = make_scene(CHANNELS, device.tensor(pixels), tensors, {}, device)
+    batch = make_batch(CHANNELS, device.tensor(pixels), tensors, {}, device)
     settings = FeatureSettings(radial=RadialSettings(bins=bins))
-    table = radial.measure(scene, settings, device).numpy()
-    names = [c for name in scene.objects.compartments for c in radial.columns(name, CHANNELS, settings)]
-    wanted = expected(scene, bins)
+    table = radial.measure(batch, settings, device).numpy()
+    names = [c for name in batch.objects.compartments for c in radial.columns(name, CHANNELS, settings)]
+    wanted = expected(batch, bins)
     assert sorted(names) == sorted(wanted)
     for column, values in zip(names, table.T, strict=True):
         # The same float32 sums; the rest is a few operations in float64.
@@ -96,22 +96,22 @@ def test_columns(kind: str, bins: int, device: Device) -> None:
 
 def test_wrong_number_of_rings(device: Device) -> None:
     labels = {"Cells": torch.zeros(1, 3, 4, dtype=torch.int32)}
-    scene = make_scene(("A",), torch.zeros(1, 1, 3, 4), labels, {}, device)
+    batch = make_batch(("A",), torch.zeros(1, 1, 3, 4), labels, {}, device)
     with pytest.raises(ValueError, match="bins is 40"):
-        radial.measure(scene, FeatureSettings(radial=RadialSettings(bins=40)), device)
-    assert radial.measure(scene, FeatureSettings(), device).shape == (0, 12)
+        radial.measure(batch, FeatureSettings(radial=RadialSettings(bins=40)), device)
+    assert radial.measure(batch, FeatureSettings(), device).shape == (0, 12)
 
 
 def test_zernike(device: Device) -> None:
     labels = drawn_labels()
     tensors = {"Cells": torch.from_numpy(labels["Cells"])}
-    scene = make_scene(CHANNELS, torch.from_numpy(drawn_pixels(labels, len(CHANNELS))), tensors, {}, device)
+    batch = make_batch(CHANNELS, torch.from_numpy(drawn_pixels(labels, len(CHANNELS))), tensors, {}, device)
     settings = FeatureSettings(radial=RadialSettings(zernike="magnitudes_and_phase"))
-    table = radial.measure(scene, settings, device).numpy()
+    table = radial.measure(batch, settings, device).numpy()
     names = radial.columns("Cells", CHANNELS, settings)
     assert len(names) == table.shape[1] == 2 * (12 + 60)
     orders = get_zernike_indexes(10)
-    for row, (field, _, _, mask) in enumerate(row_masks(scene)):
+    for row, (field, _, _, mask) in enumerate(row_masks(batch)):
         (centre,), (radius,) = minimum_enclosing_circle(mask.astype(int), np.array([1]))
         if not radius:
             assert np.isnan(table[row, 24:]).all()
@@ -119,17 +119,17 @@ def test_zernike(device: Device) -> None:
         y, x = ((np.argwhere(mask) - centre) / radius).T
         polynomials = construct_zernike_polynomials(x, y, orders)
         for c, channel in enumerate(CHANNELS):
-            values = scene.pixels[field, c].numpy()[mask].astype(float)
+            values = batch.pixels[field, c].numpy()[mask].astype(float)
             for k, (n, m) in enumerate(orders):
                 moment = np.sum(values * polynomials[:, k])
-                found = [
+                result = [
                     table[row, names.index(f"Cells_RadialDistribution_Zernike{w}_{channel}_{n}_{m}")]
                     for w in ("Magnitude", "Phase")
                 ]
                 # The circle's centre and radius round differently by some 1e-15; the moments are at most the sum of values.
-                assert found[0] == pytest.approx(abs(moment) / values.size, rel=1e-9, abs=1e-11)
+                assert result[0] == pytest.approx(abs(moment) / values.size, rel=1e-9, abs=1e-11)
                 if abs(moment) > 1e-6:
-                    assert np.exp(1j * found[1]) == pytest.approx(1j * np.conj(moment) / abs(moment), abs=1e-6)
+                    assert np.exp(1j * result[1]) == pytest.approx(1j * np.conj(moment) / abs(moment), abs=1e-6)
 
 
 def test_wrong_zernike() -> None:

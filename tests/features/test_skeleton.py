@@ -55,10 +55,10 @@ def test_points_and_lengths_are_centrosomes() -> None:
 def test_branches_are_cellprofilers(device: Device, seed: int, hole_size: int | None) -> None:
     masks, seeds = drawn(seed)
     lines = np.stack([skeletonize(m) for m in masks])
-    found = skeleton.measure(torch.from_numpy(lines), torch.from_numpy(seeds), hole_size, device).numpy()
+    result = skeleton.measure(torch.from_numpy(lines), torch.from_numpy(seeds), hole_size, device).numpy()
     for k in range(2):
-        np.testing.assert_allclose(found[k, 1 : seeds[k].max() + 1], branches_of(lines[k], seeds[k], hole_size), rtol=1e-7)
-    assert not found[2, 1:].any()
+        np.testing.assert_allclose(result[k, 1 : seeds[k].max() + 1], branches_of(lines[k], seeds[k], hole_size), rtol=1e-7)
+    assert not result[2, 1:].any()
 
 
 def branches_of(lines: np.ndarray, seeds: np.ndarray, hole_size: int | None) -> np.ndarray:

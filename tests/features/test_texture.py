@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from jumpgpu.features import texture
-from jumpgpu.features.objects import Scene, make_scene
+from jumpgpu.features.objects import ObjectBatch, make_batch
 from jumpgpu.settings.config import FeatureSettings, TextureSettings
 
 CHANNELS = ("DNA", "RNA")
@@ -58,8 +58,8 @@ def haralick(pixels, labels, scale, levels=256):
 def test_texture_equals_mahotas(device, levels):
     pixels, labels = draw()
     settings = FeatureSettings(texture=TextureSettings(scales=(1, 3, 10), levels=levels))
-    scene = make_scene(CHANNELS, pixels, labels, {}, device)
-    got = texture.measure(scene, settings, device).numpy()
+    batch = make_batch(CHANNELS, pixels, labels, {}, device)
+    got = texture.measure(batch, settings, device).numpy()
     names = texture.columns("Cells", CHANNELS, settings)
     assert got.shape == (8, len(names))
     # float64 throughout, but mahotas sums thousands of rounded p log p where the kernel sums integers
@@ -79,7 +79,7 @@ def test_texture_of_an_empty_object_is_nan(device):
     pixels, labels = draw()
     empty = {**labels, "Nuclei": torch.zeros_like(labels["Cells"])}
     settings = FeatureSettings(texture=TextureSettings(scales=(3,)))
-    got = texture.measure(make_scene(CHANNELS, pixels, empty, {}, device), settings, device)
+    got = texture.measure(make_batch(CHANNELS, pixels, empty, {}, device), settings, device)
     half = got.shape[1] // 2
     assert not torch.isnan(got[:, :half]).any()
     assert torch.isnan(got[:, half:]).all()
@@ -90,7 +90,7 @@ def test_texture_of_an_object_beyond_the_fine_logarithms(device):
     pixels = torch.from_numpy(rng.random((1, 1, 400, 700)).astype(np.float32)) * 0.1
     labels = {"Cells": torch.ones(1, 400, 700, dtype=torch.int32)}
     settings = FeatureSettings(texture=TextureSettings(scales=(5,)))
-    got = texture.measure(make_scene(("DNA",), pixels, labels, {}, device), settings, device).numpy().reshape(13, 4)
+    got = texture.measure(make_batch(("DNA",), pixels, labels, {}, device), settings, device).numpy().reshape(13, 4)
     want = haralick(pixels[0, 0].numpy(), labels["Cells"][0].numpy(), 5)[0].T
     assert_allclose(got[:11], want[:11], rtol=1e-9, atol=1e-11)
     assert_allclose(got[11:], want[11:], atol=1e-6)  # both vanish for noise
@@ -99,6 +99,6 @@ def test_texture_of_an_object_beyond_the_fine_logarithms(device):
 @pytest.mark.parametrize(("levels", "word"), [(1, "2 .. 256"), (257, "2 .. 256")])
 def test_texture_refuses_impossible_grey_levels(device, levels, word):
     pixels, labels = draw()
-    scene: Scene = make_scene(CHANNELS, pixels, labels, {}, device)
+    batch: ObjectBatch = make_batch(CHANNELS, pixels, labels, {}, device)
     with pytest.raises(ValueError, match=word):
-        texture.measure(scene, FeatureSettings(texture=TextureSettings(levels=levels)), device)
+        texture.measure(batch, FeatureSettings(texture=TextureSettings(levels=levels)), device)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from jumpgpu.features import area_shape
-from jumpgpu.features.objects import make_scene
+from jumpgpu.features.objects import make_batch
 from jumpgpu.gpu.device import Device
 from jumpgpu.settings.config import FeatureSettings
 
@@ -95,8 +95,8 @@ def test_ten_thousand_objects(device: Device, monkeypatch: pytest.MonkeyPatch) -
     differ = set()
     for seed in range(FIELDS):
         labels = drawn(seed)
-        scene = make_scene(("A",), torch.zeros(1, 1, SIDE, SIDE), {"Nuclei": torch.from_numpy(labels)[None]}, {}, device)
-        ours = area_shape.measure(scene, FeatureSettings(), device).numpy()[:, -len(orders) :][:, columns]
+        batch = make_batch(("A",), torch.zeros(1, 1, SIDE, SIDE), {"Nuclei": torch.from_numpy(labels)[None]}, {}, device)
+        ours = area_shape.measure(batch, FeatureSettings(), device).numpy()[:, -len(orders) :][:, columns]
         # sums of up to 6000 terms in another order; a vertex more or less moves them by more than 1e-4
         same = np.isclose(ours, centrosomes(labels, orders), rtol=1e-7, atol=1e-9).all(axis=1)
         for number in (np.flatnonzero(~same) + 1).tolist():
@@ -118,6 +118,6 @@ def test_a_square_of_disks_at_any_position(position: tuple[int, int], device: De
     y, x = np.mgrid[:SIDE, :SIDE]
     for squared in (25, 50, 65, 85, 325, 425):  # sums of two squares in several ways
         labels = ((y - position[0] - 20) ** 2 + (x - position[1] - 20) ** 2 <= squared).astype(np.int32)
-        scene = make_scene(("A",), torch.zeros(1, 1, SIDE, SIDE), {"Nuclei": torch.from_numpy(labels)[None]}, {}, device)
-        ours = area_shape.measure(scene, FeatureSettings(), device).numpy()[:, -len(orders) :][:, columns]
+        batch = make_batch(("A",), torch.zeros(1, 1, SIDE, SIDE), {"Nuclei": torch.from_numpy(labels)[None]}, {}, device)
+        ours = area_shape.measure(batch, FeatureSettings(), device).numpy()[:, -len(orders) :][:, columns]
         np.testing.assert_allclose(ours, centrosomes(labels, orders), rtol=1e-7, atol=1e-9, err_msg=str(squared))

@@ -14,10 +14,10 @@ import torch
 
 import jumpgpu
 from benchmarks.gpu_model.recording import recorded
-from jumpgpu.features.families import measure_scene
-from jumpgpu.features.objects import make_scene
+from jumpgpu.features.families import measure_batch
+from jumpgpu.features.objects import make_batch
 from jumpgpu.gpu import cuda
-from jumpgpu.gpu.device import BLOCK, MOST_FIELDS, Device, blocks
+from jumpgpu.gpu.device import BLOCK, MAX_FIELDS, Device, blocks
 from jumpgpu.gpu.kernel_source import kernel_sources
 from jumpgpu.gpu.open import open_device
 from jumpgpu.images import ring_buffer as rings
@@ -365,9 +365,9 @@ def test_a_batch_on_a_gpu_is_what_half_of_its_free_memory_holds():
         device = open_device("cuda")
         batch, lanes = device.plan(10_000, field)
         assert device.scratch_bytes == (10 << 30) // 8
-        assert batch == ((10 << 30) - device.scratch_bytes) // 2 // (field * cuda.CUDA_BYTES_A_VALUE) >= 8
+        assert batch == ((10 << 30) - device.scratch_bytes) // 2 // (field * cuda.CUDA_BYTES_PER_VALUE) >= 8
         assert lanes == 1
-        assert device.plan(10_000, field // 100) == (MOST_FIELDS, 1)
+        assert device.plan(10_000, field // 100) == (MAX_FIELDS, 1)
         assert device.plan(3, field) == (3, 1)
         assert device.plan(3, 1 << 40) == (1, 1)
         assert device.plan(10_000, field, batch=5) == (5, 1)
@@ -385,7 +385,7 @@ def giant_cell(device: Device) -> torch.Tensor:
     pixels = torch.rand(2, 1, 400, 400, generator=torch.Generator().manual_seed(6))
     settings = FeatureSettings(families=("shape", "radial", "neighbors", "number"))
     given = {name: device.tensor(image) for name, image in labels.items()}
-    return measure_scene(make_scene(("DNA",), device.tensor(pixels), given, {}, device), settings, device)
+    return measure_batch(make_batch(("DNA",), device.tensor(pixels), given, {}, device), settings, device)
 
 
 def test_a_cell_as_large_as_a_field_does_not_multiply_the_scratch():
@@ -403,7 +403,7 @@ def test_a_cell_as_large_as_a_field_does_not_multiply_the_scratch():
 )
 def test_blocks_with_scratch_are_bound_by_memory(tasks, each, want):
     with standin(memory=80 << 20):
-        assert open_device("cuda").scratch_blocks(tasks, each, per_core=1, most=64) == want
+        assert open_device("cuda").scratch_blocks(tasks, each, per_core=1, maximum=64) == want
 
 
 # ---- the whole program
@@ -449,9 +449,9 @@ def test_a_plate_on_little_memory(plate, tmp_path, capsys):
     capsys.readouterr()
     with standin() as gpu:
         jumpgpu.extract("DEMO", device="cuda", output="gpu", **plate)
-        most = gpu.peak[0]
+        maximum = gpu.peak[0]
     assert "trying again" not in capsys.readouterr().err
-    with standin(memory=int(most * 0.6)):
+    with standin(memory=int(maximum * 0.6)):
         jumpgpu.extract("DEMO", device="cuda", output="gpu", overwrite=True, **plate)
     err = capsys.readouterr().err
     assert "DEMO A01 site 1 and 3 more fields: CUDA out of memory" in err

@@ -67,10 +67,10 @@ def test_out_of_memory(plate, capsys):  # noqa: F811
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     jumpgpu.extract("DEMO", device="cuda", output="gpu", overwrite=True, **plate)
-    most, total = torch.cuda.max_memory_reserved(), torch.cuda.get_device_properties(0).total_memory
+    maximum, total = torch.cuda.max_memory_reserved(), torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
     capsys.readouterr()
-    torch.cuda.set_per_process_memory_fraction(0.6 * most / total)
+    torch.cuda.set_per_process_memory_fraction(0.6 * maximum / total)
     try:
         jumpgpu.extract("DEMO", device="cuda", output="gpu", overwrite=True, **plate)
     finally:

@@ -14,10 +14,10 @@ FILES = sorted(kernel_folder().rglob("*.cu"))
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_compiles_for_architecture(path: Path, architecture: str) -> None:
-    """And keeps its registers: a spill goes to memory. A T4 (sm_75) has half the threads an SM, and may have some."""
-    found = resources(path, architecture)
-    assert sorted(found) == sorted(signatures(path.read_text())), f"{path.name}: not the kernels that it declares"
-    spilled = {name: f"{r.spills} bytes" for name, r in found.items() if r.spills}
+    """And keeps its registers: a spill goes to memory. A T4 (sm_75) has half the threads per SM, and may have some."""
+    result = resources(path, architecture)
+    assert sorted(result) == sorted(signatures(path.read_text())), f"{path.name}: not the kernels that it declares"
+    spilled = {name: f"{r.spills} bytes" for name, r in result.items() if r.spills}
     assert not spilled or architecture == "sm_75", (
         f"{path.name} for {architecture} spills; give it __launch_bounds__ with fewer blocks"
     )

@@ -31,7 +31,7 @@ def constants(text: str) -> dict[str, int]:
 
 def pairs() -> list[tuple[str, str, str, str]]:
     """(module, its constant, kernel file, its constant) of everything that one side says it shares with the other."""
-    found = set()
+    result = set()
     for kernel, text in KERNELS.items():
         for declared, module, named in IN_KERNEL.findall(text):
             if module not in MODULES:
@@ -39,17 +39,17 @@ def pairs() -> list[tuple[str, str, str, str]]:
             here = re.findall(r"([A-Z_]+) = ", declared)
             there = re.findall(r"[A-Z_]+", named) or here
             python = vars(import_module(MODULES[module]))
-            found |= {(module, name, kernel, name) for name in there if name in here and name in python}
+            result |= {(module, name, kernel, name) for name in there if name in here and name in python}
     for file, module in MODULES.items():
         for names, _, kernel, named in IN_PYTHON.findall(
             (PACKAGE / Path(*module.split(".")[1:])).with_suffix(".py").read_text()
         ):
             ours = names.split(", ")
             theirs = re.findall(r"[A-Z_]+", named) or ours
-            found |= {
+            result |= {
                 (file, a, kernel, b) for a, b in zip(ours, theirs, strict=False) if b in constants(WHOLE.get(kernel, ""))
             }
-    return sorted(found)
+    return sorted(result)
 
 
 @pytest.mark.parametrize(("module", "ours", "kernel", "theirs"), pairs())

@@ -80,7 +80,7 @@ class Proxy(ThreadingHTTPServer):
         self.fault: Fault = lambda method, path, n: None
         self.asked: Counter[tuple[str, str]] = Counter()
         self.ranges: list[str] = []  # what parts of objects were asked for
-        self.under_way = self.most = 0
+        self.under_way = self.maximum = 0
         self.lock = threading.Lock()
         super().__init__(("127.0.0.1", 0), Handler)
         self.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
@@ -106,7 +106,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.see(self.headers)
             n = self.server.asked[self.command, path]
             self.server.under_way += 1
-            self.server.most = max(self.server.most, self.server.under_way)
+            self.server.maximum = max(self.server.maximum, self.server.under_way)
         try:
             self.answer(self.server.fault(self.command, path, n))
         finally:

@@ -142,7 +142,7 @@ def status_of(child: int) -> int:
 
 
 def whole_wells(output: Path) -> int:
-    """How many wells a plate holds, all of them whole by `verify`; 0 where there is no plate."""
+    """How many wells per plate holds, all of them whole by `verify`; 0 where there is no plate."""
     if not (output / "DEMO.zarr").exists():
         return 0
     plate = open_plate(output / "DEMO.zarr")

@@ -34,7 +34,7 @@ def write_plate(
     sites: tuple[int, ...] = (1, 2, 5),
     shape: tuple[int, int] = SHAPE,
 ) -> Path:
-    """A measurement folder with five images a site; returns its Images folder."""
+    """A measurement folder with five images per site; returns its Images folder."""
     images = root / f"{barcode}__2020-11-08T18_18_00-Measurement1" / "Images"
     images.mkdir(parents=True)
     for well in wells:

@@ -15,14 +15,14 @@ def encode(plain: bytes, lengths: Iterable[int] = ()) -> bytes:
         bits, n_bits = bits << width | code, n_bits + width
 
     at, codes = 0, -1  # -1: to be cleared
-    most = 0
+    maximum = 0
     table: dict[bytes, int] = {}
     width = 9
     while at < len(plain):
-        if codes in (-1, most):
+        if codes in (-1, maximum):
             put(CLEAR, width)
             table, codes, width = {bytes([k]): k for k in range(256)}, 0, 9
-            most = next(lengths, FULL - FIRST)
+            maximum = next(lengths, FULL - FIRST)
             continue
         end = at + 1
         while end < len(plain) and plain[at : end + 1] in table:

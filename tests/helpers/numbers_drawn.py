@@ -17,9 +17,8 @@ import numpy as np
 import torch
 
 from jumpgpu.features import image_quality as quality
-from jumpgpu.features.families import FAMILIES, measure_scene
-from jumpgpu.features.objects import Scene, make_scene
-from jumpgpu.features.scenes import segment_scene
+from jumpgpu.features.families import FAMILIES, measure_batch
+from jumpgpu.features.objects import ObjectBatch, make_batch, segment_batch
 from jumpgpu.gpu.device import Device
 from jumpgpu.gpu.open import open_device
 from jumpgpu.images.focus import check_image, count_image
@@ -49,7 +48,7 @@ OF_METHOD = {  # settings of a threshold that only some methods look at
     "log_transform": ("otsu2", "otsu3"),
     **dict.fromkeys(ROBUST, ("robust_background",)),
 }
-Found = dict[str, str]  # case -> digest
+Digests = dict[str, str]  # case -> digest
 
 
 def digest(*arrays: Any) -> str:
@@ -128,17 +127,17 @@ def corrected(size: tuple[int, int], channels: int) -> torch.Tensor:
     return correct(device().tensor(raw[None]), device().tensor(functions), device=device())
 
 
-def scene(size: tuple[int, int]) -> Scene:
+def batch(size: tuple[int, int]) -> ObjectBatch:
     """The drawn field with the drawn labels, so that segmentation has no part in it; the small one with all channels."""
     names = CHANNELS if size == LARGE else (*CHANNELS, *BRIGHTFIELD)
     labels = draw(size, len(names), 1)[1]
-    found = {name: device().tensor(image[None]) for name, image in labels.items()}
+    result = {name: device().tensor(image[None]) for name, image in labels.items()}
     beyond = draw(size, len(names), 2)[1]["Nuclei"]  # objects that were found and not kept
     free = (beyond > 0) & (labels["Cells"] == 0)
     unfiltered = {
         name: device().tensor(np.where(free, beyond + labels["Cells"].max(), image)[None]) for name, image in labels.items()
     }
-    return make_scene(names, corrected(size, len(names)), found, unfiltered, device())
+    return make_batch(names, corrected(size, len(names)), result, unfiltered, device())
 
 
 def others(kind: str, name: str, value: Any) -> list[Any]:
@@ -198,59 +197,59 @@ def richest(settings: Any) -> Any:
     return dataclasses.replace(settings, **changes)
 
 
-def family_cases(name: str) -> Found:
+def family_cases(name: str) -> Digests:
     """A family with its defaults and with every column on the large field, and each of its settings varied on the small."""
     default = FeatureSettings(families=(name,))
 
     def measured(size: tuple[int, int], settings: FeatureSettings) -> str:
-        return digest(measure_scene(scene(size), settings, device()).cpu().numpy())
+        return digest(measure_batch(batch(size), settings, device()).cpu().numpy())
 
-    found = {"large": measured(LARGE, default), "small": measured(SMALL, default)}
+    result = {"large": measured(LARGE, default), "small": measured(SMALL, default)}
     if hasattr(default, name):
         if (rich := dataclasses.replace(default, **{name: richest(getattr(default, name))})) != default:
-            found |= {"large, every column": measured(LARGE, rich)}
+            result |= {"large, every column": measured(LARGE, rich)}
         for what, changed in varied(getattr(default, name)):
-            found[what] = measured(SMALL, dataclasses.replace(default, **{name: changed}))
-    return found
+            result[what] = measured(SMALL, dataclasses.replace(default, **{name: changed}))
+    return result
 
 
-def segmentation_cases() -> Found:
+def segmentation_cases() -> Digests:
     """Labels, and those before any was discarded, of the defaults and of each setting changed, by each threshold method."""
 
     def labels(settings: SegmentationSettings, size: tuple[int, int] = SMALL) -> str:
-        found = segment(corrected(size, len(CHANNELS)), CHANNELS, settings, device())
-        images = [found.labels[c] for c in COMPARTMENTS] + [found.unfiltered[c] for c in ("Cells", "Nuclei")]
-        return digest(*(image.cpu().numpy() for image in (*images, *found.thresholds.values())))
+        result = segment(corrected(size, len(CHANNELS)), CHANNELS, settings, device())
+        images = [result.labels[c] for c in COMPARTMENTS] + [result.unfiltered[c] for c in ("Cells", "Nuclei")]
+        return digest(*(image.cpu().numpy() for image in (*images, *result.thresholds.values())))
 
     default = SegmentationSettings()
-    found = {"large": labels(default, LARGE)}
-    found |= {what: labels(settings) for what, settings in varied(default) if ".threshold." not in what}
+    result = {"large": labels(default, LARGE)}
+    result |= {what: labels(settings) for what, settings in varied(default) if ".threshold." not in what}
     nuclei = default.nuclei
-    found["nuclei.background=none"] = labels(
+    result["nuclei.background=none"] = labels(
         dataclasses.replace(default, nuclei=dataclasses.replace(nuclei, background=None))
     )
     free = dataclasses.replace(nuclei, smoothing=None, suppression=None)
-    found["nuclei.smoothing and suppression by diameter"] = labels(dataclasses.replace(default, nuclei=free))
+    result["nuclei.smoothing and suppression by diameter"] = labels(dataclasses.replace(default, nuclei=free))
     for step in ("nuclei", "cells"):
         for method in METHODS:
             base = dataclasses.replace(getattr(default, step).threshold, method=method, manual=0.06, lower=0.001, upper=0.9)
-            found[f"{step}.{method}"] = labels(with_threshold(default, step, base))
+            result[f"{step}.{method}"] = labels(with_threshold(default, step, base))
             for what, threshold in varied(base):
                 if method in OF_METHOD.get(what.partition("=")[0], METHODS):
-                    found[f"{step}.{method}.{what}"] = labels(with_threshold(default, step, threshold))
+                    result[f"{step}.{method}.{what}"] = labels(with_threshold(default, step, threshold))
     for method in limits.LIMITS["SecondarySettings"]["method"]:
         base = dataclasses.replace(default.cells, method=str(method))
         for what, cells in varied(base):
             if not what.startswith(("method", "threshold")):
-                found[f"cells.{method}.{what}"] = labels(dataclasses.replace(default, cells=cells))
-    return found
+                result[f"cells.{method}.{what}"] = labels(dataclasses.replace(default, cells=cells))
+    return result
 
 
 def with_threshold(settings: SegmentationSettings, step: str, threshold: ThresholdSettings) -> SegmentationSettings:
     return dataclasses.replace(settings, **{step: dataclasses.replace(getattr(settings, step), threshold=threshold)})
 
 
-def illumination_cases() -> Found:
+def illumination_cases() -> Digests:
     """Functions of a plate's mean image and of Harmony's polynomial, and the fields divided by them."""
     raw = draw(LARGE, len(CHANNELS), 1)[0]
     sums = sum(draw(SMALL, len(CHANNELS), seed)[0][0].astype(np.int64) for seed in (1, 2, 3))
@@ -258,16 +257,16 @@ def illumination_cases() -> Found:
     profile = Flatfield(
         ((1.0,), (0.125, -0.0625), (-0.5, 0.25, -0.375)), (502, 406), (250.0, 202.0), (0.001953125, 0.001953125)
     )
-    found = {"large": digest(corrected(LARGE, len(CHANNELS)).cpu().numpy()), "estimate": digest(smooth(mean, settings))}
-    found["estimate, large"] = digest(smooth(raw[0] / 65535.0, settings))
+    result = {"large": digest(corrected(LARGE, len(CHANNELS)).cpu().numpy()), "estimate": digest(smooth(mean, settings))}
+    result["estimate, large"] = digest(smooth(raw[0] / 65535.0, settings))
     whole = device().tensor(raw[None] // 16), device().tensor(fall_off(LARGE, len(CHANNELS)))
     scaled = correct(*whole, device=device(), scales=[[4095.0] * len(CHANNELS)])  # as a file may say of 12 bits
-    found["12 bits"] = digest(scaled.cpu().numpy())
-    found["flatfield"] = digest(polynomial(profile, SMALL, settings.quantile))
-    return found | {f"estimate, {what}": digest(smooth(mean, changed)) for what, changed in varied(settings)}
+    result["12 bits"] = digest(scaled.cpu().numpy())
+    result["flatfield"] = digest(polynomial(profile, SMALL, settings.quantile))
+    return result | {f"estimate, {what}": digest(smooth(mean, changed)) for what, changed in varied(settings)}
 
 
-def image_cases(measure: Callable[[tuple[int, int]], Any]) -> Found:
+def image_cases(measure: Callable[[tuple[int, int]], Any]) -> Digests:
     return {"large": digest(measure(LARGE)), "small": digest(measure(SMALL))}
 
 
@@ -279,17 +278,17 @@ def image_quality(size: tuple[int, int]) -> np.ndarray:
     return quality.measure_images(corrected(size, len(CHANNELS)), CHANNELS, device()).numpy()
 
 
-def preset_cases(name: str) -> Found:
+def preset_cases(name: str) -> Digests:
     """A preset from corrected fields to the table, as a run does it."""
     config = load_config(config_folder() / f"{name}.toml")
-    found = {}
+    result = {}
     for case, size in (("large", LARGE), ("small", SMALL)):
-        measured = segment_scene(corrected(size, len(CHANNELS)), CHANNELS, config.segmentation, device())
-        found[case] = digest(measure_scene(measured, config.features, device()).cpu().numpy())
-    return found
+        measured = segment_batch(corrected(size, len(CHANNELS)), CHANNELS, config.segmentation, device())
+        result[case] = digest(measure_batch(measured, config.features, device()).cpu().numpy())
+    return result
 
 
-CASES: dict[str, Callable[[], Found]] = {
+CASES: dict[str, Callable[[], Digests]] = {
     "illumination": illumination_cases,
     "image_checks": lambda: image_cases(image_checks),
     "image_quality": lambda: image_cases(image_quality),
@@ -303,14 +302,14 @@ def version_of(name: str) -> int:
     return PRESETS[name] if name in PRESETS else VERSIONS[name]
 
 
-def complaints(name: str, found: Found, record: dict[str, Any]) -> list[str]:
+def complaints(name: str, result: Digests, record: dict[str, Any]) -> list[str]:
     """What is wrong with a version, a line each, given the digests of today and those of the record."""
     kept = record.get(name, {"version": 0, "cases": {}})
     if version_of(name) < kept["version"]:
         return [f"{name}: its numbers version is {version_of(name)}, and {kept['version']} was there before"]
     if version_of(name) > kept["version"]:
         return []
-    moved = [case for case, value in kept["cases"].items() if found.get(case, value) != value]
+    moved = [case for case, value in kept["cases"].items() if result.get(case, value) != value]
     listed = ", ".join(moved[:6]) + (f", ... ({len(moved)})" if len(moved) > 6 else "")
     return (
         [f"{name}: values moved ({listed}) and its numbers version did not: raise it, if they are meant to move"]

@@ -24,7 +24,7 @@ def write_ome_plate(
     together: bool = False,
     packer: str = "zstd",
 ) -> Path:
-    """The plate's fields, a chunk a channel in four tiles (or all channels in one), fields numbered from `first`."""
+    """The plate's fields, a chunk per channel in four tiles (or all channels in one), fields numbered from `first`."""
     wells = {well: [s.site for s in plate.sites if s.well == well] for well in plate.wells}
     rows, columns = sorted({w[0] for w in wells}), sorted({str(int(w[1:])) for w in wells}, key=int)
     described = {

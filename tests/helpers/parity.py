@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 
 from jumpgpu.features import families as features
-from jumpgpu.features.objects import Scene
+from jumpgpu.features.objects import ObjectBatch
 from jumpgpu.gpu.device import Device
 from jumpgpu.gpu.open import open_device
 from jumpgpu.settings.config import FeatureSettings
 from jumpgpu.settings.names import COMPARTMENTS, family_of, stored_order
-from tests.helpers.real import TABLES, WELLS, real_scene, segmented_scene, unique_centres
+from tests.helpers.real import TABLES, WELLS, real_batch, segmented_batch, unique_centres
 
 LEVELS = {"1e-6 + 1e-4": (1e-6, 1e-4), "1e-6 + 1e-6": (1e-6, 1e-6), "1e-9 + 1e-7": (1e-9, 1e-7)}
 IDENTITY = ("ImageNumber", "Metadata_Plate", "Metadata_Site")  # columns of its tables that are no measurements
@@ -30,7 +30,7 @@ ONE_PERCENT = 0.01
 
 
 def tables(shared: Path, preset: str = "cpjump1") -> pd.DataFrame:
-    """All of CellProfiler's numbers, a row a cell by well and object number, compartments before the names."""
+    """All of CellProfiler's numbers, a row per cell by well and object number, compartments before the names."""
     tables = []
     for compartment in COMPARTMENTS:
         table = pd.read_parquet(shared / TABLES[preset] / f"{compartment}.parquet")
@@ -56,21 +56,21 @@ def ours(
     settings = settings or FeatureSettings()
     parts = []
     if others := tuple(f for f in families if f != "neighbors"):
-        parts.append(measured(real_scene(shared, device, preset=preset), replace(settings, families=others), device))
+        parts.append(measured(real_batch(shared, device, preset=preset), replace(settings, families=others), device))
     if "neighbors" in families:
-        scene = segmented_scene(shared, device, preset)
-        parts.append(measured(scene, replace(settings, families=("neighbors",)), device))
+        batch = segmented_batch(shared, device, preset)
+        parts.append(measured(batch, replace(settings, families=("neighbors",)), device))
     table = pd.concat(parts, axis=1)
     return table.iloc[:, stored_order(list(table.columns))]
 
 
-def measured(scene: Scene, settings: FeatureSettings, device: Device) -> pd.DataFrame:
-    o = scene.objects
-    table = features.measure_scene(scene, settings, device).cpu().numpy()
+def measured(batch: ObjectBatch, settings: FeatureSettings, device: Device) -> pd.DataFrame:
+    o = batch.objects
+    table = features.measure_batch(batch, settings, device).cpu().numpy()
     index = pd.MultiIndex.from_arrays(
         [np.array(WELLS)[o.field.cpu().numpy()], o.number.cpu().numpy()], names=["Metadata_Well", "ObjectNumber"]
     )
-    return pd.DataFrame(table, index, features.columns(o.compartments, scene.channels, settings)).sort_index()
+    return pd.DataFrame(table, index, features.columns(o.compartments, batch.channels, settings)).sort_index()
 
 
 def comparable(column: str, scene_index: pd.MultiIndex, shared: Path, preset: str = "cpjump1") -> np.ndarray:
@@ -115,7 +115,7 @@ def end_to_end(shared: Path, device: Device) -> pd.DataFrame:
 
     Our own segmentation, every family, every cell; both means leave out NaN, and two NaN means agree.
     """
-    mine = measured(segmented_scene(shared, device), FeatureSettings(families=features.FAMILIES), device)
+    mine = measured(segmented_batch(shared, device), FeatureSettings(families=features.FAMILIES), device)
     ours, theirs = (t.groupby(level="Metadata_Well").mean() for t in (mine, reference(shared, mine.columns)))
     gap = (ours - theirs).abs().where(ours.notna() | theirs.notna(), 0.0)
     relative = (gap / theirs.abs()).where(gap > 0, 0.0).fillna(np.inf)
@@ -133,17 +133,17 @@ def end_to_end(shared: Path, device: Device) -> pd.DataFrame:
     )
 
 
-def agreeing(found: pd.DataFrame) -> pd.DataFrame:
+def agreeing(result: pd.DataFrame) -> pd.DataFrame:
     """Per family: columns compared, and how many agree at each tolerance."""
-    table = found.groupby("family", sort=False)[list(LEVELS)].agg(lambda s: int((s >= SHARE).sum()))
-    table.insert(0, "columns", found.groupby("family", sort=False).size())
+    table = result.groupby("family", sort=False)[list(LEVELS)].agg(lambda s: int((s >= SHARE).sum()))
+    table.insert(0, "columns", result.groupby("family", sort=False).size())
     table.loc["all"] = table.sum()
     return table
 
 
-def misses(found: pd.DataFrame, level: str = "1e-6 + 1e-4") -> pd.DataFrame:
+def misses(result: pd.DataFrame, level: str = "1e-6 + 1e-4") -> pd.DataFrame:
     """The columns that do not agree, worst first."""
-    return found[found[level] < SHARE].sort_values(level)
+    return result[result[level] < SHARE].sort_values(level)
 
 
 def main() -> None:
@@ -159,9 +159,9 @@ def main() -> None:
     mine = ours(args.shared, device, args.families, args.preset)
     print(f"{time.process_time() - start:.2f} s of CPU for {len(mine)} cells, {mine.shape[1]} columns (reading included)")
     both = [c for c in mine.columns if c in tables(args.shared, args.preset).columns]  # a preset's tables may have few
-    found = gaps(mine[both], reference(args.shared, both, args.preset), args.shared, args.preset)
-    print(agreeing(found).to_string())
-    shown = found.sort_values([args.level, "gap"], ascending=[True, False]).head(args.worst)
+    result = gaps(mine[both], reference(args.shared, both, args.preset), args.shared, args.preset)
+    print(agreeing(result).to_string())
+    shown = result.sort_values([args.level, "gap"], ascending=[True, False]).head(args.worst)
     print(shown.drop(columns="family").to_string(float_format=lambda v: f"{v:.6g}"))
 
 

@@ -70,7 +70,7 @@ def contents(plate: Path) -> dict[str, bytes]:
 def write_images(
     root: Path, plate: str = "DEMO", wells: tuple[str, ...] = ("A01", "B02"), sites: tuple[int, ...] = (1, 2)
 ) -> Path:
-    """A small plate on disk: 56 x 64 fields under `root/images`, label images of four cells a field under `root/masks`."""
+    """A small plate on disk: 56 x 64 fields under `root/images`, label images of four cells per field under `root/masks`."""
     folder, masks = root / "images" / f"{plate}__2026-01-01-Measurement1" / "Images", root / "masks"
     folder.mkdir(parents=True)
     masks.mkdir(exist_ok=True)

@@ -7,7 +7,7 @@ import numpy as np
 import tifffile
 from scipy.ndimage import distance_transform_edt, find_objects
 
-from jumpgpu.features.objects import Scene, make_scene
+from jumpgpu.features.objects import ObjectBatch, make_batch
 from jumpgpu.gpu.device import Device
 from jumpgpu.segmentation.pipeline import segment
 from jumpgpu.settings.config import load_config
@@ -41,27 +41,27 @@ def real_labels(shared: Path, wells: tuple[str, ...] = WELLS, preset: str = "cpj
     }
 
 
-def real_scene(shared: Path, device: Device, wells: tuple[str, ...] = WELLS, preset: str = "cpjump1") -> Scene:
+def real_batch(shared: Path, device: Device, wells: tuple[str, ...] = WELLS, preset: str = "cpjump1") -> ObjectBatch:
     labels = {c: device.tensor(v) for c, v in real_labels(shared, wells, preset).items()}
-    return make_scene(CHANNELS, device.tensor(real_pixels(shared, wells)), labels, {}, device)
+    return make_batch(CHANNELS, device.tensor(real_pixels(shared, wells)), labels, {}, device)
 
 
-def segmented_scene(shared: Path, device: Device, preset: str = "cpjump1") -> Scene:
+def segmented_batch(shared: Path, device: Device, preset: str = "cpjump1") -> ObjectBatch:
     """The six fields on our own labels, which know the objects that CellProfiler found and its label images lack."""
     pixels = device.tensor(real_pixels(shared))
-    found = segment(pixels, CHANNELS, load_config(preset).segmentation, device)
-    return make_scene(CHANNELS, pixels, found.labels, found.unfiltered, device)
+    result = segment(pixels, CHANNELS, load_config(preset).segmentation, device)
+    return make_batch(CHANNELS, pixels, result.labels, result.unfiltered, device)
 
 
 @cache
 def unique_centres(shared: Path, preset: str = "cpjump1") -> dict[str, set[tuple[str, int]]]:
     """By compartment, (well, number) of objects with one pixel farthest from the edge; of several it takes any."""
-    found: dict[str, set[tuple[str, int]]] = {}
+    result: dict[str, set[tuple[str, int]]] = {}
     for compartment, planes in real_labels(shared, preset=preset).items():
         for well, plane in zip(WELLS, planes, strict=True):
             for number, box in enumerate(find_objects(plane), 1):
                 ys, xs = (slice(max(s.start - 1, 0), s.stop + 1) for s in box)
                 distance = distance_transform_edt(plane[ys, xs] == number)
                 if np.count_nonzero(distance == distance.max()) == 1:
-                    found.setdefault(compartment, set()).add((well, number))
-    return found
+                    result.setdefault(compartment, set()).add((well, number))
+    return result

@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 import torch
 
-from jumpgpu.features.objects import Scene, make_scene
+from jumpgpu.features.objects import ObjectBatch, make_batch
 from jumpgpu.gpu.device import Device
 
 CHANNELS = ("DNA", "ER", "RNA", "AGP", "Mito")
@@ -115,28 +115,30 @@ def ragged_labels(height: int = 47, width: int = 61, fields: int = 2, seed: int 
     return out
 
 
-def drawn_scene(device: Device, labels: dict[str, np.ndarray] | None = None, channels: tuple[str, ...] = CHANNELS) -> Scene:
+def drawn_scene(
+    device: Device, labels: dict[str, np.ndarray] | None = None, channels: tuple[str, ...] = CHANNELS
+) -> ObjectBatch:
     """A scene of `labels` (by default `drawn_labels()`) over `drawn_pixels`."""
     labels = labels or drawn_labels()
     pixels = drawn_pixels(labels, len(channels))
-    return make_scene(channels, device.tensor(pixels), {c: device.tensor(v) for c, v in labels.items()}, {}, device)
+    return make_batch(channels, device.tensor(pixels), {c: device.tensor(v) for c, v in labels.items()}, {}, device)
 
 
 def one_field(labels: dict[str, np.ndarray], b: int) -> dict[str, np.ndarray]:
     return {c: v[b : b + 1].copy() for c, v in labels.items()}
 
 
-def row_masks(scene: Scene) -> list[tuple[int, int, str, np.ndarray]]:
+def row_masks(batch: ObjectBatch) -> list[tuple[int, int, str, np.ndarray]]:
     """Of each object row: field, number, compartment and bool [H, W] mask, in row order."""
-    o = scene.objects
+    o = batch.objects
     return [
-        (int(b), int(n), name, torch.eq(scene.labels[name][int(b)], int(n)).cpu().numpy())
+        (int(b), int(n), name, torch.eq(batch.labels[name][int(b)], int(n)).cpu().numpy())
         for name in o.compartments
         for b, n in zip(o.field, o.number, strict=True)
     ]
 
 
-def carried(scene: Scene, device: Device) -> Scene:
+def carried(batch: ObjectBatch, device: Device) -> ObjectBatch:
     """The scene with its tensors on another device, for a test of what is measured on it, not of how it is made."""
 
     def moved(value: object) -> object:
@@ -148,6 +150,6 @@ def carried(scene: Scene, device: Device) -> Scene:
             return dataclasses.replace(value, **{f.name: moved(getattr(value, f.name)) for f in dataclasses.fields(value)})
         return value
 
-    out = moved(scene)
-    assert isinstance(out, Scene)
+    out = moved(batch)
+    assert isinstance(out, ObjectBatch)
     return out

@@ -99,8 +99,8 @@ LOSSY = {
 @pytest.mark.parametrize("name", LOSSLESS)
 def test_jpeg_2000_and_xl_without_loss(tmp_path: Path, name: str, image: np.ndarray, more: dict[str, object]) -> None:
     kind, how = LOSSLESS[name]
-    found, grey = read_both(tmp_path, packed(image, kind, compressionargs=how, **more), image.shape)
-    np.testing.assert_array_equal(found, image)
+    result, grey = read_both(tmp_path, packed(image, kind, compressionargs=how, **more), image.shape)
+    np.testing.assert_array_equal(result, image)
     assert grey.scale == (255 if image.dtype == np.uint8 else None)
 
 
@@ -177,6 +177,6 @@ def test_a_plate_of_8_bits(tmp_path: Path, device: Device, kind: str) -> None:
     (batch,) = read_fields(plate)
     assert batch.scales == ((255.0,) * len(NUMBERS),) * 6
     functions = open_illumination(plate, "none", device=device).functions
-    found = correct(batch.pixels, functions, device=device, scales=batch.scales).numpy()
-    np.testing.assert_array_equal(found, batch.pixels.numpy().astype(np.float32) / np.float32(255))
+    result = correct(batch.pixels, functions, device=device, scales=batch.scales).numpy()
+    np.testing.assert_array_equal(result, batch.pixels.numpy().astype(np.float32) / np.float32(255))
     assert batch.checks[0][0][0] == (batch.pixels[0, 0].numpy() == 255).mean()

@@ -155,10 +155,10 @@ def test_a_plate_of_all_kinds_is_read_as_on_the_cpu(tmp_path: Path, batch: int, 
     assert len(set(reasons)) >= 20
     assert sum("again" in r for r in reasons) == 3
     with standin() as gpu:
-        got, _, found = said(plate, batch, open_device("cuda"), workers=workers, ahead=ahead)
+        got, _, result = said(plate, batch, open_device("cuda"), workers=workers, ahead=ahead)
         assert {"lzw_bytes", "raw_place", "raw_counts", "raw_same"} <= set(gpu.launches)
     assert got == want
-    np.testing.assert_array_equal(found, pixels)
+    np.testing.assert_array_equal(result, pixels)
 
 
 def test_codes_that_the_device_reads_are_not_decoded_by_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -343,7 +343,7 @@ def test_files_fetched_ahead_stay_within_their_bytes(gallery, monkeypatch):
     sizes = {f: plate.images.status(f)[0] for f in files}
     budget = 3 * max(sizes.values())
     monkeypatch.setattr(prefetch, "AHEAD_BYTES", budget)
-    gallery.most = 0
+    gallery.maximum = 0
     with plate.images.ahead(files, 1 << 20):
         coming = plate.images._coming
         for number, file in enumerate(files):
@@ -352,7 +352,7 @@ def test_files_fetched_ahead_stay_within_their_bytes(gallery, monkeypatch):
             if number == 4:
                 assert len(plate.images.read(files[20], 1 << 20)) == sizes[files[20]]  # out of turn
     assert coming.held == 0
-    assert 2 <= gallery.most <= 5
+    assert 2 <= gallery.maximum <= 5
 
 
 def test_many_files_are_fetched_at_once(gallery):

@@ -48,15 +48,15 @@ def test_estimate_is_the_five_steps(plate, device: Device) -> None:  # type: ign
     """scikit-image, image by image as CellProfiler does; apart from rounding across a count of the median the same."""
     from jumpgpu.images.reader import read_fields
 
-    found = open_illumination(plate, "estimate", device=device)
+    result = open_illumination(plate, "estimate", device=device)
     stack = np.concatenate([b.pixels.numpy().copy() for b in read_fields(plate)]) / 65535
     for c in range(5):
         small = np.mean([resize(i, (20, 24), order=1, mode="symmetric", anti_aliasing=True) for i in stack[:, c]], axis=0)
         smooth = median((small * 65535).astype(np.uint16), disk(9), behavior="rank") / 65535
         expected = resize(rescale(smooth, 0.02), SIZE, order=1, mode="symmetric")
-        np.testing.assert_allclose(found.functions[c].numpy(), expected, rtol=2e-3)  # one count of about 1000
-    assert found.functions.min() == 1.0
-    assert found.source == "estimated from 4 fields"
+        np.testing.assert_allclose(result.functions[c].numpy(), expected, rtol=2e-3)  # one count of about 1000
+    assert result.functions.min() == 1.0
+    assert result.source == "estimated from 4 fields"
 
 
 def test_estimate_is_kept_and_reused_only_for_the_same_inputs(plate, device: Device, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -126,8 +126,8 @@ def test_memory_does_not_grow_with_the_plate(tmp_path: Path) -> None:
 
 
 def test_none(plate, device: Device) -> None:  # type: ignore[no-untyped-def]
-    found = open_illumination(plate, "none", device=device, channels=["RNA", "DNA"])
-    assert torch.equal(found.functions, torch.ones(2, *SIZE))
+    result = open_illumination(plate, "none", device=device, channels=["RNA", "DNA"])
+    assert torch.equal(result.functions, torch.ones(2, *SIZE))
 
 
 def test_flatfield_from_an_index(plate, device: Device) -> None:  # type: ignore[no-untyped-def]
@@ -141,12 +141,12 @@ def test_flatfield_from_an_index(plate, device: Device) -> None:  # type: ignore
     with pytest.raises(ValueError, match=r"no FlatfieldProfile for DNA .*--illumination estimate"):
         open_illumination(plate, "flatfield", device=device)
     (plate.folder / "Index.idx.xml").write_text(index_xml(("A01", "B02"), (1, 2), extra=extra, shape=SIZE))
-    found = open_illumination(find_plate(BARCODE, plate.folder), "flatfield", device=device)
+    result = open_illumination(find_plate(BARCODE, plate.folder), "flatfield", device=device)
     x, y = np.meshgrid((np.arange(120) - 59.5) / 100, (np.arange(100) - 49.5) / 100)
     expected = rescale(1.5 + 0.2 * y - x * x - 0.5 * y * y, 0.02)
-    np.testing.assert_allclose(found.functions[0].numpy(), expected, rtol=1e-6)  # float32
-    assert torch.equal(found.functions[1:], torch.ones(4, *SIZE))
-    assert [n.split(":")[0] for n in found.notes] == [f"{BARCODE} AGP", f"{BARCODE} Mito"]
+    np.testing.assert_allclose(result.functions[0].numpy(), expected, rtol=1e-6)  # float32
+    assert torch.equal(result.functions[1:], torch.ones(4, *SIZE))
+    assert [n.split(":")[0] for n in result.notes] == [f"{BARCODE} AGP", f"{BARCODE} Mito"]
 
 
 def test_flatfield_of_another_binning() -> None:
@@ -170,8 +170,8 @@ def test_folder_names(plate, tmp_path: Path) -> None:  # type: ignore[no-untyped
     with pytest.raises(FileNotFoundError, match=f"{BARCODE}: no Mito illumination function"):
         load_illumination(folder, plate, CHANNELS)
     np.save(folder / BARCODE / f"{BARCODE}_IllumMito.npy", functions["Mito"])
-    found = load_illumination(folder, plate, CHANNELS)
-    np.testing.assert_array_equal(found.functions.numpy(), np.stack(list(functions.values())))
+    result = load_illumination(folder, plate, CHANNELS)
+    np.testing.assert_array_equal(result.functions.numpy(), np.stack(list(functions.values())))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from jumpgpu.gpu.device import Device, blocks
 from jumpgpu.images.illumination import correct
 
 
-def scene(b: int, c: int, h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
+def batch(b: int, c: int, h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
     """Raw counts with both ends and saturated patches; functions with values that exercise every branch."""
     rng = np.random.default_rng([b, c, h, w])
     pixels = rng.integers(0, 65536, (b, c, h, w), dtype=np.uint16)
@@ -22,12 +22,12 @@ def scene(b: int, c: int, h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("shape", [(1, 1, 3, 7), (2, 5, 33, 41), (3, 2, 64, 64), (1, 5, 108, 128)])
 def test_correct_equals_numpy_bit_for_bit(device: Device, shape: tuple[int, int, int, int]) -> None:
-    pixels, functions = scene(*shape)
+    pixels, functions = batch(*shape)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = pixels.astype(np.float32) / np.float32(65535) / functions
     expected = np.clip(np.nan_to_num(value, nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
-    found = correct(device.tensor(pixels), device.tensor(functions), device=device)
-    np.testing.assert_array_equal(found.numpy().view(np.int32), expected.view(np.int32) & 0x7FFFFFFF)
+    result = correct(device.tensor(pixels), device.tensor(functions), device=device)
+    np.testing.assert_array_equal(result.numpy().view(np.int32), expected.view(np.int32) & 0x7FFFFFFF)
 
 
 @pytest.mark.parametrize(
@@ -35,26 +35,26 @@ def test_correct_equals_numpy_bit_for_bit(device: Device, shape: tuple[int, int,
 )
 def test_each_image_has_its_own_scale(device: Device, shape: tuple[int, int, int, int]) -> None:
     """CellProfiler divides each image, as float32, by the whole number that its file says."""
-    pixels, functions = scene(*shape)
+    pixels, functions = batch(*shape)
     scales = np.random.default_rng(shape).choice([65535, 4095, 1023, 70000, 255], shape[:2])
     with np.errstate(divide="ignore", invalid="ignore"):
         value = pixels.astype(np.float32) / scales.astype(np.float32)[:, :, None, None] / functions
     expected = np.clip(np.nan_to_num(value, nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
-    found = correct(device.tensor(pixels), device.tensor(functions), device=device, scales=scales.tolist())
-    np.testing.assert_array_equal(found.numpy().view(np.int32), expected.view(np.int32) & 0x7FFFFFFF)
+    result = correct(device.tensor(pixels), device.tensor(functions), device=device, scales=scales.tolist())
+    np.testing.assert_array_equal(result.numpy().view(np.int32), expected.view(np.int32) & 0x7FFFFFFF)
     with pytest.raises(ValueError, match="scales of"):
         correct(device.tensor(pixels), device.tensor(functions), device=device, scales=[[1.0] * shape[1]] * (shape[0] + 1))
 
 
 def test_correct_writes_where_it_is_told(device: Device) -> None:
-    pixels, functions = scene(2, 3, 9, 11)
+    pixels, functions = batch(2, 3, 9, 11)
     out = torch.empty(2, 3, 9, 11)
     assert correct(device.tensor(pixels), device.tensor(functions), device=device, out=out) is out
     assert torch.equal(out, correct(device.tensor(pixels), device.tensor(functions), device=device))
 
 
 def test_a_batch_equals_its_fields(device: Device) -> None:
-    pixels, functions = scene(4, 3, 37, 29)
+    pixels, functions = batch(4, 3, 37, 29)
     whole = correct(device.tensor(pixels), device.tensor(functions), device=device)
     for b in range(4):
         assert torch.equal(
@@ -64,7 +64,7 @@ def test_a_batch_equals_its_fields(device: Device) -> None:
 
 
 def test_wrong_shapes_and_types(device: Device) -> None:
-    pixels, functions = scene(1, 2, 4, 6)
+    pixels, functions = batch(1, 2, 4, 6)
     with pytest.raises(ValueError, match=r"\[B, C, H, W\] and \[C, H, W\]"):
         correct(device.tensor(pixels), device.tensor(functions[:1]), device=device)
     with pytest.raises(TypeError, match="float32"):
@@ -74,7 +74,7 @@ def test_wrong_shapes_and_types(device: Device) -> None:
 
 
 def test_sums_are_exact_integers(device: Device) -> None:
-    pixels, _ = scene(3, 2, 70, 61)
+    pixels, _ = batch(3, 2, 70, 61)
     sums = torch.full((2, 70, 61), 2**40, dtype=torch.int64)
     n = sums.numel()
     device.launch("accumulate_fields", blocks(n), pixels=device.tensor(pixels), fields=3, n_values=n, sums=sums)

@@ -86,12 +86,12 @@ def test_a_stream_that_was_tampered_with_is_declined_or_means_the_same_to_both(
         if not stream:
             break
     size = rng.choice([n, n, max(1, n // 2), 2 * n, 40 * n])
-    found, segmented = ours(bytes(stream), size), on_device(bytes(stream), size)
-    assert segmented in (None, found)
-    if found is not None:
+    result, segmented = ours(bytes(stream), size), on_device(bytes(stream), size)
+    assert segmented in (None, result)
+    if result is not None:
         other = np.zeros(size, np.uint8)
         assert len(imagecodecs.lzw_decode(bytes(stream), out=other)) == size
-        assert found == other.tobytes()
+        assert result == other.tobytes()
 
 
 def test_what_cannot_be_decoded_is_declined() -> None:

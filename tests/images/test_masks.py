@@ -11,7 +11,7 @@ from jumpgpu.gpu.device import Device
 from jumpgpu.images.masks import binary, mask_files, pair, read_masks
 
 
-def scene() -> tuple[np.ndarray, np.ndarray]:
+def batch() -> tuple[np.ndarray, np.ndarray]:
     """Nuclei 3, 7, 8, 20, 21; cells 2 (with 7), 5 (with 3), 6 (empty), 9 (with 20 and 21); nucleus 8 has none."""
     nuclei, cells = np.zeros((12, 30), np.int32), np.zeros((12, 30), np.int32)
     cells[0:8, 0:6], cells[0:8, 7:13], cells[9:12, 0:5], cells[0:6, 14:24] = 2, 5, 6, 9
@@ -21,15 +21,15 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_one_nucleus_one_cell_one_number() -> None:
-    nuclei, cells = scene()
-    found, notes = pair(nuclei, cells)
-    assert sorted(np.unique(found["Nuclei"])) == sorted(np.unique(found["Cells"])) == [0, 1, 2]
-    np.testing.assert_array_equal(found["Cells"] == 1, cells == 2)
-    np.testing.assert_array_equal(found["Nuclei"] == 1, nuclei == 7)
-    np.testing.assert_array_equal(found["Nuclei"] == 2, nuclei == 3)
+    nuclei, cells = batch()
+    result, notes = pair(nuclei, cells)
+    assert sorted(np.unique(result["Nuclei"])) == sorted(np.unique(result["Cells"])) == [0, 1, 2]
+    np.testing.assert_array_equal(result["Cells"] == 1, cells == 2)
+    np.testing.assert_array_equal(result["Nuclei"] == 1, nuclei == 7)
+    np.testing.assert_array_equal(result["Nuclei"] == 2, nuclei == 3)
     inner = np.zeros_like(nuclei, bool)
     inner[3:5, 2:4] = inner[3:5, 9:11] = True
-    np.testing.assert_array_equal(found["Cytoplasm"], np.where(inner, 0, found["Cells"]))
+    np.testing.assert_array_equal(result["Cytoplasm"], np.where(inner, 0, result["Cells"]))
     assert notes == [
         "nuclei numbered anew: 5 labels, highest 21",
         "cells numbered anew: 4 labels, highest 9",
@@ -44,22 +44,22 @@ def test_a_nucleus_belongs_to_the_cell_it_overlaps_most() -> None:
     cells[:, :5], cells[:, 5:] = 1, 2
     nuclei[1:3, 2:7] = 1
     nuclei[1:3, 9:11] = 2
-    found, notes = pair(nuclei, cells)
-    np.testing.assert_array_equal(found["Nuclei"], nuclei)
+    result, notes = pair(nuclei, cells)
+    np.testing.assert_array_equal(result["Nuclei"], nuclei)
     assert notes == ["1 nuclei reach beyond their cell"]
 
 
 def test_a_given_cytoplasm_keeps_to_its_cell() -> None:
-    nuclei, cells = scene()
+    nuclei, cells = batch()
     cytoplasm = np.where(nuclei > 0, 0, cells)
     cytoplasm[11, 29] = 77
-    found, notes = pair(nuclei, cells, cytoplasm)
-    np.testing.assert_array_equal(found["Cytoplasm"], np.where(nuclei > 0, 0, found["Cells"]))
+    result, notes = pair(nuclei, cells, cytoplasm)
+    np.testing.assert_array_equal(result["Cytoplasm"], np.where(nuclei > 0, 0, result["Cells"]))
     assert "1 cytoplasms without a cell left out" in notes
 
 
 def test_formats_give_the_same_labels(tmp_path: Path, device: Device) -> None:
-    nuclei, cells = scene()
+    nuclei, cells = batch()
     for well, site in (("B03", 1), ("B03", 2), ("C04", 1)):
         for name, image in (("Nuclei", nuclei), ("Cells", cells)):
             stem = tmp_path / f"{well}_s{site}_{name}"
@@ -84,7 +84,7 @@ def test_a_plate_of_ome_zarr_labels_is_read_by_its_layout(tmp_path: Path) -> Non
 
 
 def test_a_site_that_cannot_be_used_takes_no_row_and_is_named(tmp_path: Path, device: Device) -> None:
-    nuclei, cells = scene()
+    nuclei, cells = batch()
     for site in (1, 2):
         tifffile.imwrite(tmp_path / f"B03_s{site}_Nuclei.tiff", nuclei)
     tifffile.imwrite(tmp_path / "B03_s2_Cells.tiff", cells)
@@ -118,7 +118,7 @@ def test_cellprofilers_labels_stay_as_they_are(shared: Path, device: Device) -> 
 
 def test_a_binary_mask_is_remarked_on(tmp_path: Path, device: Device) -> None:
     """One number for all nuclei: one object for us, said by plate, well, site and compartment."""
-    nuclei, cells = scene()
+    nuclei, cells = batch()
     for name, image in (("Nuclei", (nuclei > 0) * np.uint8(255)), ("Cells", cells.astype(np.uint8))):
         tifffile.imwrite(tmp_path / f"B03_s1_{name}.tiff", image)
     masks = read_masks(tmp_path, "P1", [("B03", 1)], nuclei.shape, device, MASK_PATTERN)
@@ -127,7 +127,7 @@ def test_a_binary_mask_is_remarked_on(tmp_path: Path, device: Device) -> None:
 
 
 def test_which_labels_look_binary() -> None:
-    nuclei, cells = scene()
+    nuclei, cells = batch()
     assert binary(nuclei) is None
     assert binary(np.zeros((5, 6), int)) is None
     assert binary((nuclei == 7).astype(int)) is None  # one object in one part

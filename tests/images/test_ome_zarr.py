@@ -66,14 +66,14 @@ def problems(plate) -> list[str]:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_has_the_pixels_of_the_tiffs(form, tmp_path, tiffs):
-    found = find_source(BARCODE, write_ome_plate(tmp_path / "p.ome.zarr", tiffs, **FORMS[form]), PlateSettings())
-    assert [(s.well, s.site) for s in found.sites] == [(s.well, s.site) for s in tiffs.sites]
-    assert found.channel_line == (
+    result = find_source(BARCODE, write_ome_plate(tmp_path / "p.ome.zarr", tiffs, **FORMS[form]), PlateSettings())
+    assert [(s.well, s.site) for s in result.sites] == [(s.well, s.site) for s in tiffs.sites]
+    assert result.channel_line == (
         "DNA=4 HOECHST 33342, ER=3 Alexa 488, RNA=2 488 long, AGP=1 Alexa 568, Mito=0 Alexa 647; from the OME-Zarr "
         "channels' labels"
     )
-    assert found.pixel_um == 0.598
-    np.testing.assert_array_equal(pixels(found), pixels(tiffs))
+    assert result.pixel_um == 0.598
+    np.testing.assert_array_equal(pixels(result), pixels(tiffs))
 
 
 def test_the_command_gives_the_features_of_the_tiffs(tmp_path, drawn, plate, monkeypatch):
@@ -99,9 +99,9 @@ def test_a_plate_in_a_bucket_is_read_too(server, tmp_path, plate, tiffs, monkeyp
     server.make("plates")
     server.upload(plate, "plates", "x/plate.ome.zarr")
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
-    found = find_source(BARCODE, "s3://plates/x/plate.ome.zarr", PlateSettings(), tmp_path / "cache")
-    np.testing.assert_array_equal(pixels(found), pixels(tiffs))
-    assert found.images.status(found.sites[0].files[0])[0] > 50_000
+    result = find_source(BARCODE, "s3://plates/x/plate.ome.zarr", PlateSettings(), tmp_path / "cache")
+    np.testing.assert_array_equal(pixels(result), pixels(tiffs))
+    assert result.images.status(result.sites[0].files[0])[0] > 50_000
 
 
 def test_channels_without_labels_are_said_in_the_config(tmp_path, tiffs):
@@ -109,8 +109,8 @@ def test_channels_without_labels_are_said_in_the_config(tmp_path, tiffs):
     with pytest.raises(ValueError, match=r"names no channels .*say which of 0 \.\. 4 is which under \[plate\.c_axis\]"):
         find_source(BARCODE, path, PlateSettings())
     mapping = {"DNA": 4, "ER": 3, "RNA": 2, "AGP": 1, "Mito": 0}
-    found = find_source(BARCODE, path, PlateSettings(c_axis=mapping))
-    np.testing.assert_array_equal(pixels(found), pixels(tiffs))
+    result = find_source(BARCODE, path, PlateSettings(c_axis=mapping))
+    np.testing.assert_array_equal(pixels(result), pixels(tiffs))
     with pytest.raises(ValueError, match=r"c_axis must say which of 0 \.\. 4 is Mito; it says 5"):
         find_source(BARCODE, path, PlateSettings(c_axis={**mapping, "Mito": 5}))
 
@@ -133,11 +133,11 @@ def test_fields_are_read_when_they_are_wanted(plate, monkeypatch):
     monkeypatch.setattr(
         zarr_planes.Local, "read", lambda self, file, limit: (asked.append(file), honest(self, file, limit))[1]
     )
-    found = find_source(BARCODE, plate, PlateSettings())
+    result = find_source(BARCODE, plate, PlateSettings())
     assert not [a for a in asked if re.search(r"/0/c/", a)]
     assert len({a for a in asked if a.endswith("/0/zarr.json")}) == 2  # the first field's group and array
     asked.clear()
-    next(read_fields(found, wells=["A02"], sites=[2], batch=1, workers=0))
+    next(read_fields(result, wells=["A02"], sites=[2], batch=1, workers=0))
     chunks = [a for a in asked if "/c/" in a]
     assert {a.removeprefix(str(plate)).split("/c/")[0] for a in chunks} == {"/A/2/1/0"}
     assert len(chunks) == 20  # five channels in four tiles, each read once
@@ -232,7 +232,7 @@ def test_metadata_of_zarr_v2_is_refused_too(tmp_path, tiffs):
 
 
 def test_a_later_field_that_is_wrong_costs_its_site(plate, tmp_path):
-    found = find_source(BARCODE, plate, PlateSettings())
+    result = find_source(BARCODE, plate, PlateSettings())
     change(plate / "A/1/1/0/zarr.json", lambda v: v["shape"].__setitem__(3, 97))
     change(plate / "A/2/0/zarr.json", lambda v: v["attributes"]["ome"]["omero"]["channels"].reverse())
     chunk = plate / "A/2/1/0/c/0/0/0/0/0"
@@ -241,7 +241,7 @@ def test_a_later_field_that_is_wrong_costs_its_site(plate, tmp_path):
     outside.write_bytes((plate / "A/3/0/0/c/0/1/0/0/0").read_bytes())
     (plate / "A/3/0/0/c/0/1/0/0/0").unlink()
     (plate / "A/3/0/0/c/0/1/0/0/0").symlink_to(outside)
-    lines = "\n".join(problems(found))
+    lines = "\n".join(problems(result))
     assert "A01 site 2 DNA: unreadable DNA image: 97 x 112 pixels, expected 96 x 112" in lines
     assert "A02 site 1 DNA: unreadable DNA image: " in lines
     assert "its channels lie in another order" in lines
@@ -257,7 +257,7 @@ def test_a_chunk_that_unpacks_to_more_than_it_may_is_refused_before_it_does(pack
 
     options = {"version": "0.4"} if packer == "blosc" else {"packer": packer}
     path = write_ome_plate(tmp_path / "p.zarr", tiffs, **options)
-    found = find_source(BARCODE, path, PlateSettings())
+    result = find_source(BARCODE, path, PlateSettings())
     bomb = bytes(1 << 26)
     packed = {
         "gzip": lambda: zlib.compress(bomb, 1, wbits=31),
@@ -271,8 +271,8 @@ def test_a_chunk_that_unpacks_to_more_than_it_may_is_refused_before_it_does(pack
         )
     name = "A/1/0/0/0/4/0/0/0" if packer == "blosc" else "A/1/0/0/c/0/4/0/0/0"
     (path / name).write_bytes(packed)
-    found = find_source(BARCODE, path, PlateSettings())
-    lines = problems(found)
+    result = find_source(BARCODE, path, PlateSettings())
+    lines = problems(result)
     assert len([x for x in lines if "A01 site 1 DNA" in x]) == 1
     assert re.search(r"a chunk holds \d+ bytes, expected 5376|more than", "\n".join(lines))
 
@@ -290,18 +290,18 @@ def test_a_first_field_or_a_well_that_is_missing_loses_only_that(tmp_path, tiffs
     whole = find_source(BARCODE, write_ome_plate(tmp_path / "p.ome.zarr", tiffs, **FORMS[form]), PlateSettings())
     first, lost = whole.sites[0], whole.wells[-1]
     shutil.rmtree(Path((first.files[0] or "").partition("#")[0]))
-    found = find_source(BARCODE, tmp_path / "p.ome.zarr", PlateSettings())
-    assert found.sites == whole.sites
-    batches = list(read_fields(found, batch=len(whole.sites), workers=0))
+    result = find_source(BARCODE, tmp_path / "p.ome.zarr", PlateSettings())
+    assert result.sites == whole.sites
+    batches = list(read_fields(result, batch=len(whole.sites), workers=0))
     assert batches[0].skipped == ((first.well, first.site),)
     assert {p.reason for p in batches[0].quarantined} == {f"no {c} image: the file is missing" for c in whole.channels}
     expected = pixels(tiffs)
     np.testing.assert_array_equal(batches[0].pixels.numpy(), expected[1:])
     well = lost[0], str(int(lost[1:]))
     shutil.rmtree(tmp_path / "p.ome.zarr" / "/".join(well))
-    found = find_source(BARCODE, tmp_path / "p.ome.zarr", PlateSettings())
-    assert found.sites == tuple(s for s in whole.sites if s.well != lost)
-    assert found.warnings == (f"{lost} is listed by {tmp_path / 'p.ome.zarr'}, and is not there: left out",)
+    result = find_source(BARCODE, tmp_path / "p.ome.zarr", PlateSettings())
+    assert result.sites == tuple(s for s in whole.sites if s.well != lost)
+    assert result.warnings == (f"{lost} is listed by {tmp_path / 'p.ome.zarr'}, and is not there: left out",)
     for path in (tmp_path / "p.ome.zarr/A").iterdir():
         if path.is_dir():
             shutil.rmtree(path)

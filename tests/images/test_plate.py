@@ -99,7 +99,7 @@ def test_url_and_file_name_of_one_column_are_one(tmp_path: Path) -> None:
 def test_load_data_sizes_are_those_of_the_measured_channels(tmp_path: Path) -> None:
     table = tmp_path / "load_data.csv"
 
-    def found(columns: dict[str, str], **settings: object) -> tuple[float | None, tuple[int, int] | None]:
+    def result(columns: dict[str, str], **settings: object) -> tuple[float | None, tuple[int, int] | None]:
         header, *rows = load_data_csv(".").splitlines()
         lines = [",".join([header, *columns]), *(",".join([row, *columns.values()]) for row in rows)]
         table.write_text("\n".join(lines))
@@ -107,15 +107,15 @@ def test_load_data_sizes_are_those_of_the_measured_channels(tmp_path: Path) -> N
         return plate.pixel_um, plate.size
 
     sizes = {"Metadata_ImageSizeX": "56", "Metadata_ImageSizeY": "40", "Metadata_ImageResolutionX": "5.9e-07"}
-    assert found(sizes) == (pytest.approx(0.59), (40, 56))
-    assert found({**sizes, "Metadata_ChannelName": "Alexa 647"}) == (pytest.approx(0.59), (40, 56))
-    assert found({**sizes, "Metadata_ChannelName": "Brightfield"}) == (None, None)  # the images themselves say it
+    assert result(sizes) == (pytest.approx(0.59), (40, 56))
+    assert result({**sizes, "Metadata_ChannelName": "Alexa 647"}) == (pytest.approx(0.59), (40, 56))
+    assert result({**sizes, "Metadata_ChannelName": "Brightfield"}) == (None, None)  # the images themselves say it
     per_channel = {f"Metadata_ImageSizeX_Orig{c}": "56" for c in CHANNELS}
     per_channel |= {"Metadata_ImageSizeX_OrigBrightfield": "112", "Metadata_ImageSizeY": "40"}
-    assert found(per_channel) == (None, (40, 56))
+    assert result(per_channel) == (None, (40, 56))
     with pytest.raises(ValueError, match=r"load_data.csv: BR00000001: .*differ in size \(.*RNA 40 x 112 pixels"):
-        found({**per_channel, "Metadata_ImageSizeX_OrigRNA": "112"})
-    assert found({**per_channel, "Metadata_ImageSizeX_OrigRNA": "112"}, channels=("DNA",)) == (None, (40, 56))
+        result({**per_channel, "Metadata_ImageSizeX_OrigRNA": "112"})
+    assert result({**per_channel, "Metadata_ImageSizeX_OrigRNA": "112"}, channels=("DNA",)) == (None, (40, 56))
 
 
 @pytest.mark.parametrize(

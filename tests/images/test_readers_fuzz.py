@@ -144,13 +144,13 @@ def test_images(folder: Path, seed: bytes, edits: list[tuple[float, int, bytes, 
 def test_arrays(edits: list[tuple[float, int, bytes, bool]], fortran: bool) -> None:
     buffer = io.BytesIO()
     np.save(buffer, np.asarray(1 + np.random.default_rng(0).random((6, 7), np.float32), order="F" if fortran else "C"))
-    found, message = outcome(lambda: parse_npy(damaged(buffer.getvalue(), edits), (6, 7), "x"), ValueError)
+    result, message = outcome(lambda: parse_npy(damaged(buffer.getvalue(), edits), (6, 7), "x"), ValueError)
     assert message == "" or message.startswith("x: ")
     if not message:
-        assert found.shape == (6, 7)
-        assert found.dtype == np.float32
-        assert (found > 0).all()
-        assert np.isfinite(found).all()
+        assert result.shape == (6, 7)
+        assert result.dtype == np.float32
+        assert (result > 0).all()
+        assert np.isfinite(result).all()
 
 
 LABELS = [

@@ -166,7 +166,7 @@ def test_relative_urls_have_a_folder_part(tmp_path: Path) -> None:
         (lambda f: f.assign(plate="BR9"), "no row with plate BR00000001; it has BR9"),
         (lambda f: f.assign(well="Q99"), r"line 2: well 'Q99'"),
         (lambda f: f.assign(site="x"), "line 2: site must be a whole number"),
-        (lambda f: pd.concat([f, f]), "A01 site 1 has a second Mito image; give one plane a site"),
+        (lambda f: pd.concat([f, f]), "A01 site 1 has a second Mito image; give one plane per site"),
         (lambda f: f[f["channel"] != "DNA"], "no DNA channel"),
         (lambda f: f.assign(path="../../etc/passwd"), "goes upwards|outside"),
         (lambda f: f[:0], "no row with plate .*it has no rows"),

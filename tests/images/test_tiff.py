@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from jumpgpu.images.tiff import MALFORMED, Strips, lzw_strips, opened, plain_strips
+from jumpgpu.images.tiff import MALFORMED, Strips, lzw_strips, plain_strips, reader
 
 SHAPE = 41, 33
 FILES = list(itertools.product("<>", (False, True), (7, 41, None)))
@@ -22,7 +22,7 @@ def written(byteorder: str, predictor: bool, rows: int | None, **more: object) -
 
 
 def theirs(data: bytes) -> Strips | None:
-    with opened(data, SHAPE) as page:
+    with reader(data, SHAPE) as page:
         return lzw_strips(page, SHAPE)
 
 

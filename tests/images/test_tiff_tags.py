@@ -217,10 +217,10 @@ def test_a_plate_of_12_bits_is_divided_as_cellprofiler_divides(tmp_path: Path, d
     (batch,) = read_fields(plate)
     assert batch.scales == ((4095.0, 4095.0, 65535.0, 65535.0, 65535.0),) * 6
     functions = open_illumination(plate, "none", device=device).functions
-    found = correct(batch.pixels, functions, device=device, scales=batch.scales).numpy()
+    result = correct(batch.pixels, functions, device=device, scales=batch.scales).numpy()
     raw = batch.pixels.numpy()
-    np.testing.assert_array_equal(found[:, :2], raw[:, :2].astype(np.float32) / np.float32(4095))
-    np.testing.assert_array_equal(found[:, 2:], raw[:, 2:].astype(np.float32) / np.float32(65535))
+    np.testing.assert_array_equal(result[:, :2], raw[:, :2].astype(np.float32) / np.float32(4095))
+    np.testing.assert_array_equal(result[:, 2:], raw[:, 2:].astype(np.float32) / np.float32(65535))
     assert batch.checks[0][0][0] == (raw[0, 0] >= 4095).mean()  # saturated
     assert batch.checks[0][2][0] == 0
 
@@ -245,11 +245,11 @@ def test_an_estimate_is_of_the_scaled_images(tmp_path: Path, device: Device) -> 
         path.write_bytes((tmp_path / "a" / path.relative_to(tmp_path / "c")).read_bytes())
     for name in "abc":
         plate = find_plate("BR00000001", tmp_path / name)
-        found = open_illumination(plate, "estimate", device=device, batch=4).functions.numpy()
+        result = open_illumination(plate, "estimate", device=device, batch=4).functions.numpy()
         fields = [(b.pixels.numpy().copy(), b.scales) for b in read_fields(plate, batch=1)]
         means = np.mean([p[0] / np.array(s[0])[:, None, None] for p, s in fields], axis=0)
         np.testing.assert_allclose(
-            found, [smooth(m, IlluminationSettings()) for m in means], rtol=2e-3
+            result, [smooth(m, IlluminationSettings()) for m in means], rtol=2e-3
         )  # a count of 16 bits
     for k, path in enumerate(sorted((tmp_path / "c").rglob("*ch5*"))):
         path.write_bytes(tiff(np.ones((40, 56), np.uint16), {281: (SHORT, (100 + k,))}))

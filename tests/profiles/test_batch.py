@@ -93,30 +93,30 @@ def test_what_combat_cannot_do_is_refused(change, column, words):
 def test_effects_are_a_numpy_twins():
     profiles = together(shift=0.5)
     features = feature_columns(profiles)
-    found = batch_effects(profiles, "Metadata_Plate")
+    result = batch_effects(profiles, "Metadata_Plate")
     controls = profiles[profiles["Metadata_control_type"] == "negcon"]
     x, plate = controls[features].to_numpy(), controls["Metadata_Plate"].to_numpy()
     n, k = len(x), 3
     groups = [x[plate == p] for p in sorted(set(plate))]
     within = sum(((g - g.mean(0)) ** 2).sum(0) for g in groups)
     epsilon = 1 - (within / (n - k)) / x.var(axis=0, ddof=1)
-    assert found["batch_share"] == pytest.approx(epsilon.mean(), rel=1e-12)
+    assert result["batch_share"] == pytest.approx(epsilon.mean(), rel=1e-12)
     means = np.stack([g.mean(0) for g in groups])
     shift = np.sqrt((((means - means.mean(0)) / np.sqrt(within / (n - k))) ** 2).mean(1))
-    assert found["drift"] == pytest.approx(shift.max(), rel=1e-12)
-    assert found["drift_batch"] == f"P{shift.argmax()}"
+    assert result["drift"] == pytest.approx(shift.max(), rel=1e-12)
+    assert result["drift_batch"] == f"P{shift.argmax()}"
     similar = x @ x.T / np.linalg.norm(x, axis=1) / np.linalg.norm(x, axis=1)[:, None]
     nearest = [np.argsort(-np.where(np.arange(n) == i, -9, row))[:5] for i, row in enumerate(similar)]
-    assert found["batch_neighbours"] == pytest.approx(np.mean([plate[m] == plate[i] for i, m in enumerate(nearest)]))
-    assert found["batch_neighbours_chance"] == pytest.approx(27 / 83)
-    assert (found["controls"], found["batches"]) == (84, 3)
+    assert result["batch_neighbours"] == pytest.approx(np.mean([plate[m] == plate[i] for i, m in enumerate(nearest)]))
+    assert result["batch_neighbours_chance"] == pytest.approx(27 / 83)
+    assert (result["controls"], result["batches"]) == (84, 3)
 
 
 def test_without_an_effect_the_numbers_are_chance():
-    found = [batch_effects(together(shift=0.0, seed=s), "Metadata_Plate") for s in range(20)]
-    assert np.mean([f["batch_share"] for f in found]) == pytest.approx(0, abs=0.003)
-    assert np.mean([f["batch_neighbours"] for f in found]) == pytest.approx(27 / 83, abs=0.02)
-    assert np.mean([f["drift_mean"] for f in found]) == pytest.approx(found[0]["drift_chance"], rel=0.05)
+    result = [batch_effects(together(shift=0.0, seed=s), "Metadata_Plate") for s in range(20)]
+    assert np.mean([f["batch_share"] for f in result]) == pytest.approx(0, abs=0.003)
+    assert np.mean([f["batch_neighbours"] for f in result]) == pytest.approx(27 / 83, abs=0.02)
+    assert np.mean([f["drift_mean"] for f in result]) == pytest.approx(result[0]["drift_chance"], rel=0.05)
 
 
 def test_sphered_controls_are_reported_as_others_sphere_them():
@@ -144,9 +144,9 @@ def test_the_order_is_sphering_combat_harmony():
         load_recipe("jumpgpu"), sphere=SphereSettings(), combat="Metadata_Plate", harmony="Metadata_Source", select=select
     )
     recipe = dataclasses.replace(recipe, normalize=dataclasses.replace(recipe.normalize, references=("negcon",)))
-    made = [n for p, n, _ in make_profiles(drawn(), recipe) if p == "P0" and "select" in n]
+    output = [n for p, n, _ in make_profiles(drawn(), recipe) if p == "P0" and "select" in n]
     first = "normalized_feature_select_negcon_batch"
-    assert made == [first, f"{first}_spherized", f"{first}_spherized_combat", f"{first}_spherized_combat_harmony"]
+    assert output == [first, f"{first}_spherized", f"{first}_spherized_combat", f"{first}_spherized_combat_harmony"]
 
 
 def test_profile_reports_each_step(tmp_path, capsys):

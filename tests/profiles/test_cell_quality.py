@@ -32,10 +32,10 @@ PLATEMAP = {"A01": None, "A02": "X-1", "A03": "Y-1", "B01": None, "B02": "X-1", 
 def cosmicqc(cells, thresholds):
     """coSMicQC 1.1's rule as it is written there: scipy's z-score of each feature, all conditions together."""
     conditions = [(zscore(cells[f]) > t) if t > 0 else (zscore(cells[f]) < t) for f, t in thresholds.items()]
-    found = conditions[0]
+    result = conditions[0]
     for other in conditions[1:]:
-        found = found & other
-    return np.asarray(found)
+        result = result & other
+    return np.asarray(result)
 
 
 def drawn(n=4000, seed=0):
@@ -85,9 +85,9 @@ def test_missing_values_are_no_outliers_and_a_constant_is_a_finding():
     assert not flags[:10].any()
     np.testing.assert_array_equal(flags[10:], cosmicqc(cells[10:], rule))
     cells["Nuclei_AreaShape_Area"] = 3.0
-    found = flag_cells(cells, CellRules(z={"small": rule}))
-    assert not found[FLAGGED].any()
-    assert found.attrs["findings"] == [
+    result = flag_cells(cells, CellRules(z={"small": rule}))
+    assert not result[FLAGGED].any()
+    assert result.attrs["findings"] == [
         "Nuclei_AreaShape_Area has no spread over the plate's cells: no cell is an outlier by it"
     ]
 

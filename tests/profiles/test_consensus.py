@@ -48,10 +48,10 @@ def test_consensus_keeps_what_all_wells_share_and_takes_numbers_and_categories(p
         Metadata_line=pd.Categorical(["U2OS"] * len(profiles)),
         Metadata_turn=range(len(profiles)),
     )
-    found = consensus(table)
-    assert found["Metadata_broad_sample"].tolist() == [str(k) for k in range(8)]
-    assert found["Metadata_line"].tolist() == ["U2OS"] * 8
-    assert "Metadata_turn" not in found
+    result = consensus(table)
+    assert result["Metadata_broad_sample"].tolist() == [str(k) for k in range(8)]
+    assert result["Metadata_line"].tolist() == ["U2OS"] * 8
+    assert "Metadata_turn" not in result
     with pytest.raises(ValueError, match="unknown statistic 'modz'"):
         consensus(profiles, statistic="modz")
     with pytest.raises(ValueError, match="no well has a Metadata_broad_sample"):
@@ -67,12 +67,12 @@ def test_cell_counts_are_beside_the_controls_of_the_plate():
             "Metadata_Object_Count": [50, 100, 90, 100, 120, 100, 200, 190, 200, 220],
         }
     )
-    found = cell_counts(table)
-    assert found.loc["x", "cell_count"] == 75
-    assert found.loc["x", "cell_count_ratio"] == 0.5  # 50 of 100 and 100 of 200
-    assert found.loc["y", "cell_count_ratio"] == 1
+    result = cell_counts(table)
+    assert result.loc["x", "cell_count"] == 75
+    assert result.loc["x", "cell_count_ratio"] == 0.5  # 50 of 100 and 100 of 200
+    assert result.loc["y", "cell_count_ratio"] == 1
     # the controls' deviations are 10, 0, 20 on both plates: MAD 10
-    assert found.loc["x", "cell_count_z"] == pytest.approx((-50 / 14.826 - 100 / 14.826) / 2)
+    assert result.loc["x", "cell_count_z"] == pytest.approx((-50 / 14.826 - 100 / 14.826) / 2)
     with pytest.raises(ValueError, match="no Metadata_Object_Count"):
         cell_counts(table.drop(columns="Metadata_Object_Count"))
     with pytest.raises(ValueError, match="plate Q has no negative controls"):
@@ -90,11 +90,11 @@ def test_the_command_writes_consensus_files(tmp_path, capsys):
     folder = tmp_path / "profiles" / "consensus"
     names = ["normalized_feature_select_batch", "normalized_feature_select_negcon_batch"]
     assert sorted(p.stem for p in folder.glob("*.parquet")) == names
-    found = pd.read_parquet(folder / f"{names[1]}.parquet")
+    result = pd.read_parquet(folder / f"{names[1]}.parquet")
     wells = pd.concat([pd.read_parquet(tmp_path / "profiles" / p / f"{p}_{names[1]}.parquet") for p in plates])
-    assert found["Metadata_broad_sample,dose"].tolist() == [f"{s} @ 3" for s in SAMPLES]
+    assert result["Metadata_broad_sample,dose"].tolist() == [f"{s} @ 3" for s in SAMPLES]
     expected = wells.groupby("Metadata_broad_sample")[feature_columns(wells)].median()
-    np.testing.assert_allclose(found[feature_columns(wells)], expected, rtol=1e-12)
+    np.testing.assert_allclose(result[feature_columns(wells)], expected, rtol=1e-12)
     read = anndata.read_h5ad(folder / f"{names[1]}.h5ad")
     assert list(read.obs_names) == [f"{s} @ 3" for s in SAMPLES]
     assert profile([*run, "--consensus", "moa"]) == 2

@@ -101,7 +101,7 @@ TABLES = {
 
 @pytest.mark.parametrize("convention", TABLES)
 def test_each_convention_scores_as_ours(tmp_path, capsys, convention):
-    made = {}
+    output = {}
     for name, tables in (("ours", [ours(0), ours(1)]), ("theirs", [convention(ours(k)) for k in (0, 1)])):
         files = [tmp_path / f"{name}{k}.csv" for k in (0, 1)]
         for file, table in zip(files, tables, strict=True):
@@ -110,15 +110,15 @@ def test_each_convention_scores_as_ours(tmp_path, capsys, convention):
         assert (
             score.main(["replicating", *arguments, "--output", str(tmp_path / name), "--draws", "99", "--no-figures"]) == 0
         )
-        made[name] = pd.read_parquet(tmp_path / name / "scores" / "replicating.parquet")
+        output[name] = pd.read_parquet(tmp_path / name / "scores" / "replicating.parquet")
     said = capsys.readouterr().err
     for words in TABLES[convention]:
         assert words in said
     if not TABLES[convention]:
         assert "by convention" not in said
-    assert made["theirs"].iloc[:, 2].tolist() == SAMPLES
+    assert output["theirs"].iloc[:, 2].tolist() == SAMPLES
     columns = ["n_wells", "value"]  # the rest is judged by a null, which another column's name seeds
-    pd.testing.assert_frame_equal(made["theirs"][columns], made["ours"][columns])
+    pd.testing.assert_frame_equal(output["theirs"][columns], output["ours"][columns])
 
 
 def test_the_columns_can_be_named(tmp_path, capsys):
@@ -127,16 +127,16 @@ def test_the_columns_can_be_named(tmp_path, capsys):
     table.to_csv(path, index=False)
     with pytest.raises(ValueError, match=r"t.csv: no column Metadata_Plate; .*\(--plate-column\)"):
         read_profiles(path)
-    found = read_profiles(path, plate_column="run", well_column="place")
-    assert found["Metadata_Plate"].tolist() == ["P0"] * len(found)
-    assert feature_columns(found) == feature_columns(ours(0))
+    result = read_profiles(path, plate_column="run", well_column="place")
+    assert result["Metadata_Plate"].tolist() == ["P0"] * len(result)
+    assert feature_columns(result) == feature_columns(ours(0))
     with pytest.raises(ValueError, match=r"t.csv: no column rum; "):
         read_profiles(path, plate_column="rum")
     arguments = ["--plate", str(path), "--output", str(tmp_path), "--plate-column", "run", "--well-column", "place"]
     assert profile([*arguments, "--control", "compound=DMSO"]) == 0
-    made = pd.read_parquet(tmp_path / "profiles" / "P0" / "P0_normalized_negcon.parquet")
-    assert is_negcon(made).sum() == 10
-    assert abs(made.loc[is_negcon(made), feature_columns(made)[3]].median()) < 1e-12
+    output = pd.read_parquet(tmp_path / "profiles" / "P0" / "P0_normalized_negcon.parquet")
+    assert is_negcon(output).sum() == 10
+    assert abs(output.loc[is_negcon(output), feature_columns(output)[3]].median()) < 1e-12
 
 
 def test_published_foreign_plates(shared, tmp_path, capsys):
@@ -168,11 +168,11 @@ def test_controls_of_several_treatments_are_no_negative_ones():
     """CPJUMP1's pert_type control holds positive controls too: only a kind whose wells are one treatment is taken."""
     table = ours(0)
     table["Metadata_pert_type"] = ["control"] * 4 + ["trt"] * (len(table) - 4)
-    found, said = choose_controls(table.assign(Metadata_control_type="poscon"), ())
+    result, said = choose_controls(table.assign(Metadata_control_type="poscon"), ())
     assert said == []
-    assert "Metadata_negative_control" not in found
-    assert is_negcon(found).sum() == 0
-    assert choose_controls(found, ["gene=A"])[1] == []
+    assert "Metadata_negative_control" not in result
+    assert is_negcon(result).sum() == 0
+    assert choose_controls(result, ["gene=A"])[1] == []
 
 
 def test_groups_and_labels_by_convention():

@@ -95,11 +95,11 @@ def test_experiments_join_by_barcode_and_batch(shared):
 
 
 def test_metadata_tables_count_the_compounds_and_genes(shared):
-    made = tables.make_tables(shared / "data" / "metadata")
-    targets = made["compounds_by_targets"]
+    output = tables.make_tables(shared / "data" / "metadata")
+    targets = output["compounds_by_targets"]
     assert targets["compounds"].sum() == 306  # every compound has a target; DMSO is none
     assert targets.set_index("targets").loc["1", "compounds"] == 98
-    genes = made["genes_by_reagents"].set_index("reagents")
+    genes = output["genes_by_reagents"].set_index("reagents")
     assert list(genes.columns) == ["compound", "crispr", "orf"]
     assert list(genes.sum()) == [160, 160, 160]
     assert (genes.mul(genes.index, axis=0).sum() == [306, 305, 160]).all()
@@ -140,9 +140,9 @@ def test_scores_by_condition_with_figures(scored, capsys):
     alone = ["replicating", *plates("U2OS"), "--output", str(scored), "--where", "Cell_type=U2OS", "--by", "Cell_type"]
     assert main([*alone, "--draws", "300", "--name", "alone", "--no-figures"]) == 0
     assert not (scored / "scores" / "alone.png").exists()
-    found = pd.read_parquet(scored / "scores" / "alone.parquet")
+    result = pd.read_parquet(scored / "scores" / "alone.parquet")
     # the features in common are all, so another condition beside it changes nothing
-    pd.testing.assert_frame_equal(found, tidy[tidy["condition"] == "U2OS"].reset_index(drop=True))
+    pd.testing.assert_frame_equal(result, tidy[tidy["condition"] == "U2OS"].reset_index(drop=True))
 
 
 def test_matching_and_transfer_between_two_sides(scored, capsys):

@@ -70,10 +70,10 @@ def test_a_plate_that_is_a_number_or_a_category_is_text(tmp_path, plate):
 def test_pandas_own_index_and_extension_types_are_no_matter(tmp_path):
     table = TABLE.astype({"Cytoplasm_x": "Int64", "Cells_AreaShape_Area": "Float64", "Nuclei_y": object})
     table.set_index("Metadata_Well").to_parquet(tmp_path / "p.parquet")
-    found = read_profiles(tmp_path / "p.parquet")
-    assert feature_columns(found) == FEATURES
-    np.testing.assert_array_equal(found[FEATURES].to_numpy(float), TABLE[FEATURES].to_numpy(float))
-    assert found["Metadata_Well"].tolist() == ["A01", "A02", "A03"]
+    result = read_profiles(tmp_path / "p.parquet")
+    assert feature_columns(result) == FEATURES
+    np.testing.assert_array_equal(result[FEATURES].to_numpy(float), TABLE[FEATURES].to_numpy(float))
+    assert result["Metadata_Well"].tolist() == ["A01", "A02", "A03"]
     TABLE.to_csv(tmp_path / "p.csv")  # with row numbers
     assert list(read_profiles(tmp_path / "p.csv")) == list(TABLE)
 

@@ -194,8 +194,8 @@ def test_harmony_brings_batches_together():
 
 def test_jump_production_runs_to_its_last_step():
     plates = [plate(f"P{k}", SAMPLES[::-1] if k % 2 else SAMPLES, seed=k) for k in range(4)]
-    made = {(p, n): t for p, n, t in make_profiles(plates, load_recipe("jump-production"))}
-    names = {n for _, n in made}
+    output = {(p, n): t for p, n, t in make_profiles(plates, load_recipe("jump-production"))}
+    names = {n for _, n in output}
     assert names == {
         "normalized_negcon",
         "normalized_feature_select_negcon_batch",
@@ -203,7 +203,7 @@ def test_jump_production_runs_to_its_last_step():
         "normalized_feature_select_negcon_batch_spherized_harmony",
         "features",
     }
-    last = [made[f"P{k}", "normalized_feature_select_negcon_batch_spherized_harmony"] for k in range(4)]
+    last = [output[f"P{k}", "normalized_feature_select_negcon_batch_spherized_harmony"] for k in range(4)]
     assert all(len(t) == 48 and np.isfinite(t[feature_columns(t)].to_numpy()).all() for t in last)
 
 
@@ -213,12 +213,12 @@ def test_selection_over_the_batch_keeps_one_set_of_features():
     plates[1][features[4]] = 1.0  # without a MAD on one plate: not in every plate
     for table in plates:
         table[features[7]] = table[features[6]] * 2 + 1
-    made = {(p, n): t for p, n, t in make_profiles(plates, load_recipe("cpjump1-2021-12"))}
+    output = {(p, n): t for p, n, t in make_profiles(plates, load_recipe("cpjump1-2021-12"))}
     default = {(p, n): t for p, n, t in make_profiles(plates, load_recipe("jumpgpu"))}
-    kept = {tuple(feature_columns(made[f"P{k}", "normalized_feature_select_negcon_batch"])) for k in range(3)}
+    kept = {tuple(feature_columns(output[f"P{k}", "normalized_feature_select_negcon_batch"])) for k in range(3)}
     assert len(kept) == 1
     assert len(set(kept.pop()) & {features[6], features[7]}) == 1
-    reasons = made["P1", "features"].query("reference == 'negcon'").set_index("feature")["dropped"]
+    reasons = output["P1", "features"].query("reference == 'negcon'").set_index("feature")["dropped"]
     assert "selection (batch): correlation" in set(reasons)
     assert features[4] not in default["P1", "normalized_feature_select_negcon_plate"]
     assert features[4] in default["P0", "normalized_feature_select_negcon_plate"]
@@ -227,10 +227,10 @@ def test_selection_over_the_batch_keeps_one_set_of_features():
 def test_a_plate_of_one_control_or_none_says_so():
     effects = draw_effects(SAMPLES, [1.0] * len(SAMPLES), 40)
     one = draw_plate("P1", effects, [*SAMPLES, None])
-    made = {n: t for _, n, t in make_profiles([one], load_recipe("jumpgpu"))}
-    assert feature_columns(made["normalized_feature_select_negcon_plate"]) == []
-    assert len(feature_columns(made["normalized_feature_select_plate"])) > 20
-    reasons = made["features"].query("reference == 'negcon'")["dropped"]
+    output = {n: t for _, n, t in make_profiles([one], load_recipe("jumpgpu"))}
+    assert feature_columns(output["normalized_feature_select_negcon_plate"]) == []
+    assert len(feature_columns(output["normalized_feature_select_plate"])) > 20
+    reasons = output["features"].query("reference == 'negcon'")["dropped"]
     assert set(reasons) == {"MAD 0 over 1 negative controls"}
     with pytest.raises(ValueError, match=r"P1: no negative control among 20 wells; .*--reference all"):
         list(make_profiles([draw_plate("P1", effects, SAMPLES)], load_recipe("jumpgpu")))

@@ -91,9 +91,9 @@ def test_normalisation_is_by_the_reference_wells(output):
         reference = augmented.loc[wells, kept].to_numpy()
         median = np.median(reference, axis=0)
         mad = 1.4826 * np.median(np.abs(reference - median), axis=0)
-        found = table(output, "P1", name)
-        assert COLUMNS[5] not in found
-        np.testing.assert_allclose(found[kept], (augmented[kept] - median) / mad, rtol=1e-9)
+        result = table(output, "P1", name)
+        assert COLUMNS[5] not in result
+        np.testing.assert_allclose(result[kept], (augmented[kept] - median) / mad, rtol=1e-9)
 
 
 def test_every_feature_has_its_fit_and_its_reason(output):
@@ -123,9 +123,9 @@ def test_the_recipe_is_recorded_and_the_score_takes_the_last_runs_table(output, 
 
 def test_anndata_holds_the_same_table(output):
     data = anndata.read_h5ad(output / "profiles" / "P1" / "P1_normalized_negcon.h5ad")
-    found = table(output, "P1", "_normalized_negcon")
-    np.testing.assert_array_equal(data.X, found[list(data.var_names)])
-    assert list(data.obs["Metadata_Well"]) == list(found["Metadata_Well"])
+    result = table(output, "P1", "_normalized_negcon")
+    np.testing.assert_array_equal(data.X, result[list(data.var_names)])
+    assert list(data.obs["Metadata_Well"]) == list(result["Metadata_Well"])
 
 
 def test_score_writes_table_and_json(output, capsys):

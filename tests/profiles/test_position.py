@@ -165,10 +165,10 @@ def test_directions_are_the_principal_axes_of_position_means():
     random = np.random.default_rng(0)
     axis = np.linalg.qr(random.normal(size=(15, 2)))[0].T
     controls = random.normal(size=(1, 30, 2)) * [6.0, 3.0] @ axis + 0.01 * random.normal(size=(4, 30, 15))
-    found = agreeing(controls, controls.mean(axis=1))
-    np.testing.assert_allclose(np.abs(found[:2] @ axis.T), np.eye(2), atol=0.2)
+    result = agreeing(controls, controls.mean(axis=1))
+    np.testing.assert_allclose(np.abs(result[:2] @ axis.T), np.eye(2), atol=0.2)
     origin = controls.mean(axis=1)
-    assert np.abs(remove(controls, origin, found[:2]) - origin[:, None]).max() < 0.1
+    assert np.abs(remove(controls, origin, result[:2]) - origin[:, None]).max() < 0.1
 
 
 def test_folds_are_alike_in_size_and_hold_groups_whole():

@@ -47,8 +47,8 @@ def test_names_that_look_like_something_else_stay_as_they_are(tmp_path):
     ],
 )
 def test_a_column_becomes_numbers_only_where_nothing_is_lost(cells, expected):
-    found = numbers(as_text(pd.Series(cells)))
-    assert pd.Series(found.tolist()).equals(pd.Series(expected))
+    result = numbers(as_text(pd.Series(cells)))
+    assert pd.Series(result.tolist()).equals(pd.Series(expected))
 
 
 def test_the_text_of_integers_floats_categories_and_bytes_is_one():
@@ -178,20 +178,20 @@ def test_a_profile_keeps_its_identity(column):
     ).assign(Cells_x=[1.0, 2.0])
     platemap = pd.DataFrame({"well_position": ["A1", "A02"], "broad_sample": ["7", "8"], column: ["P9", "P8"]})
     treatments = pd.DataFrame({"broad_sample": [7, 8], "gene": ["G", "H"], column: ["Q9", "Q8"]})
-    found = annotate(profiles, platemap, treatments)
-    assert found["Metadata_Plate"].tolist() == ["P1", "P1"]
-    assert found["Metadata_Well"].tolist() == ["A01", "A02"]
-    assert found["Metadata_Object_Count"].tolist() == [5, 6]
-    assert found["Metadata_Site_Count"].tolist() == [9, 9]
-    assert found["Metadata_gene"].tolist() == ["G", "H"]  # 7 the integer is "7" the text
+    result = annotate(profiles, platemap, treatments)
+    assert result["Metadata_Plate"].tolist() == ["P1", "P1"]
+    assert result["Metadata_Well"].tolist() == ["A01", "A02"]
+    assert result["Metadata_Object_Count"].tolist() == [5, 6]
+    assert result["Metadata_Site_Count"].tolist() == [9, 9]
+    assert result["Metadata_gene"].tolist() == ["G", "H"]  # 7 the integer is "7" the text
     name = column.removeprefix("Metadata_")
-    assert found[f"Metadata_{name}_platemap"].tolist() == ["P9", "P8"]
-    assert found[f"Metadata_{name}_treatments"].tolist() == ["Q9", "Q8"]
-    assert found.attrs["findings"] == [
+    assert result[f"Metadata_{name}_platemap"].tolist() == ["P9", "P8"]
+    assert result[f"Metadata_{name}_treatments"].tolist() == ["Q9", "Q8"]
+    assert result.attrs["findings"] == [
         f"the plate map's column {name} is kept as Metadata_{name}_platemap",
         f"the treatment table's column {name} is kept as Metadata_{name}_treatments",
     ]
-    assert len(annotate(found, platemap, treatments)) == 2  # and again
+    assert len(annotate(result, platemap, treatments)) == 2  # and again
 
 
 def test_the_official_target_2_table_is_read(tmp_path, shared):

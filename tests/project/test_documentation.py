@@ -94,8 +94,8 @@ def test_examples_of_docstrings_hold(tmp_path, monkeypatch):
 def commands(text: str) -> list[tuple[str, str, list[str]]]:
     """(module, next word, options) of every `python -m jumpgpu.X ...` or `jumpgpu X ...` in a page."""
     joined = re.sub(r"\\\n\s*", " ", text)
-    found = re.findall(r"(?:python -m jumpgpu\.|^(?: {4})?jumpgpu |`jumpgpu )([a-z][\w-]*)([^\n`|]*)", joined, re.MULTILINE)
-    split = [(name.replace("-", "_"), rest.partition("#")[0].split()) for name, rest in found]
+    result = re.findall(r"(?:python -m jumpgpu\.|^(?: {4})?jumpgpu |`jumpgpu )([a-z][\w-]*)([^\n`|]*)", joined, re.MULTILINE)
+    split = [(name.replace("-", "_"), rest.partition("#")[0].split()) for name, rest in result]
     return [(n, words[0] if words else "", [w for w in words if re.fullmatch("--[a-z][a-z-]*", w)]) for n, words in split]
 
 
@@ -140,7 +140,7 @@ def test_every_setting_says_what_it_means():
 
 def test_the_readme_has_the_throughput_of_its_page():
     readme, page = (CHECKOUT / "README.md").read_text(), (DOCS / "throughput.md").read_text()
-    seconds = re.search(r"CPU seconds a field, one thread \| ([\d.]+)", page)
+    seconds = re.search(r"CPU seconds per field, one thread \| ([\d.]+)", page)
     ratios = [re.search(rf"\| {peer}[^|]*\| (\d+) \|", page) for peer in ("CellProfiler", "OpenHCS")]
     assert f"**How fast**: {float(seconds[1]):.2f} s of CPU a field" in readme
     assert [f"({r[1]} times)" in readme for r in ratios] == [True, True]
@@ -151,10 +151,10 @@ class Links(html.parser.HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.found: list[str] = []
+        self.result: list[str] = []
 
     def handle_starttag(self, tag, attributes):
-        self.found += [v for k, v in attributes if k in ("href", "src") and v]
+        self.result += [v for k, v in attributes if k in ("href", "src") and v]
 
 
 def test_the_site_is_built_and_whole(tmp_path):
@@ -170,7 +170,7 @@ def test_the_site_is_built_and_whole(tmp_path):
     for page in pages:
         reader = Links()
         reader.feed(page.read_text())
-        for link in reader.found:
+        for link in reader.result:
             if link.startswith(("https://", "data:", "#", "mailto:")):
                 continue
             target = (page.parent / link.partition("#")[0]).resolve()

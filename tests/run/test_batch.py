@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from benchmarks.gpu_model.recording import Recording, recorded
-from jumpgpu.features.families import measure_scene
-from jumpgpu.features.objects import Scene, make_scene
-from jumpgpu.features.scenes import segment_scene
+from jumpgpu.features.families import measure_batch
+from jumpgpu.features.objects import ObjectBatch, make_batch, segment_batch
 from jumpgpu.gpu.device import Device
 from jumpgpu.gpu.open import open_device
 from jumpgpu.images.illumination import correct
@@ -25,38 +24,38 @@ def raw(seed: int = 8) -> torch.Tensor:
 
 def compute(
     raw_u16: torch.Tensor, preset: str, device: Device, masks: dict[str, torch.Tensor]
-) -> tuple[Scene, torch.Tensor]:
+) -> tuple[ObjectBatch, torch.Tensor]:
     """A batch as extract.py computes it, up to the table on the device."""
     config = load_config(preset)
     functions = torch.ones(2, *raw_u16.shape[2:], device=device.torch)
     pixels = correct(raw_u16, functions, device=device)
     given = {name: device.tensor(image) for name, image in masks.items()}
-    scene = (
-        make_scene(CHANNELS, pixels, given, {}, device)
+    batch = (
+        make_batch(CHANNELS, pixels, given, {}, device)
         if masks
-        else segment_scene(pixels, CHANNELS, config.segmentation, device)
+        else segment_batch(pixels, CHANNELS, config.segmentation, device)
     )
-    return scene, measure_scene(scene, config.features, device)
+    return batch, measure_batch(batch, config.features, device)
 
 
-def on_standin(preset: str, device: Device, masks: dict[str, torch.Tensor]) -> tuple[Recording, Scene, torch.Tensor]:
+def on_standin(preset: str, device: Device, masks: dict[str, torch.Tensor]) -> tuple[Recording, ObjectBatch, torch.Tensor]:
     images = device.tensor(raw())
     with recorded(lambda kernel: False) as recording:
-        scene, values = compute(images, preset, device, masks)
-    return recording, scene, values
+        batch, values = compute(images, preset, device, masks)
+    return recording, batch, values
 
 
 @pytest.mark.parametrize("preset", ["cpjump1", "jump-production"])
 def test_one_wait_a_batch(preset: str) -> None:
-    scene, want = compute(raw(), preset, HostDevice("serial"), {})
-    assert scene.objects.n > 4
+    batch, want = compute(raw(), preset, HostDevice("serial"), {})
+    assert batch.objects.n > 4
     with standin():
         device = open_device("cuda")
         on_standin(preset, device, {})  # learns how much room lists of such dense fields take
         recording, _, values = on_standin(preset, device, {})
         assert recording.waits == ONCE
         assert_equal_bits(values, want, "stand-in")
-        masks = on_standin(preset, device, dict(scene.labels))[0]
+        masks = on_standin(preset, device, dict(batch.labels))[0]
         assert masks.waits == ONCE
 
 
@@ -64,8 +63,8 @@ def test_a_batch_whose_lists_were_too_short_is_done_again() -> None:
     _, want = compute(raw(), "cpjump1", HostDevice("serial"), {})
     with standin():
         device = open_device("cuda")
-        assert device.room is not None
-        device.room.share = 1e-6
+        assert device.capacity is not None
+        device.capacity.share = 1e-6
         recording, _, values = on_standin("cpjump1", device, {})
         assert recording.waits["tolist"] == 2
         assert_equal_bits(values, want, "done again")

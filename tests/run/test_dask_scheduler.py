@@ -40,8 +40,8 @@ def demo(tmp_path, monkeypatch):
 def workers_in_threads(n=1, **options):
     """A cluster whose workers are threads of this process: quick to start, and nobody can kill them."""
     options = {"protocol": "tcp://", "host": "127.0.0.1", "dashboard_address": None, **options}
-    with LocalCluster(n_workers=n, threads_per_worker=1, processes=False, silence_logs=50, **options) as made:
-        yield made
+    with LocalCluster(n_workers=n, threads_per_worker=1, processes=False, silence_logs=50, **options) as output:
+        yield output
 
 
 def stored(folder):

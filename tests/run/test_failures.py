@@ -25,15 +25,15 @@ class Launches:
         self.fails, self.late = fails, late
         self.sizes: list[int] = []
         self.held: list[int] = []
-        self.made: list[weakref.ref[torch.Tensor]] = []
+        self.output: list[weakref.ref[torch.Tensor]] = []
 
     def __call__(self, raw: batches.Raw, run: Any) -> Any:
         sites, pixels = raw.sites, raw.pixels
         self.sizes.append(len(sites))
-        self.held.append(sum(r() is not None for r in self.made))
+        self.held.append(sum(r() is not None for r in self.output))
         assert pixels.shape[0] == len(sites) == len(raw.given.get("Cells", pixels)) == len(raw.scales)
         big = torch.empty(1000)
-        self.made.append(weakref.ref(big))
+        self.output.append(weakref.ref(big))
 
         def end() -> Any:
             if told := self.fails(len(sites)):
@@ -46,8 +46,8 @@ class Launches:
 
         if self.late:
             return end
-        made = end()
-        return lambda: made
+        output = end()
+        return lambda: output
 
 
 def run_on(device: Any) -> Any:
@@ -62,8 +62,8 @@ def run() -> Any:
     return run_on(open_device("cpu", 1))
 
 
-def larger_than(most: int, error: BaseException) -> Any:
-    return lambda n: error if n > most else None
+def larger_than(maximum: int, error: BaseException) -> Any:
+    return lambda n: error if n > maximum else None
 
 
 MEMORY = [
@@ -94,9 +94,9 @@ def test_a_failed_batch_is_freed_halved_and_remembered(run, error, late):
         gc.enable()
     assert run.said[0].endswith("; trying again, 16 at a time")
     assert run.said[0].startswith("P A01 site 1 and 31 more fields: ")
-    assert run.device.most_fields(4) == 8
-    assert run.device.most_fields(8) == 4  # of a plate with larger fields
-    assert run.device.most_fields(100) == 1
+    assert run.device.max_fields(4) == 8
+    assert run.device.max_fields(8) == 4  # of a plate with larger fields
+    assert run.device.max_fields(100) == 1
 
 
 def test_a_field_that_does_not_pass_alone_is_named(run):

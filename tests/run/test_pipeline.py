@@ -28,14 +28,14 @@ def test_a_pipelines_tables_are_cellprofilers(shared: Path, tmp_path: Path) -> N
     plate, images = "BR00117010", (shared / IMAGES).parents[1]
     at = ["--plate", plate, "--images", str(images), "--wells", "D14", "--illumination", str(functions), "--device", "cpu"]
     assert main([*at, "--pipeline", str(file), "--save-labels", "--quiet", "--output", str(tmp_path)]) == 0
-    made = open_plate(tmp_path / f"{plate}.zarr")
-    assert made.objects == ("NucleiIncludingEdges", "CellsIncludingEdges")
-    assert made.image_table()["Image_Count_Nuclei"].tolist() == [93]
-    labels = made.labels("D14", 5)
-    cells = made.to_pandas()
-    for name in ("Nuclei", "Cells", "Cytoplasm", *made.objects):
+    output = open_plate(tmp_path / f"{plate}.zarr")
+    assert output.objects == ("NucleiIncludingEdges", "CellsIncludingEdges")
+    assert output.image_table()["Image_Count_Nuclei"].tolist() == [93]
+    labels = output.labels("D14", 5)
+    cells = output.to_pandas()
+    for name in ("Nuclei", "Cells", "Cytoplasm", *output.objects):
         theirs = pd.read_parquet(shared / REFERENCE / f"{name}.parquet")
-        ours = made.to_pandas(objects=name) if name in made.objects else cells
+        ours = output.to_pandas(objects=name) if name in output.objects else cells
         assert np.array_equal(labels[name], tifffile.imread(shared / REFERENCE / f"labels_{name}.tiff"))
         assert len(ours) == len(theirs)
         compared = 0

@@ -114,10 +114,10 @@ def test_a_batch_of_one_a_thread_of_one_and_another_folder_give_the_same_bits(de
 def test_a_run_is_resumed(demo, capsys, tmp_path):
     assert main([*demo, "--wells", "B02"]) == 0
     assert main([*demo, "--output", "whole"]) == 0
-    made = (tmp_path / "out/DEMO.zarr/B/02/zarr.json").stat()
+    output = (tmp_path / "out/DEMO.zarr/B/02/zarr.json").stat()
     assert main(demo) == 0
     assert "1 of 2 wells are there already" in capsys.readouterr().err
-    assert (tmp_path / "out/DEMO.zarr/B/02/zarr.json").stat() == made
+    assert (tmp_path / "out/DEMO.zarr/B/02/zarr.json").stat() == output
     assert contents(tmp_path / "out" / "DEMO.zarr") == contents(tmp_path / "whole" / "DEMO.zarr")
     assert main(demo) == 0
     assert re.match(r"DEMO  2 wells  16 objects", capsys.readouterr().out.splitlines()[-1])
@@ -398,12 +398,12 @@ def test_an_interrupted_run_ends_with_75_and_goes_on(demo, tmp_path):
 
 def test_a_failing_batch_is_halved_and_gives_the_same_bits(demo, capsys, monkeypatch, tmp_path):
     assert main([*demo, "--output", "whole"]) == 0
-    honest = sys.modules["jumpgpu.run.batch"].measure_scene
+    honest = sys.modules["jumpgpu.run.batch"].measure_batch
 
-    def starved(scene, settings, device):
-        if scene.pixels.shape[0] > 1:
+    def starved(batch, settings, device):
+        if batch.pixels.shape[0] > 1:
             raise RuntimeError("out of memory")
-        return honest(scene, settings, device)
+        return honest(batch, settings, device)
 
     monkeypatch.setattr(sys.modules["jumpgpu.run.batch"], "measure_scene", starved)
     assert main(demo) == 0
@@ -413,13 +413,13 @@ def test_a_failing_batch_is_halved_and_gives_the_same_bits(demo, capsys, monkeyp
 
 
 def test_numbers_that_cannot_be_stop_the_run(demo, capsys, monkeypatch, tmp_path):
-    honest = sys.modules["jumpgpu.run.batch"].measure_scene
+    honest = sys.modules["jumpgpu.run.batch"].measure_batch
 
-    def broken(scene, settings, device):
-        values = honest(scene, settings, device)
+    def broken(batch, settings, device):
+        values = honest(batch, settings, device)
         values[
             0,
-            [n.endswith("Number_Object_Number") for n in columns(channels=scene.channels, settings=settings)],
+            [n.endswith("Number_Object_Number") for n in columns(channels=batch.channels, settings=settings)],
         ] = np.nan
         return values
 

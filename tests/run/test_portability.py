@@ -64,14 +64,14 @@ sys.exit(status or verify.main([{platform!r} + "/DEMO.zarr"]))
 def test_a_plate_is_made_without_what_other_systems_lack(platform: str, tmp_path: Path) -> None:
     write_images(tmp_path)
     (tmp_path / "small.toml").write_text('[features]\nfamilies = ["number"]\n')
-    made = {}
+    output = {}
     for name, lacks in (("linux", ""), (platform, LACKS[platform])):
         code = RUN.format(libraries=LIBRARIES, lacks=lacks, platform=name)
         done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
-        made[name] = contents(tmp_path / name)
-    assert made[platform] == made["linux"]
-    assert len(made[platform]) > 20
+        output[name] = contents(tmp_path / name)
+    assert output[platform] == output["linux"]
+    assert len(output[platform]) > 20
     if platform == "darwin":
         assert done.stdout.count("synced 51") >= 4
 

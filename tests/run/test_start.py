@@ -31,5 +31,5 @@ def test_extract_loads_no_heavy_library_beside_torch() -> None:
 
 
 @pytest.mark.parametrize(("argv", "least"), [("-m", 100_000), ("/usr/bin/jumpgpu", 100_000), ("notebook.py", 0), ("", 0)])
-def test_only_a_command_changes_when_garbage_is_collected(argv: str, least: int) -> None:
-    assert int(run(AS_COMMAND.format(argv=argv))) == (least or int(run("import gc; print(gc.get_threshold()[0])")))
+def test_only_a_command_changes_when_garbage_is_collected(argv: str, minimum: int) -> None:
+    assert int(run(AS_COMMAND.format(argv=argv))) == (minimum or int(run("import gc; print(gc.get_threshold()[0])")))

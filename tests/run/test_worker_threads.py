@@ -11,7 +11,7 @@ import pytest
 from jumpgpu.gpu.cpu import CpuDevice, free_memory
 from jumpgpu.images.plate import find_plate
 from jumpgpu.images.reader import FieldBatch, read_fields
-from jumpgpu.run.worker_threads import held_by, in_lanes, trailing
+from jumpgpu.run.worker_threads import held_by, in_threads, trailing
 from tests.helpers.image_plates import NUMBERS, noise, write_plate
 from tests.simulators.builds import compiler
 
@@ -22,14 +22,14 @@ class Items:
     """Items 0 .. n-1, which knows how many are in use: taken and not yet worked on to the end."""
 
     def __init__(self, n: int) -> None:
-        self.n, self.lock, self.used, self.most, self.closed = n, threading.Lock(), 0, 0, False
+        self.n, self.lock, self.used, self.maximum, self.closed = n, threading.Lock(), 0, 0, False
 
     def __iter__(self) -> Generator[int, None, None]:
         try:
             for i in range(self.n):
                 with self.lock:
                     self.used += 1
-                    self.most = max(self.most, self.used)
+                    self.maximum = max(self.maximum, self.used)
                 yield i
         finally:
             self.closed = True
@@ -39,34 +39,34 @@ class Items:
             self.used -= 1
 
 
-def lane_threads() -> list[str]:
+def worker_thread_names() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith("lane")]
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 5])
 @pytest.mark.parametrize("n", [0, 1, 2, 23])
-def test_results_come_in_order_and_no_more_are_in_use_than_said(lanes: int, n: int) -> None:
+def test_results_come_in_order_and_no_more_are_in_use_than_said(threads: int, n: int) -> None:
     items = Items(n)
     late = threading.Event()
 
     def work(i: int) -> int:
-        if lanes > 1 and n > 2:  # the first is the last to be ready
+        if threads > 1 and n > 2:  # the first is the last to be ready
             if i == 0:
                 late.wait(10)
-            elif i == lanes - 1:
+            elif i == threads - 1:
                 late.set()
         items.done()
         return i * i
 
-    with in_lanes(iter(items), work, lanes) as results:
+    with in_threads(iter(items), work, threads) as results:
         assert list(results) == [i * i for i in range(n)]
-    assert items.most <= held_by(lanes)
+    assert items.maximum <= held_by(threads)
     assert items.closed
-    assert not lane_threads()
+    assert not worker_thread_names()
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
-def test_an_error_is_raised_in_its_place_and_ends_the_rest(lanes: int) -> None:
+def test_an_error_is_raised_in_its_place_and_ends_the_rest(threads: int) -> None:
     items = Items(40)
     begun = []
 
@@ -79,16 +79,16 @@ def test_an_error_is_raised_in_its_place_and_ends_the_rest(lanes: int) -> None:
     got: list[int] = []
 
     def run() -> None:
-        with in_lanes(iter(items), work, lanes) as results:
+        with in_threads(iter(items), work, threads) as results:
             for i in results:
                 got.append(i)
 
     with pytest.raises(ValueError, match="the fourth"):
         run()
     assert got == [0, 1, 2, 3]
-    assert max(begun) <= 4 + lanes
+    assert max(begun) <= 4 + threads
     assert items.closed
-    assert not lane_threads()
+    assert not worker_thread_names()
 
 
 def test_a_caller_that_stops_early_waits_for_what_has_begun_and_begins_no_more() -> None:
@@ -99,7 +99,7 @@ def test_a_caller_that_stops_early_waits_for_what_has_begun_and_begins_no_more()
         return i
 
     def run() -> None:
-        with in_lanes(iter(items), work, 2) as results:
+        with in_threads(iter(items), work, 2) as results:
             assert next(results) == 0
             raise KeyboardInterrupt
 
@@ -107,11 +107,11 @@ def test_a_caller_that_stops_early_waits_for_what_has_begun_and_begins_no_more()
         run()
     assert len(ended) <= 3
     assert items.closed
-    assert not lane_threads()
+    assert not worker_thread_names()
 
 
 @pytest.mark.parametrize(("batch", "ahead", "lanes"), [(1, 0, 2), (1, 2, 3), (2, 1, 2)])
-def test_a_buffer_is_not_filled_again_while_a_lane_reads_it(tmp_path: Path, batch: int, ahead: int, lanes: int) -> None:
+def test_a_buffer_is_not_filled_again_while_a_lane_reads_it(tmp_path: Path, batch: int, ahead: int, threads: int) -> None:
     write_plate(tmp_path, wells=("A01", "A02", "B01"), sites=(1, 2, 3))
     plate = find_plate("BR00000001", tmp_path)
     turn = threading.Semaphore(0)
@@ -123,10 +123,10 @@ def test_a_buffer_is_not_filled_again_while_a_lane_reads_it(tmp_path: Path, batc
             for site, pixels in zip(fields.sites, fields.pixels.numpy(), strict=True)
         ]
 
-    fields = read_fields(plate, batch=batch, ahead=ahead, held=held_by(lanes), workers=2)
-    with in_lanes(fields, work, lanes) as results:
-        found = [f for batch_found in results for f in batch_found]
-    assert found == [((w, s), True) for w in ("A01", "A02", "B01") for s in (1, 2, 3)]
+    fields = read_fields(plate, batch=batch, ahead=ahead, held=held_by(threads), workers=2)
+    with in_threads(fields, work, threads) as results:
+        result = [f for batch_found in results for f in batch_found]
+    assert result == [((w, s), True) for w in ("A01", "A02", "B01") for s in (1, 2, 3)]
 
 
 def test_the_lanes_share_the_cores_and_the_memory() -> None:

@@ -137,7 +137,7 @@ def test_precision_of_controls_is_copairs_own():
     check = of(check_precision(profiles, features, null_size=500), "position")
     controls = profiles[profiles["Metadata_control_type"] == "negcon"].reset_index(drop=True)
     meta = controls[["Metadata_Plate", "Metadata_Well"]]
-    found = average_precision(
+    result = average_precision(
         meta,
         controls[features].to_numpy(),
         ["Metadata_Well"],
@@ -146,7 +146,7 @@ def test_precision_of_controls_is_copairs_own():
         ["Metadata_Well"],
         progress_bar=False,
     )
-    expected = found.groupby("Metadata_Well")["average_precision"].mean().to_numpy()
+    expected = result.groupby("Metadata_Well")["average_precision"].mean().to_numpy()
     np.testing.assert_allclose(np.sort(check.values), np.sort(expected), rtol=0, atol=1e-12)
     assert check.further["mean_map"] == pytest.approx(expected.mean())
 

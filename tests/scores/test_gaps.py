@@ -54,13 +54,13 @@ def test_a_well_without_features_is_left_out_by_name(profiles, score, bad):
     row = profiles.index[profiles["Metadata_broad_sample"] == SAMPLES[3]][1]
     gap = profiles.copy()
     gap.loc[row, features[:96]] = bad
-    found, expected = SCORES[score](gap), SCORES[score](profiles.drop(index=row))
-    same(found, expected)
-    settings = settings_of(found)
+    result, expected = SCORES[score](gap), SCORES[score](profiles.drop(index=row))
+    same(result, expected)
+    settings = settings_of(result)
     well = f"P1 {profiles.loc[row, 'Metadata_Well']} (lacks 96 of 100 features)"
     assert set(settings["wells_left_out"]) == {well}
     assert (settings["features"], settings["features_given"]) == (100, 100)
-    assert f"1 well is left out for want of features: {well}" in found.findings
+    assert f"1 well is left out for want of features: {well}" in result.findings
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -71,11 +71,11 @@ def test_the_features_used_are_counted(profiles, score):
     treated = profiles.index[profiles["Metadata_broad_sample"].notna()]
     for k in range(5):
         gap.loc[treated[7 * k], features[k]] = np.nan
-    found = SCORES[score](gap)
-    same(found, SCORES[score](profiles.drop(columns=features[:5])))
-    settings = settings_of(found)
+    result = SCORES[score](gap)
+    same(result, SCORES[score](profiles.drop(columns=features[:5])))
+    settings = settings_of(result)
     assert (settings["features"], settings["features_given"], settings["wells_left_out"]) == (95, 100, [])
-    assert "95 of 100 features are used; 5 are missing in some well" in found.findings
+    assert "95 of 100 features are used; 5 are missing in some well" in result.findings
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -84,9 +84,9 @@ def test_a_well_of_one_value_is_left_out_too(profiles, score):
     row = profiles.index[profiles["Metadata_broad_sample"] == SAMPLES[0]][2]
     flat = profiles.copy()
     flat.loc[row, feature_columns(profiles)] = 0.0
-    found = SCORES[score](flat)
-    same(found, SCORES[score](profiles.drop(index=row)))
-    assert "(one value in every feature)" in settings_of(found)["wells_left_out"][0]
+    result = SCORES[score](flat)
+    same(result, SCORES[score](profiles.drop(index=row)))
+    assert "(one value in every feature)" in settings_of(result)["wells_left_out"][0]
 
 
 def test_one_bad_well_of_the_published_plates_changes_nothing_much(shared):
@@ -106,9 +106,9 @@ def test_a_feature_that_most_wells_lack_counts_against_no_well(profiles):
     features = feature_columns(profiles)
     gap = profiles.assign(**dict.fromkeys(features[:40], np.nan))
     gap.loc[5, features[:40]] = 1.0
-    found = complete(gap)
-    assert found.features == features[40:]
-    assert found.left_out == ()
+    result = complete(gap)
+    assert result.features == features[40:]
+    assert result.left_out == ()
     with pytest.raises(ValueError, match="fewer than two of 100 features are finite in every well"):
         complete(gap.assign(**dict.fromkeys(features, np.nan)))
     with pytest.raises(ValueError, match="has one value in every feature"):
@@ -124,11 +124,11 @@ def test_drawn_groups_are_as_probable_as_their_wells_make_them():
         drawn = np.sort(codes[sets], axis=1)
         assert (np.diff(drawn, axis=1) > 0).all()
         weights = {s: float(np.prod(sizes[list(s)])) for s in itertools.combinations(range(6), k)}
-        found = dict(zip(*np.unique(drawn @ 7 ** np.arange(k), return_counts=True), strict=True))
+        result = dict(zip(*np.unique(drawn @ 7 ** np.arange(k), return_counts=True), strict=True))
         for s, weight in weights.items():
             p = weight / sum(weights.values())
             # five deviations of a count of 40,000
-            assert found.get(int(np.array(s) @ 7 ** np.arange(k)), 0) == pytest.approx(
+            assert result.get(int(np.array(s) @ 7 ** np.arange(k)), 0) == pytest.approx(
                 40_000 * p, abs=5 * np.sqrt(4e4 * p) + 1
             )
         of_big = sets[codes[sets] == 4]
@@ -205,9 +205,9 @@ def test_labels_are_the_same_for_every_score(profiles):
     for name, nothing in (("matching", ""), ("two sided", None), ("map of labels", "|")):
         a, b = (SCORES[name](relabelled(profiles, labels)) for labels in (plain, spelled | {SAMPLES[-1]: nothing}))
         pd.testing.assert_frame_equal(a.table, b.table)
-    found = percent_matching(relabelled(profiles, spelled), draws=100)
-    assert len(found.table) == 4
-    assert list(found.table["Metadata_gene"]) == ["G0", "G1", "G2", "G3"]
+    result = percent_matching(relabelled(profiles, spelled), draws=100)
+    assert len(result.table) == 4
+    assert list(result.table["Metadata_gene"]) == ["G0", "G1", "G2", "G3"]
 
 
 def test_treatments_of_several_labels_match_by_any(profiles):

@@ -36,13 +36,13 @@ def profiles():
 
 
 @pytest.fixture(scope="module")
-def found(profiles):
+def result(profiles):
     return hits(replicability(profiles, null_size=1000), profiles, "Metadata_gene")
 
 
-def test_hits_are_the_map_table_sorted(profiles, found):
+def test_hits_are_the_map_table_sorted(profiles, result):
     precision = replicability(profiles, null_size=1000)
-    table = found.table.set_index("Metadata_broad_sample")
+    table = result.table.set_index("Metadata_broad_sample")
     source = precision.table.set_index("Metadata_broad_sample").loc[table.index]
     for ours, theirs in (
         ("value", "value"),
@@ -59,16 +59,16 @@ def test_hits_are_the_map_table_sorted(profiles, found):
     np.testing.assert_array_equal(table["position_checked"].astype(bool), source["value"] > np.percentile(controls, 95))
 
 
-def test_toxic_treatments_are_flagged(found):
-    table = found.table.set_index("Metadata_broad_sample")
+def test_toxic_treatments_are_flagged(result):
+    table = result.table.set_index("Metadata_broad_sample")
     assert table.index[table["toxic"]].tolist() == [SAMPLES[0]]
     controls = 1000 + 10 * (np.arange(12, 28) % 5)
     assert table.loc[SAMPLES[1], "cell_count_ratio"] == pytest.approx(700 / np.median(controls))
-    assert found.summary()["n_toxic"] == 1
+    assert result.summary()["n_toxic"] == 1
 
 
-def test_hits_by_label(profiles, found):
-    table = found.summaries["by_label"].set_index("label")
+def test_hits_by_label(profiles, result):
+    table = result.summaries["by_label"].set_index("label")
     assert table.loc["G1", ["treatments", "hits"]].tolist() == [2, 2]
     assert table.loc["G1", "named"] == "g1-a, g1-b"
     several = profiles.assign(Metadata_moa=profiles["Metadata_gene"].map(lambda g: g and f"{g} | all"))
@@ -82,10 +82,10 @@ def test_what_is_not_known_is_said(profiles):
     one = bare[bare["Metadata_Plate"].isin(["P0"]) | bare["Metadata_broad_sample"].notna()]
     with pytest.raises(ValueError, match="no negative controls"):
         replicability(one, null_size=50)
-    made = hits(replicability(bare, null_size=50), bare)
-    assert "toxic" not in made.table
-    assert made.table["name"].tolist() == [s[:2] for s in made.table["Metadata_broad_sample"]]  # by gene
-    assert any("no treatment is flagged as toxic: the profiles have no Metadata_Object_Count" in f for f in made.findings)
+    output = hits(replicability(bare, null_size=50), bare)
+    assert "toxic" not in output.table
+    assert output.table["name"].tolist() == [s[:2] for s in output.table["Metadata_broad_sample"]]  # by gene
+    assert any("no treatment is flagged as toxic: the profiles have no Metadata_Object_Count" in f for f in output.findings)
     with pytest.raises(ValueError, match="must lie between 0 and 1, got 2"):
         hits(replicability(bare, null_size=50), bare, toxic=2)
 
@@ -108,16 +108,16 @@ def dosed():
 
 def test_strength_is_the_root_mean_square_of_robust_z():
     table = dosed()
-    found = dose_response(table, "Metadata_broad_sample", "Metadata_dose")
+    result = dose_response(table, "Metadata_broad_sample", "Metadata_dose")
     values = table[feature_columns(table)].to_numpy()
     controls = values[12:]
     median = np.median(controls, axis=0)
     z = (values - median) / (1.4826 * np.median(np.abs(controls - median), axis=0))
     expected = np.sqrt((z**2).mean(axis=1))
-    np.testing.assert_allclose(found.table["strength"], expected[:12], rtol=1e-12)
-    assert found.settings["strength_95th"] == pytest.approx(np.percentile(expected[12:], 95))
-    assert found.table["Metadata_dose"].tolist() == [3.0**d for d in range(6)] * 2
-    np.testing.assert_array_equal(found.table["active"], expected[:12] > np.percentile(expected[12:], 95))
+    np.testing.assert_allclose(result.table["strength"], expected[:12], rtol=1e-12)
+    assert result.settings["strength_95th"] == pytest.approx(np.percentile(expected[12:], 95))
+    assert result.table["Metadata_dose"].tolist() == [3.0**d for d in range(6)] * 2
+    np.testing.assert_array_equal(result.table["active"], expected[:12] > np.percentile(expected[12:], 95))
 
 
 def test_dose_response_of_a_drawn_compound():

@@ -104,12 +104,12 @@ def test_maps_negatives_are_the_wells_of_a_position_where_layouts_allow_it():
     rows = profiles.copy()
     control = rows["Metadata_control_type"] == "negcon"
     rows["sample"] = rows["Metadata_broad_sample"].where(~control, [f"control {i}" for i in range(len(rows))])
-    found = average_precision(
+    score = average_precision(
         rows[["sample", "Metadata_Well"]], values(rows), ["sample"], [], ["Metadata_Well"], ["sample"], progress_bar=False
     )
     here = rows.groupby("Metadata_Well")["sample"]
     others = here.transform("size") - rows.groupby(["Metadata_Well", "sample"])["sample"].transform("size")
-    expected = found[~control & (others >= 2)].groupby("sample")["average_precision"].mean()
+    expected = score[~control & (others >= 2)].groupby("sample")["average_precision"].mean()
     assert (~control & (others < 2)).any()
     assert any("left out" in f for f in result.findings)
     np.testing.assert_allclose(result.table.set_index("Metadata_broad_sample")["value"], expected, rtol=0, atol=1e-12)

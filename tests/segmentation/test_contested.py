@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from jumpgpu.gpu.device import Device
-from jumpgpu.gpu.list_capacity import Room
+from jumpgpu.gpu.list_capacity import Capacity
 from jumpgpu.segmentation.declump import DISTANCE, INTENSITY, JITTERED, contested_keys, jitter
 
 OUTSIDE = 0xFFFFFFFF
@@ -38,26 +38,26 @@ def test_keys(kind: int, share: float, device: Device) -> None:
     landscape = {"kind": kind, "image": images} if kind == INTENSITY else {"kind": kind, "squared": squared}
     want = expected(contested, depth)
     np.testing.assert_array_equal(contested_keys(contested, landscape, device).numpy(), want)
-    np.testing.assert_array_equal(contested_keys(contested, landscape, device, Room(1.0)).numpy(), want)
+    np.testing.assert_array_equal(contested_keys(contested, landscape, device, Capacity(1.0)).numpy(), want)
 
 
 def test_a_list_that_is_too_short_is_filled_and_says_so(device: Device) -> None:
     contested, images, _ = drawn(0.6)
-    room = Room(0.1)
-    room.begin()
-    keys = contested_keys(contested, {"kind": INTENSITY, "image": images}, device, room).numpy()
+    capacity = Capacity(0.1)
+    capacity.begin()
+    keys = contested_keys(contested, {"kind": INTENSITY, "image": images}, device, capacity).numpy()
     places = -(-contested.numel() // 10)
     listed = np.flatnonzero(keys != OUTSIDE)
     assert sorted(keys.ravel()[listed]) == list(range(places))
     framed = np.pad(contested.numpy(), ((0, 0), (1, 1), (1, 1)))
     np.testing.assert_array_equal(listed, np.flatnonzero(framed)[:places])  # the first ones in raster order
-    counts = [int(c) for c in room.counts]
+    counts = [int(c) for c in capacity.counts]
     assert counts == [int(contested.sum())]
-    assert not room.enough(counts)
-    assert room.share > counts[0] / contested.numel()
-    assert room.give(torch.tensor(counts[0]), contested.numel()) >= counts[0]
-    assert room.enough(counts)
-    assert room.counts == []
+    assert not capacity.enough(counts)
+    assert capacity.share > counts[0] / contested.numel()
+    assert capacity.give(torch.tensor(counts[0]), contested.numel()) >= counts[0]
+    assert capacity.enough(counts)
+    assert capacity.counts == []
 
 
 def test_one_pixel_and_each_border(device: Device) -> None:
@@ -65,5 +65,5 @@ def test_one_pixel_and_each_border(device: Device) -> None:
     for field, (y, x) in enumerate(((0, 0), (0, 6), (4, 0), (4, 6))):
         contested[field, y, x] = 1
     want = expected(contested, torch.zeros(contested.shape, dtype=torch.float64))
-    found = contested_keys(contested, {"kind": INTENSITY, "image": torch.ones(4, 5, 7, dtype=torch.float64)}, device)
-    np.testing.assert_array_equal(found.numpy(), want)
+    result = contested_keys(contested, {"kind": INTENSITY, "image": torch.ones(4, 5, 7, dtype=torch.float64)}, device)
+    np.testing.assert_array_equal(result.numpy(), want)

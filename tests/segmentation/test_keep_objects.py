@@ -33,9 +33,9 @@ def test_numbers(sizes: tuple[float, float] | None, asked: tuple[str, ...], abse
     )
     got = number_objects(kept, device, on_device["filled"] if "filled" in asked else None, absent=absent)
     alive = keep_objects(kept, device)
-    for field, found in enumerate(FOUND):
-        here = {name: table[field, : found + 1] for name, table in tables.items()}
-        area = np.where(np.arange(found + 1) > 0, here["area"], 0)
+    for field, result in enumerate(FOUND):
+        here = {name: table[field, : result + 1] for name, table in tables.items()}
+        area = np.where(np.arange(result + 1) > 0, here["area"], 0)
         not_small = area > 0
         for name in {"border", "other"} & set(asked):
             not_small &= here[name] == 0
@@ -43,15 +43,15 @@ def test_numbers(sizes: tuple[float, float] | None, asked: tuple[str, ...], abse
             not_small &= area >= sizes[0]
         keep = not_small & (area <= sizes[1]) if sizes else not_small
         if "other" not in asked:  # the first verdict is asked for where there is one image
-            np.testing.assert_array_equal(alive[field, : found + 1], np.where(keep, np.arange(found + 1), 0))
+            np.testing.assert_array_equal(alive[field, : result + 1], np.where(keep, np.arange(result + 1), 0))
         if "filled" in asked:
             keep = keep & (here["filled"] > 0)
-        exists = (area > 0) | (np.arange(found + 1) > 0 if absent else False)
+        exists = (area > 0) | (np.arange(result + 1) > 0 if absent else False)
         n = int(keep.sum())
         number = np.where(keep, keep.cumsum(), np.where(exists, n + (exists & ~keep).cumsum(), 0))
         wanted = number, np.where(keep, number, 0), np.where(not_small, number, 0)
         for table, want, name in zip(got[:3], wanted, ("number", "kept", "not_small"), strict=True):
-            np.testing.assert_array_equal(table[field, : found + 1], want, err_msg=f"{name} of field {field}")
+            np.testing.assert_array_equal(table[field, : result + 1], want, err_msg=f"{name} of field {field}")
         assert got[3][field] == n
 
 

@@ -158,8 +158,8 @@ def test_smoothing_of_single_precision(device: Device, sigma: float) -> None:
     images = (np.random.default_rng(5).random((2, 41, 700)) ** 6).astype(np.float32)
     given, taps = torch.from_numpy(images).double(), gaussian_taps(sigma)
     edge = ndimage.gaussian_filter(np.ones(images.shape[1:]), sigma, mode="constant")
-    found = smooth(given, taps, device, single=True).numpy()
-    for image, ours in zip(images, found, strict=True):
+    result = smooth(given, taps, device, single=True).numpy()
+    for image, ours in zip(images, result, strict=True):
         blurred = ndimage.gaussian_filter(image, sigma, mode="constant", cval=0)
         assert blurred.dtype == np.float32
         np.testing.assert_array_equal(ours, (blurred / edge).astype(np.float32))

@@ -92,5 +92,5 @@ def test_nuclei_of_an_image_from_which_nothing_is_subtracted(well: str, shared: 
         assert int((labels[0].numpy() != theirs).sum()) == 0, compartment
     if well == "D14":
         (row,) = pd.read_parquet(references / "snu761/Image.parquet").to_dict("records")
-        found = float(result.thresholds["Threshold_FinalThreshold_Nuclei"][0])
-        assert found == pytest.approx(row["Threshold_FinalThreshold_Nuclei"], abs=5e-9)
+        segmented = float(result.thresholds["Threshold_FinalThreshold_Nuclei"][0])
+        assert segmented == pytest.approx(row["Threshold_FinalThreshold_Nuclei"], abs=5e-9)

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.segmentation import LEVELS, Scene, drawn_by_hand, drawn_by_us, nuclei_of, score
+from benchmarks.segmentation import LEVELS, ObjectBatch, drawn_by_hand, drawn_by_us, nuclei_of, score
 from jumpgpu.gpu.device import Device
 
 
-def check(scene: Scene, device: Device, floor: float, faults: tuple[int, int, int]) -> None:
-    result = score(nuclei_of(scene, device), scene.truth)
+def check(batch: ObjectBatch, device: Device, floor: float, faults: tuple[int, int, int]) -> None:
+    result = score(nuclei_of(batch, device), batch.truth)
     assert result.f1[LEVELS.index(0.5)] >= floor, result
     assert all(np.array([result.missed, result.split, result.merged]) <= faults), result
 
@@ -33,13 +33,13 @@ def test_drawn_nuclei(device: Device, density: int, floor: float, faults: tuple[
 
 def test_faults_are_counted() -> None:
     """Four true nuclei: one found as it is, two as one, one in two, and one missed."""
-    truth, found = np.zeros((2, 12, 60), np.int64)
+    truth, faults = np.zeros((2, 12, 60), np.int64)
     for n in range(5):
         truth[2:10, 12 * n : 12 * n + 10] = n + 1
-    found[2:10, 0:10] = 1
-    found[2:10, 12:34] = 2
-    found[2:10, 36:41], found[2:10, 41:46] = 3, 4
-    result = score(found, truth)
-    assert (result.truth, result.found) == (5, 4)
+    faults[2:10, 0:10] = 1
+    faults[2:10, 12:34] = 2
+    faults[2:10, 36:41], faults[2:10, 41:46] = 3, 4
+    result = score(faults, truth)
+    assert (result.truth, result.faults) == (5, 4)
     assert (result.missed, result.split, result.merged) == (1, 1, 1)
     assert result.f1[LEVELS.index(0.6)] == pytest.approx(2 / 9)  # one of four matches one of five

@@ -61,13 +61,13 @@ def twin(heights: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> np.ndarra
         if queue:
             queue[0], i = last, 0
             while (left := 2 * i + 1) < len(queue):
-                least = left if queue[left][:2] < queue[i][:2] else i
-                if left + 1 < len(queue) and queue[left + 1][:2] < queue[least][:2]:
-                    least = left + 1
-                if least == i:
+                minimum = left if queue[left][:2] < queue[i][:2] else i
+                if left + 1 < len(queue) and queue[left + 1][:2] < queue[minimum][:2]:
+                    minimum = left + 1
+                if minimum == i:
                     break
-                queue[i], queue[least] = queue[least], queue[i]
-                i = least
+                queue[i], queue[minimum] = queue[minimum], queue[i]
+                i = minimum
         return first
 
     for place in np.flatnonzero(labels):

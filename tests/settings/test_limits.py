@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import jumpgpu
-from jumpgpu.features.families import measure_scene
-from jumpgpu.features.objects import make_scene
+from jumpgpu.features.families import measure_batch
+from jumpgpu.features.objects import make_batch
 from jumpgpu.gpu.device import Device
 from jumpgpu.images.illumination import smooth
 from jumpgpu.segmentation.pipeline import segment
@@ -69,8 +69,8 @@ def numeric(kind: Any = Config, path: Path = ()) -> Iterator[tuple[Path, type, b
 
 
 def ends(number: type, limit: limits.Range) -> list[Any]:
-    low = limit.least if limit.least > -math.inf else -LARGE[number]
-    high = limit.most if limit.most < math.inf else LARGE[number]
+    low = limit.minimum if limit.minimum > -math.inf else -LARGE[number]
+    high = limit.maximum if limit.maximum < math.inf else LARGE[number]
     if limit.above:
         low = low + (1 if number is int else 1e-9)
     return [number(low), number(high)]
@@ -79,10 +79,10 @@ def ends(number: type, limit: limits.Range) -> list[Any]:
 def table(path: Path, value: Any, more: dict[str, Any]) -> dict[str, Any]:
     """The settings as a TOML file has them; what else is there stands beside the value where it has such a key."""
     names = {f.name for f in dataclasses.fields(owner(path))}
-    made: dict[str, Any] = {path[-1]: value, **{k: v for k, v in more.items() if k in names}}
+    output: dict[str, Any] = {path[-1]: value, **{k: v for k, v in more.items() if k in names}}
     for name in reversed(path[:-1]):
-        made = {name: made}
-    return made
+        output = {name: output}
+    return output
 
 
 def owner(path: Path) -> Any:
@@ -127,12 +127,12 @@ def test_both_ends_of_every_range_run(path: Path, value: Any, more: dict[str, An
         with pytest.raises(ValueError, match=r"threshold.window is 10000; of a field of 160 x 160 it may be 80 at most"):
             segment(pixels, CHANNELS, config.segmentation, device)
         return
-    found = segment(pixels, CHANNELS, config.segmentation, device)
-    assert (found.counts >= 0).all()
+    result = segment(pixels, CHANNELS, config.segmentation, device)
+    assert (result.counts >= 0).all()
     if path[0] == "features":
         features = dataclasses.replace(config.features, families=(path[1],))
-        scene = make_scene(CHANNELS, pixels, found.labels, found.unfiltered, device)
-        assert len(measure_scene(scene, features, device)) == scene.objects.n
+        batch = make_batch(CHANNELS, pixels, result.labels, result.unfiltered, device)
+        assert len(measure_batch(batch, features, device)) == batch.objects.n
 
 
 @pytest.mark.usefixtures("bounded")
@@ -154,8 +154,8 @@ def test_what_lies_beyond_is_refused_where_settings_are_read(
 ) -> None:
     low, high = ends(number, limit)
     step = 1 if number is int else max(1e-6, abs(high) * 1e-6)
-    beyond = [high + step] * (limit.most < math.inf) + [limit.least if limit.above else low - step] * (
-        limit.least > -math.inf
+    beyond = [high + step] * (limit.maximum < math.inf) + [limit.minimum if limit.above else low - step] * (
+        limit.minimum > -math.inf
     )
     for value in [*beyond, *[float("nan"), float("inf")] * (number is float)]:
         with pytest.raises(ValueError, match=f"{path[-1]}: expected"):

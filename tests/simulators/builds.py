@@ -74,7 +74,7 @@ def build(path: Path, flavour: str) -> Path:
         run_compiler(runtime.name, *runtime_flags.split(), "-c", str(runtime), "-o", str(out))
 
     def make(out: Path) -> None:
-        made = cached(f"{runtime.stem}-{flavour}.o", (runtime_flags, *given[1:]), make_runtime)
+        output = cached(f"{runtime.stem}-{flavour}.o", (runtime_flags, *given[1:]), make_runtime)
         run_compiler(
             f"{path.name} ({flavour})",
             *flags.split(),
@@ -86,7 +86,7 @@ def build(path: Path, flavour: str) -> Path:
             str(path),
             "-x",
             "none",
-            str(made),
+            str(output),
             "-o",
             str(out),
         )

@@ -199,8 +199,8 @@ def by_halves(name: str, x: torch.Tensor, dim: Any = None, keepdim: bool = False
         half, odd = divmod(rows.shape[-1], 2)
         first, second = rows[..., :half], rows[..., half : 2 * half]
         rows = torch.cat([first * second if name == "prod" else first + second, rows[..., 2 * half :][..., :odd]], -1)
-    made = rows[..., 0] / n if name == "mean" else rows[..., 0]
-    return made.reshape([1 if d in dims else x.shape[d] for d in range(x.dim())]) if keepdim else made
+    output = rows[..., 0] / n if name == "mean" else rows[..., 0]
+    return output.reshape([1 if d in dims else x.shape[d] for d in range(x.dim())]) if keepdim else output
 
 
 def sorted_last_first(name: str, x: torch.Tensor, rest: Any, kwargs: Any, func: Callable[..., Any]) -> Any:

@@ -1,6 +1,6 @@
 // host_driver.cpp: launches kernels of a host library in a process of its own, for sanitizers that must be there from the start.
 //
-// One request a line on stdin, one answer a line on stdout (tests/simulators/ways.py: Driver):
+// One request per line on stdin, one answer a line on stdout (tests/simulators/ways.py: Driver):
 //   library kernel grid block workers seed memory sizes... ; arguments...
 //   memory     a file that holds the storages one after another, each at a multiple of 64; written back after the launch
 //   sizes      bytes of each storage; each is copied to a malloc of its own, so that AddressSanitizer sees its ends

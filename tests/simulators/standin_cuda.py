@@ -268,20 +268,20 @@ class Gpu:
         base = storage.data_ptr()
         if not base:
             return None
-        found = self.allocations.get(base)
-        if found is None:
+        result = self.allocations.get(base)
+        if result is None:
             if storage.nbytes() > self.memory - self.used[index]:
                 wanted, free = storage.nbytes(), self.free(index)[0]
                 raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {wanted} bytes, GPU {index} has {free}")
-            found = self.allocations[base] = Allocation(base, storage.nbytes(), self.currents[index])
-        return found
+            result = self.allocations[base] = Allocation(base, storage.nbytes(), self.currents[index])
+        return result
 
     def wrap(self, tensor: torch.Tensor, index: int = 0) -> "CudaTensor":
-        made = tensor if isinstance(tensor, CudaTensor) else torch.Tensor._make_subclass(CudaTensor, tensor)
-        if made.allocation is None:
-            made.allocation = self.allocation(made, index)
-            made.index = made.allocation.index if made.allocation else index  # of a view, its tensor's
-        return made
+        output = tensor if isinstance(tensor, CudaTensor) else torch.Tensor._make_subclass(CudaTensor, tensor)
+        if output.allocation is None:
+            output.allocation = self.allocation(output, index)
+            output.index = output.allocation.index if output.allocation else index  # of a view, its tensor's
+        return output
 
     def holding(self, address: int) -> Allocation | None:
         return next((a for a in list(self.allocations.values()) if a.base <= address < a.base + max(a.size, 1)), None)
@@ -321,10 +321,10 @@ class Mode(TorchFunctionMode):
         to_cuda = is_cuda(kwargs.get("device"))
         index = GPU.index_of(kwargs.pop("device")) if to_cuda else 0
         if kwargs.pop("pin_memory", False):
-            made = func(*args, **kwargs)
-            GPU.pinned[made.untyped_storage().data_ptr()] = made
+            output = func(*args, **kwargs)
+            GPU.pinned[output.untyped_storage().data_ptr()] = output
             GPU.pins += 1
-            return made
+            return output
         if name in ("to", "cuda", "cpu"):
             return self.move(func, name, args, kwargs, to_cuda, index)
         if name == "copy_" and isinstance(args[1], CudaTensor) and not isinstance(args[0], CudaTensor):
@@ -419,15 +419,15 @@ class Mode(TorchFunctionMode):
         stream = GPU.currents[index]
         if came and came is not stream:
             stream.learn(came.known)  # torch has a copy between devices wait on both
-        made = GPU.wrap(moved, index)
-        if made.allocation is not None:
-            made.allocation.touch(stream, True, name)
+        output = GPU.wrap(moved, index)
+        if output.allocation is not None:
+            output.allocation.touch(stream, True, name)
             if not ours:
                 if non_blocking and tensor.untyped_storage().data_ptr() in GPU.pinned:
                     GPU.copies.append((stream, stream.known[stream.ptr], plain, plain.clone()))
                 else:
                     GPU.waited(stream.known)
-        return made
+        return output
 
 
 def is_cuda(value: Any) -> bool:
@@ -457,7 +457,7 @@ class RawModule:
         assert options == CUDA_OPTIONS
         assert '#include "' not in code, "CuPy keys its cache on this text, so what it includes must stand in it"
         self.code, self.signatures = code, signatures(code)
-        self.bounds = {name: int(most) for most, name in BOUNDS.findall(code)}
+        self.bounds = {name: int(maximum) for maximum, name in BOUNDS.findall(code)}
 
         def make(out: Any) -> None:
             out.write_bytes(nvrtc.compile_source(code, "module.cu", "sm_80", cubin=True, options=CUPY_OPTIONS))
@@ -477,7 +477,7 @@ class RawKernel:
     """cupy.RawKernel."""
 
     def __init__(self, module: RawModule, name: str):
-        self.name, self.arguments, self.most = name, module.signatures[name], module.bounds.get(name, 1024)
+        self.name, self.arguments, self.maximum = name, module.signatures[name], module.bounds.get(name, 1024)
         text = re.sub(r"//[^\n]*", "", module.code)
         declared = re.search(rf"\b{name}\s*\(([^)]*)\)", text[text.index('extern "C"') :])
         assert declared is not None
@@ -492,7 +492,7 @@ class RawKernel:
         assert isinstance(args, tuple)
         assert len(grid) == len(block) == 1
         assert 0 < grid[0] < 2**31
-        assert block[0] <= self.most, f"{self.name} is bound to {self.most} threads, got {block[0]}"
+        assert block[0] <= self.maximum, f"{self.name} is bound to {self.maximum} threads, got {block[0]}"
         assert len(args) == len(self.arguments)
         pointers = []
         for argument, constant, value in zip(self.arguments, self.constant, args, strict=True):
@@ -583,9 +583,9 @@ def standin(version: int = 14, *, devices: int = 1, memory: int = 10 << 30, cuda
     kind = NewStream if cuda_stream else Stream
 
     def stream(*args: Any, **kwargs: Any) -> Stream:
-        made = kind(*args, **kwargs)
-        GPU.streams[made.ptr] = made
-        return made
+        output = kind(*args, **kwargs)
+        GPU.streams[output.ptr] = output
+        return output
 
     @contextlib.contextmanager
     def use(s: Stream | None) -> Iterator[None]:

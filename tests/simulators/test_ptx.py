@@ -33,7 +33,7 @@ def run(body: str, *, threads: int = 32, grid: int = 1, shared: int = 0, a=None,
     return kernel(body, shared).run(grid, threads, [*pointers, n], arrays, **more)
 
 
-def found(body: str, **more) -> set[str]:
+def result(body: str, **more) -> set[str]:
     """The kinds of the findings."""
     return {f.what.split(" (")[0] for f in run(body, **more).findings}
 
@@ -59,11 +59,11 @@ def test_sectors_of_a_global_load(stride, kind, lanes, sectors):
     body = f"""setp.lt.u32 %p1, %r2, {lanes};
         mul.wide.u32 %q3, %r2, {stride}; add.s64 %q4, %q1, %q3;
         @%p1 ld.global.{kind} {to}, [%q4];"""
-    made = run(body, threads=64 if lanes == 32 else 32)
-    assert not made.findings
+    output = run(body, threads=64 if lanes == 32 else 32)
+    assert not output.findings
     warps = 1
-    assert made.total("requests", "ld", "global") == warps
-    assert made.total("sectors", "ld", "global") == sectors
+    assert output.total("requests", "ld", "global") == warps
+    assert output.total("sectors", "ld", "global") == sectors
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,9 @@ def test_bank_cycles_of_a_shared_store(stride, kind, lanes, cycles):
     body = f"""setp.lt.u32 %p1, %r2, {lanes};
         mul.lo.u32 %r4, %r2, {stride}; mov.u32 %r5, s; add.u32 %r6, %r5, %r4;
         @%p1 st.shared.{kind} [%r6], {value};"""
-    made = run(body, shared=8192)
-    assert made.total("requests", "st", "shared") == 1
-    assert made.total("cycles", "st", "shared") == cycles
+    output = run(body, shared=8192)
+    assert output.total("requests", "st", "shared") == 1
+    assert output.total("cycles", "st", "shared") == cycles
 
 
 @pytest.mark.parametrize(("mask", "depth", "cycles"), [(0, 32, 1), (31, 1, 1), (3, 8, 1), (1, 16, 1)])
@@ -96,18 +96,18 @@ def test_atomics_are_counted_by_bank_and_by_address(mask, depth, cycles):
     body = f"""mov.u32 %r5, s; {clear}
         and.b32 %r4, %r2, {mask}; shl.b32 %r4, %r4, 2; add.u32 %r6, %r5, %r4;
         atom.shared.add.u32 %r9, [%r6], 1;"""
-    made = run(body, shared=128)
-    assert not made.findings
-    assert made.total("requests", "atom", "shared") == 1
-    assert made.total("depth", "atom", "shared") == depth
-    assert made.total("cycles", "atom", "shared") == cycles
+    output = run(body, shared=128)
+    assert not output.findings
+    assert output.total("requests", "atom", "shared") == 1
+    assert output.total("depth", "atom", "shared") == depth
+    assert output.total("cycles", "atom", "shared") == cycles
 
 
 def test_depth_is_of_a_warp_not_of_the_block():
     body = "mov.u32 %r5, s; setp.eq.u32 %p1, %r2, 0; @%p1 st.shared.u32 [%r5], 0; bar.sync 0; red.shared.add.u32 [%r5], 1;"
-    made = run(body, shared=4, threads=128)
-    assert made.total("requests", "red", "shared") == 4
-    assert made.total("depth", "red", "shared") == 4 * 32
+    output = run(body, shared=4, threads=128)
+    assert output.total("requests", "red", "shared") == 4
+    assert output.total("depth", "red", "shared") == 4 * 32
 
 
 def test_warps_and_lanes_of_a_branch_and_a_loop():
@@ -115,10 +115,10 @@ def test_warps_and_lanes_of_a_branch_and_a_loop():
         mov.u32 %r4, 0;
         LOOP: add.u32 %r4, %r4, 1; setp.lt.u32 %p2, %r4, 5; @%p2 bra LOOP;
         DONE:"""
-    made = run(body)
-    assert made.total("warps", "add") == 5
-    assert made.total("lanes", "add") == 5 * 8
-    assert made.total("lanes", "bra") == 32 + 5 * 8
+    output = run(body)
+    assert output.total("warps", "add") == 5
+    assert output.total("lanes", "add") == 5 * 8
+    assert output.total("lanes", "bra") == 32 + 5 * 8
 
 
 # ---- findings
@@ -143,13 +143,13 @@ def test_races_in_shared_memory(between, other, kinds):
     body = (
         f"{WORD} setp.eq.u32 %p1, %r2, 0; st.shared.u32 [%r6], %r2; {between} {NEXT.format(other)} ld.shared.u32 %r9, [%r8];"
     )
-    assert found(body, shared=256, threads=64) - {"initcheck"} == kinds
+    assert result(body, shared=256, threads=64) - {"initcheck"} == kinds
 
 
 def test_a_read_and_a_later_write_race_too():
     body = f"{WORD} st.shared.u32 [%r6], 1; bar.sync 0; {NEXT.format(4)} ld.shared.u32 %r9, [%r8]; st.shared.u32 [%r6], 2;"
-    assert found(body, shared=128) == {"racecheck"}
-    assert found(body.replace("; st.shared.u32 [%r6], 2", "; bar.sync 0; st.shared.u32 [%r6], 2"), shared=128) == set()
+    assert result(body, shared=128) == {"racecheck"}
+    assert result(body.replace("; st.shared.u32 [%r6], 2", "; bar.sync 0; st.shared.u32 [%r6], 2"), shared=128) == set()
 
 
 @pytest.mark.parametrize(
@@ -170,11 +170,11 @@ def test_a_read_and_a_later_write_race_too():
 )
 def test_races_between_blocks(body, kinds):
     one = f"setp.ne.u32 %p1, %r2, 0; @%p1 bra OUT; {body} OUT:"
-    assert found(one, grid=6) == kinds
+    assert result(one, grid=6) == kinds
 
 
 def test_two_lanes_of_one_store_race():
-    assert found("st.global.u32 [%q1], %r2;") == {"racecheck"}
+    assert result("st.global.u32 [%q1], %r2;") == {"racecheck"}
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_two_lanes_of_one_store_race():
     ],
 )
 def test_single_faults(body, kind):
-    kinds = found(body, shared=128)
+    kinds = result(body, shared=128)
     assert any(k.startswith(kind) for k in kinds), kinds
 
 
@@ -206,8 +206,8 @@ def test_global_memory_that_nobody_defined():
     defined = np.zeros(16384, np.uint8)
     defined[:64] = 1
     body = "mul.wide.u32 %q3, %r2, 4; add.s64 %q4, %q1, %q3; {} ld.global.u32 %r9, [%q4];"
-    assert found(body.format(""), defined=[defined.copy(), None]) == {"initcheck"}
-    assert found(body.format("st.global.u32 [%q4], 1;"), defined=[defined.copy(), None]) == set()
+    assert result(body.format(""), defined=[defined.copy(), None]) == {"initcheck"}
+    assert result(body.format("st.global.u32 [%q4], 1;"), defined=[defined.copy(), None]) == set()
 
 
 def test_blocks_are_interleaved_at_global_atomics():
@@ -215,8 +215,8 @@ def test_blocks_are_interleaved_at_global_atomics():
     body = """setp.ne.u32 %p1, %r2, 0; @%p1 bra OUT; mov.u32 %r10, 0; mul.wide.u32 %q5, %r3, 64; add.s64 %q6, %q2, %q5;
         LOOP: atom.global.add.u32 %r9, [%q1], 1; mul.wide.u32 %q7, %r10, 4; add.s64 %q8, %q6, %q7; st.global.u32 [%q8], %r9;
         add.u32 %r10, %r10, 1; setp.lt.u32 %p2, %r10, 16; @%p2 bra LOOP; OUT:"""
-    made = run(body, grid=6, b=out)
-    assert not made.findings
+    output = run(body, grid=6, b=out)
+    assert not output.findings
     tickets = out[: 6 * 16].reshape(6, 16)
     assert sorted(tickets.ravel().tolist()) == list(range(96))
     assert (np.diff(tickets.astype(int), axis=1) > 1).any(), "every block had its tickets in a row"
@@ -297,8 +297,8 @@ def test_integer_instructions(instruction, want):
     body = f"""mul.wide.u32 %q3, %r2, 4; add.s64 %q4, %q1, %q3; add.s64 %q5, %q2, %q3;
         ld.global.u32 %r4, [%q4]; ld.global.u32 %r5, [%q4+128]; ld.global.u32 %r6, [%q4+256];
         {instruction}; st.global.u32 [%q5], %r9;"""
-    made = run(body, a=given, b=out)
-    assert not made.findings
+    output = run(body, a=given, b=out)
+    assert not output.findings
     expected = [want(int(x), int(y), int(k)) & 0xFFFFFFFF for x, y, k in zip(X, Y, SMALL, strict=True)]
     np.testing.assert_array_equal(out, np.array(expected, np.uint32))
 

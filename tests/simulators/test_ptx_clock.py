@@ -39,9 +39,9 @@ def clocked(
 
 def path(body: str, device: int = 0, **more) -> int:
     """Cycles of the block that ran, beyond those of a kernel that only returns."""
-    made = clocked(body, **more)
-    assert not made.findings
-    return int(made.times["cycles"][0, device] - clocked("").times["cycles"][0, device])
+    output = clocked(body, **more)
+    assert not output.findings
+    return int(output.times["cycles"][0, device] - clocked("").times["cycles"][0, device])
 
 
 def test_a_chain_waits_for_each_result_and_others_issue_meanwhile():
@@ -103,25 +103,25 @@ def test_atomics_on_one_address_take_turns():
 def test_a_barrier_waits_for_the_last_warp():
     late = "add.u32 %r4, %r2, 1; add.u32 %r4, %r4, 1; add.u32 %r4, %r4, 1;"
     body = f"setp.lt.u32 %p1, %r2, 32; @%p1 bra J; {late} J: bar.sync 0;"
-    made = clocked(body, threads=64)
+    output = clocked(body, threads=64)
     alone = clocked("bar.sync 0;", threads=64)
-    assert made.times["cycles"][0, 0] - alone.times["cycles"][0, 0] == 4 + 1 + 4 + 4 + 1  # setp, the branch, the chain
-    assert made.times["warps"][0] > made.times["longest"][0] > made.times["warps"][0] / 2
+    assert output.times["cycles"][0, 0] - alone.times["cycles"][0, 0] == 4 + 1 + 4 + 4 + 1  # setp, the branch, the chain
+    assert output.times["warps"][0] > output.times["longest"][0] > output.times["warps"][0] / 2
 
 
 def test_sectors_are_booked_once_a_block_and_an_array():
     body = f"{ADDRESS} ld.global.u32 %r4, [%q4]; ld.global.u32 %r5, [%q4]; add.s64 %q5, %q2, %q3; st.global.u32 [%q5], %r4;"
-    made = clocked(body, grid=9, threads=64, chosen=(1, 4, 7))
-    assert not made.findings
-    bases = [r[0] for r in made.regions]
+    output = clocked(body, grid=9, threads=64, chosen=(1, 4, 7))
+    assert not output.findings
+    bases = [r[0] for r in output.regions]
     order = np.argsort(bases)
-    assert sorted(map(tuple, made.touched.astype(int).tolist())) == [(0, 3 * 8), (3 * 8, 0)]
-    assert made.touched[order].sum() == 6 * 8
-    assert made.total("warps", "st") == 3 * 2  # the chosen blocks alone
-    assert len(made.times) == 3
+    assert sorted(map(tuple, output.touched.astype(int).tolist())) == [(0, 3 * 8), (3 * 8, 0)]
+    assert output.touched[order].sum() == 6 * 8
+    assert output.total("warps", "st") == 3 * 2  # the chosen blocks alone
+    assert len(output.times) == 3
 
 
 def test_a_launch_is_cut_at_its_limit():
-    made = clocked("LOOP: bra LOOP;", limit=1000)
-    assert [f.what[:18] for f in made.findings] == ["synccheck: no end "]
-    assert made.times["warps"][0] == 0
+    output = clocked("LOOP: bra LOOP;", limit=1000)
+    assert [f.what[:18] for f in output.findings] == ["synccheck: no end "]
+    assert output.times["warps"][0] == 0

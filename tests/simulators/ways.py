@@ -158,12 +158,12 @@ class PtxDevice(Device):
 
     def empty(self, *shape: int, dtype: torch.dtype) -> torch.Tensor:
         """Filled with a pattern, by which a launch knows what nobody has written yet."""
-        made = super().empty(*shape, dtype=dtype)
-        storage = made.untyped_storage()
+        output = super().empty(*shape, dtype=dtype)
+        storage = output.untyped_storage()
         if storage.nbytes():
             storage.fill_(POISON)
             self.empties[storage.data_ptr()] = storage.nbytes()
-        return made
+        return output
 
     def defined(self, value: torch.Tensor) -> np.ndarray | None:
         """A flag a byte for a tensor that `empty` made; None for others, all of which is defined."""
@@ -186,8 +186,8 @@ class PtxDevice(Device):
             else:
                 packed.append(int.from_bytes(bytes(C_TYPES[a.dtype](check_scalar(kernel, a, value))), "little"))
         if grid:
-            made = ptx_kernel(path, digest(full_source(path)), kernel)
-            run = made.run(grid, self.block, packed, arrays, defined=defined, seed=self.seed)
+            output = ptx_kernel(path, digest(full_source(path)), kernel)
+            run = output.run(grid, self.block, packed, arrays, defined=defined, seed=self.seed)
             assert not run.findings, "\n".join([f"{kernel}, block {self.block}:", *map(str, run.findings[:12])])
 
 
@@ -228,11 +228,11 @@ def assert_equal_bits(got: Any, want: Any, label: str) -> None:
 
 
 @cache
-def most_threads(kernel: str) -> int:
+def max_threads(kernel: str) -> int:
     """Of a block: what the kernel's __launch_bounds__ allow."""
     text = re.sub(r"//[^\n]*", "", kernel_sources()[kernel][0].read_text())
-    found = re.search(rf"__launch_bounds__\((\d+)[^)]*\)\s*{kernel}\s*\(", text)
-    return int(found[1]) if found else 1024
+    result = re.search(rf"__launch_bounds__\((\d+)[^)]*\)\s*{kernel}\s*\(", text)
+    return int(result[1]) if result else 1024
 
 
 class GpuDevice(CudaDevice):
@@ -244,7 +244,7 @@ class GpuDevice(CudaDevice):
         self.description += f", block {block or 'as in production'}"
 
     def launch(self, kernel: str, grid: int, *, block: int = BLOCK, **values: Any) -> None:
-        super().launch(kernel, grid, block=min(self.block or block, most_threads(kernel)), **values)
+        super().launch(kernel, grid, block=min(self.block or block, max_threads(kernel)), **values)
 
 
 class Way:

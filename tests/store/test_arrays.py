@@ -85,8 +85,8 @@ def test_a_column_is_read_from_its_chunk_alone():
     assert len(chunks.sizes) == 4
     for i in range(4):
         chunk = files["x/c.0.0"][chunks.offsets[i] : chunks.offsets[i + 1]]
-        found, wanted = chunks.decode(i, chunk), values[:, 16 * i : 16 * (i + 1)].T
-        np.testing.assert_array_equal(found[: len(wanted)], wanted)
+        result, wanted = chunks.decode(i, chunk), values[:, 16 * i : 16 * (i + 1)].T
+        np.testing.assert_array_equal(result[: len(wanted)], wanted)
         for at in range(0, len(chunk), 7):
             with pytest.raises(
                 ValueError, match=rf"x/c\.0\.0 is not as it was written \(columns {16 * i} to {16 * i + 15}\)"

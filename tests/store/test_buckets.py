@@ -75,8 +75,8 @@ def test_a_few_columns_come_by_ranges_of_an_object(bucket, monkeypatch):
     monkeypatch.setattr(
         buckets.RemotePath, "read_bytes", lambda self, *given: (whole.append(self.key), honest(self, *given))[1]
     )
-    found = plate.to_pandas(columns=[columns[99], columns[3], columns[50]])
-    np.testing.assert_array_equal(found.iloc[:, 4:].to_numpy(), values[:, [99, 3, 50]])
+    result = plate.to_pandas(columns=[columns[99], columns[3], columns[50]])
+    np.testing.assert_array_equal(result.iloc[:, 4:].to_numpy(), values[:, [99, 3, 50]])
     assert not [key for key in whole if key.endswith("X/c.0.0")]
     bucket.put("results", "run 1/WIDE.zarr/A/01/tables/cells/X/c.0.0", b"short")
     with pytest.raises((ValueError, OSError), match="WIDE"):

@@ -38,12 +38,12 @@ def read(path: Path):
     [("", "HCS"), ("A/01", "Well"), ("A/01/3", "Image"), ("A/01/3/labels", "Labels"), ("A/01/3/labels/cells", "ImageLabel")],
 )
 def test_every_group_is_valid_ome_zarr_0_5(plate, path, kind):
-    found = models.open_ome_zarr(zarr.open_group(plate / path, mode="r"))
-    assert type(found).__name__ == kind
-    assert type(found).__module__.startswith("ome_zarr_models.v05")
+    result = models.open_ome_zarr(zarr.open_group(plate / path, mode="r"))
+    assert type(result).__name__ == kind
+    assert type(result).__module__.startswith("ome_zarr_models.v05")
     if kind == "HCS":
-        assert found.n_wells == 2
-        assert {well.path for well in found.attributes.ome.plate.wells} == {"A/01", "B/10"}
+        assert result.n_wells == 2
+        assert {well.path for well in result.attributes.ome.plate.wells} == {"A/01", "B/10"}
 
 
 def test_a_field_opens_as_an_image_with_its_labels(plate):

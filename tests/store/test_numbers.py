@@ -28,12 +28,12 @@ OLD = Path(__file__).with_name("plate_of_format_1.zip")  # made by commit e69566
 
 @pytest.mark.parametrize("name", numbers_drawn.CASES)
 def test_values_over_drawn_fields_move_only_with_the_numbers_version(name):
-    found = numbers_drawn.CASES[name]()
-    assert numbers_drawn.complaints(name, found, RECORD) == []
+    result = numbers_drawn.CASES[name]()
+    assert numbers_drawn.complaints(name, result, RECORD) == []
     kept = RECORD.get(name, {"version": 0, "cases": {}})
     how = "python -m tools.numbers brings numbers.json up to date"
     assert kept["version"] == numbers_drawn.version_of(name), how
-    assert set(found) == set(kept["cases"]), how
+    assert set(result) == set(kept["cases"]), how
 
 
 def test_everything_that_stores_numbers_has_a_version():
@@ -48,14 +48,14 @@ def test_everything_that_stores_numbers_has_a_version():
 
 
 def test_a_moved_value_is_told_by_family_and_case(monkeypatch):
-    found = dict(RECORD["radial"]["cases"]) | {"bins=8": "0" * 16}
-    assert numbers_drawn.complaints("radial", found, RECORD) == [
+    result = dict(RECORD["radial"]["cases"]) | {"bins=8": "0" * 16}
+    assert numbers_drawn.complaints("radial", result, RECORD) == [
         "radial: values moved (bins=8) and its numbers version did not: raise it, if they are meant to move"
     ]
     monkeypatch.setitem(VERSIONS, "radial", VERSIONS["radial"] + 1)
-    assert numbers_drawn.complaints("radial", found, RECORD) == []
+    assert numbers_drawn.complaints("radial", result, RECORD) == []
     monkeypatch.setitem(VERSIONS, "radial", 0)
-    assert "1 was there before" in numbers_drawn.complaints("radial", found, RECORD)[0].replace(
+    assert "1 was there before" in numbers_drawn.complaints("radial", result, RECORD)[0].replace(
         str(RECORD["radial"]["version"]), "1"
     )
 

@@ -25,8 +25,8 @@ def plate(tmp_path_factory):
 
 
 def test_fields_labels_and_cells_are_linked(plate, tmp_path):
-    made = plate.to_spatialdata()
-    made.write(tmp_path / "plate.zarr")
+    output = plate.to_spatialdata()
+    output.write(tmp_path / "plate.zarr")
     data = sd.read_zarr(tmp_path / "plate.zarr")
     names = [f"{well}_{site}" for well in plate.wells for site in (1, 2)]
     assert sorted(data.images) == names

@@ -197,13 +197,13 @@ def test_a_few_columns_are_read_without_the_others(tmp_path, monkeypatch):
     real = jumpgpu.store.reader.read_ranges
     monkeypatch.setattr("jumpgpu.store.reader.read_ranges", lambda *given: read.append(given) or real(*given))
     asked = [columns[399], columns[0], columns[17], columns[16]]
-    found = plate.to_pandas(columns=asked)
-    np.testing.assert_array_equal(found[asked].to_numpy(), np.concatenate([values, values])[:, [399, 0, 17, 16]])
+    result = plate.to_pandas(columns=asked)
+    np.testing.assert_array_equal(result[asked].to_numpy(), np.concatenate([values, values])[:, [399, 0, 17, 16]])
     whole = plate.path / "A/01/tables/cells/X/c.0.0"
     assert [len(ranges) for *_, ranges in read] == [3, 3]
     assert sum(n for _, n in read[0][3]) < 0.13 * whole.stat().st_size
     part = plate.to_anndata(columns=asked[1:3])
-    np.testing.assert_array_equal(part.to_memory().X, found[asked[1:3]].to_numpy())
+    np.testing.assert_array_equal(part.to_memory().X, result[asked[1:3]].to_numpy())
     data = bytearray(whole.read_bytes())
     data[read[0][3][0][0] + 40] ^= 1
     whole.write_bytes(data)
@@ -239,14 +239,14 @@ def test_names_say_what_var_holds(shared):
 
 def test_anndata_has_the_fields_of_the_drafts(plate, tmp_path):
     wells = pd.DataFrame({"Metadata_Plate": "DEMO", "Metadata_Well": ["B10", "A01"], "Metadata_broad_sample": ["X", None]})
-    made = plate.to_anndata(annotation=wells)
+    output = plate.to_anndata(annotation=wells)
     cells = plate.to_pandas()
-    assert list(made.obs.columns) == [*cells.columns[:4], "Metadata_broad_sample"]
-    assert made.obs["Metadata_broad_sample"].isna().tolist() == (cells.Metadata_Well != "B10").tolist()
+    assert list(output.obs.columns) == [*cells.columns[:4], "Metadata_broad_sample"]
+    assert output.obs["Metadata_broad_sample"].isna().tolist() == (cells.Metadata_Well != "B10").tolist()
     pixels = cells[CELLS[:2]].to_numpy(np.float64)
-    np.testing.assert_array_equal(made.obsm["spatial_pixels"], pixels)
-    np.testing.assert_array_equal(made.obsm["spatial"], pixels * 0.5)
-    assert made.var.loc[CELLS[5]].to_list() == [
+    np.testing.assert_array_equal(output.obsm["spatial_pixels"], pixels)
+    np.testing.assert_array_equal(output.obsm["spatial"], pixels * 0.5)
+    assert output.var.loc[CELLS[5]].to_list() == [
         "FilteredNuclei",
         "Correlation",
         "DNA",
@@ -256,9 +256,9 @@ def test_anndata_has_the_fields_of_the_drafts(plate, tmp_path):
         np.nan,
         "correlation",
     ]
-    assert made.var["channel"].dtype == "category"
-    assert made.var["channel"].isna().tolist() == [True, True, True, True, True, False]
-    told = made.uns["jumpgpu"]
+    assert output.var["channel"].dtype == "category"
+    assert output.var["channel"].isna().tolist() == [True, True, True, True, True, False]
+    told = output.uns["jumpgpu"]
     assert [told["plate"], told["pixel_size_um"], told["spatial_unit"], told["made_with"]["jumpgpu"]] == [
         "DEMO",
         0.5,
@@ -268,7 +268,7 @@ def test_anndata_has_the_fields_of_the_drafts(plate, tmp_path):
     assert json.loads(told["settings"]) == SETTINGS
     export(plate, tmp_path / "cells.h5ad", annotation=wells)
     back = anndata.read_h5ad(tmp_path / "cells.h5ad")
-    np.testing.assert_array_equal(back.obsm["spatial"], made.obsm["spatial"])
+    np.testing.assert_array_equal(back.obsm["spatial"], output.obsm["spatial"])
     np.testing.assert_array_equal(back.X, cells[CELLS].to_numpy())
     assert back.var["n_channels"].tolist() == [0, 0, 0, 0, 0, 2]
     assert back.uns["jumpgpu"]["channels"].tolist() == list(CHANNELS)
@@ -288,9 +288,9 @@ def test_anndata_has_the_fields_of_the_drafts(plate, tmp_path):
 
 
 def test_without_a_pixel_size_places_are_in_pixels(tmp_path):
-    made = write(tmp_path, pixel_size_um=None).to_anndata()
-    np.testing.assert_array_equal(made.obsm["spatial"], made.obsm["spatial_pixels"])
-    assert made.uns["jumpgpu"]["spatial_unit"] == "pixel"
+    output = write(tmp_path, pixel_size_um=None).to_anndata()
+    np.testing.assert_array_equal(output.obsm["spatial"], output.obsm["spatial_pixels"])
+    assert output.uns["jumpgpu"]["spatial_unit"] == "pixel"
     write_plate(tmp_path, {"A01": [1]})
     assert "spatial" not in jumpgpu.open_plate(tmp_path / "BR00117010").to_anndata().obsm
 
@@ -301,15 +301,15 @@ def test_tables_are_exported(plate, tmp_path):
         for objects, table in (("Image", image), ("Speckles", speckles)):
             arguments = [str(plate.path), "--format", format, "--output", str(tmp_path), "--quiet", "--objects", objects]
             assert export_command(arguments) == 0
-            found = read(tmp_path / f"DEMO_{objects}.{format}")
-            pd.testing.assert_frame_equal(found, table, check_dtype=False, check_exact=format == "parquet")
+            result = read(tmp_path / f"DEMO_{objects}.{format}")
+            pd.testing.assert_frame_equal(result, table, check_dtype=False, check_exact=format == "parquet")
     export(plate, tmp_path / "i.h5ad", objects="Image")
     np.testing.assert_array_equal(anndata.read_h5ad(tmp_path / "i.h5ad").X, image.iloc[:, 3:].to_numpy())
     export(plate, tmp_path / "all.sqlite")
     with sqlite3.connect(tmp_path / "all.sqlite") as base:
-        found = pd.read_sql("select * from Image", base)
-        np.testing.assert_array_equal(found[["Image_Count_Cells", *IMAGE]].to_numpy(), image.iloc[:, 3:].to_numpy())
-        assert len(found) == 4, "a site without cells has its row"
+        result = pd.read_sql("select * from Image", base)
+        np.testing.assert_array_equal(result[["Image_Count_Cells", *IMAGE]].to_numpy(), image.iloc[:, 3:].to_numpy())
+        assert len(result) == 4, "a site without cells has its row"
         joined = pd.read_sql(f"select ImageNumber, ObjectNumber, {', '.join(SPECKLES)} from Speckles", base)
         np.testing.assert_array_equal(joined[SPECKLES].to_numpy(np.float32), speckles[SPECKLES].to_numpy())
         cells = pd.read_sql("select * from FilteredNuclei", base)
@@ -326,9 +326,9 @@ def test_treatments_come_with_the_rows(plate, tmp_path, capsys):
     (tmp_path / "map.txt").write_text("well_position\tbroad_sample\nA01\tBRD-1\nB10\t\nC03\tBRD-2\n")
     arguments = [str(plate.path), "--platemap", str(tmp_path / "map.txt"), "--output", str(tmp_path), "--quiet"]
     assert export_command(arguments) == 0
-    found = pd.read_parquet(tmp_path / "DEMO.parquet")
-    assert set(found.loc[found.Metadata_Well == "A01", "Metadata_broad_sample"]) == {"BRD-1"}
-    assert found.loc[found.Metadata_Well == "B10", "Metadata_broad_sample"].isna().all()
+    result = pd.read_parquet(tmp_path / "DEMO.parquet")
+    assert set(result.loc[result.Metadata_Well == "A01", "Metadata_broad_sample"]) == {"BRD-1"}
+    assert result.loc[result.Metadata_Well == "B10", "Metadata_broad_sample"].isna().all()
     assert export_command([*arguments, "--format", "h5ad"]) == 0
     assert "Metadata_broad_sample" in anndata.read_h5ad(tmp_path / "DEMO.h5ad").obs
     assert export_command([*arguments, "--format", "sqlite"]) == 2
@@ -346,10 +346,12 @@ def test_embeddings_and_own_names_pass_through_profile_and_report(tmp_path):
         profile(["--plate", "P1", "--output", str(tmp_path), "--platemap", str(tmp_path / "map.txt"), "--reference", "all"])
         == 0
     )
-    made = pd.read_parquet(tmp_path / "profiles/P1/P1.parquet")
-    assert list(made.columns[4:]) == CELLS
+    output = pd.read_parquet(tmp_path / "profiles/P1/P1.parquet")
+    assert list(output.columns[4:]) == CELLS
     cells = jumpgpu.open_plate(tmp_path / "P1").to_pandas(["A01"])
-    np.testing.assert_allclose(made.loc[made.Metadata_Well == "A01", CELLS].to_numpy()[0], cells[CELLS].mean(), rtol=1e-6)
+    np.testing.assert_allclose(
+        output.loc[output.Metadata_Well == "A01", CELLS].to_numpy()[0], cells[CELLS].mean(), rtol=1e-6
+    )
     normalized = pd.read_parquet(tmp_path / "profiles/P1/P1_normalized.parquet")
     assert {c for c in normalized.columns if "Embedding" in c} == set(CELLS[2:4])
     assert report([str(tmp_path / "P1.zarr")]) == 0
@@ -374,6 +376,6 @@ def test_plates_of_format_1_are_exported_and_profiled(tmp_path):
     export(plate, tmp_path / "c.h5ad")
     back = anndata.read_h5ad(tmp_path / "c.h5ad")
     np.testing.assert_array_equal(back.obsm["spatial_pixels"], cells[["Cells_Location_Center_X", "Cells_Location_Center_Y"]])
-    made = jumpgpu.profiles.aggregate.aggregate(plate)
-    np.testing.assert_allclose(made[few].to_numpy()[0], cells[few].mean(), rtol=1e-6)
+    output = jumpgpu.profiles.aggregate.aggregate(plate)
+    np.testing.assert_allclose(output[few].to_numpy()[0], cells[few].mean(), rtol=1e-6)
     assert report([str(tmp_path / "DEMO.zarr")]) == 0

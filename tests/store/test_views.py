@@ -31,15 +31,15 @@ def plate(output):
 @pytest.fixture
 def reads(monkeypatch):
     """(well, prefix) of everything read from a store's wells."""
-    found = []
+    result = []
     read = StoredPlate._read
 
     def counted(self, well, record, prefix):
-        found.append((well, prefix))
+        result.append((well, prefix))
         return read(self, well, record, prefix)
 
     monkeypatch.setattr(StoredPlate, "_read", counted)
-    return found
+    return result
 
 
 def test_anndata_reads_a_wells_features_when_they_are_used(plate, reads):

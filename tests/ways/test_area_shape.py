@@ -8,7 +8,7 @@ import torch
 
 from jumpgpu.features import area_shape as shape
 from jumpgpu.features import intensity
-from jumpgpu.features.objects import Scene, make_scene
+from jumpgpu.features.objects import ObjectBatch, make_batch
 from jumpgpu.features.order_statistics import order_statistics
 from jumpgpu.features.outline import areas, outlines, trace
 from jumpgpu.gpu.device import Device
@@ -19,7 +19,7 @@ from tests.simulators.ways import HostDevice, Way
 SETTINGS = FeatureSettings(shape=ShapeSettings(advanced=True, convex_area=True))
 
 
-def small_scenes() -> Iterator[Scene]:
+def small_scenes() -> Iterator[ObjectBatch]:
     """Two fields with touching, odd and empty objects; one object taller than a band, one wider than a word."""
     labels = {c: np.zeros((2, 9, 13), np.int32) for c in ("Cells", "Nuclei")}
     labels["Cells"][0][ellipse(9, 13, 4, 4, 5, 4, 0.4)] = 1
@@ -33,38 +33,38 @@ def small_scenes() -> Iterator[Scene]:
     host = HostDevice("serial")
     for drawn in (labels, {"Cells": tall}):
         pixels = torch.from_numpy(drawn_pixels({c: v[:, :, :] for c, v in drawn.items()}, 2))
-        yield make_scene(("A", "B"), pixels, {c: torch.from_numpy(v) for c, v in drawn.items()}, {}, host)
+        yield make_batch(("A", "B"), pixels, {c: torch.from_numpy(v) for c, v in drawn.items()}, {}, host)
 
 
-def prepared(scene: Scene, *kept: str) -> Scene:
+def prepared(batch: ObjectBatch, *kept: str) -> ObjectBatch:
     """The scene with only these of the things derived from it, made by the serial build."""
     host = HostDevice("serial")
-    outlines(scene, host)
-    areas(scene, host)
-    order_statistics(scene, host)
-    return dataclasses.replace(scene, derived={name: scene.derived[name] for name in kept})
+    outlines(batch, host)
+    areas(batch, host)
+    order_statistics(batch, host)
+    return dataclasses.replace(batch, derived={name: batch.derived[name] for name in kept})
 
 
 def test_outlines_same_in_all_ways(way: Way) -> None:
-    for scene in small_scenes():
+    for batch in small_scenes():
 
-        def work(device: Device, scene: Scene = scene) -> object:
-            found = trace(prepared(scene), device)
-            o = scene.objects
+        def work(device: Device, batch: ObjectBatch = batch) -> object:
+            result = trace(prepared(batch), device)
+            o = batch.objects
             edge = [
-                found.edge[r // o.n, int(o.start[r]) : int(o.start[r]) + int(found.counts[r, 4])].clone()
+                result.edge[r // o.n, int(o.start[r]) : int(o.start[r]) + int(result.counts[r, 4])].clone()
                 for r in range(o.rows)
             ]
-            return found.counts, found.extent, found.moments, torch.cat(edge)
+            return result.counts, result.extent, result.moments, torch.cat(edge)
 
         way.check(work)
 
 
 def test_shape_same_in_all_ways(way: Way) -> None:
-    scene = next(small_scenes())
-    way.check(lambda device: shape.measure(prepared(scene, "outlines"), SETTINGS, device))
+    batch = next(small_scenes())
+    way.check(lambda device: shape.measure(prepared(batch, "outlines"), SETTINGS, device))
 
 
 def test_intensity_same_in_all_ways(way: Way) -> None:
-    scene = next(small_scenes())
-    way.check(lambda device: intensity.intensities(prepared(scene, "outlines", "areas", "order"), device))
+    batch = next(small_scenes())
+    way.check(lambda device: intensity.intensities(prepared(batch, "outlines", "areas", "order"), device))

@@ -11,11 +11,11 @@ from tests.simulators.ways import Way
 
 
 def test_correlation_same_in_all_ways(way: Way, device: Device) -> None:
-    scene = drawn_scene(device, ragged_labels(19, 25), ("A", "B"))
-    order_statistics(scene, device)  # kept with the scene; it has a test of its own
-    assert scene.objects.rows == 36
+    batch = drawn_scene(device, ragged_labels(19, 25), ("A", "B"))
+    order_statistics(batch, device)  # kept with the scene; it has a test of its own
+    assert batch.objects.rows == 36
 
     def work(other: Device) -> torch.Tensor:
-        return correlation.measure(carried(scene, other), FeatureSettings(), other)
+        return correlation.measure(carried(batch, other), FeatureSettings(), other)
 
     way.check(work)

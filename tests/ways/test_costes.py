@@ -9,9 +9,9 @@ from tests.simulators.ways import Way
 
 
 def test_costes_same_in_all_ways(way: Way, device: Device) -> None:
-    scene = drawn_scene(device, ragged_labels(19, 25), ("A", "B"))
+    batch = drawn_scene(device, ragged_labels(19, 25), ("A", "B"))
 
     def work(other: Device) -> torch.Tensor:
-        return costes.coefficients(carried(scene, other), [[0, 1]], 15, other)
+        return costes.coefficients(carried(batch, other), [[0, 1]], 15, other)
 
     way.check(work)

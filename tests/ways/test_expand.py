@@ -10,7 +10,7 @@ from jumpgpu.settings.config import ThresholdSettings
 from tests.simulators.ways import Way
 
 
-def scene() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Pixels float32 [2, 2, 13, 21], a mask with holes, and seeds: touching, outside the mask, none in a field."""
     rng = np.random.default_rng(4)
     pixels = torch.from_numpy(rng.random((2, 2, 13, 21), np.float32))
@@ -22,12 +22,12 @@ def scene() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def test_cells_by_distance(way: Way) -> None:
-    _, _, seeds = scene()
+    _, _, seeds = batch()
     way.check(lambda device: grow_by_distance(device.tensor(seeds), 6, device))
 
 
 def test_cells_by_propagation(way: Way) -> None:
-    pixels, mask, seeds = scene()
+    pixels, mask, seeds = batch()
 
     def work(device: Device) -> torch.Tensor:
         planes = channel_planes(device.tensor(pixels), 1)
@@ -55,11 +55,11 @@ def test_propagation_between_tiles(way: Way) -> None:
 
 
 def test_thresholds_of_float64(way: Way) -> None:
-    pixels, _, _ = scene()
+    pixels, _, _ = batch()
 
     def work(device: Device) -> object:
         planes = whole_planes(device.tensor(pixels[:, 0].double()))
-        found = find_threshold(planes, ThresholdSettings(method="otsu2", log_transform=True), device)
-        return found, above_threshold(planes, found[1], 0.0, device)
+        result = find_threshold(planes, ThresholdSettings(method="otsu2", log_transform=True), device)
+        return result, above_threshold(planes, result[1], 0.0, device)
 
     way.check(work)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from jumpgpu.features import granularity
-from jumpgpu.features.objects import make_scene
+from jumpgpu.features.objects import make_batch
 from jumpgpu.gpu.device import Device
 from jumpgpu.gpu.open import open_device
 from jumpgpu.segmentation.basins import find_basins
@@ -29,8 +29,8 @@ def test_spectrum(way: Way) -> None:
     pixels = np.random.default_rng(2).integers(0, 60, (2, 1, 11, 17)).astype(np.float32) / np.float32(64)
 
     def work(device: Device) -> torch.Tensor:
-        scene = make_scene(("DNA",), device.tensor(pixels), {c: device.tensor(v) for c, v in labels().items()}, {}, device)
-        return granularity.measure(scene, settings, device)
+        batch = make_batch(("DNA",), device.tensor(pixels), {c: device.tensor(v) for c, v in labels().items()}, {}, device)
+        return granularity.measure(batch, settings, device)
 
     way.check(work)
 
@@ -48,7 +48,7 @@ def test_foreground_with_interpolated_sampling(way: Way) -> None:
 
 @pytest.mark.parametrize("tiled", [False, True])
 def test_levels(way: Way, tiled: bool) -> None:
-    """A GPU's way (four tiles a plane) and a CPU's, each against a serial run of the other."""
+    """A GPU's way (four tiles per plane) and a CPU's, each against a serial run of the other."""
     rng = np.random.default_rng(4)
     values = np.where(rng.random((2, 66, 50)) < 0.7, rng.integers(0, 40, (2, 66, 50)), 30).astype(np.float32)
     values[1, 10:40, :30] = np.sort(values[1, 10:40, :30], axis=1)
@@ -57,7 +57,7 @@ def test_levels(way: Way, tiled: bool) -> None:
 
     def levels(device: Device, *, tiled: bool) -> dict[str, torch.Tensor]:
         basins = find_basins(device.tensor(key), 4, device)
-        made = granularity.levels_of(basins, device, tiled=tiled)
-        return {f"plane {p}": made[p, : int(n)] for p, n in enumerate(basins.row_end[:, -1])}
+        output = granularity.levels_of(basins, device, tiled=tiled)
+        return {f"plane {p}": output[p, : int(n)] for p, n in enumerate(basins.row_end[:, -1])}
 
     way.check(lambda device: levels(device, tiled=tiled), levels(open_device("cpu"), tiled=not tiled))

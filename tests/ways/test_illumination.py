@@ -5,13 +5,13 @@ import torch
 
 from jumpgpu.gpu.device import Device, blocks
 from jumpgpu.images.illumination import correct
-from tests.images.test_illumination_numpy import scene
+from tests.images.test_illumination_numpy import batch
 
 SCALES = [[65535, 4095, 1023], [70000, 3, 65535]]
 
 
 def test_correct_same_in_all_ways(way) -> None:  # type: ignore[no-untyped-def]
-    pixels, functions = scene(2, 3, 29, 31)
+    pixels, functions = batch(2, 3, 29, 31)
 
     def work(device: Device) -> torch.Tensor:
         return correct(device.tensor(pixels), device.tensor(functions), device=device, scales=SCALES)
@@ -20,7 +20,7 @@ def test_correct_same_in_all_ways(way) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_correct_of_images_smaller_than_a_block_same_in_all_ways(way) -> None:  # type: ignore[no-untyped-def]
-    pixels, functions = scene(2, 3, 5, 7)
+    pixels, functions = batch(2, 3, 5, 7)
 
     def work(device: Device) -> torch.Tensor:
         return correct(device.tensor(pixels), device.tensor(functions), device=device, scales=SCALES)
@@ -29,7 +29,7 @@ def test_correct_of_images_smaller_than_a_block_same_in_all_ways(way) -> None:  
 
 
 def test_accumulate_fields_same_in_all_ways(way) -> None:  # type: ignore[no-untyped-def]
-    pixels, _ = scene(3, 2, 33, 37)
+    pixels, _ = batch(3, 2, 33, 37)
 
     def work(device: Device) -> torch.Tensor:
         sums = device.zeros(2, 33, 37, dtype=torch.int64)
@@ -41,7 +41,7 @@ def test_accumulate_fields_same_in_all_ways(way) -> None:  # type: ignore[no-unt
 
 
 def test_scene_has_every_branch() -> None:
-    _, functions = scene(2, 3, 39, 41)
+    _, functions = batch(2, 3, 39, 41)
     assert np.isnan(functions).any()
     assert (functions == 0).any()
     assert (functions < 0).any()

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from jumpgpu.features.families import measure_scene
-from jumpgpu.features.objects import make_scene
+from jumpgpu.features.families import measure_batch
+from jumpgpu.features.objects import make_batch
 from jumpgpu.gpu import cpu
 from jumpgpu.gpu.cpu import CpuDevice
 from jumpgpu.gpu.device import Device
@@ -20,8 +20,8 @@ def measure(device: Device) -> torch.Tensor:
     nuclei = cells.clone()
     nuclei[0, 0:4], nuclei[0, 30:], nuclei[1, 20:] = 0, 0, 0
     labels = {"Cells": cells, "Nuclei": nuclei, "Cytoplasm": torch.where(nuclei > 0, 0, cells)}
-    scene = make_scene(("DNA", "RNA"), device.tensor(pixels), {k: device.tensor(v) for k, v in labels.items()}, {}, device)
-    return measure_scene(scene, FeatureSettings(), device)
+    batch = make_batch(("DNA", "RNA"), device.tensor(pixels), {k: device.tensor(v) for k, v in labels.items()}, {}, device)
+    return measure_batch(batch, FeatureSettings(), device)
 
 
 def test_all_levels_give_equal_bits():

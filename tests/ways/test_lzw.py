@@ -21,9 +21,9 @@ def strips_of(parts: list[tuple[bytes, bytes]]) -> tuple[torch.Tensor, torch.Ten
 
 def turned(stream: bytes) -> bytes:
     """A bit in the middle is another."""
-    made = bytearray(stream)
-    made[len(made) // 2] ^= 0x10
-    return bytes(made)
+    output = bytearray(stream)
+    output[len(output) // 2] ^= 0x10
+    return bytes(output)
 
 
 RNG = np.random.default_rng(3)

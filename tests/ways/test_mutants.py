@@ -26,15 +26,15 @@ def test_every_mutant_applies(mutant, tmp_path):
 
 
 def test_some_mutants_are_noticed(tmp_path):
-    found = run(tmp_path, *QUICK, "--ways", "fibers", "tsan", "ptx")
-    assert set(found) == set(QUICK)
-    for name, words in found.items():
+    result = run(tmp_path, *QUICK, "--ways", "fibers", "tsan", "ptx")
+    assert set(result) == set(QUICK)
+    for name, words in result.items():
         assert sum(bool(word) for word in words.values()) >= 2, (name, words)
 
 
 @pytest.mark.slow
 def test_every_mutant_is_noticed_and_every_way_notices_some(tmp_path):
-    found = run(tmp_path)
-    assert not [name for name, words in found.items() if not any(words.values())]
+    result = run(tmp_path)
+    assert not [name for name, words in result.items() if not any(words.values())]
     for way in ("serial", "fibers", "tsan", "asan", "ptx"):
-        assert any(words[way] for words in found.values()), f"{way} noticed nothing"
+        assert any(words[way] for words in result.values()), f"{way} noticed nothing"

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from jumpgpu.features import neighbors
-from jumpgpu.features.objects import make_scene
+from jumpgpu.features.objects import make_batch
 from jumpgpu.gpu.device import Device
 from jumpgpu.settings.config import FeatureSettings, NeighborsSettings
 from tests.helpers.scenes import carried
@@ -18,10 +18,10 @@ def test_neighbors_same_in_all_ways(way: Way, device: Device) -> None:
     every = cells.copy()
     every[0, 12:, :6], every[1, :, 10:] = 5, 2
     unfiltered = {"Cells": torch.from_numpy(every)}
-    scene = make_scene(("A",), torch.zeros(2, 1, 15, 19), {"Cells": torch.from_numpy(cells)}, unfiltered, device)
+    batch = make_batch(("A",), torch.zeros(2, 1, 15, 19), {"Cells": torch.from_numpy(cells)}, unfiltered, device)
     settings = FeatureSettings(neighbors=NeighborsSettings(cells=(3, 0)))
 
     def work(other: Device) -> torch.Tensor:
-        return neighbors.measure(carried(scene, other), settings, other)
+        return neighbors.measure(carried(batch, other), settings, other)
 
     way.check(work)

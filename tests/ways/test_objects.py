@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from jumpgpu.features.objects import make_scene
+from jumpgpu.features.objects import make_batch
 from jumpgpu.gpu.device import Device
 from tests.helpers.scenes import drawn_pixels, ragged_labels
 from tests.simulators.ways import Way
@@ -25,10 +25,10 @@ def test_make_scene_same_in_all_ways(way: Way) -> None:
         pixels = torch.from_numpy(drawn_pixels(labels, 2))
 
         def work(device: Device, labels: dict[str, np.ndarray] = labels, pixels: torch.Tensor = pixels) -> object:
-            scene = make_scene(
+            batch = make_batch(
                 ("A", "B"), device.tensor(pixels), {c: device.tensor(v) for c, v in labels.items()}, {}, device
             )
-            return scene.objects, scene.values
+            return batch.objects, batch.values
 
         way.check(work)
 
@@ -40,7 +40,7 @@ def test_tall_cells_same_in_all_ways(way: Way) -> None:
     labels[0, ::7, 3] = 0
 
     def work(device: Device) -> object:
-        return make_scene(
+        return make_batch(
             ("A",), device.zeros(1, 1, 140, 5, dtype=torch.float32), {"Cells": device.tensor(labels)}, {}, device
         ).objects
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from jumpgpu.features.objects import make_scene, start_of
+from jumpgpu.features.objects import make_batch, start_of
 from jumpgpu.features.order_statistics import QUANTILES, Order, order_statistics, sort_by_library
 from jumpgpu.gpu.device import Device
 from tests.simulators.ways import Way
@@ -20,7 +20,7 @@ def test_order_statistics_same_in_all_ways(way: Way) -> None:
 
     def work(device: Device) -> object:
         labels = {"Cells": device.tensor(torch.from_numpy(cells)), "Nuclei": device.tensor(torch.from_numpy(nuclei))}
-        return order_statistics(make_scene(("A",), device.tensor(torch.from_numpy(pixels)), labels, {}, device), device)
+        return order_statistics(make_batch(("A",), device.tensor(torch.from_numpy(pixels)), labels, {}, device), device)
 
     way.check(work)
 
@@ -35,8 +35,8 @@ def test_ranks_same_in_all_ways(way: Way) -> None:
 
     def work(device: Device) -> object:
         labels = {"Cells": device.tensor(torch.from_numpy(cells)), "Nuclei": device.tensor(torch.from_numpy(nuclei))}
-        scene = make_scene(("A", "B"), device.tensor(torch.from_numpy(pixels)), labels, {}, device)
-        o = scene.objects
+        batch = make_batch(("A", "B"), device.tensor(torch.from_numpy(pixels)), labels, {}, device)
+        o = batch.objects
         row_start, member = start_of(o.stop - o.start), device.empty(o.pixel.numel(), dtype=torch.int32)
         device.launch(
             "list_members",
@@ -51,7 +51,7 @@ def test_ranks_same_in_all_ways(way: Way) -> None:
         quantiles = device.zeros(o.rows, 2, QUANTILES, dtype=torch.float64)
         ranks = device.empty(2, o.n_row_pixels, dtype=torch.int32)
         order = Order(row_start, quantiles, ranks, device.zeros(2, 2, 2, dtype=torch.int32))
-        sort_by_library(scene, member, order, device)
+        sort_by_library(batch, member, order, device)
         return order
 
     way.check(work)

@@ -5,7 +5,7 @@ import torch
 from scipy import ndimage
 
 from jumpgpu.gpu.device import Device
-from jumpgpu.gpu.list_capacity import Room
+from jumpgpu.gpu.list_capacity import Capacity
 from jumpgpu.segmentation.background import subtract_background
 from jumpgpu.segmentation.declump import INTENSITY, JITTERED, contested_keys, find_seeds, single_seeds
 from jumpgpu.segmentation.distance_transform import squared_distance
@@ -53,11 +53,11 @@ def test_background(way: Way) -> None:
 
 def test_objects_kept_and_numbered(way: Way) -> None:
     random = np.random.default_rng(3)
-    found = torch.tensor([0, 1, 150, 299])  # more labels than a block has threads
+    result = torch.tensor([0, 1, 150, 299])  # more labels than a block has threads
     area, border, filled = (torch.from_numpy(random.integers(0, n, (4, 300)).astype(np.int32)) for n in (60, 3, 2))
 
     def work(device: Device) -> object:
-        there = device.tensor(found)
+        there = device.tensor(result)
         kept = Kept(there, device.tensor(area), device.tensor(border), sizes=(10.5, 40.0))
         last = torch.arange(300, device=device.torch) > there[:, None]  # entries that are of no meaning
         alive = keep_objects(kept, device).masked_fill(last, 0)
@@ -89,7 +89,7 @@ def test_cross_entropy_in_cells(way: Way) -> None:
     pixels[2] = 0.25
 
     def work(device: Device) -> object:
-        found = []
+        result = []
         for planes in (whole_planes(device.tensor(pixels[:, 1].double())), channel_planes(device.tensor(pixels), 1)):
             thresholds = device.empty(2, 3, dtype=torch.float64)
             tolerance = torch.full((3,), 0.5 / 65536, dtype=torch.float64, device=device.torch)
@@ -97,8 +97,8 @@ def test_cross_entropy_in_cells(way: Way) -> None:
             for in_cells in (False, True):
                 entropy_rounds(planes, extrema, tolerance, device, thresholds[int(in_cells)], in_cells=in_cells)
             assert torch.equal(thresholds[0], thresholds[1])
-            found.append(thresholds)
-        return tuple(found)
+            result.append(thresholds)
+        return tuple(result)
 
     way.check(work)
 
@@ -260,6 +260,6 @@ def test_contested_pixels(way: Way) -> None:
     def work(device: Device) -> object:
         marks, depths = device.tensor(contested), device.tensor(squared)
         shape = contested_keys(marks, {"kind": JITTERED, "squared": depths}, device)
-        return shape, contested_keys(marks, {"kind": INTENSITY, "image": depths.double()}, device, Room(0.1))
+        return shape, contested_keys(marks, {"kind": INTENSITY, "image": depths.double()}, device, Capacity(0.1))
 
     way.check(work)

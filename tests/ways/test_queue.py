@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from jumpgpu.features import radial_centres, skeleton
-from jumpgpu.features.objects import make_scene
+from jumpgpu.features.objects import make_batch
 from jumpgpu.gpu.device import Device
 from jumpgpu.segmentation.gaussian import gaussian_taps, smooth
 from jumpgpu.segmentation.queue import flood_in_queue, spread_in_queue
@@ -13,7 +13,7 @@ from jumpgpu.settings.config import ThresholdSettings
 from tests.simulators.ways import Way
 
 
-def scene() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Heights of five levels [2, 13, 21], a mask with holes, and seeds: touching, outside the mask, none in a field."""
     rng = np.random.default_rng(4)
     heights = torch.from_numpy(rng.integers(0, 5, (2, 13, 21)) / 4.0)
@@ -25,7 +25,7 @@ def scene() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def test_floods(way: Way) -> None:
-    heights, mask, seeds = scene()
+    heights, mask, seeds = batch()
 
     def work(device: Device) -> object:
         given = [device.tensor(t) for t in (heights, mask, seeds)]
@@ -35,26 +35,26 @@ def test_floods(way: Way) -> None:
 
 
 def test_thinning(way: Way) -> None:
-    _, mask, _ = scene()
+    _, mask, _ = batch()
     way.check(lambda device: skeleton.thin(device.tensor(mask), device))
 
 
 def test_rings_around_other_centres(way: Way) -> None:
-    heights, _mask, seeds = scene()
+    heights, _mask, seeds = batch()
     cells = torch.zeros(2, 13, 21, dtype=torch.int32)
     cells[0, 1:10, 1:12], cells[0, 2:13, 12:20], cells[1, 4:9, 3:9] = 1, 2, 1
 
     def work(device: Device) -> object:
         labels = device.tensor(cells)
         centres = radial_centres.find_centres(labels, device.tensor(seeds), device)
-        made = make_scene(["DNA"], device.tensor(heights[:, None].float()), {"Cells": labels}, {}, device)
-        return [radial_centres.measure(made, centres, 3, reach, device) for reach in (0, 4)]
+        output = make_batch(["DNA"], device.tensor(heights[:, None].float()), {"Cells": labels}, {}, device)
+        return [radial_centres.measure(output, centres, 3, reach, device) for reach in (0, 4)]
 
     way.check(work)
 
 
 def test_smoothing_rounded_to_float32(way: Way) -> None:
-    heights, _, _ = scene()
+    heights, _, _ = batch()
     way.check(lambda device: smooth(device.tensor(heights), gaussian_taps(1.5), device, single=True))
 
 

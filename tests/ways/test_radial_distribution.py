@@ -5,7 +5,7 @@ import torch
 
 from jumpgpu.features import radial_distribution as radial
 from jumpgpu.features.distance_map import depths
-from jumpgpu.features.objects import make_scene
+from jumpgpu.features.objects import make_batch
 from jumpgpu.features.outline import outlines
 from jumpgpu.gpu.device import Device
 from jumpgpu.settings.config import FeatureSettings, RadialSettings
@@ -22,11 +22,11 @@ def test_radial_same_in_all_ways(way: Way, device: Device) -> None:
     labels[1, 7, 6] = 1  # out of reach
     labels[1, 0, 16] = 2
     pixels = torch.from_numpy(drawn_pixels({"Cells": labels}, 2))
-    scene = make_scene(("A", "B"), pixels, {"Cells": torch.from_numpy(labels)}, {}, device)
-    outlines(scene, device)  # kept with the scene; it has tests of its own
+    batch = make_batch(("A", "B"), pixels, {"Cells": torch.from_numpy(labels)}, {}, device)
+    outlines(batch, device)  # kept with the scene; it has tests of its own
 
     def work(other: Device) -> torch.Tensor:
-        return radial.measure(carried(scene, other), FeatureSettings(radial=RadialSettings(bins=3)), other)
+        return radial.measure(carried(batch, other), FeatureSettings(radial=RadialSettings(bins=3)), other)
 
     way.check(work)
 
@@ -38,12 +38,12 @@ def test_long_way_same_in_all_ways(way: Way, device: Device) -> None:
     labels[0, 1::4, 43] = labels[0, 3::4, 1] = 1
     labels[0, 0:3, 1:4] = 1
     pixels = torch.from_numpy(drawn_pixels({"Cells": labels}, 1))
-    scene = make_scene(("A",), pixels, {"Cells": torch.from_numpy(labels)}, {}, device)
-    outlines(scene, device)
-    depths(scene, device)
+    batch = make_batch(("A",), pixels, {"Cells": torch.from_numpy(labels)}, {}, device)
+    outlines(batch, device)
+    depths(batch, device)
 
     def work(other: Device) -> torch.Tensor:
-        return radial.measure(carried(scene, other), FeatureSettings(radial=RadialSettings(bins=1)), other)
+        return radial.measure(carried(batch, other), FeatureSettings(radial=RadialSettings(bins=1)), other)
 
     way.check(work)
 
@@ -53,10 +53,10 @@ def test_radial_zernike_same_in_all_ways(way: Way, device: Device) -> None:
     labels[0][ellipse(9, 13, 4, 5, 4, 3)] = 1
     labels[1, 2:4, 3:11], labels[1, 8, 12] = 1, 2
     pixels = torch.from_numpy(drawn_pixels({"Cells": labels}, 1))
-    scene = make_scene(("A",), pixels, {"Cells": torch.from_numpy(labels)}, {}, device)
-    outlines(scene, device)  # kept with the scene; it has tests of its own
+    batch = make_batch(("A",), pixels, {"Cells": torch.from_numpy(labels)}, {}, device)
+    outlines(batch, device)  # kept with the scene; it has tests of its own
 
     def work(other: Device) -> torch.Tensor:
-        return radial.zernike(carried(scene, other), other)
+        return radial.zernike(carried(batch, other), other)
 
     way.check(work)

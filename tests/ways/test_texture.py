@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from jumpgpu.features import texture
-from jumpgpu.features.objects import make_scene
+from jumpgpu.features.objects import make_batch
 from jumpgpu.settings.config import FeatureSettings, TextureSettings
 
 
@@ -18,8 +18,8 @@ def work(device, *, levels, spread, channels=1):
     labels[1, 4:14, 8:17] = 2
     pixels[1, 0, 4:14, 8:17] = 0.5
     names = ("DNA", "RNA")[:channels]
-    scene = make_scene(names, device.tensor(pixels), {"Cells": device.tensor(labels)}, {}, device)
-    return texture.measure(scene, FeatureSettings(texture=TextureSettings(scales=(1, 3), levels=levels)), device)
+    batch = make_batch(names, device.tensor(pixels), {"Cells": device.tensor(labels)}, {}, device)
+    return texture.measure(batch, FeatureSettings(texture=TextureSettings(scales=(1, 3), levels=levels)), device)
 
 
 def test_texture_with_whole_matrices(way):
@@ -61,7 +61,7 @@ def nested(device, size=(26, 31), spread=(0.03, 0.05)):
     pixels[1, :, nuclei[1] > 0] *= 1.5
     cytoplasm = torch.where((nuclei > 0) & ~outline, 0, cells)
     labels = {"Cells": cells, "Cytoplasm": cytoplasm, "Nuclei": nuclei}
-    return make_scene(
+    return make_batch(
         [f"C{c}" for c in range(len(spread))],
         device.tensor(pixels),
         {k: device.tensor(v) for k, v in labels.items()},
@@ -75,9 +75,9 @@ def test_texture_of_the_compartments_of_cells(way, together):
     settings = TextureSettings(scales=(1, 3))
 
     def work(device):
-        scene = nested(device)
-        counts = texture.count(scene, settings, device, together=together)
-        return counts.totals, counts.moment, counts.highest, texture.finish(scene, counts, device)
+        batch = nested(device)
+        counts = texture.count(batch, settings, device, together=together)
+        return counts.totals, counts.moment, counts.highest, texture.finish(batch, counts, device)
 
     way.check(work)
 
@@ -85,7 +85,7 @@ def test_texture_of_the_compartments_of_cells(way, together):
 @pytest.mark.parametrize("levels", [256, 64])
 def test_one_count_a_cell_sums_what_one_count_an_object_sums(device, levels):
     settings = TextureSettings(scales=(3, 5), levels=levels)
-    scene = nested(device, size=(130, 150), spread=(0.005, 0.1, 0.4, 0.9))
-    one, other = (texture.count(scene, settings, device, together=together) for together in (True, False))
+    batch = nested(device, size=(130, 150), spread=(0.005, 0.1, 0.4, 0.9))
+    one, other = (texture.count(batch, settings, device, together=together) for together in (True, False))
     for name in ("totals", "moment", "highest"):
         assert torch.equal(getattr(one, name), getattr(other, name)), name

@@ -124,7 +124,7 @@ def corpus() -> dict[str, bytes]:
 def harmless() -> dict[str, bytes]:
     """Wrong in a way that leaves no doubt about the pixels: read, and flagged as all zeros."""
     pixels = bytes(40 * 56 * 2)
-    return {"next directory beyond the end": circular(2**31), "rows a strip 0": image(pixels, tag_278=0)}
+    return {"next directory beyond the end": circular(2**31), "rows per strip 0": image(pixels, tag_278=0)}
 
 
 def bombs() -> dict[str, bytes]:

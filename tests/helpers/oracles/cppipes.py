@@ -37,9 +37,9 @@ class Writer:
             module.set_settings_from_values(list(values), revision or module.variable_revision_number, name)
         else:
             for text, value in values:
-                found = [s for s in module.settings() if s.text == text]
-                assert found, (name, text)
-                found[0].set_value_text(str(value)) if hasattr(found[0], "set_value_text") else found[0].set_value(value)
+                result = [s for s in module.settings() if s.text == text]
+                assert result, (name, text)
+                result[0].set_value_text(str(value)) if hasattr(result[0], "set_value_text") else result[0].set_value(value)
         module.enabled = by_position.get("enabled", True)
         module.notes = list(by_position.get("notes", ()))
         self.pipeline.add_module(module)
@@ -228,8 +228,8 @@ def production(writer, load):
         "FilteredNuclei",
         "Yes",
     ]
-    found = threshold("Otsu", "0.0", "0.7", "0.005", "0.06", "Three classes", "Yes")
-    writer.add("IdentifySecondaryObjects", *secondary, *found)
+    result = threshold("Otsu", "0.0", "0.7", "0.005", "0.06", "Three classes", "Yes")
+    writer.add("IdentifySecondaryObjects", *secondary, *result)
     values = [
         "NucleiIncludingEdges",
         "Nuclei",
@@ -299,8 +299,8 @@ def old_modules(production):
     if production:
         first = ["CorrBlue", "NucleiIncludingEdges", "15,90", "Yes", "No", "Shape", "Intensity", "10", "8.0", "No"]
         first += ["After declumping only", "No", "No", "Continue", "500", "No", "Blue", "Yes"]
-        found = threshold("Minimum cross entropy", "1.0", "1.0", "0.005", "1.0")
-        yield "IdentifyPrimaryObjects", 14, [*first, *old_threshold(10, found)]
+        result = threshold("Minimum cross entropy", "1.0", "1.0", "0.005", "1.0")
+        yield "IdentifyPrimaryObjects", 14, [*first, *old_threshold(10, result)]
         second = [
             "NucleiIncludingEdges",
             "CellsIncludingEdges",
@@ -313,8 +313,8 @@ def old_modules(production):
             "F",
             "Yes",
         ]
-        found = threshold("Otsu", "0.0", "0.7", "0.005", "0.06", "Three classes")
-        yield "IdentifySecondaryObjects", 10, [*second, *old_threshold(10, found)]
+        result = threshold("Otsu", "0.0", "0.7", "0.005", "0.06", "Three classes")
+        yield "IdentifySecondaryObjects", 10, [*second, *old_threshold(10, result)]
         values = ["NucleiIncludingEdges", "Nuclei", "Image or mask border", "Limits", "None", "Elsewhere...|", "rules.txt"]
         values += [
             "1",
@@ -332,11 +332,11 @@ def old_modules(production):
         yield "FilterObjects", 8, values
     else:
         first = ["CorrBlue", "Nuclei", "10,75", "Yes", "Yes", "Shape", "Shape", "7", "8.0", "Yes", "Never", "No", "No"]
-        found = threshold("Minimum Cross-Entropy", "3.0", "1.25", "0.014", "1.0")
-        yield "IdentifyPrimaryObjects", 13, [*first, "Continue", "500", "Yes", *old_threshold(11, found)]
+        result = threshold("Minimum Cross-Entropy", "3.0", "1.25", "0.014", "1.0")
+        yield "IdentifyPrimaryObjects", 13, [*first, "Continue", "500", "Yes", *old_threshold(11, result)]
         second = ["Nuclei", "Cells", "Watershed - Image", "RNA", "10", "0.05", "No", "No", "F", "Yes"]
-        found = old_threshold(9, threshold("Minimum cross entropy", "0.0", "1.0", "0.005", "0.014"))[:-1]
-        yield "IdentifySecondaryObjects", 10, [*second, *found]
+        result = old_threshold(9, threshold("Minimum cross entropy", "0.0", "1.0", "0.005", "0.014"))[:-1]
+        yield "IdentifySecondaryObjects", 10, [*second, *result]
     yield "IdentifyTertiaryObjects", 2, ["Cells", "Nuclei", "Cytoplasm", "No", "Outlines", "Yes"]
     wants = ["No", "Yes", "Yes", "Yes", "Yes", "No"]
     yield "MeasureColocalization", 3, [n, "3", *names, "15.0", "Within objects", *objects, *wants]

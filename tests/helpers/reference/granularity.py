@@ -29,9 +29,9 @@ def spectrum(image: np.ndarray, labels: np.ndarray, numbers: np.ndarray, setting
         eroded, out = left, []
         for _ in range(settings.spectrum):
             eroded = erosion(eroded, disk(1))
-            opened = reconstruction(eroded, left, footprint=disk(1)).astype(float)
-            opened = resampled(opened, *(np.arange(n) * ((s - 1) / (n - 1)) for n, s in zip(full, size, strict=True)))
-            after = ndimage.sum_labels(opened, labels, numbers) / pixels
+            reader = reconstruction(eroded, left, footprint=disk(1)).astype(float)
+            reader = resampled(reader, *(np.arange(n) * ((s - 1) / (n - 1)) for n, s in zip(full, size, strict=True)))
+            after = ndimage.sum_labels(reader, labels, numbers) / pixels
             out.append((before - after) * 100 / np.maximum(start, np.finfo(float).eps))
             before = after
     return np.stack(out, 1)

@@ -1,7 +1,7 @@
 // clock.cpp: a warp's instructions against a clock, for several GPUs at once.
 //
 // A warp issues in order, an instruction when its operands are ready; the result is ready a latency later. Nothing else holds it up:
-// no other warp, no full queue. So the clock of a block's last warp is the block's critical path, and the least time it can take
+// no other warp, no full queue. So the clock of a block's last warp is the block's critical path, and the smallest time it can take
 // alone on its SM. A lane's path is its warp's: branches that part are walked one after the other, as they are counted.
 // A global load takes the latency of the farthest of its sectors: L1 if this block touched the sector among its last
 // `l1_sectors`, L2 if it touched it before or the array fits L2, else DRAM.

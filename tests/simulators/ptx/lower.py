@@ -115,10 +115,10 @@ class Lowering:
             record["source"][k] = self.slot(source)
 
     def number(self, name: str) -> int:
-        found = self.operation(name)
-        if found < 0:
+        result = self.operation(name)
+        if result < 0:
             raise self.fail(f"no operation {name}")
-        return found
+        return result
 
     def memory(self, record: np.void, operand: str, kind: str, space: str) -> None:
         """The address part of a load, store or atomic; `kind` is the type of an element."""

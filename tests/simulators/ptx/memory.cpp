@@ -133,10 +133,10 @@ void tally(Machine& m, Warp& w, const Instruction& i, uint32_t lanes, const uint
                     for (uint64_t b = 0; b < size; b += 4) words[n++] = (addresses[l] + b) / 4;
             std::sort(words, words + n);
             n = int(std::unique(words, words + n) - words);
-            int banks[32] = {}, most = 0;
-            for (int k = 0; k < n; ++k) most = std::max(most, ++banks[words[k] % 32]);
-            c.cycles += uint64_t(most);
-            passes += most;
+            int banks[32] = {}, maximum = 0;
+            for (int k = 0; k < n; ++k) maximum = std::max(maximum, ++banks[words[k] % 32]);
+            c.cycles += uint64_t(maximum);
+            passes += maximum;
         }
     }
     uint64_t depth = 0;
@@ -147,9 +147,9 @@ void tally(Machine& m, Warp& w, const Instruction& i, uint32_t lanes, const uint
         n = 0;
         each(lanes, [&](int l) { list[n++] = addresses[l]; });
         std::sort(list, list + n);
-        int most = 0, run = 0;
-        for (int k = 0; k < n; ++k) most = std::max(most, run = k && list[k] == list[k - 1] ? run + 1 : 1);
-        depth = uint64_t(most);
+        int maximum = 0, run = 0;
+        for (int k = 0; k < n; ++k) maximum = std::max(maximum, run = k && list[k] == list[k - 1] ? run + 1 : 1);
+        depth = uint64_t(maximum);
         c.depth += depth;
     }
     if (m.timing) look_up(m, w, i, touched, sectors, kind == WRITE, atomic, std::max(passes, int(depth)));

@@ -15,10 +15,10 @@ def library() -> ctypes.CDLL:
     """The NVRTC of the `nvidia-cuda-nvrtc` wheel (extra `test`)."""
     spec = importlib.util.find_spec("nvidia")
     folders = list(spec.submodule_search_locations or ()) if spec else []
-    found = sorted(p for folder in folders for p in Path(folder).glob("*/lib/libnvrtc.so*"))
-    if not found:
+    result = sorted(p for folder in folders for p in Path(folder).glob("*/lib/libnvrtc.so*"))
+    if not result:
         raise FileNotFoundError("no libnvrtc: pip install 'jumpgpu[test]' brings the wheel nvidia-cuda-nvrtc")
-    return ctypes.CDLL(str(found[-1]))
+    return ctypes.CDLL(str(result[-1]))
 
 
 def version() -> str:
