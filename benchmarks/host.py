@@ -183,8 +183,8 @@ def without_cuda(replay: Replay) -> Iterator[None]:
             (torch.Tensor, "record_stream", lambda self, stream: None),
             (torch, "empty", unpinned),
             (ring_buffer, "make_images", output),
-            (batch, "segment_scene", replay.segment),
-            (batch, "measure_scene", replay.measure),
+            (batch, "segment_batch", replay.segment),
+            (batch, "measure_batch", replay.measure),
             *((torch.cuda, name, Nowhere) for name in ("Stream", "Event", "stream", "current_stream")),
         ):
             stack.enter_context(mock.patch.object(target, name, value))

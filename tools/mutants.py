@@ -185,7 +185,7 @@ MUTANTS = (
         "segmentation/label.cu",
         (
             (
-                "const int before = jg::atomic_least(parent + a, b);",
+                "const int before = jg::atomic_min(parent + a, b);",
                 "const int before = jg::atomic_read(parent + a); if (b < before) parent[a] = b;",
             ),
         ),

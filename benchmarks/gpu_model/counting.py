@@ -78,7 +78,7 @@ def program(name: str) -> tuple[Kernel, list[Cost]]:
 
 
 def spread_out(n: int) -> list[int]:
-    """MOST_BLOCKS of 0 .. n-1, or all, so ordered that the first few of them lie evenly: steps of the golden ratio."""
+    """MAX_BLOCKS of 0 .. n-1, or all, so ordered that the first few of them lie evenly: steps of the golden ratio."""
     if n <= MAX_BLOCKS:
         return sorted(range(n), key=lambda k: (0.5 + k * GOLDEN) % 1)
     return list(dict.fromkeys(int(n * ((0.5 + k * GOLDEN) % 1)) for k in range(2 * MAX_BLOCKS)))[:MAX_BLOCKS]

@@ -77,7 +77,7 @@ def test_bytes_of_a_launch_that_is_known():
 
 def test_some_blocks_stand_for_all(monkeypatch):
     whole = counted(6, 256)
-    monkeypatch.setattr(counting, "MOST_BLOCKS", 8)
+    monkeypatch.setattr(counting, "MAX_BLOCKS", 8)
     part = counted(6, 256)
     assert (whole.blocks_run, part.blocks_run) == (48, 8)
     for name in ("warps", "lanes", "requests", "sectors", "read", "written"):

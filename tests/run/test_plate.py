@@ -405,7 +405,7 @@ def test_a_failing_batch_is_halved_and_gives_the_same_bits(demo, capsys, monkeyp
             raise RuntimeError("out of memory")
         return honest(batch, settings, device)
 
-    monkeypatch.setattr(sys.modules["jumpgpu.run.batch"], "measure_scene", starved)
+    monkeypatch.setattr(sys.modules["jumpgpu.run.batch"], "measure_batch", starved)
     assert main(demo) == 0
     err = capsys.readouterr().err
     assert "DEMO A01 site 1 and 3 more fields: out of memory; trying again, 2 at a time" in err
@@ -423,7 +423,7 @@ def test_numbers_that_cannot_be_stop_the_run(demo, capsys, monkeypatch, tmp_path
         ] = np.nan
         return values
 
-    monkeypatch.setattr(sys.modules["jumpgpu.run.batch"], "measure_scene", broken)
+    monkeypatch.setattr(sys.modules["jumpgpu.run.batch"], "measure_batch", broken)
     assert main(demo) == 75
     err = capsys.readouterr().err
     assert "trying again, 1 at a time" in err
