@@ -153,9 +153,9 @@ class Replay:
 
     def segment(self, pixels: torch.Tensor, channels: Any, settings: Any, device: NoDevice) -> Any:
         with mock.patch.object(torch.Tensor, "tolist", lambda tensor: self.as_counted(tensor)):
-            objects = segment_batch(self.small, channels, settings, self.device)
+            small = segment_batch(self.small, channels, settings, self.device)
         objects = types.SimpleNamespace(n_cells=self.n_cells)
-        return types.SimpleNamespace(small=objects, objects=objects, labels={}, pixels=pixels, channels=channels)
+        return types.SimpleNamespace(small=small, objects=objects, labels={}, pixels=pixels, channels=channels)
 
     def measure(self, objects: Any, settings: Any, device: NoDevice) -> torch.Tensor:
         measure_batch(objects.small, settings, self.device)

@@ -146,7 +146,7 @@ class Score:
     """
 
     truth: int
-    result: int
+    n_segmented: int
     f1: tuple[float, ...]
     missed: int
     split: int
@@ -230,7 +230,7 @@ def compare_truth(shared: Path) -> list[dict[str, Any]]:
             rows.append({"scene": batch.name, "tool": tool, **dataclasses.asdict(result)})
             f1 = " ".join(f"{v:.3f}" for v in result.f1)
             faults = f"{result.missed} {result.split} {result.merged}"
-            print(f"{batch.name:22} {tool:12} {result.truth:4d} {result.result:4d}  {f1}  {faults}")
+            print(f"{batch.name:22} {tool:12} {result.truth:4d} {result.n_segmented:4d}  {f1}  {faults}")
     return rows
 
 

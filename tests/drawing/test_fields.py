@@ -80,7 +80,7 @@ def mean(fields: list[Drawn], key: str) -> float:
 
 
 @pytest.mark.parametrize(
-    ("gene", "key", "least", "most"),
+    ("gene", "key", "minimum", "maximum"),
     [
         ("MITO", "signal_Mito", 0.2, 0.7),
         ("RETI", "signal_ER", 1.5, 2.1),

@@ -135,7 +135,7 @@ def test_pixels_that_are_no_numbers(wrong: float, scale: float | None, make, dev
 
 
 @pytest.mark.parametrize(
-    ("pixels", "scale", "found"),
+    ("pixels", "scale", "result"),
     [
         (np.full((8, 9), 300.0), 255, "300 to 300"),
         (np.full((8, 9), -1.0), 255, "-1 to -1"),

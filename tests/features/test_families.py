@@ -47,7 +47,7 @@ def assert_same_bits(ours: np.ndarray, theirs: np.ndarray, columns: list[str]) -
     assert not len(bad), f"{len(bad)} columns differ, first {columns[bad[0]]}: {ours[:, bad[0]]} and {theirs[:, bad[0]]}"
 
 
-@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("batch", SCENES)
 @pytest.mark.parametrize("family", features.FAMILIES)
 def test_a_batch_is_its_fields(family: str, batch: str, device: Device) -> None:
     labels = SCENES[batch]()
@@ -58,7 +58,7 @@ def test_a_batch_is_its_fields(family: str, batch: str, device: Device) -> None:
     assert_same_bits(whole, np.concatenate(single), columns)
 
 
-@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("batch", SCENES)
 @pytest.mark.parametrize("family", features.FAMILIES)
 def test_removing_a_cell_changes_no_other(family: str, batch: str, device: Device) -> None:
     labels = one_field(SCENES[batch](), 0)

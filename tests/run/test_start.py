@@ -30,6 +30,6 @@ def test_extract_loads_no_heavy_library_beside_torch() -> None:
     assert json.loads(run(LOADED)) == []
 
 
-@pytest.mark.parametrize(("argv", "least"), [("-m", 100_000), ("/usr/bin/jumpgpu", 100_000), ("notebook.py", 0), ("", 0)])
+@pytest.mark.parametrize(("argv", "minimum"), [("-m", 100_000), ("/usr/bin/jumpgpu", 100_000), ("notebook.py", 0), ("", 0)])
 def test_only_a_command_changes_when_garbage_is_collected(argv: str, minimum: int) -> None:
     assert int(run(AS_COMMAND.format(argv=argv))) == (minimum or int(run("import gc; print(gc.get_threshold()[0])")))

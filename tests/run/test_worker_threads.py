@@ -43,7 +43,7 @@ def worker_thread_names() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith("lane")]
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 5])
+@pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("n", [0, 1, 2, 23])
 def test_results_come_in_order_and_no_more_are_in_use_than_said(threads: int, n: int) -> None:
     items = Items(n)
@@ -65,7 +65,7 @@ def test_results_come_in_order_and_no_more_are_in_use_than_said(threads: int, n:
     assert not worker_thread_names()
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("threads", [1, 3])
 def test_an_error_is_raised_in_its_place_and_ends_the_rest(threads: int) -> None:
     items = Items(40)
     begun = []
@@ -110,7 +110,7 @@ def test_a_caller_that_stops_early_waits_for_what_has_begun_and_begins_no_more()
     assert not worker_thread_names()
 
 
-@pytest.mark.parametrize(("batch", "ahead", "lanes"), [(1, 0, 2), (1, 2, 3), (2, 1, 2)])
+@pytest.mark.parametrize(("batch", "ahead", "threads"), [(1, 0, 2), (1, 2, 3), (2, 1, 2)])
 def test_a_buffer_is_not_filled_again_while_a_lane_reads_it(tmp_path: Path, batch: int, ahead: int, threads: int) -> None:
     write_plate(tmp_path, wells=("A01", "A02", "B01"), sites=(1, 2, 3))
     plate = find_plate("BR00000001", tmp_path)

@@ -33,13 +33,13 @@ def test_drawn_nuclei(device: Device, density: int, floor: float, faults: tuple[
 
 def test_faults_are_counted() -> None:
     """Four true nuclei: one found as it is, two as one, one in two, and one missed."""
-    truth, faults = np.zeros((2, 12, 60), np.int64)
+    truth, segmented = np.zeros((2, 12, 60), np.int64)
     for n in range(5):
         truth[2:10, 12 * n : 12 * n + 10] = n + 1
-    faults[2:10, 0:10] = 1
-    faults[2:10, 12:34] = 2
-    faults[2:10, 36:41], faults[2:10, 41:46] = 3, 4
-    result = score(faults, truth)
-    assert (result.truth, result.faults) == (5, 4)
+    segmented[2:10, 0:10] = 1
+    segmented[2:10, 12:34] = 2
+    segmented[2:10, 36:41], segmented[2:10, 41:46] = 3, 4
+    result = score(segmented, truth)
+    assert (result.truth, result.n_segmented) == (5, 4)
     assert (result.missed, result.split, result.merged) == (1, 1, 1)
     assert result.f1[LEVELS.index(0.6)] == pytest.approx(2 / 9)  # one of four matches one of five

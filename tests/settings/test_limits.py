@@ -214,7 +214,7 @@ def test_a_field_too_wide_for_its_blocks_is_refused_before_the_store(tmp_path, m
     """How many blocks a row has follows from the images; it is known before anything is written."""
     monkeypatch.chdir(tmp_path)
     write_images(tmp_path)
-    monkeypatch.setattr("jumpgpu.segmentation.background.MOST", 20)  # of a field 64 pixels wide
+    monkeypatch.setattr("jumpgpu.segmentation.background.MAX", 20)  # of a field 64 pixels wide
     (tmp_path / "lab.toml").write_text("[segmentation.nuclei.background]\nblock = 2\n")
     with pytest.raises(
         ValueError, match=r"background.block is 2: a field 64 pixels wide has 32 such blocks in a row, of 20 at"
