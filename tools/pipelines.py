@@ -28,8 +28,9 @@ import pandas as pd
 import torch
 from scipy import ndimage
 
+from jumpgpu.cellprofiler.findings import Translated
 from jumpgpu.cellprofiler.parse import read_pipeline
-from jumpgpu.cellprofiler.translate import Translated, translate
+from jumpgpu.cellprofiler.translate import translate
 from jumpgpu.gpu.device import Device
 from jumpgpu.gpu.open import open_device
 from jumpgpu.settings import steps as kinds

@@ -12,17 +12,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..settings.config import BackgroundSettings, Config, IlluminationSettings, PlateSettings, SegmentationSettings
-from ..settings.names import BRIGHTFIELD, CHANNELS
 from .features import FEATURES, Measured
+from .of_images import filter_size
 from .parse import Module, Pipeline, printable, read_pipeline
+from .rows import Settings, numbers
 from .segmentation import primary_settings, secondary_settings
-from .settings import Settings, numbers, read_settings
+from .settings import read_settings
+from .translate import LOADING, OUTPUT
+from .translator import KNOWN, bare
 
 KINDS = ("changes", "missing", "more", "note")
-LOADING = {"LoadData", "Images", "Metadata", "NamesAndTypes", "Groups"}
-OUTPUT = re.compile(r"(Save|Export|Display|Overlay|GrayToColor|CreateBatch|CreateWebPage|DefineGrid|LabelImages)")
 MEASURING = re.compile(r"(Measure|Calculate(Math|Statistics)|Classify|Track|Relate|Flag)")
-KNOWN = (*CHANNELS, *BRIGHTFIELD)
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ class Importer:
             self.images[s["output"]] = Image("background", of.of, self.background(module, s), by=str(module))
             return
         self.images[s["output"]] = Image("function", of.of, by=str(module))
-        size = filter_size(module, s)
+        size = whole_size(module, s)
         scale = of.settings if of.kind == "resized" else 1.0
         result = IlluminationSettings(resize=scale, filter_size=size or IlluminationSettings.filter_size)
         wrong = [
@@ -241,7 +241,7 @@ class Importer:
         self.illumination = self.illumination or result
 
     def background(self, module: Module, s: Settings) -> BackgroundSettings:
-        size = filter_size(module, s)
+        size = whole_size(module, s)
         if s["method"] != "Gaussian Filter" or s["rescale"] != "No" or size is None or s["dilate"] == "Yes":
             self.say(
                 "changes",
@@ -377,19 +377,10 @@ class Importer:
         return Imported(config, tuple(sections), sorted(self.findings, key=lambda f: order[f.kind]))
 
 
-def bare(name: str) -> str:
-    """An image's name without the word for how far it is processed: `OrigDNA` to `DNA`."""
-    return re.sub(r"^(Orig_?(?=.)|(Corrected|Corr|Raw|Pre|Crop|Rescaled)_?(?=[A-Z0-9]))", "", name)
-
-
-def filter_size(module: Module, s: Settings) -> int | None:
+def whole_size(module: Module, s: Settings) -> int | None:
     """A smoothing filter's size in whole pixels; None where it depends on the image, or is no whole number."""
-    if s["size_by"] == "Automatic":
-        return None
-    size = numbers(s["filter_size"], module)[0]
-    if s["size_by"] == "Object size":
-        size = numbers(s["object_width"], module)[0] * 2.35 / 3.5
-    return int(size) if size == int(size) and size >= 1 else None
+    size = filter_size(module, s)
+    return int(size) if size is not None and size == int(size) and size >= 1 else None
 
 
 HANDLERS: dict[str, Callable[[Importer, Module, Settings], None]] = {

@@ -16,7 +16,7 @@ from ..settings.config import (
 )
 from ..settings.names import COMPARTMENTS
 from .parse import Module, printable
-from .settings import Settings, numbers
+from .rows import Settings, numbers
 
 QUALITY_SCALES = {5.0, 10.0, 20.0, 50.0}
 ZERNIKE = {"None": "none", "Magnitudes only": "magnitudes", "Magnitudes and phase": "magnitudes_and_phase"}

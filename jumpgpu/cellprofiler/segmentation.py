@@ -3,32 +3,13 @@
 from collections.abc import Callable
 
 from ..settings.config import PrimarySettings, SecondarySettings, ThresholdSettings
+from .of_objects import BASIC, DECLUMP, HOLES, SECONDARY
 from .parse import Module, printable
-from .settings import Settings, numbers
+from .rows import Settings, numbers
+from .thresholds import BASIC_THRESHOLD, THRESHOLDS
 
 Say = Callable[[str, Module | str, str], None]
-DECLUMP = {"Shape": "shape", "Intensity": "intensity", "None": "none"}
-HOLES = {
-    "Never": "never",
-    "After declumping only": "after_declump",
-    "After both thresholding and declumping": "both",
-}
-METHODS = {"Watershed - Image": "watershed", "Propagation": "propagation", "Distance - N": "distance"}
-THRESHOLDS = {
-    "Minimum Cross-Entropy": "minimum_cross_entropy",
-    "Otsu": "otsu2",
-    "Robust Background": "robust_background",
-    "Manual": "manual",
-}
-BASIC = {  # what CellProfiler takes where "Use advanced settings?" is No
-    "declump": "Intensity",
-    "lines": "Intensity",
-    "low_resolution": "Yes",
-    "fill_holes": "After both thresholding and declumping",
-    "auto_suppression": "Yes",
-    "limit": "Continue",
-}
-BASIC_THRESHOLD = {"strategy": "Global", "method": "Minimum Cross-Entropy", "log": "No", "smoothing": "1.3488"}
+METHODS = {theirs: ours for theirs, ours in SECONDARY.items() if ours in ("watershed", "propagation", "distance")}
 
 
 def primary_settings(module: Module, s: Settings, say: Say) -> PrimarySettings:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..settings.config import Config, PlateSettings
+from .findings import LEVELS, Translated
 from .parse import printable
-from .translate import LEVELS, Translated
 
 HEADINGS = {
     "labels": "Labels",

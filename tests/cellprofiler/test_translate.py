@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from jumpgpu.cellprofiler.findings import Translated
 from jumpgpu.cellprofiler.parse import parse_text, read_pipeline
-from jumpgpu.cellprofiler.translate import Translated, translate
+from jumpgpu.cellprofiler.translate import translate
 from jumpgpu.gpu.device import Device
 from jumpgpu.settings import steps as kinds
 from jumpgpu.settings.config import Config, as_toml, build

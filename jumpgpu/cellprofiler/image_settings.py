@@ -1,0 +1,117 @@
+"""Names for the settings of modules that make images, by revision."""
+
+from .rows import Row, Settings
+
+# fmt: off
+CALCULATE = (
+    "image", "output", "kind", "dilate", "dilation_radius", "block", "rescale", "each", "method", "size_by",
+    "object_width", "filter_size", "keep_average", "average", "keep_dilated", "dilated",
+)
+# fmt: on
+
+
+def calculate(row: Row, _: int) -> Settings:
+    return row.named(CALCULATE)
+
+
+def apply(row: Row, revision: int) -> Settings:
+    """`images`: (input, output, function, how); rescaling went away with revision 3, clipping came with 5."""
+    trailing = {4: 1, 5: 2}.get(revision, 0)
+    size = 5 if revision < 3 else 4
+    n = (len(row.values) - trailing) // size
+    images = [row.take(size) for _ in range(n)]
+    low, high = row.take(2) if revision == 5 else ("Yes", "Yes")
+    rescaled = [i[4] for i in images if revision < 3 and i[4] != "No rescaling"]
+    return {"images": [i[:4] for i in images], "low": low, "high": high, "rescaled": rescaled}
+
+
+def resize(row: Row, revision: int) -> Settings:
+    """`images`: (input, output); `factors` of y and x."""
+    first = row.take(2)
+    how = row.take()[0]
+    factors = row.take(3)[:2] if revision == 5 else row.take() * 2
+    row.take(3 if revision == 5 else 2)
+    interpolation = row.take()[0]
+    row.take(0 if revision < 4 else 2)
+    return {
+        "by_factor": how.startswith("Resize by a fraction"),
+        "factors": factors,
+        "interpolation": interpolation,
+        "images": [first, *(row.take(2) for _ in range(row.count() if revision > 2 else 0))],
+    }
+
+
+def image_math(row: Row, revision: int) -> Settings:
+    """`operands`: ("Image" or "Measurement", image, factor, measurement)."""
+    result = row.named(("operation", "exponent", "factor", "addend", "low", "high"))
+    result["replace_nan"] = row.take()[0] if revision > 4 else "Yes"
+    result["ignore_mask"] = row.take()[0] if revision > 2 else "No"
+    result["output"] = row.take()[0]
+    size = 4 if revision > 1 else 2
+    operands = [row.take(size) for _ in range(len(row.values) // size)]
+    if size == 2:
+        operands = [["Image", *o, ""] for o in operands]
+    if revision < 4 and result["operation"] == "Log transform (base 2)":
+        result["operation"] = "log transform (legacy)"
+    return result | {"operands": operands}
+
+
+def enhance(row: Row, revision: int) -> Settings:
+    names = (
+        *("image", "output", "operation", "size", "feature", "hole_size", "smoothing", "angle", "decay"),
+        *("neurites", "speckles", "rescale"),
+    )
+    later = ["Speckles", "1,10", "2.0", "0", ".95", "Gradient", "Slow / circular", "Yes"]
+    there = {1: 4, 2: 6, 3: 9, 4: 10, 5: 11, 6: 11, 7: 12}[revision]
+    result = row.named(names[:there]) | dict(zip(names[there:], later[there - 4 :], strict=True))
+    if revision < 6:
+        result["speckles"] = "Slow" if result["speckles"] == "Slow / circular" else "Fast"
+    return result
+
+
+def crop(row: Row, revision: int) -> Settings:
+    first = row.take(10)
+    row.take(1 if revision < 3 else 0)
+    remove = row.take()[0]
+    sources = row.take(len(row.values))[:3]
+    names = ("image", "output", "shape", "method", "each", "left_right", "top_bottom", "centre", "x_radius", "y_radius")
+    result = dict(zip(names, first, strict=True)) | {"remove": remove}
+    result["shape"] = "Previous cropping" if result["shape"] == "Cropping" else result["shape"]
+    result["each"] = "Every" if result["each"] == "Individually" else result["each"]
+    return result | dict(zip(("mask_image", "cropping", "objects"), [*sources, "None", "None", "None"], strict=False))
+
+
+def mask_image(row: Row, revision: int) -> Settings:
+    if revision < 3:
+        objects, image, output, invert = row.take(4)
+        source = row.take(2) if revision == 2 else ["Image" if objects == "Image" else "Objects", "None"]
+        return {
+            "image": image,
+            "output": output,
+            "source": source[0],
+            "objects": objects,
+            "mask": source[1],
+            "invert": invert,
+        }
+    return row.named(("image", "output", "source", "objects", "mask", "invert"))
+
+
+def smooth(row: Row, revision: int) -> Settings:
+    result = row.named(("image", "output", "method", "auto", "size", "sigma_range"))
+    return result | {"clip": row.take()[0] if revision > 1 else "Yes"}
+
+
+def morph(row: Row, revision: int) -> Settings:
+    """`steps`: (operation, how often, number, rescale)."""
+    result = row.named(("image", "output"))
+    size = {1: 3, 2: 4, 3: 11, 4: 12, 5: 4, 6: 4}[revision]
+    steps = [row.take(size) for _ in range(len(row.values) // size)]
+    return result | {"steps": [s[:3] for s in steps]}
+
+
+def two_images(row: Row, _: int) -> Settings:
+    return row.named(("image", "output"))
+
+
+def objects_to_image(row: Row, _: int) -> Settings:
+    return row.named(("objects", "output", "mode"))

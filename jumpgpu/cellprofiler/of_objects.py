@@ -1,0 +1,121 @@
+"""Modules that make object sets, as steps."""
+
+import math
+
+from ..settings import steps as kinds
+from ..settings.config import PrimarySettings, SecondarySettings, ThresholdSettings
+from .findings import Unsupported
+from .parse import printable
+from .rows import Settings, numbers
+from .thresholds import BASIC_THRESHOLD, measured_threshold, threshold_settings
+from .translator import Translator, word
+
+DECLUMP = {"Shape": "shape", "Intensity": "intensity", "None": "none"}
+HOLES = {"Never": "never", "After declumping only": "after_declump", "After both thresholding and declumping": "both"}
+SECONDARY = {
+    "Watershed - Image": "watershed",
+    "Watershed - Gradient": "watershed_gradient",
+    "Propagation": "propagation",
+    "Distance - N": "distance",
+    "Distance - B": "distance_b",
+}
+BASIC = {  # what CellProfiler takes where "Use advanced settings?" is No
+    "declump": "Intensity",
+    "lines": "Intensity",
+    "low_resolution": "Yes",
+    "fill_holes": "After both thresholding and declumping",
+    "auto_suppression": "Yes",
+    "limit": "Continue",
+}
+
+
+def primary(t: Translator, s: Settings) -> None:
+    if s["advanced"] != "Yes":
+        s |= BASIC | {"threshold": s["threshold"] | BASIC_THRESHOLD}
+    image = t.use(s["image"])
+    minimum, maximum = numbers(s["diameter"], t.module, 2)
+    result = PrimarySettings(
+        background=None,
+        threshold=threshold_settings(t, s["threshold"]),
+        min_diameter=minimum,
+        max_diameter=maximum,
+        discard_size=s["discard_size"] == "Yes",
+        discard_border=s["discard_border"] == "Yes",
+        declump=word("declumping", s["declump"], DECLUMP),
+        dividing_lines="none" if s["declump"] == "None" else word("dividing lines", s["lines"], DECLUMP),
+        smoothing=None if s["auto_smoothing"] == "Yes" else numbers(s["smoothing"], t.module)[0],
+        suppression=None if s["auto_suppression"] == "Yes" else numbers(s["suppression"], t.module)[0],
+        low_resolution_maxima=s["low_resolution"] == "Yes",
+        fill_holes=word("filling holes", s["fill_holes"], HOLES),
+        max_objects=int(numbers(s["limit_count"], t.module)[0]) if s["limit"] == "Erase" else None,
+    )
+    by = measured_threshold(t, s["threshold"])
+    t.add(kinds.Primary(image, s["objects"], result, by, module=t.by))
+    t.output(s["objects"])
+
+
+def secondary(t: Translator, s: Settings) -> None:
+    seeds, image = t.set_of(s["seeds"]), t.use(s["image"])
+    method = word("method", s["method"], SECONDARY)
+    by_distance = method in ("distance", "distance_b")
+    result = SecondarySettings(
+        method=method,
+        threshold=ThresholdSettings() if method == "distance" else threshold_settings(t, s["threshold"]),
+        fill_holes=s["fill_holes"] == "Yes",
+        discard_border=s["discard_border"] == "Yes",
+        distance=int(numbers(s["distance"], t.module)[0]) if by_distance else 10,
+        regularization=numbers(s["regularization"], t.module)[0] if method == "propagation" else 0.05,
+    )
+    if method == "propagation" and result.regularization <= 0:
+        raise Unsupported("a regularization factor of 0")
+    new = s["new_primary"] if result.discard_border and s["discard_primary"] == "Yes" else ""
+    by = "" if method == "distance" else measured_threshold(t, s["threshold"])
+    t.add(kinds.Secondary(image, seeds, s["objects"], result, new, by, module=t.by))
+    t.output(s["objects"])
+    if new:
+        t.output(new, thresholds=False)
+
+
+def tertiary(t: Translator, s: Settings) -> None:
+    larger, smaller = t.set_of(s["larger"]), t.set_of(s["smaller"])
+    t.add(kinds.Tertiary(larger, smaller, s["objects"], s["shrink"] == "Yes", module=t.by))
+    t.output(s["objects"], thresholds=False)
+
+
+def filter_objects(t: Translator, s: Settings) -> None:
+    names = [t.set_of(name) for name, _ in s["sets"]]
+    outputs = [output for _, output in s["sets"]]
+    common = {"others": tuple(names[1:]), "other_outputs": tuple(outputs[1:]), "removed": s["removed"]}
+    if s["mode"] == "Image or mask border":
+        t.add(kinds.Filter(names[0], outputs[0], border=True, module=t.by, **common))
+    elif s["mode"] == "Measurements" and s["choice"] == "Limits":
+        limits = s["limits"]
+        low = tuple(-math.inf if v is None else numbers(v, t.module)[0] for _, v, _ in limits)
+        high = tuple(math.inf if v is None else numbers(v, t.module)[0] for _, _, v in limits)
+        for measurement, *_ in limits:
+            if measurement not in t.columns_of(names[0]):
+                raise Unsupported(f"filters by {printable(measurement)}, which is not measured")
+        measurements = tuple(m for m, *_ in limits)
+        t.add(kinds.Filter(names[0], outputs[0], False, measurements, low, high, module=t.by, **common))
+    else:
+        raise Unsupported(f"filters by {s['mode']}, {s['choice']}")
+    for output in filter(None, [*outputs, s["removed"]]):
+        t.output(output, thresholds=False)
+
+
+def expand(t: Translator, s: Settings) -> None:
+    if s["operation"] != "Expand objects by a specified number of pixels":
+        raise Unsupported(f"{s['operation']}")
+    pixels = int(numbers(s["pixels"], t.module)[0])
+    t.add(kinds.Expand(t.set_of(s["objects"]), s["output"], pixels, module=t.by))
+    t.output(s["output"], thresholds=False)
+
+
+def relate(t: Translator, s: Settings) -> None:
+    parent, child = t.set_of(s["parent"]), t.set_of(s["child"])
+    if s["distances"] not in ("None", "Neither", "Do not use"):
+        raise Unsupported(f"distances of children: {s['distances']}")
+    saved = s["saved"] if s["save"] == "Yes" else ""
+    t.add(kinds.Relate(parent, child, s["means"] == "Yes", saved, module=t.by))
+    if saved:
+        t.output(saved, thresholds=False)
