@@ -87,8 +87,8 @@ def distribution(t: Translator, s: Settings) -> None:
     for name, centre, of in s["objects"]:
         if name not in own or not images:
             continue
-        center = {"These objects": "t", "Centers of other objects": "centers", "Edges of other objects": "edges"}[centre]
-        others = t.measured_sets([of]) if center != "t" else ("",)
+        center = {"These objects": "self", "Centers of other objects": "centers", "Edges of other objects": "edges"}[centre]
+        others = t.measured_sets([of]) if center != "self" else ("",)
         if not others:
             continue
         scaled_first = s["bins"][0][0] == "Yes"  # CellProfiler measures distances once for an object set
@@ -99,7 +99,7 @@ def distribution(t: Translator, s: Settings) -> None:
             if not 1 <= n <= 30:
                 t.say("columns", f"{n} rings; here 1 to 30")
                 continue
-            if center == "t" and reach:
+            if center == "self" and reach:
                 t.say("columns", f"rings of {printable(name)} out to {reach} pixels from its own centre")
                 continue
             t.add(kinds.MeasureRadial(images, (name,), n, center, others[0], reach, overflow, module=t.by))
