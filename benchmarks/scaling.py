@@ -42,7 +42,7 @@ def drawn(folder: Path, **settings: Any) -> str:
 
 def corrected(images: str) -> torch.Tensor:
     """The first field of a drawn plate, float32 [1, C, H, W]."""
-    from jumpgpu.images.plate import find_plate
+    from jumpgpu.images.locate import find_plate
     from jumpgpu.images.reader import read_fields
 
     batch = next(read_fields(find_plate("SCALE", images, Config().plate), batch=1, workers=0))

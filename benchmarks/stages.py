@@ -21,7 +21,7 @@ from jumpgpu.gpu.cpu import CpuDevice
 from jumpgpu.gpu.device import Device
 from jumpgpu.gpu.open import open_device
 from jumpgpu.images.illumination import correct, open_illumination
-from jumpgpu.images.plate import find_plate
+from jumpgpu.images.locate import find_plate
 from jumpgpu.images.reader import read_fields
 from jumpgpu.segmentation.pipeline import segment
 from jumpgpu.settings.config import load_config

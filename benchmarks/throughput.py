@@ -21,7 +21,7 @@ from benchmarks.machine import RESULTS, Spread, Usage, machine, run_command, spr
 from benchmarks.memory import repeat_plate
 from benchmarks.peers import PEERS, run_peer
 from benchmarks.stages import stages
-from jumpgpu.images.plate import find_plate
+from jumpgpu.images.locate import find_plate
 from jumpgpu.settings.config import load_config
 from jumpgpu.store.reader import open_plate
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from pathlib import Path
 
-from jumpgpu.images.illumination import parse_npy
+from jumpgpu.images.illumination_files import parse_npy
 from jumpgpu.images.label_files import read_labels
-from jumpgpu.images.plate import find_plate
+from jumpgpu.images.locate import find_plate
 from jumpgpu.images.reader import read_fields
 from tests.helpers.hostile import labels, tables, tiffs, xml
 from tests.helpers.image_plates import image_name, load_data_csv, write_plate

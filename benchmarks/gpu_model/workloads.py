@@ -20,7 +20,8 @@ from jumpgpu.features.objects import segment_batch
 from jumpgpu.gpu.device import Device
 from jumpgpu.gpu.open import open_device
 from jumpgpu.images.illumination import correct, open_illumination
-from jumpgpu.images.plate import Plate, find_plate
+from jumpgpu.images.locate import find_plate
+from jumpgpu.images.plate import Plate
 from jumpgpu.images.reader import read_fields
 from jumpgpu.settings.config import (
     Config,

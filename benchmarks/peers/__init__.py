@@ -19,7 +19,7 @@ import torch
 from benchmarks.machine import run_command
 from jumpgpu.gpu.open import open_device
 from jumpgpu.images.illumination import correct, open_illumination
-from jumpgpu.images.plate import find_plate
+from jumpgpu.images.locate import find_plate
 from jumpgpu.images.reader import read_fields
 from jumpgpu.segmentation.pipeline import segment
 from jumpgpu.settings.config import load_config

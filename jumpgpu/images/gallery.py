@@ -19,9 +19,12 @@ from pathlib import Path
 from ..settings.config import PlateSettings
 from ..storage.buckets import FIRST_TRIES, Place, RemotePath, in_parallel, is_url, place_of
 from ..storage.prefetch import RemoteFiles, cached, keep
-from . import harmony, load_data
-from .harmony import Index, index_names, read_index
-from .plate import Plate, check_all_read, from_indexes, from_load_data, from_names, plain_name
+from .indexes import harmony, load_data
+from .indexes.from_index import from_indexes
+from .indexes.from_table import from_load_data
+from .indexes.harmony import Index, check_all_read, index_names, read_index
+from .indexes.phenix import from_names
+from .plate import Plate, plain_name
 
 GALLERY = RemotePath("cellpainting-gallery")
 PROJECTS = ("cpg0000-jump-pilot", "cpg0016-jump")  # searched in this order when only a barcode is given

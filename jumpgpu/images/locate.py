@@ -1,13 +1,28 @@
-"""Where a plate's images are: a folder here, a bucket, an OME-Zarr plate, or, if nobody says, the Cell Painting Gallery."""
+"""Where a plate's images are: a folder here, a bucket, an OME-Zarr plate, or, if nobody says, the Cell Painting Gallery.
 
+Where files and channels come from, in this order: an index beside the images, a table, the files' names; a `Plate` says in
+`channel_source` which it was. Nothing here opens an image; every path is kept inside the roots, lexically here and with
+symlinks followed when `local.py` opens it.
+"""
+
+import os
 from pathlib import Path
 
 from ..settings.config import PlateSettings
 from ..settings.names import check_barcode
-from ..storage.buckets import Place, RemotePath, place_of
+from ..storage.buckets import Place, RemotePath, is_url, place_of
+from .channels import check_channels
+from .folders import check_inside, find_folder
 from .gallery import find_in_bucket
+from .indexes.from_index import from_indexes
+from .indexes.from_table import from_load_data
+from .indexes.harmony import IndexFiles, check_all_read, find_indexes, read_index
+from .indexes.load_data import SUFFIXES
+from .indexes.phenix import from_names
 from .ome_zarr_planes import open_planes
-from .plate import Plate, check_channels, find_plate
+from .plate import Plate
+
+TABLES = [f"{name}{suffix}" for name in ("load_data", "load_data_with_illum", "samplesheet") for suffix in SUFFIXES]
 
 
 def find_source(barcode: str, images: str | Place | None, settings: PlateSettings, cache: Path | None = None) -> Plate:
@@ -37,3 +52,52 @@ def find_source(barcode: str, images: str | Place | None, settings: PlateSetting
         why = "" if images else " (no --images was given, so the Cell Painting Gallery was asked)"
         advice = "check the network and try again, or give --images FOLDER for images on this machine"
         raise ConnectionError(f"{barcode}{why}: {error}; {advice}") from error
+
+
+def find_plate(barcode: str, images: str | Path, settings: PlateSettings | None = None) -> Plate:
+    """Find a plate under an images root on this machine; `locate.py` finds those elsewhere.
+
+    Parameters
+    ----------
+    barcode : short barcode (`BR00117010`); names the plate in every output.
+    images : a folder that holds the plate's folder (`BR00117010` or `BR00117010__...`, with or without `Images` in it),
+        that folder itself, or a load_data.csv.
+    settings : channels wanted and their numbers, stains, path prefixes to remap.
+
+    Raises FileNotFoundError where nothing is found, ValueError where it is ambiguous, malformed or lacks a channel.
+    """
+    settings = settings or PlateSettings()
+    check_barcode(barcode)
+    check_channels(settings)
+    if is_url(images):
+        raise ValueError(f"{images} is no folder on this machine")
+    root = Path(images).expanduser()
+    if root.is_file() and root.name.lower().endswith(SUFFIXES):
+        return from_load_data(barcode, root, root.parent, settings)
+    if root.is_file():
+        raise ValueError(
+            f"{root} is a file, and no table of images ({', '.join(SUFFIXES)}); give --images the folder that holds the "
+            "plate, or a load_data.csv"
+        )
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"images root {root} is no folder and no file; give --images the folder that holds the plate, or a load_data.csv"
+        )
+    folder = find_folder(barcode, root)
+    indexes = find_indexes(folder, root) if folder else IndexFiles((), ())
+    if folder and indexes.known:
+        return from_indexes(barcode, [check_inside(p, root) for p in indexes.known], folder, root, settings, read_index)
+    places = [*([folder] if folder else []), root / barcode]
+    tables = [p / name for p in places for name in TABLES]
+    tables += [root / f"{barcode}_{name}" for name in TABLES] + [root / name for name in TABLES]
+    if table := next((t for t in tables if t.is_file()), None):
+        return from_load_data(barcode, check_inside(table, root), root, settings)
+    if not folder:
+        seen = sorted(e.name for e in os.scandir(root) if e.is_dir())[:5]
+        raise FileNotFoundError(
+            f"no plate {barcode} in {root}: no folder {barcode} or {barcode}__*, and no load_data.csv; "
+            + (f"there is {', '.join(seen)}" if seen else "it has no folders")
+        )
+    check_all_read(barcode, indexes.unread)
+    with os.scandir(folder) as entries:
+        return from_names(barcode, folder, root, settings, (e.name for e in entries))

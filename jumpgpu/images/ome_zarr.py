@@ -14,8 +14,9 @@ from typing import Any
 from ..settings.config import PlateSettings
 from ..settings.names import check_barcode, well_position
 from ..storage.buckets import Place
-from .load_data import MAX_SITES, SQUARE, parse_well
-from .plate import Plate, Site, channel_of, match_channels
+from .channels import channel_of, match_channels
+from .indexes.load_data import MAX_SITES, SQUARE, parse_well
+from .plate import Plate, Site
 
 MAX_METADATA = 1 << 22  # bytes of one zarr.json, .zattrs or .zarray; a plate of 1536 wells has 200 KB
 MAX_SIDE = 8192  # pixels, as `image_files.MAX_SIDE`

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jumpgpu.cellprofiler.convert import Imported, import_pipelines
 from jumpgpu.cellprofiler.parse import MAX_BYTES, parse_text, read_pipeline, unescape
-from jumpgpu.images.plate import channel_of
+from jumpgpu.images.channels import channel_of
 from jumpgpu.import_cppipe import as_settings, main
 from jumpgpu.settings.config import Config, build
 

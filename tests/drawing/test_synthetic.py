@@ -10,7 +10,7 @@ import tifffile
 
 from jumpgpu.gpu.device import Device
 from jumpgpu.images.illumination import open_illumination
-from jumpgpu.images.plate import find_plate
+from jumpgpu.images.locate import find_plate
 from jumpgpu.images.reader import read_fields
 from jumpgpu.settings.names import CHANNELS
 from jumpgpu.synthetic import SyntheticSettings, draw_plate, main, plate_map, plate_wells

@@ -21,7 +21,7 @@ from jumpgpu.gpu.device import BLOCK, MAX_FIELDS, Device, blocks
 from jumpgpu.gpu.kernel_source import kernel_sources
 from jumpgpu.gpu.open import open_device
 from jumpgpu.images import ring_buffer as rings
-from jumpgpu.images.plate import find_plate
+from jumpgpu.images.locate import find_plate
 from jumpgpu.images.reader import read_fields
 from jumpgpu.segmentation.pipeline import segment
 from jumpgpu.settings.config import FeatureSettings, SegmentationSettings, load_config

@@ -22,8 +22,8 @@ from jumpgpu.features.objects import ObjectBatch, make_batch, segment_batch
 from jumpgpu.gpu.device import Device
 from jumpgpu.gpu.open import open_device
 from jumpgpu.images.focus import check_image, count_image
-from jumpgpu.images.harmony import Flatfield
 from jumpgpu.images.illumination import correct, polynomial, smooth
+from jumpgpu.images.indexes.flatfield import Flatfield
 from jumpgpu.segmentation.pipeline import segment
 from jumpgpu.settings import limits
 from jumpgpu.settings.config import (

@@ -16,8 +16,8 @@ import tifffile
 
 from jumpgpu.gpu.device import Device
 from jumpgpu.images.illumination import correct, open_illumination
+from jumpgpu.images.locate import find_plate
 from jumpgpu.images.lossless import check_segment
-from jumpgpu.images.plate import find_plate
 from jumpgpu.images.reader import field_size, read_fields
 from jumpgpu.images.tiff import MALFORMED, decode, load
 from jumpgpu.images.tiff_tags import FULL_SCALE, Grey

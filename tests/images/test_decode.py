@@ -16,7 +16,8 @@ from jumpgpu.gpu.cuda import CudaDevice
 from jumpgpu.gpu.device import Device
 from jumpgpu.gpu.open import open_device
 from jumpgpu.images import ring_buffer as rings
-from jumpgpu.images.plate import Plate, find_plate
+from jumpgpu.images.locate import find_plate
+from jumpgpu.images.plate import Plate
 from jumpgpu.images.reader import read_fields
 from jumpgpu.run import batch as measuring
 from jumpgpu.run import plate as program

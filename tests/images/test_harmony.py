@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jumpgpu.images.harmony import index_names
-from jumpgpu.images.plate import find_plate
+from jumpgpu.images.indexes.harmony import index_names
+from jumpgpu.images.locate import find_plate
 from jumpgpu.settings.config import PlateSettings
 from jumpgpu.settings.names import CHANNELS
 from tests.helpers.image_plates import STAINS, index_xml, load_data_csv, write_plate

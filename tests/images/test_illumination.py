@@ -16,9 +16,10 @@ from skimage.morphology import disk
 from skimage.transform import resize
 
 from jumpgpu.gpu.device import Device
-from jumpgpu.images.harmony import Flatfield
-from jumpgpu.images.illumination import Illumination, load_illumination, open_illumination, parse_npy, polynomial, rescale
-from jumpgpu.images.plate import find_plate
+from jumpgpu.images.illumination import open_illumination, polynomial, rescale
+from jumpgpu.images.illumination_files import Illumination, load_illumination, parse_npy
+from jumpgpu.images.indexes.flatfield import Flatfield
+from jumpgpu.images.locate import find_plate
 from jumpgpu.settings.config import IlluminationSettings
 from jumpgpu.settings.names import CHANNELS, well_name
 from tests.helpers.image_plates import NUMBERS, image_name, index_xml, write_plate, write_tiff
@@ -91,7 +92,7 @@ import resource, sys
 from jumpgpu.settings.config import IlluminationSettings
 from jumpgpu.gpu.open import open_device
 from jumpgpu.images.illumination import estimate_illumination
-from jumpgpu.images.plate import find_plate
+from jumpgpu.images.locate import find_plate
 device = open_device("cpu")
 peaks = []
 for barcode in ("SMALL", "LARGE"):

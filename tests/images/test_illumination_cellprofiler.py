@@ -8,9 +8,10 @@ import pytest
 import tifffile
 
 from jumpgpu.gpu.device import Device
-from jumpgpu.images.harmony import Flatfield
-from jumpgpu.images.illumination import correct, estimate_illumination, load_illumination, polynomial
-from jumpgpu.images.plate import find_plate
+from jumpgpu.images.illumination import correct, estimate_illumination, polynomial
+from jumpgpu.images.illumination_files import load_illumination
+from jumpgpu.images.indexes.flatfield import Flatfield
+from jumpgpu.images.locate import find_plate
 from jumpgpu.images.reader import read_fields
 from jumpgpu.settings.config import IlluminationSettings
 from jumpgpu.settings.names import CHANNELS

@@ -13,8 +13,7 @@ import pytest
 import jumpgpu
 from jumpgpu.extract import main
 from jumpgpu.images import ome_zarr_planes as zarr_planes
-from jumpgpu.images.locate import find_source
-from jumpgpu.images.plate import find_plate
+from jumpgpu.images.locate import find_plate, find_source
 from jumpgpu.images.reader import read_fields
 from jumpgpu.settings.config import PlateSettings
 from jumpgpu.synthetic import SyntheticSettings, draw_plate

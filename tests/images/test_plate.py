@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from jumpgpu.images.harmony import parse_flatfield, read_index
-from jumpgpu.images.load_data import read_load_data
-from jumpgpu.images.plate import channel_of, find_plate, from_index
+from jumpgpu.images.channels import channel_of
+from jumpgpu.images.indexes.flatfield import parse_flatfield
+from jumpgpu.images.indexes.from_index import from_index
+from jumpgpu.images.indexes.harmony import read_index
+from jumpgpu.images.indexes.load_data import read_load_data
+from jumpgpu.images.locate import find_plate
 from jumpgpu.settings.config import PlateSettings
 from jumpgpu.settings.names import BRIGHTFIELD, CHANNELS
 from tests.helpers.image_plates import STAINS, index_xml, load_data_csv, noise, write_plate, write_tiff

@@ -8,7 +8,7 @@ import pytest
 
 import jumpgpu
 from jumpgpu.export import main as export
-from jumpgpu.images.plate import find_plate
+from jumpgpu.images.locate import find_plate
 from jumpgpu.images.reader import read_fields
 from jumpgpu.settings.config import Config, FeatureSettings, PlateSettings
 from jumpgpu.settings.names import CHANNELS, check_barcode

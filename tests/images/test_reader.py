@@ -11,7 +11,7 @@ import tifffile
 import torch
 
 from jumpgpu.gpu.cpu import StaleLibrary
-from jumpgpu.images.plate import find_plate
+from jumpgpu.images.locate import find_plate
 from jumpgpu.images.reader import FieldBatch, read_fields
 from jumpgpu.settings.names import CHANNELS
 from tests.helpers.image_plates import NUMBERS, SHAPE, image_name, noise, write_plate, write_tiff

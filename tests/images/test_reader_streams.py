@@ -16,7 +16,7 @@ import torch
 
 from jumpgpu.gpu.cpu import CpuDevice
 from jumpgpu.gpu.device import Device
-from jumpgpu.images.plate import find_plate
+from jumpgpu.images.locate import find_plate
 from jumpgpu.images.reader import read_fields
 from tests.helpers.image_plates import NUMBERS, image_name, noise, write_plate
 

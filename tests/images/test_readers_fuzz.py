@@ -16,10 +16,12 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jumpgpu.images.harmony import parse_flatfield
-from jumpgpu.images.illumination import parse_npy, polynomial
+from jumpgpu.images.illumination import polynomial
+from jumpgpu.images.illumination_files import parse_npy
+from jumpgpu.images.indexes.flatfield import parse_flatfield
 from jumpgpu.images.label_files import read_labels
-from jumpgpu.images.plate import Plate, find_plate
+from jumpgpu.images.locate import find_plate
+from jumpgpu.images.plate import Plate
 from jumpgpu.images.reader import read_fields
 from tests.helpers.image_plates import SHAPE, image_name, index_xml, load_data_csv, noise, write_plate
 

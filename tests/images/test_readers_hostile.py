@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from jumpgpu.gpu.device import Device
-from jumpgpu.images.illumination import open_illumination, read_function
+from jumpgpu.images.illumination import open_illumination
+from jumpgpu.images.illumination_files import read_function
 from jumpgpu.images.label_files import read_labels
-from jumpgpu.images.plate import find_plate
+from jumpgpu.images.locate import find_plate
 from jumpgpu.images.reader import read_fields
 from jumpgpu.settings.config import PlateSettings
 from tests.helpers.hostile import labels, tables, tiffs, xml
@@ -111,7 +112,7 @@ MEASURED = """
 import resource, sys, time
 from pathlib import Path
 from jumpgpu.images.reader import read_fields
-from jumpgpu.images.plate import find_plate
+from jumpgpu.images.locate import find_plate
 root = Path(sys.argv[1])
 list(read_fields(find_plate("BR00000001", root / "good"), workers=0))  # everything imported, everything touched
 for kind in ("indexes", "tables", "images"):

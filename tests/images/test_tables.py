@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jumpgpu.images.load_data import read_load_data
-from jumpgpu.images.plate import find_plate
+from jumpgpu.images.indexes.load_data import read_load_data
+from jumpgpu.images.locate import find_plate
 from jumpgpu.images.reader import read_fields
 from jumpgpu.settings.config import PlateSettings
 from jumpgpu.settings.names import CHANNELS
@@ -191,7 +191,7 @@ def test_an_image_that_a_samplesheet_lacks_costs_its_site(tmp_path: Path) -> Non
 
 
 def test_packed_tables_are_bounded_and_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from jumpgpu.images import load_data
+    from jumpgpu.images.indexes import load_data
 
     table = tmp_path / "load_data.csv.gz"
     whole = gzip.compress(load_data_csv(".").encode())

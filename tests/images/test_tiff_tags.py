@@ -15,7 +15,7 @@ from jumpgpu.gpu.device import Device
 from jumpgpu.images import tiff_tags
 from jumpgpu.images.focus import check_image, count_image, top_of
 from jumpgpu.images.illumination import correct, open_illumination
-from jumpgpu.images.plate import find_plate
+from jumpgpu.images.locate import find_plate
 from jumpgpu.images.reader import read_fields
 from jumpgpu.images.tiff import decode, load, plain_strips
 from jumpgpu.images.tiff_tags import FULL_SCALE, Grey

@@ -21,7 +21,7 @@ from jumpgpu.extract import main
 from jumpgpu.features.families import columns
 from jumpgpu.gpu.open import open_device
 from jumpgpu.images.focus import check_image, count_image
-from jumpgpu.images.plate import find_plate
+from jumpgpu.images.locate import find_plate
 from tests.conftest import CHECKOUT
 from tests.helpers.plates import contents, write_images
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jumpgpu.gpu.cpu import CpuDevice, free_memory
-from jumpgpu.images.plate import find_plate
+from jumpgpu.images.locate import find_plate
 from jumpgpu.images.reader import FieldBatch, read_fields
 from jumpgpu.run.worker_threads import held_by, in_threads, trailing
 from tests.helpers.image_plates import NUMBERS, noise, write_plate

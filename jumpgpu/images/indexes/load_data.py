@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from ..settings.names import well_name
-from ..storage.buckets import Place
+from ...settings.names import well_name
+from ...storage.buckets import Place
 
 MAX_BYTES = 2 << 30
 MAX_LINE = 1 << 17  # characters; a row of eight channels with URLs has 4,000

@@ -1,0 +1,101 @@
+"""Which channel a source's name means, and which of its channels are wanted."""
+
+import json
+import re
+from collections.abc import Collection, Mapping
+
+from ..settings.config import PlateSettings
+from ..settings.names import BRIGHTFIELD, CHANNELS
+
+DYE_WORD = re.compile(  # in the name of a stain that says no more than its light
+    "[0-9]+|alexa|fluor|af|atto|bodipy|cf|cy|dylight|fitc|rhodamine|texas|tritc|janelia|"
+    "red|far|deep|green|blue|orange|yellow|long|short|em|ex|nm"
+)
+
+
+def check_channels(settings: PlateSettings) -> None:
+    known = (*CHANNELS, *BRIGHTFIELD)
+    if not settings.channels or len(set(settings.channels)) != len(settings.channels):
+        raise ValueError(f"plate.channels must name each channel once, got {list(settings.channels)}")
+    if unknown := [c for c in settings.channels if c not in known and c not in settings.stains.values()]:
+        raise ValueError(f"unknown channel {unknown[0]!r} in plate.channels; expected some of {', '.join(known)}")
+
+
+def channel_of(name: str, stains: Mapping[str, str]) -> str | None:
+    """The channel a source's name means, in any case: a channel's own name, a stain's, or the stains that it contains.
+
+    A name contains a stain, or a channel's name, where it has all of its words. Stains say what is looked at (MitoTracker)
+    or in which light (Alexa 568); the first kind outranks the second, and a stain outranks those it contains itself.
+    Raises ValueError where what is left means different channels, None where nothing is.
+    """
+    known = {c.lower(): c for c in (*CHANNELS, *BRIGHTFIELD, *stains.values())}
+    table = known | {" ".join(key.lower().split()): channel for key, channel in stains.items()}
+    if channel := known.get(name.strip().lower()) or table.get(" ".join(name.lower().split())):
+        return channel
+    words = words_of(name)
+    fitting = {key: result for key in table if (result := words_of(key)) and result <= words}
+    targets = {key: result for key, result in fitting.items() if not only_light(result)}
+    best = targets or fitting
+    minimum = [key for key, result in best.items() if not any(result < other for other in best.values())]
+    channels = {table[key]: key for key in reversed(minimum)}
+    if len(channels) > 1:
+        both = " and ".join(f"{channel} ({key!r})" for channel, key in sorted(channels.items()))
+        raise ValueError(f"channel name {name!r} fits {both}; say which it is: '{name}' = '...' under [plate.stains]")
+    return next(iter(channels), None)
+
+
+def words_of(name: str) -> frozenset[str]:
+    """Words and numbers of a name, lower case: `Alexa568-WGA` has alexa, 568 and wga."""
+    return frozenset(re.findall(r"[0-9]+|[^\W\d_]+", name.lower()))
+
+
+def only_light(words: Collection[str]) -> bool:
+    """Whether words say no more than a light: dyes by their makers' series, wavelengths."""
+    return all(DYE_WORD.fullmatch(word) for word in words)
+
+
+def match_channels(barcode: str, names: Mapping[str, str], source: str, settings: PlateSettings) -> dict[str, str]:
+    """Wanted channel -> the source's key for it, from key -> name; ValueError where one is absent or doubled."""
+    result: dict[str, list[str]] = {}
+    for key, name in names.items():
+        if channel := channel_of(name, settings.stains):
+            result.setdefault(channel, []).append(key)
+    for channel, keys in result.items():  # `DNA` wins over names that contain it, such as `DNA_mask`
+        rest = [key for key in keys if not words_of(channel) < words_of(names[key])]
+        if len(rest) == 1 and names[rest[0]].strip().lower() == channel.lower():
+            result[channel] = rest
+    wrong = [
+        f"more than one {c} channel" if c in result else f"no {c} channel"
+        for c in settings.channels
+        if len(result.get(c, ())) != 1
+    ]
+    if wrong:
+        absent = [c for c in settings.channels if c not in result]
+        free = [names[key] for key in names if not any(key in keys for keys in result.values())]
+        free += [names[key] for c in settings.channels for key in result.get(c, ())[1:]]
+        free = [name[:60] for name in free] + ["..."] * len(absent)
+        pairs = [f"{json.dumps(name)} = {json.dumps(c)}" for name, c in zip(free, absent, strict=False)]
+        block = "\n  ".join(pairs or [f"{json.dumps(free[0])} = {json.dumps('...')}"])
+        raise ValueError(
+            f"{barcode}: {', '.join(wrong)} in {source}, which has {shown(names)}; leave what is not there out of "
+            f"plate.channels, or say in the config what is called how, such as\n  [plate.stains]\n  {block}"
+        )
+    return {channel: result[channel][0] for channel in settings.channels}
+
+
+def shown(names: Mapping[str, str]) -> str:
+    """A source's channels as an error lists them: key and name, the name alone where they are one."""
+    listed = [f"{key} {name[:60]!r}" if key != name else repr(name[:60]) for key, name in names.items()]
+    return ", ".join(listed[:10] + [f"and {len(listed) - 10} more"] * (len(listed) > 10))
+
+
+def contradicted(greatest: Mapping[str, str], source: str, settings: PlateSettings) -> tuple[str, ...]:
+    """Of channel -> the greatest count a source gives: said where counts are divided by another, unless images say so."""
+    others = {c: text for c, text in greatest.items() if text.partition(".")[0] not in ("65535", "65536", "255", "256")}
+    if not others or settings.scale is not None:
+        return ()
+    listed = ", ".join(f"{c} {text[:20]}" for c, text in others.items())
+    return (
+        f"{source} gives MaxIntensity {listed}: not taken for the scale, nor by CellProfiler, which takes the images' own; "
+        "set [plate] scale to it, or to 65535",
+    )

@@ -1,0 +1,105 @@
+"""Plates as a table of their images lists them."""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path, PureWindowsPath
+
+from ...settings.config import PlateSettings
+from ...settings.names import well_position
+from ...storage.buckets import Place
+from ..channels import channel_of, contradicted, match_channels
+from ..folders import find_folder
+from ..plate import Plate, Site, plain_name
+from .load_data import DESCRIBED, LoadData, read_load_data
+from .phenix import PHENIX
+
+Finder = Callable[..., Place]  # (folder as written, *, where: for an error)
+
+
+def from_load_data(
+    barcode: str, path: Place, root: Place, settings: PlateSettings, data: bytes | None = None, find: Finder | None = None
+) -> Plate:
+    """A plate as a load_data.csv lists it. `find` says where a folder as the table writes it is, in place of `locate`."""
+    table: LoadData = read_load_data(path, barcode, data)
+    names = {c: c if channel_of(c, settings.stains) else table.labels.get(c, c) for c in table.channels}
+    keys = match_channels(barcode, names, path.name, settings)
+    described = table.said.get(DESCRIBED)
+    if described and channel_of(described, settings.stains) not in (None, *settings.channels):
+        pixel_um, size = None, None  # the row describes a channel that is not measured
+    else:
+        try:
+            pixel_um, size = table.geometry(keys)
+        except ValueError as error:
+            raise ValueError(f"{path}: {barcode}: {error}") from error
+    roots: tuple[Path, ...] = ()
+    if isinstance(root, Path):
+        remap = {old.rstrip("/\\"): Path(new).expanduser() for old, new in settings.remap.items()}
+        roots = (root.absolute(), *(new.absolute() for new in remap.values()))
+        find = find or partial(locate, roots=roots, remap=remap)
+    assert find is not None, "a table in a bucket is read with a finder"
+    folders: dict[str, Place] = {}  # PathName as written -> folder; a plate has few
+    sites = []
+    for row in table.rows:
+        files: list[str | None] = []
+        for channel, key in keys.items():
+            written, name = row.files[key]
+            where = f"{path}: {barcode} {row.well} site {row.site} {channel}"
+            if not name.strip():
+                files.append(None)
+                continue
+            if not plain_name(name):
+                raise ValueError(f"{where}: {name[:80]!r} is no file name; refused")
+            if written not in folders and not written and isinstance(root, Path):
+                folders[written] = beside(path, name, barcode, root)
+            elif written not in folders:
+                folders[written] = find(written, where=where)
+            files.append(str(folders[written] / name))
+        sites.append(Site(row.well, row.site, tuple(files), row.x_um, row.y_um))
+    return Plate(
+        barcode=barcode,
+        folder=path.parent,
+        roots=tuple(r.resolve() for r in roots),
+        channels=settings.channels,
+        scale=settings.scale,
+        channel_labels=tuple(table_label(key, table) for key in keys.values()),
+        channel_source=path.name,
+        sites=tuple(sorted(sites, key=lambda s: (well_position(s.well), s.site))),
+        pixel_um=pixel_um,
+        size=size,
+        warnings=contradicted(table.greatest(keys), path.name, settings),
+    )
+
+
+def beside(path: Place, name: str, barcode: str, root: Path) -> Path:
+    """The folder of files that a table names without one: the table's own, or the plate's, where the first of them is."""
+    assert isinstance(path, Path)
+    places = [path.parent, *([folder] if (folder := find_folder(barcode, root)) else [])]
+    return next((place for place in places if (place / name).is_file()), path.parent)
+
+
+def table_label(key: str, table: LoadData) -> str:
+    """What a table says of a channel: its Phenix number as the first row's file has it, and its name."""
+    match = PHENIX.fullmatch(table.rows[0].files[key][1])
+    return " ".join([*([f"ch{int(match[5])}"] if match else []), table.labels.get(key, key)])
+
+
+def locate(written: str, *, where: str, roots: tuple[Path, ...], remap: Mapping[str, Path]) -> Path:
+    """A folder as a table writes it, on this machine and inside the roots; ValueError otherwise."""
+    text = written.rstrip("/\\") if len(written) > 1 else written
+    base: Path | None = None
+    for old in sorted(remap, key=len, reverse=True):
+        if text == old or text.startswith((f"{old}/", f"{old}\\")):
+            base, text = remap[old].absolute(), text[len(old) :].lstrip("/\\")
+            break
+    foreign = base is None and ("://" in text or PureWindowsPath(text).drive != "")
+    parts = re.split(r"[/\\]", text) if base or foreign else text.split("/")
+    if ".." in parts or re.search(r"[\x00-\x1f]", text):
+        raise ValueError(f"{where}: path {written[:120]!r} goes upwards or has control characters; refused")
+    folder = (base or roots[0]).joinpath(*parts) if not text.startswith("/") else Path(text)
+    if foreign or not any(folder.is_relative_to(r) for r in roots):
+        raise ValueError(
+            f"{where}: {written[:120]!r} is outside the images root {roots[0]}; map its prefix in the config, such as "
+            f"[plate.remap] '{text[:60]}' = '/where/it/is/here'"
+        )
+    return folder
