@@ -1,0 +1,230 @@
+"""Options of `jumpgpu score` and its subcommands."""
+
+import argparse
+from pathlib import Path
+
+from .cli.parser import add_parser, command_parser
+from .profiles.design_checks import FORMATS
+from .profiles.make import TABLES
+from .profiles.platemap import SAMPLE
+from .scores import mean_average_precision as maps
+from .scores.embedding import METHODS
+from .scores.hits import TOXIC
+from .scores.percent_matching import LABEL
+from .settings.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS, FAMILIES
+
+
+def parser() -> argparse.ArgumentParser:
+    produced = command_parser(
+        "score",
+        "Score profiles against seeded nulls, condition by condition: a table, JSON and figures.",
+        "jumpgpu score replicating --plate BR00117010 --plate BR00117011 --output out",
+        "jumpgpu score map --help",
+    )
+    commands = produced.add_subparsers(dest="score", required=True, metavar="SCORE")
+
+    one = add_parser(
+        commands,
+        "replicating",
+        "Percent Replicating: whether replicates are more alike than other wells",
+        "jumpgpu score replicating --plate BR00117010 --plate BR00117011 --output out",
+    )
+    add_common(one)
+    one.add_argument(
+        "--null-wells",
+        metavar="N",
+        help="wells a set: a number, typical (the median group's) or matched (default: the recipe's)",
+    )
+
+    add_null(one)
+
+    one = add_parser(
+        commands,
+        "matching",
+        "Percent Matching: whether treatments of one gene are more alike than others",
+        "jumpgpu score matching --plate BR00117010 --plate BR00117011 --output out",
+    )
+    add_common(one)
+    add_against(one)
+    one.add_argument(
+        "--label", metavar="COLUMN", help=f"of labels that match, several as a|b (default: {LABEL}, or by convention)"
+    )
+
+    one = add_parser(
+        commands,
+        "map",
+        "mean average precision by copairs, both p-value conventions",
+        "jumpgpu score map --plate BR00117010 --plate BR00117011 --output out",
+    )
+    add_common(one)
+    one.add_argument(
+        "--label", metavar="COLUMN", help="score matching by this column (several labels: a|b) instead of replicability"
+    )
+    one.add_argument(
+        "--across", metavar="COLUMN", help="in which the two of a matching pair must differ, such as Perturbation"
+    )
+    one.add_argument(
+        "--keep",
+        choices=(*maps.CONVENTIONS, "all"),
+        default="map",
+        help="treatments to match: retrieved by (default: %(default)s)",
+    )
+    one.add_argument(
+        "--null-size", type=int, default=maps.NULL_SIZE, metavar="N", help="random rankings (default: %(default)s)"
+    )
+
+    add_null(one)
+
+    one = add_parser(
+        commands,
+        "hits",
+        "one table of treatments: retrieved or not, checked by position, what they do to the number of cells, by label",
+        "jumpgpu score hits --plate BR00117010 --plate BR00117011 --output out --label gene",
+    )
+    add_common(one)
+    one.add_argument("--label", metavar="COLUMN", help="count treatments by this column too, such as gene (several: a|b)")
+    one.add_argument(
+        "--convention", choices=maps.CONVENTIONS, default="map", help="p-value that makes a hit (default: %(default)s)"
+    )
+    one.add_argument(
+        "--null-size", type=int, default=maps.NULL_SIZE, metavar="N", help="random rankings (default: %(default)s)"
+    )
+    add_toxic(one)
+    add_null(one)
+
+    one = add_parser(
+        commands,
+        "dose",
+        "how strong profiles are at each dose of a treatment, and at which dose cells die",
+        "jumpgpu score dose --plate SQ00015054.csv.gz --dose mmoles_per_liter --output out",
+    )
+    add_common(one)
+    one.add_argument("--dose", required=True, metavar="COLUMN", help="of numbers, such as mmoles_per_liter")
+    add_toxic(one)
+
+    one = add_parser(
+        commands,
+        "embed",
+        "wells in a plane, by principal components or UMAP: data for a picture",
+        "jumpgpu score embed --plate BR00117010 --plate BR00117011 --output out --method umap",
+    )
+    add_common(one)
+    one.add_argument("--method", choices=METHODS, default="pca", help="umap needs jumpgpu[umap] (default: %(default)s)")
+
+    one = add_parser(
+        commands,
+        "similarity",
+        "how alike every two wells are, replicates side by side: data for a heat map",
+        "jumpgpu score similarity --plate BR00117010 --plate BR00117011 --output out",
+    )
+    add_common(one)
+
+    one = add_parser(
+        commands,
+        "transfer",
+        "predict profiles of one condition from another: the scores of the baselines",
+        "jumpgpu score transfer --plate BR00117010 --against BR00117020 --output out --by Cell_type",
+    )
+    add_common(one)
+    add_against(one, required=True)
+    return produced
+
+
+def add_common(command: argparse.ArgumentParser) -> None:
+    """What every score takes: profiles, conditions, subsets, null, output."""
+    add = command.add_argument_group("profiles").add_argument
+    add("--plate", action="append", required=True, metavar="PLATE", help="barcode, or a profile file (repeatable)")
+    add(
+        "--table",
+        choices=TABLES,
+        metavar="NAME",
+        help="which table of a barcode (default: the first there is: feature-selected, by negcon)",
+    )
+    add(
+        "--group",
+        metavar="COLUMN",
+        help=f"names a treatment, whose wells are replicates; several as A,B (default: {SAMPLE}, or by convention)",
+    )
+    add("--metadata", type=Path, metavar="DIR", help="with experiment-metadata.tsv (default: <output>/metadata)")
+    add("--treatments", type=Path, metavar="FILE", help="table whose further columns are joined, such as target_list")
+    add("--batch", metavar="NAME", help="batch of the experiment table, where barcodes appear in several")
+    add("--plate-column", metavar="COLUMN", help="names the plate (default: Metadata_Plate, or by convention)")
+    add("--well-column", metavar="COLUMN", help="names the well (default: Metadata_Well, or by convention)")
+    add = command.add_argument_group("conditions and subsets").add_argument
+    add("--by", action="append", default=[], metavar="COLUMN", help="separates conditions, such as Cell_type (repeatable)")
+    add("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only such plates or wells (repeatable)")
+    add(
+        "--control",
+        action="append",
+        metavar="COLUMN=VALUE",
+        help="wells that are negative controls (repeatable; default: the recipe's, Metadata_control_type=negcon)",
+    )
+    add("--inner", action="store_true", help="leave out the two rows and columns nearest the edge")
+    add("--plate-format", type=int, choices=FORMATS, help="wells of a plate (default: 384)")
+    add(
+        "--channel",
+        action="append",
+        default=[],
+        choices=(*CHANNELS, *BRIGHTFIELD),
+        metavar="CHANNEL",
+        help="only features of this one (repeatable)",
+    )
+    add(
+        "--without-channel",
+        action="append",
+        default=[],
+        choices=(*CHANNELS, *BRIGHTFIELD),
+        metavar="CHANNEL",
+        help="no feature of this one (repeatable)",
+    )
+    add("--fluorescence", action="store_true", help="no feature of a brightfield channel")
+    add(
+        "--family",
+        action="append",
+        default=[],
+        choices=FAMILIES,
+        metavar="FAMILY",
+        help="only features of this family, such as Texture (repeatable)",
+    )
+    add("--compartment", action="append", default=[], choices=COMPARTMENTS, help="only features of this one (repeatable)")
+    add(
+        "--features",
+        action="append",
+        metavar="PATTERN",
+        help="columns that are features besides those of Cells, Cytoplasm and Nuclei, such as 'efficientnet_*' (repeatable)",
+    )
+    add = command.add_argument_group("null and output").add_argument
+    add("--recipe", default="jumpgpu", metavar="FILE", help="whose [score] says how nulls are drawn (default: %(default)s)")
+    add("--draws", type=int, metavar="N", help="sets or pairs in the null (default: the recipe's)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the random null (default: %(default)s)")
+    add("--output", type=Path, default=Path("."), metavar="DIR", help="holds profiles/, gets scores/ (default: .)")
+    add("--name", metavar="NAME", help="of the results' files (default: the score's)")
+    add("--no-figures", action="store_true", help="write the table and JSON only")
+
+
+def add_toxic(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--toxic",
+        type=float,
+        default=TOXIC,
+        metavar="SHARE",
+        help="of the controls' cells, at which a treatment is flagged as toxic (default: %(default)s)",
+    )
+
+
+def add_null(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--null",
+        choices=("wells", "position"),
+        default="wells",
+        help="what treatments are judged against: wells of other treatments or controls (wells; default), or wells of one "
+        "position, of different treatments where the layouts allow it and negative controls otherwise",
+    )
+
+
+def add_against(command: argparse.ArgumentParser, required: bool = False) -> None:
+    help = "plates of the other side, such as another modality" + ("" if required else " (default: pairs within --plate)")
+    command.add_argument("--against", action="append", default=[], required=required, metavar="PLATE", help=help)
+    command.add_argument(
+        "--same", action="append", default=[], metavar="COLUMN", help="pair only conditions that agree in this --by column"
+    )
