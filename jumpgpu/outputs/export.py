@@ -22,7 +22,8 @@ from ..settings.names import split_name
 from ..storage.atomic import whole_file
 from ..store.annotation import variables
 from ..store.layout import COUNT, ROW
-from ..store.reader import StoredPlate, open_plate, rows_of, with_annotation
+from ..store.reader import StoredPlate, open_plate, with_annotation
+from ..store.records import rows_of
 
 if TYPE_CHECKING:
     import sqlite3

@@ -81,3 +81,13 @@ def verified_files(home: Place, record: Mapping[str, Any], prefix: str, where: s
             )
         files[key] = data
     return files
+
+
+def rows_of(record: Mapping[str, Any], table: str) -> int:
+    """Rows of a well's table of objects."""
+    return int(record["cells"]) if table == "cells" else sum(rows_in(site, table) for site in record["sites"])
+
+
+def rows_in(site: Mapping[str, Any], table: str) -> int:
+    """Rows that a site has in a table of objects."""
+    return int(site["cells"]) if table == "cells" else int(site.get("objects", {}).get(table, 0))

@@ -194,8 +194,8 @@ def test_a_few_columns_are_read_without_the_others(tmp_path, monkeypatch):
         for well in ("A01", "A02"):
             writer.append(SiteTable(well, 1, np.arange(1, 51), values))
     plate, read = jumpgpu.open_plate(tmp_path / "WIDE"), []
-    real = jumpgpu.store.reader.read_ranges
-    monkeypatch.setattr("jumpgpu.store.reader.read_ranges", lambda *given: read.append(given) or real(*given))
+    real = jumpgpu.store.plate_tables.read_ranges
+    monkeypatch.setattr("jumpgpu.store.plate_tables.read_ranges", lambda *given: read.append(given) or real(*given))
     asked = [columns[399], columns[0], columns[17], columns[16]]
     result = plate.to_pandas(columns=asked)
     np.testing.assert_array_equal(result[asked].to_numpy(), np.concatenate([values, values])[:, [399, 0, 17, 16]])

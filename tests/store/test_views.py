@@ -32,13 +32,13 @@ def plate(output):
 def reads(monkeypatch):
     """(well, prefix) of everything read from a store's wells."""
     result = []
-    read = StoredPlate._read
+    read = StoredPlate.files_of
 
     def counted(self, well, record, prefix):
         result.append((well, prefix))
         return read(self, well, record, prefix)
 
-    monkeypatch.setattr(StoredPlate, "_read", counted)
+    monkeypatch.setattr(StoredPlate, "files_of", counted)
     return result
 
 
