@@ -34,6 +34,7 @@ from jumpgpu.features.order_statistics import order_statistics
 from jumpgpu.gpu.cpu import decode_lzw
 from jumpgpu.gpu.device import Device
 from jumpgpu.gpu.open import open_device
+from jumpgpu.networks import crops
 from jumpgpu.segmentation.basins import find_basins
 from jumpgpu.segmentation.distance_transform import squared_distance
 from jumpgpu.segmentation.expand import grow_by_distance, propagate
@@ -314,6 +315,73 @@ def decode_lzw_image(setting: Setting) -> tuple[Work, dict[str, Work]]:
     data = imagecodecs.lzw_encode(raw.tobytes())
     strips, out = np.array([[0, len(data), 0, raw.nbytes]]), np.empty(raw.nbytes, np.uint8)
     return lambda: decode_lzw(data, strips, out), {"imagecodecs": lambda: imagecodecs.lzw_decode(data, out=raw.nbytes)}
+
+
+@case
+def crops_64(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """64 crops of 96 x 96 in five channels, each normalised by its own mean and deviation; roi_align normalises none."""
+    batch, pixels, channel = crops_of(setting)
+    ours, rule = crops.CropRule(96, 96), torch.arange(5)
+    corner = batch.origin.to(torch.float32)
+    boxes = torch.cat([torch.zeros(64, 1), corner.flip(1), corner.flip(1) + 96], 1)
+
+    def work() -> torch.Tensor:
+        counts = crops.count(batch, channel, (96, 96), False, setting.device)
+        return crops.cut(batch, channel, *crops.moments(counts), ours, setting.device)
+
+    def loop() -> torch.Tensor:
+        result = torch.empty(64, 5, 96, 96)
+        for i, (y, x) in enumerate(batch.origin.tolist()):
+            crop = pixels[0, rule, y : y + 96, x : x + 96]
+            deviation, mean = torch.std_mean(crop, (1, 2), correction=0, keepdim=True)
+            result[i] = (crop - mean) / deviation
+        return result
+
+    return work, {"a torch loop": loop, **by_roi_align(pixels, boxes, 96)}
+
+
+@case
+def crops_224(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """The same crops resized to 224 x 224, bilinear, masked by the cell; roi_align neither masks nor normalises."""
+    batch, pixels, channel = crops_of(setting)
+    rule, labels = crops.CropRule(96, 224, "bilinear", masked=True), batch.labels[0]
+    unit = torch.ones(64, 5)
+    corner = batch.origin.to(torch.float32)
+    boxes = torch.cat([torch.zeros(64, 1), corner.flip(1), corner.flip(1) + 96], 1)
+
+    def loop() -> torch.Tensor:
+        result = torch.empty(64, 5, 224, 224)
+        for i, ((y, x), number) in enumerate(zip(batch.origin.tolist(), batch.number.tolist(), strict=True)):
+            box = slice(y, y + 96), slice(x, x + 96)
+            crop = pixels[0][:, *box] * (labels[box] == number)
+            result[i] = functional.interpolate(crop[None], size=(224, 224), mode="bilinear")[0]
+        return result
+
+    ours = lambda: crops.cut(batch, channel, unit * 0, unit, rule, setting.device)  # noqa: E731
+    return ours, {"a torch loop": loop, **by_roi_align(pixels, boxes, 224)}
+
+
+def by_roi_align(pixels: torch.Tensor, boxes: torch.Tensor, size: int) -> dict[str, Work]:
+    """torchvision's crops; none where there is no torchvision that fits torch."""
+    try:
+        from torchvision.ops import roi_align
+    except (ImportError, RuntimeError) as error:
+        print(f"no torchvision.ops.roi_align: {error}")
+        return {}
+    return {"torchvision.ops.roi_align": lambda: roi_align(pixels, boxes, size, sampling_ratio=1, aligned=True)}
+
+
+def crops_of(setting: Setting) -> tuple[crops.CropBatch, torch.Tensor, torch.Tensor]:
+    """64 cells of the drawn field whose windows of 96 x 96 lie in it, the pixels of five channels, and their places."""
+    pixels = np.stack([np.roll(setting.image, 7 * c, 1) for c in range(5)])[None]
+    centers = np.array(ndimage.center_of_mass(setting.nuclei > 0, setting.nuclei, range(1, setting.nuclei.max() + 1)))
+    inside = np.flatnonzero(((centers > 48) & (centers < setting.size - 48)).all(1))
+    chosen = np.resize(inside, 64)  # a cell twice, where there are too few
+    number, field = (setting.device.tensor(v.astype(np.int32)) for v in (chosen + 1, np.zeros(64)))
+    corner = crops.origins(setting.device.tensor(centers[chosen]), 96)
+    tensors = (setting.device.tensor(a) for a in (pixels, setting.cells_of_nuclei[None]))
+    batch = crops.CropBatch(*tensors, field, number, corner)
+    return batch, batch.pixels, torch.arange(5, dtype=torch.int32)
 
 
 def fresh(batch: ObjectBatch) -> ObjectBatch:

@@ -1,4 +1,4 @@
 """Features. Takes corrected fields and label images; gives one row of measurements per cell.
 
-Imports settings, gpu, images, segmentation.
+Imports settings, gpu, images, segmentation, networks.
 """
