@@ -279,7 +279,15 @@ def test_a_real_launch_grows_with_its_image(gpu: Gpu):
 
 
 # Launched by imported pipelines alone, which none of the model's workloads is yet: docs/limits.md.
-OF_PIPELINES = {"count_crops", "cut_crops", "cut_half_crops", "flood_in_queue", "radial_centre_rings", "spread_in_queue", "thin_in_order"}
+OF_PIPELINES = {
+    "count_crops",
+    "cut_crops",
+    "cut_half_crops",
+    "flood_in_queue",
+    "radial_centre_rings",
+    "spread_in_queue",
+    "thin_in_order",
+}
 
 
 def test_every_kernel_has_its_figures_and_its_row(kept):

@@ -136,7 +136,9 @@ def test_area_weights_share_out_the_window(side: float, size: int) -> None:
 def test_float16_is_torch_rounding(device: Device) -> None:
     """Every kind of float16: normal, subnormal, ties, the largest, beyond it, and zeros of either sign."""
     halves = torch.arange(0, 0x7C00, 37, dtype=torch.int16).view(torch.float16).float()
-    between = torch.cat([halves, (halves[1:] + halves[:-1]) / 2, halves * 1.0003, torch.tensor([65519.9, 65520.0, 1e6, 1e-9])])
+    between = torch.cat(
+        [halves, (halves[1:] + halves[:-1]) / 2, halves * 1.0003, torch.tensor([65519.9, 65520.0, 1e6, 1e-9])]
+    )
     values = torch.cat([between, -between])
     side = int(np.ceil(np.sqrt(len(values))))
     plane = torch.zeros(side * side)
@@ -159,7 +161,9 @@ def test_counts_and_moments(device: Device, masked: bool) -> None:
         box = slice(max(oy, 0), oy + 17), slice(max(ox, 0), ox + 17)
         keep = LABELS[int(b)][box] == int(number) if masked else np.ones_like(LABELS[int(b)][box], bool)
         for k, channel_place in enumerate(CHANNEL):
-            values = np.floor(PIXELS[int(b), channel_place][box][keep] * np.float32(65535) + np.float32(0.5)).astype(np.int64)
+            values = np.floor(PIXELS[int(b), channel_place][box][keep] * np.float32(65535) + np.float32(0.5)).astype(
+                np.int64
+            )
             assert counts[c, k].tolist() == [values.size, values.sum(), (values**2).sum()]
             spread = values.std() / 65535
             # float64 throughout, one rounding to float32 at the end; the variance is of integers
