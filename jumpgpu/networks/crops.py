@@ -23,7 +23,7 @@ class CropRule:
 
     side     pixels of the field along the window's side; a fraction for a size in micrometres
     size     pixels of the crop along its side
-    resize   area: the mean over the part of the window that a pixel covers; bilinear: between the two nearest pixels' centres
+    resize   area: the mean over the part of the window that a pixel covers; bilinear: between the two nearest centres
     padding  what lies beyond the field: 0, the field mirrored in its border's pixels, or the border's pixel
     masked   pixels that are not the cell's are 0, beyond the field too
     half     float16, rounded to the nearest, in place of float32
@@ -65,18 +65,18 @@ class CropBatch:
 
     def arguments(self, channel: torch.Tensor) -> dict[str, Any]:
         """What all kernels of crops.cu are given."""
-        return dict(
-            pixels=self.pixels,
-            labels=self.labels,
-            field=self.field,
-            number=self.number,
-            origin=self.origin,
-            channel=channel,
-            channels=channel.numel(),
-            n_channels=self.pixels.shape[1],
-            height=self.pixels.shape[2],
-            width=self.pixels.shape[3],
-        )
+        return {
+            "pixels": self.pixels,
+            "labels": self.labels,
+            "field": self.field,
+            "number": self.number,
+            "origin": self.origin,
+            "channel": channel,
+            "channels": channel.numel(),
+            "n_channels": self.pixels.shape[1],
+            "height": self.pixels.shape[2],
+            "width": self.pixels.shape[3],
+        }
 
 
 def origins(centers: torch.Tensor, side: float) -> torch.Tensor:

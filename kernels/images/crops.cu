@@ -17,6 +17,7 @@ namespace {
 constexpr int WINDOW = 1024;                             // crops.py: MAX_SIDE
 enum Padding { PAD_ZERO, PAD_REFLECT, PAD_EDGE };        // crops.py: PADDINGS
 
+struct CropLine { float v[WINDOW]; };
 struct CropSource {
     const float* __restrict__ plane;
     const int32_t* __restrict__ label;
@@ -135,9 +136,9 @@ extern "C" __global__ void __launch_bounds__(128, 8) cut_crops(
     const float* __restrict__ weight, int32_t channels, int32_t n_channels, int32_t height, int32_t width, int32_t size, int32_t window,
     int32_t taps, int32_t padding, int32_t masked, float* __restrict__ crops)
 {
-    JG_SHARED(float, line[WINDOW]);
+    JG_SHARED(CropLine, line);
     cut_crop(pixels, labels, field, number, origin, channel, mean, deviation, first, weight, channels, n_channels, height, width, size,
-             window, taps, padding, masked, line, crops);
+             window, taps, padding, masked, line.v, crops);
 }
 JG_REGISTER(cut_crops)
 
@@ -149,9 +150,9 @@ extern "C" __global__ void __launch_bounds__(128, 8) cut_half_crops(
     const float* __restrict__ weight, int32_t channels, int32_t n_channels, int32_t height, int32_t width, int32_t size, int32_t window,
     int32_t taps, int32_t padding, int32_t masked, uint16_t* __restrict__ crops)
 {
-    JG_SHARED(float, line[WINDOW]);
+    JG_SHARED(CropLine, line);
     cut_crop(pixels, labels, field, number, origin, channel, mean, deviation, first, weight, channels, n_channels, height, width, size,
-             window, taps, padding, masked, line, crops);
+             window, taps, padding, masked, line.v, crops);
 }
 JG_REGISTER(cut_half_crops)
 
