@@ -124,15 +124,22 @@ template <class T> JG_FN double value_gap_of(const T* v, int n, uint64_t* cells,
 // In   values     float32 or float64 [B, stride] of which n count, 0..1; a float32 plane may be one channel of several
 //      tolerance  float64 [B];  extrema  uint64 [B, 2]  bits of the smallest and largest value, as doubles
 // Out  threshold  float64 [B]
+template <class T> JG_FN void cross_entropy_block(
+    const T* __restrict__ values, int64_t offset, int64_t stride, int32_t n, const uint64_t* __restrict__ extrema,
+    const double* __restrict__ tolerance, double* __restrict__ threshold, Entropy& s)
+{
+    const uint64_t minimum = extrema[2 * blockIdx.x], maximum = extrema[2 * blockIdx.x + 1];
+    const double t = minimum == maximum ? value_of(minimum)
+        : cross_entropy_of(values + offset + blockIdx.x * stride, n, minimum, tolerance[blockIdx.x], s);
+    JG_ONCE threshold[blockIdx.x] = t;
+}
+
 extern "C" __global__ void __launch_bounds__(1024, 1) cross_entropy_32(
     const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, const uint64_t* __restrict__ extrema,
     const double* __restrict__ tolerance, double* __restrict__ threshold)
 {
     JG_SHARED(Entropy, s);
-    const uint64_t minimum = extrema[2 * blockIdx.x], maximum = extrema[2 * blockIdx.x + 1];
-    const double t = minimum == maximum ? value_of(minimum)
-        : cross_entropy_of(values + offset + blockIdx.x * stride, n, minimum, tolerance[blockIdx.x], s);
-    JG_ONCE threshold[blockIdx.x] = t;
+    cross_entropy_block(values, offset, stride, n, extrema, tolerance, threshold, s);
 }
 JG_REGISTER(cross_entropy_32)
 
@@ -141,23 +148,27 @@ extern "C" __global__ void __launch_bounds__(1024, 1) cross_entropy_64(
     const double* __restrict__ tolerance, double* __restrict__ threshold)
 {
     JG_SHARED(Entropy, s);
-    const uint64_t minimum = extrema[2 * blockIdx.x], maximum = extrema[2 * blockIdx.x + 1];
-    const double t = minimum == maximum ? value_of(minimum)
-        : cross_entropy_of(values + offset + blockIdx.x * stride, n, minimum, tolerance[blockIdx.x], s);
-    JG_ONCE threshold[blockIdx.x] = t;
+    cross_entropy_block(values, offset, stride, n, extrema, tolerance, threshold, s);
 }
 JG_REGISTER(cross_entropy_64)
 
 // Launch   a block PIECE values of a field, any block size; atomic sums.
 // Out  cells      uint64 [2, B, CELLS]   starts as 0; how many values above the smallest a cell has, and their sum less the smallest
-extern "C" __global__ void __launch_bounds__(128, 8) entropy_cells_32(
-    const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, const uint64_t* __restrict__ extrema,
+template <class T> JG_FN void entropy_cells_block(
+    const T* __restrict__ values, int64_t offset, int64_t stride, int32_t n, const uint64_t* __restrict__ extrema,
     int32_t fields, uint64_t* cells)
 {
     const int pieces = (n + PIECE - 1) / PIECE, field = int(blockIdx.x) / pieces, first = int(blockIdx.x) % pieces * PIECE;
     uint64_t* count = cells + int64_t(field) * CELLS;
     entropy_cells_of(values + offset + field * stride + first, jg::smaller(PIECE, n - first), extrema[2 * field], count,
                      count + int64_t(fields) * CELLS);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 8) entropy_cells_32(
+    const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, const uint64_t* __restrict__ extrema,
+    int32_t fields, uint64_t* cells)
+{
+    entropy_cells_block(values, offset, stride, n, extrema, fields, cells);
 }
 JG_REGISTER(entropy_cells_32)
 
@@ -165,23 +176,27 @@ extern "C" __global__ void __launch_bounds__(128, 8) entropy_cells_64(
     const double* __restrict__ values, int64_t offset, int64_t stride, int32_t n, const uint64_t* __restrict__ extrema,
     int32_t fields, uint64_t* cells)
 {
-    const int pieces = (n + PIECE - 1) / PIECE, field = int(blockIdx.x) / pieces, first = int(blockIdx.x) % pieces * PIECE;
-    uint64_t* count = cells + int64_t(field) * CELLS;
-    entropy_cells_of(values + offset + field * stride + first, jg::smaller(PIECE, n - first), extrema[2 * field], count,
-                     count + int64_t(fields) * CELLS);
+    entropy_cells_block(values, offset, stride, n, extrema, fields, cells);
 }
 JG_REGISTER(entropy_cells_64)
 
 // Launch   a block PIECE values of a field, any block size; atomic sums.
 // In, out  next   uint64 [B, CELLS]      the cell's first place in `rest`; then its end
 // Out      rest   uint32 [B, n]          values within their cells, by cell; in no order within one
-extern "C" __global__ void __launch_bounds__(128, 8) entropy_place_32(
-    const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, const uint64_t* __restrict__ extrema,
+template <class T> JG_FN void entropy_place_block(
+    const T* __restrict__ values, int64_t offset, int64_t stride, int32_t n, const uint64_t* __restrict__ extrema,
     uint64_t* next, uint32_t* rest)
 {
     const int pieces = (n + PIECE - 1) / PIECE, field = int(blockIdx.x) / pieces, first = int(blockIdx.x) % pieces * PIECE;
     entropy_place_of(values + offset + field * stride + first, jg::smaller(PIECE, n - first), extrema[2 * field],
                      next + int64_t(field) * CELLS, rest + int64_t(field) * n);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 8) entropy_place_32(
+    const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, const uint64_t* __restrict__ extrema,
+    uint64_t* next, uint32_t* rest)
+{
+    entropy_place_block(values, offset, stride, n, extrema, next, rest);
 }
 JG_REGISTER(entropy_place_32)
 
@@ -189,9 +204,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) entropy_place_64(
     const double* __restrict__ values, int64_t offset, int64_t stride, int32_t n, const uint64_t* __restrict__ extrema,
     uint64_t* next, uint32_t* rest)
 {
-    const int pieces = (n + PIECE - 1) / PIECE, field = int(blockIdx.x) / pieces, first = int(blockIdx.x) % pieces * PIECE;
-    entropy_place_of(values + offset + field * stride + first, jg::smaller(PIECE, n - first), extrema[2 * field],
-                     next + int64_t(field) * CELLS, rest + int64_t(field) * n);
+    entropy_place_block(values, offset, stride, n, extrema, next, rest);
 }
 JG_REGISTER(entropy_place_64)
 
@@ -233,14 +246,21 @@ JG_REGISTER(entropy_rounds)
 
 // Scr  cells      uint64 [B, 2, CELLS]   starts as 0
 // Out  tolerance  float64 [B]   max(smallest gap between distinct values / 2, 0.5 / 65536)
+template <class T> JG_FN void value_gap_block(
+    const T* __restrict__ values, int64_t offset, int64_t stride, int32_t n, uint64_t* __restrict__ cells,
+    double* __restrict__ tolerance, int& clash, uint64_t& min_gap)
+{
+    const double gap = value_gap_of(values + offset + blockIdx.x * stride, n, cells + int64_t(blockIdx.x) * 2 * CELLS, &clash, &min_gap);
+    JG_ONCE tolerance[blockIdx.x] = jg::larger(gap / 2, 0.5 / 65536);
+}
+
 extern "C" __global__ void __launch_bounds__(1024) value_gap_32(
     const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, uint64_t* __restrict__ cells,
     double* __restrict__ tolerance)
 {
     JG_SHARED(int, clash);
     JG_SHARED(uint64_t, min_gap);
-    const double gap = value_gap_of(values + offset + blockIdx.x * stride, n, cells + int64_t(blockIdx.x) * 2 * CELLS, &clash, &min_gap);
-    JG_ONCE tolerance[blockIdx.x] = jg::larger(gap / 2, 0.5 / 65536);
+    value_gap_block(values, offset, stride, n, cells, tolerance, clash, min_gap);
 }
 JG_REGISTER(value_gap_32)
 
@@ -250,7 +270,6 @@ extern "C" __global__ void __launch_bounds__(1024) value_gap_64(
 {
     JG_SHARED(int, clash);
     JG_SHARED(uint64_t, min_gap);
-    const double gap = value_gap_of(values + offset + blockIdx.x * stride, n, cells + int64_t(blockIdx.x) * 2 * CELLS, &clash, &min_gap);
-    JG_ONCE tolerance[blockIdx.x] = jg::larger(gap / 2, 0.5 / 65536);
+    value_gap_block(values, offset, stride, n, cells, tolerance, clash, min_gap);
 }
 JG_REGISTER(value_gap_64)

@@ -189,15 +189,22 @@ JG_REGISTER(smooth)
 
 // In   values     float32 or float64, one plane per field at offset + field * stride
 // Out  above      uint8 [B, n]   values at or above the field's threshold
+template <class T> JG_FN void above_threshold_block(
+    const T* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int32_t height,
+    const double* __restrict__ threshold, uint8_t* __restrict__ above)
+{
+    const int width = n / height, y = int(blockIdx.x) % height, field = int(blockIdx.x) / height;
+    const T* __restrict__ value = values + offset + field * stride + int64_t(y) * width;
+    uint8_t* __restrict__ out = above + int64_t(blockIdx.x) * width;
+    const double t = threshold[field];
+    JG_FOR(x, width) out[x] = double(value[x]) >= t;
+}
+
 extern "C" __global__ void __launch_bounds__(128, 8) above_threshold_32(
     const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int32_t height,
     const double* __restrict__ threshold, uint8_t* __restrict__ above)
 {
-    const int width = n / height, y = int(blockIdx.x) % height, field = int(blockIdx.x) / height;
-    const float* __restrict__ value = values + offset + field * stride + int64_t(y) * width;
-    uint8_t* __restrict__ out = above + int64_t(blockIdx.x) * width;
-    const double t = threshold[field];
-    JG_FOR(x, width) out[x] = double(value[x]) >= t;
+    above_threshold_block(values, offset, stride, n, height, threshold, above);
 }
 JG_REGISTER(above_threshold_32)
 
@@ -205,10 +212,6 @@ extern "C" __global__ void __launch_bounds__(128, 8) above_threshold_64(
     const double* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int32_t height,
     const double* __restrict__ threshold, uint8_t* __restrict__ above)
 {
-    const int width = n / height, y = int(blockIdx.x) % height, field = int(blockIdx.x) / height;
-    const double* __restrict__ value = values + offset + field * stride + int64_t(y) * width;
-    uint8_t* __restrict__ out = above + int64_t(blockIdx.x) * width;
-    const double t = threshold[field];
-    JG_FOR(x, width) out[x] = double(value[x]) >= t;
+    above_threshold_block(values, offset, stride, n, height, threshold, above);
 }
 JG_REGISTER(above_threshold_64)

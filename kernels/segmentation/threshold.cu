@@ -97,38 +97,48 @@ JG_FN float class_variance(const Otsu& s, int i, int j) {
 
 // In   values   float32 or float64 [B, stride] of which n count, 0..1; a float32 plane may be one channel of several
 // Out  extrema  uint64 [B, 2]   starts as all ones, 0
-extern "C" __global__ void __launch_bounds__(128, 8) extrema_32(
-    const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, uint64_t* __restrict__ extrema)
+template <class T> JG_FN void extrema_block(
+    const T* __restrict__ values, int64_t offset, int64_t stride, int32_t n, uint64_t* __restrict__ extrema)
 {
     const int chunks = (n + CHUNK - 1) / CHUNK, chunk = int(blockIdx.x) % chunks;
     const int64_t field = int(blockIdx.x) / chunks;
     extrema_of(values + offset + field * stride + int64_t(chunk) * CHUNK, jg::smaller(CHUNK, n - chunk * CHUNK), extrema + 2 * field,
                extrema + 2 * field + 1);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 8) extrema_32(
+    const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, uint64_t* __restrict__ extrema)
+{
+    extrema_block(values, offset, stride, n, extrema);
 }
 JG_REGISTER(extrema_32)
 
 extern "C" __global__ void __launch_bounds__(128, 8) extrema_64(
     const double* __restrict__ values, int64_t offset, int64_t stride, int32_t n, uint64_t* __restrict__ extrema)
 {
-    const int chunks = (n + CHUNK - 1) / CHUNK, chunk = int(blockIdx.x) % chunks;
-    const int64_t field = int(blockIdx.x) / chunks;
-    extrema_of(values + offset + field * stride + int64_t(chunk) * CHUNK, jg::smaller(CHUNK, n - chunk * CHUNK), extrema + 2 * field,
-               extrema + 2 * field + 1);
+    extrema_block(values, offset, stride, n, extrema);
 }
 JG_REGISTER(extrema_64)
 
 // Out  counts   uint32 [B, bins]    starts as 0; a field whose extrema agree is left alone
-extern "C" __global__ void __launch_bounds__(128, 8) histogram_32(
-    const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int32_t bins,
-    const uint64_t* __restrict__ extrema, uint32_t* __restrict__ counts)
+template <class T> JG_FN void histogram_block(
+    const T* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int32_t bins,
+    const uint64_t* __restrict__ extrema, uint32_t* __restrict__ counts, Tally& s)
 {
-    JG_SHARED(Tally, s);
     const int chunks = (n + CHUNK - 1) / CHUNK, chunk = int(blockIdx.x) % chunks;
     const int64_t field = int(blockIdx.x) / chunks;
     const double low = value_of(extrema[2 * field]), high = value_of(extrema[2 * field + 1]);
     if (low == high) return;
     histogram_of(values + offset + field * stride + int64_t(chunk) * CHUNK, jg::smaller(CHUNK, n - chunk * CHUNK), bins, low,
                  high, s.bin, counts + field * bins);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 8) histogram_32(
+    const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int32_t bins,
+    const uint64_t* __restrict__ extrema, uint32_t* __restrict__ counts)
+{
+    JG_SHARED(Tally, s);
+    histogram_block(values, offset, stride, n, bins, extrema, counts, s);
 }
 JG_REGISTER(histogram_32)
 
@@ -137,12 +147,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) histogram_64(
     const uint64_t* __restrict__ extrema, uint32_t* __restrict__ counts)
 {
     JG_SHARED(Tally, s);
-    const int chunks = (n + CHUNK - 1) / CHUNK, chunk = int(blockIdx.x) % chunks;
-    const int64_t field = int(blockIdx.x) / chunks;
-    const double low = value_of(extrema[2 * field]), high = value_of(extrema[2 * field + 1]);
-    if (low == high) return;
-    histogram_of(values + offset + field * stride + int64_t(chunk) * CHUNK, jg::smaller(CHUNK, n - chunk * CHUNK), bins, low,
-                 high, s.bin, counts + field * bins);
+    histogram_block(values, offset, stride, n, bins, extrema, counts, s);
 }
 JG_REGISTER(histogram_64)
 
@@ -213,16 +218,23 @@ extern "C" __global__ void __launch_bounds__(128, 8) otsu_3(
 JG_REGISTER(otsu_3)
 
 // Out  stretched  float32 or float64 [B, n]   the logarithm, 0..1; 0 in a constant field
+template <class T> JG_FN void log_stretch_block(
+    const T* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int32_t height,
+    const uint64_t* __restrict__ extrema, T* __restrict__ logarithm)
+{
+    const int width = n / height, y = int(blockIdx.x) % height, field = int(blockIdx.x) / height;
+    const double low = value_of(extrema[2 * field]), high = value_of(extrema[2 * field + 1]);
+    const T bottom = log_of<T>(low, low, high), top = log_of<T>(high, low, high);
+    const T* __restrict__ value = values + offset + field * stride + int64_t(y) * width;
+    T* __restrict__ out = logarithm + int64_t(blockIdx.x) * width;
+    JG_FOR(x, width) out[x] = top == bottom ? T(0) : T(T(log_of<T>(double(value[x]), low, high) - bottom) / T(top - bottom));
+}
+
 extern "C" __global__ void __launch_bounds__(128, 8) log_stretch_32(
     const float* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int32_t height,
     const uint64_t* __restrict__ extrema, float* __restrict__ logarithm)
 {
-    const int width = n / height, y = int(blockIdx.x) % height, field = int(blockIdx.x) / height;
-    const double low = value_of(extrema[2 * field]), high = value_of(extrema[2 * field + 1]);
-    const float bottom = log_of<float>(low, low, high), top = log_of<float>(high, low, high);
-    const float* __restrict__ value = values + offset + field * stride + int64_t(y) * width;
-    float* __restrict__ out = logarithm + int64_t(blockIdx.x) * width;
-    JG_FOR(x, width) out[x] = top == bottom ? float(0) : float(float(log_of<float>(double(value[x]), low, high) - bottom) / float(top - bottom));
+    log_stretch_block(values, offset, stride, n, height, extrema, logarithm);
 }
 JG_REGISTER(log_stretch_32)
 
@@ -230,12 +242,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) log_stretch_64(
     const double* __restrict__ values, int64_t offset, int64_t stride, int32_t n, int32_t height,
     const uint64_t* __restrict__ extrema, double* __restrict__ logarithm)
 {
-    const int width = n / height, y = int(blockIdx.x) % height, field = int(blockIdx.x) / height;
-    const double low = value_of(extrema[2 * field]), high = value_of(extrema[2 * field + 1]);
-    const double bottom = log_of<double>(low, low, high), top = log_of<double>(high, low, high);
-    const double* __restrict__ value = values + offset + field * stride + int64_t(y) * width;
-    double* __restrict__ out = logarithm + int64_t(blockIdx.x) * width;
-    JG_FOR(x, width) out[x] = top == bottom ? double(0) : double(double(log_of<double>(double(value[x]), low, high) - bottom) / double(top - bottom));
+    log_stretch_block(values, offset, stride, n, height, extrema, logarithm);
 }
 JG_REGISTER(log_stretch_64)
 
