@@ -12,6 +12,7 @@ import pandas as pd
 from .cli.parser import command_parser
 from .cli.progress import Progress
 from .outputs.export import IMAGE, SUFFIXES, export, export_profiles, features_of
+from .profiles.cell_quality import load_cell_rules
 from .store.reader import StoredPlate, open_plate
 
 BAD_USE, TRY_AGAIN = 2, 75
@@ -34,6 +35,14 @@ def parser() -> argparse.ArgumentParser:
     add("--metadata", type=Path, metavar="DIR", help="platemaps/ and external/: each row gets its well's treatment")
     add("--platemap", type=Path, metavar="FILE", help="the same from one plate map, without --metadata's barcode table")
     add("--treatments", type=Path, metavar="FILE", help="treatment table, instead of the plate map's own in external/")
+    add(
+        "--flag-cells",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="add a column for each rule of a file that marks debris, mis-segmented, blurred, saturated cells (default: "
+        "configs/rules/cell_quality.toml)",
+    )
     add("--level", choices=("cells", "profile"), default="cells", help="single cells, or the plate's profile tables")
     add("--wells", nargs="+", metavar="WELL", help="only these wells: A01 B02, or A01,B02")
     add("--columns", nargs="+", metavar="NAME", help="only these features; patterns such as 'Nuclei_AreaShape_*' too")
@@ -87,13 +96,15 @@ def export_one(name: str, wells: Sequence[str] | None, options: argparse.Namespa
     objects = None if options.objects == "Cells" else options.objects
     target = folder / f"{plate.barcode}{f'_{objects}' if objects else ''}{SUFFIXES[options.format]}"
     annotation = annotation_of(plate, options)
+    rules = None if options.flag_cells is None else load_cell_rules(options.flag_cells or None)
     n_wells = len(wells or plate.wells)
     with Progress(plate.barcode, n_wells, options.quiet) as progress:
 
         def advance(done: int) -> None:
             progress.advance(done - progress.done)
 
-        rows = export(plate, target, options.format, wells, options.columns, options.overwrite, advance, objects, annotation)
+        overwrite, columns = options.overwrite, options.columns
+        rows = export(plate, target, options.format, wells, columns, overwrite, advance, objects, annotation, rules)
     n_features = len(features_of(plate, options.columns, objects))
     what = {None: "cells", IMAGE: "sites"}.get(objects, "objects")
     print(f"{target}  {n_wells} wells  {rows} {what}  {n_features} features  {time.monotonic() - start:.1f} s")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..profiles.cell_quality import CellRules, add_flags, flag_plate, flags_of
 from ..settings.names import split_name
 from ..storage.atomic import whole_file
 from ..store.annotation import variables
@@ -48,6 +49,7 @@ def export(
     advance: Advance = lambda wells: None,
     objects: str | None = None,
     annotation: pd.DataFrame | None = None,
+    cell_rules: CellRules | None = None,
 ) -> int:
     """Write a plate's single cells, or another of its tables, to one file, in one step.
 
@@ -62,6 +64,8 @@ def export(
     objects : "Image" for a row per site, or an object set of `StoredPlate.objects`; the cells where None. SQLite holds all
         of them together.
     annotation : a row per well, found by Metadata_Well, whose columns each row of the well gets: treatments
+    cell_rules : cells get a bool column `Metadata_Flag_<rule>` for each rule, and `Metadata_Flagged`; outliers are among all
+        cells of the plate (`profiles.cell_quality.load_cell_rules`)
 
     Returns
     -------
@@ -83,7 +87,10 @@ def export(
         raise ValueError(f"{stored.barcode} has no wells yet; nothing to export")
     if format == "sqlite" and (objects is not None or annotation is not None):
         raise ValueError("SQLite holds the image table and all objects together, and no plate map; leave these options out")
-    source = Source(stored, chosen, features_of(stored, columns, objects), advance, objects, annotation)
+    if cell_rules is not None and (format == "sqlite" or objects is not None):
+        raise ValueError("flags are of single cells, in Parquet, CSV and .h5ad")
+    flags = None if cell_rules is None else flag_plate(stored, cell_rules)
+    source = Source(stored, chosen, features_of(stored, columns, objects), advance, objects, annotation, flags)
     with whole_file(path, overwrite) as part:
         WRITERS[format](source, part)
     return source.rows
@@ -112,6 +119,7 @@ class Source:
     advance: Advance
     objects: str | None = None
     annotation: pd.DataFrame | None = None
+    flags: pd.DataFrame | None = None
 
     @property
     def kind(self) -> type:
@@ -136,6 +144,8 @@ class Source:
             table = self.plate.image_table([well]).reindex(columns=[*ROW[:3], *self.features])
         else:
             table = self.plate.to_pandas([well], self.features, self.objects)
+        if self.flags is not None:
+            table = table.assign(**{str(name): flag for name, flag in flags_of(table, self.flags).items()})
         return table if self.annotation is None else with_annotation(table, self.annotation)
 
 
@@ -222,7 +232,10 @@ def write_h5ad(source: Source, path: Path) -> None:
         image_anndata(dataclasses.replace(source, annotation=annotation)).write_h5ad(path)
     else:
         with dask.config.set(scheduler="synchronous"):
-            source.plate.to_anndata(source.wells, source.features, source.objects, annotation).write_h5ad(path)
+            cells = source.plate.to_anndata(source.wells, source.features, source.objects, annotation)
+            if source.flags is not None:
+                add_flags(cells, source.flags)
+            cells.write_h5ad(path)
     source.advance(len(source.wells))
 
 

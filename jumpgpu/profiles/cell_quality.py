@@ -153,15 +153,20 @@ def add_shares(wells: pd.DataFrame, flags: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([wells.iloc[:, :at], columns, wells.iloc[:, at:]], axis=1)
 
 
-def add_flags(cells: "anndata.AnnData", flags: pd.DataFrame) -> None:
-    """`flag_plate`'s columns into the `obs` of `plate.to_anndata()`; ValueError where a cell has none."""
+def flags_of(cells: pd.DataFrame, flags: pd.DataFrame) -> pd.DataFrame:
+    """The flags of these rows of cells among `flag_plate`'s: bool columns on their index. ValueError where one has none."""
     columns = [c for c in flags if c.startswith(PREFIX) or c == FLAGGED]
     of = flags.set_index(pd.MultiIndex.from_frame(flags[KEYS].astype(str)))[columns]
-    wanted = pd.MultiIndex.from_frame(cells.obs[KEYS].astype(str))
+    wanted = pd.MultiIndex.from_frame(cells[KEYS].astype(str))
     if missing := int((~wanted.isin(of.index)).sum()):
         raise ValueError(f"{missing} of {len(wanted)} cells have no flags; flag the plate they are of")
-    for column in columns:
-        cells.obs[column] = of[column].loc[wanted].to_numpy(bool)
+    return of.loc[wanted].set_axis(cells.index)
+
+
+def add_flags(cells: "anndata.AnnData", flags: pd.DataFrame) -> None:
+    """`flag_plate`'s columns into the `obs` of `plate.to_anndata()`; ValueError where a cell has none."""
+    for column, values in flags_of(cells.obs, flags).items():
+        cells.obs[column] = values.to_numpy(bool)
 
 
 class WithoutFlagged:

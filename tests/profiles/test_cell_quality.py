@@ -2,6 +2,7 @@
 
 import json
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -141,6 +142,24 @@ def test_flags_of_a_plate_are_of_all_its_cells_and_go_into_obs(stored):
     np.testing.assert_array_equal(data.obs[FLAGGED], expected)
     with pytest.raises(ValueError, match="120 of 240 cells have no flags"):
         add_flags(data, flags[flags["Metadata_Well"] != "A01"])
+
+
+@pytest.mark.parametrize("format", ["parquet", "csv", "h5ad"])
+def test_exported_cells_have_their_flags(stored, tmp_path, format):
+    """One well's flags are those of the whole plate's cells."""
+    plate = jumpgpu.open_plate(stored / "P1.zarr")
+    want = flag_plate(plate, RULES)
+    want = want[want["Metadata_Well"] == "B02"].reset_index(drop=True)
+    path = tmp_path / f"cells.{format}"
+    jumpgpu.export(plate, path, wells=["B02"], columns=["Nuclei_AreaShape_Area"], cell_rules=RULES)
+    read = {"parquet": pd.read_parquet, "csv": pd.read_csv, "h5ad": lambda p: anndata.read_h5ad(p).obs}[format]
+    cells = read(path)
+    columns = [*(PREFIX + name for name in RULES.names), FLAGGED]
+    assert list(cells["Metadata_ObjectNumber"]) == list(want["Metadata_ObjectNumber"])
+    for column in columns:
+        np.testing.assert_array_equal(cells[column].to_numpy(bool), want[column].to_numpy(bool), err_msg=column)
+    with pytest.raises(ValueError, match="flags are of single cells"):
+        jumpgpu.export(plate, tmp_path / "plate.sqlite", cell_rules=RULES)
 
 
 def test_means_without_flagged_cells(stored):
