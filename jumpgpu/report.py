@@ -15,8 +15,9 @@ from .store.reader import open_plate
 def parser() -> argparse.ArgumentParser:
     output = command_parser(
         "report",
-        "Write a plate's page: one HTML file that needs nothing else, with heat maps, pictures, distributions, replicates, "
-        "what was left out, and how the numbers were made. It works offline, by keyboard and on a phone.",
+        "Write a plate's page: one HTML file that needs nothing else, with treatments by effect, heat maps, pictures of "
+        "every channel, a map of the wells, the worst images, scores, and how the numbers were made. It works offline, by "
+        "keyboard and on a phone. A folder with several pages gets an index.html too.",
         "jumpgpu report out/BR00117010 --metadata metadata --scores out/scores/replicating.json",
     )
     add = output.add_argument
@@ -24,7 +25,20 @@ def parser() -> argparse.ArgumentParser:
     add("--output", type=Path, metavar="DIR", help="where <plate>.html goes (default: beside the plate)")
     add("--metadata", type=Path, metavar="DIR", help="folder of plate maps and treatments")
     add("--scores", type=Path, nargs="*", default=[], metavar="FILE", help="what jumpgpu score wrote as .json")
-    add("--pictures", default="first", choices=("first", "all", "none"), help="sites of a well shown (default: %(default)s)")
+    add(
+        "--pictures",
+        default="auto",
+        choices=("auto", "all", "first", "none"),
+        help="sites of a well shown: all, first, none, or auto: all of a plate of up to 800 sites (default: %(default)s)",
+    )
+    add("--images", metavar="PATH", help="raw images of the plates: sharper pictures, and a larger file")
+    add(
+        "--plane",
+        default="auto",
+        choices=("auto", "pca", "umap"),
+        help="how wells are laid out in a plane; auto is umap where umap-learn is installed (default: %(default)s)",
+    )
+    add("--overwrite", action="store_true", help="replace a page that shows more than the new one would")
     add("--multiqc", type=Path, metavar="FILE", help="write a table of the plates for MultiQC, *_mqc.json, and no page")
     return output
 
@@ -38,7 +52,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(options.multiqc)
             return 0
         for path in options.plates:
-            page = report(path, options.output, metadata=options.metadata, scores=options.scores, pictures=options.pictures)
+            page = report(
+                path,
+                options.output,
+                metadata=options.metadata,
+                scores=options.scores,
+                pictures=options.pictures,
+                images=options.images,
+                plane=options.plane,
+                overwrite=options.overwrite,
+            )
             print(f"{page.stem}  {page}  {page.stat().st_size / 1e6:.1f} MB")
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -27,7 +27,7 @@ PACKAGES: dict[str, set[str]] = {
     "run": {"settings", "gpu", "storage", "cli", "images", "segmentation", "features", "steps", "store"},
     "profiles": {"settings", "storage", "store"},
     "scores": {"settings", "storage", "profiles"},
-    "outputs": {"settings", "storage", "store", "profiles"},
+    "outputs": {"settings", "storage", "store", "profiles", "scores"},
 }
 MODULES = {
     ".".join(p.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): p

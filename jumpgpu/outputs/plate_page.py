@@ -1,14 +1,14 @@
-"""The plate's page: one HTML file that needs nothing else.
+"""The plate's page: one HTML file that needs nothing else, and an index of the pages of a folder.
 
-It shows heat maps of the cell count, of every feature and of focus and saturation, each well's picture with outlines one
-click away, treated wells against negative controls, edge effects, replicates against their null, illumination functions,
-what was quarantined, and how the numbers were made. It works offline, by keyboard and on a phone.
+It answers what happened on the plate: treatments by effect, every well against the negative controls, the wells in a plane,
+heat maps of every feature, each site's channels, the worst images, edge effects, scores, and how the numbers were made. It
+works offline, by keyboard, on a phone and in the dark.
 """
 
 import base64
-import io
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,18 @@ from ..profiles.conventions import choose_controls, one_line
 from ..profiles.text_tables import as_text
 from ..settings.names import well_position
 from ..storage.atomic import read_file, write_whole
-from ..store import render as pictures
+from ..store.annotation import variables
+from ..store.blur import grouped, sharpness_of
 from ..store.reader import StoredPlate, open_plate
-from ..store.views import CHECKS, grid, outlined
+from ..store.views import CHECKS, grid
+from .page_effects import effects_of, plane_of_wells, top_features, treatment_table
+from .page_index import write_index
+from .page_pictures import Pictures, illumination_pictures
+from .page_scores import hits_of, scores_of
 
 MISSING = 65535  # of a quantised value
-PICTURE = 540  # pixels of a well's picture, at most
+WORST = 12  # images listed as the least sharp
+MAX_PAGE = 1 << 31  # bytes of a page that is looked into before it is replaced
 
 
 def report(
@@ -37,9 +43,14 @@ def report(
     *,
     metadata: str | os.PathLike[str] | None = None,
     scores: Sequence[str | os.PathLike[str]] = (),
-    pictures: str = "first",
+    pictures: str = "auto",
+    images: str | os.PathLike[str] | None = None,
+    plane: str = "auto",
+    overwrite: bool = False,
 ) -> Path:
     """Write a plate's page: one HTML file that needs nothing else. It is there whole, or as it was before.
+
+    A folder with the pages of several plates gets an `index.html` of them too.
 
     Parameters
     ----------
@@ -47,7 +58,15 @@ def report(
     output : folder that gets `<plate>.html`; the plate's own where None
     metadata : folder of plate maps and treatments; without it no well has a treatment
     scores : JSON files of `python -m jumpgpu.score`
-    pictures : 'first' site of each well, 'all' sites, or 'none'; needs overviews in the store (save_overview)
+    pictures : {"auto", "all", "first", "none"}
+        Sites shown of each well; `auto` is all of a plate of up to 800 sites, and else the first. They are drawn from the
+        overviews in the store (save_overview).
+    images : path, optional
+        Folder of the plate's raw images: sharper pictures, a larger file.
+    plane : {"auto", "pca", "umap"}
+        How wells are laid out in a plane; `auto` is UMAP where umap-learn is installed.
+    overwrite : bool
+        Replace a page that shows more than this one would.
 
     Returns
     -------
@@ -57,50 +76,156 @@ def report(
     Raises
     ------
     ValueError
-        For a damaged plate, or metadata or scores that are something else.
+        For a damaged plate, or metadata or scores that are something else; and where the page that is there has treatments,
+        scores or pictures that the new one would lack.
     FileNotFoundError
         For a file that is not there.
     """
     stored = plate if isinstance(plate, StoredPlate) else open_plate(Path(os.fspath(plate)))
     folder = stored.beside if output is None else Path(output)
-    page = page_of(stored, None if metadata is None else Path(metadata), [Path(s) for s in scores], pictures)
-    write_whole(folder / f"{stored.barcode}.html", page)
-    return folder / f"{stored.barcode}.html"
+    target = folder / f"{stored.barcode}.html"
+    page, contents = drawn(
+        stored,
+        None if metadata is None else Path(metadata),
+        [Path(s) for s in scores],
+        pictures,
+        None if images is None else os.fspath(images),
+        plane,
+    )
+    if not overwrite and (lost := lost_from(target, contents)):
+        raise ValueError(f"{target} has {lost}, which this page would lack; give the same options again, or --overwrite")
+    write_whole(target, page)
+    write_index(folder)
+    return target
 
 
-def page_of(plate: StoredPlate, metadata: Path | None = None, scores: Sequence[Path] = (), pictures: str = "first") -> str:
+def page_of(
+    plate: StoredPlate,
+    metadata: Path | None = None,
+    scores: Sequence[Path] = (),
+    pictures: str = "auto",
+    images: str | None = None,
+    plane: str = "auto",
+) -> str:
     """The page, as HTML."""
+    return drawn(plate, metadata, scores, pictures, images, plane)[0]
+
+
+def drawn(
+    plate: StoredPlate, metadata: Path | None, scores: Sequence[Path], pictures: str, images: str | None, plane: str
+) -> tuple[str, dict[str, Any]]:
+    """The page as HTML, and what it shows, as `lost_from` and the index read it."""
     import jinja2
 
-    if pictures not in ("first", "all", "none"):
-        raise ValueError(f"pictures is {pictures!r}; expected 'first', 'all' or 'none'")
     profiles = profiles_of(plate)
+    quarantine = plate.quarantine
+    known, notes = treatments(plate, metadata)
+    features = platemaps.feature_columns(profiles.drop(columns=COUNT))
+    effects = effects_of(profiles, features, known)
+    cells = [plate.record(w)["cells"] for w in profiles.index]
+    shown = Pictures(plate, images).by_well(pictures)
+    score_list = [score for path in scores for score in scores_of(path)]
+    hits = [table for path in scores for table in hits_of(path)]
+    figures = facts(plate, profiles, quarantine)
+    contents = {
+        "barcode": plate.barcode,
+        "facts": figures,
+        "cells": {w: plate.record(w)["cells"] for w in plate.wells},
+        "treatments": sum(bool(w["treatment"]) for w in known.values()),
+        "scores": [f"{s['name']} {s['condition']}".strip() for s in (*score_list, *hits)],
+        "percent": {s["name"]: round(s["percent"], 1) for s in score_list},
+        "pictures": sum(map(len, shown["wells"].values())),
+    }
+    data = {
+        "barcode": plate.barcode,
+        **grid(plate.wells),
+        "wells": wells_of(plate, profiles, known, quarantine),
+        "features": quantised(profiles) | said_of(features, plate.channels),
+        "reference": {"words": effects.reference, **{k: short(getattr(effects, k)) for k in ("median", "mad")}},
+        "top": top_features(effects, features, plate.channels),
+        "treatments": treatment_table(effects, list(profiles.index), cells, known),
+        "plane": plane_of_wells(effects, plane),
+        "images": image_measures(plate),
+        "pictures": shown,
+        "scores": score_list,
+    }
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jumpgpu"), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    page = environment.get_template("report.html.jinja")
-    quarantine = plate.quarantine
-    known, notes = treatments(plate, metadata)
-    return page.render(
+    page = environment.get_template("report.html.jinja").render(
         barcode=plate.barcode,
-        facts=facts(plate, profiles, quarantine),
-        data=script_safe(
-            {
-                "barcode": plate.barcode,
-                **grid(plate.wells),
-                "wells": wells_of(plate, profiles, known, quarantine),
-                "features": quantised(profiles),
-                "images": image_measures(plate),
-                "pictures": dict(well_pictures(plate, pictures)),
-                "scores": [score for path in scores for score in scores_of(path)],
-            }
-        ),
+        facts=figures,
+        summary=script_safe(contents),
+        data=script_safe(data),
         notes=notes,
-        hits=[table for path in scores for table in hits_of(path)],
+        reference=effects.reference,
+        hits=hits,
+        worst=worst_images(plate, quarantine, Pictures(plate, images)),
         illumination=illumination_pictures(plate),
         quarantine=quarantine.astype(str).to_dict("records"),
         provenance=list(flat(plate.settings | {"made_with": plate.manifest.get("made_with", {})})),
     )
+    return page, contents
+
+
+def lost_from(page: Path, contents: dict[str, Any]) -> str:
+    """What a page that is there shows and one of these contents would not, in words; "" for nothing."""
+    if not page.is_file():
+        return ""
+    match = re.search(rb'<script type="application/json" id="summary">(.*?)</script>', read_file(page, MAX_PAGE), re.DOTALL)
+    try:
+        old = json.loads(match[1]) if match else {}
+        lost = [f"the score {s}" for s in old.get("scores", ()) if s not in contents["scores"]]
+        if old.get("treatments", 0) > contents["treatments"]:
+            lost.insert(0, f"treatments on {old['treatments']} wells")
+        if old.get("pictures", 0) > contents["pictures"]:
+            lost.append(f"{old['pictures']} pictures")
+    except (ValueError, TypeError, AttributeError):
+        return ""  # no page of ours
+    return ", ".join(map(str, lost))
+
+
+def worst_images(plate: StoredPlate, quarantine: pd.DataFrame, pictures: Pictures) -> list[dict[str, Any]]:
+    """The images that are flagged, then the least sharp fields beside the plate's others, with thumbnails.
+
+    A field is as sharp as the median z of its channels, so that a treatment that smooths one stain does not fill the list;
+    its least sharp channel is shown.
+    """
+    rows = [r for r in sharpness_of(plate.record(w) for w in plate.wells) if np.isfinite(r["z"])]
+    flagged = quarantine[quarantine["used"].astype(bool) & quarantine["channel"].isin(plate.channels)]
+    reasons = {(q.well, q.site, q.channel): q.reason for q in flagged.itertuples()}
+    known = {(r["well"], r["site"], r["channel"]): r["z"] for r in rows}
+    listed = sorted(reasons, key=lambda k: known.get(k, 0.0))[: 2 * WORST]
+    fields = grouped(rows, "well", "site")
+    worst = sorted(fields, key=lambda k: float(np.median([r["z"] for r in fields[k]])))[:WORST]
+    least = [min(fields[k], key=lambda r: r["z"]) for k in worst]
+    listed += [k for r in least if (k := (r["well"], r["site"], r["channel"])) not in reasons]
+    every = [(w, s["site"]) for w in plate.wells for s in plate.record(w)["sites"]]
+    limits = pictures.limits(every) if listed else None
+    return [
+        {
+            **{"well": well, "site": site, "channel": channel, "z": known.get((well, site, channel))},
+            "reason": reasons.get((well, site, channel), ""),
+            "url": pictures.thumbnail(well, site, channel, limits),
+        }
+        for well, site, channel in listed
+    ]
+
+
+def short(values: np.ndarray) -> list[float | None]:
+    """Numbers to seven digits, None for those that are none."""
+    return [float(f"{v:.7g}") if np.isfinite(v) else None for v in values]
+
+
+def said_of(features: list[str], channels: tuple[str, ...]) -> dict[str, Any]:
+    """Compartment, family, channels and unit of every feature, as numbers into lists of words."""
+    said = variables(features, channels)
+    result: dict[str, Any] = {}
+    for field in ("compartment", "family", "channel", "channel_2", "unit"):
+        words = sorted(set(said[field]))
+        place = {w: i for i, w in enumerate(words)}
+        result[field] = {"words": words, "of": [place[w] for w in said[field]]}
+    return result
 
 
 def profiles_of(plate: StoredPlate) -> pd.DataFrame:
@@ -202,100 +327,6 @@ def quantised(profiles: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def well_pictures(plate: StoredPlate, which: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Well -> pictures of its sites, from the stored overviews and labels; wells without overviews are left out."""
-    for well in plate.wells if which != "none" else ():
-        sites = [s["site"] for s in plate.record(well)["sites"]]
-        drawn = []
-        for site in sites[: 1 if which == "first" else None]:
-            try:
-                field = plate.overview(well, site)
-            except ValueError:
-                break  # saved for all sites of a plate or for none
-            drawn.append({"site": site, "url": pictures.data_url(draw(plate, well, site, field))})
-        if drawn:
-            yield well, drawn
-
-
-def draw(plate: StoredPlate, well: str, site: int, field: np.ndarray) -> np.ndarray:
-    """A site's overview as colours, enlarged, with outlines where labels are stored; uint8 [H, W, 3]."""
-    times = max(1, PICTURE // max(field.shape[1:]))
-    image = pictures.enlarge(pictures.composite(field, plate.channels), *(times * n for n in field.shape[1:]))
-    try:
-        return outlined(image, plate.labels(well, site))
-    except ValueError:
-        return image
-
-
-def illumination_pictures(plate: StoredPlate) -> list[dict[str, str]]:
-    """The plate's estimated illumination functions, if they lie where extract saves them."""
-    result = []
-    for channel in plate.channels:
-        path = plate.path.parent / "illum" / plate.barcode / f"{plate.barcode}_Illum{channel}.npy"
-        if path.is_file():
-            function = np.load(io.BytesIO(read_file(path, 1 << 28)), allow_pickle=False)
-            step = max(1, max(function.shape) // 180)
-            small = np.asarray(function[::step, ::step], float)
-            spread = max(float(small.max() - small.min()), 1e-9)
-            shade = np.rint((small - small.min()) / spread * 255).astype(np.uint8)
-            limits = f"{function.min():.3f} .. {function.max():.3f}"
-            result.append({"channel": channel, "limits": limits, "url": pictures.data_url(shade, "png")})
-    return result
-
-
-def scores_of(path: Path) -> Iterator[dict[str, Any]]:
-    """What the page shows of a score's JSON, a condition at a time: percent, and the values beside their null."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file of scores (--scores)")
-    try:
-        for record in json.loads(path.read_text(encoding="utf-8")):
-            if "histogram" in record:
-                known = {k: record[k] for k in ("condition", "percent", "null_95th")}
-                known["notes"] = [*control_notes(record), *map(str, record.get("findings", ()))]
-                yield {"name": record["score"], **known, **{k: record["histogram"][k] for k in ("edges", "values", "null")}}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not what jumpgpu score writes as .json ({error})") from error
-
-
-def control_notes(record: dict[str, Any]) -> Iterator[str]:
-    """What a score's record says of negative controls that share only a place, a line each."""
-    for place in ("position", "row", "column", "plate"):
-        percent, low, high, n = (record.get(f"controls_{place}_{k}") for k in ("percent", "low", "high", "n"))
-        if percent is not None and low is not None and high is not None:
-            yield (
-                f"Negative controls that share only a {place}: {percent:.1f} % pass "
-                f"[{low:.1f}, {high:.1f}] over {n}; chance 5 %"
-            )
-
-
-def hits_of(path: Path) -> Iterator[dict[str, Any]]:
-    """What the page shows of `jumpgpu score hits`: a condition, its findings, columns and rows of text, hits only."""
-    try:
-        for record in json.loads(path.read_text(encoding="utf-8")):
-            if "hits" in record:
-                rows = [r for r in record["hits"] if r.get("hit", r.get("active"))]
-                columns = [c.removeprefix("Metadata_") for c in (rows[0] if rows else ())]
-                yield {
-                    "name": record["score"],
-                    "condition": record["condition"],
-                    "total": record["rows"],
-                    "findings": list(record["findings"]),
-                    "columns": columns,
-                    "rows": [[shown(v) for v in r.values()] for r in rows],
-                }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: not what jumpgpu score writes as .json ({error})") from error
-
-
-def shown(value: Any) -> str:
-    """A table's cell as text: numbers to three digits, yes and no, nothing for what is missing."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
 def facts(plate: StoredPlate, profiles: pd.DataFrame, quarantine: pd.DataFrame) -> list[tuple[str, str]]:
     """The figures at the top of the page."""
     records = [plate.record(w) for w in plate.wells]
@@ -311,6 +342,7 @@ def facts(plate: StoredPlate, profiles: pd.DataFrame, quarantine: pd.DataFrame) 
         ("cells per site", f"{cells / sites:.0f}" if sites else "none"),
         ("features", f"{len(plate.columns):,}"),
         ("sites left out", f"{left_out:,}"),
+        ("images flagged", f"{int(quarantine['used'].astype(bool).sum()):,}"),
         ("wells without cells", f"{len(records) - len(profiles):,}"),
     ]
 

@@ -20,7 +20,7 @@ from ..segmentation.pipeline import Segmentation, segment
 from ..storage.atomic import write_whole
 from ..store.layout import SiteTable
 from .batch import Raw, Run, Tables, begin, shrink
-from .plate import Outcome, chosen_wells, open_store, outcome, prepare, read, say_empty
+from .plate import Outcome, chosen_wells, open_store, outcome, prepare, read, say_blurred, say_empty
 from .provenance import inputs_of
 from .worker_threads import in_threads
 from .writer import BackgroundWriter
@@ -58,6 +58,7 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool
                     writer.put(fields, tables)
         done = outcome(plate.barcode, options, wells, time.monotonic() - started)
         say_empty(done, plate, wells, options, progress)
+        say_blurred(plate.barcode, options, progress)
     return done
 
 

@@ -49,6 +49,7 @@ def extract_plate(plate: Plate, options: Options, device: Device) -> "Outcome":
             fill(store, run)
         done = outcome(plate.barcode, options, wells, time.monotonic() - started)
         say_empty(done, plate, wells, options, progress)
+        say_blurred(plate.barcode, options, progress)
     return done
 
 
@@ -213,10 +214,27 @@ def outcome(barcode: str, options: Options, wells: Mapping[str, Any], seconds: f
     """The result line's figures, from the records of the wells."""
     plate = open_plate(options.output / f"{barcode}.zarr")
     records = [plate.record(well) for well in wells]
-    entries = [(r["well"], q) for r in records for q in r["quarantine"]]
+    entries = [(q["well"], q) for q in plate.quarantine.to_dict("records") if q["well"] in wells]
     left_out = {(well, q["site"]) for well, q in entries if not q["used"]}
     cells = sum(r["cells"] for r in records)
-    return Outcome(barcode, len(wells), cells, len(left_out), sum(q["used"] for _, q in entries), seconds)
+    return Outcome(barcode, len(wells), cells, len(left_out), sum(bool(q["used"]) for _, q in entries), seconds)
+
+
+def say_blurred(barcode: str, options: Options, progress: Progress) -> None:
+    """Name the fields that are blurred beside the plate's others, a line."""
+    flagged = open_plate(options.output / f"{barcode}.zarr").quarantine
+    flagged = flagged[flagged["used"].astype(bool) & flagged["reason"].str.startswith("blurred")]
+    fields = [
+        f"{well} site {site} ({', '.join(members['channel'])})"
+        for (well, site), members in flagged.groupby(["well", "site"], sort=False)
+    ]
+    if fields:
+        shown = ", ".join(fields[:5]) + (", ..." if len(fields) > 5 else "")
+        progress.say(
+            f"{barcode}: {len(fields)} field{'s look' if len(fields) > 1 else ' looks'} blurred and "
+            f"{'were' if len(fields) > 1 else 'was'} measured all the same: {shown}; quarantine.csv has the figures",
+            "warning",
+        )
 
 
 def say_empty(

@@ -13,7 +13,7 @@ from ..storage.buckets import RemotePath
 from ..store.reader import StoredPlate, open_plate
 from . import dask_scheduler
 from .label_images import segment_plate
-from .plate import Outcome, chosen_wells, extract_plate, say_empty
+from .plate import Outcome, chosen_wells, extract_plate, say_blurred, say_empty
 
 StrPath = str | os.PathLike[str]
 
@@ -153,6 +153,7 @@ def extract_plates(plates: Sequence[Plate], options: Options) -> Iterator[Outcom
             done = Outcome(**figures)
             progress = Progress(done.plate, 0, options.quiet, options.log_json)
             say_empty(done, by_barcode[done.plate], wells[done.plate], options, progress)
+            say_blurred(done.plate, options, progress)
             yield done
         return
     device = open_device(options.device, options.threads)

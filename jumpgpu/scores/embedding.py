@@ -1,5 +1,6 @@
 """Data of two pictures of profiles: wells in a plane (principal components or UMAP) and how alike every two wells are."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,31 +73,40 @@ def embed(
         raise ValueError(f"unknown method {method!r}; expected one of {METHODS}")
     chosen, wells = chosen_wells(profiles, group, also)
     values = wells[chosen.features].to_numpy(float)
-    spread = values.std(axis=0)
-    varies = spread > 1e-12 * np.abs(values).max(axis=0)
+    varies = values.std(axis=0) > 1e-12 * np.abs(values).max(axis=0)
     if len(values) < 3 or varies.sum() < 2:
         raise ValueError(
             f"{condition or 'these plates'}: {len(values)} wells and {int(varies.sum())} features that vary; "
             "a plane needs three wells and two features"
         )
-    scaled = (values[:, varies] - values[:, varies].mean(axis=0)) / spread[varies]
     settings: dict[str, Any] = {"group": group, "method": method, "seed": seed, **chosen.settings()}
-    if method == "umap":
-        try:
-            import umap
-        except ImportError as error:
-            raise RuntimeError("this layout needs umap-learn: pip install 'jumpgpu[umap]'") from error
-        neighbors = min(15, len(scaled) - 1)
-        plane = umap.UMAP(n_neighbors=neighbors, random_state=seed, n_jobs=1).fit_transform(scaled)
-        names = ["UMAP1", "UMAP2"]
-    else:
-        u, s, v = np.linalg.svd(scaled, full_matrices=False)
-        sign = np.sign(v[np.arange(2), np.abs(v[:2]).argmax(axis=1)])
-        plane, names = u[:, :2] * s[:2] * sign, ["PC1", "PC2"]
-        settings["explained"] = (s[:2] ** 2 / (s**2).sum()).tolist()
+    plane, names, explained = plane_of(values[:, varies], method, seed)
+    if explained:
+        settings["explained"] = explained
     placed = pd.DataFrame(np.asarray(plane, float), columns=names)
     table = pd.concat([wells[metadata_columns(wells)], placed], axis=1)
     return Picture("embed", condition, table, settings, tuple(chosen.findings()))
+
+
+def plane_of(values: np.ndarray, method: str, seed: int = 0) -> tuple[np.ndarray, list[str], list[float]]:
+    """float [N, F], every column with a spread, to [N, 2], the axes' names, and each component's share of the variance.
+
+    Columns are standardised first; UMAP has no shares. RuntimeError where umap-learn is wanted and not installed.
+    """
+    scaled = (values - values.mean(axis=0)) / values.std(axis=0)
+    if method == "umap":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of parts of umap-learn that are not used here
+            try:
+                import umap
+            except ImportError as error:
+                raise RuntimeError("this layout needs umap-learn: pip install 'jumpgpu[umap]'") from error
+            neighbors = min(15, len(scaled) - 1)
+            plane = umap.UMAP(n_neighbors=neighbors, random_state=seed, n_jobs=1).fit_transform(scaled)
+        return np.asarray(plane, float), ["UMAP1", "UMAP2"], []
+    u, s, v = np.linalg.svd(scaled, full_matrices=False)
+    sign = np.sign(v[np.arange(2), np.abs(v[:2]).argmax(axis=1)])
+    return u[:, :2] * s[:2] * sign, ["PC1", "PC2"], (s[:2] ** 2 / (s**2).sum()).tolist()
 
 
 def similarity(profiles: pd.DataFrame, group: str = SAMPLE, condition: str = "", also: Sequence[str] = ()) -> Picture:

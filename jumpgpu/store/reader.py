@@ -14,6 +14,7 @@ from ..settings.numbers import comparable
 from ..storage.buckets import Place, place_of
 from .annotation import variables
 from .arrays import read_array
+from .blur import blurred, robust_z
 from .image_table import gathered, image_rows
 from .layout import ROW, set_name
 from .plate_tables import PlateTables
@@ -262,9 +263,10 @@ class StoredPlate(PlateTables):
         return to_spatialdata(self, wells, sites, columns, images)
 
     def image_checks(self, wells: Iterable[str] | None = None) -> "pandas.DataFrame":
-        """One row a raw image: plate, well, site, channel, `saturated` (share of counts at 65535), `sharpness`.
+        """One row per raw image: plate, well, site, channel, `saturated` (share of counts at 65535), `sharpness`.
 
-        Sharpness is 0 for a blurred image (`checks.check_image`); compare it within a channel. Read from the records alone.
+        Sharpness is 0 for a blurred image (`focus.check_image`); compare it within a channel: `sharpness_z` is the robust z
+        of its logarithm among these images of the channel (nan among fewer than eight). Read from the records alone.
         """
         import pandas
 
@@ -275,7 +277,9 @@ class StoredPlate(PlateTables):
             for channel, values in site.get("checks", {}).items()
         ]
         table = pandas.DataFrame(rows, columns=["plate", "well", "site", "channel", "saturated", "sharpness"])
-        return table.astype({"saturated": float, "sharpness": float})
+        table = table.astype({"saturated": float, "sharpness": float})
+        table["sharpness_z"] = table.groupby("channel")["sharpness"].transform(lambda v: robust_z(v.to_numpy()))
+        return table
 
     def labels(self, well: str, site: int) -> dict[str, np.ndarray]:
         """Compartment -> int32 [H, W]; ValueError where the plate was made without --save-labels."""
@@ -319,10 +323,15 @@ class StoredPlate(PlateTables):
 
     @property
     def quarantine(self) -> "pandas.DataFrame":
-        """The images that were left out or flagged: plate, well, site, channel, file, reason, used."""
+        """The images that were left out or flagged: plate, well, site, channel, file, reason, used.
+
+        Blurred ones are among the flagged: they are told by the plate's other images (`blur`).
+        """
         import pandas
 
-        return pandas.DataFrame([q for w in self.wells for q in self.record(w)["quarantine"]], columns=CSV_COLUMNS)
+        records = [self.record(w) for w in self.wells]
+        rows = [q for record in records for q in record["quarantine"]]
+        return pandas.DataFrame([*rows, *blurred(records, self.barcode)], columns=CSV_COLUMNS)
 
     @property
     def nonfinite(self) -> "pandas.DataFrame":

@@ -135,15 +135,15 @@ def show(
     Drawn from the raw images where they are at hand (`images`, or the folder that the plate was extracted from or opened
     with), else from the stored overview. ValueError where there is neither, or a channel is unknown.
     """
-    if unknown := [c for c in channels or () if c not in plate.channels or c not in pictures.COLOURS]:
-        known = ", ".join(c for c in plate.channels if c in pictures.COLOURS)
-        raise ValueError(f"{plate.barcode} has no channel {unknown[0]!r} with a colour; it has {known}")
+    if unknown := [c for c in channels or () if c not in plate.channels]:
+        raise ValueError(f"{plate.barcode} has no channel {unknown[0]!r}; it has {', '.join(plate.channels)}")
     record = plate.record(well)
     if site not in (sites := [s["site"] for s in record["sites"]]):
         reasons = [q["reason"] for q in record["quarantine"] if q["site"] == site and not q["used"]]
         has = f"it was left out: {reasons[0]}" if reasons else f"the well has {', '.join(map(str, sites)) or 'none'}"
         raise ValueError(f"{plate.barcode} {well} has no site {site}; {has}")
-    shown = [c for c in plate.channels if c in (channels or pictures.COLOURS)]
+    shown = [c for c in plate.channels if c in (channels or pictures.fluorescent(plate.channels))]
+    lights = pictures.colours(plate.channels)
     folder = images or plate.images
     if folder:
         field, pixel = raw_field(plate, well, site, folder), 1
@@ -171,20 +171,22 @@ def show(
     cells = next(s["cells"] for s in record["sites"] if s["site"] == site)
     axis.set_title(f"{plate.barcode} {well} site {site}: {cells} cells", fontsize=10, loc="left")
     for i, channel in enumerate(shown):
-        colour = np.clip(np.array(pictures.COLOURS[channel]) / max(pictures.COLOURS[channel]), 0, 1)
+        colour = np.array(lights[channel]) / max(lights[channel])
         place = 1 - 0.095 * (len(shown) - i - 1), 1.012
         axis.text(*place, channel, transform=axis.transAxes, color=0.85 * colour, fontsize=9, ha="right", fontweight="bold")
     axis.set_xlabel(note, fontsize=8)
-    axis.tick_params(labelsize=7)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    length, text = pictures.scale_bar(pixel * field.shape[2], plate.manifest["pixel_size_um"])
+    right, low = 0.97 * pixel * field.shape[2], 0.96 * pixel * field.shape[1]
+    axis.plot([right - length, right], [low, low], color="white", linewidth=3, solid_capstyle="butt")
+    axis.text(right - length / 2, low, text, color="white", fontsize=8, ha="center", va="bottom")
     return figure
 
 
 def outlined(image: np.ndarray, labels: dict[str, np.ndarray]) -> np.ndarray:
     """uint8 [h, w, 3] with the outlines of label images [H, W] of another size."""
-    full = next(iter(labels.values())).shape
-    rows, columns = ((np.arange(n) + 0.5) * size / n for n, size in zip(image.shape[:2], full, strict=True))
-    near = np.ix_(rows.astype(int), columns.astype(int))
-    return pictures.outline(image, {name: label[near] for name, label in labels.items()})
+    return pictures.outline(image, {name: pictures.resampled(label, image.shape[:2]) for name, label in labels.items()})
 
 
 def raw_field(plate: Plate, well: str, site: int, images: str | Place) -> np.ndarray:
@@ -258,7 +260,8 @@ def thumbnail(plate: Plate, records: dict[str, Any]) -> list[tuple[str, str]]:
         return []
     well, site = full[len(full) // 2]
     try:
-        image = pictures.composite(plate.overview(well, site), plate.channels)
+        shown = pictures.fluorescent(plate.channels)
+        image = pictures.composite(plate.overview(well, site)[[plate.channels.index(c) for c in shown]], shown)
     except ValueError:
         return []
     times = max(1, THUMBNAIL // max(image.shape[:2]))

@@ -22,6 +22,7 @@ from ..settings.numbers import compare, differences
 from ..storage.atomic import Claim, commit_folder, gate, read_file, replace_file
 from ..storage.buckets import Place, RemotePath
 from .arrays import digest
+from .blur import blurred
 from .image_table import plate_table_files
 from .layout import FORMAT, OME_VERSION, Input, Layout, ObjectTable, Quarantined, SiteTable, node, sealed, well_key
 from .records import MAX_RECORD, read_attributes, read_records, stored_wells
@@ -262,7 +263,8 @@ def bring_up_to_date(plate: Place, staging: Place) -> None:
     ours["quarantine"] = [q for r in records.values() for q in r["quarantine"]]
     attributes = sealed(plate_images(ours["plate"], records) | {"jumpgpu": ours})
     replace_file(plate / "zarr.json", node("group", attributes), staging)
-    write_csv(plate.parent / "quarantine.csv", ours["plate"], ours["quarantine"], staging)
+    flagged = [*ours["quarantine"], *blurred(records.values(), ours["plate"])]
+    write_csv(plate.parent / "quarantine.csv", ours["plate"], flagged, staging)
 
 
 def plate_images(barcode: str, records: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import jumpgpu
-from jumpgpu.store import views
+from jumpgpu.store import render, views
 from jumpgpu.store.layout import Layout, Quarantined
 from jumpgpu.store.reader import StoredPlate
 from jumpgpu.store.writer import PlateWriter
@@ -107,14 +107,42 @@ def test_a_site_is_shown_from_the_store(plate, output):
     axis = plate.show("B10", 2).axes[0]
     n = len(draw_site("B10", 2).numbers)
     assert axis.get_title(loc="left") == f"BR00117010 B10 site 2: {n} cells"
-    assert {t.get_text() for t in axis.texts} == {"DNA", "ER"}
+    assert {t.get_text() for t in axis.texts} == {"DNA", "ER", "2 µm"}  # of 32 pixels of 0.6 um a fifth or less
+    bar = axis.lines[0].get_xdata()
+    assert bar[1] - bar[0] == pytest.approx(2 / 0.6)
+    assert len(axis.get_xticks()) == len(axis.get_yticks()) == 0
     outlined = axis.images[0].get_array()
     assert (outlined == 255).all(axis=2).any()  # cells' outlines are white
     assert not (plate.show("B10", 2, outlines=False).axes[0].images[0].get_array() == 255).all(axis=2).any()
-    with pytest.raises(ValueError, match="no channel 'RNA' with a colour; it has DNA, ER"):
+    with pytest.raises(ValueError, match="no channel 'RNA'; it has DNA, ER"):
         plate.show("B10", 2, channels=["RNA"])
     with pytest.raises(ValueError, match=r"PLAIN A01 site 1 has no picture; extract with --save-overview .*images=FOLDER"):
         jumpgpu.open_plate(output / "PLAIN").show("A01", 1)
+
+
+def test_colours_keep_their_hue_where_channels_add_up():
+    """All five at full brightness are not white: blue leads, as in a nucleus; one channel alone is its own colour."""
+    channels = ("DNA", "ER", "RNA", "AGP", "Mito")
+    full, limits = np.ones((5, 1, 1)), np.tile([0.0, 1.0], (5, 1))
+    red, green, blue = render.composite(full, channels, limits)[0, 0].astype(int)
+    assert (blue, max(red, green) < 225) == (255, True)
+    others = render.composite(np.array([0, 1, 1, 1, 1.0]).reshape(5, 1, 1), channels, limits)[0, 0]
+    assert others[0] > others[1] > others[2]
+    lights = render.colours(("DNA", "GFP", "Brightfield", "mCherry"))
+    assert lights["Brightfield"] == (0.6, 0.6, 0.6)
+    assert lights["GFP"] != lights["mCherry"]
+    assert render.fluorescent(("DNA", "Brightfield")) == ["DNA"]
+    assert render.fluorescent(("Brightfield",)) == ["Brightfield"]
+
+
+@pytest.mark.parametrize(
+    ("width", "pixel_um", "expected"),
+    [(1080, 0.6, (100 / 0.6, "100 µm")), (1080, None, (200, "200 px")), (96, 0.65, (10 / 0.65, "10 µm"))],
+)
+def test_a_scale_bar_is_a_round_number_of_a_fifth_or_less(width, pixel_um, expected):
+    length, said = render.scale_bar(width, pixel_um)
+    assert said == expected[1]
+    assert length == pytest.approx(expected[0])
 
 
 def test_a_site_is_shown_from_its_images(tmp_path):
