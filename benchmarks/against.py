@@ -1,0 +1,149 @@
+"""Two checkouts, one run: processor seconds of the same work, in turn, and the ratio of this checkout's to the other's.
+
+    git worktree add --detach ../old e695663 && make -C ../old lib
+    python -m benchmarks.against --other ../old --case stages --case command --repeats 12
+
+Every figure is of processes of their own (user and system seconds of a child and its children), one of each checkout in
+turn, the first of a pair alternating, so that load of others falls on both. A ratio is of a pair; the median of all pairs is
+given with the 95 % interval of 10 000 bootstrap samples. Above 1 this checkout is the faster.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import RESULTS, run_command, spread, write_json
+from benchmarks.memory import SITES_PER_WELL, repeat_plate
+from benchmarks.throughput import DONE, STAGES
+
+HERE = Path(__file__).resolve().parent.parent
+Figures = dict[str, float]
+
+
+class Run:
+    """What every case is given: images, where a checkout lies, and a folder for what it writes."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path):
+        self.images = str(Path(options.images).resolve())
+        self.plate = options.plate
+        self.illumination = str(Path(options.illumination).resolve())
+        self.fields = options.fields
+        self.folder = folder
+
+    def child(self, checkout: Path, *words: str, statuses: Sequence[int] = (0,)) -> float:
+        """CPU seconds of `python words` on one core, with the checkout's modules."""
+        command = ["env", f"--chdir={checkout}", f"PYTHONPATH={checkout}", "OMP_NUM_THREADS=1", sys.executable, *words]
+        return run_command(command, statuses, cores=1).cpu_s
+
+    def repeated(self) -> str:
+        """The images in turn, as a plate of `fields` fields."""
+        folder = self.folder / "images"
+        if not folder.exists():
+            repeat_plate(self.images, self.plate, self.fields, folder)
+        return str(folder)
+
+    def extract(self, checkout: Path, images: str, *words: str, config: str = "cpjump1") -> float:
+        """CPU seconds of measuring a plate into a folder of its own."""
+        command = ["-m", "jumpgpu.extract", "--plate", self.plate, "--images", images, "--config", config, "--device", "cpu"]
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            command += ["--illumination", self.illumination, "--output", folder, "--threads", "1", "--quiet", *words]
+            return self.child(checkout, *command, statuses=DONE)
+
+
+def stages(run: Run, checkout: Path) -> Figures:
+    """Milliseconds per field of the stages that CellProfiler has too, of all, and of each (the better of two repeats)."""
+    path = run.folder / "stages.json"
+    words = ["--images", run.images, "--plate", run.plate, "--illumination", run.illumination]
+    run.child(checkout, "-m", "benchmarks.stages", *words, "--repeats", "2", "--json", str(path))
+    ms = json.loads(path.read_text())["stages_ms"]
+    return {"shared stages": sum(ms[s] for s in STAGES), "all stages": sum(ms.values()), **ms}
+
+
+def command(run: Run, checkout: Path) -> Figures:
+    """The whole command: seconds per field beyond the first well's, and those of starting up."""
+    images = run.repeated()
+    one, whole = run.extract(checkout, images, "--wells", "A01"), run.extract(checkout, images)
+    per_field = (whole - one) / (run.fields - SITES_PER_WELL)
+    return {"command, per field": per_field, "command, start-up": one - SITES_PER_WELL * per_field, "command, whole": whole}
+
+
+def start_up(run: Run, checkout: Path) -> Figures:
+    """Seconds of a run that reads nothing, and of what no run can do without."""
+    dry = run.extract(checkout, run.images, "--dry-run")
+    libraries = run.child(checkout, "-c", "import torch, zarr")
+    return {"dry run": dry, "import torch, zarr": libraries, "dry run / imports": dry / libraries}
+
+
+CASES: dict[str, Callable[[Run, Path], Figures]] = {"stages": stages, "command": command, "start-up": start_up}
+
+
+def interval(ratios: Sequence[float], samples: int = 10_000) -> tuple[float, float]:
+    """The 95 % interval of the median, by the bootstrap's percentiles."""
+    drawn = np.random.default_rng(0).choice(ratios, (samples, len(ratios)))
+    low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def compare(run: Run, case: Callable[[Run, Path], Figures], here: Path, other: Path, repeats: int) -> dict[str, Any]:
+    """Figures of both checkouts in turn, after a warm-up of each, and the ratios of the other's to this one's."""
+    taken: dict[Path, list[Figures]] = {here: [], other: []}
+    for i in range(repeats + 1):
+        for checkout in (here, other) if i % 2 else (other, here):
+            figures = case(run, checkout)
+            if i:
+                taken[checkout].append(figures)
+    result = {}
+    for name in taken[here][0]:
+        ours, theirs = ([figures[name] for figures in taken[c]] for c in (here, other))
+        ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+        low, high = interval(ratios)
+        result[name] = {
+            "this": spread(ours),
+            "other": spread(theirs),
+            "ratio": statistics.median(ratios),
+            "low": low,
+            "high": high,
+        }
+    return result
+
+
+def commit_of(checkout: Path) -> str:
+    return run_command(["git", "-C", str(checkout), "rev-parse", "HEAD"]).output.strip()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.against", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--other", type=Path, required=True, help="checkout of another commit, with its library built")
+    parser.add_argument("--this", type=Path, default=HERE, help="checkout that is compared with it (default: this one)")
+    parser.add_argument("--case", action="append", choices=CASES, help="may be given several times (default: all)")
+    parser.add_argument("--images", default="../shared/data/fields")
+    parser.add_argument("--plate", default="BR00117010")
+    parser.add_argument("--illumination", default="../shared/data/cellprofiler/flatfield")
+    parser.add_argument(
+        "--fields", type=int, default=24, help="of the plate that the command measures (default: %(default)s)"
+    )
+    parser.add_argument("--repeats", type=int, default=12)
+    parser.add_argument("--json", type=Path, default=RESULTS / "against.json")
+    options = parser.parse_args(argv)
+    here, other = options.this.resolve(), options.other.resolve()
+    results: dict[str, Any] = json.loads(options.json.read_text()) if options.json.exists() else {}
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(options, Path(folder))
+        for name in options.case or CASES:
+            result = compare(run, CASES[name], here, other, options.repeats)
+            results[name] = {"this": commit_of(here), "other": commit_of(other), "figures": result}
+            write_json(options.json, {k: v for k, v in results.items() if k != "machine"})
+            for figure, r in result.items():
+                print(f"{figure:24s} {r['other']} / {r['this']}: {r['ratio']:.3f} ({r['low']:.3f} .. {r['high']:.3f})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
