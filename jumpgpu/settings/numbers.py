@@ -16,7 +16,7 @@ from .config import Config, build, config_folder, load_config, step_table
 VERSIONS = {
     "illumination": 2,  # estimated functions, and the division by them
     "image_checks": 2,  # saturation and sharpness of raw images
-    "image_quality": 1,
+    "image_quality": 2,
     "segmentation": 3,
     "shape": 2,
     "correlation": 1,
