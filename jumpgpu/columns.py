@@ -62,7 +62,7 @@ def explain(column: str, config: Config | None = None) -> Explanation:
         word,
         "; ".join(said),
         formula,
-        f"CellProfiler 4.2.8, {family.source}",
+        f"{family.tool}{family.source}",
         f"{family.place(match['measure'] or '')}, by jumpgpu/features/{family.module}.py",
         unit or family.unit,
         ", ".join(f"{key} = {_setting(settings, key)}" for key in family.settings) or "none",

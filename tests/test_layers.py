@@ -24,7 +24,7 @@ PACKAGES: dict[str, set[str]] = {
     "features": {"settings", "gpu", "images", "segmentation", "networks"},
     "steps": {"settings", "gpu", "segmentation", "features"},
     "store": {"settings", "storage", "images", "features"},
-    "run": {"settings", "gpu", "storage", "cli", "images", "segmentation", "features", "steps", "store"},
+    "run": {"settings", "gpu", "storage", "cli", "images", "segmentation", "networks", "features", "steps", "store"},
     "profiles": {"settings", "storage", "store"},
     "scores": {"settings", "storage", "profiles"},
     "outputs": {"settings", "storage", "store", "profiles", "scores"},

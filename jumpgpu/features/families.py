@@ -27,21 +27,24 @@ FAMILIES = {  # every family and its module, in the order in which their columns
     "radial": "radial_distribution",
     "texture": "texture",
 }
+EMBEDDING = "embedding"  # the family of networks and its module: measured where there are models
 MAX_LAYOUTS = 16  # kept between batches
 
 
 def family(name: str) -> ModuleType:
     """A family's module; ValueError for a name that is none."""
-    if name not in FAMILIES:
-        raise ValueError(f"unknown feature family {name!r}; expected one of {tuple(FAMILIES)}")
-    return importlib.import_module(f"{__package__}.{FAMILIES[name]}")
+    if name not in (*FAMILIES, EMBEDDING):
+        raise ValueError(f"unknown feature family {name!r}; expected one of {(*FAMILIES, EMBEDDING)}")
+    return importlib.import_module(f"{__package__}.{FAMILIES.get(name, name)}")
 
 
 def chosen(settings: FeatureSettings) -> list[str]:
     """The families that the settings ask for, in registry order; ValueError for an unknown one."""
-    if unknown := [f for f in settings.families if f not in FAMILIES]:
-        raise ValueError(f"unknown feature family {unknown[0]!r}; expected one of {tuple(FAMILIES)}")
-    return [f for f in FAMILIES if f in settings.families]
+    for name in settings.families:
+        family(name)
+    if EMBEDDING in settings.families and not settings.embedding.models:
+        raise ValueError("features.families has 'embedding', and no [[features.embedding.models]] says of which network")
+    return [f for f in FAMILIES if f in settings.families] + [EMBEDDING] * bool(settings.embedding.models)
 
 
 def columns(

@@ -29,6 +29,7 @@ class Family:
     settings: tuple[str, ...]  # keys of the configuration file
     unit: str = "none"
     nan: str = EMPTY
+    tool: str = "CellProfiler 4.2.8, "
 
     def match(self, rest: str) -> re.Match[str] | None:
         words = "|".join(sorted(map(re.escape, self.measures), key=len, reverse=True))
@@ -347,6 +348,17 @@ FAMILIES: dict[str, Family] = {
         "none; grey levels, as many as the name says, are of the full intensity range",
         "nan for an object without pixels; 0 where a direction of the scale has no counted pair",
     ),
+    "Embedding": Family(
+        r"(?P<measure>)(?P<model>.+)_(?P<place>\d{4,})",
+        plain(**{"": "value of the network's output for the crop around the cell; with per_channel, for one channel's"}),
+        "the network named in the column",
+        "embedding",
+        (),
+        ("features.embedding.models",),
+        "the network's",
+        "nan for a cell without pixels in the compartment that its crop is centred on or masked by",
+        tool="",
+    ),
     "ImageQuality": Family(  # of the whole corrected image
         rf"(?=(LocalFocus)?)(?=(Threshold)?)MEASURE_{CHANNEL}(?(1)_(?P<scale>\d+))(?(2)_2W)",
         QUALITY,
@@ -368,6 +380,8 @@ PARTS = {  # a name's further parts, in words
     "rings": "of how many rings of equal width in d / (d + e): d the way from the centre inside the object, e to the edge",
     "distance": "distance d in pixels, Adjacent for 1",
     "relative": "of compartment",
+    "model": "network (and channel)",
+    "place": "value",
     "i": "first index",
     "j": "second index",
 }

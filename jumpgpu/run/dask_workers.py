@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..cli.options import Options
 from ..gpu.machine import usable_cores
 from ..images.illumination import SOURCES
+from ..settings.numbers import with_files
 from . import dask_preload
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def elsewhere(options: Options) -> Options:
         cache=options.cache and options.cache.absolute(),
         images=images and absolute(images),
         illumination=illumination if illumination in SOURCES else absolute(illumination),
+        config=with_files(options.config, absolute),
         workers=None,
         scheduler=None,
         quiet=True,

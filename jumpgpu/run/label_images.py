@@ -17,6 +17,7 @@ from ..images.masks import outline
 from ..images.plate import Plate
 from ..images.reader import FieldBatch
 from ..segmentation.pipeline import Segmentation, segment
+from ..settings.networks import EmbeddingSettings
 from ..storage.atomic import write_whole
 from ..store.layout import SiteTable
 from .batch import Raw, Run, Tables, begin, shrink
@@ -35,7 +36,7 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool
     if options.distributed:
         raise ValueError("segment works in one process; extract has --workers and --scheduler")
     started = time.monotonic()
-    features = dataclasses.replace(options.config.features, families=())
+    features = dataclasses.replace(options.config.features, families=(), embedding=EmbeddingSettings())
     config = dataclasses.replace(options.config, features=features)
     options = dataclasses.replace(options, config=config, save_labels=True)
     wells = chosen_wells(plate, options)

@@ -30,6 +30,7 @@ from ..store.layout import Layout
 from ..store.reader import open_plate
 from ..store.writer import PlateWriter
 from .batch import Labels, Raw, Run, Tables, begin
+from .networks import check_networks, with_networks
 from .pipeline import check_pipeline, launch_steps, needs_functions, tables_of
 from .provenance import check_inputs, inputs_of, made_with, name_of, settings_of
 from .worker_threads import held_by, in_threads, trailing
@@ -82,6 +83,7 @@ def chosen_wells(plate: Plate, options: Options) -> dict[str, dict[int, Site]]:
         check_pipeline(options.config.steps, plate.channels)
     elif not options.masks:
         check_segmentation(plate.channels, options.config.segmentation)
+    check_networks(plate, options)
     wells: dict[str, dict[int, Site]] = {}
     for site in plate.select(options.wells, options.sites):
         wells.setdefault(site.well, {})[site.site] = site
@@ -117,6 +119,8 @@ def prepare(
         progress.say(f"{plate.barcode}: {warning}", "warning")
     settings = settings_of(plate, device, illumination.functions, options)
     functions = device.tensor(illumination.functions)
+    options, statistics = with_networks(plate, options, functions, device)
+    settings |= {"plate_statistics": {c: list(v) for c, v in statistics.items()}} if statistics else {}
     if not steps and not options.masks:
         segmentation, (height, width) = options.config.segmentation, functions.shape[1:]
         for step in (segmentation.nuclei, segmentation.cells):

@@ -15,6 +15,7 @@ from ..gpu.device import Device
 from ..gpu.kernel_source import kernel_digest
 from ..images.masks import mask_files
 from ..images.plate import Plate, Site
+from ..networks.models import identity
 from ..settings.numbers import changed_settings, versions_of
 from ..store.layout import Input
 from ..store.writer import PlateWriter
@@ -29,6 +30,7 @@ def settings_of(plate: Plate, device: Device, illumination: torch.Tensor, option
     themselves, which each well's record lists.
     """
     saved = {"labels": options.save_labels, "overview": options.save_overview or options.save_labels}
+    networks = identity(options.config.features.embedding)
     return {
         "numbers": versions_of(options.config, options.masks is None),
         "config": changed_settings(options.config),
@@ -38,6 +40,7 @@ def settings_of(plate: Plate, device: Device, illumination: torch.Tensor, option
         "labels": "given" if options.masks else "segmented",
         "sites": "all" if options.sites is None else sorted(options.sites),
         "saved": [name for name, asked in saved.items() if asked],
+        **({"networks": networks} if networks else {}),
     }
 
 

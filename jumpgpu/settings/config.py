@@ -16,6 +16,7 @@ from typing import Any
 
 from .limits import check
 from .names import BRIGHTFIELD, CHANNELS
+from .networks import EmbeddingSettings, NetworkMaskSettings
 
 KNOWN = {c.lower(): c for c in (*CHANNELS, *BRIGHTFIELD)}
 
@@ -97,10 +98,12 @@ class SecondarySettings:
 
 @dataclass(frozen=True)
 class SegmentationSettings:
+    method: str = "cellprofiler"  # cellprofiler: the two tables below; cellpose, stardist, module: networks find the masks
     nuclei: PrimarySettings = field(default_factory=PrimarySettings)
     cells: SecondarySettings = field(default_factory=SecondarySettings)
     filter_border_nuclei: bool = False  # JUMP production: drop cells whose nucleus touches the border, after both steps
     shrink_nucleus: bool = True  # cytoplasm = cell minus the nucleus shrunk by one outline pixel
+    network: NetworkMaskSettings = field(default_factory=NetworkMaskSettings)
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,7 @@ class FeatureSettings:
     texture: TextureSettings = field(default_factory=TextureSettings)
     shape: ShapeSettings = field(default_factory=ShapeSettings)
     neighbors: NeighborsSettings = field(default_factory=NeighborsSettings)
+    embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
     image_quality: bool = False  # whole images too: blur, saturation, threshold
 
 
@@ -334,7 +338,8 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list):
             raise ValueError(f"{where}: expected a list, got {value!r}")
-        return tuple(convert(arguments[0], v, where) for v in value)
+        tables = dataclasses.is_dataclass(arguments[0])
+        return tuple(convert(arguments[0], v, f"{where} {i}" if tables else where) for i, v in enumerate(value, 1))
     if origin is dict:
         if not isinstance(value, dict):
             raise ValueError(f"{where}: expected a table, got {value!r}")

@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from .networks import MAX_SIDE, mistake
+
 MAX_PIXELS = 10_000  # no size in pixels is greater than a camera's side
 
 
@@ -77,11 +79,32 @@ LIMITS: dict[str, dict[str, Range | tuple[str, ...]]] = {
     "RadialSettings": {"bins": Range(1, 31), "zernike": ("none", "magnitudes", "magnitudes_and_phase")},
     "TextureSettings": {"scales": Range(1, 200), "levels": Range(2, 256)},
     "NeighborsSettings": {name: Range(0, 500) for name in ("cells", "nuclei", "cytoplasm")},
+    "SegmentationSettings": {"method": ("cellprofiler", "cellpose", "stardist", "module")},
+    "NetworkMaskSettings": {
+        "diameter": Range(1, MAX_PIXELS),
+        "cell_diameter": Range(1, MAX_PIXELS),
+    },
+    "EmbeddingSettings": {"batch": Range(1, 4096), "plate_fields": Range(1, 100_000)},
+    "ModelSettings": {
+        "per_channel": Range(1, 16),
+        "crop": Range(1, MAX_SIDE),
+        "unit": ("pixels", "um"),
+        "size": Range(1, MAX_SIDE),
+        "resize": ("area", "bilinear"),
+        "center": ("Nuclei", "Cells"),
+        "mask": ("none", "Nuclei", "Cells", "Cytoplasm"),
+        "padding": ("zero", "reflect", "edge"),
+        "normalize": ("crop", "field", "plate", "fixed", "none"),
+        "std": POSITIVE,
+        "precision": ("float32", "float16"),
+    },
     "PlateSettings": {"plane": NOT_NEGATIVE, "scale": Range(1, 2**31 - 1)},
     "Config": {"batch": Range(1)},
 }
 
 LONGEST = {"NeighborsSettings": 8}  # dataclass: values of a list at most
+
+REPEATED = {"ModelSettings": ("mean", "std"), "EmbeddingSettings": ("models",)}  # dataclass: lists whose values may be alike
 
 ORDERED = {  # dataclass: fields of which the first may not exceed the second
     "ThresholdSettings": ("lower", "upper"),
@@ -92,8 +115,10 @@ ORDERED = {  # dataclass: fields of which the first may not exceed the second
 def check_all(settings: Any, where: str) -> None:
     """`check` of a dataclass and of its tables, for settings that no file said."""
     for name in (f.name for f in dataclasses.fields(settings)):
-        if dataclasses.is_dataclass(value := getattr(settings, name)):
-            check_all(value, f"{where}: {name}")
+        value = getattr(settings, name)
+        for part in value if isinstance(value, tuple) else (value,):
+            if dataclasses.is_dataclass(part):
+                check_all(part, f"{where}: {name}")
     check(settings, where)
 
 
@@ -103,7 +128,8 @@ def check(settings: Any, where: str) -> None:
     limits = LIMITS.get(kind, {})
     for name in (f.name for f in dataclasses.fields(settings)):
         given = getattr(settings, name)
-        if isinstance(given, tuple) and (twice := [v for v in given if given.count(v) > 1]):
+        single = isinstance(given, tuple) and name not in REPEATED.get(kind, ())
+        if single and (twice := [v for v in given if given.count(v) > 1]):
             raise ValueError(f"{where}: {name}: expected each once, got {twice[0]!r} {given.count(twice[0])} times")
         if isinstance(given, tuple) and len(given) > (longest := LONGEST.get(kind, len(given))):
             raise ValueError(f"{where}: {name}: expected at most {longest} values, got {len(given)}")
@@ -113,6 +139,8 @@ def check(settings: Any, where: str) -> None:
                 continue
             expected = limit if isinstance(limit, Range) else f"one of {', '.join(limit)}"
             raise ValueError(f"{where}: {name}: expected {expected}, got {value!r}")
+    if wrong := settings.network.mistake(settings.method) if kind == "SegmentationSettings" else mistake(settings):
+        raise ValueError(f"{where}: {wrong}")
     if kind == "ThresholdSettings" and settings.lower_outliers + settings.upper_outliers > OUTLIERS:
         both = settings.lower_outliers + settings.upper_outliers
         raise ValueError(f"{where}: upper_outliers: expected at most {OUTLIERS} with lower_outliers, got {both:g} together")

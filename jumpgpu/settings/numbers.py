@@ -7,10 +7,12 @@ the versions it was made with beside the settings that are not at their default 
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from .config import Config, build, config_folder, load_config, step_table
+from .networks import EmbeddingSettings, ModelSettings
 
 # How to raise one: CONTRIBUTING.md, "When stored values change".
 VERSIONS = {
@@ -27,6 +29,7 @@ VERSIONS = {
     "neighbors": 1,
     "radial": 2,
     "texture": 1,
+    "embedding": 1,  # crops; what the network makes of them is the network's
 }
 PRESETS = {"cpjump1": 1, "jump-production": 2}  # cpjump1's settings are the defaults of every other
 KERNELS_OF_1 = "93b0e7f74d2dc9dbc9706f0b398c3ccb5b9cfe92807b6ffe1b11a7a80f115cd9"  # of plates older than numbers versions
@@ -40,6 +43,7 @@ def versions_of(config: Config, segmented: bool = True) -> dict[str, int]:
     """
     stages = {"illumination", "image_checks", *config.features.families}
     stages |= {"segmentation"} if segmented else set()
+    stages |= {"embedding"} if config.features.embedding.models else set()
     stages |= {"image_quality"} if config.features.image_quality else set()
     presets = {"cpjump1", *(name for name in PRESETS if is_preset(config, name))}
     versions = {name: PRESETS[name] for name in PRESETS if name in presets}
@@ -56,8 +60,13 @@ def changed_settings(config: Config) -> dict[str, Any]:
     """The settings that are not at their default and can move a number, as JSON values."""
 
     def plain(config: Config) -> Config:
-        """Without what moves no number: the place of the images, the batch, the order of the families."""
-        features = dataclasses.replace(config.features, families=tuple(sorted(config.features.families)))
+        """Without what moves no number: places of images and networks, batches, the order of families and models."""
+        config = with_files(config, lambda file: PurePath(file).name)  # what is in it is known by its digest
+        of = config.features.embedding
+        models = tuple(sorted(of.models, key=lambda m: m.name))
+        of = dataclasses.replace(of, models=models, batch=EmbeddingSettings().batch)
+        families = tuple(sorted(config.features.families))
+        features = dataclasses.replace(config.features, families=families, embedding=of)
         plate = dataclasses.replace(config.plate, images=None, remap={})
         return dataclasses.replace(config, features=features, plate=plate, batch=None)
 
@@ -75,9 +84,20 @@ def changed(settings: Any, default: Any) -> dict[str, Any]:
                 result[name] = inner
         elif name == "steps" and value != usual:
             result[name] = [step_table(step) for step in value]
+        elif name == "models" and value != usual:
+            result[name] = {model.name: changed(model, ModelSettings()) for model in value}
         elif value != usual:
             result[name] = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value  # type: ignore[arg-type]
     return result
+
+
+def with_files(config: Config, place: Callable[[str], str]) -> Config:
+    """The settings with every file of a network somewhere else."""
+    embedding = config.features.embedding
+    embedding = dataclasses.replace(embedding, models=tuple(model.placed(place) for model in embedding.models))
+    segmentation = dataclasses.replace(config.segmentation, network=config.segmentation.network.placed(place))
+    features = dataclasses.replace(config.features, embedding=embedding)
+    return dataclasses.replace(config, features=features, segmentation=segmentation)
 
 
 def comparable(settings: Mapping[str, Any]) -> dict[str, Any]:

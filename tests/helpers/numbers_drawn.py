@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from jumpgpu.features import image_quality as quality
+from jumpgpu.features.embedding import Crops
 from jumpgpu.features.families import FAMILIES, measure_batch
 from jumpgpu.features.objects import ObjectBatch, make_batch, segment_batch
 from jumpgpu.gpu.device import Device
@@ -35,6 +36,7 @@ from jumpgpu.settings.config import (
     load_config,
 )
 from jumpgpu.settings.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS
+from jumpgpu.settings.networks import ModelSettings
 from jumpgpu.settings.numbers import PRESETS, VERSIONS
 
 RECORD = Path(__file__).with_name("numbers.json")
@@ -223,7 +225,8 @@ def segmentation_cases() -> Digests:
 
     default = SegmentationSettings()
     result = {"large": labels(default, LARGE)}
-    result |= {what: labels(settings) for what, settings in varied(default) if ".threshold." not in what}
+    by_us = [(what, s) for what, s in varied(default) if ".threshold." not in what and s.method == default.method]
+    result |= {what: labels(settings) for what, settings in by_us}
     nuclei = default.nuclei
     result["nuclei.background=none"] = labels(
         dataclasses.replace(default, nuclei=dataclasses.replace(nuclei, background=None))
@@ -270,6 +273,25 @@ def image_cases(measure: Callable[[tuple[int, int]], Any]) -> Digests:
     return {"large": digest(measure(LARGE)), "small": digest(measure(SMALL))}
 
 
+def embedding_cases() -> Digests:
+    """Crops as every setting of a model makes them: what a network makes of them is the network's."""
+    small = batch(SMALL)
+    base = ModelSettings(name="n", model="random_convolutions", channels=("RNA", "DNA"), crop=40.0, size=32)
+    fixed = {"normalize": "fixed", "mean": (0.01, 0.02), "std": (0.03,)}
+    cases = [{}, {"precision": "float16"}, {"size": None}, {"crop": 33.3}, fixed]
+    for name in ("resize", "center", "mask", "padding", "normalize"):
+        words = limits.LIMITS["ModelSettings"][name]
+        assert isinstance(words, tuple)
+        cases += [{name: word} for word in words if word not in (getattr(base, name), "fixed", "plate")]
+    result = {}
+    for change in cases:
+        crops = Crops(small, dataclasses.replace(base, **change), device())  # type: ignore[arg-type]
+        result[",".join(f"{k}={spell(v)}" for k, v in change.items()) or "small"] = digest(
+            crops.part(0, small.objects.n).cpu()
+        )
+    return result
+
+
 def image_checks(size: tuple[int, int]) -> list[tuple[float, float]]:
     return [check_image(count_image(image)) for image in draw(size, len(CHANNELS), 1)[0]]
 
@@ -294,6 +316,7 @@ CASES: dict[str, Callable[[], Digests]] = {
     "image_quality": lambda: image_cases(image_quality),
     "segmentation": segmentation_cases,
     **{name: lambda name=name: family_cases(name) for name in FAMILIES},  # type: ignore[misc]
+    "embedding": embedding_cases,
     **{name: lambda name=name: preset_cases(name) for name in PRESETS},  # type: ignore[misc]
 }
 
