@@ -355,7 +355,7 @@ FAMILIES: dict[str, Family] = {
         "embedding",
         (),
         ("features.embedding.models",),
-        "the network's",
+        "none",
         "nan for a cell without pixels in the compartment that its crop is centred on or masked by",
         tool="",
     ),

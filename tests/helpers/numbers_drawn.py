@@ -287,7 +287,7 @@ def embedding_cases() -> Digests:
     for change in cases:
         crops = Crops(small, dataclasses.replace(base, **change), device())  # type: ignore[arg-type]
         result[",".join(f"{k}={spell(v)}" for k, v in change.items()) or "small"] = digest(
-            crops.part(0, small.objects.n).cpu()
+            crops.part(0, small.objects.n).cpu().numpy()
         )
     return result
 
