@@ -8,13 +8,12 @@ Off by default: ConvexArea, and the 'advanced' moments of `moments.py`.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from math import comb, factorial
 
 import numpy as np
 import torch
 
-from ..gpu.device import Device, few_blocks
+from ..gpu.device import Device, few_blocks, kept_by_device
 from ..gpu.kernel_source import measures
 from ..settings.config import FeatureSettings
 from ..settings.names import feature_name
@@ -102,7 +101,7 @@ def trace_hulls(batch: ObjectBatch, extent: torch.Tensor, device: Device) -> tup
     return hull, vertex, vertices
 
 
-@lru_cache(maxsize=4)
+@kept_by_device
 def zernike_terms(device: Device) -> torch.Tensor:
     """float64 [10, 10, 60]: the weight of v^q u^p in the real, then the imaginary part of each polynomial; integers."""
     terms = np.zeros((POWERS, POWERS, 2, len(ZERNIKE)))

@@ -8,7 +8,7 @@ where the background goes too. An object without pixels has nan.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -347,7 +347,7 @@ def max_weights(objects: Objects, subsampling: float) -> int:
     return kinds * math.ceil(s * s * objects.n_box_pixels + 3 * s * (objects.n_lines + objects.n_columns) + 9 * objects.rows)
 
 
-@cache
+@lru_cache(maxsize=16)
 def sampled_back(n: int, subsampling: float) -> tuple[Axis, Shares]:
     """The sampling of a subsampled axis at its n full-resolution pixels, and its transpose."""
     size = math.ceil(n * subsampling)
@@ -355,7 +355,7 @@ def sampled_back(n: int, subsampling: float) -> tuple[Axis, Shares]:
     return back, shares(back)
 
 
-@cache
+@lru_cache(maxsize=64)
 def tile_of(n: int, subsampling: float) -> int:
     """The most sampled columns whose users always fit in COLUMNS."""
     users = sampled_back(n, subsampling)[1]

@@ -1,12 +1,11 @@
 """What several families need of an object's outline, made once a batch: counts, row extremes, edge pixels, moments."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
 
-from ..gpu.device import Device
+from ..gpu.device import Device, kept_by_device
 from .objects import ObjectBatch, label_arguments
 
 POWERS = 10  # moments of order 0..9 (outline.cu)
@@ -68,7 +67,7 @@ def trace(batch: ObjectBatch, device: Device) -> Outlines:
     return result
 
 
-@lru_cache(maxsize=8)
+@kept_by_device
 def power_sums(half: int, device: Device) -> torch.Tensor:
     """float64 [2 half + 1, 10]: entry half + t, power p is the sum of s^p over 0 <= s < t, or less that over t <= s < 0.
 

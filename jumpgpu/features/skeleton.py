@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..gpu.device import Device
+from ..gpu.device import Device, kept_by_device
 from ..segmentation.distance_transform import squared_distance
 from ..segmentation.label import BACKGROUND, find_components
 from ..segmentation.queue import spread_in_queue
@@ -153,7 +153,7 @@ def length(labels: torch.Tensor) -> torch.Tensor:
     return lookup(index, "length").double()
 
 
-@cache
+@kept_by_device
 def tiebreaker(height: int, width: int, device: Device) -> torch.Tensor:
     """The fixed random numbers by which centrosome settles which of equals goes first: int64 [H W]."""
     return device.tensor(np.random.RandomState(0).permutation(np.arange(height * width)))

@@ -6,13 +6,12 @@ are left out. Names end in scale (pixels), direction (00 right, 01 down right, 0
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..gpu.device import Device, few_blocks
+from ..gpu.device import Device, few_blocks, kept_by_device
 from ..gpu.kernel_source import measures
 from ..settings.config import FeatureSettings, TextureSettings
 from ..settings.names import channel_order, feature_name
@@ -168,7 +167,7 @@ def finish(batch: ObjectBatch, counts: Counts, device: Device) -> torch.Tensor:
     return by_row.reshape(len(objects.compartments), objects.n, by_row.shape[1]).transpose(0, 1).flatten(1)
 
 
-@lru_cache(maxsize=8)
+@kept_by_device
 def log_table(bits: int, device: Device) -> torch.Tensor:
     """int64 [2^bits]: log2 m for m = 0, 1, 2, ... in fixed point (2^-41), the same on every machine."""
     table = device.empty(1 << bits, dtype=torch.int64)

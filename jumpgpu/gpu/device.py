@@ -6,6 +6,7 @@ A kernel is launched by name with named arguments; their order and types are rea
 
 import abc
 import contextlib
+import functools
 import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from .list_capacity import Capacity
 BLOCK = 128  # threads per block: the lanes of jg::block_sum
 MAX_FIELDS = 32  # a batch
 ITEMS = 4096  # items per block in JG_FOR_ITEMS (jg::ITEMS)
+KEPT = 8  # results of a function that `kept_by_device` keeps
 FEW = 128  # items of a block of JG_FOR_FEW (one_item_per_thread.cuh)
 
 
@@ -114,6 +116,27 @@ class Device(abc.ABC):
     def divided(self, parts: int) -> Iterator[None]:
         """Within it, `parts` threads compute at the same time; a launch or operation of each uses a share of the device."""
         yield
+
+
+def kept_by_device(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Keep what a function of (..., device) made on the device itself, with which it ends: of the last 8 arguments.
+
+    A cache of the function's own would keep every device that there ever was.
+    """
+
+    @functools.wraps(make)
+    def kept(*arguments: Any) -> Tensor:
+        *key, device = arguments
+        cache: dict[Any, Tensor] = vars(device).setdefault("_kept", {}).setdefault(make, {})
+        result = cache.get(tuple(key))
+        if result is None:
+            result = cache[tuple(key)] = make(*arguments)
+            with contextlib.suppress(StopIteration, KeyError, RuntimeError):  # another thread may do the same
+                while len(cache) > KEPT:
+                    del cache[next(iter(cache))]
+        return result
+
+    return kept
 
 
 def few_blocks(n: int) -> int:

@@ -1,6 +1,6 @@
 """The smooth background of block minima, subtracted (CellProfiler CorrectIlluminationCalculate 'Background')."""
 
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ def check_width(width: int, settings: BackgroundSettings) -> None:
         )
 
 
-@cache
+@lru_cache(maxsize=16)
 def block_weights(n: int, settings: BackgroundSettings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Blocks along an axis of n pixels and what the Gaussian gives each of them at every pixel.
 

@@ -1,13 +1,13 @@
 """Touching nuclei are told apart: a seed for each, and the watershed between seeds (CellProfiler IdentifyPrimaryObjects)."""
 
 import math
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..gpu.device import Device, blocks
+from ..gpu.device import Device, blocks, kept_by_device
 from ..gpu.list_capacity import Capacity
 from ..settings.config import PrimarySettings
 from .declump_low import low_resolution_maxima
@@ -223,7 +223,7 @@ def declump_taps(settings: PrimarySettings) -> tuple[float, ...]:
     return gaussian_taps(size / 2.35, max(int(size / 2.0), 1), normalised=False)
 
 
-@cache
+@lru_cache(maxsize=16)
 def disk(radius: float, side: int) -> np.ndarray:
     """Offsets (dy, dx) within a radius and less than `side`, nearest first, without the centre: int32 [K, 2]."""
     r = min(int(radius), side - 1)
@@ -234,7 +234,7 @@ def disk(radius: float, side: int) -> np.ndarray:
     return np.stack([dy.ravel()[order], dx.ravel()[order]], 1).astype(np.int32)
 
 
-@cache
+@kept_by_device
 def jitter(height: int, width: int, device: Device) -> torch.Tensor:
     """The fixed random numbers that CellProfiler adds to distances: float64 [H, W], pixels."""
     return device.tensor(np.random.RandomState(0).uniform(0, JITTER, (height, width)))

@@ -1,7 +1,7 @@
 """Gaussian smoothing of whole fields, corrected for the border (centrosome smooth_with_function_and_mask)."""
 
 from decimal import Decimal
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ RADIUS = 256  # widest half filter
 EPSILON = float(np.finfo(np.float64).eps)
 
 
-@cache
+@lru_cache(maxsize=256)
 def gaussian_taps(
     sigma: float, radius: int | None = None, *, normalised: bool = True, widest: int = RADIUS
 ) -> tuple[float, ...]:
