@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from ..settings.config import PlateSettings
-from ..settings.names import BRIGHTFIELD, CHANNELS
+from ..settings.names import BRIGHTFIELD, CHANNELS, check_file_name
 
 DYE_WORD = re.compile(  # in the name of a stain that says no more than its light
     "[0-9]+|alexa|fluor|af|atto|bodipy|cf|cy|dylight|fitc|rhodamine|texas|tritc|janelia|"
@@ -15,6 +15,8 @@ DYE_WORD = re.compile(  # in the name of a stain that says no more than its ligh
 
 def check_channels(settings: PlateSettings) -> None:
     known = (*CHANNELS, *BRIGHTFIELD)
+    for channel in settings.channels:  # an illumination function's file has it in its name
+        check_file_name(channel, "plate.channels:")
     if not settings.channels or len(set(settings.channels)) != len(settings.channels):
         raise ValueError(f"plate.channels must name each channel once, got {list(settings.channels)}")
     if unknown := [c for c in settings.channels if c not in known and c not in settings.stains.values()]:

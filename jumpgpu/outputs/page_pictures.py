@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..settings.names import BRIGHTFIELD
+from ..settings.names import BRIGHTFIELD, check_file_name
 from ..storage.atomic import read_file
 from ..store import render
 from ..store.layout import OVERVIEW
@@ -120,7 +120,8 @@ def illumination_pictures(plate: StoredPlate) -> list[dict[str, str]]:
 
 def _functions(plate: StoredPlate) -> Iterator[dict[str, str]]:
     for channel in plate.channels:
-        path = plate.path.parent / "illum" / plate.barcode / f"{plate.barcode}_Illum{channel}.npy"
+        name = check_file_name(f"{plate.barcode}_Illum{channel}.npy", "the function of a channel")
+        path = plate.path.parent / "illum" / plate.barcode / name
         if path.is_file():
             function = np.load(io.BytesIO(read_file(path, 1 << 28)), allow_pickle=False)
             step = max(1, max(function.shape) // 180)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..settings.names import COMPARTMENTS
+from ..settings.names import COMPARTMENTS, check_file_name
 from .text_tables import as_text, as_wells, drop_repeats, read_table
 
 SUFFIXES = (".txt", ".tsv", ".csv")
@@ -50,7 +50,7 @@ def find_platemap(folder: str | Path, plate: str) -> Path:
         alike = sorted(b for b in barcodes if b.lstrip("0") == plate.lstrip("0"))
         hint = f"; {alike[0]} is another barcode" if alike and not names else ""
         raise ValueError(f"{plate}: {result} in {tables[0]}{hint}; give one by --platemap")
-    name = names.pop()
+    name = check_file_name(names.pop(), f"{plate}: Plate_Map_Name")
     wanted = {f"{name}{suffix}" for suffix in SUFFIXES}
     files = sorted(p for p in folder.rglob("*") if p.name in wanted and p.is_file())
     if len(files) != 1:

@@ -23,6 +23,7 @@ FAMILIES = (  # stored order within a compartment
     "Texture",
     "Embedding",
 )
+FILE_NAME = re.compile(r'[^/\\:*?"<>|\x00-\x1f]+')
 BARCODE = re.compile(
     r"[\w(\[{#][\w .,;()\[\]{}+#@&=~!'-]{0,127}"
 )  # what names a folder on every system, and no option or formula
@@ -84,6 +85,20 @@ def well_position(well: str) -> tuple[int, int]:
     if well_name(row, column) != well:
         raise ValueError(f"{well!r} is no well name; expected A01 .. P24 (AF48 at most)")
     return row, column
+
+
+def check_file_name(name: str, what: str) -> str:
+    """A name from a table, a record or a user that becomes a file's or a folder's: the name itself.
+
+    ValueError where it could lead elsewhere, or is none on some system; `what` says whose name it is.
+    """
+    long = len(name.encode("utf-8", "replace")) > 200
+    if long or not FILE_NAME.fullmatch(name) or not name.isprintable() or name.strip() != name or name.strip(".") == "":
+        raise ValueError(
+            f'{what} {name[:140]!r} names files, and cannot: expected a plain name, without / \\ : * ? " < > | or control '
+            "characters, that is not '.' or '..' and has at most 200 bytes"
+        )
+    return name
 
 
 def check_barcode(plate: str) -> str:
