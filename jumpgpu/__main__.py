@@ -4,8 +4,6 @@ Only the command that was chosen is imported, so that help and mistakes cost not
 """
 
 import importlib
-import os
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -32,7 +30,6 @@ GROUPS = {
     },
 }
 LIGHT = ("extract", "segment")  # whose parsers are in `options`
-TRY_AGAIN = 75
 COMMANDS = {name: what for group in GROUPS.values() for name, what in group.items()}
 
 
@@ -72,17 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if words[0] in LIGHT:  # help and bad use end here, before torch is imported
         importlib.import_module("jumpgpu.cli.options").parser(words[0]).parse_args(words[1:])
-    if arguments is None:  # a process of its own: to be stopped is to be interrupted
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        status: int = importlib.import_module(module_of(words[0])).main(words[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:  # `jumpgpu columns | head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return TRY_AGAIN
+    from .cli.exit_status import run_command
+
+    run = importlib.import_module(module_of(words[0])).main
+    status: int = run(words[1:]) if arguments is not None else run_command(run, words[1:])
     return status
 
 

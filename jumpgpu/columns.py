@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from functools import lru_cache, reduce
 from typing import Any
 
+from .cli.exit_status import command, run_command
 from .cli.parser import command_parser
 from .features import families as features
 from .features import image_quality as quality
@@ -116,21 +117,18 @@ def parser() -> argparse.ArgumentParser:
     return output
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """List the columns, one a line, or explain some; 2 for bad use."""
     args = parser().parse_args(arguments)
-    try:
-        config = load_config(args.config) if args.config else Config()
-        if args.explain:
-            print("\n\n".join(str(explain(name, config)) for name in args.explain))
-        else:
-            channels = args.channels or config.plate.channels
-            print("\n".join(features.columns(args.compartments, channels, config.features)))
-    except (ValueError, FileNotFoundError) as error:
-        print(f"jumpgpu.columns: {error}", file=sys.stderr)
-        return 2
+    config = load_config(args.config) if args.config else Config()
+    if args.explain:
+        print("\n\n".join(str(explain(name, config)) for name in args.explain))
+    else:
+        channels = args.channels or config.plate.channels
+        print("\n".join(features.columns(args.compartments, channels, config.features)))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

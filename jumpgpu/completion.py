@@ -14,6 +14,7 @@ from typing import Any
 import shtab
 
 from .__main__ import COMMANDS, LIGHT, module_of
+from .cli.exit_status import command, run_command
 from .cli.parser import command_parser
 from .settings.config import config_folder
 
@@ -75,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     return output
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     shell = parser().parse_args(arguments).shell
@@ -83,4 +85,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from .cli.exit_status import command, run_command
 from .cli.parser import command_parser
 from .settings.config import as_toml, load_config
 
@@ -18,15 +19,12 @@ def parser() -> argparse.ArgumentParser:
     return output
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    try:
-        print(as_toml(load_config(parser().parse_args(arguments).config)), end="")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    print(as_toml(load_config(parser().parse_args(arguments).config)), end="")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

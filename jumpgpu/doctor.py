@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import __version__
+from .cli.exit_status import command, run_command
 from .cli.parser import command_parser
 
 GOOD, POOR, BAD = "ok", "note", "MISSING"
@@ -277,6 +278,7 @@ def parser() -> argparse.ArgumentParser:
     return output
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when jumpgpu can run here, 2 when something that it needs is missing."""
     options = parser().parse_args(arguments)
@@ -291,4 +293,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

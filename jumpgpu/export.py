@@ -1,7 +1,6 @@
 """A stored plate as one file for other tools: `python -m jumpgpu.export PLATE --format parquet`."""
 
 import argparse
-import errno
 import sys
 import time
 from collections.abc import Sequence
@@ -9,10 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from .cli.exit_status import command, run_command
 from .cli.parser import command_parser
 from .cli.progress import Progress
 from .outputs.export import IMAGE, SUFFIXES, export, export_profiles, features_of
 from .profiles.cell_quality import load_cell_rules
+from .settings.names import check_file_name
 from .store.reader import StoredPlate, open_plate
 
 BAD_USE, TRY_AGAIN = 2, 75
@@ -51,20 +52,13 @@ def parser() -> argparse.ArgumentParser:
     return output
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = parser().parse_args(arguments)
     wells = [w for text in options.wells or () for w in text.replace(",", " ").split()] or None
-    try:
-        for name in options.plates:
-            export_one(name, wells, options)
-    except OSError as error:
-        place = f"{error.filename}: {error.strerror}" if error.filename else error
-        print(f"error: {place}", file=sys.stderr)
-        return TRY_AGAIN if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else BAD_USE
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_USE
+    for name in options.plates:
+        export_one(name, wells, options)
     return 0
 
 
@@ -94,7 +88,8 @@ def export_one(name: str, wells: Sequence[str] | None, options: argparse.Namespa
             print(path)
         return
     objects = None if options.objects == "Cells" else options.objects
-    target = folder / f"{plate.barcode}{f'_{objects}' if objects else ''}{SUFFIXES[options.format]}"
+    name = f"{plate.barcode}{f'_{objects}' if objects else ''}{SUFFIXES[options.format]}"
+    target = folder / check_file_name(name, "the table")
     annotation = annotation_of(plate, options)
     rules = None if options.flag_cells is None else load_cell_rules(options.flag_cells or None)
     n_wells = len(wells or plate.wells)
@@ -111,4 +106,4 @@ def export_one(name: str, wells: Sequence[str] | None, options: argparse.Namespa
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -7,15 +7,13 @@ trying again may help: the disk is full, another run is at work, the device fail
 """
 
 import dataclasses
-import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from .cellprofiler.parse import read_pipeline
 from .cellprofiler.translate import translate
 from .cellprofiler.verdict import settings, stops, told
-from .cli.exit_status import BAD_USE, DONE, QUARANTINED, STOPPED, TRY_AGAIN, explain, failed
+from .cli.exit_status import BAD_USE, DONE, QUARANTINED, STOPPED, events_only, explain, failed, run_command
 from .cli.options import given, settle
 from .cli.progress import write_event
 from .gpu.open import open_device
@@ -35,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             asked["config"] = read_pipelines(asked["pipeline"], asked["config"], asked["accept_differences"])
         barcodes, options, dry_run = settle(asked)
         log_json = options.log_json
+        if log_json:
+            events_only()
         plates = [find_source(b, options.images_root, options.config.plate, options.cache) for b in barcodes]
         for plate in plates:
             chosen_wells(plate, options)
@@ -45,10 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             open_device(options.device, options.threads)
         if options.distributed:
             workers.check(options)
-    except ConnectionError as error:
-        return failed(error, TRY_AGAIN, log_json)
-    except (ValueError, OSError, RuntimeError) as error:
-        return failed(error, BAD_USE, log_json)
+    except STOPPED as error:
+        return failed(*explain(error, go_on="", otherwise=BAD_USE), log_json)
     try:
         for done in extract_plates(plates, options):
             print(done, flush=True)
@@ -72,10 +70,5 @@ def read_pipelines(files: Sequence[str], config: str | None, accept: bool) -> Co
     return settings(imported, base)
 
 
-def run_command() -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as an interruption does: cleanly, status 75
-    sys.exit(main())
-
-
 if __name__ == "__main__":
-    run_command()
+    sys.exit(run_command(main))

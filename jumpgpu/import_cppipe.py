@@ -17,6 +17,7 @@ from .cellprofiler import verdict
 from .cellprofiler.convert import Imported, import_pipelines
 from .cellprofiler.parse import Pipeline, printable, read_pipeline
 from .cellprofiler.translate import translate
+from .cli.exit_status import command, run_command
 from .cli.parser import command_parser
 from .settings.config import Config, PlateSettings, build, step_table, toml_lines
 from .storage.atomic import write_whole
@@ -85,30 +86,27 @@ def parser() -> argparse.ArgumentParser:
     return output
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = parser().parse_args(arguments)
-    try:
-        if options.output and options.output.exists() and not options.overwrite:
-            raise FileExistsError(f"{options.output} is there already; --overwrite replaces it")
-        pipelines = [read_pipeline(path) for path in options.pipelines]
-        if options.json or options.steps:
-            return by_steps(pipelines, options)
-        imported = import_pipelines(pipelines)
-        text = as_settings(imported, pipelines)
-        for heading, result in listing(imported):
-            print(f"{heading}:", *(f"  {line}" for line in result), sep="\n", file=sys.stderr)
-        if options.strict and (wrong := imported.of_kind("changes", "missing")):
-            print(f"error: {len(wrong)} things are not honoured; without --strict the rest is imported", file=sys.stderr)
-            return NOT_HONOURED
-        if options.output:
-            write_whole(options.output, text)
-            print(f"{options.output}  {len(imported.findings)} findings")
-        else:
-            print(text, end="")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if options.output and options.output.exists() and not options.overwrite:
+        raise FileExistsError(f"{options.output} is there already; --overwrite replaces it")
+    pipelines = [read_pipeline(path) for path in options.pipelines]
+    if options.json or options.steps:
+        return by_steps(pipelines, options)
+    imported = import_pipelines(pipelines)
+    text = as_settings(imported, pipelines)
+    for heading, result in listing(imported):
+        print(f"{heading}:", *(f"  {line}" for line in result), sep="\n", file=sys.stderr)
+    if options.strict and (wrong := imported.of_kind("changes", "missing")):
+        print(f"error: {len(wrong)} things are not honoured; without --strict the rest is imported", file=sys.stderr)
+        return NOT_HONOURED
+    if options.output:
+        write_whole(options.output, text)
+        print(f"{options.output}  {len(imported.findings)} findings")
+    else:
+        print(text, end="")
     return 0
 
 
@@ -138,4 +136,4 @@ def by_steps(pipelines: Sequence[Pipeline], options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

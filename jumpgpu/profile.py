@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from .cli.exit_status import command, run_command
 from .cli.parser import command_parser
 from .profiles.make import STEPS, profile
 from .profiles.recipe import LEVELS, REFERENCES
@@ -91,40 +92,37 @@ def parser() -> argparse.ArgumentParser:
     return output
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """0 done, 2 bad use."""
     options = parser().parse_args(argv)
-    try:
-        start = time.perf_counter()
-        output = profile(
-            options.plate,
-            metadata=options.metadata,
-            platemap=options.platemap,
-            treatments=options.treatments,
-            recipe=options.recipe,
-            level=options.level,
-            references=options.reference,
-            without=options.without,
-            controls=options.control,
-            features=options.features,
-            plate_column=options.plate_column,
-            well_column=options.well_column,
-            folder=options.output,
-            output=options.output,
-            anndata=options.anndata,
-            flag_cells=options.flag_cells,
-            drop_flagged=options.drop_flagged,
-            standard_errors=options.standard_errors,
-            consensus=options.consensus,
-            tell=lambda line: print(line, file=sys.stderr),
-        )
-        for plate, (wells, kept) in output.attrs["plates"].items():
-            print(f"{plate}  {wells} wells  {kept}  {time.perf_counter() - start:.1f} s")
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    start = time.perf_counter()
+    output = profile(
+        options.plate,
+        metadata=options.metadata,
+        platemap=options.platemap,
+        treatments=options.treatments,
+        recipe=options.recipe,
+        level=options.level,
+        references=options.reference,
+        without=options.without,
+        controls=options.control,
+        features=options.features,
+        plate_column=options.plate_column,
+        well_column=options.well_column,
+        folder=options.output,
+        output=options.output,
+        anndata=options.anndata,
+        flag_cells=options.flag_cells,
+        drop_flagged=options.drop_flagged,
+        standard_errors=options.standard_errors,
+        consensus=options.consensus,
+        tell=lambda line: print(line, file=sys.stderr),
+    )
+    for plate, (wells, kept) in output.attrs["plates"].items():
+        print(f"{plate}  {wells} wells  {kept}  {time.perf_counter() - start:.1f} s")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from .cli.exit_status import command, run_command
 from .cli.parser import command_parser
 from .outputs.multiqc import multiqc
 from .outputs.plate_page import report
@@ -43,31 +44,28 @@ def parser() -> argparse.ArgumentParser:
     return output
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 0 done, 2 bad use."""
     options = parser().parse_args(argv)
-    try:
-        if options.multiqc:
-            write_whole(options.multiqc, multiqc([open_plate(path) for path in options.plates]))
-            print(options.multiqc)
-            return 0
-        for path in options.plates:
-            page = report(
-                path,
-                options.output,
-                metadata=options.metadata,
-                scores=options.scores,
-                pictures=options.pictures,
-                images=options.images,
-                plane=options.plane,
-                overwrite=options.overwrite,
-            )
-            print(f"{page.stem}  {page}  {page.stat().st_size / 1e6:.1f} MB")
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if options.multiqc:
+        write_whole(options.multiqc, multiqc([open_plate(path) for path in options.plates]))
+        print(options.multiqc)
+        return 0
+    for path in options.plates:
+        page = report(
+            path,
+            options.output,
+            metadata=options.metadata,
+            scores=options.scores,
+            pictures=options.pictures,
+            images=options.images,
+            plane=options.plane,
+            overwrite=options.overwrite,
+        )
+        print(f"{page.stem}  {page}  {page.stat().st_size / 1e6:.1f} MB")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from .cli.exit_status import command, run_command
 from .profiles import conventions
 from .profiles.platemap import column_name
 from .profiles.recipe import load_recipe
@@ -23,27 +24,25 @@ from .scores.percent_replicating import percent_replicating
 from .scores.results import headline, write_results
 from .scores.selection import Selected, Selection, column, judging_controls, pairs_of_conditions
 from .scores.transfer import Baselines, baselines, pairs
-from .settings.names import BRIGHTFIELD
+from .settings.names import BRIGHTFIELD, check_file_name
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """0 done, 2 bad use."""
     options = parser().parse_args(argv)
-    try:
-        start = time.perf_counter()
-        asked = Asked(options)
-        results = list(SCORES[options.score](asked))
-        results = [dataclasses.replace(r, findings=(*r.findings, *asked.findings)) for r in results]
-        write_results(results, options.output / "scores", options.name or options.score, not options.no_figures)
-        for result in results:
-            seconds = time.perf_counter() - start
-            of = result.condition or result.name
-            for line in (*(check.line() for check in getattr(result, "checks", ())), *result.findings):
-                tell(f"{of}: {line}")
-            print("  ".join(filter(None, [result.name, result.condition, headline(result), f"{seconds:.1f} s"])))
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    start = time.perf_counter()
+    name = check_file_name(options.name or options.score, "--name")
+    asked = Asked(options)
+    results = list(SCORES[options.score](asked))
+    results = [dataclasses.replace(r, findings=(*r.findings, *asked.findings)) for r in results]
+    write_results(results, options.output / "scores", name, not options.no_figures)
+    for result in results:
+        seconds = time.perf_counter() - start
+        of = result.condition or result.name
+        for line in (*(check.line() for check in getattr(result, "checks", ())), *result.findings):
+            tell(f"{of}: {line}")
+        print("  ".join(filter(None, [result.name, result.condition, headline(result), f"{seconds:.1f} s"])))
     return 0
 
 
@@ -225,4 +224,4 @@ SCORES: dict[str, Callable[[Asked], Iterator[Any]]] = {
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .cli import options as command
-from .cli.exit_status import BAD_USE, DONE, QUARANTINED, STOPPED, TRY_AGAIN, explain, failed
+from .cli.exit_status import BAD_USE, DONE, QUARANTINED, STOPPED, events_only, explain, failed, run_command
 from .cli.progress import write_event
 from .gpu.open import open_device
 from .images.locate import find_source
@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outlines = given.pop("outlines")
         barcodes, options, dry_run = command.settle(given)
         log_json = options.log_json
+        if log_json:
+            events_only()
         plates = [find_source(b, options.images_root, options.config.plate, options.cache) for b in barcodes]
         for plate in plates:
             wells = chosen_wells(plate, options)
@@ -43,10 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if dry_run:
             return DONE
         device = open_device(options.device, options.threads)
-    except ConnectionError as error:
-        return failed(error, TRY_AGAIN, log_json)
-    except (ValueError, OSError, RuntimeError) as error:
-        return failed(error, BAD_USE, log_json)
+    except STOPPED as error:
+        return failed(*explain(error, go_on="", otherwise=BAD_USE), log_json)
     try:
         for plate in plates:
             done = segment_plate(plate, options, device, outlines)
@@ -60,4 +60,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from .cli.exit_status import command, run_command
 from .cli.parser import command_parser
 from .drawing.fields import Drawn, Effects, draw_field, falloff, falloff_coefficients, make_tiles
 from .gpu.machine import usable_cores
@@ -296,23 +297,20 @@ def settings_of(options: argparse.Namespace) -> tuple[list[str], SyntheticSettin
     return plates, SyntheticSettings(options.wells, options.sites, height, width, float(cells), options.seed)
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; 0 done, 2 bad use."""
     options = parser().parse_args(arguments)
-    try:
-        plates, settings = settings_of(options)
-        print(f"{', '.join(plates)} in {options.output}: {settings}", file=sys.stderr)
-        for plate in plates:
-            start = time.perf_counter()
-            n_fields, n_cells = draw_plate(options.output, plate, settings, options.threads)
-            seconds = time.perf_counter() - start
-            print(f"{plate}  {settings.wells} wells  {n_fields} fields  {n_cells} cells  {seconds:.1f} s")
-        write_metadata(options.output, plates, settings)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    plates, settings = settings_of(options)
+    print(f"{', '.join(plates)} in {options.output}: {settings}", file=sys.stderr)
+    for plate in plates:
+        start = time.perf_counter()
+        n_fields, n_cells = draw_plate(options.output, plate, settings, options.threads)
+        seconds = time.perf_counter() - start
+        print(f"{plate}  {settings.wells} wells  {n_fields} fields  {n_cells} cells  {seconds:.1f} s")
+    write_metadata(options.output, plates, settings)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

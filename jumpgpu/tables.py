@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from .cli.exit_status import command, run_command
 from .cli.parser import command_parser
 from .profiles.files import write_table
 from .profiles.platemap import read_treatments
@@ -31,15 +32,12 @@ def parser() -> argparse.ArgumentParser:
     return output
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """0 done, 2 bad use."""
     options = parser().parse_args(argv)
-    try:
-        read = read_folder(options.metadata)
-        tables = count_tables(read)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    read = read_folder(options.metadata)
+    tables = count_tables(read)
     for table in read.values():
         for finding in table.attrs["findings"]:
             print(finding, file=sys.stderr)
@@ -109,4 +107,4 @@ def genes_by_reagents(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -1,30 +1,46 @@
-"""How a run ends: its exit status, and its last words on stderr."""
+"""How a command ends: its exit status, and its last words on stderr."""
 
-import errno
+import functools
+import logging
+import os
+import signal
 import sys
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..storage.faults import REFUSED, may_pass
 from .progress import write_event
 
 DONE, BAD_USE, QUARANTINED, TRY_AGAIN = 0, 2, 3, 75
 GO_ON = "finished wells are kept, and the same command goes on from there"
 STOPPED = (OSError, ValueError, MemoryError, RuntimeError, KeyboardInterrupt)  # what ends a run in words
+Main = Callable[..., int]
 
 
-def explain(error: BaseException, output: Any) -> tuple[str, int]:
-    """Why a run that had begun to write below `output` was stopped, and its exit status."""
-    if isinstance(error, FileNotFoundError | ValueError):
-        return str(error), BAD_USE
+def explain(error: BaseException, output: Any = None, go_on: str = GO_ON, otherwise: int = TRY_AGAIN) -> tuple[str, int]:
+    """Why a command was stopped, and its exit status: TRY_AGAIN for what may pass, BAD_USE for what will not.
+
+    output : where it writes; None where an error names its file itself
+    go_on : what a user should know who tries again
+    otherwise : the status of a RuntimeError
+    """
+    hint = f"; {go_on}" if go_on else ""
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted{hint}", TRY_AGAIN
     if isinstance(error, BlockingIOError):
         return str(error), TRY_AGAIN
-    if isinstance(error, KeyboardInterrupt):
-        return f"interrupted; {GO_ON}", TRY_AGAIN
+    if isinstance(error, FileNotFoundError | ValueError):
+        return str(error), BAD_USE
     if isinstance(error, OSError) and not isinstance(error, ConnectionError):
-        place = f"{error.strerror or error}: {error.filename or output}"
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return f"{place}; give an --output that can be written", BAD_USE
-        return f"{place}; {GO_ON}", TRY_AGAIN
-    return f"{str(error) or 'out of memory'}; {GO_ON}", TRY_AGAIN
+        place = error.filename or output
+        text = f"{error.strerror or error}: {place}" if place else str(error)
+        if error.errno in REFUSED:
+            return text + "; give an --output that can be written" * (output is not None), BAD_USE
+        return (f"{text}{hint}", TRY_AGAIN) if may_pass(error) else (text, BAD_USE)
+    if isinstance(error, RuntimeError) and otherwise == BAD_USE:
+        return str(error) or type(error).__name__, BAD_USE
+    return f"{str(error) or 'out of memory'}{hint}", TRY_AGAIN
 
 
 def failed(reason: BaseException | str, status: int, log_json: bool = False) -> int:
@@ -34,3 +50,86 @@ def failed(reason: BaseException | str, status: int, log_json: bool = False) -> 
     else:
         print(f"error: {reason}", file=sys.stderr)
     return status
+
+
+def command(run: Main) -> Main:
+    """A command's `main` whose errors become a line on stderr and an exit status."""
+
+    @functools.wraps(run)
+    def main(arguments: Sequence[str] | None = None) -> int:
+        try:
+            return run(arguments)
+        except BrokenPipeError:
+            raise
+        except STOPPED as error:
+            return failed(*explain(error, go_on="", otherwise=BAD_USE))
+
+    return main
+
+
+def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
+    """A command as a process: stopped it is interrupted, and nobody need listen to what it says."""
+    fill_descriptors()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.stdout = Patient(sys.stdout or open(os.devnull, "w"), only=BrokenPipeError)  # noqa: SIM115
+    sys.stderr = Patient(sys.stderr or open(os.devnull, "w"), only=OSError)  # noqa: SIM115
+    try:
+        status = main(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return failed("interrupted", TRY_AGAIN)
+    except OSError as error:  # of standard output
+        return failed(*explain(error, "standard output", go_on=""))
+    return status
+
+
+def fill_descriptors() -> None:
+    """Open what is closed of standard input, output and error: else the next file has their number, and their words."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+class Patient:
+    """A stream to which writing fails in silence where an error is of the kind `only`: nobody listens any more."""
+
+    def __init__(self, stream: Any, only: type[OSError]):
+        self._stream, self._only = stream, only
+
+    def write(self, text: str) -> int:
+        try:
+            self._stream.write(text)
+        except self._only:
+            self._give_up()
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except self._only:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Let what follows go nowhere, also what Python writes when it ends."""
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self._stream.fileno())
+        os.close(null)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def events_only() -> None:
+    """From here on have warnings and logs of libraries told as events: every line on stderr is JSON."""
+
+    def show(message: Warning | str, category: type[Warning], filename: str, *_: Any) -> None:
+        write_event("warning", message=f"{category.__name__}: {message} ({os.path.basename(filename)})")
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            write_event("warning", message=f"{record.name}: {record.getMessage()}")
+
+    warnings.showwarning = show  # type: ignore[assignment]
+    logging.lastResort = Handler(logging.WARNING)  # what is asked where nobody has set up logging

@@ -40,6 +40,7 @@ class Options:
     scheduler: str | None = None  # a Dask scheduler whose workers share the wells
     batch: int | None = None  # fields; the config's where None, and chosen by the device where that is None too
     overwrite: bool = False
+    retry_quarantined: bool = False  # make wells again that sites were left out of
     strict: bool = False
     quiet: bool = False
     log_json: bool = False  # events as JSON on stderr
@@ -167,6 +168,7 @@ def parser(name: str = "extract") -> argparse.ArgumentParser:
         add("--save-labels", action="store_true", help="store the label images, with an overview, as OME-Zarr")
         add("--save-overview", action="store_true", help="store each site at an eighth of its size, as OME-Zarr")
     add("--overwrite", action="store_true", help="measure wells again even if the store already has them")
+    add("--retry-quarantined", action="store_true", help="measure those wells again that a site was left out of")
     add("--dry-run", action="store_true", help="say what would be read and written, and stop")
     add = output.add_argument_group("where to run").add_argument
     add("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: %(default)s)")

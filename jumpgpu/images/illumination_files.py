@@ -14,11 +14,14 @@ import torch
 
 from ..storage.atomic import write_whole
 from ..storage.buckets import Place, RemotePath
+from ..storage.faults import patiently
+from ..storage.local import open_regular
 from .plate import Plate
 from .reader import field_size
 
 NOT_ONE = 0.01  # what the least value of a function may be from 1
 UNEVEN = 20.0  # times its least value: from six fields of CPJUMP1, too few for a function, the greatest is 13
+FAULTS = 1  # version of the rule by which faults of the system end a run and leave no field out of an estimate
 HEADER_BYTES = 1 << 16  # of an .npy file beside its values; NumPy writes 128
 
 
@@ -107,14 +110,7 @@ def read_function(path: Place, size: tuple[int, int], where: str) -> np.ndarray:
     """A function from .npy or .npz, float32 [H, W]; its shape and type are checked before its values are read."""
     limit = 8 * size[0] * size[1] + HEADER_BYTES
     try:
-        if isinstance(path, RemotePath):
-            data = path.read_bytes(limit)
-        elif path.suffix == ".npz":
-            with zipfile.ZipFile(path) as archive, archive.open("illum.npy") as member:
-                data = member.read(limit + 1)
-        else:
-            with open(path, "rb") as file:
-                data = file.read(limit + 1)
+        data = path.read_bytes(limit) if isinstance(path, RemotePath) else patiently(lambda: array_bytes(path, limit), path)
     except ConnectionError:
         raise
     except KeyError as error:
@@ -124,6 +120,15 @@ def read_function(path: Place, size: tuple[int, int], where: str) -> np.ndarray:
     if len(data) > limit:
         raise ValueError(f"{where}: larger than a float64 array of {size[0]} x {size[1]}")
     return parse_npy(data, size, where)
+
+
+def array_bytes(path: Path, limit: int) -> bytes:
+    """An array's .npy bytes, from its file or the archive that has it as `illum`; not much more than `limit` of them."""
+    with open_regular(path) as file:
+        if path.suffix != ".npz":
+            return file.read(limit + 1)
+        with zipfile.ZipFile(file) as archive, archive.open("illum.npy") as member:
+            return member.read(limit + 1)
 
 
 def parse_npy(data: bytes, size: tuple[int, int], where: str) -> np.ndarray:
@@ -164,14 +169,14 @@ def save_illumination(
         buffer = io.BytesIO()
         np.save(buffer, function, allow_pickle=False)
         write_whole(function_path(folder, plate.barcode, channel), buffer.getvalue())
-    write_whole(record_path, json.dumps({**record, "channels": list(channels)}, indent=1).encode())
+    write_whole(record_path, json.dumps({**record, "channels": list(channels), "faults": FAULTS}, indent=1).encode())
 
 
 def read_kept(folder: Place, plate: Plate, channels: Sequence[str], key: str) -> Illumination | None:
     """An earlier estimate of the same key, or None."""
     try:
         record = json.loads((folder / f"{plate.barcode}_estimate.json").read_bytes())
-        if record["key"] != key:
+        if record["key"] != key or (record["notes"] and record.get("faults") != FAULTS):
             return None
         size = field_size(plate)
         arrays = [read_function(p, size, str(p)) for c in channels if (p := function_path(folder, plate.barcode, c))]

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from ..storage.local import open_inside
+from ..storage.faults import may_pass, patiently
+from ..storage.local import Status, read_inside
 from .tiff import COMPRESSIONS, MALFORMED, MAX_OVERHEAD, lone_page, one_line
 
 CODECS = {"bytes", "transpose", "blosc", "gzip", "zstd", "crc32c", "sharding_indexed"}  # of zarr 3
@@ -24,21 +25,30 @@ MAX_METADATA = 1 << 20  # bytes of a zarr.json or .zarray
 MAX_FILES = 10_000  # of a zarr array
 
 
-def read_labels(path: Path, folder: Path, size: tuple[int, int]) -> np.ndarray:
-    """A label image of `folder`, int64 [H, W] of this size; ValueError says what is wrong with it."""
+def read_labels(path: Path, folder: Path, size: tuple[int, int]) -> tuple[np.ndarray, Status | None]:
+    """A label image of `folder`, int64 [H, W] of this size, and the status of its file, None where it is a folder.
+
+    ValueError says what is wrong with it, Unreachable what is wrong with the system.
+    """
+    return patiently(lambda: _read_labels(path, folder, size), path)
+
+
+def _read_labels(path: Path, folder: Path, size: tuple[int, int]) -> tuple[np.ndarray, Status | None]:
+    status = None
     try:
         if path.is_dir():
             image = read_zarr(path, folder, size)
         else:
             limit = 2 * 8 * size[0] * size[1] + MAX_OVERHEAD
-            with open_inside(str(path), (folder.resolve(),), limit) as file:
-                data = file.read(limit)
+            data, status = read_inside(str(path), (folder.resolve(),), limit)
             image = read_npy(data, size) if path.suffix == ".npy" else read_tiff(data, size)
-    except (*MALFORMED, MemoryError, EOFError, SyntaxError, TokenError) as error:
+    except (*MALFORMED, EOFError, SyntaxError, TokenError) as error:
+        if may_pass(error):
+            raise
         raise ValueError(f"cannot be read as a label image: {one_line(error)}") from error
     if image.size and (image.min() < 0 or image.max() > 2**31 - 1):
         raise ValueError(f"labels from {image.min()} to {image.max()}; expected 0 .. 2147483647")
-    return image.reshape(size).astype(np.int64)
+    return image.reshape(size).astype(np.int64), status
 
 
 def check(shape: Iterable[Any], dtype: np.dtype[Any], size: tuple[int, int]) -> None:
@@ -70,7 +80,10 @@ def read_npy(data: bytes, size: tuple[int, int]) -> np.ndarray:
     stream = io.BytesIO(data)
     version = np.lib.format.read_magic(stream)
     header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-    shape, fortran, dtype = header(stream)
+    try:
+        shape, fortran, dtype = header(stream)
+    except (RecursionError, MemoryError) as error:  # of Python's parser, on too many brackets
+        raise ValueError("its header is no header of an array") from error
     check(shape, dtype, size)
     values = stream.read()
     if len(values) != dtype.itemsize * size[0] * size[1]:
@@ -91,8 +104,7 @@ def read_zarr(path: Path, folder: Path, size: tuple[int, int]) -> np.ndarray:
         if not part.resolve().is_relative_to(home):
             raise ValueError(f"a symlink leads outside {folder}")
     old = (path / ".zarray").is_file()
-    with open_inside(str(path / (".zarray" if old else "zarr.json")), (home,), MAX_METADATA) as file:
-        described = json.loads(file.read(MAX_METADATA))
+    described = json.loads(read_inside(str(path / (".zarray" if old else "zarr.json")), (home,), MAX_METADATA)[0])
     if old:
         compressor = described["compressor"]
         used = {f["id"] for f in [*(described["filters"] or ()), *([compressor] if compressor else [])]} - COMPRESSORS

@@ -14,8 +14,10 @@ import torch
 
 from ..gpu.device import Device
 from ..settings.names import COMPARTMENTS, well_position
+from ..storage.faults import check_there
+from ..storage.local import Status
 from .label_files import read_labels
-from .site import Problem
+from .site import Problem, without_folders
 
 SUFFIXES = (".tiff", ".tif", ".npy", ".zarr")
 SHOWN = 5  # labels named in a report
@@ -31,6 +33,7 @@ class Masks:
     problems  what is wrong with the others
     report    what was left out or is odd, a line each, beginning with plate, well and site
     warnings  likewise, what makes nonsense of the numbers: a binary mask in place of labels
+    files     of each row, by the name of the label image, size and mark of its file; None for a folder
     """
 
     labels: dict[str, torch.Tensor]
@@ -38,6 +41,7 @@ class Masks:
     problems: tuple[Problem, ...]
     report: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    files: tuple[dict[str, Status | None], ...] = ()
 
 
 def mask_files(folder: Path, plate: str, well: str, site: int, pattern: str) -> dict[str, Path]:
@@ -78,16 +82,21 @@ def read_masks(
     problems: list[Problem] = []
     report: list[str] = []
     warnings: list[str] = []
+    files: list[dict[str, Status | None]] = []
     for b, (well, site) in enumerate(sites):
         images, bad = {}, []
+        opened: dict[str, Status | None] = {}
         for compartment, file in mask_files(folder, plate, well, site, pattern).items():
             try:
                 if file.exists():
-                    images[compartment] = read_labels(file, folder, size)
+                    images[compartment], status = read_labels(file, folder, size)
+                    opened[f"{compartment} labels"] = status
                 elif compartment != "Cytoplasm":
+                    check_there(str(file))
                     raise ValueError("the file is missing")
             except ValueError as error:
-                bad.append(Problem(plate, well, site, compartment, str(file), f"no {compartment} label image: {error}"))
+                reason = without_folders(f"no {compartment} label image: {error}", (folder, folder.resolve(), file.parent))
+                bad.append(Problem(plate, well, site, compartment, str(file), reason))
         problems += bad
         if not bad:
             paired, notes = pair(images["Nuclei"], images["Cells"], images.get("Cytoplasm"))
@@ -96,6 +105,7 @@ def read_masks(
             report += [f"{plate} {well} site {site}: {note}" for note in notes]
             rows.append(b)
             result.append(paired)
+            files.append(opened)
     labels = {c: np.zeros((len(rows), *size), np.int32) for c in COMPARTMENTS}
     for row, paired in enumerate(result):
         for compartment, image in paired.items():
@@ -106,6 +116,7 @@ def read_masks(
         tuple(problems),
         tuple(report),
         tuple(warnings),
+        tuple(files),
     )
 
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from ..settings.config import PlateSettings
 from ..storage.buckets import Place, RemotePath
-from ..storage.local import Files, Local
+from ..storage.faults import patiently
+from ..storage.local import ABSENT, Files, Local, Status
 from ..storage.prefetch import RemoteFiles
 from .ome_zarr import Field, Group, channel_indices, is_ome_zarr, plane_index, read_field, read_plate
 from .plate import Plate
@@ -53,7 +54,7 @@ class ZarrPlanes:
         self.barcode, self.group, self.files, self.settings, self.version = barcode, group, files, settings, version
         self._fields: collections.OrderedDict[str, tuple[Field, Any]] = collections.OrderedDict()
         self._pixels: collections.OrderedDict[str, np.ndarray] = collections.OrderedDict()
-        self._sizes: dict[str, tuple[int, str]] = {}
+        self._sizes: dict[str, Status] = {}
         self._lock = threading.Lock()
 
     def split(self, file: str) -> tuple[str, int]:
@@ -122,16 +123,20 @@ class ZarrPlanes:
     def read(self, file: str, limit: int) -> bytes:
         raise ValueError(f"{file} is a plane of an array and no file")
 
-    def status(self, file: str) -> tuple[int, str]:
+    def read_with_status(self, file: str, limit: int) -> tuple[bytes, Status]:
+        return self.read(file, limit), ABSENT
+
+    def status(self, file: str) -> Status:
         """Bytes of the field's array as it is stored, all its channels together, and a mark of their change."""
         path = self.split(file)[0]
         if path not in self._sizes:
             try:
-                self._sizes[path] = stored(self.group.root / self.reader(path)[0].array)
+                place = self.group.root / self.reader(path)[0].array
+                self._sizes[path] = patiently(lambda: stored(place), str(place))
             except (OSError, ValueError) as error:
                 if isinstance(error, ConnectionError):
                     raise
-                self._sizes[path] = -1, "absent"
+                self._sizes[path] = ABSENT
         return self._sizes[path]
 
     def relative(self, file: str) -> str:
@@ -141,7 +146,7 @@ class ZarrPlanes:
         return contextlib.nullcontext()
 
 
-def stored(folder: Place) -> tuple[int, str]:
+def stored(folder: Place) -> Status:
     """Bytes of all files below a folder, and a mark that changes with them."""
     if isinstance(folder, RemotePath):
         files = folder.listing(deep=True).files

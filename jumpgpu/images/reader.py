@@ -15,6 +15,8 @@ import torch
 
 from ..gpu.device import Device
 from ..gpu.machine import usable_cores
+from ..storage.faults import may_pass
+from ..storage.local import Status
 from .plate import Plate, Site
 from .ring_buffer import CudaRing, HostRing, Pending, Pool
 from .site import Problem, Wanted
@@ -35,6 +37,7 @@ class FieldBatch:
     finished : wells whose last selected site is in this batch, quarantined or not
     checks : of each row of `pixels`, its images' (saturated, sharpness) in the order of the C axis (`check_image`)
     scales : of each row of `pixels`, what its images' counts are divided by to be 0 to 1
+    files : of each row of `pixels`, by channel, size and mark of the file that was read; None for what is no file
     """
 
     pixels: torch.Tensor
@@ -44,6 +47,7 @@ class FieldBatch:
     finished: tuple[str, ...] = ()
     checks: tuple[tuple[tuple[float, float], ...], ...] = ()
     scales: tuple[tuple[float, ...], ...] = ()
+    files: tuple[dict[str, Status | None], ...] = ()
 
     @property
     def skipped(self) -> tuple[tuple[str, int], ...]:
@@ -91,7 +95,7 @@ def read_fields(
     pool = Pool(usable_cores() if workers is None else workers)
     given = min(ahead + held, len(groups)), min(batch, len(selected)), wanted, pool
     ring = CudaRing(*given, device) if device and device.asynchronous else HostRing(*given)
-    batches = _stream(groups, ring, pool, ahead)
+    batches = _stream(groups, ring, pool, ahead, channels)
     coming = [f for site in selected for c in wanted.order if (f := site.files[c])]
     return _fetched(batches, plate.images.ahead(coming, file_limit(wanted.size)))
 
@@ -105,7 +109,7 @@ def _fetched(
 
 
 def _stream(
-    batches: Sequence[Sequence[Site]], ring: HostRing | CudaRing, pool: Pool, ahead: int
+    batches: Sequence[Sequence[Site]], ring: HostRing | CudaRing, pool: Pool, ahead: int, channels: Sequence[str]
 ) -> Generator[FieldBatch, None, None]:
     last = {site.well: i for i, members in enumerate(batches) for site in members}
     waiting: collections.deque[Pending] = collections.deque()
@@ -128,6 +132,7 @@ def _stream(
                 finished=tuple(w for w in dict.fromkeys(s.well for s in now.members) if last[w] == now.number),
                 checks=tuple(f.checks for f in result if not f.bad),
                 scales=tuple(f.scales for f in result if not f.bad),
+                files=tuple(dict(zip(channels, f.files, strict=True)) for f in result if not f.bad),
             )
     finally:
         pool.close()
@@ -156,6 +161,8 @@ def field_size(plate: Plate) -> tuple[int, int]:
                 except ConnectionError:
                     raise
                 except MALFORMED as error:
+                    if may_pass(error):
+                        raise
                     first = first or f"{file}: {one_line(error)}"
             if votes and group is sites:
                 break

@@ -4,12 +4,17 @@ A site with an image that is missing, unreadable, truncated, of the wrong size o
 images (constant, zero-filled, saturated, the same as another channel's) are flagged.
 """
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 
 from ..gpu.cpu import StaleLibrary
+from ..storage.faults import check_there, may_pass
+from ..storage.local import Planes, Status
 from .focus import Counts, check_image, copy_of, count_image, oddities, top_of
 from .plate import Plate, Site
 from .tiff import MALFORMED, decode, one_line
@@ -54,19 +59,28 @@ class Wanted:
 
     def problem(self, site: Site, c: int, reason: str) -> Problem:
         file = site.files[self.order[c]] or ""
+        reason = without_folders(reason, (os.path.dirname(file), self.plate.folder, *self.plate.roots))
         return Problem(self.plate.barcode, site.well, site.site, self.channels[c], file, reason)
+
+
+def without_folders(text: str, folders: Iterable[Any]) -> str:
+    """A reason without the names of folders on this machine, which whoever is given the plate need not know."""
+    for folder in sorted({str(f) for f in folders if len(str(f)) > 1}, key=len, reverse=True):
+        text = text.replace(f"{folder}/", "").replace(folder, PurePath(folder).name)
+    return text
 
 
 @dataclass(frozen=True)
 class DecodedSite:
-    """What a site's images came to: problems that quarantine it, or its flags, and of each image (saturated, sharpness) and
-    what its counts are divided by.
+    """What a site's images came to: problems that quarantine it, or its flags, and of each image (saturated, sharpness),
+    what its counts are divided by, and the status of the file it was read from.
     """
 
     bad: tuple[Problem, ...] = ()
     flags: tuple[Problem, ...] = ()
     checks: tuple[tuple[float, float], ...] = ()
     scales: tuple[float, ...] = ()
+    files: tuple[Status | None, ...] = ()
 
 
 def take_images(wanted: Wanted, site: Site, take: Callable[[int, str], None]) -> tuple[Problem, ...]:
@@ -80,10 +94,14 @@ def take_images(wanted: Wanted, site: Site, take: Callable[[int, str], None]) ->
         try:
             take(c, file)
         except FileNotFoundError:
+            if not isinstance(wanted.plate.images, Planes) and "://" not in file:
+                check_there(file)
             bad.append(wanted.problem(site, c, f"no {channel} image: the file is missing"))
         except (ConnectionError, StaleLibrary):
             raise  # the place is out of reach, or the library of another build: no fault of this image
-        except (*MALFORMED, MemoryError) as error:
+        except MALFORMED as error:
+            if may_pass(error):
+                raise
             bad.append(wanted.problem(site, c, f"unreadable {channel} image: {one_line(error)}"))
     return tuple(bad)
 
@@ -111,4 +129,5 @@ def judge(
         flags += [wanted.problem(site, c, reason) for reason in (*oddities(counts[c]), *greys[c].remarks)]
         if (same := copy_of(counts, c, equal)) is not None:
             flags.append(wanted.problem(site, c, f"the {channel} image is the {wanted.channels[same]} image again"))
-    return DecodedSite((), tuple(flags), tuple(map(check_image, counts)), tuple(map(wanted.scale_of, greys)))
+    files = tuple(grey.status for grey in greys)
+    return DecodedSite((), tuple(flags), tuple(map(check_image, counts)), tuple(map(wanted.scale_of, greys)), files)

@@ -75,16 +75,17 @@ def decode(file: str, images: Files, out: np.ndarray) -> Grey:
     if isinstance(images, Planes):
         images.read_plane(file, out)
         return Grey()
-    data = images.read(file, file_limit(out.shape))
+    data, status = images.read_with_status(file, file_limit(out.shape))
     if is_png(data):
-        return decode_png(data, out)
-    if (strips := plain_strips(data, out.shape)) is not None:
+        grey = decode_png(data, out)
+    elif (strips := plain_strips(data, out.shape)) is not None:
         decode_lzw_strips(data, strips, out)
-        return Grey()
-    with reader(data, out.shape) as page:
-        grey = judge_page(page)
-        decode_page(data, page, out, grey)
-    return grey
+        grey = Grey()
+    else:
+        with reader(data, out.shape) as page:
+            grey = judge_page(page)
+            decode_page(data, page, out, grey)
+    return replace(grey, status=status)
 
 
 def load(
@@ -109,16 +110,16 @@ def load(
         at, memory = reserve(n)
         images.read_plane(file, memory.view(np.uint16).reshape(size))
         return at, None, Grey()
-    data = images.read(file, file_limit(size))
+    data, status = images.read_with_status(file, file_limit(size))
     if is_png(data):
         at, memory = reserve(n)
-        return at, None, decode_png(data, memory.view(np.uint16).reshape(size))
+        return at, None, replace(decode_png(data, memory.view(np.uint16).reshape(size)), status=status)
     plain = plain_strips(data, size)
     if plain is not None and int(plain.places[:, 1].sum()) <= capacity_of(size):
         at, strips = copied(data, plain, reserve)
-        return at, strips, Grey()
+        return at, strips, Grey(status=status)
     with reader(data, size) as page:
-        grey = judge_page(page)
+        grey = replace(judge_page(page), status=status)
         result = None if grey.white else lzw_strips(page, size)
         total = 0 if result is None else int(result.places[:, 1].sum())
         if result is None or total > capacity_of(size):  # strips may lie over each other

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from ..storage.local import Status
+
 FULL_SCALE = 65535.0  # what counts of 16 bits are divided by, where nothing says otherwise
 FULL_SCALE_8 = 255.0  # and of 8
 Values = Mapping[int, tuple[float, ...] | str]  # code -> its numbers, or its text
@@ -62,11 +64,13 @@ class Grey:
     scale : what they are divided by to be 0 to 1; None where the file does not say
     white : whether 0 is the brightest
     remarks : reasons to flag the image
+    status : size and mark of the file that was opened; None where it is none
     """
 
     scale: float | None = None
     white: bool = False
     remarks: tuple[str, ...] = ()
+    status: Status | None = None
 
 
 def judge_tags(tags: Values) -> Grey:

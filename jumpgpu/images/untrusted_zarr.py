@@ -15,8 +15,10 @@ import zarr
 from zarr.abc.store import RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 
+from ..storage.faults import Unreachable
 from .ome_zarr import Field
 
+MAX_METADATA = 1 << 22  # bytes of a zarr.json that is looked for again
 SLACK = 1 << 16  # bytes that a packed chunk may have beyond its content
 NOTHING: tuple[str, ...] = ()
 
@@ -81,14 +83,23 @@ class FieldStore(Store):
             size *= n
         return size + size // 16 + SLACK
 
+    def check_there(self, own: str) -> None:
+        """Unreachable where a chunk is absent because all of the array is."""
+        try:
+            self._read(own, MAX_METADATA)
+        except FileNotFoundError as error:
+            raise Unreachable(f"{self.field.array} is gone, which was there: is its share mounted?") from error
+
     async def get(self, key: str, prototype: BufferPrototype, byte_range: Any = None) -> Buffer | None:
-        if key == f"{self.field.array}/{'zarr.json' if self.field.version == 3 else '.zarray'}":
+        own = f"{self.field.array}/{'zarr.json' if self.field.version == 3 else '.zarray'}"
+        if key == own:
             return prototype.buffer.from_bytes(self.field.metadata)
         if key.endswith(("zarr.json", ".zattrs", ".zgroup", ".zarray", ".zmetadata")) or ".." in key:
             return None
         try:
             data = await asyncio.to_thread(self._read, key, self.limit)
         except FileNotFoundError:
+            await asyncio.to_thread(self.check_there, own)
             return None  # zarr's way to store a chunk that is all zeros
         if isinstance(byte_range, SuffixByteRequest):
             return prototype.buffer.from_bytes(data[-byte_range.suffix :])

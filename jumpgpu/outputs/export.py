@@ -21,6 +21,7 @@ import pandas as pd
 from ..profiles.cell_quality import CellRules, add_flags, flag_plate, flags_of
 from ..settings.names import split_name
 from ..storage.atomic import whole_file
+from ..store import h5ad
 from ..store.annotation import variables
 from ..store.layout import COUNT, ROW
 from ..store.reader import StoredPlate, open_plate, with_annotation
@@ -229,13 +230,13 @@ def write_h5ad(source: Source, path: Path) -> None:
 
     annotation = None if source.annotation is None else storable(source.annotation)
     if source.objects == IMAGE:
-        image_anndata(dataclasses.replace(source, annotation=annotation)).write_h5ad(path)
+        h5ad.write_h5ad(image_anndata(dataclasses.replace(source, annotation=annotation)), path)
     else:
         with dask.config.set(scheduler="synchronous"):
             cells = source.plate.to_anndata(source.wells, source.features, source.objects, annotation)
             if source.flags is not None:
                 add_flags(cells, source.flags)
-            cells.write_h5ad(path)
+            h5ad.write_h5ad(cells, path)
     source.advance(len(source.wells))
 
 
@@ -268,7 +269,7 @@ def write_sqlite(source: Source, path: Path) -> None:
     if missing := [link for link in LINKS if link not in groups.get("Cytoplasm", LINKS)]:
         raise ValueError(f"{plate.barcode}: SQLite needs the column {missing[0]}, by which compartments are joined")
     number = zlib.crc32(plate.barcode.encode())  # other plates' tables can be added
-    with contextlib.closing(sqlite3.connect(path)) as base:
+    with system_errors(path), contextlib.closing(sqlite3.connect(path)) as base:
         base.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
         others = {name: plate.choose(None, name) for name in plate.objects}
         if shared := sorted(set(others) & set(groups)):
@@ -300,6 +301,18 @@ def write_sqlite(source: Source, path: Path) -> None:
         for name in ("Image", *groups, *others):
             base.execute(f'CREATE INDEX "{name}_keys" ON "{name}" (TableNumber, ImageNumber)')
         base.commit()
+
+
+@contextlib.contextmanager
+def system_errors(path: Path) -> Iterator[None]:
+    """Within it what SQLite says of a full or failing disk is the OSError that others give."""
+    import sqlite3
+
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        number = errno.ENOSPC if error.sqlite_errorcode == sqlite3.SQLITE_FULL else errno.EIO
+        raise OSError(number, f"{os.strerror(number)} ({error})", str(path)) from error
 
 
 IDENTITY = {"Plate": "TEXT", "Well": "TEXT", "Site": "INTEGER"}

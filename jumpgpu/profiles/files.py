@@ -16,9 +16,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..settings.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS
+from ..settings.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS, check_file_name
 from ..storage.atomic import whole_file
 from ..store.annotation import variables
+from ..store.h5ad import write_h5ad
 from .conventions import identity_columns, one_line, prefixed
 from .platemap import feature_columns, some
 from .text_tables import as_text, as_wells, check_header, numbers
@@ -63,12 +64,13 @@ def write_anndata(table: pd.DataFrame, path: Path, also: Sequence[str] = ()) -> 
         obs[column] = obs[column].astype(float)  # a column of None has no type to store
     data = anndata.AnnData(table[features].to_numpy(float), obs=obs, var=described(features))
     with whole_file(path) as part:
-        data.write_h5ad(part)
+        write_h5ad(data, part)
 
 
 def numbers_beside(path: Path, plate: str) -> dict[str, Any]:
     """The numbers versions that `profile` recorded beside a plate's table; none for a table made elsewhere."""
     try:
+        check_file_name(plate, "the plate")
         result = json.loads((path.parent / f"{plate}_{RECORD}").read_text(encoding="utf-8"))["numbers"]
     except (OSError, ValueError, LookupError, TypeError):
         return {}

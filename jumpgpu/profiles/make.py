@@ -1,5 +1,6 @@
 """Plates to well profiles: read, annotated, then normalised and selected by a recipe; written where a folder is given."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -22,6 +23,7 @@ from .batch import describe_effects, effects_by_step
 from .cell_quality import FLAGGED, WithoutFlagged, add_shares, flag_plate, load_cell_rules
 from .consensus import consensus as consensus_of
 from .files import RECORD, numbers_beside, read_profiles, write_anndata, write_table
+from .outputs import ProfileOutputs
 from .pipeline import FEATURES, barcode_of, make_profiles
 from .platemap import common_features, feature_columns
 from .recipe import Recipe, load_recipe
@@ -131,11 +133,10 @@ def profile(
     )
     if rules is not None:
         tell(f"cell rules: {json.dumps(dataclasses.asdict(rules))}")
-    target = None if output is None else Path(output)
     maps, map_file, treatments_file = (None if p is None else Path(p) for p in (metadata, platemap, treatments))
     given = {"--flag-cells": rules is not None, "--standard-errors": standard_errors}
     needs_cells = [option for option, asked in given.items() if asked]
-    if target is None and (standard_errors or consensus):
+    if output is None and (standard_errors or consensus):
         raise ValueError("standard_errors and consensus are written beside the profiles; give an output folder")
     wells: dict[str, int] = {}
     kept: dict[str, str] = {}
@@ -143,106 +144,114 @@ def profile(
     last: dict[str, tuple[int, pd.DataFrame]] = {}
     numbers: dict[str, dict[str, Any]] = {}
 
-    def save(table: pd.DataFrame, plate: str, name: str) -> None:
-        if target is not None:
-            path = target / "profiles" / plate / (f"{name}.parquet" if plate == "consensus" else f"{plate}_{name}.parquet")
-            write_table(table, path)
-            if anndata and name != FEATURES:
-                write_anndata(table, path.with_suffix(".h5ad"), chosen.features)
+    with contextlib.ExitStack() as stack:
+        outputs = None if output is None else stack.enter_context(ProfileOutputs(Path(output) / "profiles"))
 
-    def cells_to_wells(stored: StoredPlate) -> pd.DataFrame:
-        cells: StoredPlate | WithoutFlagged = stored
-        beside = Path() if target is None else target / "profiles" / stored.barcode / stored.barcode
-        if rules is not None:
-            flags = flag_plate(stored, rules)
-            cells = WithoutFlagged(stored, flags) if drop_flagged else stored
-            if target is not None:
-                write_table(flags, beside.with_name(f"{stored.barcode}_cell_flags.parquet"))
-        table = aggregate(cells, chosen.aggregate)
-        if rules is not None:
-            table = add_shares(table, flags)
-            dropped = "left out" if drop_flagged else "kept (--drop-flagged leaves them out)"
-            findings = [*flags.attrs["findings"], f"{int(flags[FLAGGED].sum())} of {len(flags)} cells flagged and {dropped}"]
-            if gone := sorted(set(flags["Metadata_Well"].astype(str)) - set(table["Metadata_Well"])):
-                findings.append(f"{len(gone)} wells have no cell left and no profile: {platemaps.some(gone)}")
-            for finding in findings:
-                tell(f"{stored.barcode}: {finding}")
-        if target is not None:
-            write_table(table, beside.with_name(f"{stored.barcode}.parquet"))
-            if standard_errors:
-                errors = errors_of_means(cells, chosen.aggregate, standard_errors)
-                write_table(errors, beside.with_name(f"{stored.barcode}_standard_errors.parquet"))
-        return table
+        def save(table: pd.DataFrame, plate: str, name: str) -> None:
+            if outputs is not None:
+                stem = name if plate == "consensus" else f"{plate}_{name}"
+                write_table(table, outputs.path(plate, f"{stem}.parquet"))
+                if anndata and name != FEATURES:
+                    write_anndata(table, outputs.path(plate, f"{stem}.h5ad"), chosen.features)
 
-    def augmented() -> Iterator[pd.DataFrame]:
-        for argument in plates:
-            table, versions = read_wells(
-                argument, Path(folder), chosen, (plate_column, well_column), cells_to_wells, needs_cells
+        def cells_to_wells(stored: StoredPlate) -> pd.DataFrame:
+            cells: StoredPlate | WithoutFlagged = stored
+            barcode = stored.barcode
+            if rules is not None:
+                flags = flag_plate(stored, rules)
+                cells = WithoutFlagged(stored, flags) if drop_flagged else stored
+                if outputs is not None:
+                    write_table(flags, outputs.path(barcode, f"{barcode}_cell_flags.parquet"))
+            table = aggregate(cells, chosen.aggregate)
+            if rules is not None:
+                table = add_shares(table, flags)
+                dropped = "left out" if drop_flagged else "kept (--drop-flagged leaves them out)"
+                findings = [
+                    *flags.attrs["findings"],
+                    f"{int(flags[FLAGGED].sum())} of {len(flags)} cells flagged and {dropped}",
+                ]
+                if gone := sorted(set(flags["Metadata_Well"].astype(str)) - set(table["Metadata_Well"])):
+                    findings.append(f"{len(gone)} wells have no cell left and no profile: {platemaps.some(gone)}")
+                for finding in findings:
+                    tell(f"{stored.barcode}: {finding}")
+            if outputs is not None:
+                write_table(table, outputs.path(barcode, f"{barcode}.parquet"))
+                if standard_errors:
+                    errors = errors_of_means(cells, chosen.aggregate, standard_errors)
+                    write_table(errors, outputs.path(barcode, f"{barcode}_standard_errors.parquet"))
+            return table
+
+        def augmented() -> Iterator[pd.DataFrame]:
+            for argument in plates:
+                table, versions = read_wells(
+                    argument, Path(folder), chosen, (plate_column, well_column), cells_to_wells, needs_cells
+                )
+                plate = barcode_of(table)
+                if outputs is not None:
+                    outputs.take(plate)
+                numbers[plate] = versions
+                table, result, findings = annotate_plate(table, maps, map_file, treatments_file, Path(folder) / "metadata")
+                table, marked = conventions.choose_controls(table, chosen.controls)
+                findings += [*conventions.one_line(marked), *table.attrs.get("findings", ())]
+                findings += platemaps.feature_findings(table, chosen.features)
+                for finding in findings:
+                    tell(f"{plate}: {finding}")
+                for finding in designs.check_plate(table, result, group=group_of(table)):
+                    tell(str(finding))
+                if not feature_columns(table, chosen.features):
+                    raise ValueError(f"{plate}: no column is a feature; name features by --features")
+                wells[plate] = len(table)
+                save(table, plate, "augmented")
+                yield table
+
+        gathered: dict[str, list[pd.DataFrame]] = {}  # for the consensus
+        selected: dict[str, list[pd.DataFrame]] = {}  # negative controls after each step over all plates
+        batches = [c for c in dict.fromkeys((chosen.combat, chosen.harmony)) if c]
+        batches = batches or (["Metadata_Plate"] if chosen.sphere else [])
+        for plate, name, table in make_profiles(augmented(), chosen):
+            save(table, plate, name)
+            tables.setdefault(plate, []).append(name)
+            if name == FEATURES:
+                kept[plate] = summarize(table)
+                tell(f"{plate}  {kept[plate]}")
+                continue
+            if consensus and "feature_select" in name:
+                gathered.setdefault(name, []).append(table)
+            if batches and "feature_select" in name:
+                selected.setdefault(name, []).append(table[platemaps.is_negcon(table)])
+            n_features = len(feature_columns(table, chosen.features))
+            tell(f"{plate}  {name}  {len(table)} wells  {n_features} features")
+            rank = TABLES.index(name) if name in TABLES else -1
+            if plate not in last or rank <= last[plate][0]:
+                last[plate] = rank, table
+        for name, parts in gathered.items():
+            if not common_features(parts, chosen.features):
+                tell(f"consensus {name}: no feature is selected on every plate, so there is none")
+                continue
+            together = concatenate(parts, chosen.features)
+            for finding in together.attrs["findings"]:
+                tell(f"consensus {name}: {finding}")
+            together, group, _ = conventions.group_columns(together, consensus)
+            table = consensus_of(together, group, also=chosen.features)
+            save(table, "consensus", name)
+            tell(f"consensus {name}: {len(table)} treatments by {group}")
+        if batches:  # plate effect and drift of the controls
+            effects, findings = effects_by_step(
+                {k: pd.concat(v, ignore_index=True) for k, v in selected.items()}, chosen, batches
             )
-            plate = barcode_of(table)
-            numbers[plate] = versions
-            table, result, findings = annotate_plate(table, maps, map_file, treatments_file, Path(folder) / "metadata")
-            table, marked = conventions.choose_controls(table, chosen.controls)
-            findings += [*conventions.one_line(marked), *table.attrs.get("findings", ())]
-            findings += platemaps.feature_findings(table, chosen.features)
-            for finding in findings:
-                tell(f"{plate}: {finding}")
-            for finding in designs.check_plate(table, result, group=group_of(table)):
-                tell(str(finding))
-            if not feature_columns(table, chosen.features):
-                raise ValueError(f"{plate}: no column is a feature; name features by --features")
-            wells[plate] = len(table)
-            save(table, plate, "augmented")
-            yield table
-
-    gathered: dict[str, list[pd.DataFrame]] = {}  # for the consensus
-    selected: dict[str, list[pd.DataFrame]] = {}  # negative controls after each step over all plates
-    batches = [c for c in dict.fromkeys((chosen.combat, chosen.harmony)) if c]
-    batches = batches or (["Metadata_Plate"] if chosen.sphere else [])
-    for plate, name, table in make_profiles(augmented(), chosen):
-        save(table, plate, name)
-        tables.setdefault(plate, []).append(name)
-        if name == FEATURES:
-            kept[plate] = summarize(table)
-            tell(f"{plate}  {kept[plate]}")
-            continue
-        if consensus and "feature_select" in name:
-            gathered.setdefault(name, []).append(table)
-        if batches and "feature_select" in name:
-            selected.setdefault(name, []).append(table[platemaps.is_negcon(table)])
-        n_features = len(feature_columns(table, chosen.features))
-        tell(f"{plate}  {name}  {len(table)} wells  {n_features} features")
-        rank = TABLES.index(name) if name in TABLES else -1
-        if plate not in last or rank <= last[plate][0]:
-            last[plate] = rank, table
-    for name, parts in gathered.items():
-        if not common_features(parts, chosen.features):
-            tell(f"consensus {name}: no feature is selected on every plate, so there is none")
-            continue
-        together = concatenate(parts, chosen.features)
-        for finding in together.attrs["findings"]:
-            tell(f"consensus {name}: {finding}")
-        together, group, _ = conventions.group_columns(together, consensus)
-        table = consensus_of(together, group, also=chosen.features)
-        save(table, "consensus", name)
-        tell(f"consensus {name}: {len(table)} treatments by {group}")
-    if batches:  # plate effect and drift of the controls
-        effects, findings = effects_by_step(
-            {k: pd.concat(v, ignore_index=True) for k, v in selected.items()}, chosen, batches
-        )
-        for line in (*(describe_effects(e["table"], e) for e in effects), *findings):
-            tell(line)
-        if target is not None:
-            write_whole(target / "profiles" / "batch_effects.json", json.dumps(effects, indent=1) + "\n")
-    for plate, names in tables.items():
-        if target is not None:
-            path = target / "profiles" / plate / f"{plate}_{RECORD}"
-            write_record(path, chosen, names, list(tables), numbers[plate])
-    for finding in designs.check_numbers(numbers):
-        tell(str(finding))
-    profiles = concatenate([table for _, table in last.values()], chosen.features)
-    profiles.attrs["plates"] = {plate: (wells[plate], kept[plate]) for plate in wells}
-    return profiles
+            for line in (*(describe_effects(e["table"], e) for e in effects), *findings):
+                tell(line)
+            if outputs is not None:
+                write_whole(outputs.path("", "batch_effects.json"), json.dumps(effects, indent=1) + "\n")
+        for plate, names in tables.items():
+            if outputs is not None:
+                path = outputs.path(plate, f"{plate}_{RECORD}")
+                write_record(path, chosen, names, list(tables), numbers[plate])
+        for finding in designs.check_numbers(numbers):
+            tell(str(finding))
+        profiles = concatenate([table for _, table in last.values()], chosen.features)
+        profiles.attrs["plates"] = {plate: (wells[plate], kept[plate]) for plate in wells}
+        return profiles
 
 
 def group_of(table: pd.DataFrame) -> str:

@@ -81,7 +81,8 @@ def make_wells(token: str, barcode: str, options: Options, wells: Sequence[str])
 def finish(token: str, barcode: str, options: Options, lost: Mapping[str, str]) -> dict[str, Any]:
     """Bring the plate's metadata up to date; `lost` wells (well -> why) become empty ones. Gives the outcome."""
     run = prepare_run(token, barcode, options)
-    empty = dataclasses.replace(run, progress=Notes(), wells={well: run.wells[well] for well in lost})
+    asked = dataclasses.replace(run.options, retry_quarantined=False)
+    empty = dataclasses.replace(run, options=asked, progress=Notes(), wells={well: run.wells[well] for well in lost})
     with open_store(empty) as store:
         for well in store.missing_wells():
             for site in run.wells[well]:

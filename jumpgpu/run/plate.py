@@ -146,9 +146,19 @@ def open_store(run: Run, last: bool = True) -> Iterator[PlateWriter]:
         measures, others = run.pipeline.image, run.pipeline.of_others
     layout = Layout(plate.barcode, run.columns, plate.channels, plate.pixel_um, measures, made_with(), others)
     sites = {well: list(members) for well, members in run.wells.items()}
-    with PlateWriter(run.options.output, layout, run.settings, sites, run.options.overwrite, last) as store:
+    with PlateWriter(
+        run.options.output, layout, run.settings, sites, run.options.overwrite, last, run.options.retry_quarantined
+    ) as store:
         done = {w: members for w, members in run.wells.items() if w not in store.missing_wells()}
-        check_inputs(store, {w: {n: inputs_of(plate, s, run.options) for n, s in m.items()} for w, m in done.items()})
+        touched = check_inputs(
+            store, {w: {n: inputs_of(plate, s, run.options) for n, s in m.items()} for w, m in done.items()}
+        )
+        if touched:
+            run.progress.say(
+                f"{plate.barcode}: {touched} image files were changed or copied since their wells were made, and "
+                "have the size they had; --overwrite measures them again",
+                "warning",
+            )
         if done:
             run.progress.say(f"{plate.barcode}: {len(done)} of {len(sites)} wells are there already")
             run.progress.advance(sum(map(len, done.values())), before=True)
@@ -191,10 +201,12 @@ def take_masks(fields: FieldBatch, run: Run) -> tuple[FieldBatch, Labels]:
             sites=sites,
             checks=tuple(fields.checks[row] for row in masks.rows),
             scales=tuple(fields.scales[row] for row in masks.rows),
+            files=tuple(fields.files[row] for row in masks.rows),
             quarantined=(*fields.quarantined, *masks.problems),
             flags=tuple(p for p in fields.flags if (p.well, p.site) in sites),
         )
-    return fields, masks.labels
+    files = tuple(images | labels for images, labels in zip(fields.files, masks.files, strict=True))
+    return dataclasses.replace(fields, files=files), masks.labels
 
 
 @dataclass(frozen=True)

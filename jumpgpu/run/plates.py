@@ -38,6 +38,7 @@ def extract(
     batch: int | None = None,
     cache: StrPath | None = None,
     overwrite: bool = False,
+    retry_quarantined: bool = False,
     strict: bool = False,
     quiet: bool = False,
     log_json: bool = False,
@@ -74,8 +75,9 @@ def extract(
         Fields computed together; chosen from the free memory where None.
     cache : path, optional
         Keeps what is read from a bucket.
-    overwrite, strict : bool
-        Measure finished wells again; stop at an image that cannot be used instead of leaving its site out.
+    overwrite, retry_quarantined, strict : bool
+        Measure finished wells again; those that a site was left out of; stop at an image that cannot be used instead of
+        leaving its site out.
     quiet, log_json : bool
         No progress on stderr; events there as JSON.
 
@@ -118,6 +120,7 @@ def segment(
     batch: int | None = None,
     cache: StrPath | None = None,
     overwrite: bool = False,
+    retry_quarantined: bool = False,
     strict: bool = False,
     quiet: bool = False,
     log_json: bool = False,
@@ -129,7 +132,7 @@ def segment(
     plate, images, wells, sites, output, config, illumination : as `extract` has them
     outlines : bool
         Write `<output>/<plate>_outlines/<well>_s<site>.png` too.
-    device, threads, batch, cache, overwrite, strict, quiet, log_json : as `extract` has them
+    device, threads, batch, cache, overwrite, retry_quarantined, strict, quiet, log_json : as `extract` has them
 
     Returns
     -------

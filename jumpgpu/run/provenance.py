@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ..images.masks import mask_files
 from ..images.plate import Plate, Site
 from ..networks.models import identity
 from ..settings.numbers import changed_settings, versions_of
+from ..storage.local import Local, Status
 from ..store.layout import Input
 from ..store.writer import PlateWriter
 
@@ -56,7 +58,7 @@ def made_with() -> dict[str, Any]:
 def inputs_of(plate: Plate, site: Site, options: Options) -> tuple[Input, ...]:
     """A site's files as they are now, relative to the plate's folder or the masks'; absent ones have -1 bytes."""
     files = [
-        Input(channel, plate.images.relative(file), plate.images.status(file)[0])
+        Input(channel, plate.images.relative(file), *plate.images.status(file))
         for channel, file in zip(plate.channels, site.files, strict=True)
         if file
     ]
@@ -64,7 +66,7 @@ def inputs_of(plate: Plate, site: Site, options: Options) -> tuple[Input, ...]:
         for compartment, path in mask_files(
             options.masks, plate.barcode, site.well, site.site, options.mask_pattern
         ).items():
-            files.append(Input(f"{compartment} labels", os.path.relpath(path, options.masks), size_of(path)))
+            files.append(Input(f"{compartment} labels", os.path.relpath(path, options.masks), *label_status(path)))
     return tuple(files)
 
 
@@ -75,15 +77,25 @@ def name_of(file: str, plate: Plate, options: Options) -> str:
     return plate.images.relative(file)
 
 
-def size_of(file: str | Path) -> int:
-    try:
-        return os.stat(file).st_size
-    except OSError:
-        return -1
+def label_status(file: Path) -> Status:
+    """Of a label image; a folder of chunks has no size that would mean anything."""
+    status = Local(file.parent, ()).status(str(file))
+    return (status[0], "") if file.is_dir() else status
 
 
-def check_inputs(store: PlateWriter, inputs: Mapping[str, Mapping[int, tuple[Input, ...]]]) -> None:
-    """ValueError where a finished well was made from other files than well -> site -> files says it would be now."""
+def as_opened(inputs: Sequence[Input], files: Mapping[str, Status | None]) -> tuple[Input, ...]:
+    """A site's inputs with size and time of change of the very files that were read, whatever has their names by now."""
+    known = {channel: status for channel, status in files.items() if status is not None}
+    return tuple(
+        replace(i, bytes=known[i.channel][0], mark=known[i.channel][1]) if i.channel in known else i for i in inputs
+    )
+
+
+def check_inputs(store: PlateWriter, inputs: Mapping[str, Mapping[int, tuple[Input, ...]]]) -> int:
+    """ValueError where a finished well was made from other files than well -> site -> files says it would be now.
+
+    What is returned is the number of files that have the size they had, and were changed since.
+    """
     done = set(inputs) - set(store.missing_wells())
     changed = [line for well in sorted(done) for line in store.changed_inputs(well, inputs[well])]
     if changed:
@@ -92,3 +104,4 @@ def check_inputs(store: PlateWriter, inputs: Mapping[str, Mapping[int, tuple[Inp
             f"{store.path} holds wells that were made from other files:\n  {listed}\nmake them again with --overwrite, or "
             "give another --output"
         )
+    return sum(store.touched_inputs(well, inputs[well]) for well in done)

@@ -12,10 +12,13 @@ from ..cli.progress import Progress
 from ..gpu.machine import usable_cores
 from ..images.reader import FieldBatch
 from ..images.site import Problem
+from ..settings.names import well_position
 from ..store.layout import Quarantined, SiteTable
 from ..store.writer import PlateWriter
+from .provenance import as_opened
 
 AHEAD = 2  # batches that may wait for the disk
+IN_PER_ROW = 5  # wells without a usable image, in a row: the fault is not theirs
 MAX_WRITERS = 8  # wells at a time; two at least, since one waits for the disk
 
 
@@ -42,6 +45,8 @@ class BackgroundWriter:
         self._queue: queue.Queue[tuple[FieldBatch, Sequence[SiteTable]] | None] = queue.Queue(AHEAD)
         self._error: BaseException | None = None
         self._stopped = threading.Event()
+        self._measured: set[str] = set()  # wells with a site that could be used
+        self._empty: list[tuple[str, Callable[[], None]]] = []  # complete wells without, since the last with
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
 
     def put(self, batch: FieldBatch, tables: Sequence[SiteTable]) -> None:
@@ -60,6 +65,8 @@ class BackgroundWriter:
                 self._write(*item)
             except BaseException as error:  # noqa: BLE001 - carried to the thread that can act on it
                 self._error = error
+        if not self._error and not self._stopped.is_set():
+            self._let_go()
 
     def _write(self, batch: FieldBatch, tables: Sequence[SiteTable]) -> None:
         for problem in batch.flags:
@@ -68,24 +75,47 @@ class BackgroundWriter:
             self.progress.event("quarantine", **dataclasses.asdict(entry))
         for problem in batch.quarantined:
             self.progress.say(f"left out: {problem}", "quarantine", **dataclasses.asdict(self._entry(problem)))
-        for skipped in batch.skipped:
-            entries = [self._entry(p) for p in batch.quarantined if (p.well, p.site) == skipped]
-            self._hand(skipped[0], self.store.take_left_out(entries))
+        self._measured.update(well for well, _ in batch.sites)
         checks = dict(zip(batch.sites, batch.checks, strict=True)) if batch.checks else {}
-        for table in tables:
+        files = dict(zip(batch.sites, batch.files, strict=True)) if batch.files else {}
+        measured = {(table.well, table.site): table for table in tables}
+        for well, site in sorted({*measured, *batch.skipped}, key=lambda place: (well_position(place[0]), place[1])):
+            if (table := measured.get((well, site))) is None:
+                left_out = [self._entry(p) for p in batch.quarantined if (p.well, p.site) == (well, site)]
+                self._hand(well, self.store.take_left_out(left_out))
+                continue
             for channel, reason in table.flags.items():
-                entry = Quarantined(self.store.layout.plate, table.well, table.site, channel, "", reason, used=True)
+                entry = Quarantined(self.store.layout.plate, well, site, channel, "", reason, used=True)
                 self.store.flag(entry)
                 self.progress.event("quarantine", **dataclasses.asdict(entry))
-            result = dict(zip(self.store.layout.channels, checks.get((table.well, table.site), ()), strict=False))
-            self._hand(table.well, self.store.take(dataclasses.replace(table, checks=result)))
+            result = dict(zip(self.store.layout.channels, checks.get((well, site), ()), strict=False))
+            inputs = as_opened(table.inputs, files.get((well, site), {}))
+            self._hand(well, self.store.take(dataclasses.replace(table, checks=result, inputs=inputs)))
         self.progress.advance(len(batch.sites) + len(batch.skipped))
 
     def _hand(self, well: str, write: Callable[[], None] | None) -> None:
-        """Have a writer write a well that is complete."""
-        if write:
-            self._free.acquire()
-            self._pool.submit(self._write_well, well, write)
+        """Have a writer write a well that is complete. One without a usable image waits till another well has some."""
+        if write and well in self._measured:
+            self._let_go()
+            self._submit(well, write)
+        elif write:
+            self._empty.append((well, write))
+            if len(self._empty) >= IN_PER_ROW:
+                raise ConnectionError(
+                    f"{self.store.layout.plate}: no site of {len(self._empty)} wells in a row can be used, "
+                    f"{self._empty[0][0]} to {well}, so the fault is hardly theirs, and nothing is stored of them; is the "
+                    "share there, is the copy complete? Leave wells that are lost for good out by --wells"
+                )
+
+    def _let_go(self) -> None:
+        """Have the wells written that waited for another."""
+        for well, write in self._empty:
+            self._submit(well, write)
+        self._empty.clear()
+
+    def _submit(self, well: str, write: Callable[[], None]) -> None:
+        self._free.acquire()
+        self._pool.submit(self._write_well, well, write)
 
     def _write_well(self, well: str, write: Callable[[], None]) -> None:
         try:

@@ -17,7 +17,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,30 @@ def whole_file(path: Path, overwrite: bool = True) -> Iterator[Path]:
     finally:
         part.unlink(missing_ok=True)
         folder.rmdir()
+
+
+@contextlib.contextmanager
+def placed_together(folder: Path) -> Iterator[Callable[[Path], Path]]:
+    """Files that come into place at the end, in the order of asking, or, where something fails, not at all.
+
+    What is yielded gives a name to write each to, below `folder`. Where the disk fails between one and the next coming into
+    place, those that came are whole.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    staging, paths = Path(tempfile.mkdtemp(prefix=".staging.", dir=folder)), dict[Path, Path]()
+
+    def place(path: Path) -> Path:
+        part = staging / f"{len(paths)}{path.suffix}"
+        paths[part] = path
+        return part
+
+    try:
+        yield place
+        for part, path in paths.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            move_into_place(part, path)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def write_whole(path: Place, data: bytes | bytearray | str) -> None:

@@ -14,6 +14,14 @@ from typing import BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 
+from .faults import patiently
+
+NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+
+
+Status = tuple[int, str]  # bytes, and a mark that is another one when the content was changed
+ABSENT: Status = (-1, "absent")
+
 
 class Files(Protocol):
     """Image files by the names that `Site.files` gives. May be asked from several threads at once.
@@ -24,7 +32,10 @@ class Files(Protocol):
     def read(self, file: str, limit: int) -> bytes:
         """The file's bytes. FileNotFoundError; OSError or ValueError: no file, outside the roots, more than `limit`."""
 
-    def status(self, file: str) -> tuple[int, str]:
+    def read_with_status(self, file: str, limit: int) -> tuple[bytes, Status]:
+        """The same, and the status of the very file that was read, whatever has its name by now."""
+
+    def status(self, file: str) -> Status:
         """Its size in bytes and a mark that is another one when it was changed; (-1, 'absent') where there is none."""
 
     def relative(self, file: str) -> str:
@@ -57,15 +68,18 @@ class Local:
     roots: tuple[Path, ...]
 
     def read(self, file: str, limit: int) -> bytes:
-        with open_inside(file, self.roots, limit) as handle:
-            return handle.read(limit)
+        return self.read_with_status(file, limit)[0]
 
-    def status(self, file: str) -> tuple[int, str]:
+    def read_with_status(self, file: str, limit: int) -> tuple[bytes, Status]:
+        return patiently(lambda: read_inside(file, self.roots, limit), file)
+
+    def status(self, file: str) -> Status:
         try:
-            status = os.stat(file)
-        except OSError:
-            return -1, "absent"
-        return status.st_size, str(status.st_mtime_ns)
+            return status_of(patiently(lambda: os.stat(file), file))
+        except OSError as error:
+            if isinstance(error, ConnectionError):
+                raise
+            return ABSENT
 
     def relative(self, file: str) -> str:
         return os.path.relpath(file, self.folder)
@@ -74,16 +88,26 @@ class Local:
         return contextlib.nullcontext()
 
 
-@contextlib.contextmanager
-def open_inside(file: str, roots: Sequence[Path], limit: int) -> Iterator[BinaryIO]:
+def status_of(status: os.stat_result) -> Status:
+    return status.st_size, str(status.st_mtime_ns)
+
+
+def read_inside(file: str, roots: Sequence[Path], limit: int) -> tuple[bytes, Status]:
     """A regular file inside the roots, symlinks followed, of at most `limit` bytes; OSError or ValueError otherwise."""
     real = Path(os.path.realpath(file))
     if not any(real.is_relative_to(root) for root in roots):
         raise ValueError(f"a symlink leads outside the images root {roots[0]}; give --images the folder it leads to")
-    with open(real, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as handle:  # a pipe must not wait
+    with open_regular(real) as handle:
         status = os.fstat(handle.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError("not a regular file")
         if status.st_size > limit:
             raise ValueError(f"{status.st_size} bytes, more than {limit} for an image of this size")
+        return handle.read(limit), status_of(status)
+
+
+@contextlib.contextmanager
+def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A regular file, opened for reading; ValueError for a pipe or a device, which could be waited for for ever."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | NONBLOCK)) as handle:
+        if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+            raise ValueError(f"{os.fspath(path)}: not a regular file")
         yield handle

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .atomic import move_into_place, write_new
 from .buckets import FIRST_TRIES, THREADS, TRIES, Listed, RemotePath, place_of
+from .local import ABSENT, Status
 
 AHEAD_BYTES = 256 << 20  # of files fetched and not yet taken, and of those under way
 PART = re.compile(r"[^/\\:\x00-\x1f]{1,255}")  # what a cache may have as a name
@@ -49,6 +50,9 @@ class RemoteFiles:
             return self._coming.take(file)
         return self.fetch(file, limit)
 
+    def read_with_status(self, file: str, limit: int) -> tuple[bytes, Status]:
+        return self.read(file, limit), self.status(file)
+
     def fetch(self, file: str, limit: int) -> bytes:
         """The file's bytes from the cache or the bucket. What the cache has must have the size that is listed."""
         path = self.path_of(file)
@@ -74,9 +78,9 @@ class RemoteFiles:
             keep(self.cache, place, data)
         return data
 
-    def status(self, file: str) -> tuple[int, str]:
+    def status(self, file: str) -> Status:
         path = self.path_of(file)
-        return self.listed(path.parent).files.get(path.name, (-1, "absent"))
+        return self.listed(path.parent).files.get(path.name, ABSENT)
 
     def relative(self, file: str) -> str:
         inside = f"{self.folder}/"

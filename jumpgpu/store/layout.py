@@ -41,11 +41,15 @@ STRINGS = {"encoding-type": "string-array", "encoding-version": "0.2.0"}
 
 @dataclass(frozen=True)
 class Input:
-    """An image file that a site was made from, relative to the plate's images."""
+    """An image file that a site was made from, relative to the plate's images.
+
+    bytes, mark : of the file that was read: its size, and its time of change in ns, or a bucket's mark of its content
+    """
 
     channel: str
     file: str
     bytes: int
+    mark: str = ""
 
 
 @dataclass(frozen=True)

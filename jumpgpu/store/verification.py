@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..storage.atomic import names_below, read_file
+from ..storage.faults import may_pass
 from .arrays import read_array
 from .image_table import image_rows, plate_table_files
 from .layout import ROW, node, nonfinite, well_key
@@ -30,13 +31,20 @@ def verify(plate: PlateTables, wells: Iterable[str] | None = None) -> list[str]:
     try:
         problems += verify_image_table(plate)
     except (ValueError, OSError) as error:
-        problems.append(str(error))
+        problems.append(said(error))
     for well in plate.wells if wells is None else wells:
         try:
             problems += verify_well(plate, well)
         except (ValueError, OSError) as error:
-            problems.append(str(error))
+            problems.append(said(error))
     return problems
+
+
+def said(error: Exception) -> str:
+    """What is wrong with the plate; an error of the system, which says nothing of it, is raised."""
+    if may_pass(error):
+        raise error
+    return str(error)
 
 
 def verify_groups(plate: PlateTables) -> list[str]:
@@ -60,8 +68,8 @@ def exact(plate: PlateTables, key: str, row: bool = False) -> bool:
         data = (plate.path / key).read_bytes()
         attributes = {} if row else json.loads(data)["attributes"]
         return data in (node("group", attributes), node("group", attributes, indent=1))
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        return bool(not said(error))
 
 
 def verify_well(plate: PlateTables, well: str) -> list[str]:

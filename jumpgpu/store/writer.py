@@ -45,6 +45,7 @@ class PlateWriter:
     settings : numbers versions, and everything else that a stored number depends on, as JSON values
     wells : well -> the sites expected in it. Other runs may work on other wells of the plate at the same time.
     overwrite : make these wells again. With other settings than the plate's, its wells go, so they must all be among these.
+    retry : make those of these wells again that a site was left out of.
     last : bring the plate's own metadata and `quarantine.csv` up to date at the end; False where another does it later.
 
     Raises ValueError where the plate has other settings (it lists them), BlockingIOError while a run has one of the wells.
@@ -58,6 +59,7 @@ class PlateWriter:
         wells: Mapping[str, Sequence[int]],
         overwrite: bool = False,
         last: bool = True,
+        retry: bool = False,
     ):
         self.output, self.layout = output, layout
         self.path = output / f"{layout.plate}.zarr"
@@ -72,6 +74,8 @@ class PlateWriter:
             self._claim = Claim(output, layout.plate, wells)
             try:
                 self._done = set() if self._join(overwrite) else set(stored_wells(self.path)) & set(wells)
+                self._again = {w for w in self._done if self._left_out(w)} if retry else set[str]()
+                self._done -= self._again
             except BaseException:
                 self._claim.release()
                 raise
@@ -137,6 +141,10 @@ class PlateWriter:
         }
         return node("group", sealed({"jumpgpu": ours}))
 
+    def _left_out(self, well: str) -> set[int]:
+        """The sites that a finished well lacks."""
+        return {q["site"] for q in read_attributes(self.path / well_key(well))["quarantine"] if not q["used"]}
+
     def missing_wells(self) -> list[str]:
         """The wells still to be made, in plate order."""
         return sorted(set(self.wells) - self._done, key=well_position)
@@ -144,7 +152,7 @@ class PlateWriter:
     def changed_inputs(self, well: str, inputs: Mapping[int, Iterable[Input]]) -> list[str]:
         """How a finished well's sites (site -> its files now) differ from what it was made from, one line a difference."""
         record = read_attributes(self.path / well_key(well))
-        left_out = {q["site"] for q in record["quarantine"] if not q["used"]}
+        left_out = self._left_out(well)
         output = {
             s["site"]: {i["channel"]: f"{i['file']} ({i['bytes']} bytes)" for i in s["inputs"]} for s in record["sites"]
         }
@@ -154,6 +162,13 @@ class PlateWriter:
             now = {i.channel: f"{i.file} ({i.bytes} bytes)" for i in inputs[site]}
             lines += [f"{well} site {site} {line}" for line in compare(output[site], now)]
         return lines
+
+    def touched_inputs(self, well: str, inputs: Mapping[int, Iterable[Input]]) -> int:
+        """How many of a finished well's files (site -> its files now) have the size they had, and were changed since."""
+        record = read_attributes(self.path / well_key(well))
+        before = {(s["site"], i["channel"]): i for s in record["sites"] for i in s["inputs"]}
+        pairs = [(before.get((site, i.channel), {}), i) for site, files in inputs.items() for i in files]
+        return sum(old.get("bytes") == i.bytes and (old.get("mark") or i.mark) != i.mark for old, i in pairs)
 
     def append(self, table: SiteTable) -> bool:
         """Take a field; once its well has all its sites the well is written. Whether it was."""
@@ -214,7 +229,7 @@ class PlateWriter:
         if not (row / "zarr.json").is_file():
             with contextlib.suppress(FileExistsError):  # another's first well in this row came first
                 commit_folder({"zarr.json": node("group", {})}, row, staging)
-        commit_folder(files, self.path / well_key(well), staging, replace=self._overwrite)
+        commit_folder(files, self.path / well_key(well), staging, replace=self._overwrite or well in self._again)
         self._done.add(well)
 
     def close(self) -> None:
