@@ -99,7 +99,7 @@ class Sweep:
         start = self.folder / "start"
         (start / "in" / "metadata" / "external").mkdir(parents=True)
         (start / "out").mkdir()
-        shape = "--wells 2 --sites 1 --size 160 --cells 5".split()
+        shape = ["--wells", "2", "--sites", "1", "--size", "160", "--cells", "5"]
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             assert draw(["--output", str(start / "in" / "images"), "--plate", "DEMO", *shape]) == 0
         (start / "in" / "small.toml").write_text(CONFIG)
