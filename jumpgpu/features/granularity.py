@@ -191,7 +191,13 @@ def sampled(height: int, width: int, settings: GranularitySettings, device: Devi
 
 
 def foreground(planes: torch.Tensor, grid: Grid, settings: GranularitySettings, device: Device) -> torch.Tensor:
-    """Framed keys of the sampled planes [P, H, W] without their background; see granularity_background.cu."""
+    """Framed keys of the sampled planes [P, H, W] without their background, and without lone peaks; see
+    granularity_background.cu."""
+    return shaved(foreground_keys(planes, grid, settings, device), device)
+
+
+def foreground_keys(planes: torch.Tensor, grid: Grid, settings: GranularitySettings, device: Device) -> torch.Tensor:
+    """Framed keys of the sampled planes [P, H, W] without their background."""
     n, height, width = planes.shape
     image, half, again = sample(planes, grid, device), settings.subsampling, settings.background_subsampling
     inner = [
@@ -216,11 +222,15 @@ def foreground(planes: torch.Tensor, grid: Grid, settings: GranularitySettings, 
         width=grid.shape[1],
         key=key,
     )
-    shaved = torch.empty_like(key)
-    device.launch(
-        "granularity_shave", bands(n, grid.shape[0] + 2), key=key, height=grid.shape[0], width=grid.shape[1], out=shaved
-    )
-    return shaved
+    return key
+
+
+def shaved(key: torch.Tensor, device: Device) -> torch.Tensor:
+    """Framed keys without lone peaks, which move no level."""
+    n, rows, columns = key.shape
+    result = torch.empty_like(key)
+    device.launch("granularity_shave", bands(n, rows), key=key, height=rows - 2, width=columns - 2, out=result)
+    return result
 
 
 def opening(planes: torch.Tensor, radius: int, device: Device) -> torch.Tensor:

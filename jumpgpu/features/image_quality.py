@@ -80,13 +80,33 @@ def measure_images(
     planes, area = fields * n_channels, height * width
     if any(s < 1 for s in scales):
         raise ValueError(f"image quality scales {tuple(scales)} must be 1 pixel at least")
-    n_columns = len(MEASUREMENTS) - 1 + len(scales)
-    table = torch.full((planes, n_columns), torch.nan, dtype=torch.float64, device=device.torch)
-    step = area // min(OTSU_BINS, area)
-    pieces = -(-(area - 1) // step) + 1
-    ordered = ascending(pixels.reshape(planes, area), device)
+    table, means = of_sorted(ascending(pixels.reshape(planes, area), device), len(scales), device)
+    for i, scale in enumerate(scales):
+        if scale <= min(height, width):
+            local_focus(pixels, scale, i, table, device)
+    power_slope(pixels, means, 1 + len(scales), table, device)
+    order = device.tensor([list(channels).index(c) for c in channel_order(channels)], torch.int64)
+    return table.reshape(fields, n_channels, -1).index_select(1, order).reshape(fields, -1)
+
+
+def of_sorted(ordered: torch.Tensor, scales: int, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
+    """What sorted planes of pixels give.
+
+    ordered : float32 [P, n], each row in ascending order
+    scales : how many columns LocalFocusScore gets
+
+    Returns
+    -------
+    table : float64 [P, F], nan where LocalFocusScore and PowerLogLogSlope go
+    means : float64 [P, 2], each plane's mean and whether it has a spectrum
+    """
+    planes, n = ordered.shape
+    columns = len(MEASUREMENTS) - 1 + scales
+    table = torch.full((planes, columns), torch.nan, dtype=torch.float64, device=device.torch)
+    step = n // min(OTSU_BINS, n)
+    pieces = -(-(n - 1) // step) + 1
     sums = device.empty(planes, pieces, 4, dtype=torch.float64)
-    device.launch("quality_sums", planes * pieces, sorted=ordered, n=area, sums=sums)
+    device.launch("quality_sums", planes * pieces, sorted=ordered, n=n, sums=sums)
     means = device.empty(planes, 2, dtype=torch.float64)
     device.launch(
         "quality_finish",
@@ -94,19 +114,13 @@ def measure_images(
         block=32,
         sorted=ordered,
         sums=sums,
-        n=area,
-        scales=len(scales),
-        columns=n_columns,
+        n=n,
+        scales=scales,
+        columns=columns,
         table=table,
         planes=means,
     )
-    del ordered
-    for i, scale in enumerate(scales):
-        if scale <= min(height, width):
-            local_focus(pixels, scale, i, table, device)
-    power_slope(pixels, means, 1 + len(scales), table, device)
-    order = device.tensor([list(channels).index(c) for c in channel_order(channels)], torch.int64)
-    return table.reshape(fields, n_channels, -1).index_select(1, order).reshape(fields, -1)
+    return table, means
 
 
 def ascending(planes: torch.Tensor, device: Device) -> torch.Tensor:

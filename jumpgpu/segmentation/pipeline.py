@@ -52,7 +52,8 @@ class Primary:
     border      int32 [B, capacity]     by unedited label: touches the image's border
     number      int32 [B, capacity]     by unedited label: 1..n if kept, above n if not
     counts      int32 [B]               n
-    found       int64 [B]               the highest unedited label
+    n_labels    int64 [B]               the highest unedited label
+    above       uint8 [B, H, W]         pixels above the threshold, before holes are filled
     """
 
     nuclei: torch.Tensor
@@ -62,6 +63,7 @@ class Primary:
     number: torch.Tensor
     counts: torch.Tensor
     n_labels: torch.Tensor
+    above: torch.Tensor
 
 
 def segment(
@@ -174,7 +176,7 @@ def identify_primary(
     single = images.dtype == torch.float32
     planes = whole_planes(images.contiguous())
     original, final = find_threshold(planes, s.threshold, device, valid)
-    mask = above_threshold(planes, final, s.threshold.smoothing, device, valid)
+    above = mask = above_threshold(planes, final, s.threshold.smoothing, device, valid)
     if s.fill_holes == "both":
         mask = fill_small_holes(mask, s, device)
     unedited, n_labels = separate(
@@ -197,7 +199,8 @@ def identify_primary(
     if s.max_objects is not None:
         few = (counts <= s.max_objects).to(torch.int32)
         nuclei, counts = nuclei * few.view(-1, 1, 1), counts * few
-    return Primary(nuclei, unfiltered, unedited, border, number, counts, n_labels), mean_of(original), mean_of(final)
+    result = Primary(nuclei, unfiltered, unedited, border, number, counts, n_labels, above)
+    return result, mean_of(original), mean_of(final)
 
 
 def masked_border(labels: torch.Tensor, border: torch.Tensor, valid: torch.Tensor, capacity: int) -> torch.Tensor:
@@ -230,7 +233,7 @@ def find_cells(
     b, _, h, w = pixels.shape
     if settings.method in ("watershed_gradient", "distance_b") or settings.threshold.window is not None:
         result = identify_secondary(pixels[:, channel], primary.unedited, primary.nuclei, settings, device)
-        cells, every, original, final = result
+        cells, every, original, final, _ = result
         thresholds["Threshold_OrigThreshold_Cells"], thresholds["Threshold_FinalThreshold_Cells"] = map(
             mean_of, (original, final)
         )

@@ -17,7 +17,7 @@ def identify_secondary(
     settings: SecondarySettings,
     device: Device,
     valid: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """The objects of seeds, and those of every seed.
 
     Parameters
@@ -34,6 +34,7 @@ def identify_secondary(
     objects : int32 [B, H, W], with the seeds' numbers
     every : int32 [B, H, W], with the unedited numbers
     original, final : float64 [B] or [B, H, W], the thresholds; zeros for method 'distance', which has none
+    above : uint8 [B, H, W], pixels above the threshold, or None
     """
     planes, single = whole_planes(images.contiguous()), whole_planes(images.float().contiguous())
     capacity = 1 + max(int(unedited.max()), 1)
@@ -43,6 +44,7 @@ def identify_secondary(
     grown = torch.where(at_border | (seeds != 0), unedited, 0)
     if settings.method == "distance":
         original = final = torch.zeros(len(images), dtype=torch.float64, device=device.torch)
+        above = None
         every = grow_by_distance(grown, settings.distance, device)
     else:
         original, final = find_threshold(planes, settings.threshold, device, valid)
@@ -59,7 +61,7 @@ def identify_secondary(
             every = flood_in_queue(heights.double(), inside, grown, device)
     if settings.fill_holes:
         every = fill_holes(every, capacity, device, objects=False)
-    return apply_table(every, label_maximum(every, seeds, capacity, device), device), every, original, final
+    return apply_table(every, label_maximum(every, seeds, capacity, device), device), every, original, final, above
 
 
 def sobel(images: torch.Tensor) -> torch.Tensor:

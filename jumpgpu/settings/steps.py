@@ -331,17 +331,19 @@ class MeasureSkeleton(Step):
 
 
 IMAGE_INTENSITY = (
-    *("TotalIntensity", "MeanIntensity", "StdIntensity", "MADIntensity", "MedianIntensity", "MinIntensity", "MaxIntensity"),
-    *("TotalArea", "PercentMaximal", "UpperQuartileIntensity", "LowerQuartileIntensity"),
+    *("TotalIntensity", "MeanIntensity", "MedianIntensity", "StdIntensity", "MADIntensity", "MaxIntensity", "MinIntensity"),
+    *("TotalArea", "PercentMaximal", "LowerQuartileIntensity", "UpperQuartileIntensity"),
 )
 
 
 @dataclass(frozen=True)
 class MeasureImageIntensity(Step):
-    """MeasureImageIntensity of a whole image."""
+    """MeasureImageIntensity of a whole image, or of its pixels in each of `objects`."""
 
     do = "measure_image_intensity"
     image: str
+    objects: tuple[str, ...] = ()
+    percentiles: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from ..segmentation.gaussian import EPSILON, gaussian_taps, smooth, smooth_valid
 from ..segmentation.threshold import Planes, above_threshold, find_threshold, mean_of, whole_planes
 from ..settings import steps as kinds
 from ..settings.config import BackgroundSettings, ThresholdSettings
+from .image_tables import parted, record
 from .state import Image, State
 
 TINY = 3  # pixels of radius up to which CellProfiler takes the slow filter, which gives the same
@@ -33,7 +34,7 @@ def illuminate(state: State, step: kinds.Illuminate, device: Device) -> None:
         result = torch.where(result < 0, 0, result)
     if step.clip_high:
         result = torch.where(result > 1, 1, result)
-    state.images[step.output] = Image(result, image.valid, image.crop)
+    state.images[step.output] = Image(result, image.valid, image.crop, image.scale)
 
 
 def background(state: State, step: kinds.Background, device: Device) -> None:
@@ -102,7 +103,7 @@ def smooth_image(state: State, step: kinds.Smooth, device: Device) -> None:
             result = smooth_valid(pixels, image.valid, taps, device)
     else:
         raise ValueError(f"smoothing by {step.method} is not supported")
-    state.images[step.output] = Image(result, image.valid, image.crop)
+    state.images[step.output] = Image(result, image.valid, image.crop, image.scale)
 
 
 def enhance(state: State, step: kinds.Enhance, device: Device) -> None:
@@ -117,7 +118,7 @@ def enhance(state: State, step: kinds.Enhance, device: Device) -> None:
         result = reader if step.feature == "suppress" else data - reader
     if image.valid is not None:
         result = torch.where(image.valid, result, image.pixels.to(result.dtype))
-    state.images[step.output] = Image(result, image.valid, image.crop)
+    state.images[step.output] = Image(result, image.valid, image.crop, image.scale)
 
 
 def open_by_disk(data: torch.Tensor, radius: int, device: Device) -> torch.Tensor:
@@ -186,7 +187,9 @@ def crop(state: State, step: kinds.Crop, device: Device) -> None:
         raise ValueError(f"Crop to rows {top} to {bottom} and columns {left} to {right} leaves nothing of {h} x {w} pixels")
     pixels = image.pixels[:, top:bottom, left:right].contiguous()
     valid = None if image.valid is None else image.valid[:, top:bottom, left:right].contiguous()
-    state.images[step.output] = Image(pixels, valid, (top, bottom, left, right))
+    state.images[step.output] = Image(pixels, valid, (top, bottom, left, right), image.scale)
+    record(state, f"Crop_AreaRetainedAfterCropping_{step.output}", [(bottom - top) * (right - left)] * len(pixels))
+    record(state, f"Crop_OriginalImageArea_{step.output}", [h * w] * len(pixels))
 
 
 def mask_image(state: State, step: kinds.MaskImage, device: Device) -> None:
@@ -199,7 +202,7 @@ def mask_image(state: State, step: kinds.MaskImage, device: Device) -> None:
     inside = ~inside if step.invert else inside
     if image.valid is not None:
         inside = inside & image.valid
-    state.images[step.output] = Image(torch.where(inside, image.pixels, 0), inside, image.crop)
+    state.images[step.output] = Image(torch.where(inside, image.pixels, 0), inside, image.crop, image.scale)
 
 
 def threshold(state: State, step: kinds.Threshold, device: Device) -> None:
@@ -207,6 +210,7 @@ def threshold(state: State, step: kinds.Threshold, device: Device) -> None:
     planes = whole_planes(image.pixels.contiguous())
     settings, final = thresholds_of(state, step.threshold, planes, step.output, image, device)
     above = above_threshold(planes, final, settings.smoothing, device, image.valid)
+    parted(state, step.output, image, settings, above, device)
     state.images[step.output] = Image(above.bool(), image.valid, image.crop)
 
 
@@ -224,7 +228,7 @@ def skeletonize(state: State, step: kinds.Skeletonize, device: Device) -> None:
     image = state.images[step.image]
     mask = image.pixels if image.pixels.dtype == torch.bool else image.pixels > 0
     result = thin_by_table(mask, device) if step.method == "lookup" else thin(mask, device)
-    state.images[step.output] = Image(result, image.valid, image.crop)
+    state.images[step.output] = Image(result, image.valid, image.crop, image.scale)
 
 
 def objects_to_image(state: State, step: kinds.ObjectsImage, device: Device) -> None:

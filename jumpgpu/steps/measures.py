@@ -1,6 +1,5 @@
 """Steps that measure: a feature family of `jumpgpu.features` over the object sets and images that a module names."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -325,39 +324,11 @@ def calculate_math(state: State, step: kinds.CalculateMath, device: Device) -> N
 def classify(state: State, step: kinds.Classify, device: Device) -> None:
     values = state.measured[step.objects][step.measurement]
     for name, low, high in zip(step.names, step.edges, step.edges[1:], strict=False):
-        state.record(step.objects, {f"Classify_{name}": ((values > low) & (values <= high)).double()})
-
-
-def image_intensity(state: State, step: kinds.MeasureImageIntensity, device: Device) -> None:
-    """Of the pixels that are not masked: the arithmetic is NumPy's (percentiles interpolate between neighbours)."""
-    image = state.images[step.image]
-    columns: dict[str, list[float]] = {name: [] for name in kinds.IMAGE_INTENSITY}
-    for b, plane in enumerate(image.pixels):
-        inside = plane.flatten() if image.valid is None else plane[image.valid[b]]
-        values = torch.sort(inside.double()).values
-        n = len(values)
-        if not n:
-            result = [0.0] * len(columns)
-        else:
-            median = percentile(values, 50)
-            maximum = values[-1].item()
-            result = [
-                *(values.sum().item(), values.mean().item(), values.std(correction=0).item()),
-                percentile(torch.sort((values - median).abs()).values, 50),
-                *(median, values[0].item(), maximum, float(n)),
-                100.0 * int((values == maximum).sum()) / n,
-                *(percentile(values, 75), percentile(values, 25)),
-            ]
-        for name, value in zip(columns, result, strict=True):
-            columns[name].append(value)
-    for name, numbers in columns.items():
-        state.image_measured[f"Intensity_{name}_{step.image}"] = torch.tensor(numbers, dtype=torch.float64)
-
-
-def percentile(ordered: torch.Tensor, percent: float) -> float:
-    """A percentile of sorted values, interpolated between neighbours."""
-    at = (len(ordered) - 1) * percent / 100
-    low = math.floor(at)
-    high = min(low + 1, len(ordered) - 1)
-    a, b = ordered[low].item(), ordered[high].item()
-    return a + (b - a) * (at - low)
+        inside = (values > low) & (values <= high)
+        state.record(step.objects, {f"Classify_{name}": inside.double()})
+        n = [part.sum() for part in inside.cpu().split(state.objects[step.objects].counts)]
+        of = zip(n, state.objects[step.objects].counts, strict=True)
+        state.image_measured[f"Classify_{name}_NumObjectsPerBin"] = torch.stack(n).double()
+        state.image_measured[f"Classify_{name}_PctObjectsPerBin"] = torch.tensor(
+            [100.0 * float(k) / total if total else 0.0 for k, total in of], dtype=torch.float64
+        )

@@ -12,6 +12,7 @@ from ..segmentation.secondary import identify_secondary
 from ..segmentation.threshold import mean_of
 from ..settings import steps as kinds
 from ..settings.config import ThresholdSettings
+from .image_tables import parted
 from .state import Image, ObjectSet, State
 
 
@@ -34,18 +35,20 @@ def primary(state: State, step: kinds.Primary, device: Device) -> None:
     not_small = torch.where(result.unfiltered > 0, result.unedited, 0)
     state.image_measured[f"Threshold_OrigThreshold_{step.objects}"] = original
     state.image_measured[f"Threshold_FinalThreshold_{step.objects}"] = final
+    parted(state, step.objects, image, settings.threshold, result.above, device)
     locate(state, step.objects, state.add(step.objects, labels, result.unedited, not_small, counts), z=True)
 
 
 def secondary(state: State, step: kinds.Secondary, device: Device) -> None:
     image, seeds = state.images[step.image], state.objects[step.seeds]
     settings = replace(step.settings, threshold=measured_threshold(state, step.settings.threshold, step.measured_threshold))
-    labels, every, original, final = identify_secondary(
+    labels, every, original, final, above = identify_secondary(
         image.pixels, seeds.unedited, seeds.labels, settings, device, image.valid
     )
-    if settings.method != "distance":
+    if above is not None:
         state.image_measured[f"Threshold_OrigThreshold_{step.objects}"] = mean_of(original)
         state.image_measured[f"Threshold_FinalThreshold_{step.objects}"] = mean_of(final)
+        parted(state, step.objects, image, settings.threshold, above, device)
     counts = torch.tensor(seeds.counts, dtype=torch.int32, device=labels.device)
     capacity = 1 + max(seeds.counts, default=0)
     if not settings.discard_border:

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 
 from ..gpu.device import Device
+from ..settings import table_steps
 from ..settings import steps as kinds
-from . import images, measures, objects
-from .state import Image, State
+from . import image_tables, images, measures, objects
+from .state import Image, Skipped, State
 
 HANDLERS: dict[type[kinds.Step], Callable[[State, Any, Device], None]] = {
     kinds.Illuminate: images.illuminate,
@@ -36,7 +37,13 @@ HANDLERS: dict[type[kinds.Step], Callable[[State, Any, Device], None]] = {
     kinds.MeasureZernike: measures.radial_zernike,
     kinds.MeasureSkeleton: measures.skeleton,
     kinds.MeasureNeighbors: measures.neighbors,
-    kinds.MeasureImageIntensity: measures.image_intensity,
+    kinds.MeasureImageIntensity: image_tables.image_intensity,
+    table_steps.MeasureImageQuality: image_tables.image_quality,
+    table_steps.MeasureAreaOccupied: image_tables.area_occupied,
+    table_steps.MeasureImageTexture: image_tables.image_texture,
+    table_steps.MeasureImageGranularity: image_tables.image_granularity,
+    table_steps.MeasureImageCorrelation: image_tables.image_correlation,
+    table_steps.Flag: image_tables.flag,
     kinds.CalculateMath: measures.calculate_math,
     kinds.Classify: measures.classify,
 }
@@ -47,6 +54,7 @@ def run_steps(
     pixels: Mapping[str, torch.Tensor],
     functions: Mapping[str, torch.Tensor],
     device: Device,
+    scales: Mapping[str, float] | None = None,
 ) -> State:
     """Everything that the steps make of a batch.
 
@@ -55,17 +63,22 @@ def run_steps(
     steps : in the pipeline's order
     pixels : channel -> float32 [B, H, W], count / 65535
     functions : channel -> float32 [H, W]
+    scales : channel -> what its files' counts were divided by, 65535 where absent
 
-    Raises ValueError, beginning with the step's module, where it cannot be done with these fields.
+    Where a step skips the field, the state says so (`skipped`) and holds what came before. Raises ValueError, beginning with the step's module, where it cannot be done with these fields.
     """
     state = State()
     for step in steps:
         try:
             if isinstance(step, kinds.Load):
                 result = functions[step.channel] if step.function else pixels[step.channel]
-                state.images[step.image] = Image(result)
+                scale = 1.0 if step.function else (scales or {}).get(step.channel, 65535.0)
+                state.images[step.image] = Image(result, scale=scale)
             else:
                 HANDLERS[type(step)](state, step, device)
+        except Skipped as skip:
+            state.skipped = str(skip)
+            break
         except ValueError as error:
             raise ValueError(f"{step.module or step.do}: {error}") from error
     return state

@@ -7,15 +7,20 @@ import torch
 from ..settings.config import BackgroundSettings
 
 
+class Skipped(Exception):
+    """A step that ends a field: FlagImage with "Skip image set if flagged?"; the text says why."""
+
+
 @dataclass(frozen=True)
 class Image:
     """pixels  float32, float64 or bool [B, H, W];  valid  bool [B, H, W], what is not masked, None: everything;  crop
     (top, bottom,
-    left, right) of the rectangle that was cut out; None: whole."""
+    left, right) of the rectangle that was cut out; None: whole;  scale  what its file's counts were divided by."""
 
     pixels: torch.Tensor
     valid: torch.Tensor | None = None
     crop: tuple[int, int, int, int] | None = None
+    scale: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class State:
     of_other_centres: set[tuple[str, str]] = field(default_factory=set)  # columns of rings around other objects' centres
     centres: dict[tuple[str, str, str], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     families: int = 0
+    skipped: str = ""  # why the rest of the steps were not done
 
     def add(
         self,

@@ -1,0 +1,171 @@
+"""Steps that measure whole images (rows of CellProfiler's Image table), and FlagImage, which may end a site."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from ..features.families import family
+from ..features.objects import make_batch
+from ..gpu.device import Device
+from ..image_features import colocalization, granularity, intensity, quality, texture, thresholds
+from ..settings import table_steps
+from ..settings import steps as kinds
+from ..settings.config import FeatureSettings, GranularitySettings, ShapeSettings, ThresholdSettings
+from ..segmentation.threshold import find_threshold, mean_of, whole_planes
+from .state import Image, Skipped, State
+
+
+def record(state: State, name: str, values: Sequence[float]) -> None:
+    """A measurement of every field."""
+    state.image_measured[name] = torch.tensor(values, dtype=torch.float64)
+
+
+def planes_of(state: State, image: Image) -> torch.Tensor:
+    """An image's pixels [B, H, W]; a function, which is alike in all fields, as one plane."""
+    return image.pixels if image.pixels.ndim == 3 else image.pixels[None]
+
+
+def fields_of(state: State) -> int:
+    return max((len(i.pixels) for i in state.images.values() if i.pixels.ndim == 3), default=1)
+
+
+def record_each(state: State, image: str, parts: Sequence[dict[str, float]], form: str) -> None:
+    """Measurements of an image's planes: `form` has `{}` for the measurement's name, which may have one for the image's."""
+    n = fields_of(state)
+    for name in parts[0]:
+        values = [part[name] for part in parts]
+        record(state, form.format(name).replace("{}", image), values if len(values) == n else values * n)
+
+
+def image_intensity(state: State, step: kinds.MeasureImageIntensity, device: Device) -> None:
+    """Of the pixels that are not masked; within objects CellProfiler adds each set's name to that of the one before."""
+    image, name = state.images[step.image], step.image
+    planes = planes_of(state, image)
+    for objects in step.objects or ("",):
+        if objects:
+            name += f"_{objects}"
+        parts = []
+        for b, plane in enumerate(planes):
+            inside = None if image.valid is None else image.valid[b]
+            if objects:
+                labels = state.objects[objects].labels[b]
+                if labels.shape != plane.shape:
+                    raise ValueError(
+                        f"image {step.image} is {list(plane.shape)}, objects {objects} are {list(labels.shape)} pixels"
+                    )
+                inside = labels > 0 if inside is None else (labels > 0) & inside
+            parts.append(intensity.measure(plane if inside is None else plane[inside], device, step.percentiles))
+        record_each(state, name, parts, "Intensity_{}_" + name)
+
+
+def image_quality(state: State, step: table_steps.MeasureImageQuality, device: Device) -> None:
+    wanted = {"blur": bool(step.scales), "saturation": step.saturation, "intensity": step.intensity}
+    for name in step.images:
+        image = state.images[name]
+        if step.scaling:
+            record(state, f"ImageQuality_Scaling_{name}", [image.scale] * fields_of(state))
+        parts = [quality.measure(p, step.scales, step.thresholds, device, **wanted) for p in planes_of(state, image)]
+        if parts[0]:
+            record_each(state, name, parts, "ImageQuality_{}")
+
+
+def area_occupied(state: State, step: table_steps.MeasureAreaOccupied, device: Device) -> None:
+    for name in step.objects:
+        areas = [int((labels > 0).sum()) for labels in state.objects[name].labels]
+        area_columns(state, name, areas, perimeters(state.objects[name].labels, device), state.objects[name].labels)
+    for name in step.images:
+        mask = planes_of(state, state.images[name]) > 0
+        areas = [int(plane.sum()) for plane in mask]
+        area_columns(state, name, areas, perimeters(mask.to(torch.int32), device, rounded=False), mask)
+
+
+def area_columns(
+    state: State, name: str, areas: Sequence[int], lengths: Sequence[float], planes: torch.Tensor
+) -> None:
+    record(state, f"AreaOccupied_AreaOccupied_{name}", areas)
+    record(state, f"AreaOccupied_Perimeter_{name}", lengths)
+    record(state, f"AreaOccupied_TotalArea_{name}", [planes[0].numel()] * len(planes))
+
+
+def perimeters(labels: torch.Tensor, device: Device, *, rounded: bool = True) -> list[float]:
+    """The perimeters of each field's objects together, every one rounded to whole pixels where CellProfiler does."""
+    result = []
+    for plane in labels:
+        if not bool(plane.any()):
+            result.append(0.0)
+            continue
+        numbers, dense = torch.unique(plane, return_inverse=True)  # numbers may have gaps
+        dense = (dense + int(numbers[0] > 0)).to(torch.int32)[None]
+        pixels = torch.zeros(1, 1, *plane.shape, dtype=torch.float32, device=plane.device)
+        batch = make_batch(["~"], pixels, {"0": dense.contiguous()}, {}, device)
+        settings = FeatureSettings(shape=ShapeSettings(zernike=False))
+        shape = family("shape")
+        at = shape.columns("0", (), settings).index("0_AreaShape_Perimeter")
+        values = shape.measure(batch, settings, device)[:, at].tolist()
+        result.append(float(sum(map(round, values)) if rounded else sum(values)))
+    return result
+
+
+def image_texture(state: State, step: table_steps.MeasureImageTexture, device: Device) -> None:
+    for name in step.images:
+        planes = planes_of(state, state.images[name])
+        record_each(state, name, [texture.measure(p, step.scales, step.levels, device) for p in planes], "Texture_{}")
+
+
+def image_granularity(state: State, step: table_steps.MeasureImageGranularity, device: Device) -> None:
+    settings = GranularitySettings(step.subsampling, step.background_subsampling, step.radius, step.spectrum)
+    for name in step.images:
+        spectra = granularity.spectrum(planes_of(state, state.images[name]).float(), settings, device)
+        parts = [{f"{k}_{{}}": float(v) for k, v in enumerate(row, 1)} for row in spectra]
+        record_each(state, name, parts, "Granularity_{}")
+
+
+def image_correlation(state: State, step: table_steps.MeasureImageCorrelation, device: Device) -> None:
+    images = {name: state.images[name] for name in step.images}
+    parts = []
+    for b in range(fields_of(state)):
+        planes = {
+            name: (planes_of(state, i)[min(b, len(planes_of(state, i)) - 1)], None if i.valid is None else i.valid[b])
+            for name, i in images.items()
+        }
+        parts.append(colocalization.measure(planes, step.threshold, step.metrics, device, step.costes_mode))
+    record_each(state, "", parts, "Correlation_{}")
+
+
+def parted(state: State, name: str, image: Image, settings: ThresholdSettings, above: torch.Tensor, device: Device) -> None:
+    """How well the threshold of module output `name` parts the image; and the global one, where it is a window's."""
+    if settings.window is not None:
+        whole = ThresholdSettings(**{**vars(settings), "window": None})
+        planes = whole_planes(image.pixels.contiguous())
+        state.image_measured[f"Threshold_GuideThreshold_{name}"] = mean_of(find_threshold(planes, whole, device, image.valid)[1])
+    for measure, work in (("SumOfEntropies", thresholds.sum_of_entropies), ("WeightedVariance", thresholds.weighted_variance)):
+        values = [
+            work(plane.cpu().numpy(), above[b].bool().cpu().numpy(), None if image.valid is None else image.valid[b].cpu().numpy())
+            for b, plane in enumerate(image.pixels)
+        ]
+        record(state, f"Threshold_{measure}_{name}", values)
+
+
+def flag(state: State, step: table_steps.Flag, device: Device) -> None:
+    """1 where a measurement is out of its limits. NaN is within; no objects are out."""
+    n = fields_of(state)
+    if n > 1:
+        raise ValueError("a flag needs batches of one field")
+    wrong = []
+    for name, source, objects, low, high in zip(
+        step.measurements, step.sources, step.objects, step.lowest, step.highest, strict=True
+    ):
+        if source == "image":
+            values = state.image_measured[name]
+        else:
+            values = state.measured[objects][name].cpu()
+            if source == "average" and len(values):
+                values = values.mean()[None]
+        least, greatest = (float(values.min()), float(values.max())) if len(values) else (math.nan, math.nan)
+        if not len(values) or least < low or greatest > high:
+            wrong.append(f"{name} is {least:.6g}" if least == greatest else f"{name} is {least:.6g} to {greatest:.6g}")
+    failed = bool(wrong) if step.any else len(wrong) == len(step.measurements)
+    record(state, step.name, [float(failed)])
+    if failed and step.skip:
+        raise Skipped(f"{step.module or 'FlagImage'}: {step.name}, skipped: {'; '.join(wrong)}")
