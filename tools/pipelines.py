@@ -17,6 +17,7 @@ farthest from the edge (RadialDistribution from the objects' own centres).
 import argparse
 import dataclasses
 import json
+import math
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -54,6 +55,9 @@ class Compared:
     absent: list[str] = field(default_factory=list)
     differ: dict[str, str] = field(default_factory=dict)
     left_out: int = 0
+    image_columns: int = 0
+    image_agree: int = 0
+    image_differ: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
@@ -120,7 +124,27 @@ def run_reference(folder: Path, shared: Path, device: Device) -> tuple[Compared,
         result.labels[name] = int((ours != theirs).sum()) if ours.shape == theirs.shape else theirs.size
         if not result.labels[name]:
             compare(result, state, name, pd.read_parquet(tables / f"{name}.parquet"))
+    compare_images(result, state, pd.read_parquet(tables / "Image.parquet"))
     return result, state
+
+
+def compare_images(result: Compared, state: State, theirs: pd.DataFrame) -> None:
+    """The image table but for names of files and what they were divided by."""
+    for column in theirs.columns:
+        if column.startswith(("Metadata_", "FileName_", "Scaling_")) or column == "ImageNumber":
+            continue
+        result.image_columns += 1
+        values = state.image_measured.get(column)
+        if values is None:
+            values = state.image_measured.get(swapped(column))
+        b = float(theirs[column].iloc[0])
+        a = math.nan if values is None else float(values[0])
+        if values is not None and (
+            a == b or (math.isnan(a) and math.isnan(b)) or abs(a - b) <= ABSOLUTE + RELATIVE * abs(b)
+        ):
+            result.image_agree += 1
+        else:
+            result.image_differ[column] = "absent" if values is None else f"{a:.9g} for {b:.9g}"
 
 
 def as_listed(step: kinds.Step, tables: Path) -> kinds.Step:
@@ -219,7 +243,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="*", help="of references; default: all")
     parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[2] / "shared")
-    parser.add_argument("--most", type=int, default=10, help="columns to list of each")
+    parser.add_argument("--maximum", type=int, default=10, help="columns to list of each")
     args = parser.parse_args()
     if args.what == "verdicts":
         result = verdicts(args.folder)
@@ -243,12 +267,13 @@ def main() -> None:
         print(
             f"{folder.name}: {'complete' if result.complete else 'not complete'}; labels {wrong if wrong else 'equal'} "
             f"{result.counts}; {result.agree} of {result.columns} columns, {len(result.absent)} absent, "
-            f"{result.left_out} values of choice; {result.seconds:.1f} s of CPU"
+            f"{result.left_out} values of choice; image table {result.image_agree} of {result.image_columns}; "
+            f"{result.seconds:.1f} s of CPU"
         )
         by_measure = Counter("_".join(c.split("_")[:3]) for c in result.absent)
         for column, n in list(by_measure.items())[: args.maximum]:
             print(f"    absent: {column}... ({n})")
-        for column, text in list(result.differ.items())[: args.maximum]:
+        for column, text in [*result.differ.items(), *result.image_differ.items()][: args.maximum]:
             print(f"    differs: {column}: {text}")
     print(f"complete: {complete}")
 

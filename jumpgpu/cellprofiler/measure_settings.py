@@ -124,7 +124,7 @@ def image_quality(row: Row, _: int) -> Settings:
         group["scales"] = row.take(n_scales)
         group |= row.named(("saturation", "intensity", "thresholds", "all_methods"))
         methods = [row.take(5) for _ in range(n_thresholds)]
-        groups.append(group | {"methods": [[m[0], m[2]] for m in methods]})
+        groups.append(group | {"methods": [[m[0], m[2]] for m in methods], "variants": methods})
     return {"all_images": which == "All loaded images", "groups": groups}
 
 
@@ -156,15 +156,41 @@ def classify(row: Row, _: int) -> Settings:
 
 def image_intensity(row: Row, revision: int) -> Settings:
     """`runs`: (images, within objects, of which)."""
-    if revision < 4:
+    if revision < 3:
         runs = [row.take(3) for _ in range(len(row.values) // 3)]
         return {
             "runs": [([image], inside == "Yes", some([objects])) for image, inside, objects in runs],
             "percentiles": "No",
         }
-    images, inside, objects, percentiles, which = row.take(5)
+    images, inside, objects = row.take(3)
+    percentiles, which = row.take(2) if revision > 3 else ("No", "")
     return {"runs": [(words(images), inside == "Yes", words(objects))], "percentiles": percentiles, "which": which}
 
 
 def area_occupied(row: Row, revision: int) -> Settings:
-    return {"values": row.values}
+    """Of revision 4 CellProfiler 4 makes one list of images and one of objects."""
+    if revision == 4:
+        rows = [row.take(3) for _ in range(row.count())]
+        binary = some([r[2] for r in rows if r[0] == "Binary Image"])
+        return {"images": binary, "objects": some([r[1] for r in rows if r[0] == "Objects"])}
+    which, images, objects = row.take(3)
+    return {
+        "images": words(images) if which in ("Binary Image", "Both") else [],
+        "objects": words(objects) if which in ("Objects", "Both") else [],
+    }
+
+
+def flag(row: Row, revision: int) -> Settings:
+    """`flags`: category, name, how they are linked, whether they skip, and `measurements`."""
+    names = ("source", "objects", "measurement", "wants_minimum", "minimum", "wants_maximum", "maximum")
+    more = {2: 0, 3: 2, 4: 3, 5: 4}[revision]  # a file of rules, its class, fuzzy names
+    flags = []
+    for _ in range(row.count()):
+        n = row.count()
+        result = row.named(("category", "name", "linked", "skip"))
+        result["measurements"] = []
+        for _ in range(n):
+            result["measurements"].append(row.named(names))
+            row.take(more)
+        flags.append(result)
+    return {"flags": flags, "ignore_last": row.take()[0] if row.values else "No"}

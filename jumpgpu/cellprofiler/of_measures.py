@@ -3,6 +3,7 @@
 import math
 
 from ..settings import steps as kinds
+from . import of_image_tables as tables
 from .findings import Unsupported
 from .parse import printable
 from .rows import Settings, numbers
@@ -15,16 +16,12 @@ def wanted(t: Translator, s: Settings) -> tuple[tuple[str, ...], tuple[str, ...]
     return t.measured_images(s["images"]), t.measured_sets(s["objects"])
 
 
-def whole_images(t: Translator, where: str) -> bool:
-    """Whether objects are measured; says where whole images are too."""
-    if where not in ("Within objects", "Objects"):
-        t.say("image tables", "measures whole images")
+def in_objects(where: str) -> bool:
+    """Whether a module that may measure images, objects or both measures objects."""
     return where not in ("Across entire image", "Images")
 
 
 def colocalization(t: Translator, s: Settings) -> None:
-    if not whole_images(t, s["where"]):
-        return
     metrics = [m for m in ("correlation", "manders", "rwc", "overlap", "costes") if s["all"] == "Yes" or s[m] == "Yes"]
     mode = {"Faster": "faster", "Fast": "fast", "Accurate": "accurate"}.get(s["costes_mode"])
     if "costes" in metrics and mode is None:
@@ -36,20 +33,24 @@ def colocalization(t: Translator, s: Settings) -> None:
             "CellProfiler 4 takes this older module's images in an order that is another at each start, and Costes' "
             "thresholds depend on it; here they come in the file's order",
         )
+    percent = numbers(s["percent"], t.module)[0]
+    if tables.in_whole_images(s["where"]):
+        tables.colocalization(t, s["images"], percent, metrics, mode or "faster")
+    if not in_objects(s["where"]):
+        return
     images, objects = wanted(t, s)
     if images and objects and len(images) > 1:
-        percent = numbers(s["percent"], t.module)[0]
         t.add(kinds.MeasureCorrelation(images, objects, percent, tuple(metrics), mode or "faster", module=t.by))
 
 
 def granularity(t: Translator, s: Settings) -> None:
-    t.say("image tables", "measures whole images")
-    images, objects = wanted(t, s)
     sub, background, radius, spectrum = (
         numbers(s[k], t.module)[0] for k in ("subsampling", "background_subsampling", "radius", "spectrum")
     )
     if not (0 < sub <= 1 and 0 < background <= 1 and 1 <= radius <= 128 and 1 <= spectrum <= 16):
         raise Unsupported(f"granularity of {sub:g}, {background:g}, radius {radius:g}, {spectrum:g} steps")
+    tables.granularity(t, s["images"], (sub, background, int(radius), int(spectrum)))
+    images, objects = wanted(t, s) if s["objects"] else ((), ())
     if images and objects:
         t.add(kinds.MeasureGranularity(images, objects, sub, background, int(radius), int(spectrum), module=t.by))
 
@@ -106,12 +107,14 @@ def distribution(t: Translator, s: Settings) -> None:
 
 
 def texture(t: Translator, s: Settings) -> None:
-    if not whole_images(t, s["where"]):
+    scales = tuple(int(numbers(text, t.module)[0]) for text in s["scales"])
+    levels = int(numbers(s["levels"], t.module)[0])
+    if tables.in_whole_images(s["where"]):
+        tables.texture(t, s["images"], scales, levels)
+    if not in_objects(s["where"]):
         return
     images, objects = wanted(t, s)
-    scales = tuple(int(numbers(text, t.module)[0]) for text in s["scales"])
     if images and objects:
-        levels = int(numbers(s["levels"], t.module)[0])
         t.add(kinds.MeasureTexture(images, objects, tuple(dict.fromkeys(scales)), levels, module=t.by))
 
 
@@ -175,20 +178,3 @@ def classify(t: Translator, s: Settings) -> None:
         if len(names) != len(edges) - 1:
             raise Unsupported(f"{len(names)} names of {len(edges) - 1} bins")
         t.add(kinds.Classify(name, column, tuple(edges), tuple(names), module=t.by))
-
-
-def image_intensity(t: Translator, s: Settings) -> None:
-    t.say("image tables", "measures whole images")
-    for images, inside, _ in s["runs"]:
-        if inside:
-            continue
-        for name in images:
-            try:
-                t.add(kinds.MeasureImageIntensity(t.use(name), module=t.by))
-                t.measured |= {f"Intensity_{m}_{name}" for m in kinds.IMAGE_INTENSITY}
-            except Unsupported:
-                continue
-
-
-def image_only(t: Translator, s: Settings) -> None:
-    t.say("image tables", "measures whole images")

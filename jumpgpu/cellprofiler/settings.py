@@ -42,6 +42,7 @@ READERS: dict[str, tuple[Sequence[int], Callable[[Row, int], Settings]]] = {
     "MeasureImageQuality": (range(4, 7), measures.image_quality),
     "MeasureImageIntensity": (range(2, 5), measures.image_intensity),
     "MeasureImageAreaOccupied": (range(4, 6), measures.area_occupied),
+    "FlagImage": (range(2, 6), measures.flag),
     "CalculateMath": (range(1, 4), measures.calculate_math),
     "ClassifyObjects": (range(2, 3), measures.classify),
 }

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from ..settings import steps as kinds
-from . import of_images, of_measures, of_objects
+from . import of_image_tables, of_images, of_measures, of_objects
 from .findings import LEVELS, Cause, Finding, Translated, Unsupported
 from .parse import Module, Pipeline, printable
 from .rows import Settings
@@ -19,8 +19,8 @@ OUTPUT = re.compile(
     r"(Save|Export|Display|Overlay|GrayToColor|CreateBatch|CreateWebPage|DefineGrid|LabelImages|InvertFor|Tile)"
 )
 IMAGE_STEPS = (
-    *(kinds.Load, kinds.Illuminate, kinds.Background, kinds.Math, kinds.Smooth, kinds.Enhance, kinds.Crop, kinds.MaskImage),
-    *(kinds.Threshold, kinds.Skeletonize, kinds.ObjectsImage, kinds.MeasureImageIntensity),
+    *(kinds.Load, kinds.Illuminate, kinds.Background, kinds.Math, kinds.Smooth, kinds.Enhance, kinds.MaskImage),
+    *(kinds.Skeletonize, kinds.ObjectsImage),
 )
 
 
@@ -42,7 +42,15 @@ def translate(pipelines: Iterable[Pipeline]) -> Translated:
 
 
 def read(pipeline: Pipeline) -> Translator:
-    t = Translator(pipeline.file)
+    """A pipeline's modules; twice where one is of all loaded images, which only the last module shows."""
+    first = read_modules(Translator(pipeline.file), pipeline)
+    if not first.wants_loaded:
+        return first
+    loads = tuple(step for step in first.steps if isinstance(step, kinds.Load))
+    return read_modules(Translator(pipeline.file, loaded=loads), pipeline)
+
+
+def read_modules(t: Translator, pipeline: Pipeline) -> Translator:
     if pipeline.declared is not None:
         text = f"the file declares {pipeline.declared} modules and has {len(pipeline.modules)}; these are read"
         t.findings.append(Finding("note", t.file, "Pipeline", 0, text))
@@ -97,10 +105,14 @@ def load(t: Translator, module: Module) -> None:
     if module.name == "NamesAndTypes" and scales:
         t.say("labels", f"intensity range from {', '.join(map(printable, sorted(scales)))}")
     if module.name == "NamesAndTypes":
-        kinds_of = module.named("Select the image type")
-        for kind, name in zip(kinds_of, module.named("Name to assign these objects"), strict=False):
+        named = [module.named(f"Name to assign these {kind}") for kind in ("images", "objects")]
+        of_rules = len(named[1])  # before them stands what all images would be, were there no rules
+        kinds_of = module.named("Select the image type")[-of_rules or None :]
+        for kind, image, objects in zip(kinds_of, named[0][-of_rules or None :], named[1], strict=False):
             if kind == "Objects":
-                t.lose(name, Cause(module.name, module.number, "loads objects"))
+                t.lose(objects, Cause(module.name, module.number, "loads objects"))
+            else:
+                t.declared.append(image)
 
 
 def unknown(t: Translator, module: Module) -> None:
@@ -134,14 +146,9 @@ def kept(t: Translator) -> list[kinds.Step]:
 
 
 def step_outputs(step: kinds.Step) -> set[str]:
-    if isinstance(step, kinds.MeasureImageIntensity):
-        return {f"Intensity_{m}_{step.image}" for m in kinds.IMAGE_INTENSITY}
     if isinstance(step, kinds.Load):
         return {step.image}
-    result = {step.output}  # type: ignore[attr-defined]
-    if isinstance(step, kinds.Threshold):
-        result |= {f"Threshold_{k}Threshold_{step.output}" for k in ("Orig", "Final")}
-    return result
+    return {step.output}  # type: ignore[attr-defined]
 
 
 def step_inputs(step: kinds.Step) -> set[str]:
@@ -181,9 +188,10 @@ HANDLERS: dict[str, Callable[[Translator, Settings], None]] = {
     "MeasureObjectIntensityDistribution": of_measures.distribution,
     "MeasureTexture": of_measures.texture,
     "MeasureObjectSkeleton": of_measures.skeleton,
-    "MeasureImageIntensity": of_measures.image_intensity,
-    "MeasureImageQuality": of_measures.image_only,
-    "MeasureImageAreaOccupied": of_measures.image_only,
+    "MeasureImageIntensity": of_image_tables.intensity,
+    "MeasureImageQuality": of_image_tables.quality,
+    "MeasureImageAreaOccupied": of_image_tables.area,
+    "FlagImage": of_image_tables.flag,
     "CalculateMath": of_measures.calculate_math,
     "ClassifyObjects": of_measures.classify,
 }

@@ -27,6 +27,9 @@ class Translator:
     functions: set[str] = field(default_factory=set)  # images that are loaded functions
     own_background: dict[str, str] = field(default_factory=dict)  # background -> image
     measured: set[str] = field(default_factory=set)  # image measurements
+    loaded: tuple[kinds.Load, ...] = ()  # what an earlier reading of the pipeline loads
+    declared: list[str] = field(default_factory=list)  # images that NamesAndTypes names
+    wants_loaded: bool = False  # a module is of all loaded images
     module: Module | None = None
 
     def cause(self, error: Unsupported) -> Cause:

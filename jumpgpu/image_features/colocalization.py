@@ -1,7 +1,7 @@
 """How two whole images go together (CellProfiler MeasureColocalization, "Across entire image").
 
-The image is one object to the kernels of features/correlation.py and costes.py. Two things are not as within objects: a pixel
-counts above a threshold, not at it, and there is the slope of the second image on the first.
+The image is one object to the kernels of features/correlation.py and costes.py. Two things are not as within objects: a
+pixel counts above a threshold, not at it, and there is the slope of the second image on the first.
 """
 
 import math
@@ -39,7 +39,8 @@ def measure(
     metrics : of METRICS; `overlap` gives Overlap and K, `correlation` Correlation and Slope
     mode, levels : of Costes' search, see costes.thresholds
 
-    nan where a coefficient is 0 / 0, and everything where no pixel of both images counts. ValueError for images of several sizes.
+    nan where a coefficient is 0 / 0, and everything where no pixel of both images counts. ValueError for images of several
+    sizes.
     """
     shapes = {name: pixels.shape for name, (pixels, _) in images.items()}
     first = next(iter(shapes))
@@ -160,7 +161,7 @@ def coefficients(batch: ObjectBatch, pairs: Sequence[tuple[int, int]], percent: 
 
 
 def shares(batch: ObjectBatch, pairs: Sequence[tuple[int, int]], limits: torch.Tensor, device: Device) -> torch.Tensor:
-    """float64 [Q, 2]: of each channel's sum above its own limit, how much lies where both are above; limits float32 [Q, 2]."""
+    """float64 [Q, 2]: of each channel's sum above its own limit, float32 [Q, 2], how much lies where both are above."""
     limits = device.tensor(limits)
     both, own = (sums_above(batch, pairs, limit, device) for limit in (limits, beyond(limits)))
     return both[:, :2] / own[:, 2:4]

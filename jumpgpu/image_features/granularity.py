@@ -1,8 +1,8 @@
 """The granular spectrum of whole images (CellProfiler MeasureGranularity), which it measures of every image it is given.
 
-Column k is the share of the mean of the sampled image without its background, in percent, that an opening by reconstruction of
-size k takes away beyond size k - 1. The reconstructions are those of features/granularity.py; their means are over the sampled
-pixels, not over those of an object at full resolution.
+Column k is the share of the mean of the sampled image without its background, in percent, that an opening by
+reconstruction of size k takes away beyond size k - 1. The reconstructions are those of features/granularity.py; their means
+are over the sampled pixels, not over those of an object at full resolution.
 """
 
 import numpy as np

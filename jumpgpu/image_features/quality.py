@@ -1,7 +1,7 @@
 """Quality of an image as a pipeline's MeasureImageQuality asks for it: scaling, blur, saturation, intensity, thresholds.
 
-Focus scores, the spectrum's slope and what sorted pixels give are those of features/image_quality.py; the texture correlation
-and the thresholds other than Otsu's of two classes are done here.
+Focus scores, the spectrum's slope and what sorted pixels give are those of features/image_quality.py; the texture
+correlation and the thresholds other than Otsu's of two classes are done here.
 """
 
 from collections.abc import Sequence
@@ -75,8 +75,8 @@ def focus(pixels: torch.Tensor, values: Values, scales: Sequence[int], device: D
 
 
 def correlations(pixels: torch.Tensor, scales: Sequence[int]) -> list[float]:
-    """Haralick's correlation of pixels that stand a scale apart in a row, of eight grey levels from the darkest to the brightest
-    (centrosome's H3); 0 where it does not exist."""
+    """Haralick's correlation of pixels that stand a scale apart in a row, of eight grey levels from the darkest to the
+    brightest (centrosome's H3); 0 where it does not exist."""
     image = pixels.float()
     minimum, maximum = image.amin(), image.amax()
     span = (maximum - minimum).double() if bool(maximum > minimum) else torch.ones((), dtype=torch.float64)

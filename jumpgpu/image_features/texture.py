@@ -1,7 +1,7 @@
 """Haralick's features of a whole image (CellProfiler MeasureTexture, "Across entire image").
 
-Unlike an object's, level 0 counts: mahotas is not asked to leave it out. Pairs are counted as whole numbers, the sums over them
-are those of kernels/features/texture.cuh, and its texture_finish makes the features.
+Unlike an object's, level 0 counts: mahotas is not asked to leave it out. Pairs are counted as whole numbers, the sums over
+them are those of kernels/features/texture.cuh, and its texture_finish makes the features.
 """
 
 from collections.abc import Sequence
@@ -75,7 +75,9 @@ def sums(counts: torch.Tensor, logs: torch.Tensor) -> tuple[torch.Tensor, torch.
     level = counts.sum(1)
     both = torch.zeros(2 * n, dtype=torch.int64, device=counts.device)
     apart = torch.zeros(n, dtype=torch.int64, device=counts.device)
-    both.index_add_(0, (index[:, None] + index[None, :]).flatten(), counts.flatten())  # whole numbers: any order gives the same
+    both.index_add_(
+        0, (index[:, None] + index[None, :]).flatten(), counts.flatten()
+    )  # whole numbers: any order gives the same
     apart.index_add_(0, (index[:, None] - index[None, :]).abs().flatten(), counts.flatten())
     sum_index = torch.arange(2 * n, device=counts.device)
     total = torch.zeros(TOTALS, dtype=torch.int64, device=counts.device)

@@ -1,10 +1,10 @@
-"""Thresholds of whole images that are measured but cut nothing (MeasureImageQuality), and how well a threshold parts an image
-(the Threshold_WeightedVariance and Threshold_SumOfEntropies of CellProfiler's Identify modules).
+"""Thresholds of whole images that are measured but cut nothing (MeasureImageQuality), and how well a threshold parts an
+image (the Threshold_WeightedVariance and Threshold_SumOfEntropies of CellProfiler's Identify modules).
 
-Both are done on the host, by NumPy, whatever the device is: they are of sorted pixels and histograms, and CellProfiler's numbers
-depend on NumPy's seeded random numbers.
+Both are done on the host, by NumPy, whatever the device is: they are of sorted pixels and histograms, and CellProfiler's
+numbers depend on NumPy's seeded random numbers.
 
-Source: centrosome's threshold.py, otsu.py and smooth.py. Oracle: centrosome itself (tests/image_features/test_thresholds.py).
+Source: centrosome's threshold.py, otsu.py and smooth.py. Oracle: centrosome (tests/image_features/test_thresholds.py).
 """
 
 import math
@@ -28,8 +28,8 @@ def threshold_of(method: str, ordered: np.ndarray, pixels: np.ndarray) -> float:
 
     Parameters
     ----------
-    method : a name of METHODS, with its variant after `_`: `Otsu_2W` (classes, what the middle one goes to, weighted variance
-        or entropy S), `MoG_25` (percent of the image that objects cover)
+    method : a name of METHODS, with its variant after `_`: `Otsu_2W` (classes, what the middle one goes to, weighted
+        variance or entropy S), `MoG_25` (percent of the image that objects cover)
     ordered : float32 [n], the pixels in ascending order
     pixels : float32 [n], the same as they stand, where the order of pixels matters
     """
@@ -270,7 +270,7 @@ def weighted_variance(pixels: np.ndarray, above: np.ndarray, valid: np.ndarray |
 
 
 def sum_of_entropies(pixels: np.ndarray, above: np.ndarray, valid: np.ndarray | None = None) -> float:
-    """The negative entropies of the logarithms' histograms in foreground and background; parameters as `weighted_variance`."""
+    """Negative entropies of the logarithms' histograms in foreground and background; parameters as `weighted_variance`."""
     everywhere = np.ones(pixels.shape, bool) if valid is None else valid
     floor = pixels[everywhere].max() / 256 if everywhere.any() else 0
     if floor == 0:

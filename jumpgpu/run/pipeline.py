@@ -62,7 +62,7 @@ def tables_of(steps: Sequence[kinds.Step], channels: Sequence[str], size: tuple[
     """What the steps give, found by running them over a blank field of the plate's size."""
     blank = device.zeros(1, *size, dtype=torch.float32)
     one = torch.ones(size, dtype=torch.float32, device=device.torch)
-    state = run_steps(steps, dict.fromkeys(channels, blank), dict.fromkeys(channels, one), device)
+    state = run_steps(steps, dict.fromkeys(channels, blank), dict.fromkeys(channels, one), device, skip=False)
     cells = cells_of(steps, state)
     image = tuple(f"Image_{name}" for name in state.image_measured if name != "Count_Cells")
     return PipelineTables(cells, {name: tuple(result) for name, result in state.measured.items()}, image)
@@ -88,13 +88,14 @@ def launch_steps(raw: Raw, run: Run) -> Tables:
     tables = []
     for b, (well, site) in enumerate(raw.sites):
         planes = {c: pixels[b : b + 1, k] for k, c in enumerate(plate.channels)}
-        state = run_steps(options.config.steps, planes, functions, run.device)
+        scales = dict(zip(plate.channels, raw.scales[b], strict=True)) if raw.scales else None
+        state = run_steps(options.config.steps, planes, functions, run.device, scales, site=site)
         labels = {name: s.labels[0].cpu().numpy() for name, s in state.objects.items()} if options.save_labels else {}
         overview = None
         if options.save_overview or options.save_labels:
             overview = shrink(pixels[b : b + 1])[0].cpu().numpy().astype(np.uint16)
         numbers, values = rows_of_cells(state, run.pipeline)
-        image = [state.image_measured[name.removeprefix("Image_")][0].item() for name in run.pipeline.image]
+        image = [measured(state, name.removeprefix("Image_")) for name in run.pipeline.image]
         tables.append(
             SiteTable(
                 well,
@@ -105,6 +106,7 @@ def launch_steps(raw: Raw, run: Run) -> Tables:
                 labels=labels,
                 overview=overview,
                 image=np.array(image),
+                flags={"": state.skipped} if state.skipped else {},
                 objects={name: own_table(state, name, run.pipeline) for name in run.pipeline.of_others},
                 position_um=position_of(run.wells[well][site]),
             )
@@ -114,17 +116,25 @@ def launch_steps(raw: Raw, run: Run) -> Tables:
 
 def rows_of_cells(state: State, tables: PipelineTables) -> tuple[np.ndarray, np.ndarray]:
     """Numbers and values of a field's cells; NaN where a set has no object of a number."""
-    n = max(state.objects[name].n for name in tables.cells)
+    n = max(state.objects[name].n if name in state.objects else 0 for name in tables.cells)
     parts = []
     for name in tables.cells:
         part = np.full((n, len(tables.columns[name])), np.nan)
-        part[: state.objects[name].n] = own_table(state, name, tables).values
+        own = own_table(state, name, tables)
+        part[: len(own.numbers)] = own.values
         parts.append(part)
     return np.arange(1, n + 1, dtype=np.int32), np.concatenate(parts, axis=1)
 
 
 def own_table(state: State, name: str, tables: PipelineTables) -> ObjectTable:
-    """A set's rows in a field."""
-    n, columns = state.objects[name].n, tables.columns[name]
-    values = [state.measured[name][column].double().cpu().numpy() for column in columns]
+    """A set's rows in a field; of a field that was skipped what had been measured."""
+    n, columns = state.objects[name].n if name in state.objects else 0, tables.columns[name]
+    known = state.measured.get(name, {})
+    absent = torch.full((n,), torch.nan)
+    values = [known.get(column, absent).double().cpu().numpy() for column in columns]
     return ObjectTable(np.arange(1, n + 1, dtype=np.int32), np.stack(values, 1) if values else np.zeros((n, 0)))
+
+
+def measured(state: State, name: str) -> float:
+    """An image measurement of a field; NaN where the field was skipped before."""
+    return state.image_measured[name][0].item() if name in state.image_measured else float("nan")

@@ -7,6 +7,7 @@ the versions it was made with beside the settings that are not at their default 
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any
@@ -19,6 +20,7 @@ VERSIONS = {
     "illumination": 2,  # estimated functions, and the division by them
     "image_checks": 2,  # saturation and sharpness of raw images
     "image_quality": 2,
+    "image_tables": 1,  # of an imported pipeline's whole images
     "segmentation": 3,
     "shape": 2,
     "correlation": 1,
@@ -45,6 +47,7 @@ def versions_of(config: Config, segmented: bool = True) -> dict[str, int]:
     stages |= {"segmentation"} if segmented else set()
     stages |= {"embedding"} if config.features.embedding.models else set()
     stages |= {"image_quality"} if config.features.image_quality else set()
+    stages |= {"image_tables"} if config.steps else set()
     presets = {"cpjump1", *(name for name in PRESETS if is_preset(config, name))}
     versions = {name: PRESETS[name] for name in PRESETS if name in presets}
     return versions | {name: VERSIONS[name] for name in VERSIONS if name in stages}
@@ -83,7 +86,7 @@ def changed(settings: Any, default: Any) -> dict[str, Any]:
             if inner := changed(value, usual):
                 result[name] = inner
         elif name == "steps" and value != usual:
-            result[name] = [step_table(step) for step in value]
+            result[name] = [spelled(step_table(step)) for step in value]
         elif name == "models" and value != usual:
             result[name] = {model.name: changed(model, ModelSettings()) for model in value}
         elif value != usual:
@@ -98,6 +101,15 @@ def with_files(config: Config, place: Callable[[str], str]) -> Config:
     segmentation = dataclasses.replace(config.segmentation, network=config.segmentation.network.placed(place))
     features = dataclasses.replace(config.features, embedding=embedding)
     return dataclasses.replace(config, features=features, segmentation=segmentation)
+
+
+def spelled(value: Any) -> Any:
+    """A value with infinities as words, which JSON has no numbers for."""
+    if isinstance(value, dict):
+        return {key: spelled(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [spelled(v) for v in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def comparable(settings: Mapping[str, Any]) -> dict[str, Any]:

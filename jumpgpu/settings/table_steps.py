@@ -8,7 +8,7 @@ from .steps import Step
 
 @dataclass(frozen=True)
 class MeasureImageQuality(Step):
-    """MeasureImageQuality. Methods of `thresholds` bear what tells their variants apart: Otsu_2W, Otsu_3FS, MoG_25, Kapur."""
+    """MeasureImageQuality. Methods of `thresholds` bear what tells variants apart: Otsu_2W, Otsu_3FS, MoG_25, Kapur."""
 
     do = "measure_image_quality"
     images: tuple[str, ...]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -9,10 +10,10 @@ from ..features.families import family
 from ..features.objects import make_batch
 from ..gpu.device import Device
 from ..image_features import colocalization, granularity, intensity, quality, texture, thresholds
-from ..settings import table_steps
+from ..segmentation.threshold import find_threshold, whole_planes
 from ..settings import steps as kinds
+from ..settings import table_steps
 from ..settings.config import FeatureSettings, GranularitySettings, ShapeSettings, ThresholdSettings
-from ..segmentation.threshold import find_threshold, mean_of, whole_planes
 from .state import Image, Skipped, State
 
 
@@ -72,20 +73,21 @@ def image_quality(state: State, step: table_steps.MeasureImageQuality, device: D
 
 def area_occupied(state: State, step: table_steps.MeasureAreaOccupied, device: Device) -> None:
     for name in step.objects:
-        areas = [int((labels > 0).sum()) for labels in state.objects[name].labels]
-        area_columns(state, name, areas, perimeters(state.objects[name].labels, device), state.objects[name].labels)
+        labels, valid = state.objects[name].labels, state.valid.get(name)
+        labels = labels if valid is None else torch.where(valid, labels, 0)
+        whole = [labels[0].numel()] * len(labels) if valid is None else [int(plane.sum()) for plane in valid]
+        area_columns(state, name, [int((plane > 0).sum()) for plane in labels], perimeters(labels, device), whole)
     for name in step.images:
         mask = planes_of(state, state.images[name]) > 0
         areas = [int(plane.sum()) for plane in mask]
-        area_columns(state, name, areas, perimeters(mask.to(torch.int32), device, rounded=False), mask)
+        lengths = perimeters(mask.to(torch.int32), device, rounded=False)
+        area_columns(state, name, areas, lengths, [mask[0].numel()] * len(mask))
 
 
-def area_columns(
-    state: State, name: str, areas: Sequence[int], lengths: Sequence[float], planes: torch.Tensor
-) -> None:
+def area_columns(state: State, name: str, areas: Sequence[int], lengths: Sequence[float], whole: Sequence[int]) -> None:
     record(state, f"AreaOccupied_AreaOccupied_{name}", areas)
     record(state, f"AreaOccupied_Perimeter_{name}", lengths)
-    record(state, f"AreaOccupied_TotalArea_{name}", [planes[0].numel()] * len(planes))
+    record(state, f"AreaOccupied_TotalArea_{name}", whole)
 
 
 def perimeters(labels: torch.Tensor, device: Device, *, rounded: bool = True) -> list[float]:
@@ -136,15 +138,21 @@ def image_correlation(state: State, step: table_steps.MeasureImageCorrelation, d
 def parted(state: State, name: str, image: Image, settings: ThresholdSettings, above: torch.Tensor, device: Device) -> None:
     """How well the threshold of module output `name` parts the image; and the global one, where it is a window's."""
     if settings.window is not None:
-        whole = ThresholdSettings(**{**vars(settings), "window": None})
-        planes = whole_planes(image.pixels.contiguous())
-        state.image_measured[f"Threshold_GuideThreshold_{name}"] = mean_of(find_threshold(planes, whole, device, image.valid)[1])
-    for measure, work in (("SumOfEntropies", thresholds.sum_of_entropies), ("WeightedVariance", thresholds.weighted_variance)):
-        values = [
-            work(plane.cpu().numpy(), above[b].bool().cpu().numpy(), None if image.valid is None else image.valid[b].cpu().numpy())
-            for b, plane in enumerate(image.pixels)
-        ]
+        whole = replace(settings, window=None)
+        _, guide = find_threshold(whole_planes(image.pixels.contiguous()), whole, device, image.valid)
+        state.image_measured[f"Threshold_GuideThreshold_{name}"] = guide
+    planes = [p.cpu().numpy() for p in image.pixels]
+    foreground = [p.bool().cpu().numpy() for p in above]
+    valid = [None] * len(planes) if image.valid is None else [p.cpu().numpy() for p in image.valid]
+    for measure, work in MEASURES_OF_THRESHOLDS.items():
+        values = [work(*each) for each in zip(planes, foreground, valid, strict=True)]
         record(state, f"Threshold_{measure}_{name}", values)
+
+
+MEASURES_OF_THRESHOLDS = {
+    "SumOfEntropies": thresholds.sum_of_entropies,
+    "WeightedVariance": thresholds.weighted_variance,
+}
 
 
 def flag(state: State, step: table_steps.Flag, device: Device) -> None:
@@ -157,7 +165,7 @@ def flag(state: State, step: table_steps.Flag, device: Device) -> None:
         step.measurements, step.sources, step.objects, step.lowest, step.highest, strict=True
     ):
         if source == "image":
-            values = state.image_measured[name]
+            values = torch.tensor([state.site]) if name == "Metadata_Site" else state.image_measured[name]
         else:
             values = state.measured[objects][name].cpu()
             if source == "average" and len(values):

@@ -37,6 +37,7 @@ def primary(state: State, step: kinds.Primary, device: Device) -> None:
     state.image_measured[f"Threshold_FinalThreshold_{step.objects}"] = final
     parted(state, step.objects, image, settings.threshold, result.above, device)
     locate(state, step.objects, state.add(step.objects, labels, result.unedited, not_small, counts), z=True)
+    state.valid[step.objects] = image.valid
 
 
 def secondary(state: State, step: kinds.Secondary, device: Device) -> None:
@@ -60,10 +61,12 @@ def secondary(state: State, step: kinds.Secondary, device: Device) -> None:
         labels, family = apply_table(labels, table, device), None
         new_seeds = apply_table(seeds.labels, table, device)
     produced = state.add(step.objects, labels, every, every, counts, family)
+    state.valid[step.objects] = image.valid
     locate(state, step.objects, produced, z=True)
     relate(state, step.seeds, step.objects, device)
     if new_seeds is not None and step.new_seeds:
         kept = state.add(step.new_seeds, new_seeds, seeds.unedited, seeds.not_small, counts, produced.family)
+        state.valid[step.new_seeds] = state.valid.get(step.seeds)
         locate(state, step.new_seeds, kept, z=True)
         relate(state, step.seeds, step.new_seeds, device)
         relate(state, step.new_seeds, step.objects, device)
@@ -171,6 +174,7 @@ def filtered(
     labels = apply_table(source.labels, table, device)
     others = torch.where((labels == 0) & (source.labels != 0), 0, source.not_small)
     produced = state.add(output, labels, source.unedited, others, counts, family)
+    state.valid[output] = state.valid.get(name)
     locate(state, output, produced, z=True)
     relate(state, name, output, device)
     return produced.family

@@ -1,13 +1,14 @@
 """A batch of fields through the steps of an imported pipeline."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from ..gpu.device import Device
-from ..settings import table_steps
 from ..settings import steps as kinds
+from ..settings import table_steps
 from . import image_tables, images, measures, objects
 from .state import Image, Skipped, State
 
@@ -55,6 +56,9 @@ def run_steps(
     functions: Mapping[str, torch.Tensor],
     device: Device,
     scales: Mapping[str, float] | None = None,
+    *,
+    site: float = math.nan,
+    skip: bool = True,
 ) -> State:
     """Everything that the steps make of a batch.
 
@@ -64,10 +68,12 @@ def run_steps(
     pixels : channel -> float32 [B, H, W], count / 65535
     functions : channel -> float32 [H, W]
     scales : channel -> what its files' counts were divided by, 65535 where absent
+    site : the field's number, for flags
+    skip : whether a flag may end the field; the state then says so (`skipped`) and holds what came before
 
-    Where a step skips the field, the state says so (`skipped`) and holds what came before. Raises ValueError, beginning with the step's module, where it cannot be done with these fields.
+    Raises ValueError, beginning with the step's module, where it cannot be done with these fields.
     """
-    state = State()
+    state = State(site=site)
     for step in steps:
         try:
             if isinstance(step, kinds.Load):
@@ -76,9 +82,10 @@ def run_steps(
                 state.images[step.image] = Image(result, scale=scale)
             else:
                 HANDLERS[type(step)](state, step, device)
-        except Skipped as skip:
-            state.skipped = str(skip)
-            break
+        except Skipped as ended:
+            if skip:
+                state.skipped = str(ended)
+                break
         except ValueError as error:
             raise ValueError(f"{step.module or step.do}: {error}") from error
     return state

@@ -57,7 +57,9 @@ class State:
     backgrounds: dict[str, BackgroundSettings] = field(default_factory=dict)
     of_other_centres: set[tuple[str, str]] = field(default_factory=set)  # columns of rings around other objects' centres
     centres: dict[tuple[str, str, str], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    valid: dict[str, torch.Tensor | None] = field(default_factory=dict)  # of object sets: which pixels of their image count
     families: int = 0
+    site: float = float("nan")  # the field's number
     skipped: str = ""  # why the rest of the steps were not done
 
     def add(

@@ -133,3 +133,5 @@ def test_beside_cellprofilers_own_run(name: str, device: Device) -> None:
     assert not result.absent
     assert not result.differ
     assert result.agree == result.columns > 100
+    assert not result.image_differ
+    assert result.image_columns > 30

@@ -26,10 +26,12 @@ from jumpgpu.images.focus import check_image, count_image
 from jumpgpu.images.illumination import correct, polynomial, smooth
 from jumpgpu.images.indexes.flatfield import Flatfield
 from jumpgpu.segmentation.pipeline import segment
-from jumpgpu.settings import limits
+from jumpgpu.settings import limits, table_steps
+from jumpgpu.settings import steps as kinds
 from jumpgpu.settings.config import (
     FeatureSettings,
     IlluminationSettings,
+    PrimarySettings,
     SegmentationSettings,
     ThresholdSettings,
     config_folder,
@@ -38,6 +40,7 @@ from jumpgpu.settings.config import (
 from jumpgpu.settings.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS
 from jumpgpu.settings.networks import ModelSettings
 from jumpgpu.settings.numbers import PRESETS, VERSIONS
+from jumpgpu.steps.run import run_steps
 
 RECORD = Path(__file__).with_name("numbers.json")
 LARGE, SMALL = (1080, 1080), (307, 401)  # a camera's field, and one of two dozen cells
@@ -300,6 +303,28 @@ def image_quality(size: tuple[int, int]) -> np.ndarray:
     return quality.measure_images(corrected(size, len(CHANNELS)), CHANNELS, device()).numpy()
 
 
+def image_tables(size: tuple[int, int]) -> np.ndarray:
+    """What steps measure of whole images; not how thresholds part them, which NumPy's logarithms of the machine say."""
+    names, pixels = CHANNELS[:3], corrected(size, len(CHANNELS))
+    methods = ("Otsu_2W", "Otsu_3FS", "MoG_25", "Background", "RobustBackground", "RidlerCalvard", "MCT")
+    steps = [
+        *(kinds.Load(name, name) for name in names),
+        kinds.MaskImage("DNA", "Masked", mask="ER"),
+        kinds.Primary("DNA", "Nuclei", PrimarySettings(background=None)),
+        *(kinds.MeasureImageIntensity(name, percentiles=(10,)) for name in (*names, "Masked")),
+        kinds.MeasureImageIntensity("RNA", ("Nuclei",)),
+        table_steps.MeasureImageQuality(names, True, (5, 20), True, True, methods),
+        table_steps.MeasureImageTexture(names, (3,)),
+        table_steps.MeasureImageGranularity(names, spectrum=5),
+        table_steps.MeasureImageCorrelation((*names, "Masked")),
+        table_steps.MeasureAreaOccupied(("Nuclei",)),
+    ]
+    planes = {name: pixels[:, i] for i, name in enumerate(CHANNELS)}
+    measured = run_steps(steps, planes, {}, device()).image_measured
+    parted = ("Threshold_SumOfEntropies", "Threshold_WeightedVariance")
+    return np.array([v.tolist() for name, v in measured.items() if not name.startswith(parted)])
+
+
 def preset_cases(name: str) -> Digests:
     """A preset from corrected fields to the table, as a run does it."""
     config = load_config(config_folder() / f"{name}.toml")
@@ -314,6 +339,7 @@ CASES: dict[str, Callable[[], Digests]] = {
     "illumination": illumination_cases,
     "image_checks": lambda: image_cases(image_checks),
     "image_quality": lambda: image_cases(image_quality),
+    "image_tables": lambda: image_cases(image_tables),
     "segmentation": segmentation_cases,
     **{name: lambda name=name: family_cases(name) for name in FAMILIES},  # type: ignore[misc]
     "embedding": embedding_cases,

@@ -15,6 +15,7 @@ import jumpgpu
 from jumpgpu.features.families import FAMILIES
 from jumpgpu.profile import main as profile
 from jumpgpu.profiles import design_checks as designs
+from jumpgpu.settings import steps as kinds
 from jumpgpu.settings.config import Config, build, config_folder, load_config
 from jumpgpu.settings.numbers import PRESETS, VERSIONS, changed_settings, comparable, differences, versions_of
 from jumpgpu.store.layout import Layout, SiteTable
@@ -220,3 +221,19 @@ def test_plates_of_different_numbers_versions_are_a_finding(tmp_path, capsys):
     again = [word for table in tables for word in ("--plate", table)]
     assert profile([*again, "--output", str(tmp_path / "again"), *arguments[6:], "--reference", "all"]) == 0
     assert said in capsys.readouterr().err, "from tables the versions are those that were recorded beside them"
+
+
+def test_limits_that_are_infinite_are_kept_as_words():
+    step = kinds.Filter("Cells", "Large", measurements=("AreaShape_Area",), lowest=(9.0,), highest=(float("inf"),))
+    kept = changed_settings(Config(steps=(step,)))["steps"]
+    assert kept == [
+        {
+            "do": "filter_objects",
+            "objects": "Cells",
+            "output": "Large",
+            "measurements": ["AreaShape_Area"],
+            "lowest": [9.0],
+            "highest": ["inf"],
+        }
+    ]
+    assert json.dumps(kept, allow_nan=False)
