@@ -1,4 +1,4 @@
-"""A plate's Image table by an imported pipeline: every site has its row, a flagged one what came before; it goes to exports."""
+"""A plate's Image table by an imported pipeline: every site has its row, a flagged one what came before; exports."""
 
 import contextlib
 import sqlite3
