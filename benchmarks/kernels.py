@@ -32,7 +32,7 @@ from jumpgpu.features import radial_distribution as radial
 from jumpgpu.features.objects import ObjectBatch, make_batch
 from jumpgpu.features.order_statistics import order_statistics
 from jumpgpu.gpu.cpu import decode_lzw
-from jumpgpu.gpu.device import Device
+from jumpgpu.gpu.device import ITEMS, Device
 from jumpgpu.gpu.open import open_device
 from jumpgpu.networks import crops
 from jumpgpu.segmentation.basins import find_basins
@@ -382,6 +382,27 @@ def crops_of(setting: Setting) -> tuple[crops.CropBatch, torch.Tensor, torch.Ten
     tensors = (setting.device.tensor(a) for a in (pixels, setting.cells_of_nuclei[None]))
     batch = crops.CropBatch(*tensors, field, number, corner)
     return batch, batch.pixels, torch.arange(5, dtype=torch.int32)
+
+
+@case
+def project_5_planes(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """The maximum of five planes of an image, plane by plane."""
+    raw = np.round(setting.image * 65535).astype(np.uint16)
+    planes = [np.roll(raw, 7 * k, 0) for k in range(5)]
+    given, places = [setting.device.tensor(p) for p in planes], setting.device.tensor([0], torch.int32)
+
+    def work() -> None:
+        images = setting.device.zeros(1, *raw.shape, dtype=torch.int16).view(torch.uint16)
+        for plane in given:
+            grid = -(-raw.size // ITEMS)
+            setting.device.launch("project_max", grid, planes=plane, places=places, n_pixels=raw.size, images=images)
+
+    def by_numpy() -> None:
+        images = np.zeros_like(raw)
+        for plane in planes:
+            np.maximum(images, plane, out=images)
+
+    return work, {"NumPy": by_numpy}
 
 
 def fresh(batch: ObjectBatch) -> ObjectBatch:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from ..settings.config import PlateSettings
 from ..settings.names import BRIGHTFIELD, CHANNELS, check_file_name
 
+MAX_PLANES = 256  # of a projection: sums of so many 16-bit counts are exact in float32
 DYE_WORD = re.compile(  # in the name of a stain that says no more than its light
     "[0-9]+|alexa|fluor|af|atto|bodipy|cf|cy|dylight|fitc|rhodamine|texas|tritc|janelia|"
     "red|far|deep|green|blue|orange|yellow|long|short|em|ex|nm"
@@ -21,6 +22,31 @@ def check_channels(settings: PlateSettings) -> None:
         raise ValueError(f"plate.channels must name each channel once, got {list(settings.channels)}")
     if unknown := [c for c in settings.channels if c not in known and c not in settings.stains.values()]:
         raise ValueError(f"unknown channel {unknown[0]!r} in plate.channels; expected some of {', '.join(known)}")
+    check_planes(settings)
+
+
+def check_planes(settings: PlateSettings) -> None:
+    """ValueError for planes that no channel has, that are no planes, or that contradict each other."""
+    for channel, planes in settings.planes.items():
+        if channel not in settings.channels:
+            raise ValueError(
+                f"plate.planes says which planes of {channel} to read, and plate.channels has {', '.join(settings.channels)}"
+            )
+        good = planes and len(planes) <= MAX_PLANES and len(set(planes)) == len(planes) and min(planes) >= 0
+        if not good:
+            raise ValueError(
+                f"plate.planes: {channel}: expected 1 to {MAX_PLANES} different planes, got {list(planes)[:20]}"
+            )
+        if settings.projection == "none" and len(planes) > 1:
+            raise ValueError(
+                f"plate.planes gives {channel} the planes {list(planes)[:9]}; set plate.projection to what is made of "
+                "them, max or mean, or give one plane"
+            )
+    if settings.plane is not None and settings.projection != "none":
+        raise ValueError(
+            f"plate.plane = {settings.plane} reads one plane, and plate.projection = {settings.projection!r} makes one of "
+            "several; leave one of them out ([plate.planes] says which planes of a channel are projected)"
+        )
 
 
 def channel_of(name: str, stains: Mapping[str, str]) -> str | None:

@@ -23,7 +23,7 @@ from .indexes import harmony, load_data
 from .indexes.from_index import from_indexes
 from .indexes.from_table import from_load_data
 from .indexes.harmony import Index, check_all_read, index_names, read_index
-from .indexes.phenix import from_names
+from .indexes.names import from_names
 from .plate import Plate, plain_name
 
 GALLERY = RemotePath("cellpainting-gallery")

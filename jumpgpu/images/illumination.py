@@ -43,7 +43,7 @@ def correct(
     Parameters
     ----------
     pixels : uint16 [B, C, H, W]
-        Raw camera counts, on `device`.
+        Raw camera counts, on `device`; int32 where they are sums of planes (`FieldBatch.pixels`).
     illumination : float32 [C, H, W]
         On `device`.
     scales : [B][C]
@@ -71,7 +71,7 @@ def correct(
     if full.shape != pixels.shape[:2]:
         raise ValueError(f"scales of {tuple(full.shape)} images, pixels are {tuple(pixels.shape)}")
     device.launch(
-        "correct",
+        "correct" if pixels.dtype == torch.uint16 else "correct_sums",
         grid,
         pixels=pixels,
         illumination=illumination,
@@ -159,6 +159,9 @@ def estimate_illumination(
                 sums[scales] = device.zeros(len(names), height, width, dtype=torch.int64)
             rows = [row for row, result in enumerate(fields.scales) if result == scales]
             pixels = fields.pixels if len(rows) == len(fields.scales) else device.take(fields.pixels, rows)
+            if pixels.dtype != torch.uint16:  # sums of planes
+                sums[scales] += pixels.sum(dim=0, dtype=torch.int64)
+                continue
             sizes = {"fields": len(rows), "n_values": sums[scales].numel()}
             device.launch("accumulate_fields", blocks(sizes["n_values"]), pixels=pixels, **sizes, sums=sums[scales])
         device.synchronize()
@@ -247,11 +250,12 @@ def polynomial(profile: Flatfield, size: tuple[int, int], quantile: float) -> np
 def estimate_key(plate: Plate, channels: Sequence[str], settings: IlluminationSettings) -> str:
     """Names all an estimate depends on: settings, channels, and each image by path, size and time of change."""
     said = [plate.barcode, list(channels), asdict(settings), *([plate.scale] if plate.scale else [])]
+    said += [plate.projection] if plate.planes else []
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     order = [plate.channels.index(c) for c in channels]
     for site in plate.sites:
         for c in order:
-            file = site.files[c] or ""
-            size, mark = plate.images.status(file)
-            digest.update(f"{site.well} {site.site} {file} {size} {mark}\n".encode())
+            for file in site.images_of(c):
+                size, mark = plate.images.status(file or "")
+                digest.update(f"{site.well} {site.site} {file or ''} {size} {mark}\n".encode())
     return digest.hexdigest()

@@ -5,6 +5,7 @@ Where files and channels come from, in this order: an index beside the images, a
 symlinks followed when `local.py` opens it.
 """
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from ..storage.buckets import Place, RemotePath, is_url, place_of
 from .channels import check_channels
 from .folders import check_inside, find_folder
 from .gallery import find_in_bucket
+from .indexes.cellvoyager import find_measurement, from_measurement
 from .indexes.from_index import from_indexes
 from .indexes.from_table import from_load_data
 from .indexes.harmony import IndexFiles, check_all_read, find_indexes, read_index
+from .indexes.imagexpress import absent, find_htd, read_htd
 from .indexes.load_data import SUFFIXES
-from .indexes.phenix import from_names
+from .indexes.names import from_names, names_of
 from .ome_zarr_planes import open_planes
 from .plate import Plate
 
@@ -38,6 +41,8 @@ def find_source(barcode: str, images: str | Place | None, settings: PlateSetting
     """
     check_barcode(barcode)
     check_channels(settings)
+    if settings.time is not None:  # each time point is a plate of its own name
+        barcode = barcode.removesuffix(f"_t{settings.time}")
     place = None if images is None else place_of(images)
     if isinstance(place, Path):
         named = [p for p in (place, place / f"{barcode}.ome.zarr") if p.is_dir()]
@@ -69,6 +74,8 @@ def find_plate(barcode: str, images: str | Path, settings: PlateSettings | None 
     settings = settings or PlateSettings()
     check_barcode(barcode)
     check_channels(settings)
+    if settings.time is not None:  # each time point is a plate of its own name
+        barcode = barcode.removesuffix(f"_t{settings.time}")
     if is_url(images):
         raise ValueError(f"{images} is no folder on this machine")
     root = Path(images).expanduser()
@@ -83,10 +90,14 @@ def find_plate(barcode: str, images: str | Path, settings: PlateSettings | None 
         raise FileNotFoundError(
             f"images root {root} is no folder and no file; give --images the folder that holds the plate, or a load_data.csv"
         )
-    folder = find_folder(barcode, root)
+    folder = find_folder(barcode, root, settings.pattern)
+    if folder and settings.pattern:
+        return from_names(barcode, folder, root, settings, names_of(folder))
     indexes = find_indexes(folder, root) if folder else IndexFiles((), ())
     if folder and indexes.known:
         return from_indexes(barcode, [check_inside(p, root) for p in indexes.known], folder, root, settings, read_index)
+    if folder and (measurement := find_measurement(folder)):
+        return from_measurement(barcode, check_inside(measurement, root), root, settings)
     places = [*([folder] if folder else []), root / barcode]
     tables = [p / name for p in places for name in TABLES]
     tables += [root / f"{barcode}_{name}" for name in TABLES] + [root / name for name in TABLES]
@@ -99,5 +110,8 @@ def find_plate(barcode: str, images: str | Path, settings: PlateSettings | None 
             + (f"there is {', '.join(seen)}" if seen else "it has no folders")
         )
     check_all_read(barcode, indexes.unread)
-    with os.scandir(folder) as entries:
-        return from_names(barcode, folder, root, settings, (e.name for e in entries))
+    if described := find_htd(folder):
+        named, chosen = read_htd(barcode, [check_inside(path, root) for path in described])
+        plate = from_names(barcode, folder, root, settings, names_of(folder), named)
+        return dataclasses.replace(plate, warnings=(*plate.warnings, *absent(plate, chosen, named.source)))
+    return from_names(barcode, folder, root, settings, names_of(folder))

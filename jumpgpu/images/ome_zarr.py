@@ -15,13 +15,15 @@ from ..settings.config import PlateSettings
 from ..settings.names import check_barcode, well_position
 from ..storage.buckets import Place
 from .channels import channel_of, match_channels
-from .indexes.load_data import MAX_SITES, SQUARE, parse_well
+from .indexes.group import MAX_SITES, chosen_planes, chosen_time
+from .indexes.load_data import SQUARE, parse_well
 from .plate import Plate, Site
 
 MAX_METADATA = 1 << 22  # bytes of one zarr.json, .zattrs or .zarray; a plate of 1536 wells has 200 KB
 MAX_SIDE = 8192  # pixels, as `image_files.MAX_SIDE`
 MAX_CHANNELS = 64
 MAX_DEPTH = 4096  # Z planes
+MAX_TIMES = 10_000  # points of the time axis
 MAX_CHUNK = 1 << 28  # bytes of a chunk or shard
 NAME = re.compile(r"[A-Za-z0-9]+")
 ARRAY_PATH = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
@@ -124,20 +126,28 @@ def read_plate(barcode: str, group: Group, settings: PlateSettings) -> Plate:
         raise ValueError(f"{where} has {len(fields)} fields, more than {MAX_SITES}")
     first = first_field(group, [path for _, path in fields], version, where)
     indices = channel_indices(barcode, first, settings)
-    plane_index(first, settings, where)
+    planes = tuple(planes_of(c, first, settings, where) for c in settings.channels)
+    time = chosen_time(range(1, first.extent("t") + 1), settings, f"{where}: {first.array}")
     numbers = {path: int(name) for _, path in fields if (name := path.rpartition("/")[2]).isdigit() and len(name) < 7}
     if len(numbers) != len(fields):
         raise ValueError(f"{where}: fields must be named by numbers, as '0'; {fields[0][1]!r} is the first")
     shift = 1 if 0 in numbers.values() else 0
-    sites = [
-        Site(well, numbers[path] + shift, tuple(f"{group.root}/{path}#{indices[c]}" for c in settings.channels))
-        for well, path in fields
-    ]
+    several = any(len(p) > 1 for p in planes)
+    sites = []
+    for well, path in fields:
+        files = tuple(
+            tuple(f"{group.root}/{path}#{indices[c]}" + (f"@{z}" if z else "") for z in p)
+            for c, p in zip(settings.channels, planes, strict=True)
+        )
+        number = numbers[path] + shift
+        sites.append(Site(well, number, tuple(f[0] for f in files), planes=files if several else ()))
     if len({(s.well, s.site) for s in sites}) != len(sites):
         raise ValueError(f"{where} lists a field twice")
     labels = [first.labels[indices[c]] or f"index {indices[c]}" for c in settings.channels]
     return Plate(
-        barcode=barcode,
+        barcode=barcode if time is None else f"{barcode}_t{time}",
+        projection=settings.projection,
+        planes=planes if several else (),
         folder=group.root,
         roots=(),
         channels=settings.channels,
@@ -260,7 +270,7 @@ def read_field(group: Group, path: str, version: int, where: str) -> Field:
     shape, chunks, outer = layout["shape"], layout["chunks"], layout["outer"]
     if len(shape) != len(axes) or len(chunks) != len(axes) or len(outer) != len(axes):
         raise ValueError(f"{where}: shape {shape} and chunks {chunks} for axes {axes!r}")
-    maximum = {"t": 1, "c": MAX_CHANNELS, "z": MAX_DEPTH, "y": MAX_SIDE, "x": MAX_SIDE}
+    maximum = {"t": MAX_TIMES, "c": MAX_CHANNELS, "z": MAX_DEPTH, "y": MAX_SIDE, "x": MAX_SIDE}
     for axis, n in zip(axes, shape, strict=True):
         if not 1 <= n <= maximum[axis]:
             raise ValueError(f"{where}: {n} along {axis}; 1 to {maximum[axis]} can be read")
@@ -274,12 +284,22 @@ def read_field(group: Group, path: str, version: int, where: str) -> Field:
     return Field(array, data, version, axes, shape, chunks, outer, labels, pixel_um, layout["packer"], layout["sharded"])
 
 
+def planes_of(channel: str, field: Field, settings: PlateSettings, where: str) -> tuple[int, ...]:
+    """Planes of Z that are read of a channel, counted from 1; (0,) for the one that `plane_index` gives all channels."""
+    if settings.projection == "none" and not settings.planes:
+        plane_index(field, settings, where)
+        return (0,)
+    planes = chosen_planes(channel, range(1, field.extent("z") + 1), settings, f"{where}: {field.array}")
+    return planes if field.extent("z") > 1 else (0,)
+
+
 def plane_index(field: Field, settings: PlateSettings, where: str) -> int:
     """Which plane of Z is read: the only one, or `plate.plane`, counted from 1; ValueError where it does not say."""
     n, plane = field.extent("z"), settings.plane
     if plane is None and n > 1:
         raise ValueError(
-            f"{where}: {field.array} has {n} planes; set plate.plane in the config to the one to read, 1 to {n}"
+            f"{where}: {field.array} has {n} planes; set plate.plane in the config to the one to read, 1 to {n}, or "
+            'plate.projection to "max" or "mean"'
         )
     if plane is not None and not 1 <= plane <= n:
         raise ValueError(f"{where}: {field.array} has planes 1 to {n}, not plate.plane = {plane}")

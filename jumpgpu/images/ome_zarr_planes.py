@@ -48,19 +48,20 @@ def open_planes(barcode: str, root: Place, settings: PlateSettings, cache: Path 
 
 
 class ZarrPlanes:
-    """Planes of an OME-Zarr plate (`files.Planes`), named `<plate>/<field>#<index on the C axis>`."""
+    """Planes of an OME-Zarr plate (`files.Planes`), named `<plate>/<field>#<index on the C axis>`, and `@<plane from 1>`."""
 
     def __init__(self, barcode: str, group: Group, files: Files, settings: PlateSettings, version: int):
         self.barcode, self.group, self.files, self.settings, self.version = barcode, group, files, settings, version
         self._fields: collections.OrderedDict[str, tuple[Field, Any]] = collections.OrderedDict()
-        self._pixels: collections.OrderedDict[str, np.ndarray] = collections.OrderedDict()
+        self._pixels: collections.OrderedDict[tuple[str, int], np.ndarray] = collections.OrderedDict()
         self._sizes: dict[str, Status] = {}
         self._lock = threading.Lock()
 
-    def split(self, file: str) -> tuple[str, int]:
-        """Field and channel index of a name."""
-        field, _, index = file.removeprefix(f"{self.group.root}/").rpartition("#")
-        return field, int(index)
+    def split(self, file: str) -> tuple[str, int, int]:
+        """Field, channel index and plane of a name; plane 0 is the one to read of each field."""
+        field, _, rest = file.removeprefix(f"{self.group.root}/").rpartition("#")
+        index, _, plane = rest.partition("@")
+        return field, int(index), int(plane or 0)
 
     def check(self, file: str) -> None:
         """ValueError where a plane's metadata does not serve."""
@@ -73,7 +74,8 @@ class ZarrPlanes:
                 return self._fields[path]
         where = f"{self.barcode}: {self.group.root}"
         field = read_field(self.group, path, self.version, where)
-        plane_index(field, self.settings, where)
+        if not self.settings.planes and self.settings.projection == "none":
+            plane_index(field, self.settings, where)
         if channel_indices(self.barcode, field, self.settings) != self._indices(field):
             raise ValueError(f"{where}/{path}: its channels lie in another order than the plate's first field's")
         from .untrusted_zarr import open_array  # zarr takes a second to import
@@ -95,14 +97,19 @@ class ZarrPlanes:
         return field.extent("y"), field.extent("x")
 
     def read_plane(self, file: str, out: np.ndarray) -> None:
-        path, channel = self.split(file)
+        path, channel, plane = self.split(file)
         field, array = self.reader(path)
         size = field.extent("y"), field.extent("x")
         if size != out.shape:
             raise ValueError(f"{size[0]} x {size[1]} pixels, expected {out.shape[0]} x {out.shape[1]}")
         if channel >= field.extent("c"):
             raise ValueError(f"{field.array} has {field.extent('c')} channels, and index {channel} is wanted")
-        at = {"t": 0, "c": channel, "z": plane_index(field, self.settings, self.barcode)}
+        if plane > field.extent("z"):
+            raise ValueError(f"{field.array} has {field.extent('z')} planes, and plane {plane} is wanted")
+        if (time := self.settings.time or 1) > field.extent("t"):
+            raise ValueError(f"{field.array} has {field.extent('t')} time points, and {time} is wanted")
+        z = plane - 1 if plane else 0 if field.extent("z") == 1 else plane_index(field, self.settings, self.barcode)
+        at = {"t": time - 1, "c": channel, "z": z}
         if "c" in field.axes and field.chunks[field.axes.index("c")] > 1:
             out[...] = self._together(path, field, array, at)[channel]
         else:
@@ -111,11 +118,11 @@ class ZarrPlanes:
     def _together(self, path: str, field: Field, array: "zarr.Array[Any]", at: dict[str, int]) -> np.ndarray:
         """All channels of a field whose chunks hold several: unpacked once for all of them."""
         with self._lock:
-            if path in self._pixels:
-                return self._pixels[path]
+            if (path, at["z"]) in self._pixels:
+                return self._pixels[path, at["z"]]
         pixels = np.asarray(array[tuple(slice(None) if axis in "cyx" else at[axis] for axis in field.axes)])
         with self._lock:
-            self._pixels[path] = pixels
+            self._pixels[path, at["z"]] = pixels
             while len(self._pixels) > KEPT_PIXELS:
                 self._pixels.popitem(last=False)
         return pixels

@@ -22,6 +22,11 @@ class Site:
     files: tuple[str | None, ...]
     x_um: float | None = None  # stage position relative to the well's centre
     y_um: float | None = None
+    planes: tuple[tuple[str | None, ...], ...] = ()  # of each channel, if they are projected; `files`: the first
+
+    def images_of(self, c: int) -> tuple[str | None, ...]:
+        """The files that a channel's image is made of: one, or its planes."""
+        return self.planes[c] if self.planes else self.files[c : c + 1]
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Plate:
     warnings: tuple[str, ...] = ()  # what was assumed and nobody said: told even where the log is not wanted
     source: Files | None = None  # its image files, where they are none on this machine
     illumination: RemotePath | None = None  # where functions made for it lie
+    projection: str = "none"  # what is made of the planes of `Site.planes`: max or mean
+    planes: tuple[tuple[int, ...], ...] = ()  # of each channel, their numbers
 
     @property
     def images(self) -> Files:
@@ -51,6 +58,11 @@ class Plate:
             return self.source
         assert isinstance(self.folder, Path), "a plate in a bucket has a source"
         return Local(self.folder, self.roots)
+
+    def input_name(self, c: int, k: int) -> str:
+        """What the k-th file of a channel is called among a site's inputs: `DNA`, or `DNA plane 3`."""
+        several = bool(self.planes) and len(self.planes[c]) > 1
+        return f"{self.channels[c]} plane {self.planes[c][k]}" if several else self.channels[c]
 
     @property
     def wells(self) -> tuple[str, ...]:

@@ -15,9 +15,11 @@ import torch
 
 from ..gpu.device import Device
 from ..gpu.machine import usable_cores
+from ..gpu.open import open_device
 from ..storage.faults import may_pass
 from ..storage.local import Status
 from .plate import Plate, Site
+from .projection import planes_of, project, stacks_of
 from .ring_buffer import CudaRing, HostRing, Pending, Pool
 from .site import Problem, Wanted
 from .tiff import MALFORMED, MAX_SIDE, file_limit, header_size, one_line
@@ -29,14 +31,15 @@ PROBES = 9  # sites whose images' headers vote on a plate's field size where its
 class FieldBatch:
     """Raw fields of a batch.
 
-    pixels : uint16 [B, C, H, W], camera counts, on the device asked for. On the CPU it is a reused buffer, valid for as
-        many of the iterator's steps as `held` says; copy what must live longer.
+    pixels : uint16 [B, C, H, W], camera counts, on the device asked for; of planes' mean, int32, their sums. On the CPU it
+        is a reused buffer, valid for as many of the iterator's steps as `held` says; copy what must live longer.
     sites : (well, site) of each row of `pixels`
     quarantined : problems of the sites that have no row; `skipped` has their (well, site)
     flags : problems of sites that are measured all the same
     finished : wells whose last selected site is in this batch, quarantined or not
-    checks : of each row of `pixels`, its images' (saturated, sharpness) in the order of the C axis (`check_image`)
-    scales : of each row of `pixels`, what its images' counts are divided by to be 0 to 1
+    checks : of each row of `pixels`, its images' (saturated, sharpness) in the order of the C axis (`check_image`); of
+        planes, the greatest
+    scales : of each row of `pixels`, what its images' counts, or sums, are divided by to be 0 to 1
     files : of each row of `pixels`, by channel, size and mark of the file that was read; None for what is no file
     """
 
@@ -93,18 +96,28 @@ def read_fields(
     wanted = Wanted(plate, channels, size or field_size(plate))
     groups = [selected[i : i + batch] for i in range(0, len(selected), batch)]
     pool = Pool(usable_cores() if workers is None else workers)
-    given = min(ahead + held, len(groups)), min(batch, len(selected)), wanted, pool
-    ring = CudaRing(*given, device) if device and device.asynchronous else HostRing(*given)
-    batches = _stream(groups, ring, pool, ahead, channels)
-    coming = [f for site in selected for c in wanted.order if (f := site.files[c])]
-    return _fetched(batches, plate.images.ahead(coming, file_limit(wanted.size)))
+
+    def decoded(groups: Sequence[Sequence[Site]], wanted: Wanted, held: int) -> Generator[FieldBatch, None, None]:
+        given = min(ahead + held, len(groups)), min(batch, len(selected)), wanted, pool
+        ring = CudaRing(*given, device) if device and device.asynchronous else HostRing(*given)
+        return _stream(groups, ring, pool, ahead, wanted.channels)
+
+    if plate.planes:
+        stacks = [(stack, decoded(planes_of(stack, groups), stack.wanted, 1)) for stack in stacks_of(wanted)]
+        batches = project(
+            plate, channels, groups, stacks, wanted.size, device or open_device("cpu", 1), held, make=FieldBatch
+        )
+    else:
+        batches = decoded(groups, wanted, held)
+    coming = [f for site in selected for c in wanted.order for f in site.images_of(c) if f]
+    return _fetched(batches, plate.images.ahead(coming, file_limit(wanted.size)), pool)
 
 
 def _fetched(
-    batches: Generator[FieldBatch, None, None], ahead: contextlib.AbstractContextManager[None]
+    batches: Generator[FieldBatch, None, None], ahead: contextlib.AbstractContextManager[None], pool: Pool
 ) -> Generator[FieldBatch, None, None]:
     """The batches, while their files are fetched ahead of them from where that takes time."""
-    with ahead, contextlib.closing(batches):
+    with ahead, contextlib.closing(pool), contextlib.closing(batches):
         yield from batches
 
 

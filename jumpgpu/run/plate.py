@@ -267,7 +267,8 @@ def say_empty(
     channel = options.config.segmentation.nuclei.channel
     seen = read_fields(plate, wells=[fields[0].well], sites=[fields[0].site], channels=[channel], batch=1, workers=0)
     with contextlib.closing(seen):
-        images = [int(batch.pixels.to(torch.int32).max()) for batch in seen if len(batch.pixels)]
+        n = len(fields[0].images_of(plate.channels.index(channel))) if plate.projection == "mean" else 1
+        images = [int(batch.pixels.to(torch.int32).max()) // n for batch in seen if len(batch.pixels)]
     first = f"{fields[0].well} site {fields[0].site}"
     brightest = f"; the brightest {channel} pixel of {first} has {images[0]} counts" if images else ""
     progress.say(
@@ -292,6 +293,7 @@ def describe(plate: Plate, options: Options) -> str:
     lines = [
         f"{plate.barcode}: {len(wells)} wells, {n_sites} sites, {plate.folder}",
         f"  channels: {plate.channel_line}",
+        *(f"  {line}" for line in (*plate.notes, *plate.warnings)),
         f"  read: {len(inputs) - absent} files, {sum(max(i.bytes, 0) for i in inputs) / 1e6:.0f} MB"
         + f"; {absent} are missing" * (absent > 0),
         f"  illumination: {options.illumination}; labels: {options.masks or 'segmentation'}",

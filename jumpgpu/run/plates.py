@@ -102,7 +102,7 @@ def extract(
     chosen = options_from({k: v for k, v in locals().items() if k != "plate"})
     result = find_source(plate, chosen.images_root, chosen.config.plate, chosen.cache)
     list(extract_plates([result], chosen))
-    return open_plate(chosen.output / f"{plate}.zarr", chosen.images_root)
+    return open_plate(chosen.output / f"{result.barcode}.zarr", chosen.images_root)
 
 
 def segment(
@@ -144,7 +144,7 @@ def segment(
     chosen = options_from({k: v for k, v in locals().items() if k not in ("plate", "outlines")})
     result = find_source(plate, chosen.images_root, chosen.config.plate, chosen.cache)
     segment_plate(result, chosen, open_device(chosen.device, chosen.threads), outlines)
-    return open_plate(chosen.output / f"{plate}.zarr", chosen.images_root)
+    return open_plate(chosen.output / f"{result.barcode}.zarr", chosen.images_root)
 
 
 def extract_plates(plates: Sequence[Plate], options: Options) -> Iterator[Outcome]:

@@ -58,8 +58,9 @@ def made_with() -> dict[str, Any]:
 def inputs_of(plate: Plate, site: Site, options: Options) -> tuple[Input, ...]:
     """A site's files as they are now, relative to the plate's folder or the masks'; absent ones have -1 bytes."""
     files = [
-        Input(channel, plate.images.relative(file), *plate.images.status(file))
-        for channel, file in zip(plate.channels, site.files, strict=True)
+        Input(plate.input_name(c, k), plate.images.relative(file), *plate.images.status(file))
+        for c in range(len(plate.channels))
+        for k, file in enumerate(site.images_of(c))
         if file
     ]
     if options.masks:

@@ -192,7 +192,11 @@ class PlateSettings:
         }
     )
     scale: float | None = None  # what counts are divided by to be 0 to 1; else as each image says, 65535 where it does not
+    pattern: str | None = None  # regular expression of file names, with groups well (or row, column), site, channel, ...
     plane: int | None = None  # the plane to read where there are several
+    planes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # channel -> its planes to read
+    projection: str = "none"  # of a field's planes: max, mean; none reads one plane
+    time: int | None = None  # the time point to read where there are several
     c_axis: dict[str, int] = field(default_factory=dict)  # OME-Zarr: channel -> place on the C axis, from 0; else by label
     remap: dict[str, str] = field(default_factory=dict)  # load_data.csv: path or URL prefix -> folder here
     stains: dict[str, str] = field(  # names of channels, or words in them, in any case, to channels; a file adds to these
@@ -267,9 +271,13 @@ def build(kind: Any, table: dict[str, Any], where: str) -> Any:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; known here: {', '.join(hints)}")
     if kind is Config and "steps" in table:
         table = table | {"steps": read_steps(table["steps"], where)}
+    if kind is PlateSettings and isinstance(planes := table.get("planes"), dict):  # one plane needs no list
+        table = table | {"planes": {c: p if isinstance(p, list) else [p] for c, p in planes.items()}}
     values = {key: convert(hints[key], value, f"{where}: {key}") for key, value in table.items()}
     if kind is PlateSettings:  # what a lab adds leaves the rest
-        values |= {key: extended(key, values[key], where) for key in ("numbers", "stains", "c_axis") if key in values}
+        values |= {
+            key: extended(key, values[key], where) for key in ("numbers", "stains", "c_axis", "planes") if key in values
+        }
         if "channels" in values:
             values["channels"] = tuple(KNOWN.get(c.lower(), c) for c in values["channels"])
     try:
@@ -281,7 +289,7 @@ def build(kind: Any, table: dict[str, Any], where: str) -> Any:
 
 
 def extended(key: str, given: dict[str, Any], where: str) -> dict[str, Any]:
-    """`plate.numbers`, `stains` or `c_axis` of a file, added to the default ones; keys are alike in any case.
+    """`plate.numbers`, `stains`, `c_axis` or `planes` of a file, added to the default ones; keys are alike in any case.
 
     A number that the file gives to a channel is taken from the one that has it by default.
     """

@@ -98,7 +98,12 @@ LIMITS: dict[str, dict[str, Range | tuple[str, ...]]] = {
         "std": POSITIVE,
         "precision": ("float32", "float16"),
     },
-    "PlateSettings": {"plane": NOT_NEGATIVE, "scale": Range(1, 2**31 - 1)},
+    "PlateSettings": {
+        "plane": NOT_NEGATIVE,
+        "time": NOT_NEGATIVE,
+        "projection": ("none", "max", "mean"),
+        "scale": Range(1, 2**31 - 1),
+    },
     "Config": {"batch": Range(1)},
 }
 

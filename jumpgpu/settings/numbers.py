@@ -70,7 +70,7 @@ def changed_settings(config: Config) -> dict[str, Any]:
         of = dataclasses.replace(of, models=models, batch=EmbeddingSettings().batch)
         families = tuple(sorted(config.features.families))
         features = dataclasses.replace(config.features, families=families, embedding=of)
-        plate = dataclasses.replace(config.plate, images=None, remap={})
+        plate = dataclasses.replace(config.plate, images=None, remap={}, pattern=None)
         return dataclasses.replace(config, features=features, plate=plate, batch=None)
 
     result: dict[str, Any] = json.loads(json.dumps(changed(plain(config), plain(Config()))))

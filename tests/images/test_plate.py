@@ -181,7 +181,7 @@ def test_errors_name_plate_and_remedy(tmp_path: Path) -> None:
 def test_several_planes_ask_for_a_choice(tmp_path: Path) -> None:
     images = write_plate(tmp_path)
     write_tiff(images / "r01c01f01p02-ch1sk1fk1fl1.tiff", noise("A01", 1, 1))
-    with pytest.raises(ValueError, match=r"planes \[1, 2\]; set plate.plane"):
+    with pytest.raises(ValueError, match=r"planes \[1, 2\] of Mito; set plate.plane"):
         find_plate("BR00000001", tmp_path)
     assert len(find_plate("BR00000001", tmp_path, PlateSettings(plane=1)).sites) == 6
 

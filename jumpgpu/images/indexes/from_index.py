@@ -1,16 +1,15 @@
 """Plates as a microscope's index lists them."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...settings.config import PlateSettings
-from ...settings.names import well_name
 from ...storage.buckets import Place
 from ..channels import contradicted, match_channels
-from ..plate import Plate, Site, plain_name
+from ..plate import Plate
+from .group import group_images, plain_file
 from .harmony import Index, IndexImage, read_index
-from .load_data import MAX_SITES
 
 
 def from_indexes(
@@ -50,74 +49,29 @@ def from_index(
         raise ValueError(f"{barcode}: {path} calls channel {twice[0]} both {called}; export the plate again")
     pixel_um, size = index.geometry(wanted, f"{barcode}: {path.name}")
     greatest, named = index.greatest(wanted), dict(zip(wanted, settings.channels, strict=True))
-    sites = group_images(barcode, [i for i in index.images if i.channel in wanted], wanted, folder, path, settings)
-    notes = list(index.notes)
+    images = [i for i in index.images if i.channel in wanted]
+
+    def path_of(image: IndexImage) -> str:
+        return str(folder / plain_file(image.url, barcode, path.name))
+
+    grouped = group_images(barcode, images, wanted, path.name, settings, path_of)
+    notes = [*index.notes, *grouped.notes]
     if index.name and index.name != barcode:
         notes.append(f"{path.name} calls the plate {index.name!r}, not {barcode}")
     return Plate(
-        barcode=barcode,
+        barcode=grouped.barcode(barcode),
         folder=folder,
         roots=(root.resolve(),) if isinstance(root, Path) else (),
         channels=settings.channels,
         scale=settings.scale,
         channel_labels=tuple(f"{key} {names[key]}" for key in keys.values()),
         channel_source=path.name,
-        sites=sites,
+        sites=grouped.sites,
+        projection=settings.projection,
+        planes=grouped.planes,
         pixel_um=pixel_um,
         size=size,
         warnings=contradicted({c: said for n, c in named.items() if (said := greatest.get(n))}, path.name, settings),
         flatfields={c: f for c, key in keys.items() if (f := index.flatfields.get(numbers[key]))},
         notes=tuple(notes),
     )
-
-
-def group_images(
-    barcode: str,
-    images: list[IndexImage],
-    wanted: Mapping[int, int],
-    folder: Place,
-    path: Place,
-    settings: PlateSettings,
-) -> tuple[Site, ...]:
-    """Sites of an index or folder, one plane and one time each."""
-    check_single({i.plane for i in images}, settings.plane, f"{barcode}: {path.name} has planes", "plate.plane")
-    check_single({i.time for i in images}, None, f"{barcode}: {path.name} has time points", None)
-    table: dict[tuple[int, int, int], list[str | None]] = {}
-    places: dict[tuple[int, int, int], tuple[float | None, float | None]] = {}
-    for image in images:
-        if settings.plane is not None and image.plane != settings.plane:
-            continue
-        key = image.row, image.column, image.field
-        files = table.setdefault(key, [None] * len(wanted))
-        if not plain_name(image.url):
-            raise ValueError(f"{barcode}: {path.name} names {image.url[:80]!r}, which is no file name; refused")
-        if image.page:
-            where = f"{barcode} {well_name(image.row, image.column)} site {image.field}"
-            raise ValueError(
-                f"{where}: {path.name} says that the image is page {image.page + 1} of {image.url[:80]!r} (BufferNo "
-                f"{image.page}); files of one image each are read: export the plate as single images"
-            )
-        if files[wanted[image.channel]] is not None:
-            well = well_name(image.row, image.column)
-            raise ValueError(f"{barcode} {well} site {image.field}: {path.name} lists channel {image.channel} twice")
-        files[wanted[image.channel]] = str(folder / image.url)
-        places[key] = image.x_um, image.y_um
-    if len(table) > MAX_SITES:
-        raise ValueError(f"{barcode}: {path.name} has {len(table)} sites, more than {MAX_SITES}")
-    if not table:
-        raise ValueError(f"{barcode}: {path.name} lists no image of {', '.join(settings.channels)}")
-    try:
-        return tuple(
-            Site(well_name(row, column), site, tuple(table[row, column, site]), *places[row, column, site])
-            for row, column, site in sorted(table)
-        )
-    except ValueError as error:
-        raise ValueError(f"{barcode}: {path}: {error}") from error
-
-
-def check_single(result: set[int], chosen: int | None, what: str, key: str | None) -> None:
-    if chosen is not None and chosen not in result:
-        raise ValueError(f"{what} {sorted(result)[:10]}, not {key} = {chosen}")
-    if chosen is None and len(result) > 1:
-        advice = f"set {key} in the config to the one to read" if key else "give a folder with one"
-        raise ValueError(f"{what} {sorted(result)[:10]}; {advice}")

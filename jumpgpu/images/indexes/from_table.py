@@ -10,9 +10,11 @@ from ...settings.names import well_position
 from ...storage.buckets import Place
 from ..channels import channel_of, contradicted, match_channels
 from ..folders import find_folder
-from ..plate import Plate, Site, plain_name
+from ..plate import Plate, plain_name
+from .group import group_images
+from .harmony import IndexImage
 from .load_data import DESCRIBED, LoadData, read_load_data
-from .phenix import PHENIX
+from .names import PHENIX
 
 Finder = Callable[..., Place]  # (folder as written, *, where: for an error)
 
@@ -39,32 +41,34 @@ def from_load_data(
         find = find or partial(locate, roots=roots, remap=remap)
     assert find is not None, "a table in a bucket is read with a finder"
     folders: dict[str, Place] = {}  # PathName as written -> folder; a plate has few
-    sites = []
+    images = []
     for row in table.rows:
-        files: list[str | None] = []
-        for channel, key in keys.items():
+        for c, (channel, key) in enumerate(keys.items()):
             written, name = row.files[key]
             where = f"{path}: {barcode} {row.well} site {row.site} {channel}"
-            if not name.strip():
-                files.append(None)
-                continue
-            if not plain_name(name):
+            if name.strip() and not plain_name(name):
                 raise ValueError(f"{where}: {name[:80]!r} is no file name; refused")
-            if written not in folders and not written and isinstance(root, Path):
-                folders[written] = beside(path, name, barcode, root)
-            elif written not in folders:
-                folders[written] = find(written, where=where)
-            files.append(str(folders[written] / name))
-        sites.append(Site(row.well, row.site, tuple(files), row.x_um, row.y_um))
+            if name.strip() and written not in folders:
+                if not written and isinstance(root, Path):
+                    folders[written] = beside(path, name, barcode, root)
+                else:
+                    folders[written] = find(written, where=where)
+            file = str(folders[written] / name) if name.strip() else ""
+            images.append(IndexImage(*well_position(row.well), row.site, row.plane, row.time, c, file, row.x_um, row.y_um))
+    own = {c: c for c in range(len(keys))}
+    grouped = group_images(barcode, images, own, path.name, settings, lambda image: image.url or None)
     return Plate(
-        barcode=barcode,
+        barcode=grouped.barcode(barcode),
         folder=path.parent,
         roots=tuple(r.resolve() for r in roots),
         channels=settings.channels,
         scale=settings.scale,
         channel_labels=tuple(table_label(key, table) for key in keys.values()),
         channel_source=path.name,
-        sites=tuple(sorted(sites, key=lambda s: (well_position(s.well), s.site))),
+        sites=grouped.sites,
+        projection=settings.projection,
+        planes=grouped.planes,
+        notes=grouped.notes,
         pixel_um=pixel_um,
         size=size,
         warnings=contradicted(table.greatest(keys), path.name, settings),
@@ -81,7 +85,7 @@ def beside(path: Place, name: str, barcode: str, root: Path) -> Path:
 def table_label(key: str, table: LoadData) -> str:
     """What a table says of a channel: its Phenix number as the first row's file has it, and its name."""
     match = PHENIX.fullmatch(table.rows[0].files[key][1])
-    return " ".join([*([f"ch{int(match[5])}"] if match else []), table.labels.get(key, key)])
+    return " ".join([*([f"ch{int(match['channel'])}"] if match else []), table.labels.get(key, key)])
 
 
 def locate(written: str, *, where: str, roots: tuple[Path, ...], remap: Mapping[str, Path]) -> Path:

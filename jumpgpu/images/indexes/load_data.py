@@ -25,12 +25,14 @@ from ...storage.buckets import Place
 MAX_BYTES = 2 << 30
 MAX_LINE = 1 << 17  # characters; a row of eight channels with URLs has 4,000
 MAX_CHANNELS = 64
-MAX_SITES = 1 << 17  # of one plate: 1536 wells with 85 sites
+MAX_ROWS = 2_000_000  # of one plate
 GEOMETRY = "ImageResolutionX", "ImageSizeY", "ImageSizeX"
 GREATEST = "MaxIntensity"
 DESCRIBED = "Metadata_ChannelName"  # whose image a row without columns per channel describes
 SQUARE = 1e-3  # what pixel sizes may differ by, as a share
 PREFIXES = ("FileName_", "PathName_", "URL_")
+PLANE = ("Metadata_PlaneID", "Metadata_Plane_ID", "Metadata_ZIndex", "Metadata_Z")  # pe2loaddata's, and what people write
+TIME = ("Metadata_TimepointID", "Metadata_Timepoint", "Metadata_TimePoint", "Metadata_T")
 SHEET = ("channel", "path", "plate", "well", "site")  # columns of a samplesheet
 SEPARATORS = ",;\t"
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
@@ -47,6 +49,8 @@ class Row:
     files: dict[str, tuple[str, str]]
     x_um: float | None
     y_um: float | None
+    plane: int = 1
+    time: int = 1
 
 
 @dataclass(frozen=True)
@@ -180,7 +184,7 @@ class ParquetRows:
             self.fieldnames = list(self.file.schema_arrow.names)
         except self.errors as error:
             raise ValueError(f"{path}: not a Parquet table ({' '.join(str(error).split())[:100]})") from error
-        if said.num_columns > MAX_COLUMNS or said.num_rows > MAX_SITES or unpacked > MAX_UNPACKED:
+        if said.num_columns > MAX_COLUMNS or said.num_rows > MAX_ROWS or unpacked > MAX_UNPACKED:
             raise ValueError(f"{path}: {said.num_rows} rows, {said.num_columns} columns, {unpacked} bytes; no load_data")
 
     def __iter__(self) -> Iterator[dict[str, str]]:
@@ -204,7 +208,8 @@ def collect(table: SeparatedRows | ParquetRows, path: Place, barcode: str) -> Lo
         raise ValueError(f"{path}: no column {missing[0]}; a load_data.csv has Metadata_Plate, Metadata_Well, Metadata_Site")
     columns = channel_columns(header, path)
     urls = {c: url for c, names in columns.items() if len(names) == 2 and (url := f"URL_{names[1][9:]}") in header}
-    rows: dict[tuple[str, int], Row] = {}
+    plane_column, time_column = (next((c for c in known if c in header), "") for known in (PLANE, TIME))
+    rows: dict[tuple[str, int, int, int], Row] = {}
     plates: set[str] = set()
     first: dict[str, str] = {}
     about = [
@@ -221,10 +226,13 @@ def collect(table: SeparatedRows | ParquetRows, path: Place, barcode: str) -> Lo
             continue
         well = parse_well(cells["Metadata_Well"], f"{where}: Metadata_Well")
         site = parse_site(cells["Metadata_Site"], f"{where}: Metadata_Site")
-        if (well, site) in rows:
-            raise ValueError(f"{where}: {barcode} {well} site {site} appears twice")
-        if len(rows) >= MAX_SITES:
-            raise ValueError(f"{path}: more than {MAX_SITES} sites of {barcode}")
+        plane = parse_site(cells[plane_column], f"{where}: {plane_column}") if plane_column else 1
+        time = parse_site(cells[time_column], f"{where}: {time_column}") if time_column else 1
+        if (well, site, plane, time) in rows:
+            of = f" {plane_column} {plane}" * bool(plane_column) + f" {time_column} {time}" * bool(time_column)
+            raise ValueError(f"{where}: {barcode} {well} site {site}{of} appears twice")
+        if len(rows) >= MAX_ROWS:
+            raise ValueError(f"{path}: more than {MAX_ROWS} rows of {barcode}")
         files = {channel: location(cells, names) for channel, names in columns.items()}
         for channel, url in urls.items():
             if cells[url].strip() and unquote(split_url(cells[url])[1]) != files[channel][1]:
@@ -232,7 +240,7 @@ def collect(table: SeparatedRows | ParquetRows, path: Place, barcode: str) -> Lo
                     f"{where}: {url} is {cells[url][-80:]!r} and {columns[channel][1]} {files[channel][1][:80]!r}, both of "
                     f"{channel}; keep the column to read"
                 )
-        rows[well, site] = Row(well, site, files, metres(cells, "X"), metres(cells, "Y"))
+        rows[well, site, plane, time] = Row(well, site, files, metres(cells, "X"), metres(cells, "Y"), plane, time)
         first = first or dict(cells)
         said[tuple(cells[c] for c in about)] += 1
     if not rows:
@@ -269,8 +277,8 @@ def collect_sheet(table: SeparatedRows | ParquetRows, path: Place, barcode: str)
                 f"{where}: {barcode} {key[0]} site {key[1]} has a second {channel[:60]} image; give one plane per site"
             )
         row.files[channel] = split_url(file)
-        if len(rows) > MAX_SITES or len(channels) > MAX_CHANNELS:
-            raise ValueError(f"{path}: more than {MAX_SITES} sites or {MAX_CHANNELS} channels of {barcode}")
+        if len(rows) > MAX_ROWS or len(channels) > MAX_CHANNELS:
+            raise ValueError(f"{path}: more than {MAX_ROWS} sites or {MAX_CHANNELS} channels of {barcode}")
     if not rows:
         result = f"it has {', '.join(sorted(plates))}" if plates else "it has no rows"
         raise ValueError(f"{path}: no row with plate {barcode}; {result}")
