@@ -179,7 +179,7 @@ HOSTILE = {
     "labels": (FIELD, [*OME, "omero", "channels", 0, "label"], "Alexa 488", r"more than one ER channel"),
     "signed": (ARRAY, ["data_type"], "int16", r"int16 pixels; expected uint16"),
     "objects": (ARRAY, ["data_type"], {"name": "fixed_length_utf32"}, r"pixels; expected uint16"),
-    "time": (ARRAY, ["shape", 0], 2, rr"time points \[1, 2\]; set plate.time"),
+    "time": (ARRAY, ["shape", 0], 2, r"time points \[1, 2\]; set plate.time"),
     "vast": (ARRAY, ["shape", 3], 10**9, r"1000000000 along y; 1 to 8192"),
     "negative": (ARRAY, ["shape", 3], -5, r"shape must be whole numbers"),
     "vast chunks": (ARRAY, ["chunk_grid", "configuration", "chunk_shape", 4], 10**10, r"bytes, more than"),
