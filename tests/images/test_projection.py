@@ -11,7 +11,8 @@ from jumpgpu.gpu.device import ITEMS, Device
 from jumpgpu.images.illumination import correct, open_illumination
 from jumpgpu.images.locate import find_plate, find_source
 from jumpgpu.images.reader import read_fields
-from jumpgpu.settings.config import PlateSettings, load_config
+from jumpgpu.run.plates import extract
+from jumpgpu.settings.config import Config, PlateSettings, load_config
 from jumpgpu.settings.names import CHANNELS
 from tests.helpers.image_plates import NUMBERS, image_name, index_xml, write_tiff
 from tests.helpers.ome_plates import write_ome_plate
@@ -328,3 +329,20 @@ def test_sums_are_corrected_as_counts_are(device: Device) -> None:
     plain = correct(device.tensor(pixels), device.tensor(functions), device=device)
     sums = correct(device.tensor(pixels.astype(np.int32)), device.tensor(functions), device=device)
     assert torch.equal(plain, sums)
+
+
+def test_a_plate_of_planes_is_measured_and_records_each_file(tmp_path: Path) -> None:
+    """Every plane is an input of its site, so a plane that was changed is another input."""
+    write_planes(tmp_path, ("A01",), (1,))
+    config = Config(plate=PlateSettings(projection="mean"))
+    for _ in range(2):  # the second run finds the well there
+        plate = extract("P1", tmp_path, output=tmp_path / "out", config=config, illumination="none", device="cpu", quiet=True)
+    inputs = plate.record("A01")["sites"][0]["inputs"]
+    assert [i["channel"] for i in inputs[:4]] == ["DNA plane 1", "DNA plane 2", "DNA plane 3", "ER plane 1"]
+    assert all(i["bytes"] > 0 for i in inputs)
+    write_tiff(tmp_path / "P1" / "Images" / image_name("A01", 1, NUMBERS["ER"], 2), np.zeros(SHAPE, np.uint16))
+    with pytest.raises(ValueError, match=r"(?s)made from other files.*A01 site 1 ER plane 2"):
+        extract("P1", tmp_path, output=tmp_path / "out", config=config, illumination="none", device="cpu", quiet=True)
+    with pytest.raises(ValueError, match=r"(?s)projection: stored mean, asked max"):
+        other = Config(plate=PlateSettings(projection="max"))
+        extract("P1", tmp_path, output=tmp_path / "out", config=other, illumination="none", device="cpu", quiet=True)
