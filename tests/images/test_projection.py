@@ -336,7 +336,9 @@ def test_a_plate_of_planes_is_measured_and_records_each_file(tmp_path: Path) -> 
     write_planes(tmp_path, ("A01",), (1,))
     config = Config(plate=PlateSettings(projection="mean"))
     for _ in range(2):  # the second run finds the well there
-        plate = extract("P1", tmp_path, output=tmp_path / "out", config=config, illumination="none", device="cpu", quiet=True)
+        plate = extract(
+            "P1", tmp_path, output=tmp_path / "out", config=config, illumination="none", device="cpu", quiet=True
+        )
     inputs = plate.record("A01")["sites"][0]["inputs"]
     assert [i["channel"] for i in inputs[:4]] == ["DNA plane 1", "DNA plane 2", "DNA plane 3", "ER plane 1"]
     assert all(i["bytes"] > 0 for i in inputs)
