@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..settings.config import check_regular
+
 MAX_BYTES = 1 << 25  # of a file
 MAX_MODULES = 1000
 MAX_SETTINGS = 20_000  # of a module
@@ -58,6 +60,7 @@ class Pipeline:
 def read_pipeline(path: str | Path) -> Pipeline:
     """A pipeline file; ValueError names what is wrong with it and where, OSError where it cannot be read."""
     path = Path(path)
+    check_regular(path)
     with open(path, "rb") as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:

@@ -12,7 +12,7 @@ from tokenize import TokenError
 import numpy as np
 import torch
 
-from ..storage.atomic import write_whole
+from ..storage.atomic import read_file, write_whole
 from ..storage.buckets import Place, RemotePath
 from ..storage.faults import patiently
 from ..storage.local import open_regular
@@ -175,7 +175,7 @@ def save_illumination(
 def read_kept(folder: Place, plate: Plate, channels: Sequence[str], key: str) -> Illumination | None:
     """An earlier estimate of the same key, or None."""
     try:
-        record = json.loads((folder / f"{plate.barcode}_estimate.json").read_bytes())
+        record = json.loads(read_file(folder / f"{plate.barcode}_estimate.json", HEADER_BYTES << 8))
         if record["key"] != key or (record["notes"] and record.get("faults") != FAULTS):
             return None
         size = field_size(plate)

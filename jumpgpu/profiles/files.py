@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..settings.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS, check_file_name
-from ..storage.atomic import whole_file
+from ..storage.atomic import read_file, whole_file
 from ..store.annotation import variables
 from ..store.h5ad import write_h5ad
 from .conventions import identity_columns, one_line, prefixed
@@ -37,6 +37,7 @@ MISSING = (
     "<NA>",
     "#N/A",
 )  # a feature's value that is none
+MAX_RECORD = 1 << 26  # bytes
 RECORD = "recipe.json"  # beside a plate's tables, after `<plate>_`: the recipe as run and the tables it made
 
 
@@ -71,7 +72,7 @@ def numbers_beside(path: Path, plate: str) -> dict[str, Any]:
     """The numbers versions that `profile` recorded beside a plate's table; none for a table made elsewhere."""
     try:
         check_file_name(plate, "the plate")
-        result = json.loads((path.parent / f"{plate}_{RECORD}").read_text(encoding="utf-8"))["numbers"]
+        result = json.loads(read_file(path.parent / f"{plate}_{RECORD}", MAX_RECORD))["numbers"]
     except (OSError, ValueError, LookupError, TypeError):
         return {}
     return result if isinstance(result, dict) else {}

@@ -28,6 +28,7 @@ TRIES = 3  # of a well, before it is quarantined
 IN_PER_ROW = 5  # wells given up with none made between: the fault is not theirs
 BATCHES = 4  # of fields a task, if there are wells enough for all workers
 TICK = 0.5  # seconds between looks at who is there
+WORKERLESS = 600.0  # seconds without a worker, after which a run ends
 BUSY = 60.0  # seconds that a well may stay claimed by a worker that was given up
 
 
@@ -117,6 +118,7 @@ class _Work:
         self.client, self.local, self.jobs, self.progress = client, local, jobs, progress
         self.busy: dict[str, Task] = {}  # by worker
         self.seen = time.monotonic()  # when there was a worker
+        self.told = False  # that there is none
         self.token = uuid.uuid4().hex  # so that a worker does not take an earlier run's view of a plate for this one's
         self.given_up = 0  # wells since one was made
 
@@ -126,15 +128,17 @@ class _Work:
         while any(job.state != "done" for job in self.jobs):
             workers = self.client.nthreads()
             if self.local:
-                self.local.keep(len(workers))
+                self.local.keep()
             for worker in workers.keys() - self.busy.keys():
                 if (task := self.next_task(worker, workers)) is not None:
                     self.busy[worker] = task
             if workers:
                 self.seen = time.monotonic()
-            elif time.monotonic() - self.seen > PATIENCE:
+            elif (waited := time.monotonic() - self.seen) > WORKERLESS:
+                raise RuntimeError(f"no worker at {self.address} for {waited / 60:.0f} minutes")
+            elif waited > PATIENCE and not self.told:
                 self.progress.say(f"waiting for a worker at {self.address}")
-                self.seen = math.inf  # said once
+                self.told = True
             with contextlib.suppress(TimeoutError), self.client.as_current():
                 if self.busy:
                     wait([t.future for t in self.busy.values()], timeout=TICK, return_when="FIRST_COMPLETED")

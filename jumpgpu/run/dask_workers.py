@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 TASKS = "jumpgpu.run.dask_tasks"  # what a worker imports
 TRIES = 3  # of starting a worker
+SILENT = 90.0  # seconds without a sign of a worker here, after which it is started anew
 PATIENCE = 20.0  # seconds for a scheduler to answer
 
 
@@ -127,6 +129,7 @@ class LocalWorkers:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
+        import dask
         from distributed import Scheduler, SpecCluster
 
         with contextlib.ExitStack() as stack:
@@ -135,9 +138,11 @@ class LocalWorkers:
                 "cls": Scheduler,
                 "options": {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"},
             }
-            self.scheduler = stack.enter_context(SpecCluster(scheduler=spec, silence_logs=logging.CRITICAL))
+            with dask.config.set({"distributed.scheduler.worker-ttl": f"{SILENT:.0f}s"}):
+                self.scheduler = stack.enter_context(SpecCluster(scheduler=spec, silence_logs=logging.CRITICAL))
             stack.callback(self._end)
             self.processes = [self._start(i) for i in range(len(self.environments))]
+            self.seen = [time.monotonic()] * len(self.processes)  # when the scheduler knew each
             self._stack = stack.pop_all()
         return self
 
@@ -156,7 +161,7 @@ class LocalWorkers:
             "--nthreads",
             str(self.threads),
         ]
-        command += ["--memory-limit", "0", "--local-directory", str(self.folder)]
+        command += ["--name", str(i), "--memory-limit", "0", "--local-directory", str(self.folder)]
         command += ["--preload", dask_preload.__name__, "--preload", TASKS]
         package = Path(__file__).resolve().parents[2]
         paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -172,10 +177,16 @@ class LocalWorkers:
                 start_new_session=True,
             )
 
-    def keep(self, present: int) -> None:
-        """Start those anew that ended; RuntimeError where they end before they are of any use."""
+    def keep(self) -> None:
+        """Start those anew that ended, or are none of those that the scheduler knows; RuntimeError where they end before
+        they are of any use."""
+        present = {str(worker.name) for worker in list(self.scheduler.scheduler.workers.values())}
         self.failures = 0 if present else self.failures
         for i, process in enumerate(self.processes):
+            self.seen[i] = time.monotonic() if str(i) in present else self.seen[i]
+            if process.poll() is None and time.monotonic() - self.seen[i] > SILENT:
+                process.kill()  # it was stopped, or hangs
+                process.wait()
             if process.poll() is None:
                 continue
             self.failures += 1
@@ -184,6 +195,7 @@ class LocalWorkers:
                 raise RuntimeError(f"workers end as soon as they start; the last said: {' | '.join(lines[-3:])[-500:]}")
             close(process)
             self.processes[i] = self._start(i)
+            self.seen[i] = time.monotonic()
 
     def end(self, process_id: int) -> None:
         """End one of them, to be started anew."""

@@ -250,12 +250,19 @@ def load_config(path: str | Path) -> Config:
             known = ", ".join(sorted(p.stem for p in config_folder().glob("*.toml")))
             raise ValueError(f"unknown preset {str(path)!r}; expected one of {known}, or a path to a .toml file")
         path = preset
+    check_regular(path)
     try:
         with open(path, "rb") as file:
             table = tomllib.load(file)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from error
     return build(Config, table, str(path))
+
+
+def check_regular(path: Path) -> None:
+    """ValueError for a pipe or a device, for which one could wait for ever. A file may be absent."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: not a regular file")
 
 
 def config_folder() -> Path:

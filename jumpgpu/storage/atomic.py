@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 
 from .buckets import Place, RemotePath, in_parallel
 from .file_system import sync_file_system, syncs_whole
+from .local import open_regular
 
 RECORD = "zarr.json"
 KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
@@ -99,14 +100,14 @@ def whole_file(path: Path, overwrite: bool = True) -> Iterator[Path]:
     if path.exists() and not overwrite:
         raise FileExistsError(errno.EEXIST, "is there already; --overwrite replaces it", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:100]}.", dir=path.parent))
+    start = path.name.encode()[:100].decode(errors="ignore")
+    folder = Path(tempfile.mkdtemp(prefix=f".{start}.", dir=path.parent))
     part = folder / path.name
     try:
         yield part
         move_into_place(part, path)
     finally:
-        part.unlink(missing_ok=True)
-        folder.rmdir()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -171,9 +172,11 @@ def read_file(path: Place, limit: int) -> bytes:
     """A file's bytes; FileNotFoundError, or ValueError where it has more than `limit`."""
     if isinstance(path, RemotePath):
         return path.read_bytes(limit)
-    if path.is_file() and path.stat().st_size > limit:
+    with open_regular(path) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
         raise ValueError(f"{path} is larger than {limit} bytes")
-    return path.read_bytes()
+    return data
 
 
 def read_files(folder: Place, sizes: Mapping[str, int]) -> Iterator[tuple[str, bytes, int]]:
@@ -311,6 +314,8 @@ def lock(path: Path, wait: bool = False) -> FileLock | None:
     """Take the exclusive lock that a file stands for, which ends with the process; the file stays. BlockingIOError if
     another holds it, or with `wait` not before that one lets go; None where the file system knows no locks.
     """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EEXIST, "is no regular file, and should be a lock; remove it", str(path))
     taken = FileLock(path, blocking=wait, thread_local=False, preserve_lock_file=True)
     try:
         taken.acquire()
@@ -369,7 +374,7 @@ class Claim:
     def _holder(folder: Path) -> dict[str, Any] | None:
         """What a live run wrote into its claim; None for a dead one. Without locks nobody can tell: no claim, not dead."""
         try:
-            record: dict[str, Any] = json.loads((folder / "claim.json").read_bytes())
+            record: dict[str, Any] = json.loads(read_file(folder / "claim.json", 1 << 20))
             taken = lock(folder / "lock")
         except FileNotFoundError:
             return None

@@ -9,8 +9,10 @@ names are checked before use.
 import contextlib
 import errno
 import os
+import queue
 import random
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import obstore
 from obstore import exceptions
@@ -33,6 +35,8 @@ CONNECT_S, READ_S = 10.0, 20.0  # without a byte
 WHOLE_S = 900.0  # of one object
 MAX_KEYS = 2_000_000  # of a listing
 THREADS = 16  # calls under way at once
+CALL_S, TICK_S = 1200.0, 0.5  # of a call with all its tries; between looks at it
+interrupted = threading.Event()  # the user wants this process to end
 URL = re.compile(r"(s3|gs|az)://([^/]*)/?(.*)", re.DOTALL)
 BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 # Environment variables, by provider: what all begin with, where its servers are, and any that names credentials.
@@ -185,7 +189,11 @@ class RemotePath:
                 level = store.list_with_delimiter(self.key or None)
                 return level["common_prefixes"], level["objects"]
             objects: list[Any] = []
+            seen: set[str] = set()
             for page in store.list(self.key or None, chunk_size=1000):
+                if page and page[0]["path"] in seen:
+                    raise ConnectionError(f"{self}: its listing repeats itself from {page[0]['path'][:100]} on")
+                seen.update(o["path"] for o in page[:1])
                 objects += page
                 if len(objects) > MAX_KEYS:
                     break
@@ -217,7 +225,7 @@ def attempt(path: RemotePath, call: Callable[[Any], T], tries: int = TRIES) -> T
     started, store = time.monotonic(), connected(path, tries)
     for n in range(tries):
         try:
-            return call(store)
+            return in_time(path, partial(call, store))
         except (exceptions.BaseError, FileNotFoundError) as error:
             text, _, details = str(error).partition("Debug source")
             if "body error" in text and n + 1 < tries:  # a listing that was cut in its middle, which obstore leaves to us
@@ -231,6 +239,33 @@ def attempt(path: RemotePath, call: Callable[[Any], T], tries: int = TRIES) -> T
             spent = time.monotonic() - started
             raise ConnectionError(f"{path} cannot be reached ({tries} tries in {spent:.0f} s; the last: {why})") from error
     raise ValueError("tries must be positive")
+
+
+def in_time(path: RemotePath, call: Callable[[], T]) -> T:
+    """What a call returns that may never do so: ConnectionError after `CALL_S`, and at once after an interruption.
+
+    It is made by a thread that the process does not wait for; this one looks after it, and hears signals meanwhile.
+    """
+    answer: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answer.put((call(), None))
+        except BaseException as error:  # noqa: BLE001 - raised by the thread that asked
+            answer.put((None, error))
+
+    threading.Thread(target=ask, name="bucket call", daemon=True).start()
+    end = time.monotonic() + CALL_S
+    while True:
+        with contextlib.suppress(queue.Empty):
+            result, error = answer.get(timeout=TICK_S)
+            if error is not None:
+                raise error
+            return cast(T, result)
+        if interrupted.is_set() or time.monotonic() > end:
+            raise ConnectionError(
+                f"{path}: no end of an answer in {CALL_S:.0f} s" if time.monotonic() > end else "interrupted"
+            )
 
 
 def lasting(error: Exception, text: str) -> int:
@@ -338,8 +373,18 @@ def has_bytes(path: Path) -> bool:
 
 def in_parallel(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
     """`map` with up to `THREADS` calls at once, results in order; the first error ends it."""
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="bucket") as threads:
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="bucket") as threads, told_of_interruptions():
         try:
             yield from threads.map(function, items)
         finally:
             threads.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def told_of_interruptions() -> Iterator[None]:
+    """Within it, calls of other threads end where this one is interrupted, so that nobody waits for them."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        interrupted.set()
+        raise

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from .atomic import move_into_place, write_new
-from .buckets import FIRST_TRIES, THREADS, TRIES, Listed, RemotePath, place_of
+from .buckets import FIRST_TRIES, THREADS, TRIES, Listed, RemotePath, place_of, told_of_interruptions
 from .local import ABSENT, Status
 
 AHEAD_BYTES = 256 << 20  # of files fetched and not yet taken, and of those under way
@@ -89,7 +89,7 @@ class RemoteFiles:
     @contextlib.contextmanager
     def ahead(self, files: Iterable[str], limit: int) -> Iterator[None]:
         """While this is open, `files` are fetched ahead of `read`, `AHEAD_BYTES` of them and `THREADS` at once."""
-        with ThreadPoolExecutor(THREADS, thread_name_prefix="fetch") as threads:
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="fetch") as threads, told_of_interruptions():
             before, self._coming = self._coming, _Coming(self, files, limit, threads)
             try:
                 yield

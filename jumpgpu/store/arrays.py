@@ -17,6 +17,7 @@ import numpy as np
 from ..storage.atomic import check_key
 
 COLUMNS_PER_CHUNK = 16  # of a table; docs/design/columns-in-chunks.md
+LZ4 = 1  # of the codecs in a Blosc chunk
 HEX = 64  # characters of a SHA-256
 MAX_RATIO = 512  # bytes of an array per stored byte; LZ4 does not reach 256
 SLACK = 1 << 20  # bytes that a small array may have beyond that
@@ -155,9 +156,11 @@ def unpack(data: bytes | memoryview, n_bytes: int, key: str) -> bytes:
     """A Blosc chunk's content; ValueError where it declares or holds another number of bytes, before memory is taken."""
     from numcodecs.blosc import decompress
 
-    declared = struct.unpack_from("<I", data, 4)[0] if len(data) >= 16 else -1
-    if declared != n_bytes:
+    declared, packed = struct.unpack_from("<I4xI", data, 4) if len(data) >= 16 else (-1, 0)
+    if declared != n_bytes or packed != len(data):
         raise ValueError(f"{key} cannot be read: a chunk holds {declared} bytes, expected {n_bytes}")
+    if data[2] >> 5 != LZ4:
+        raise ValueError(f"{key} cannot be read: a chunk is not packed by LZ4")
     try:
         result: bytes = decompress(data)
     except RuntimeError as error:

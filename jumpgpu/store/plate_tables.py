@@ -1,19 +1,19 @@
 """A plate's records and tables, read well by well, every byte checked against the record that was written with it."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..settings.names import check_barcode
-from ..storage.atomic import read_ranges
+from ..storage.atomic import path_inside, read_ranges
 from ..storage.buckets import Place
-from .arrays import COLUMNS_PER_CHUNK, digest, read_array, read_chunks
+from .arrays import COLUMNS_PER_CHUNK, MAX_RATIO, SLACK, digest, read_array, read_chunks
 from .layout import ROW, well_key
-from .records import home_of, read_attributes, rows_in, rows_of, stored_wells, verified_files
-
-RECORD_KEYS = {"format", "plate", "well", "fingerprint", "cells", "sites", "quarantine", "nonfinite", "files"}
+from .records import PLATE, WELL, home_of, misfit, read_attributes, rows_in, rows_of, stored_wells, verified_files
 
 
 class PlateTables:
@@ -27,6 +27,8 @@ class PlateTables:
     def __init__(self, path: Place):
         self.path = path
         self.manifest = read_attributes(path)
+        if wrong := misfit(self.manifest, PLATE):
+            raise ValueError(f"{path}: {wrong}; it is no plate that jumpgpu wrote")
         self.barcode = check_barcode(self.manifest["plate"])
         self.channels = tuple(self.manifest["channels"])
         self.settings = self.manifest["settings"]
@@ -40,8 +42,12 @@ class PlateTables:
         if well not in self.wells:
             raise ValueError(f"{self.barcode} has no well {well}; it has {len(self.wells)}: {', '.join(self.wells[:8])} ...")
         record = read_attributes(self.path / well_key(well))
-        if not set(record) >= RECORD_KEYS or record["well"] != well or record["plate"] != self.barcode:
+        if not set(record) >= set(WELL) or record["well"] != well or record["plate"] != self.barcode:
             raise ValueError(f"{self.barcode} {well}: its record is incomplete or another well's")
+        if wrong := misfit(record, WELL):
+            raise ValueError(f"{self.barcode} {well}: {wrong}; remove the well's folder and run extract again")
+        if record["cells"] != sum(site["cells"] for site in record["sites"]):
+            raise ValueError(f"{self.barcode} {well}: its record says {record['cells']} cells, and another number by site")
         return record
 
     def _home(self, well: str) -> Place:
@@ -96,6 +102,8 @@ class PlateTables:
         """Row identity (by `ROW`'s names) and float32 [rows, columns] of wells, all of them where None."""
         records = {w: self.record(w) for w in (self.wells if wells is None else wells)}
         n_rows, of_table = [rows_of(record, table) for record in records.values()], [table] * (table != "cells")
+        for (well, record), n in zip(records.items(), n_rows, strict=True):
+            self._check_held(well, record, table, n)
         values = np.empty((len(columns), sum(n_rows)), np.float32)
         row = 0
         for (well, record), n in zip(records.items(), n_rows, strict=True):
@@ -138,6 +146,17 @@ class PlateTables:
             if str(error).startswith(self.barcode):
                 raise
             raise ValueError(f"{self.barcode} {well}: {error}; remove the well's folder and run extract again") from error
+
+    def _check_held(self, well: str, record: Mapping[str, Any], table: str, n_rows: int) -> None:
+        """ValueError where a record says more rows than the table's file can hold, before there is memory for them."""
+        home, key = self._home(well), f"tables/{table}/X/c.0.0"
+        if not isinstance(home, Path):
+            return
+        there = os.path.getsize(path_inside(home, key)) if n_rows and key in record["files"] else 0
+        if (n := 4 * n_rows * len(self._names(table))) > SLACK + MAX_RATIO * there:
+            raise ValueError(
+                f"{self.barcode} {well}: its record says {n_rows} rows, {n} bytes, more than its files can hold"
+            )
 
     def _place(self, table: str) -> dict[str, int]:
         """Where each column of a table is."""

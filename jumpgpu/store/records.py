@@ -14,6 +14,28 @@ from .arrays import digest
 from .layout import FORMAT, FORMATS, TABLE_CHUNKS, sealed, well_key
 
 MAX_RECORD = 1 << 26  # bytes of a zarr.json that is read
+# What records are made of: a type, a list of one kind, a dict of given keys, or under "*" of any.
+QUARANTINED = {"site": int, "channel": str, "reason": str, "used": bool}
+PLATE = {
+    "plate": str,
+    "fingerprint": str,
+    "settings": dict,
+    "features": int,
+    "columns": str,
+    "channels": [str],
+    "quarantine": [QUARANTINED],
+}
+SITE = {"site": int, "cells": int, "inputs": [{"channel": str, "file": str, "bytes": int}]}
+WELL = {
+    "plate": str,
+    "well": str,
+    "fingerprint": str,
+    "cells": int,
+    "sites": [SITE],
+    "quarantine": [QUARANTINED],
+    "nonfinite": {"*": {"nan": int, "inf": int}},
+    "files": {"*": {"bytes": int}},
+}
 
 
 def read_attributes(folder: Place) -> dict[str, Any]:
@@ -29,11 +51,30 @@ def read_attributes(folder: Place) -> dict[str, Any]:
         form = ours["format"]
     except (ValueError, RecursionError, LookupError, TypeError) as error:
         raise ValueError(f"{path} is no record of jumpgpu's") from error
-    if form not in FORMATS:
+    if not isinstance(form, int) or form not in FORMATS:
         raise ValueError(f"{path} has format {form!r}, expected {FORMAT} or older; this is version {__version__} of jumpgpu")
-    if sealed(attributes)["jumpgpu"]["digest"] != ours.get("digest"):
+    try:
+        known = sealed(attributes)["jumpgpu"]["digest"]
+    except (TypeError, RecursionError, UnicodeError) as error:
+        raise ValueError(f"{path} is no record of jumpgpu's") from error
+    if known != ours.get("digest"):
         raise ValueError(f"{path} was changed after it was written")
     return dict(ours)
+
+
+def misfit(value: Any, form: Any, name: str = "record") -> str:
+    """The first part of a record that is not of its form, and what it is; '' where all is."""
+    if isinstance(form, list):
+        parts = [(f"{name}[{i}]", v, form[0]) for i, v in enumerate(value)] if isinstance(value, list) else None
+    elif isinstance(form, dict) and isinstance(value, dict):
+        parts = [(f"{name}.{k}", v, form["*"]) for k, v in value.items()] if "*" in form else []
+        parts += [(f"{name}.{k}", value.get(k), f) for k, f in form.items() if k != "*"]
+    else:
+        sound = isinstance(form, type) and isinstance(value, form) and (form is bool or not isinstance(value, bool))
+        parts = [] if sound and not (form is int and value < 0) else None
+    if parts is None:
+        return f"{name[:100]} is {str(value)[:40]!r}"
+    return next(filter(None, (misfit(v, f, n) for n, v, f in parts)), "")
 
 
 def stored_wells(plate: Place) -> list[str]:

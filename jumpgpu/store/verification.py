@@ -36,7 +36,8 @@ def verify(plate: PlateTables, wells: Iterable[str] | None = None) -> list[str]:
         try:
             problems += verify_well(plate, well)
         except (ValueError, OSError) as error:
-            problems.append(said(error))
+            text = said(error)
+            problems.append(text if text.startswith(plate.barcode) else f"{plate.barcode} {well}: {text}")
     return problems
 
 
@@ -65,7 +66,7 @@ def verify_groups(plate: PlateTables) -> list[str]:
 def exact(plate: PlateTables, key: str, row: bool = False) -> bool:
     """Whether a group's metadata has the bytes that its attributes, or a row's, are written as, or were in format 1."""
     try:
-        data = (plate.path / key).read_bytes()
+        data = read_file(plate.path / key, MAX_RECORD)
         attributes = {} if row else json.loads(data)["attributes"]
         return data in (node("group", attributes), node("group", attributes, indent=1))
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -93,9 +94,11 @@ def verify_table(plate: PlateTables, well: str, record: Mapping[str, Any], table
     plate.known_names.setdefault(table, columns)
     problems = []
     identity, values = plate.read_table([well], columns, table)
-    for name in ROW[2:]:
+    pairs = zip(*(identity[name].tolist() for name in ROW[2:]), strict=True)
+    index = np.array([f"{plate.barcode}_{well}_{site}_{number}" for site, number in pairs], dtype=object)
+    for name, known in (*identity.items(), ("_index", index)):
         key = f"tables/{table}/obs/{name}"
-        if not np.array_equal(read_array(plate.files_of(well, record, f"{key}/"), key), identity[name]):
+        if not np.array_equal(read_array(plate.files_of(well, record, f"{key}/"), key), known):
             problems.append(f"{where}: {name} of its rows in {table} is not as its record says")
     for site in record["sites"]:
         numbers, n = identity[ROW[3]][identity[ROW[2]] == site["site"]], rows_in(site, table)

@@ -272,7 +272,7 @@ def bring_up_to_date(plate: Place, staging: Place) -> None:
     tables = plate_table_files(plate, ours, records)
     if (
         not (plate / "tables" / "zarr.json").is_file()
-        or (plate / "tables" / "zarr.json").read_bytes() != tables["zarr.json"]
+        or read_file(plate / "tables" / "zarr.json", MAX_RECORD) != tables["zarr.json"]
     ):
         commit_folder(tables, plate / "tables", staging, replace=True)
     ours["quarantine"] = [q for r in records.values() for q in r["quarantine"]]

@@ -212,7 +212,7 @@ def test_nonfinite_values_are_counted_by_column(output):
     total = jumpgpu.open_plate(output / "BR00117010").nonfinite
     assert total.to_dict("index") == {COLUMNS[1]: {"nan": 5, "inf": 0}, COLUMNS[2]: {"nan": 0, "inf": 5}}
     assert record["cells"] == sum(len(draw_site("B10", s).numbers) for s in (1, 2))
-    assert record["sites"][1]["inputs"][0] == {"channel": "DNA", "file": "B10_2_DNA.tiff", "bytes": 1002}
+    assert record["sites"][1]["inputs"][0] == {"channel": "DNA", "file": "B10_2_DNA.tiff", "bytes": 1002, "mark": ""}
 
 
 def test_changed_inputs_are_named(output):

@@ -18,6 +18,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 
 from ...storage.buckets import Place
+from ...storage.local import open_regular
 from .flatfield import Flatfield, parse_flatfield
 
 INDEX_NAMES = (  # Harmony's, its export's with flat fields and Columbus's, in any case; the first of a folder is read
@@ -181,7 +182,7 @@ def read_index(path: Place, data: bytes | None = None) -> Index:
     target = _Reader(path)
     parser = DefusedXMLParser(target=target, forbid_dtd=True)
     try:
-        with open(path, "rb") if data is None else io.BytesIO(data) as file:
+        with open_regular(str(path)) if data is None else io.BytesIO(data) as file:
             seen, idle = 0, 0
             while chunk := file.read(CHUNK):
                 parser.feed(chunk)

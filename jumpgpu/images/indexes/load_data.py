@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from ...settings.names import well_name
 from ...storage.buckets import Place
+from ...storage.local import open_regular
 
 MAX_BYTES = 2 << 30
 MAX_LINE = 1 << 17  # characters; a row of eight channels with URLs has 4,000
@@ -105,7 +106,7 @@ def read_load_data(path: Place, barcode: str, data: bytes | None = None) -> Load
     if isinstance(path, Path) and data is None and (size := path.stat().st_size) > MAX_BYTES:
         raise ValueError(f"{path}: {size} bytes, more than a load_data.csv may have ({MAX_BYTES})")
     try:
-        with open(path, "rb") if data is None else io.BytesIO(data) as raw:
+        with open_regular(str(path)) if data is None else io.BytesIO(data) as raw:
             if path.name.lower().endswith(".parquet"):
                 return collect(ParquetRows(raw, path), path, barcode)
             packed = path.name.lower().endswith(".gz")
