@@ -249,7 +249,9 @@ def table_of(cases: list[Case]) -> str:
     for name in dict.fromkeys(case.command for case in cases):
         here = [case for case in cases if case.command == name]
         by = collections.Counter(case.status for case in here if case.met)
-        lines.append(f"| {name} | {len(here)} | {sum(case.met for case in here)} | {by[0]} | {by[75]} | {sum(bool(c.wrong) for c in here)} |")
+        lines.append(
+            f"| {name} | {len(here)} | {sum(case.met for case in here)} | {by[0]} | {by[75]} | {sum(bool(c.wrong) for c in here)} |"
+        )
     return "\n".join(lines)
 
 
