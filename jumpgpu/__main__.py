@@ -13,6 +13,7 @@ GROUPS = {
         "segment": "only the label images, and outline pictures",
         "profile": "stored plates to well profiles",
         "score": "Percent Replicating, Percent Matching, mAP of profiles",
+        "benchmark": "classical features and networks side by side",
     },
     "Looking, checking, handing on": {
         "report": "a plate's page: one HTML file",

@@ -1,10 +1,10 @@
 """Condition transfer: predict a treatment's profile under one condition from its profile under another.
 
 `pairs` gives matched wells under two conditions (cell line, time point, modality) as arrays with splits by treatment, and
-`baselines` scores what a reader has to beat: the profile itself, and a ridge regression.
+`baselines` scores what a reader has to beat: the profile itself, a ridge regression, one of low rank, and optimal transport.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,11 @@ import pandas as pd
 from ..profiles.platemap import SAMPLE
 from ..profiles.text_tables import label_text
 from .common import choose_wells, complete, generator, standardize
+from .transfer_models import best, low_rank, transport
 
 SPLITS = ("train", "validation", "test")
+FRACTIONS = (0.7, 0.1, 0.2)
+RESAMPLES = 500
 ALPHAS = tuple(10.0**k for k in range(-1, 7))  # ridge penalties tried, in units of the features' variance
 
 
@@ -52,7 +55,7 @@ def pairs(
     source: pd.DataFrame,
     target: pd.DataFrame,
     on: str = SAMPLE,
-    fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    fractions: Sequence[float] = FRACTIONS,
     seed: int = 0,
     also: Sequence[str] = (),
 ) -> Pairs:
@@ -99,9 +102,7 @@ def pairs(
     source_values, target_values = (
         s[features].to_numpy(float)[matched[f"row_{side}"]] for s, side in zip(sides, ("source", "target"), strict=True)
     )
-    names = matched[on].unique()
-    bounds = np.cumsum(fractions)
-    split = {n: SPLITS[min(2, int(np.searchsorted(bounds, generator("split", n, seed).random(), "right")))] for n in names}
+    split = split_of(matched[on].unique(), fractions, seed)
     columns = ["Metadata_Plate_source", "Metadata_Well_source", "Metadata_Plate_target", "Metadata_Well_target"]
     findings = [f for c in chosen for f in c.findings()]
     if len(features) < min(len(c.features) for c in chosen):
@@ -120,6 +121,13 @@ def pairs(
         },
         findings=tuple(findings),
     )
+
+
+def split_of(treatments: Iterable[str], fractions: Sequence[float] = FRACTIONS, seed: int = 0) -> dict[str, str]:
+    """Treatment -> train, validation or test, by its name and the seed alone."""
+    bounds = np.cumsum(fractions)
+    places = {n: int(np.searchsorted(bounds, generator("split", n, seed).random(), "right")) for n in treatments}
+    return {name: SPLITS[min(2, place)] for name, place in places.items()}
 
 
 @dataclass(frozen=True)
@@ -148,12 +156,30 @@ class Baselines:
 
 
 def baselines(pairs: Pairs, condition: str = "", settings: dict[str, Any] | None = None) -> Baselines:
-    """Scores of the identity and of ridge regression on the test treatments."""
+    """Scores on the test treatments: identity, ridge, low rank (PLS) and, with POT, entropic optimal transport.
+
+    Each score has a 95 % interval (`<score>_low`, `_high`), by resampling the test treatments with their wells. The
+    validation treatments decide what a method leaves open: penalty, rank, entropy.
+    """
     source, target, treatments = pairs.part("test")
     predicted, alpha = ridge(pairs)
-    rows = [{"baseline": "identity", **evaluate(source, target, treatments)}]
-    rows.append({"baseline": f"ridge, alpha {alpha:g}", **evaluate(predicted, target, treatments)})
-    return Baselines(condition, pd.DataFrame(rows), (settings or {}) | pairs.settings, findings=pairs.findings)
+    trained = pairs.part("train")[:2]
+    predictions = {"identity": source, f"ridge, alpha {alpha:g}": predicted}
+    findings = list(pairs.findings)
+    for name, models in (("low rank (PLS), rank", low_rank), ("optimal transport (Sinkhorn), entropy", transport)):
+        try:
+            value, predict = best(models(*trained), *pairs.part("validation")[:2])
+        except RuntimeError as error:
+            findings.append(str(error))
+            continue
+        predictions[f"{name} {value:g}"] = predict(source)
+    center = trained[1].mean(axis=0)
+    rows = []
+    for name, values in predictions.items():
+        random = generator("transfer interval", condition, len(target))
+        scores = evaluate(values, target, treatments, center)
+        rows.append({"baseline": name, **scores, **intervals(values, target, treatments, center, random)})
+    return Baselines(condition, pd.DataFrame(rows), (settings or {}) | pairs.settings, findings=tuple(findings))
 
 
 def ridge(pairs: Pairs) -> tuple[np.ndarray, float]:
@@ -181,21 +207,77 @@ def ridge(pairs: Pairs) -> tuple[np.ndarray, float]:
     return predict(pairs.part("test")[0], alpha), alpha
 
 
-def evaluate(predicted: np.ndarray, target: np.ndarray, treatments: np.ndarray) -> dict[str, float]:
-    """How near predictions come to their targets.
+@dataclass(frozen=True)
+class Errors:
+    """Of each test well: its treatment, r of prediction and target, whether it was retrieved, squared error and spread."""
 
-    correlation   median Pearson r between a predicted profile and its own target
-    retrieval     share of predictions nearest (by r) to the mean target of their own treatment
-    chance        retrieval by guessing: one over the number of treatments
-    """
+    codes: np.ndarray
+    own: np.ndarray
+    retrieved: np.ndarray
+    error: np.ndarray
+    spread: np.ndarray
+
+    def scores(self, rows: np.ndarray | slice = slice(None)) -> dict[str, float]:
+        total = self.spread[rows].sum()
+        return {
+            "correlation": float(np.nanmedian(self.own[rows])),
+            "explained_variance": float(1 - self.error[rows].sum() / total) if total > 0 else float("nan"),
+            "retrieval": float(self.retrieved[rows].mean()),
+        }
+
+
+def errors_of(predicted: np.ndarray, target: np.ndarray, treatments: np.ndarray, center: np.ndarray | None) -> Errors:
     names, codes = np.unique(treatments.astype(str), return_inverse=True)
     centers = np.stack([target[codes == i].mean(axis=0) for i in range(len(names))])
     own = (standardize(predicted) * standardize(target)).sum(axis=1)
     nearest = np.nan_to_num(standardize(predicted) @ standardize(centers).T, nan=-2).argmax(axis=1)
-    return {
-        "correlation": float(np.nanmedian(own)),
-        "retrieval": float((nearest == codes).mean()),
-        "chance": 1 / len(names),
-        "treatments": len(names),
-        "wells": len(target),
-    }
+    about = target.mean(axis=0) if center is None else center
+    return Errors(codes, own, nearest == codes, ((predicted - target) ** 2).sum(1), ((target - about) ** 2).sum(1))
+
+
+def evaluate(
+    predicted: np.ndarray, target: np.ndarray, treatments: np.ndarray, center: np.ndarray | None = None
+) -> dict[str, float]:
+    """How near predictions come to their targets.
+
+    Parameters
+    ----------
+    predicted, target : float64 [n, F]
+    treatments : [n]
+    center : float64 [F], optional
+        What a prediction of no knowledge is, against which variance is explained: the mean of the training targets. The
+        targets' own mean where None.
+
+    Returns
+    -------
+    dict
+        correlation: median Pearson r between a predicted profile and its own target. explained_variance: 1 - squared error
+        over the squared distance of the targets to `center`, over all wells and features; below 0 is worse than no
+        knowledge. retrieval: share of predictions nearest (by r) to the mean target of their own treatment. chance:
+        retrieval by guessing, one over the number of treatments.
+    """
+    errors = errors_of(predicted, target, treatments, center)
+    n = int(errors.codes.max()) + 1
+    return {**errors.scores(), "chance": 1 / n, "treatments": n, "wells": len(target)}
+
+
+def intervals(
+    predicted: np.ndarray,
+    target: np.ndarray,
+    treatments: np.ndarray,
+    center: np.ndarray | None,
+    random: np.random.Generator,
+) -> dict[str, float]:
+    """95 % intervals of `evaluate`'s scores, by resampling treatments with their wells: `<score>_low` and `_high`."""
+    errors = errors_of(predicted, target, treatments, center)
+    wells = [np.flatnonzero(errors.codes == i) for i in range(int(errors.codes.max()) + 1)]
+    drawn = [
+        errors.scores(np.concatenate([wells[i] for i in random.integers(len(wells), size=len(wells))]))
+        for _ in range(RESAMPLES)
+    ]
+    result: dict[str, float] = {}
+    for name in drawn[0]:
+        values = np.array([d[name] for d in drawn])
+        low, high = np.nanpercentile(values, [2.5, 97.5]) if np.isfinite(values).any() else (np.nan, np.nan)
+        result |= {f"{name}_low": float(low), f"{name}_high": float(high)}
+    return result

@@ -1,5 +1,7 @@
 """Condition transfer: pairing and splits as stated, ridge against scikit-learn's, baselines against known answers."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from sklearn.linear_model import Ridge
 import jumpgpu
 from jumpgpu.scores.common import concatenate
 from jumpgpu.scores.transfer import ALPHAS, baselines, evaluate, ridge
+from jumpgpu.scores.transfer_models import low_rank, transport
 from tests.helpers.profiles_drawn import draw_effects, draw_plate
 
 SAMPLES = [f"G{i:02d}-a" for i in range(60)]
@@ -88,3 +91,62 @@ def test_nothing_shared_is_an_error():
         jumpgpu.pairs(a, other)
     with pytest.raises(ValueError, match="three shares that sum to 1"):
         jumpgpu.pairs(a, a, fractions=(0.5, 0.5, 0.5))
+
+
+def test_explained_variance_is_r_squared_about_the_training_mean():
+    random = np.random.default_rng(1)
+    target, error = random.normal(size=(40, 7)), random.normal(size=(40, 7)) * 0.3
+    from sklearn.metrics import r2_score
+
+    score = evaluate(target + error, target, np.arange(40).astype(str))
+    expected = r2_score(target, target + error, multioutput="variance_weighted")
+    assert score["explained_variance"] == pytest.approx(expected, abs=1e-12)
+    center = random.normal(size=7)
+    assert evaluate(np.tile(center, (40, 1)), target, np.arange(40).astype(str), center)["explained_variance"] == 0
+
+
+def test_low_rank_is_scikit_learns_pls_of_that_rank(matched):
+    from sklearn.cross_decomposition import PLSRegression
+
+    source, target, _ = matched.part("train")
+    models = low_rank(source, target)
+    assert list(models) == [1, 2, 4, 8, 16]
+    new = matched.part("test")[0]
+    for rank, predict in models.items():
+        expected = PLSRegression(n_components=rank, scale=True).fit(source, target).predict(new)
+        # scikit-learn divides by the sample's deviation (n - 1) and finds directions by iteration to 1e-6
+        np.testing.assert_allclose(predict(new), expected, rtol=0, atol=2e-3)
+
+
+def test_transport_finds_a_shift_without_pairs():
+    """Two clouds of which one is the other moved: transport knows where each well goes, and needs no pairs for it."""
+    pytest.importorskip("ot", reason="POT is not installed")
+    random = np.random.default_rng(4)
+    source = random.normal(size=(60, 3)) * 3
+    shift = np.array([5.0, -2.0, 1.0])
+    target = (source + shift)[random.permutation(60)]
+    models = transport(source, target)
+    moved = models[min(models)](source)
+    np.testing.assert_allclose((moved - source).mean(0), shift, atol=0.5)
+    assert all(np.corrcoef(moved[:, k], source[:, k])[0, 1] > 0.9 for k in range(3))
+
+
+def test_baselines_stand_beside_each_other_with_intervals(matched):
+    table = baselines(matched, "A to B").table
+    names = [n.split(",")[0] for n in table["baseline"]]
+    assert names[:3] == ["identity", "ridge", "low rank (PLS)"]
+    for score in ("correlation", "explained_variance", "retrieval"):
+        assert (table[f"{score}_low"] <= table[score] + 1e-12).all()
+        assert (table[score] <= table[f"{score}_high"] + 1e-12).all()
+    identity, learned, low = (table.iloc[i] for i in range(3))
+    assert identity["explained_variance"] < 0 < low["explained_variance"]
+    assert low["retrieval"] > 5 * low["chance"]
+    assert learned["explained_variance_low"] > 0
+    pd.testing.assert_frame_equal(table, baselines(matched, "A to B").table)
+
+
+def test_without_pot_the_row_is_missed_by_name(matched, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ot", None)
+    result = baselines(matched)
+    assert not any("transport" in n for n in result.table["baseline"])
+    assert "optimal transport needs POT: pip install 'jumpgpu[transfer]'" in result.findings
