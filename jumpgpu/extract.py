@@ -67,6 +67,10 @@ def read_pipelines(files: Sequence[str], config: str | None, accept: bool) -> Co
     print(told(imported, files), file=sys.stderr)
     if (why := stops(imported)) and not accept:
         raise ValueError(f"{why}; --accept-differences runs the pipeline without what is listed above")
+    if not imported.steps:
+        raise ValueError(
+            "these pipelines make illumination functions and no objects; add the analysis by another --pipeline"
+        )
     return settings(imported, base)
 
 

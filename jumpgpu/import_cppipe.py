@@ -122,11 +122,11 @@ def by_steps(pipelines: Sequence[Pipeline], options: argparse.Namespace) -> int:
         return NOT_HONOURED
     config = verdict.settings(result)
     text = "".join(f"# {line}\n" for line in said.splitlines()) + "\n"
-    table = {"plate": {"channels": config.plate.channels}, "steps": [step_table(step) for step in config.steps]}
+    table = {"plate": {"channels": config.plate.channels}, "functions": [step_table(step) for step in config.functions]}
+    table |= {"steps": [step_table(step) for step in config.steps]}
     text += "\n".join(toml_lines(table)) + "\n"
-    assert build(Config, tomllib.loads(text), "imported settings").steps == config.steps, (
-        "the file does not say what was imported"
-    )
+    back = build(Config, tomllib.loads(text), "imported settings")
+    assert (back.functions, back.steps) == (config.functions, config.steps), "the file does not say what was imported"
     if options.output:
         write_whole(options.output, text)
         print(f"{options.output}  {len(config.steps)} steps")

@@ -22,7 +22,7 @@ class Finding:
 class Translated:
     """Steps, and findings in the order of LEVELS. `channels`: of the images that the steps load, `functions`: of functions.
 
-    `stains` says how the pipeline calls what a channel shows. `missing`: object sets that cannot be made.
+    `missing`: object sets that cannot be made. `function_steps` make the plate's illumination functions.
     """
 
     steps: tuple[kinds.Step, ...]
@@ -31,6 +31,7 @@ class Translated:
     findings: list[Finding]
     objects: tuple[str, ...]
     missing: tuple[str, ...]
+    function_steps: tuple[kinds.Step, ...] = ()
 
     def of_level(self, *levels: str) -> list[Finding]:
         return [f for f in self.findings if f.level in levels]
@@ -39,7 +40,13 @@ class Translated:
     def verdict(self) -> dict[str, str]:
         """How labels, object columns and image tables come out beside CellProfiler's."""
         result = {f.level for f in self.findings}
-        labels = "refused" if self.missing or not self.steps else "differ" if "labels" in result else "equal"
+        labels = (
+            "refused"
+            if self.missing or not (self.steps or self.function_steps)
+            else "differ"
+            if "labels" in result
+            else "equal"
+        )
         columns = (
             "missing"
             if "columns" in result or labels == "refused"

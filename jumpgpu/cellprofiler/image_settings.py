@@ -10,8 +10,15 @@ CALCULATE = (
 # fmt: on
 
 
-def calculate(row: Row, _: int) -> Settings:
-    return row.named(CALCULATE)
+def calculate(row: Row, revision: int) -> Settings:
+    result = row.named(CALCULATE)
+    names = (
+        *("auto_splines", "spline_mode", "spline_points", "spline_threshold"),
+        *("spline_scale", "spline_iterations", "spline_convergence"),
+    )
+    if revision == 1:
+        return result | dict(zip(names, ("Yes", "auto", "5", "2", "2", "40", "0.001"), strict=True))
+    return result | row.named(names)
 
 
 def apply(row: Row, revision: int) -> Settings:
@@ -26,16 +33,18 @@ def apply(row: Row, revision: int) -> Settings:
 
 
 def resize(row: Row, revision: int) -> Settings:
-    """`images`: (input, output); `factors` of y and x."""
+    """`images`: (input, output); `factors` of y and x; `size` of rows and columns; `like`: an image, or nothing."""
     first = row.take(2)
     how = row.take()[0]
-    factors = row.take(3)[:2] if revision == 5 else row.take() * 2
-    row.take(3 if revision == 5 else 2)
+    factors = row.take(3)[1::-1] if revision == 5 else row.take() * 2
+    width, height = row.take(3 if revision == 5 else 2)[:2]
     interpolation = row.take()[0]
-    row.take(0 if revision < 4 else 2)
+    manual, like = row.take(2) if revision > 3 else ("Manual", "None")
     return {
-        "by_factor": how.startswith("Resize by a fraction"),
+        "by_factor": how.startswith("Resize by a fact") or how.startswith("Resize by a frac"),
         "factors": factors,
+        "size": (height, width),
+        "like": "" if manual == "Manual" else like,
         "interpolation": interpolation,
         "images": [first, *(row.take(2) for _ in range(row.count() if revision > 2 else 0))],
     }

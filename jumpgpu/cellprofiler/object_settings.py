@@ -141,6 +141,13 @@ def filter_objects(row: Row, revision: int) -> Settings:
     return result | {"sets": [[objects, output], *others]}
 
 
+def mask_objects(row: Row, revision: int) -> Settings:
+    names = ("objects", "output", "source", "by_objects", "mask", "overlap", "share", "numbers")
+    result = row.named(names)
+    row.take(2 if revision < 3 else 0)  # outlines
+    return result | {"invert": row.take()[0] if revision > 1 else "No"}
+
+
 def expand(row: Row, revision: int) -> Settings:
     return row.named(("objects", "output", "operation", "pixels"))
 

@@ -1,5 +1,6 @@
 """Modules that make images, as steps."""
 
+from importlib.util import find_spec
 from typing import Any
 
 from ..settings import steps as kinds
@@ -7,7 +8,7 @@ from .findings import Unsupported
 from .parse import Module, printable
 from .rows import Settings, numbers
 from .thresholds import threshold_settings
-from .translator import Translator
+from .translator import Translator, word
 
 OPERATIONS = {
     "Add": "add",
@@ -22,6 +23,24 @@ OPERATIONS = {
     "None": "none",
 }
 SINGLE = {"invert", "none"}
+SMOOTHING = {
+    "No smoothing": "none",
+    "Convex Hull": "convex_hull",
+    "Fit Polynomial": "polynomial",
+    "Median Filter": "median",
+    "Gaussian Filter": "gaussian",
+    "Smooth to Average": "average",
+    "Splines": "splines",
+}
+SPLINES = ("spline_points", "spline_threshold", "spline_scale", "spline_iterations", "spline_convergence")
+SMOOTH = {
+    "Gaussian Filter": "gaussian",
+    "Median Filter": "median",
+    "Smooth Keeping Edges": "keeping_edges",
+    "Fit Polynomial": "polynomial",
+    "Circular Average Filter": "circular_average",
+    "Smooth to Average": "average",
+}
 
 
 def bounds(text: str, module: Module | None) -> tuple[int | None, int | None]:
@@ -51,35 +70,71 @@ def filter_size(module: Module | None, s: Settings) -> float | None:
 def illuminate(t: Translator, s: Settings) -> None:
     if s["rescaled"]:
         t.say("note", "rescales corrected images, which CellProfiler 4 does not")
+    low, high = s["low"] in ("Yes", "True"), s["high"] in ("Yes", "True")
     for name, output, function, how in s["images"]:
         try:
             image = t.use(name)
-            if function in t.own_background:
-                subtract_background(t, image, output, function, how, s)
-                continue
             by = t.function(function, name)
-            low, high = s["low"] in ("Yes", "True"), s["high"] in ("Yes", "True")
             t.make(output, kinds.Illuminate(image, by, output, how.lower(), low, high, module=t.by))
         except Unsupported as error:
             t.images[output] = t.cause(error)
 
 
-def subtract_background(t: Translator, image: str, output: str, function: str, how: str, s: Settings) -> None:
-    if how != "Subtract" or t.own_background[function] != image or "No" in (s["low"], s["high"]):
-        raise Unsupported(f"{how.lower()}s a background otherwise than from its own image, clipped")
-    t.make(output, kinds.Illuminate(image, function, output, "subtract", module=t.by))
-
-
 def calculate(t: Translator, s: Settings) -> None:
-    if s["kind"] == "Background" and s["each"] == "Each":
-        size = filter_size(t.module, s)
-        right = s["method"] == "Gaussian Filter" and s["rescale"] == "No" and size is not None and s["dilate"] == "No"
-        if right and size is not None:
-            image, block = t.use(s["image"]), int(numbers(s["block"], t.module)[0])
-            t.own_background[s["output"]] = image
-            t.make(s["output"], kinds.Background(image, s["output"], block, size, module=t.by))
-            return
-    raise Unsupported(f"calculates {s['kind']} from {s['each']} by {s['method']}")
+    smoothing = word("smoothing", s["method"], SMOOTHING)
+    if smoothing in ("convex_hull", "splines") and not find_spec("centrosome"):
+        raise Unsupported(f"smoothing by {s['method']} needs centrosome: pip install 'jumpgpu[cellprofiler]'")
+    background = s["kind"] == "Background"
+    sized = smoothing in ("gaussian", "median")
+    own_splines = smoothing == "splines" and s["auto_splines"] == "No"
+    spline = {k: numbers(s[k], t.module)[0] for k in SPLINES} if own_splines else {}
+    image, output = t.use(s["image"]), s["output"]
+    step = kinds.Illumination(
+        image,
+        output,
+        plate=s["each"] != "Each",
+        background=background,
+        block=int(numbers(s["block"], t.module)[0]) if background else 60,
+        dilation=int(numbers(s["dilation_radius"], t.module)[0]) if s["dilate"] == "Yes" else 0,
+        smoothing=smoothing,
+        size=filter_size(t.module, s) if sized else None,
+        rescale=word("rescaling", s["rescale"], {"No": "no", "Yes": "yes", "Median": "median"}),
+        average=s["average"] if s["keep_average"] == "Yes" else "",
+        dilated=s["dilated"] if s["keep_dilated"] == "Yes" else "",
+        spline_points=int(spline.get("spline_points", 0)),
+        spline_mode=s["spline_mode"] if own_splines else "auto",
+        spline_threshold=spline.get("spline_threshold", 2.0),
+        spline_scale=spline.get("spline_scale", 2.0),
+        spline_iterations=int(spline.get("spline_iterations", 40)),
+        spline_convergence=spline.get("spline_convergence", 0.001),
+        module=t.by,
+    )
+    if (background and step.block < 1) or (step.size is not None and step.size <= 0) or not 0 <= step.dilation <= 100:
+        raise Unsupported(f"blocks of {step.block}, a filter of {step.size}, dilation by {step.dilation}")
+    t.make(output, step)
+    for name in filter(None, (step.average, step.dilated)):
+        t.images[name] = None
+    if s["each"].startswith("All: Across"):
+        t.unfinished |= {output, step.average, step.dilated} - {""}
+
+
+def resize(t: Translator, s: Settings) -> None:
+    """Several images alike; `like` another image."""
+    order = word("interpolation", s["interpolation"], {"Nearest Neighbor": 0, "Bilinear": 1, "Bicubic": 3})
+    size: dict[str, Any] = {}
+    if s["by_factor"]:
+        size["factor_y"], size["factor_x"] = (numbers(f, t.module)[0] for f in s["factors"])
+    elif s["like"]:
+        size["like"] = t.use(s["like"])
+    else:
+        size["height"], size["width"] = (int(numbers(v, t.module)[0]) for v in s["size"])
+    for name, output in s["images"]:
+        try:
+            image = t.use(name)
+            t.make(output, kinds.Resize(image, output, order=order, **size, module=t.by))
+            t.unfinished |= {output} if name in t.unfinished else set()
+        except Unsupported as error:
+            t.images[output] = t.cause(error)
 
 
 def image_math(t: Translator, s: Settings) -> None:
@@ -124,10 +179,15 @@ def image_math(t: Translator, s: Settings) -> None:
 
 
 def smooth(t: Translator, s: Settings) -> None:
-    if s["method"] != "Gaussian Filter":
-        raise Unsupported(f"smooths by {printable(s['method'])}")
+    method = word("smoothing", s["method"], SMOOTH)
+    if method in ("median", "circular_average") and not find_spec("centrosome"):
+        raise Unsupported(f"smoothing by {s['method']} needs centrosome: pip install 'jumpgpu[cellprofiler]'")
     size = None if s["auto"] == "Yes" else numbers(s["size"], t.module)[0]
-    t.make(s["output"], kinds.Smooth(t.use(s["image"]), s["output"], "gaussian", size, module=t.by))
+    if size is not None and not 0 < size <= 1000:
+        raise Unsupported(f"a size of {size:g}; here above 0, to 1000")
+    edges = numbers(s["sigma_range"], t.module)[0] if method == "keeping_edges" else 0.1
+    clip = s["clip"] in ("Yes", "True")
+    t.make(s["output"], kinds.Smooth(t.use(s["image"]), s["output"], method, size, edges, clip, module=t.by))
 
 
 def enhance(t: Translator, s: Settings) -> None:

@@ -10,7 +10,14 @@ from .rows import Settings, numbers
 from .thresholds import BASIC_THRESHOLD, measured_threshold, threshold_settings
 from .translator import Translator, word
 
+OVERLAPS = {
+    "keep overlapping region": "cut",
+    "keep": "any",
+    "remove": "all",
+    "remove depending on overlap": "share",
+}
 DECLUMP = {"Shape": "shape", "Intensity": "intensity", "None": "none"}
+LINES = DECLUMP | {"Propagate": "propagate"}
 HOLES = {"Never": "never", "After declumping only": "after_declump", "After both thresholding and declumping": "both"}
 SECONDARY = {
     "Watershed - Image": "watershed",
@@ -42,7 +49,7 @@ def primary(t: Translator, s: Settings) -> None:
         discard_size=s["discard_size"] == "Yes",
         discard_border=s["discard_border"] == "Yes",
         declump=word("declumping", s["declump"], DECLUMP),
-        dividing_lines="none" if s["declump"] == "None" else word("dividing lines", s["lines"], DECLUMP),
+        dividing_lines="none" if s["declump"] == "None" else word("dividing lines", s["lines"], LINES),
         smoothing=None if s["auto_smoothing"] == "Yes" else numbers(s["smoothing"], t.module)[0],
         suppression=None if s["auto_suppression"] == "Yes" else numbers(s["suppression"], t.module)[0],
         low_resolution_maxima=s["low_resolution"] == "Yes",
@@ -108,6 +115,17 @@ def expand(t: Translator, s: Settings) -> None:
         raise Unsupported(f"{s['operation']}")
     pixels = int(numbers(s["pixels"], t.module)[0])
     t.add(kinds.Expand(t.set_of(s["objects"]), s["output"], pixels, module=t.by))
+    t.output(s["output"], thresholds=False)
+
+
+def mask_objects(t: Translator, s: Settings) -> None:
+    objects, overlap = t.set_of(s["objects"]), word("objects that overlap", s["overlap"].lower(), OVERLAPS)
+    by_objects = t.set_of(s["by_objects"]) if s["source"] == "Objects" else ""
+    mask = "" if by_objects else t.use(s["mask"])
+    share = numbers(s["share"], t.module)[0] if overlap == "share" else 0.5
+    renumber = word("numbers", s["numbers"].lower(), {"renumber": True, "retain": False})
+    invert = s["invert"] == "Yes"
+    t.add(kinds.MaskObjects(objects, s["output"], by_objects, mask, invert, overlap, share, renumber, module=t.by))
     t.output(s["output"], thresholds=False)
 
 

@@ -15,7 +15,7 @@ from .rows import Row, Settings
 READERS: dict[str, tuple[Sequence[int], Callable[[Row, int], Settings]]] = {
     "CorrectIlluminationCalculate": (range(1, 3), images.calculate),
     "CorrectIlluminationApply": (range(1, 6), images.apply),
-    "Resize": (range(2, 6), images.resize),
+    "Resize": (range(1, 6), images.resize),
     "ImageMath": (range(1, 6), images.image_math),
     "EnhanceOrSuppressFeatures": (range(1, 8), images.enhance),
     "Crop": (range(2, 4), images.crop),
@@ -30,6 +30,7 @@ READERS: dict[str, tuple[Sequence[int], Callable[[Row, int], Settings]]] = {
     "IdentifyTertiaryObjects": (range(1, 4), objects.tertiary),
     "FilterObjects": (range(4, 11), objects.filter_objects),
     "ExpandOrShrinkObjects": (range(1, 3), objects.expand),
+    "MaskObjects": (range(1, 4), objects.mask_objects),
     "RelateObjects": (range(1, 6), objects.relate),
     "MeasureColocalization": (range(2, 6), measures.colocalization),
     "MeasureGranularity": (range(1, 5), measures.granularity),

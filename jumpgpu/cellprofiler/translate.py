@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from ..settings import steps as kinds
 from . import of_image_tables, of_images, of_measures, of_objects
 from .findings import LEVELS, Cause, Finding, Translated, Unsupported
+from .functions import pruned, split
 from .parse import Module, Pipeline, printable
 from .rows import Settings
 from .settings import ONCE, READERS, read_settings
@@ -18,26 +19,36 @@ LOADING = {"LoadData", "Images", "Metadata", "NamesAndTypes", "Groups"}
 OUTPUT = re.compile(
     r"(Save|Export|Display|Overlay|GrayToColor|CreateBatch|CreateWebPage|DefineGrid|LabelImages|InvertFor|Tile)"
 )
-IMAGE_STEPS = (
-    *(kinds.Load, kinds.Illuminate, kinds.Background, kinds.Math, kinds.Smooth, kinds.Enhance, kinds.MaskImage),
-    *(kinds.Skeletonize, kinds.ObjectsImage),
-)
 
 
 def translate(pipelines: Iterable[Pipeline]) -> Translated:
     """Pipelines that belong together (illumination, analysis); ValueError for a module whose settings cannot be read."""
     result = [read(p) for p in pipelines]
-    steps = [s for t in result for s in kept(t)]
+    functions: list[kinds.Step] = []
+    steps: list[kinds.Step] = []
+    for t in result:
+        of_plate, of_fields = split(t.steps, t.saved)
+        functions += of_plate
+        steps += pruned(of_fields)
     findings = [f for t in result for f in t.said()]
-    loads = [s for s in steps if isinstance(s, kinds.Load)]
+    loads = [s for s in (*functions, *steps) if isinstance(s, kinds.Load)]
+    made = {s.channel for s in functions if isinstance(s, kinds.KeepFunction)}
+    needed = dict.fromkeys(s.channel for s in loads if s.function)
+    if absent := [c for c in needed if c not in made]:
+        text = (
+            f"loads functions of {', '.join(absent)} from files: give their folder by --illumination, or the pipeline that "
+        )
+        text += "makes them as another one; else they are estimated as CPJUMP1's were"
+        findings.append(Finding("note", result[-1].file, "Pipeline", 0, text))
     order = {level: i for i, level in enumerate(LEVELS)}
     return Translated(
         tuple(steps),
         tuple(sorted({s.channel for s in loads if not s.function}, key=lambda c: (KNOWN.index(c) if c in KNOWN else 99, c))),
-        tuple(dict.fromkeys(s.channel for s in loads if s.function)),
+        tuple(needed),
         sorted(dict.fromkeys(findings), key=lambda f: order[f.level]),
         tuple(n for t in result for n, why in t.objects.items() if why is None),
         tuple(n for t in result for n, why in t.objects.items() if why is not None),
+        tuple(functions),
     )
 
 
@@ -86,7 +97,7 @@ def handle(t: Translator, handler: Callable[[Translator, Settings], None], modul
         elif "sets" in settings:
             for _, name in settings["sets"]:
                 t.lose(name, cause)
-        elif ONCE.get(module.name, module.name) == "ExpandOrShrinkObjects":
+        elif ONCE.get(module.name, module.name) in ("ExpandOrShrinkObjects", "MaskObjects"):
             t.lose(settings["output"], cause)
         elif "output" in settings:
             t.images[settings["output"]] = cause
@@ -117,6 +128,8 @@ def load(t: Translator, module: Module) -> None:
 
 def unknown(t: Translator, module: Module) -> None:
     """A module that is not imported: its images and objects are unknown."""
+    if module.name == "SaveImages":
+        t.saved |= set(module.named("Select the image to save"))
     if OUTPUT.match(module.name):
         t.say("output", "writes or shows things, which is left to this program's own output")
     for text, value in module.settings:
@@ -128,43 +141,17 @@ def unknown(t: Translator, module: Module) -> None:
             and not OUTPUT.match(module.name)
         ):
             t.lose(value, Cause(module.name, module.number, "is not among the modules that are imported"))
+    if not re.match(r"(Measure|Calculate|Classify|Track)", module.name) and not OUTPUT.match(module.name):
+        t.say("note", "is not among the modules that are imported; what needs its output is named above")
     if re.match(r"(Measure|Calculate|Classify|Track)", module.name):
         image_level = module.name.startswith("MeasureImage") or module.name == "CalculateStatistics"
         t.say("image tables" if image_level else "columns", "is not among the modules that are imported")
 
 
-def kept(t: Translator) -> list[kinds.Step]:
-    """The steps without images and image measurements that nothing needs."""
-    needed: set[str] = set()
-    result = []
-    for step in reversed(t.steps):
-        if isinstance(step, IMAGE_STEPS) and not step_outputs(step) & needed:
-            continue
-        needed |= step_inputs(step)
-        result.append(step)
-    return result[::-1]
-
-
-def step_outputs(step: kinds.Step) -> set[str]:
-    if isinstance(step, kinds.Load):
-        return {step.image}
-    return {step.output}  # type: ignore[attr-defined]
-
-
-def step_inputs(step: kinds.Step) -> set[str]:
-    """Images and image measurements that a step reads."""
-    result: set[str] = set()
-    if isinstance(step, kinds.Load):
-        return result
-    for name in ("image", "images", "function", "mask", "like", "measurements", "measured_threshold"):
-        value = getattr(step, name, "")
-        result |= {value} if isinstance(value, str) else set(value)
-    return result - {""}
-
-
 HANDLERS: dict[str, Callable[[Translator, Settings], None]] = {
     "CorrectIlluminationApply": of_images.illuminate,
     "CorrectIlluminationCalculate": of_images.calculate,
+    "Resize": of_images.resize,
     "ImageMath": of_images.image_math,
     "Smooth": of_images.smooth,
     "EnhanceOrSuppressFeatures": of_images.enhance,

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from ..settings import steps as kinds
 from ..settings.names import BRIGHTFIELD, CHANNELS
 from .findings import Cause, Finding, Unsupported
 from .parse import Module, printable
 
+Word = TypeVar("Word")
 KNOWN = (*CHANNELS, *BRIGHTFIELD)
 
 
@@ -24,8 +26,9 @@ class Translator:
     steps: list[kinds.Step] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     channels: dict[str, str] = field(default_factory=dict)  # loaded image -> channel
+    saved: set[str] = field(default_factory=set)  # images that SaveImages writes
     functions: set[str] = field(default_factory=set)  # images that are loaded functions
-    own_background: dict[str, str] = field(default_factory=dict)  # background -> image
+    unfinished: set[str] = field(default_factory=set)  # functions that only the last image finishes
     measured: set[str] = field(default_factory=set)  # image measurements
     loaded: tuple[kinds.Load, ...] = ()  # what an earlier reading of the pipeline loads
     declared: list[str] = field(default_factory=list)  # images that NamesAndTypes names
@@ -92,6 +95,8 @@ class Translator:
 
     def function(self, name: str, image: str) -> str:
         """An illumination function that is loaded: of the channel in its own name."""
+        if name in self.unfinished:
+            raise Unsupported(f"function {printable(name)} is finished with the last image only (All: Across cycles)")
         if name in self.images:
             return self.use(name)
         stem = re.sub(r"^(Illum|illum)_?", "", name)
@@ -183,7 +188,7 @@ PREFIXES: dict[type[kinds.Step], tuple[str, ...]] = {
 }
 
 
-def word(what: str, value: str, known: dict[str, str]) -> str:
+def word(what: str, value: str, known: dict[str, Word]) -> Word:
     """A word of CellProfiler's as ours."""
     if value not in known:
         raise Unsupported(f"{what} by {printable(value)}")

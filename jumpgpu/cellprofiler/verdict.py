@@ -51,14 +51,14 @@ def stops(imported: Translated) -> str:
 
 def settings(imported: Translated, base: Config | None = None) -> Config:
     """The settings that run the steps; ValueError where there are none."""
-    if not imported.steps:
+    if not (imported.steps or imported.function_steps):
         raise ValueError("nothing in this pipeline can be done; the lines above say why")
     base = base or Config()
     channels = tuple(dict.fromkeys([*imported.channels, *imported.functions]))
     known = {c.lower() for c in PlateSettings().channels}
     stains = {c.lower(): c for c in channels if c.lower() not in known}
     plate = replace(base.plate, channels=channels, stains=base.plate.stains | stains)
-    return replace(base, plate=plate, steps=imported.steps)
+    return replace(base, plate=plate, steps=imported.steps, functions=imported.function_steps)
 
 
 def told(imported: Translated, names: Sequence[str]) -> str:

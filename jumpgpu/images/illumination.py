@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,6 +94,7 @@ def open_illumination(
     folder: Place | None = None,
     batch: int = 8,
     workers: int | None = None,
+    divides: bool = True,
 ) -> Illumination:
     """The functions that `--illumination` asks for.
 
@@ -101,6 +103,7 @@ def open_illumination(
     source : 'estimate' from the plate's own images, all of them; 'auto' is that, unless the gallery has functions of all
         its channels; 'flatfield' from its Harmony index; 'none' (1 everywhere);
         or a folder with `<plate>_Illum<channel>` or `Illum<channel>` as `.npy`, or `.npz` with key `illum`.
+    divides : whether images are divided by them (they are subtracted otherwise, and may have any values).
     folder : where an estimate is kept (`<output>/illum/<plate>`); one made with the same settings from the same images is
         read back from there.
 
@@ -115,8 +118,8 @@ def open_illumination(
     if source == "auto" and (given := gallery_illumination(plate, names)):
         return given
     if source not in ("auto", "estimate"):
-        return load_illumination(Path(source).expanduser(), plate, names)
-    key = estimate_key(plate, names, settings)
+        return load_illumination(Path(source).expanduser(), plate, names, divides=divides)
+    key = estimate_key(plate, names, asdict(settings))
     if folder and (kept := read_kept(folder, plate, names, key)):
         return kept
     functions, n_fields, bad = estimate_illumination(
@@ -247,9 +250,9 @@ def polynomial(profile: Flatfield, size: tuple[int, int], quantile: float) -> np
     return rescale(value, quantile).astype(np.float32)
 
 
-def estimate_key(plate: Plate, channels: Sequence[str], settings: IlluminationSettings) -> str:
-    """Names all an estimate depends on: settings, channels, and each image by path, size and time of change."""
-    said = [plate.barcode, list(channels), asdict(settings), *([plate.scale] if plate.scale else [])]
+def estimate_key(plate: Plate, channels: Sequence[str], settings: Any) -> str:
+    """Names all an estimate depends on: settings (JSON), channels, and each image by path, size and time of change."""
+    said = [plate.barcode, list(channels), settings, *([plate.scale] if plate.scale else [])]
     said += [plate.projection] if plate.planes else []
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     order = [plate.channels.index(c) for c in channels]

@@ -32,6 +32,7 @@ class Illumination:
     functions : float32 [C, H, W] on the CPU; smoothed brightness over its 2nd percentile, its least value 1
     source : where they come from, one line
     notes : what a reader of the log should know
+    divides : images are divided by them, so that they are positive; else they are subtracted
     warnings : functions that are not what CellProfiler makes, by plate and channel
     """
 
@@ -39,13 +40,14 @@ class Illumination:
     functions: torch.Tensor
     source: str
     notes: tuple[str, ...] = ()
+    divides: bool = True
 
     @property
     def warnings(self) -> tuple[str, ...]:
         return tuple(
             f"{channel}: {wrong}"
             for channel, function in zip(self.channels, self.functions, strict=True)
-            if (wrong := doubt(float(function.min()), float(function.max())))
+            if self.divides and (wrong := doubt(float(function.min()), float(function.max())))
         )
 
 
@@ -65,8 +67,11 @@ def doubt(minimum: float, greatest: float) -> str:
     return ""
 
 
-def load_illumination(folder: Path, plate: Plate, channels: Sequence[str]) -> Illumination:
-    """Functions from files; FileNotFoundError for an absent channel, ValueError for one that does not fit the plate."""
+def load_illumination(folder: Path, plate: Plate, channels: Sequence[str], *, divides: bool = True) -> Illumination:
+    """Functions from files; FileNotFoundError for an absent channel, ValueError for one that does not fit the plate.
+
+    divides : whether their values must be positive
+    """
     size = field_size(plate)
     paths = []
     for channel in channels:
@@ -81,8 +86,8 @@ def load_illumination(folder: Path, plate: Plate, channels: Sequence[str]) -> Il
         paths.append(path)
     with ThreadPoolExecutor(len(paths)) as pool:  # inflating an .npz takes 0.04 s per channel
         wheres = [f"{path}: {plate.barcode} {channel}" for path, channel in zip(paths, channels, strict=True)]
-        functions = list(pool.map(read_function, paths, [size] * len(paths), wheres))
-    return Illumination(tuple(channels), torch.from_numpy(np.stack(functions)), f"files in {folder}")
+        functions = list(pool.map(read_function, paths, [size] * len(paths), wheres, [divides] * len(paths)))
+    return Illumination(tuple(channels), torch.from_numpy(np.stack(functions)), f"files in {folder}", divides=divides)
 
 
 def gallery_illumination(plate: Plate, channels: Sequence[str]) -> Illumination | None:
@@ -106,7 +111,7 @@ def gallery_illumination(plate: Plate, channels: Sequence[str]) -> Illumination 
     return Illumination(tuple(channels), torch.from_numpy(np.stack(functions)), f"files in {plate.illumination}")
 
 
-def read_function(path: Place, size: tuple[int, int], where: str) -> np.ndarray:
+def read_function(path: Place, size: tuple[int, int], where: str, divides: bool = True) -> np.ndarray:
     """A function from .npy or .npz, float32 [H, W]; its shape and type are checked before its values are read."""
     limit = 8 * size[0] * size[1] + HEADER_BYTES
     try:
@@ -119,7 +124,7 @@ def read_function(path: Place, size: tuple[int, int], where: str) -> np.ndarray:
         raise ValueError(f"{where}: cannot be read ({error})") from error
     if len(data) > limit:
         raise ValueError(f"{where}: larger than a float64 array of {size[0]} x {size[1]}")
-    return parse_npy(data, size, where)
+    return parse_npy(data, size, where, divides)
 
 
 def array_bytes(path: Path, limit: int) -> bytes:
@@ -131,8 +136,8 @@ def array_bytes(path: Path, limit: int) -> bytes:
             return member.read(limit + 1)
 
 
-def parse_npy(data: bytes, size: tuple[int, int], where: str) -> np.ndarray:
-    """An .npy file's array: finite, positive float32 or float64 [H, W], as float32. Pickles are never loaded."""
+def parse_npy(data: bytes, size: tuple[int, int], where: str, divides: bool = True) -> np.ndarray:
+    """An .npy file's array: finite float32 or float64 [H, W], positive where it divides, as float32. Never a pickle."""
     stream = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)
@@ -146,7 +151,9 @@ def parse_npy(data: bytes, size: tuple[int, int], where: str) -> np.ndarray:
     if len(values) != dtype.itemsize * size[0] * size[1]:
         raise ValueError(f"{where}: {len(values)} bytes of values, expected {dtype.itemsize * size[0] * size[1]}")
     array = np.frombuffer(values, dtype).reshape(size, order="F" if fortran else "C").astype(np.float32, order="C")
-    if not (np.isfinite(array) & (array > 0)).all():
+    if not divides and not np.isfinite(array).all():
+        raise ValueError(f"{where}: has values that are no finite numbers")
+    if divides and not (np.isfinite(array) & (array > 0)).all():
         raise ValueError(f"{where}: has values that are not positive numbers; images are divided by them")
     return array
 
@@ -172,14 +179,18 @@ def save_illumination(
     write_whole(record_path, json.dumps({**record, "channels": list(channels), "faults": FAULTS}, indent=1).encode())
 
 
-def read_kept(folder: Place, plate: Plate, channels: Sequence[str], key: str) -> Illumination | None:
+def read_kept(
+    folder: Place, plate: Plate, channels: Sequence[str], key: str, *, divides: bool = True
+) -> Illumination | None:
     """An earlier estimate of the same key, or None."""
     try:
         record = json.loads(read_file(folder / f"{plate.barcode}_estimate.json", HEADER_BYTES << 8))
         if record["key"] != key or (record["notes"] and record.get("faults") != FAULTS):
             return None
         size = field_size(plate)
-        arrays = [read_function(p, size, str(p)) for c in channels if (p := function_path(folder, plate.barcode, c))]
+        arrays = [
+            read_function(p, size, str(p), divides) for c in channels if (p := function_path(folder, plate.barcode, c))
+        ]
         source = f"estimated from {int(record['fields'])} fields (kept in {folder})"
         return Illumination(tuple(channels), torch.from_numpy(np.stack(arrays)), source, tuple(map(str, record["notes"])))
     except (FileNotFoundError, ValueError, KeyError, TypeError):

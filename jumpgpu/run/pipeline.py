@@ -54,10 +54,6 @@ def check_pipeline(steps: Sequence[kinds.Step], channels: Sequence[str]) -> None
             )
 
 
-def needs_functions(steps: Sequence[kinds.Step]) -> bool:
-    return any(isinstance(step, kinds.Load) and step.function for step in steps)
-
-
 def tables_of(steps: Sequence[kinds.Step], channels: Sequence[str], size: tuple[int, int], device: Device) -> PipelineTables:
     """What the steps give, found by running them over a blank field of the plate's size."""
     blank = device.zeros(1, *size, dtype=torch.float32)

@@ -18,7 +18,6 @@ from ..cli.progress import Progress
 from ..features import image_quality as quality
 from ..features.families import columns
 from ..gpu.device import Device
-from ..images.illumination import open_illumination
 from ..images.masks import check_masks, read_masks
 from ..images.plate import Plate, Site
 from ..images.reader import FieldBatch, read_fields
@@ -30,8 +29,9 @@ from ..store.layout import Layout
 from ..store.reader import open_plate
 from ..store.writer import PlateWriter
 from .batch import Labels, Raw, Run, Tables, begin
+from .functions import open_functions
 from .networks import check_networks, with_networks
-from .pipeline import check_pipeline, launch_steps, needs_functions, tables_of
+from .pipeline import check_pipeline, launch_steps, tables_of
 from .provenance import check_inputs, inputs_of, made_with, name_of, settings_of
 from .worker_threads import held_by, in_threads, trailing
 from .writer import BackgroundWriter
@@ -80,7 +80,7 @@ def chosen_wells(plate: Plate, options: Options) -> dict[str, dict[int, Site]]:
     if options.config.steps:
         if options.masks:
             raise ValueError("--masks gives label images; an imported pipeline ([[steps]]) finds its own objects")
-        check_pipeline(options.config.steps, plate.channels)
+        check_pipeline([*options.config.functions, *options.config.steps], plate.channels)
     elif not options.masks:
         check_segmentation(plate.channels, options.config.segmentation)
     check_networks(plate, options)
@@ -102,11 +102,11 @@ def prepare(
     device.compile(lambda text: progress.say(f"{plate.barcode}: {text}"))
     n_fields = sum(map(len, wells.values()))
     wanted = options.fields_a_batch and max(1, min(options.fields_a_batch, n_fields))
-    illumination = open_illumination(
+    illumination = open_functions(
         plate,
-        "none" if steps and not needs_functions(steps) else options.illumination,
+        options.config,
+        options.illumination,
         device=device,
-        settings=options.config.illumination,
         folder=options.output / "illum" / plate.barcode,
         batch=wanted or ESTIMATE_BATCH,
         workers=options.threads,

@@ -14,7 +14,7 @@ from .declump_low import low_resolution_maxima
 from .distance_transform import squared_distance
 from .gaussian import gaussian_taps, smooth, smooth_valid
 from .label import BACKGROUND, FOREGROUND, Components, find_components, label_components, number_points
-from .queue import flood_in_queue
+from .queue import flood_in_queue, spread_in_queue
 from .watershed import flood
 
 JITTER = 0.001  # pixels: the random numbers that part equal distances
@@ -62,6 +62,8 @@ def separate(
         inside = components.filled if filled else (mask != 0).to(torch.int32)
         squared = squared_distance(inside, device, outside=False)
     number, counts = find_seeds(images, mask, components, squared, settings, device, single, valid)
+    if settings.dividing_lines == "propagate":
+        return spread_in_queue(mask, number, device)[0], counts
     labels, contested = single_seeds(mask, components, number, device)
     if settings.dividing_lines == "intensity":
         seen = (

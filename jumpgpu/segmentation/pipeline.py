@@ -20,6 +20,7 @@ from .threshold import above_threshold, channel_planes, check_words, find_thresh
 from .watershed import watershed
 
 DECLUMP = ("shape", "intensity", "none")
+LINES = (*DECLUMP, "propagate")
 SECONDARY = ("watershed", "propagation", "distance", "watershed_gradient", "distance_b")
 FILL = ("never", "after_declump", "both")
 
@@ -128,7 +129,7 @@ def check(channels: tuple[str, ...] | list[str], settings: SegmentationSettings)
             raise ValueError(f"segmentation.{step}.channel is {channel!r}; this plate's channels are {tuple(channels)}")
     for name, value, known in (
         ("nuclei.declump", settings.nuclei.declump, DECLUMP),
-        ("nuclei.dividing_lines", settings.nuclei.dividing_lines, DECLUMP),
+        ("nuclei.dividing_lines", settings.nuclei.dividing_lines, LINES),
         ("nuclei.fill_holes", settings.nuclei.fill_holes, FILL),
         ("cells.method", settings.cells.method, SECONDARY),
     ):

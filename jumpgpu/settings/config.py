@@ -75,7 +75,7 @@ class PrimarySettings:
     discard_size: bool = True  # nuclei outside these diameters
     discard_border: bool = True  # nuclei that touch the image's border
     declump: str = "shape"  # how touching nuclei are told apart: shape, intensity, none
-    dividing_lines: str = "shape"  # and where they are parted: shape, intensity, none
+    dividing_lines: str = "shape"  # and where they are parted: shape, intensity, propagate, none
     smoothing: float | None = 7.0  # declumping filter's size, pixels; None: from min_diameter
     suppression: float | None = 8.0  # maxima nearer than this are one; None: from min_diameter
     low_resolution_maxima: bool = True  # look for maxima at a lower resolution, above a diameter of 10 pixels
@@ -238,6 +238,7 @@ class Config:
     segmentation: SegmentationSettings = field(default_factory=SegmentationSettings)
     features: FeatureSettings = field(default_factory=FeatureSettings)
     steps: tuple[Any, ...] = ()  # an imported pipeline, step by step, in place of [segmentation] and [features]
+    functions: tuple[Any, ...] = ()  # steps that make illumination functions of a plate, in place of [illumination]
     batch: int | None = None  # fields per batch; chosen from the free memory where None
 
 
@@ -276,8 +277,8 @@ def build(kind: Any, table: dict[str, Any], where: str) -> Any:
     hints = typing.get_type_hints(kind)
     if unknown := sorted(set(table) - set(hints)):
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; known here: {', '.join(hints)}")
-    if kind is Config and "steps" in table:
-        table = table | {"steps": read_steps(table["steps"], where)}
+    if kind is Config:
+        table = table | {key: read_steps(table[key], where, key) for key in ("steps", "functions") if key in table}
     if kind is PlateSettings and isinstance(planes := table.get("planes"), dict):  # one plane needs no list
         table = table | {"planes": {c: p if isinstance(p, list) else [p] for c, p in planes.items()}}
     values = {key: convert(hints[key], value, f"{where}: {key}") for key, value in table.items()}
@@ -311,10 +312,10 @@ def extended(key: str, given: dict[str, Any], where: str) -> dict[str, Any]:
     return kept | output
 
 
-def read_steps(steps: Any, where: str) -> list[Any]:
+def read_steps(steps: Any, where: str, key: str = "steps") -> list[Any]:
     """The steps that tables [[steps]] mean; ValueError names the step and key that is wrong."""
     if not isinstance(steps, list):
-        raise ValueError(f"{where}: steps: expected tables [[steps]], got {steps!r}")
+        raise ValueError(f"{where}: {key}: expected tables [[{key}]], got {steps!r}")
     result = []
     for i, table in enumerate(steps, 1):
         if not isinstance(table, dict) or table.get("do") not in STEP_KINDS:
@@ -368,9 +369,11 @@ def convert(hint: Any, value: Any, where: str) -> Any:
 
 def as_toml(config: Config) -> str:
     """Every setting as TOML that `load_config` reads back; what is None is the word "none"."""
-    table = dataclasses.asdict(config) | {"steps": [step_table(step) for step in config.steps]}
-    if not config.steps:
-        del table["steps"]
+    table = dataclasses.asdict(config)
+    for key, steps in (("functions", config.functions), ("steps", config.steps)):
+        table[key] = [step_table(step) for step in steps]
+        if not steps:
+            del table[key]
     return "\n".join(toml_lines(table)) + "\n"
 
 

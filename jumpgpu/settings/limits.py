@@ -58,7 +58,7 @@ LIMITS: dict[str, dict[str, Range | tuple[str, ...]]] = {
         "min_diameter": Range(0, 750, above=True),  # smoothing and suppression may follow from it
         "max_diameter": Range(0, MAX_PIXELS, above=True),
         "declump": DECLUMP,
-        "dividing_lines": DECLUMP,
+        "dividing_lines": (*DECLUMP, "propagate"),
         "smoothing": Range(0, 512),  # 0: no smoothing
         "suppression": Range(0, 500),
         "fill_holes": ("never", "after_declump", "both"),
@@ -68,6 +68,21 @@ LIMITS: dict[str, dict[str, Range | tuple[str, ...]]] = {
         "method": ("watershed", "propagation", "distance", "watershed_gradient", "distance_b"),
         "distance": Range(1, 1000),
         "regularization": NOT_NEGATIVE,
+    },
+    "Illumination": {
+        "block": Range(1, MAX_PIXELS),
+        "dilation": Range(0, 100),
+        "smoothing": ("none", "median", "gaussian", "polynomial", "convex_hull", "splines", "average"),
+        "size": Range(0, MAX_PIXELS, above=True),
+        "rescale": ("no", "yes", "median"),
+        "spline_mode": ("auto", "dark", "bright", "gray"),
+        "spline_scale": POSITIVE,
+    },
+    "Resize": {"factor_y": NOT_NEGATIVE, "factor_x": NOT_NEGATIVE, "order": Range(0, 3)},
+    "Smooth": {
+        "method": ("gaussian", "median", "keeping_edges", "polynomial", "circular_average", "average"),
+        "size": Range(0, 1000, above=True),
+        "edge_range": POSITIVE,
     },
     "CorrelationSettings": {"threshold": Range(0, 100), "costes_mode": ("accurate", "fast", "faster")},
     "GranularitySettings": {

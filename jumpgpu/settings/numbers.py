@@ -85,7 +85,7 @@ def changed(settings: Any, default: Any) -> dict[str, Any]:
         if dataclasses.is_dataclass(value) and dataclasses.is_dataclass(usual):
             if inner := changed(value, usual):
                 result[name] = inner
-        elif name == "steps" and value != usual:
+        elif name in ("steps", "functions") and value != usual:
             result[name] = [spelled(step_table(step)) for step in value]
         elif name == "models" and value != usual:
             result[name] = {model.name: changed(model, ModelSettings()) for model in value}

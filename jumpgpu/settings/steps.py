@@ -3,150 +3,23 @@
 Images and object sets are called as the pipeline calls them; a step may use what an earlier one made. Sizes are pixels.
 """
 
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
 
-from .config import STEP_KINDS, PrimarySettings, SecondarySettings, ThresholdSettings
-
-
-@dataclass(frozen=True)
-class Step:
-    """`module` is the module's place in the pipeline that it came from, for messages."""
-
-    do: ClassVar[str] = ""
-    module: str = field(default="", kw_only=True)
-
-
-@dataclass(frozen=True)
-class Load(Step):
-    """An image of the plate, count / 65535; or, of a channel, its illumination function."""
-
-    do = "load"
-    image: str
-    channel: str
-    function: bool = False
-
-
-@dataclass(frozen=True)
-class Illuminate(Step):
-    """CorrectIlluminationApply."""
-
-    do = "correct_illumination"
-    image: str
-    function: str
-    output: str
-    method: str = "divide"  # divide, subtract
-    clip_low: bool = True
-    clip_high: bool = True
-
-
-@dataclass(frozen=True)
-class Background(Step):
-    """CorrectIlluminationCalculate, Background of each image: block minima smoothed by a Gaussian of sigma = filter_size
-    / 2.35."""
-
-    do = "background"
-    image: str
-    output: str
-    block: int
-    filter_size: float
-
-
-@dataclass(frozen=True)
-class Math(Step):
-    """ImageMath; an operand is an image, or an image measurement where `measurements` has its name."""
-
-    do = "image_math"
-    output: str
-    operation: str  # add, subtract, difference, multiply, divide, average, minimum, maximum, invert, none
-    images: tuple[str, ...]
-    factors: tuple[float, ...]
-    measurements: tuple[str, ...] = ()
-    exponent: float = 1.0
-    factor: float = 1.0
-    addend: float = 0.0
-    clip_low: bool = True
-    clip_high: bool = True
-    replace_nan: bool = True
-
-
-@dataclass(frozen=True)
-class Smooth(Step):
-    """Smooth; size None is CellProfiler's automatic one."""
-
-    do = "smooth"
-    image: str
-    output: str
-    method: str  # gaussian, median, average
-    size: float | None = None
-
-
-@dataclass(frozen=True)
-class Enhance(Step):
-    """EnhanceOrSuppressFeatures: `size` of speckles; `sigma` of tubes, which may be stretched to 0..1."""
-
-    do = "enhance"
-    image: str
-    output: str
-    feature: str  # speckles, tubeness, suppress
-    size: float = 10.0
-    sigma: float = 2.0
-    rescale: bool = False
-
-
-@dataclass(frozen=True)
-class Crop(Step):
-    """Crop to a rectangle of columns left .. right and rows top .. bottom (half-open), or as an earlier image was."""
-
-    do = "crop"
-    image: str
-    output: str
-    like: str = ""  # an image that was cropped; "": by the rectangle
-    left: int = 0
-    right: int | None = None
-    top: int = 0
-    bottom: int | None = None
-
-
-@dataclass(frozen=True)
-class MaskImage(Step):
-    """MaskImage, by an object set or a binary image; what is masked is 0 and is not looked at."""
-
-    do = "mask_image"
-    image: str
-    output: str
-    objects: str = ""
-    mask: str = ""
-    invert: bool = False
-
-
-@dataclass(frozen=True)
-class Threshold(Step):
-    """Threshold to a binary image."""
-
-    do = "threshold"
-    image: str
-    output: str
-    threshold: ThresholdSettings
-
-
-@dataclass(frozen=True)
-class Skeletonize(Step):
-    """MorphologicalSkeleton of a binary image (`method` lookup), or Morph's skel (`method` distance)."""
-
-    do = "skeletonize"
-    image: str
-    output: str
-    method: str = "lookup"
-
-
-@dataclass(frozen=True)
-class ObjectsImage(Step):
-    """ConvertObjectsToImage, binary."""
-
-    do = "objects_to_image"
-    objects: str
-    output: str
+from .config import STEP_KINDS, PrimarySettings, SecondarySettings
+from .image_steps import Crop as Crop
+from .image_steps import Enhance as Enhance
+from .image_steps import Illuminate as Illuminate
+from .image_steps import Illumination as Illumination
+from .image_steps import KeepFunction as KeepFunction
+from .image_steps import Load as Load
+from .image_steps import MaskImage as MaskImage
+from .image_steps import Math as Math
+from .image_steps import ObjectsImage as ObjectsImage
+from .image_steps import Resize as Resize
+from .image_steps import Skeletonize as Skeletonize
+from .image_steps import Smooth as Smooth
+from .image_steps import Step as Step
+from .image_steps import Threshold as Threshold
 
 
 @dataclass(frozen=True)
@@ -208,6 +81,25 @@ class Expand(Step):
     objects: str
     output: str
     pixels: int
+
+
+@dataclass(frozen=True)
+class MaskObjects(Step):
+    """MaskObjects, by another object set or a binary image.
+
+    `overlap`: "cut" keeps what overlaps the mask; "any" keeps objects that overlap it, "all" those that lie within it,
+    "share" those of which at least `share` does. `renumber`: what is left has numbers of its own.
+    """
+
+    do = "mask_objects"
+    objects: str
+    output: str
+    by_objects: str = ""
+    mask: str = ""
+    invert: bool = False
+    overlap: str = "cut"
+    share: float = 0.5
+    renumber: bool = True
 
 
 @dataclass(frozen=True)

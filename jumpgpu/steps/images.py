@@ -2,43 +2,72 @@
 
 from functools import reduce
 
+import numpy as np
 import torch
+from scipy import ndimage
 
 from ..features.granularity import opening
 from ..features.skeleton import thin, thin_by_table
 from ..gpu.device import Device
-from ..segmentation.background import subtract_background
-from ..segmentation.gaussian import EPSILON, gaussian_taps, smooth, smooth_valid
+from ..segmentation.gaussian import EPSILON, gaussian_taps, smooth
 from ..segmentation.threshold import Planes, above_threshold, find_threshold, mean_of, whole_planes
 from ..settings import steps as kinds
-from ..settings.config import BackgroundSettings, ThresholdSettings
+from ..settings.config import ThresholdSettings
+from .illumination import fitted, weighed
 from .image_tables import parted, record
 from .state import Image, State
 
-TINY = 3  # pixels of radius up to which CellProfiler takes the slow filter, which gives the same
+WIDEST = 150.0  # size of a Gaussian that the kernels smooth by
+MAX_PIXELS = 1 << 28  # of a resized image
 
 
 def illuminate(state: State, step: kinds.Illuminate, device: Device) -> None:
-    """The image divided by its function, or less it, clipped. A background of the image's own is subtracted in one go."""
-    image = state.images[step.image]
-    background = state.backgrounds.get(step.function)
-    if background is not None:
-        pixels = image.pixels.float().unsqueeze(1).contiguous()
-        result = subtract_background(pixels, 0, background, device)
-    else:
-        function = state.images[step.function].pixels
-        result = image.pixels / function if step.method == "divide" else image.pixels - function
-        if step.method == "subtract":
-            result = torch.where(result < 0, 0, result)
-    if step.clip_low:
+    """The image divided by its function, or less it, clipped."""
+    image, function = state.images[step.image], state.images[step.function].pixels
+    if function.shape[-2:] != image.pixels.shape[-2:]:
+        raise ValueError(
+            f"image {step.image} is {list(image.pixels.shape[-2:])} pixels, function {step.function} is "
+            f"{list(function.shape[-2:])}"
+        )
+    result = image.pixels / function if step.method == "divide" else image.pixels - function
+    if step.clip_low or step.method == "subtract":
         result = torch.where(result < 0, 0, result)
     if step.clip_high:
         result = torch.where(result > 1, 1, result)
-    state.images[step.output] = Image(result, image.valid, image.crop, image.scale)
+    state.images[step.output] = Image(result.float(), image.valid, image.crop, image.scale)
 
 
-def background(state: State, step: kinds.Background, device: Device) -> None:
-    state.backgrounds[step.output] = BackgroundSettings(step.block, step.filter_size)  # type: ignore[arg-type]
+def resize(state: State, step: kinds.Resize, device: Device) -> None:
+    """By scikit-image, on the host. A mask is resized to the nearest pixel."""
+    image = state.images[step.image]
+    h, w = image.pixels.shape[-2:]
+    size = (round(h * step.factor_y), round(w * step.factor_x)) if step.factor_y else (step.height, step.width)
+    if step.like:
+        like = state.images[step.like].pixels
+        size = like.shape[-2], like.shape[-1]
+    if min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(f"an image of {h} x {w} pixels becomes {size[0]} x {size[1]}")
+    planes = image.pixels.float().reshape(-1, h, w).cpu().numpy()
+    result = np.stack([resized(p, size, step.order, "symmetric") for p in planes])
+    pixels = device.tensor(result).reshape(*image.pixels.shape[:-2], *size)
+    valid = None
+    if image.valid is not None:
+        masks = [resized(m.astype(np.float32), size, 0, "constant", smooth=False) for m in image.valid.cpu().numpy()]
+        valid = device.tensor(np.stack(masks) > 0)
+    state.images[step.output] = Image(pixels, valid)
+
+
+def resized(plane: np.ndarray, size: tuple[int, int], order: int, mode: str, *, smooth: bool = True) -> np.ndarray:
+    """A float32 image warped to a size as scikit-image 0.18 resizes it; smoothed before where it becomes smaller."""
+    from skimage.transform import AffineTransform, warp
+
+    factor_y, factor_x = (n / m for n, m in zip(plane.shape, size, strict=True))
+    if smooth:
+        sigma = [max(0.0, (factor - 1) / 2) for factor in (factor_y, factor_x)]
+        plane = ndimage.gaussian_filter(plane, sigma, mode="reflect" if mode == "symmetric" else mode)
+    place = AffineTransform(np.array([[factor_x, 0, factor_x / 2 - 0.5], [0, factor_y, factor_y / 2 - 0.5], [0, 0, 1]]))
+    result = warp(plane, place, output_shape=size, order=order, mode=mode, clip=True, preserve_range=True)
+    return np.asarray(result, np.float32)
 
 
 def image_math(state: State, step: kinds.Math, device: Device) -> None:
@@ -91,19 +120,45 @@ OPERATIONS = {
 
 
 def smooth_image(state: State, step: kinds.Smooth, device: Device) -> None:
+    """A Gaussian by the kernels, the rest by SciPy, scikit-image and centrosome on the host; float32, as CellProfiler's."""
     image = state.images[step.image]
     _, h, w = image.pixels.shape
     size = min(30.0, max(1.0, (h + w) / 2 / 40)) if step.size is None else step.size
-    pixels = image.pixels.double().contiguous()
-    if step.method == "gaussian":
+    if step.method == "gaussian" and image.valid is None and image.pixels.dtype == torch.float32 and size <= WIDEST:
         taps = gaussian_taps(size / 2.35)
-        if image.valid is None:
-            result = smooth(pixels, taps, device, epsilon=EPSILON)
-        else:
-            result = smooth_valid(pixels, image.valid, taps, device)
+        result = smooth(image.pixels.double().contiguous(), taps, device, single=True, epsilon=EPSILON)
     else:
-        raise ValueError(f"smoothing by {step.method} is not supported")
-    state.images[step.output] = Image(result, image.valid, image.crop, image.scale)
+        planes = []
+        for b, plane in enumerate(image.pixels.cpu().numpy()):
+            mask = None if image.valid is None else image.valid[b].cpu().numpy()
+            planes.append(smoothed_plane(plane, mask, step, size))
+        result = device.tensor(np.stack(planes))
+    state.images[step.output] = Image(result.float(), image.valid, image.crop, image.scale)
+
+
+def smoothed_plane(plane: np.ndarray, mask: np.ndarray | None, step: kinds.Smooth, size: float) -> np.ndarray:
+    """One image of any type, smoothed; of a masked image only what counts does."""
+    inside = np.ones(plane.shape, bool) if mask is None else mask
+    if step.method == "gaussian":
+        return weighed(plane, mask, lambda v: ndimage.gaussian_filter(v, size / 2.35, mode="constant"))
+    if step.method == "median":
+        from centrosome.filter import median_filter
+
+        return np.asarray(median_filter(plane, inside, size / 2 + 1))
+    if step.method == "circular_average":
+        from centrosome.filter import circular_average_filter
+
+        return np.asarray(circular_average_filter(plane, size / 2 + 1, inside))
+    if step.method == "keeping_edges":
+        from skimage.restoration import denoise_bilateral
+
+        return np.asarray(
+            denoise_bilateral(plane.astype(float), sigma_color=step.edge_range, sigma_spatial=size / 2.35, channel_axis=None)
+        )
+    if step.method == "polynomial":
+        return fitted(plane, mask, clip=step.clip)
+    assert step.method == "average"
+    return np.full(plane.shape, np.mean(plane[inside]), np.float32)
 
 
 def enhance(state: State, step: kinds.Enhance, device: Device) -> None:
@@ -118,7 +173,7 @@ def enhance(state: State, step: kinds.Enhance, device: Device) -> None:
         result = reader if step.feature == "suppress" else data - reader
     if image.valid is not None:
         result = torch.where(image.valid, result, image.pixels.to(result.dtype))
-    state.images[step.output] = Image(result, image.valid, image.crop, image.scale)
+    state.images[step.output] = Image(result.float(), image.valid, image.crop, image.scale)
 
 
 def open_by_disk(data: torch.Tensor, radius: int, device: Device) -> torch.Tensor:

@@ -202,6 +202,46 @@ def expand(state: State, step: kinds.Expand, device: Device) -> None:
     locate(state, step.output, state.add(step.output, labels, labels, labels, counts, source.family), z=False)
 
 
+def mask_objects(state: State, step: kinds.MaskObjects, device: Device) -> None:
+    """CellProfiler keeps every object that was found beside those left, the small ones too."""
+    source = state.objects[step.objects]
+    if step.by_objects:
+        mask = state.objects[step.by_objects].labels > 0
+    else:
+        pixels = state.images[step.mask].pixels
+        mask = pixels if pixels.dtype == torch.bool else pixels > 0
+    mask = ~mask if step.invert else mask
+    capacity = 1 + max(source.counts, default=0)
+    if step.overlap == "cut":
+        labels = torch.where(mask, source.labels, 0)
+    else:
+        flat = source.labels.flatten(1).long()
+        zero = torch.zeros(len(flat), capacity, dtype=torch.int64, device=flat.device)
+        area = zero.scatter_add(1, flat, torch.ones_like(flat))
+        inside = zero.scatter_add(1, flat, mask.flatten(1).long())
+        if step.overlap == "any":
+            keep = inside > 0
+        else:
+            keep = inside == area if step.overlap == "all" else inside.double() / area >= step.share
+        keep[:, 0] = False
+        labels = torch.where(keep.gather(1, flat).view(source.labels.shape), source.labels, 0)
+    there = torch.zeros(len(labels), capacity, dtype=torch.int32, device=labels.device)
+    there = there.scatter(1, labels.flatten(1).long(), 1)
+    table, counts = numbered(there)
+    numbers = torch.arange(capacity, device=there.device).expand_as(there)
+    if step.renumber:
+        labels = apply_table(labels.contiguous(), table, device)
+        parent = numbers[table > 0]
+    else:
+        counts = highest(labels, source.counts)
+        parent = numbers[(numbers > 0) & (numbers <= counts.view(-1, 1))]
+    family = None if step.renumber else source.family
+    made = state.add(step.output, labels.contiguous(), source.unedited, source.unedited, counts, family)
+    locate(state, step.output, made, z=False)
+    of_source = torch.cat([row[1 : n + 1] for row, n in zip(there, source.counts, strict=True)])
+    record_relation(state, step.objects, step.output, of_source.double(), parent.double())
+
+
 def relate_objects(state: State, step: kinds.Relate, device: Device) -> None:
     parents, children = state.objects[step.parent], state.objects[step.child]
     count, parent = relation(parents, children, device)

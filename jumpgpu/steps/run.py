@@ -9,12 +9,13 @@ import torch
 from ..gpu.device import Device
 from ..settings import steps as kinds
 from ..settings import table_steps
-from . import image_tables, images, measures, objects
+from . import illumination, image_tables, images, measures, objects
 from .state import Image, Skipped, State
 
 HANDLERS: dict[type[kinds.Step], Callable[[State, Any, Device], None]] = {
     kinds.Illuminate: images.illuminate,
-    kinds.Background: images.background,
+    kinds.Illumination: illumination.illumination,
+    kinds.Resize: images.resize,
     kinds.Math: images.image_math,
     kinds.Smooth: images.smooth_image,
     kinds.Enhance: images.enhance,
@@ -28,6 +29,7 @@ HANDLERS: dict[type[kinds.Step], Callable[[State, Any, Device], None]] = {
     kinds.Tertiary: objects.tertiary,
     kinds.Filter: objects.filter_objects,
     kinds.Expand: objects.expand,
+    kinds.MaskObjects: objects.mask_objects,
     kinds.Relate: objects.relate_objects,
     kinds.MeasureIntensity: measures.intensity,
     kinds.MeasureShape: measures.shape,
@@ -57,6 +59,7 @@ def run_steps(
     device: Device,
     scales: Mapping[str, float] | None = None,
     *,
+    images: Mapping[str, Image] | None = None,
     site: float = math.nan,
     skip: bool = True,
 ) -> State:
@@ -67,13 +70,14 @@ def run_steps(
     steps : in the pipeline's order
     pixels : channel -> float32 [B, H, W], count / 65535
     functions : channel -> float32 [H, W]
+    images : name -> images that there are already
     scales : channel -> what its files' counts were divided by, 65535 where absent
     site : the field's number, for flags
     skip : whether a flag may end the field; the state then says so (`skipped`) and holds what came before
 
     Raises ValueError, beginning with the step's module, where it cannot be done with these fields.
     """
-    state = State(site=site)
+    state = State(images=dict(images or {}), site=site)
     for step in steps:
         try:
             if isinstance(step, kinds.Load):

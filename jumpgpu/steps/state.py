@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..settings.config import BackgroundSettings
-
 
 class Skipped(Exception):
     """A step that ends a field: FlagImage with "Skip image set if flagged?"; the text says why."""
@@ -13,9 +11,13 @@ class Skipped(Exception):
 
 @dataclass(frozen=True)
 class Image:
-    """pixels  float32, float64 or bool [B, H, W];  valid  bool [B, H, W], what is not masked, None: everything;  crop
-    (top, bottom,
-    left, right) of the rectangle that was cut out; None: whole;  scale  what its file's counts were divided by."""
+    """An image of every field.
+
+    pixels   float32, float64 or bool [B, H, W]; or [H, W], of a function that is the plate's
+    valid    bool [B, H, W], what is not masked; None: everything
+    crop     (top, bottom, left, right) of the rectangle that was cut out; None: whole
+    scale    what its file's counts were divided by
+    """
 
     pixels: torch.Tensor
     valid: torch.Tensor | None = None
@@ -54,7 +56,6 @@ class State:
     measured: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
     image_measured: dict[str, torch.Tensor] = field(default_factory=dict)
     batches: dict[tuple[object, ...], object] = field(default_factory=dict)
-    backgrounds: dict[str, BackgroundSettings] = field(default_factory=dict)
     of_other_centres: set[tuple[str, str]] = field(default_factory=set)  # columns of rings around other objects' centres
     centres: dict[tuple[str, str, str], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     valid: dict[str, torch.Tensor | None] = field(default_factory=dict)  # of object sets: which pixels of their image count

@@ -4,10 +4,12 @@
 //   zeros beyond the border. G is separable and m is constant on blocks, so background = Ay b Ax' with b the minima [rows of
 //   blocks, columns of blocks] and Ay, Ax the Gaussian summed over each block and divided by its total: a few weights a row.
 //   corrected = clip(pixels - background, 0, 1), in doubles as CellProfiler's.
+//   smoothed_background gives the background itself as CellProfiler 4.2.8 stores it: G m is rounded to float32 after each axis, as
+//   SciPy rounds it, divided in doubles and rounded again. Its weights are the Gaussian's sums alone, without the division.
 //
 // Source   CellProfiler CorrectIlluminationCalculate ('Background', each image, Gaussian filter), CorrectIlluminationApply.
 // Oracle   SciPy and centrosome on drawn fields (tests/segmentation/test_background.py); CellProfiler's thresholds on the real fields
-// Launch   block_minimum: one block per row of blocks, 10 KB of shared memory; subtract_background: a block a piece of a row, 20 KB.
+// Launch   block_minimum: one block per row of blocks, 10 KB of shared memory; the others: a block a piece of a row, 20 KB.
 // Order    a pixel's terms are added block by block, left to right; rows of blocks first.
 #include "jg/jg.cuh"
 
@@ -105,3 +107,36 @@ extern "C" __global__ void __launch_bounds__(128, 6) subtract_background(
     }
 }
 JG_REGISTER(subtract_background)
+
+// In   minima    float32 [B, rows, columns]
+//      weight_y  float64 [H, rows]      sum of the Gaussian over each row of blocks at a pixel row
+//      weight_x  float64 [columns, W]   likewise
+//      reach     int32   [columns, 2]   as above
+//      edge_y    float64 [H]            all of the Gaussian that lies within the image;  edge_x  float64 [W]
+// Out  background  float32 [B, H, W]
+extern "C" __global__ void __launch_bounds__(128, 6) smoothed_background(
+    const float* __restrict__ minima, const double* __restrict__ weight_y, const double* __restrict__ weight_x,
+    const int32_t* __restrict__ reach, const double* __restrict__ edge_y, const double* __restrict__ edge_x, double epsilon,
+    int32_t height, int32_t width, int32_t rows, int32_t columns, float* __restrict__ background)
+{
+    JG_SHARED(Piece, s);
+    const int pieces = (width + PIECE - 1) / PIECE, x0 = int(blockIdx.x) % pieces * PIECE;
+    const int x1 = jg::smaller(width, x0 + PIECE), y = int(blockIdx.x) / pieces % height;
+    const int64_t field = int(blockIdx.x) / pieces / height;
+    const float* __restrict__ block = minima + field * rows * columns;
+    JG_FOR(k, columns) {
+        double sum = 0;
+        for (int r = 0; r < rows; ++r) sum += weight_y[int64_t(y) * rows + r] * double(block[r * columns + k]);
+        s.column[k] = double(float(sum));
+    }
+    __syncthreads();
+    float* __restrict__ out = background + (field * height + y) * width;
+    JG_FOR_OWN(x, x0, x1) s.sum[x - x0] = 0;
+    for (int k = 0; k < columns; ++k) {
+        const double value = s.column[k];
+        const double* __restrict__ wx = weight_x + int64_t(k) * width;
+        JG_FOR_OWN(x, x0, x1) if (x >= reach[2 * k] && x < reach[2 * k + 1]) s.sum[x - x0] += value * wx[x];
+    }
+    JG_FOR_OWN(x, x0, x1) out[x] = float(double(float(s.sum[x - x0])) / (edge_y[y] * edge_x[x] + epsilon));
+}
+JG_REGISTER(smoothed_background)

@@ -288,6 +288,7 @@ OF_PIPELINES = {
     "project_sum",
     "flood_in_queue",
     "radial_centre_rings",
+    "smoothed_background",
     "spread_in_queue",
     "thin_in_order",
 }

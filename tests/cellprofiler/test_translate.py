@@ -57,9 +57,9 @@ def test_steps_survive_a_settings_file() -> None:
 
 
 REFUSED: dict[str, tuple[tuple[str, str], str, list[str]]] = {
-    "lines by Propagate": (
-        ("lines between clumped objects:Shape", "lines between clumped objects:Propagate"),
-        "dividing lines by 'Propagate'",
+    "lines of a kind that is not known": (
+        ("lines between clumped objects:Shape", "lines between clumped objects:Something new"),
+        "dividing lines by 'Something new'",
         ["Nuclei", "Cells", "Cytoplasm"],
     ),
     "a threshold that is not made": (
@@ -116,13 +116,78 @@ def in_order(step: kinds.Step) -> kinds.Step:
     return dataclasses.replace(step, **lists)
 
 
+def illumination(*pairs: tuple[str, str]) -> str:
+    text = text_of("cpjump1_illumination_load_data.cppipe")
+    for old, new in pairs:
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
+
+
+def test_an_illumination_pipeline_is_functions_of_channels() -> None:
+    imported = translate([parse_text(illumination(), "illum.cppipe")])
+    assert imported.verdict == {"labels": "equal", "columns": "equal", "image_tables": "equal"}
+    assert not imported.steps
+    kept = {s.channel: s.image for s in imported.function_steps if isinstance(s, kinds.KeepFunction)}
+    assert sorted(kept) == sorted(["DNA", "ER", "RNA", "AGP", "Mito"])
+    made = [s for s in imported.function_steps if isinstance(s, kinds.Illumination)]
+    assert {(s.plate, s.background, s.smoothing, s.size, s.rescale) for s in made} == {(True, False, "median", 20.0, "yes")}
+    assert kept["DNA"] not in {s.output for s in made}  # it is enlarged first
+
+
+def test_functions_of_one_pipeline_are_loaded_by_the_other() -> None:
+    texts = illumination(), text_of("cpjump1_analysis_load_data.cppipe")
+    imported = translate([parse_text(text, f"{i}.cppipe") for i, text in enumerate(texts)])
+    assert imported.verdict["labels"] == imported.verdict["columns"] == "equal"
+    loaded = {s.channel for s in imported.steps if isinstance(s, kinds.Load) and s.function}
+    assert loaded == {s.channel for s in imported.function_steps if isinstance(s, kinds.KeepFunction)}
+    assert not any("not made by these" in f.text for f in imported.findings)
+    alone = translate([parse_text(texts[1], "analysis.cppipe")])
+    (finding,) = [f for f in alone.findings if f.level == "note" and "--illumination" in f.text]
+    assert "DNA, ER, RNA, AGP, Mito" in finding.text
+
+
+METHODS = {
+    "Convex Hull": "convex_hull",
+    "Fit Polynomial": "polynomial",
+    "Gaussian Filter": "gaussian",
+    "No smoothing": "none",
+    "Smooth to Average": "average",
+    "Splines": "splines",
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_smoothing_of_functions(method: str) -> None:
+    imported = translate([parse_text(illumination(("method:Median Filter", f"method:{method}")), "illum.cppipe")])
+    assert imported.verdict["labels"] == "equal"
+    made = {s.smoothing for s in imported.function_steps if isinstance(s, kinds.Illumination)}
+    assert made == {METHODS[method]}
+
+
+def test_a_function_that_only_the_last_image_finishes() -> None:
+    """Applied in the run that makes it, CellProfiler divides each image by what has come so far."""
+    text = text_of("cpjump1_analysis_load_data.cppipe")
+    calculate = illumination()
+    begin = calculate.index("CorrectIlluminationCalculate:")
+    block = calculate[begin : calculate.index("\n\n", begin)].replace("DownDNA", "OrigDNA").replace("AvgDNA", "IllumDNA")
+    at = text.index("CorrectIlluminationApply:")
+    with_it = text[:at] + block + "\n\n" + text[at:]
+    across = translate([parse_text(with_it, "both.cppipe")])
+    assert across.verdict["labels"] == "refused"
+    assert any("finished with the last image only" in f.text for f in across.of_level("labels"))
+    first = translate([parse_text(with_it.replace("All: Across cycles", "All: First cycle"), "both.cppipe")])
+    assert first.verdict["labels"] == "equal"
+    assert [s.image for s in first.function_steps if isinstance(s, kinds.KeepFunction)] == ["IllumDNA"]
+
+
 @pytest.mark.skipif(not PUBLIC.is_dir(), reason="no ../shared/data/pipelines")
 def test_public_pipelines() -> None:
     verdicts = {}
     for path in sorted(p for p in PUBLIC.iterdir() if p.suffix in (".cppipe", ".cpproj")):
         verdicts[path.name] = translate([read_pipeline(path)]).verdict
     complete = [n for n, v in verdicts.items() if v["labels"] == v["columns"] == "equal"]
-    assert len(complete) >= 37, sorted(set(verdicts) - set(complete))
+    assert len(complete) >= 39, sorted(set(verdicts) - set(complete))
 
 
 @pytest.mark.skipif(not REFERENCES.is_dir(), reason="no ../shared/data/pipeline_references")

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from scipy import ndimage
 
 from jumpgpu.gpu.device import Device
-from jumpgpu.segmentation.background import subtract_background
+from jumpgpu.segmentation.background import background_of, subtract_background
 from jumpgpu.settings.config import BackgroundSettings
 
 
@@ -56,3 +56,17 @@ def test_background_with_other_settings(device: Device) -> None:
         for b in range(2):
             theirs = by_scipy(pixels[b, 0].astype(np.float64), settings)
             assert_allclose(ours[b], theirs, rtol=1e-12, atol=1e-12)  # as above
+
+
+@pytest.mark.parametrize("settings", [BackgroundSettings(), BackgroundSettings(13, 111), BackgroundSettings(200, 9)])
+def test_background_as_cellprofiler_stores_it(device: Device, settings: BackgroundSettings) -> None:
+    """In float32, rounded after each axis: to the last bit."""
+    pixels = fields((2, 2, 131, 257))
+    ours = background_of(torch.from_numpy(pixels), 1, settings, device).numpy()
+    for b in range(2):
+        index, ids = block(pixels.shape[2:], (settings.block, settings.block))
+        minima = np.asarray(ndimage.minimum(pixels[b, 1], index, ids), np.float32)[index]
+        sigma = settings.filter_size / 2.35
+        smooth, ones = (ndimage.gaussian_filter(v, sigma, mode="constant") for v in (minima, np.ones(minima.shape)))
+        assert smooth.dtype == np.float32
+        assert np.array_equal(ours[b], (smooth / (ones + np.finfo(float).eps)).astype(np.float32))

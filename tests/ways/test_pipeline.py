@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from jumpgpu.gpu.device import Device
 from jumpgpu.gpu.list_capacity import Capacity
-from jumpgpu.segmentation.background import subtract_background
+from jumpgpu.segmentation.background import background_of, subtract_background
 from jumpgpu.segmentation.declump import INTENSITY, JITTERED, contested_keys, find_seeds, single_seeds
 from jumpgpu.segmentation.distance_transform import squared_distance
 from jumpgpu.segmentation.gaussian import gaussian_taps, smooth, smooth_above
@@ -49,6 +49,7 @@ def test_background(way: Way) -> None:
     pixels = torch.from_numpy(blobs(0, (2, 2, 23, 37), 2).astype(np.float32))
     settings = BackgroundSettings(block=6, filter_size=8)
     way.check(lambda device: subtract_background(device.tensor(pixels), 1, settings, device))
+    way.check(lambda device: background_of(device.tensor(pixels), 1, settings, device))
 
 
 def test_objects_kept_and_numbered(way: Way) -> None:
