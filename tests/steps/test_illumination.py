@@ -134,7 +134,11 @@ def test_function_of_each_image(name: str, masked: bool, device: Device) -> None
     images = np.stack([drawn(0), drawn(1)])
     masks = np.stack([mask_of(0), mask_of(1)]) if masked else None
     state = run_steps(
-        [step], {}, {}, device, images={"in": Image(torch.from_numpy(images), None if masks is None else torch.from_numpy(masks))}
+        [step],
+        {},
+        {},
+        device,
+        images={"in": Image(torch.from_numpy(images), None if masks is None else torch.from_numpy(masks))},
     )
     ours = state.images["out"].pixels.numpy()
     assert ours.dtype == np.float32
