@@ -43,6 +43,7 @@ class Plate:
     pixel_um: float | None = None
     scale: float | None = None  # what counts are divided by, whatever the files say
     size: tuple[int, int] | None = None  # H, W as the metadata gives them; images decide where it is None
+    mixed: bool = False  # the metadata gives images of several sizes; `size` is that of most
     flatfields: Mapping[str, Flatfield] = field(default_factory=dict)  # by channel; empty without an index
     notes: tuple[str, ...] = ()  # what a reader of the log should know
     warnings: tuple[str, ...] = ()  # what was assumed and nobody said: told even where the log is not wanted

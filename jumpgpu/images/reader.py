@@ -8,8 +8,8 @@ which wells end in a batch.
 
 import collections
 import contextlib
-from collections.abc import Collection, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -17,7 +17,7 @@ from ..gpu.device import Device
 from ..gpu.machine import usable_cores
 from ..gpu.open import open_device
 from ..storage.faults import may_pass
-from ..storage.local import Status
+from ..storage.local import Planes, Status
 from .plate import Plate, Site
 from .projection import planes_of, project, stacks_of
 from .ring_buffer import CudaRing, HostRing, Pending, Pool
@@ -149,6 +149,55 @@ def _stream(
             )
     finally:
         pool.close()
+
+
+def at_size(plate: Plate, sizes: Mapping[str, tuple[int, int]], size: tuple[int, int]) -> Plate:
+    """A plate's wells of one size, of those that `well_sizes` gives."""
+    sites = tuple(site for site in plate.sites if sizes[site.well] == size)
+    return replace(plate, sites=sites, size=size, mixed=False)
+
+
+def well_sizes(plate: Plate) -> dict[str, tuple[int, int]]:
+    """Height and width of each well's fields, where wells differ in them; nothing where all are of `field_size`.
+
+    Metadata that gives one size is believed. Elsewhere an image of each well is asked (of a few, in a bucket), and all
+    images of a well whose first one differs from the plate's: most of them decide, as over the plate.
+    """
+    if plate.size and not plate.mixed:
+        return {}
+    usual = field_size(plate)
+    by_well: dict[str, list[Site]] = {}
+    for site in plate.sites:
+        by_well.setdefault(site.well, []).append(site)
+    wells = list(by_well)
+    few = [wells[i * len(wells) // min(PROBES, len(wells))] for i in range(min(PROBES, len(wells)))]
+    here = plate.source is None or isinstance(plate.source, Planes)
+    sizes = dict.fromkeys(wells, usual)
+    for asked in [wells] if here or plate.mixed else [few, wells]:
+        for well in asked:
+            if _size_of(by_well[well], plate, True) not in (usual, None):
+                sizes[well] = _size_of(by_well[well], plate, False) or usual
+        if set(sizes.values()) == {usual}:
+            return {}
+    return sizes
+
+
+def _size_of(sites: Sequence[Site], plate: Plate, first: bool) -> tuple[int, int] | None:
+    """The size of a well's first image that can be read, or of most of its images; None without one, or without most."""
+    votes: collections.Counter[tuple[int, int]] = collections.Counter()
+    for file in (file for site in sites for file in site.files if file):
+        try:
+            votes[header_size(file, plate.images)] += 1
+        except ConnectionError:
+            raise
+        except MALFORMED as error:
+            if may_pass(error):
+                raise
+            continue
+        if first:
+            break
+    (size, n), second = (*votes.most_common(2), ((0, 0), 0), ((0, 0), 0))[:2]
+    return size if n > second[1] else None
 
 
 def field_size(plate: Plate) -> tuple[int, int]:

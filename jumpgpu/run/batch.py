@@ -1,7 +1,7 @@
 """A batch of corrected fields to finished tables, begun and ended apart: what is asynchronous goes on between the two."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -51,6 +51,15 @@ class Run:
     batch: int
     threads: int
     pipeline: Any = None  # an imported pipeline's tables (pipeline.PipelineTables)
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # of each well's fields, where they differ
+    functions: Mapping[tuple[int, int], torch.Tensor] = field(default_factory=dict)  # illumination of each size, then
+
+    def parts(self, wells: Sequence[str]) -> "list[tuple[Run, list[str]]]":
+        """The run for wells of each size; itself where they do not differ."""
+        if not self.sizes:
+            return [(self, list(wells))]
+        groups = {size: [well for well in wells if self.sizes[well] == size] for size in self.functions}
+        return [(replace(self, illumination=self.functions[size], sizes={}), of) for size, of in groups.items() if of]
 
     @cached_property
     def sure(self) -> list[int]:

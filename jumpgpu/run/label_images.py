@@ -51,12 +51,14 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool
                     write_outlines(raw.sites, pixels, result, run)
                 return partial(list, label_tables(raw.sites, pixels, result, run))
 
-            def compute(fields: FieldBatch) -> tuple[FieldBatch, list[SiteTable]]:
+            def compute(fields: FieldBatch, run: Run) -> tuple[FieldBatch, list[SiteTable]]:
                 return fields, begin(Raw(fields.sites, fields.pixels, fields.scales), run, launch)()
 
-            with device.divided(run.threads), in_threads(read(run, store.missing_wells()), compute, run.threads) as batches:
-                for fields, tables in batches:
-                    writer.put(fields, tables)
+            for part, chosen in run.parts(store.missing_wells()):
+                work = partial(compute, run=part)
+                with device.divided(run.threads), in_threads(read(part, chosen), work, run.threads) as batches:
+                    for fields, tables in batches:
+                        writer.put(fields, tables)
         done = outcome(plate.barcode, options, wells, time.monotonic() - started)
         say_empty(done, plate, wells, options, progress)
         say_blurred(plate.barcode, options, progress)

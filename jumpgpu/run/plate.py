@@ -3,6 +3,7 @@
 A run that was stopped is run again: wells that are there are left alone.
 """
 
+import collections
 import contextlib
 import dataclasses
 import time
@@ -20,7 +21,7 @@ from ..features.families import columns
 from ..gpu.device import Device
 from ..images.masks import check_masks, read_masks
 from ..images.plate import Plate, Site
-from ..images.reader import FieldBatch, read_fields
+from ..images.reader import FieldBatch, at_size, read_fields, well_sizes
 from ..segmentation.background import check_width
 from ..segmentation.pipeline import check as check_segmentation
 from ..segmentation.threshold import check_window
@@ -56,11 +57,17 @@ def extract_plate(plate: Plate, options: Options, device: Device) -> "Outcome":
 
 def fill(store: PlateWriter, run: "Run") -> None:
     """Make the wells that the store lacks."""
+    for part, wells in run.parts(store.missing_wells()):
+        fill_wells(store, part, wells)
+
+
+def fill_wells(store: PlateWriter, run: "Run", wells: Sequence[str]) -> None:
+    """Make wells, whose fields are of one size."""
     name = partial(name_of, plate=run.plate, options=run.options)
     with (
         BackgroundWriter(store, name, run.progress, run.options.strict) as writer,
         run.device.divided(run.threads),
-        in_threads(read(run, store.missing_wells()), lambda fields: compute(fields, run), run.threads) as batches,
+        in_threads(read(run, wells), lambda fields: compute(fields, run), run.threads) as batches,
     ):
         # On CUDA a batch's table is waited for once the next batch is launched, so that the device is never without work.
         for fields, tables in trailing(batches, run.device.asynchronous):
@@ -102,35 +109,54 @@ def prepare(
     device.compile(lambda text: progress.say(f"{plate.barcode}: {text}"))
     n_fields = sum(map(len, wells.values()))
     wanted = options.fields_a_batch and max(1, min(options.fields_a_batch, n_fields))
-    illumination = open_functions(
-        plate,
-        options.config,
-        options.illumination,
-        device=device,
-        folder=options.output / "illum" / plate.barcode,
-        batch=wanted or ESTIMATE_BATCH,
-        workers=options.threads,
-    )
+    sizes = well_sizes(plate)
+    usual = at_size(plate, sizes, collections.Counter(sizes.values()).most_common(1)[0][0]) if sizes else plate
+    several = [usual, *(at_size(plate, sizes, size) for size in sorted(set(sizes.values()) - {usual.size}))]
+    found = [
+        open_functions(
+            part,
+            options.config,
+            options.illumination,
+            device=device,
+            folder=options.output / "illum" / (plate.barcode if part is usual else f"{plate.barcode}_{size_name(part)}"),
+            batch=wanted or ESTIMATE_BATCH,
+            workers=options.threads,
+        )
+        for part in several
+    ]
+    illumination = found[0]
     labels = f"label images of {options.masks}" if options.masks else "segmentation"
     progress.say(f"{plate.barcode}: illumination {illumination.source}; {labels}; {device.description}")
     for note in (*plate.notes, *illumination.notes):
         progress.say(f"{plate.barcode}: {note}")
-    for warning in (*plate.warnings, *illumination.warnings):
+    if sizes:
+        counted = ", ".join(f"{len(part.wells)} wells of {size_name(part)} pixels" for part in several)
+        text = f"fields differ in size: {counted}; each is measured at its own, and features in pixels do not compare"
+        progress.say(f"{plate.barcode}: {text}", "warning")
+    for warning in (*plate.warnings, *(w for one in found for w in one.warnings)):
         progress.say(f"{plate.barcode}: {warning}", "warning")
-    settings = settings_of(plate, device, illumination.functions, options)
+    settings = settings_of(plate, device, [one.functions for one in found], options)
     functions = device.tensor(illumination.functions)
-    options, statistics = with_networks(plate, options, functions, device)
+    options, statistics = with_networks(usual, options, functions, device)
     settings |= {"plate_statistics": {c: list(v) for c, v in statistics.items()}} if statistics else {}
     if not steps and not options.masks:
-        segmentation, (height, width) = options.config.segmentation, functions.shape[1:]
+        segmentation = options.config.segmentation
+        height, width = (min(one.functions.shape[side] for one in found) for side in (1, 2))
         for step in (segmentation.nuclei, segmentation.cells):
             check_window(height, width, step.threshold)
         if segmentation.nuclei.background:
             check_width(width, segmentation.nuclei.background)
-    batch, threads = device.plan(n_fields, functions.numel(), wanted)
+    batch, threads = device.plan(n_fields, max(one.functions.numel() for one in found), wanted)
     tables = tables_of(steps, plate.channels, (functions.shape[1], functions.shape[2]), device) if steps else None
     names = tables.of_cells if tables else names
-    return Run(plate, wells, options, device, functions, settings, names, progress, batch, threads, tables)
+    by_size = {part.size: device.tensor(one.functions) for part, one in zip(several, found, strict=True) if part.size}
+    run = Run(plate, wells, options, device, functions, settings, names, progress, batch, threads, tables)
+    return dataclasses.replace(run, sizes=sizes, functions=by_size) if sizes else run
+
+
+def size_name(plate: Plate) -> str:
+    """`2160x2160`."""
+    return "x".join(map(str, plate.size or ()))
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from ..store.writer import PlateWriter
 LIBRARIES = ("imagecodecs", "numpy", "scikit-image", "scipy", "tifffile", "torch")  # that have a part in the numbers
 
 
-def settings_of(plate: Plate, device: Device, illumination: torch.Tensor, options: Options) -> dict[str, Any]:
+def settings_of(plate: Plate, device: Device, illumination: Sequence[torch.Tensor], options: Options) -> dict[str, Any]:
     """What two runs must agree in to share a plate, as JSON values: numbers versions, and settings not at their default.
 
     Not among them: what cannot move a number (batch size, thread counts, where the images lie), and the images
@@ -38,7 +38,7 @@ def settings_of(plate: Plate, device: Device, illumination: torch.Tensor, option
         "config": changed_settings(options.config),
         "device": device.name,
         "channels": list(plate.channels),
-        "illumination": hashlib.sha256(illumination.cpu().contiguous().numpy().tobytes()).hexdigest(),
+        "illumination": hashlib.sha256(b"".join(f.cpu().contiguous().numpy().tobytes() for f in illumination)).hexdigest(),
         "labels": "given" if options.masks else "segmented",
         "sites": "all" if options.sites is None else sorted(options.sites),
         "saved": [name for name, asked in saved.items() if asked],

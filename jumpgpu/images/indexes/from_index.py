@@ -71,6 +71,7 @@ def from_index(
         planes=grouped.planes,
         pixel_um=pixel_um,
         size=size,
+        mixed=index.mixed(wanted),
         warnings=contradicted({c: said for n, c in named.items() if (said := greatest.get(n))}, path.name, settings),
         flatfields={c: f for c, key in keys.items() if (f := index.flatfields.get(numbers[key]))},
         notes=tuple(notes),

@@ -71,6 +71,7 @@ def from_load_data(
         notes=grouped.notes,
         pixel_um=pixel_um,
         size=size,
+        mixed=table.mixed and size is not None,
         warnings=contradicted(table.greatest(keys), path.name, settings),
     )
 

@@ -111,6 +111,11 @@ class Index:
                 )
         return next(iter(pixels.values()), None), next(iter(sizes.values()), None)
 
+    def mixed(self, channels: Collection[int]) -> bool:
+        """Whether images of one of these channels differ in size."""
+        sizes = [{(said[2], said[3]) for said in self.geometries.get(c, ()) if said[2] and said[3]} for c in channels]
+        return any(len(of_channel) > 1 for of_channel in sizes)
+
     def greatest(self, channels: Collection[int]) -> dict[int, str]:
         """What the index gives as the greatest count of these channels, where it does."""
         said = {c: self.geometries[c].most_common(1)[0][0][-1] for c in channels if self.geometries.get(c)}

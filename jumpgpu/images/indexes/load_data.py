@@ -62,6 +62,7 @@ class LoadData:
     labels: dict[str, str]  # channel -> Harmony's name for it, where a column says
     rows: list[Row]
     said: dict[str, str]  # most rows' image and pixel sizes, by column, and the channel that they may be of
+    mixed: bool = False  # rows differ in the sizes of images
 
     def geometry(self, keys: Mapping[str, str]) -> tuple[float | None, tuple[int, int] | None]:
         """Pixel size in um and (height, width) of these channels' images, channel -> name in the table; None where unsaid.
@@ -252,6 +253,7 @@ def collect(table: SeparatedRows | ParquetRows, path: Place, barcode: str) -> Lo
         labels={c: first[k] for c in columns if (k := f"Metadata_ChannelName_Orig{c}") in first},
         rows=list(rows.values()),
         said=dict(zip(about, said.most_common(1)[0][0], strict=True)),
+        mixed=len({tuple(v for c, v in zip(about, row, strict=True) if "ImageSize" in c) for row in said}) > 1,
     )
 
 
