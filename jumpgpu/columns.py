@@ -3,8 +3,9 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from functools import lru_cache, reduce
 from typing import Any
 
@@ -14,7 +15,7 @@ from .features import families as features
 from .features import image_quality as quality
 from .features.glossary import FAMILIES, PARTS
 from .settings.config import Config, FeatureSettings, load_config
-from .settings.names import CHANNELS, COMPARTMENTS
+from .settings.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def explain(column: str, config: Config | None = None) -> Explanation:
 
     `parts` are the name's own parameters, `settings` the configuration's, and `produced` says whether the two agree.
 
-    ValueError for a name that is no column's, with the nearest ones that are.
+    ValueError for a name that is no column's, with the nearest ones that are, and for one of an unknown channel.
     """
     compartment, _, rest = column.partition("_")
     word, _, rest = rest.partition("_")
@@ -53,6 +54,7 @@ def explain(column: str, config: Config | None = None) -> Explanation:
         near = get_close_matches(column, [*features.columns(channels=CHANNELS), *quality.columns(CHANNELS)], 3)
         raise ValueError(f"{column!r} is no column" + (f"; the nearest are {', '.join(near)}" if near else ""))
     result = {k: v for k, v in match.groupdict().items() if v}
+    check_channels(column, result, config or Config())
     formula, unit, nan = family.measures[result.pop("measure", "")]
     said = [match["measure"]] if match["measure"] else []
     said += [f"{PARTS[part]}: {value}" for part, value in result.items()]
@@ -70,6 +72,32 @@ def explain(column: str, config: Config | None = None) -> Explanation:
         _produced(column, compartment, result.get("channel", ""), settings),
         nan or family.nan,
     )
+
+
+def check_channels(column: str, parts: dict[str, str], config: Config) -> None:
+    """ValueError for a column of a channel that neither the configuration nor CellProfiler's Cell Painting names have."""
+    known = dict.fromkeys((*config.plate.channels, *CHANNELS, *BRIGHTFIELD))
+    named = [parts["channel"]] if "channel" in parts else []
+    if "pair" in parts and parts["pair"] not in {f"{a}_{b}" for a in known for b in known}:
+        named = [c for c in parts["pair"].split("_") if c not in known] or [parts["pair"]]
+    if unknown := [c for c in named if c not in known]:
+        near = get_close_matches(unknown[0], known, 1)
+        hint = f"; did you mean {near[0]}?" if near else "; --channels or a --config names others"
+        raise ValueError(f"{column!r}: {unknown[0]!r} is no channel of this configuration ({', '.join(known)}){hint}")
+
+
+def matching(pattern: str, config: Config) -> list[str]:
+    """The columns of a configuration that a pattern such as `Nuclei_Texture_*_RNA_*` fits; a name without * is itself."""
+    if not set(pattern) & set("*?["):
+        return [pattern]
+    known = [
+        *features.columns(COMPARTMENTS, config.plate.channels, config.features),
+        *(quality.columns(config.plate.channels) if pattern.startswith("Image") else ()),
+    ]
+    result = [c for c in known if fnmatchcase(c, pattern)]
+    if not result:
+        raise ValueError(f"no column of this configuration fits {pattern!r}; jumpgpu columns lists them")
+    return result
 
 
 def _produced(column: str, compartment: str, channel: str, config: Config) -> str:
@@ -104,7 +132,12 @@ def parser() -> argparse.ArgumentParser:
         "jumpgpu columns --explain Nuclei_Texture_Variance_RNA_5_03_256",
     )
     add = output.add_argument
-    add("--explain", metavar="NAME", nargs="+", help="say what these columns mean")
+    add(
+        "--explain",
+        metavar="NAME",
+        nargs="+",
+        help="say what these columns mean; patterns such as 'Nuclei_Texture_*_RNA_*' too",
+    )
     add("--channels", metavar="NAME", nargs="+", help="names of the channels (default: the configuration's)")
     add(
         "--compartments",
@@ -122,11 +155,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """List the columns, one a line, or explain some; 2 for bad use."""
     args = parser().parse_args(arguments)
     config = load_config(args.config) if args.config else Config()
+    if args.channels:
+        config = replace(config, plate=replace(config.plate, channels=tuple(args.channels)))
     if args.explain:
-        print("\n\n".join(str(explain(name, config)) for name in args.explain))
+        names = dict.fromkeys(name for pattern in args.explain for name in matching(pattern, config))
+        print("\n\n".join(str(explain(name, config)) for name in names))
     else:
-        channels = args.channels or config.plate.channels
-        print("\n".join(features.columns(args.compartments, channels, config.features)))
+        print("\n".join(features.columns(args.compartments, config.plate.channels, config.features)))
     return 0
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from .cli.exit_status import command, run_command
-from .cli.parser import command_parser
+from .cli.parser import add_plates, command_parser
 from .cli.progress import Progress
 from .outputs.export import IMAGE, SUFFIXES, export, export_profiles, features_of
 from .profiles.cell_quality import load_cell_rules
-from .settings.names import check_file_name
+from .settings.names import check_file_name, counted
 from .store.reader import StoredPlate, open_plate
 
 BAD_USE, TRY_AGAIN = 2, 75
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
         status="0 done, 2 bad use, 75 worth trying again (the disk is full)",
     )
     add = output.add_argument
-    add("plates", nargs="+", metavar="PLATE", help="a plate's .zarr folder, or its path without the suffix")
+    add_plates(output, "a plate's .zarr folder, or its path without the suffix")
     add("--format", choices=SUFFIXES, default="parquet", help="kind of file (default: %(default)s)")
     add("--output", type=Path, metavar="DIR", help="where <plate>.<format> goes (default: beside the plate)")
     add("--objects", metavar="NAME", help="another table than the cells': Image, or an object set with rows of its own")
@@ -101,8 +101,9 @@ def export_one(name: str, wells: Sequence[str] | None, options: argparse.Namespa
         overwrite, columns = options.overwrite, options.columns
         rows = export(plate, target, options.format, wells, columns, overwrite, advance, objects, annotation, rules)
     n_features = len(features_of(plate, options.columns, objects))
-    what = {None: "cells", IMAGE: "sites"}.get(objects, "objects")
-    print(f"{target}  {n_wells} wells  {rows} {what}  {n_features} features  {time.monotonic() - start:.1f} s")
+    what = counted(rows, {None: "cell", IMAGE: "site"}.get(objects, "object"))
+    seconds = f"{time.monotonic() - start:.1f} s"
+    print("  ".join([str(target), counted(n_wells, "well"), what, counted(n_features, "feature"), seconds]))
 
 
 if __name__ == "__main__":

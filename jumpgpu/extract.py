@@ -19,7 +19,7 @@ from .cli.progress import write_event
 from .gpu.open import open_device
 from .images.locate import find_source
 from .run import dask_workers as workers
-from .run.plate import chosen_wells, describe
+from .run.plate import REFUSED, chosen_wells, describe
 from .run.plates import extract_plates
 from .settings.config import Config, load_config
 
@@ -39,8 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for plate in plates:
             chosen_wells(plate, options)
         if dry_run:
-            print("\n".join(describe(plate, options) for plate in plates))
-            return DONE
+            device = open_device(options.device, options.threads) if options.device in ("auto", "cpu") else None
+            said = "\n".join(describe(plate, options, device) for plate in plates)
+            print(said)
+            return BAD_USE if f"\n  {REFUSED}: " in said else DONE
         if not options.scheduler:
             open_device(options.device, options.threads)
         if options.distributed:
@@ -49,14 +51,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failed(*explain(error, go_on="", otherwise=BAD_USE), log_json)
     try:
         for done in extract_plates(plates, options):
-            print(done, flush=True)
+            print(f"{done}  {options.output / done.plate}.zarr", flush=True)
             if log_json:
                 write_event("summary", **dataclasses.asdict(done))
             left_out += done.left_out
     except STOPPED as error:
         return failed(*explain(error, options.output), log_json)
     if left_out and not log_json:
-        print(f"{left_out} sites were left out: see {options.output / 'quarantine.csv'}", file=sys.stderr)
+        were = "site was" if left_out == 1 else "sites were"
+        print(f"{left_out} {were} left out: see {options.output / 'quarantine.csv'}", file=sys.stderr)
+    if not (options.quiet or log_json):
+        stores = " ".join(str(options.output / f"{barcode}.zarr") for barcode in barcodes)
+        print(f"next: jumpgpu report {stores}   (the plate's page; with --metadata DIR its treatments)", file=sys.stderr)
+        names = " ".join(barcodes)
+        print(f"      jumpgpu profile {names} --output {options.output} --metadata DIR   (well profiles)", file=sys.stderr)
     return QUARANTINED if left_out else DONE
 
 

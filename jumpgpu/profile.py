@@ -5,11 +5,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 from .cli.exit_status import command, run_command
-from .cli.parser import command_parser
-from .profiles.make import STEPS, profile
+from .cli.parser import add_plates, command_parser
+from .profiles.make import STEPS, plan, profile
 from .profiles.recipe import LEVELS, REFERENCES
+from .settings.names import counted
 
 
 def parser() -> argparse.ArgumentParser:
@@ -17,16 +19,10 @@ def parser() -> argparse.ArgumentParser:
         "profile",
         "Make well profiles of stored plates: aggregate, annotate, normalise and select by a recipe. The tables are "
         "Parquet, named as pycytominer names them.",
-        "jumpgpu profile --plate BR00117010 --plate BR00117011 --output out --metadata metadata",
+        "jumpgpu profile BR00117010 BR00117011 --output out --metadata metadata",
     )
+    add_plates(output, "barcodes, <plate>.zarr folders, or tables of wells")
     add = output.add_argument
-    add(
-        "--plate",
-        action="append",
-        required=True,
-        metavar="PLATE",
-        help="barcode, <plate>.zarr, or a table of wells (repeatable)",
-    )
     add(
         "--output",
         type=Path,
@@ -89,6 +85,17 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="write P_standard_errors, by drawing each well's cells anew N times (200 are enough)",
     )
+    add(
+        "--exclude-wells",
+        nargs="+",
+        default=[],
+        metavar="WELL",
+        help="leave these wells out: A01 B02, or BARCODE:A01 of one plate; recorded beside the profiles",
+    )
+    add("--overwrite", action="store_true", help="replace profiles that are there")
+    add("--dry-run", action="store_true", help="say what would be read and written, and stop")
+    add("--quiet", action="store_true", help="say nothing but findings and results")
+    add("--verbose", action="store_true", help="a line for every table")
     return output
 
 
@@ -96,32 +103,79 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """0 done, 2 bad use."""
     options = parser().parse_args(argv)
+    if options.dry_run:
+        lines = plan(
+            options.plate,
+            metadata=options.metadata,
+            platemap=options.platemap,
+            folder=options.output,
+            output=options.output,
+            overwrite=options.overwrite,
+        )
+        print("\n".join(lines))
+        return 2 if any(": would be refused: " in line for line in lines) else 0
     start = time.perf_counter()
-    output = profile(
-        options.plate,
-        metadata=options.metadata,
-        platemap=options.platemap,
-        treatments=options.treatments,
-        recipe=options.recipe,
-        level=options.level,
-        references=options.reference,
-        without=options.without,
-        controls=options.control,
-        features=options.features,
-        plate_column=options.plate_column,
-        well_column=options.well_column,
-        folder=options.output,
-        output=options.output,
-        anndata=options.anndata,
-        flag_cells=options.flag_cells,
-        drop_flagged=options.drop_flagged,
-        standard_errors=options.standard_errors,
-        consensus=options.consensus,
-        tell=lambda line: print(line, file=sys.stderr),
-    )
+    with Lines(options.quiet, options.verbose) as said:
+        output = profile(
+            options.plate,
+            metadata=options.metadata,
+            platemap=options.platemap,
+            treatments=options.treatments,
+            recipe=options.recipe,
+            level=options.level,
+            references=options.reference,
+            without=options.without,
+            controls=options.control,
+            features=options.features,
+            plate_column=options.plate_column,
+            well_column=options.well_column,
+            folder=options.output,
+            output=options.output,
+            anndata=options.anndata,
+            flag_cells=options.flag_cells,
+            drop_flagged=options.drop_flagged,
+            standard_errors=options.standard_errors,
+            consensus=options.consensus,
+            exclude_wells=[w for text in options.exclude_wells for w in text.replace(",", " ").split()],
+            overwrite=options.overwrite,
+            tell=said,
+        )
+    seconds = f"{time.perf_counter() - start:.1f} s"
     for plate, (wells, kept) in output.attrs["plates"].items():
-        print(f"{plate}  {wells} wells  {kept}  {time.perf_counter() - start:.1f} s")
+        print("  ".join([plate, counted(wells, "well"), kept, seconds, str(options.output / "profiles" / plate)]))
+    if not options.quiet:
+        names = " ".join(output.attrs["plates"])
+        score = "replicating" if len(output.attrs["plates"]) > 1 else "map"
+        print(f"next: jumpgpu score {score} {names} --output {options.output}", file=sys.stderr)
     return 0
+
+
+class Lines:
+    """What `profile` tells, shortened: a finding that several plates share is one line, tables are told with --verbose."""
+
+    def __init__(self, quiet: bool, verbose: bool):
+        self.quiet, self.verbose = quiet, verbose
+        self.findings: dict[str, list[str]] = {}
+
+    def __call__(self, line: str) -> None:
+        plate, colon, finding = line.partition(": ")
+        if line.startswith("recipe "):
+            if not self.quiet:
+                print(line, file=sys.stderr)
+        elif not colon or "  " in plate:
+            if self.verbose:
+                print(line, file=sys.stderr)
+        else:
+            self.findings.setdefault(finding, []).append(plate)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Tell the findings."""
+        for finding, plates in self.findings.items():
+            named = ", ".join(plates[:3]) + f" and {len(plates) - 3} more" * (len(plates) > 3)
+            print(f"{named}: {finding}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .cli.exit_status import command, run_command
-from .cli.parser import command_parser
+from .cli.parser import add_plates, command_parser
 from .outputs.multiqc import multiqc
 from .outputs.plate_page import report
 from .storage.atomic import write_whole
@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
         "jumpgpu report out/BR00117010 --metadata metadata --scores out/scores/replicating.json",
     )
     add = output.add_argument
-    add("plates", nargs="+", metavar="PLATE", help="a plate's .zarr folder, or its path without the suffix")
+    add_plates(output, "a plate's .zarr folder, or its path without the suffix")
     add("--output", type=Path, metavar="DIR", help="where <plate>.html goes (default: beside the plate)")
     add("--metadata", type=Path, metavar="DIR", help="folder of plate maps and treatments")
     add("--scores", type=Path, nargs="*", default=[], metavar="FILE", help="what jumpgpu score wrote as .json")
@@ -63,7 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             plane=options.plane,
             overwrite=options.overwrite,
         )
-        print(f"{page.stem}  {page}  {page.stat().st_size / 1e6:.1f} MB")
+        print(f"{page.stem}  {page}  {page.stat().st_size / 1e6:.1f} MB", flush=True)
+    if (index := page.with_name("index.html")).is_file() and len(options.plates) > 1:
+        print(f"{len(options.plates)} plates  {index}")
+    print("next: open it in a browser; it is one file that can be sent to anybody", file=sys.stderr)
     return 0
 
 

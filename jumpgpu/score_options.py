@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .cli.parser import add_parser, command_parser
+from .cli.parser import add_parser, add_plates, command_parser
 from .profiles.design_checks import FORMATS
 from .profiles.make import TABLES
 from .profiles.platemap import SAMPLE
@@ -18,7 +18,7 @@ def parser() -> argparse.ArgumentParser:
     produced = command_parser(
         "score",
         "Score profiles against seeded nulls, condition by condition: a table, JSON and figures.",
-        "jumpgpu score replicating --plate BR00117010 --plate BR00117011 --output out",
+        "jumpgpu score replicating BR00117010 BR00117011 --output out",
         "jumpgpu score map --help",
     )
     commands = produced.add_subparsers(dest="score", required=True, metavar="SCORE")
@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
         commands,
         "replicating",
         "Percent Replicating: whether replicates are more alike than other wells",
-        "jumpgpu score replicating --plate BR00117010 --plate BR00117011 --output out",
+        "jumpgpu score replicating BR00117010 BR00117011 --output out",
     )
     add_common(one)
     one.add_argument(
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         commands,
         "matching",
         "Percent Matching: whether treatments of one gene are more alike than others",
-        "jumpgpu score matching --plate BR00117010 --plate BR00117011 --output out",
+        "jumpgpu score matching BR00117010 BR00117011 --output out",
     )
     add_common(one)
     add_against(one)
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         commands,
         "map",
         "mean average precision by copairs, both p-value conventions",
-        "jumpgpu score map --plate BR00117010 --plate BR00117011 --output out",
+        "jumpgpu score map BR00117010 BR00117011 --output out",
     )
     add_common(one)
     one.add_argument(
@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
         commands,
         "hits",
         "one table of treatments: retrieved or not, checked by position, what they do to the number of cells, by label",
-        "jumpgpu score hits --plate BR00117010 --plate BR00117011 --output out --label gene",
+        "jumpgpu score hits BR00117010 BR00117011 --output out --label gene",
     )
     add_common(one)
     one.add_argument("--label", metavar="COLUMN", help="count treatments by this column too, such as gene (several: a|b)")
@@ -96,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
         commands,
         "dose",
         "how strong profiles are at each dose of a treatment, and at which dose cells die",
-        "jumpgpu score dose --plate SQ00015054.csv.gz --dose mmoles_per_liter --output out",
+        "jumpgpu score dose SQ00015054.csv.gz --dose mmoles_per_liter --output out",
     )
     add_common(one)
     one.add_argument("--dose", required=True, metavar="COLUMN", help="of numbers, such as mmoles_per_liter")
@@ -106,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
         commands,
         "embed",
         "wells in a plane, by principal components or UMAP: data for a picture",
-        "jumpgpu score embed --plate BR00117010 --plate BR00117011 --output out --method umap",
+        "jumpgpu score embed BR00117010 BR00117011 --output out --method umap",
     )
     add_common(one)
     one.add_argument("--method", choices=METHODS, default="pca", help="umap needs jumpgpu[umap] (default: %(default)s)")
@@ -115,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
         commands,
         "similarity",
         "how alike every two wells are, replicates side by side: data for a heat map",
-        "jumpgpu score similarity --plate BR00117010 --plate BR00117011 --output out",
+        "jumpgpu score similarity BR00117010 BR00117011 --output out",
     )
     add_common(one)
 
@@ -123,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
         commands,
         "transfer",
         "predict profiles of one condition from another: the scores of the baselines",
-        "jumpgpu score transfer --plate BR00117010 --against BR00117020 --output out --by Cell_type",
+        "jumpgpu score transfer BR00117010 --against BR00117020 --output out --by Cell_type",
     )
     add_common(one)
     add_against(one, required=True)
@@ -133,7 +133,7 @@ def parser() -> argparse.ArgumentParser:
 def add_common(command: argparse.ArgumentParser) -> None:
     """What every score takes: profiles, conditions, subsets, null, output."""
     add = command.add_argument_group("profiles").add_argument
-    add("--plate", action="append", required=True, metavar="PLATE", help="barcode, or a profile file (repeatable)")
+    add_plates(command, "barcodes, or profile files")
     add(
         "--table",
         choices=TABLES,

@@ -50,12 +50,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for plate in plates:
             done = segment_plate(plate, options, device, outlines)
-            print(done, flush=True)
+            print(f"{done}  {options.output / done.plate}.zarr", flush=True)
             if log_json:
                 write_event("summary", **dataclasses.asdict(done))
             left_out += done.left_out
     except STOPPED as error:
         return failed(*explain(error, options.output), log_json)
+    if not (options.quiet or log_json):
+        barcode = plates[0].barcode
+        print(
+            f"next: jumpgpu extract {barcode} --images {options.images_root or 'DIR'} "
+            f"--masks {options.output / barcode}.zarr"
+            "   (features of these cells)",
+            file=sys.stderr,
+        )
     return QUARANTINED if left_out else DONE
 
 

@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 
 from .cli.exit_status import command, run_command
-from .cli.parser import command_parser
+from .cli.parser import add_plates, command_parser
+from .settings.names import counted
 from .store.reader import open_plate
 
 
@@ -23,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
         "jumpgpu verify out/BR00117010.zarr",
         status="0 all is right, 1 something is not, 2 there is no plate to check",
     )
-    output.add_argument("plates", nargs="+", metavar="PLATE", help="a plate's .zarr folder, or its path without the suffix")
+    add_plates(output, "a plate's .zarr folder, or its path without the suffix")
     return output
 
 
@@ -39,9 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             status = 2
             continue
         problems = plate.verify()
-        print(
-            f"{plate.barcode}  {len(plate.wells)} wells  {f'{len(problems)} problems' if problems else 'whole'}", flush=True
-        )
+        n, listed = len(plate.wells), len(plate.listed_wells())
+        wells = counted(n, "well") if n == listed else f"{n} of {counted(listed, 'well')}"
+        print(f"{plate.barcode}  {wells}  {counted(len(problems), 'problem') if problems else 'whole'}", flush=True)
         print("\n".join(f"  {problem}" for problem in problems), end="\n" * bool(problems))
         status = status or bool(problems)
     return int(status)

@@ -11,9 +11,9 @@ from typing import Any
 
 from ..settings.config import Config, load_config
 from ..settings.limits import check_all
-from ..settings.names import check_barcode, well_position
+from ..settings.names import check_barcode, spelled_well, well_position
 from ..storage.buckets import Place, place_of
-from .parser import command_parser
+from .parser import add_plates, command_parser
 
 STATUS = "0 done, 2 bad use, 3 done but for sites that were left out, 75 worth trying again"
 MASK_PATTERN = "{well}_s{site}_{compartment}.tiff"
@@ -88,6 +88,8 @@ def options_from(given: dict[str, Any]) -> Options:
     for name in ("wells", "sites"):
         if values.get(name) is not None:
             values[name] = tuple(values[name])
+    if values.get("wells"):
+        values["wells"] = tuple(dict.fromkeys(spelled_well(well) for well in values["wells"]))
     for name in ("images", "illumination"):
         if values.get(name) is not None:
             values[name] = os.fspath(values[name])
@@ -110,7 +112,7 @@ def parser(name: str = "extract") -> argparse.ArgumentParser:
         output = command_parser(
             "segment",
             "Find the cells of Cell Painting plates: label images as OME-Zarr, one store per plate, and no features.",
-            "jumpgpu segment --plate BR00117010 --images /data/images --outlines",
+            "jumpgpu segment BR00117010 --images /data/images --outlines",
             status=STATUS,
         )
     else:
@@ -118,12 +120,13 @@ def parser(name: str = "extract") -> argparse.ArgumentParser:
             "extract",
             "Measure the cells of Cell Painting plates: images in, one zarr store per plate out. A run that was stopped is "
             "run again and goes on where it stopped.",
-            "jumpgpu extract --plate BR00117010 --images /data/images --output out",
-            "jumpgpu extract --plate BR00117010 --output out --wells D14      # from the Cell Painting Gallery",
+            "jumpgpu extract BR00117010 --images /data/images --output out",
+            "jumpgpu extract BR00117010 --output out --wells D14      # from the Cell Painting Gallery",
             status=STATUS,
         )
-    add = output.add_argument_group("what to read").add_argument
-    add("--plate", required=True, action="append", metavar="BARCODE", help="plate to measure (repeatable)")
+    group = output.add_argument_group("what to read")
+    add_plates(output, "barcodes, such as BR00117010", group)
+    add = group.add_argument
     add(
         "--images",
         metavar="PATH",
@@ -200,7 +203,7 @@ def given(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 def settle(given: dict[str, Any]) -> tuple[list[str], Options, bool]:
     """What `parse` returns, from the parser's values."""
     barcodes, dry_run = list(dict.fromkeys(given.pop("plate"))), given.pop("dry_run")
-    for name in ("pipeline", "accept_differences"):  # the command's own
+    for name in ("plates", "pipeline", "accept_differences"):  # the command's own
         given.pop(name, None)
     for barcode in barcodes:
         check_barcode(barcode)

@@ -4,7 +4,8 @@ import argparse
 import shutil
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, NoReturn
 
 WIDEST = 100  # columns of help, however wide the terminal is
 MAX_SHOWN = 5  # options that usage spells out
@@ -21,6 +22,8 @@ class Help(argparse.HelpFormatter):
         """Of many options, usage shows only those that must be given."""
         listed = list(actions)
         needed = [a for a in listed if a.required or not a.option_strings]
+        if needed[:1] and needed[0].dest == "plates":
+            needed[0] = argparse.Action([], "plates", nargs="+", metavar="PLATE")  # one at the least
         if usage is None and len(listed) - len(needed) > MAX_SHOWN:
             usage = " ".join(self._format_usage(None, needed, [], "").split()).replace("%", "%%") + " [options]"
         super().add_usage(usage, listed, groups, prefix)
@@ -33,11 +36,52 @@ class Help(argparse.HelpFormatter):
         return "\n\n".join(parts)
 
 
-def command_parser(
-    name: str, description: str, *examples: str, status: str = "0 done, 2 bad use"
-) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser that proposes the option that was meant, and takes plates with or without `--plate`."""
+
+    plates_needed = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        result, rest = super().parse_known_args(args, namespace)
+        if self.plates_needed:
+            result.plate = [*result.plates, *result.plate]
+            result.plates = result.plate
+            if not result.plate and not any(word.startswith("-") for word in rest):
+                self.error("no plate is named; give one or several, such as BR00117010")
+        return result, rest
+
+    def error(self, message: str) -> NoReturn:
+        """As argparse, with the nearest options behind those that are none."""
+        if message.startswith("unrecognized arguments: "):
+            hints = []
+            for word in message.removeprefix("unrecognized arguments: ").split():
+                option = word.partition("=")[0]
+                if option.startswith("-") and (near := get_close_matches(option, self.options(), 1, 0.7)):
+                    hints.append(f"did you mean {near[0]}?")
+            message += "; " + " ".join(dict.fromkeys(hints)) if hints else ""
+        super().error(message)
+
+    def options(self) -> list[str]:
+        """Every option of this parser and of the commands within it."""
+        result = list(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                result += [o for inner in action.choices.values() for o in inner.options()]
+        return list(dict.fromkeys(result))
+
+
+def add_plates(parser: argparse.ArgumentParser, help: str, group: Any = None) -> None:
+    """Plates as arguments, and `--plate` for the same; one is needed."""
+    assert isinstance(parser, Parser)
+    parser.plates_needed = True
+    add = (group or parser).add_argument
+    add("plates", nargs="*", metavar="PLATE", help=help)
+    add("--plate", action="append", default=[], metavar="PLATE", help="the same, one at a time (repeatable)")
+
+
+def command_parser(name: str, description: str, *examples: str, status: str = "0 done, 2 bad use") -> Parser:
     """A command's parser: what it does, then its options, examples and exit status."""
-    return argparse.ArgumentParser(
+    return Parser(
         prog=f"jumpgpu {name}",
         description=description,
         epilog=f"{shown(examples)}Exit status: {status}.",

@@ -106,8 +106,8 @@ COLOCALIZATION = plain(
         "nan where a is 0 throughout the object; 0 throughout a field in which no pixel reaches both thresholds",
     ),
     RWC=(
-        "Manders with each a weighted by 1 - |rank a - rank b| / R: dense ranks over all pixels of the compartment in the "
-        "field, R the larger number of distinct values",
+        "as Manders, with each a weighted by 1 - |rank a - rank b| / R; ranks are dense and taken over all pixels of the "
+        "compartment in the field, and R is the larger of the two numbers of distinct values",
         "",
         "nan where a is 0 throughout the object; 0 throughout a field in which no pixel reaches both thresholds",
     ),
@@ -125,7 +125,7 @@ INTENSITIES = plain(
     MinIntensity="least value of the object",
     MaxIntensity="largest value of the object",
     IntegratedIntensityEdge=(
-        "sum over edge pixels (a 4-neighbour in the image has another label)",
+        "sum over the object's edge pixels: those beside a pixel of another label (of 4 neighbours)",
         "",
         "0 without edge pixels",
     ),
@@ -200,21 +200,24 @@ RINGS = plain(
         "nan where the circle has no radius (one pixel) and for an object without pixels",
     ),
 )
-MATRIX = "p(i, j): share of pixel pairs at the scale and direction, either way round, with grey levels i and j, 0 left out; "
+MATRIX = (
+    ", where p(i, j) is the share of pixel pairs with grey levels i and j, at the name's scale and direction and counted "
+    "both ways; pairs with level 0 are left out"
+)
 HARALICK = plain(
-    AngularSecondMoment=MATRIX + "sum p^2",
-    Contrast=MATRIX + "sum (i - j)^2 p",
-    Correlation=MATRIX + "sum (i - mean)(j - mean) p / variance; 1 where the variance is 0",
-    Variance=MATRIX + "sum (i - mean)^2 p",
-    InverseDifferenceMoment=MATRIX + "sum p / (1 + (i - j)^2)",
-    SumAverage=MATRIX + "mean of i + j",
-    SumVariance=MATRIX + "variance of i + j",
-    SumEntropy=MATRIX + "entropy of i + j, in bits",
-    Entropy=MATRIX + "- sum p log2 p",
-    DifferenceVariance=MATRIX + "variance of the bins of the histogram of |i - j|",
-    DifferenceEntropy=MATRIX + "entropy of |i - j|, in bits",
-    InfoMeas1=MATRIX + "(entropy - HXY1) / entropy of the marginal, HXY1 = - sum p log2(p_i p_j)",
-    InfoMeas2=MATRIX + "sqrt(1 - e^(-2 (HXY2 - entropy))), HXY2 the entropy of the product of the marginals",
+    AngularSecondMoment="sum p^2" + MATRIX,
+    Contrast="sum (i - j)^2 p" + MATRIX,
+    Correlation="sum (i - mean)(j - mean) p / variance (1 where the variance is 0)" + MATRIX,
+    Variance="sum (i - mean)^2 p" + MATRIX,
+    InverseDifferenceMoment="sum p / (1 + (i - j)^2)" + MATRIX,
+    SumAverage="mean of i + j" + MATRIX,
+    SumVariance="variance of i + j" + MATRIX,
+    SumEntropy="entropy of i + j, in bits" + MATRIX,
+    Entropy="- sum p log2 p" + MATRIX,
+    DifferenceVariance="variance of the bins of the histogram of |i - j|" + MATRIX,
+    DifferenceEntropy="entropy of |i - j|, in bits" + MATRIX,
+    InfoMeas1="(entropy - HXY1) / entropy of the marginal with HXY1 = - sum p log2(p_i p_j)" + MATRIX,
+    InfoMeas2="sqrt(1 - e^(-2 (HXY2 - entropy))) with HXY2 the entropy of the product of the marginals" + MATRIX,
 )
 
 CELLS = "grid cells of about the scale's size"
@@ -372,13 +375,13 @@ FAMILIES: dict[str, Family] = {
 PARTS = {  # a name's further parts, in words
     "channel": "channel",
     "pair": "channels",
-    "axis": "axis, X the column and Y the row",
+    "axis": "axis (X is the column, Y the row)",
     "scale": "scale",
-    "direction": "direction (00 right, 01 down right, 02 down, 03 down left)",
+    "direction": "direction of the second pixel (00 right, 01 down right, 02 down, 03 down left)",
     "levels": "grey levels",
-    "ring": "ring, 1 the innermost",
-    "rings": "of how many rings of equal width in d / (d + e): d the way from the centre inside the object, e to the edge",
-    "distance": "distance d in pixels, Adjacent for 1",
+    "ring": "ring (1 is the innermost)",
+    "rings": "number of rings, equally wide in d / (d + e), d the distance from the centre inside the object, e to its edge",
+    "distance": "distance d in pixels (Adjacent is 1)",
     "relative": "of compartment",
     "model": "network (and channel)",
     "place": "value",

@@ -14,6 +14,27 @@ DYE_WORD = re.compile(  # in the name of a stain that says no more than its ligh
 )
 
 
+SPELLINGS = {  # of stains and of what they show, besides [plate.stains]; no setting, so that one more changes no plate
+    "concanavalina": "ER",
+    "canavalin": "ER",
+    "calnexin": "ER",
+    "syto14": "RNA",
+    "syto rna": "RNA",
+    "rnaselect": "RNA",
+    "nucleoli": "RNA",
+    "mito tracker": "Mito",
+    "tomm20": "Mito",
+    "actin": "AGP",
+    "golgi": "AGP",
+    "plasma membrane": "AGP",
+    "nucleus": "DNA",
+    "draq5": "DNA",
+    "nucblue": "DNA",
+    "bright field": "Brightfield",
+    "bf": "Brightfield",
+}
+
+
 def check_channels(settings: PlateSettings) -> None:
     known = (*CHANNELS, *BRIGHTFIELD)
     for channel in settings.channels:  # an illumination function's file has it in its name
@@ -57,7 +78,7 @@ def channel_of(name: str, stains: Mapping[str, str]) -> str | None:
     Raises ValueError where what is left means different channels, None where nothing is.
     """
     known = {c.lower(): c for c in (*CHANNELS, *BRIGHTFIELD, *stains.values())}
-    table = known | {" ".join(key.lower().split()): channel for key, channel in stains.items()}
+    table = SPELLINGS | known | {" ".join(key.lower().split()): channel for key, channel in stains.items()}
     if channel := known.get(name.strip().lower()) or table.get(" ".join(name.lower().split())):
         return channel
     words = words_of(name)

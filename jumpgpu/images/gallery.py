@@ -21,7 +21,7 @@ from ..storage.buckets import FIRST_TRIES, Place, RemotePath, in_parallel, is_ur
 from ..storage.prefetch import RemoteFiles, cached, keep
 from .indexes import harmony, load_data
 from .indexes.from_index import from_indexes
-from .indexes.from_table import from_load_data
+from .indexes.from_table import from_load_data, prefix_of
 from .indexes.harmony import Index, check_all_read, index_names, read_index
 from .indexes.names import from_names
 from .plate import Plate, plain_name
@@ -202,7 +202,7 @@ def locate(written: str, *, where: str, source: RemotePath, batch: RemotePath | 
     if not isinstance(place, RemotePath) or not (place == source or place.inside(source)):
         raise ValueError(
             f"{where}: {written[:120]!r} is outside of {source}; map its prefix in the config, such as "
-            f"[plate.remap] '{text[:60]}' = '{source.scheme}://bucket/where/it/is'"
+            f"[plate.remap] '{prefix_of(text)}' = '{source.scheme}://bucket/where/it/is'"
         )
     return place
 

@@ -81,7 +81,7 @@ def export(
     format = format or next((f for f, suffix in SUFFIXES.items() if path.suffix == suffix), "")
     if format not in SUFFIXES:
         raise ValueError(f"{path}: unknown format {format or path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
-    chosen = list(stored.wells) if wells is None else list(wells)
+    chosen = stored.chosen(wells)
     if unknown := [w for w in chosen if w not in stored.wells]:
         raise ValueError(f"{stored.barcode} has no well {unknown[0]}; it has {len(stored.wells)}")
     if not chosen:

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from .. import __version__
+from ..settings.names import counted
 from ..storage.atomic import write_whole
 from ..storage.buckets import place_of
 from ..store.reader import StoredPlate, open_plate
@@ -22,6 +23,7 @@ from .aggregate import aggregate
 from .batch import describe_effects, effects_by_step
 from .cell_quality import FLAGGED, WithoutFlagged, add_shares, flag_plate, load_cell_rules
 from .consensus import consensus as consensus_of
+from .excluded import Excluded
 from .files import RECORD, numbers_beside, read_profiles, write_anndata, write_table
 from .outputs import ProfileOutputs
 from .pipeline import FEATURES, barcode_of, make_profiles
@@ -64,6 +66,8 @@ def profile(
     drop_flagged: bool = False,
     standard_errors: int | None = None,
     consensus: str | None = None,
+    exclude_wells: Sequence[str] = (),
+    overwrite: bool = False,
     tell: Callable[[str], None] = lambda line: None,
 ) -> pd.DataFrame:
     """Well profiles of plates: aggregated, annotated, normalised and selected by a recipe.
@@ -106,6 +110,10 @@ def profile(
     consensus : str, optional
         Write a profile per treatment too, the median of its wells on all plates, into `profiles/consensus/`: the column that
         names a treatment, several as A,B; needs `output`.
+    exclude_wells : sequence of str
+        Wells left out of everything, as "A01" on every plate or "BR00117010:A01" on one; recorded beside the profiles.
+    overwrite : bool
+        Replace profiles that are there in `output`.
     tell : function
         Called with a line per table and finding.
 
@@ -120,6 +128,8 @@ def profile(
     ------
     ValueError, FileNotFoundError
         For plates, maps, treatments or recipes that are missing or do not fit together.
+    FileExistsError
+        For profiles that are there, without `overwrite`; before anything is read.
     """
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(os.fspath(recipe))
     chosen = reduce(chosen, without, level, references)
@@ -127,7 +137,7 @@ def profile(
         chosen, controls=tuple(controls or chosen.controls), features=tuple(features or chosen.features)
     )
     check_recipe(chosen)
-    tell(f"recipe {recipe}: {json.dumps(dataclasses.asdict(chosen))}")
+    tell(f"recipe {recipe if isinstance(recipe, str) else 'given'}: {in_words(chosen)}")
     rules = (
         load_cell_rules(os.fspath(flag_cells) if flag_cells else None) if flag_cells is not None or drop_flagged else None
     )
@@ -138,6 +148,10 @@ def profile(
     needs_cells = [option for option, asked in given.items() if asked]
     if output is None and (standard_errors or consensus):
         raise ValueError("standard_errors and consensus are written beside the profiles; give an output folder")
+    excluded = Excluded(exclude_wells)
+    if output is not None and not overwrite:
+        for plate in plates:
+            check_free(Path(output), name_of(plate))
     wells: dict[str, int] = {}
     kept: dict[str, str] = {}
     tables: dict[str, list[str]] = {}
@@ -187,6 +201,11 @@ def profile(
                     argument, Path(folder), chosen, (plate_column, well_column), cells_to_wells, needs_cells
                 )
                 plate = barcode_of(table)
+                if output is not None and not overwrite:
+                    check_free(Path(output), plate)
+                table = excluded.taken_from(table, plate)
+                if names := excluded.by_plate.get(plate):
+                    tell(f"{plate}: {counted(len(names), 'well')} excluded: {', '.join(names)}")
                 if outputs is not None:
                     outputs.take(plate)
                 numbers[plate] = versions
@@ -209,6 +228,7 @@ def profile(
         batches = [c for c in dict.fromkeys((chosen.combat, chosen.harmony)) if c]
         batches = batches or (["Metadata_Plate"] if chosen.sphere else [])
         for plate, name, table in make_profiles(augmented(), chosen):
+            check_usable(plate, name, table, chosen)
             save(table, plate, name)
             tables.setdefault(plate, []).append(name)
             if name == FEATURES:
@@ -224,6 +244,7 @@ def profile(
             rank = TABLES.index(name) if name in TABLES else -1
             if plate not in last or rank <= last[plate][0]:
                 last[plate] = rank, table
+        excluded.check(list(wells))
         for name, parts in gathered.items():
             if not common_features(parts, chosen.features):
                 tell(f"consensus {name}: no feature is selected on every plate, so there is none")
@@ -246,12 +267,86 @@ def profile(
         for plate, names in tables.items():
             if outputs is not None:
                 path = outputs.path(plate, f"{plate}_{RECORD}")
-                write_record(path, chosen, names, list(tables), numbers[plate])
+                write_record(path, chosen, names, list(tables), numbers[plate], excluded.by_plate.get(plate, []))
         for finding in designs.check_numbers(numbers):
             tell(str(finding))
         profiles = concatenate([table for _, table in last.values()], chosen.features)
         profiles.attrs["plates"] = {plate: (wells[plate], kept[plate]) for plate in wells}
         return profiles
+
+
+def plan(
+    plates: Sequence[StrPath],
+    *,
+    metadata: StrPath | None = None,
+    platemap: StrPath | None = None,
+    folder: StrPath = ".",
+    output: StrPath = ".",
+    overwrite: bool = False,
+) -> list[str]:
+    """What `profile` would read and write, a line per plate, or why it would be refused; no cell is read."""
+    lines = []
+    for plate in plates:
+        name = name_of(plate)
+        try:
+            path = place_of(plate)
+            table = isinstance(path, Path) and path.name.endswith((".parquet", ".csv", ".csv.gz"))
+            stored = None if table else open_plate(path if path.suffix == ".zarr" else Path(folder) / os.fspath(plate))
+            if table and not Path(plate).is_file():
+                raise FileNotFoundError(f"{plate}: no such profile file")
+            found = f"table {plate}" if stored is None else f"{stored.path}, {counted(len(stored.wells), 'well')}"
+            if stored is not None:
+                name = stored.barcode
+                file = (
+                    Path(platemap)
+                    if platemap
+                    else platemaps.find_platemap(Path(metadata or Path(folder) / "metadata"), name)
+                )
+                found += f"; plate map {file}, {counted(len(platemaps.read_platemap(file)), 'well')}"
+            if not overwrite:
+                check_free(Path(output), name)
+            lines.append(f"{name}: {found}; would write {Path(output) / 'profiles' / name}")
+        except (ValueError, OSError) as error:
+            lines.append(f"{name}: would be refused: {error}")
+    return lines
+
+
+def check_usable(plate: str, name: str, table: pd.DataFrame, recipe: Recipe) -> None:
+    """ValueError for a table of profiles that no feature is left in."""
+    if name == FEATURES or feature_columns(table, recipe.features):
+        return
+    if "feature_select" in name:
+        raise ValueError(f"{plate}: {name} has no feature left; loosen [select] of the recipe")
+    if name == "normalized":
+        raise ValueError(f"{plate}: no feature varies among its {counted(len(table), 'well')}; a plate needs more of them")
+    controls = counted(int(platemaps.is_negcon(table).sum()), "negative control")
+    raise ValueError(
+        f"{plate}: no feature varies among its {controls}, so there is nothing to normalise by; name more of them "
+        "(--control COLUMN=VALUE), or normalise by all wells alone (--reference all)"
+    )
+
+
+def name_of(plate: StoredPlate | StrPath) -> str:
+    """What a plate is called as far as its argument says: an open plate's barcode, or the name of its file."""
+    return plate.barcode if isinstance(plate, StoredPlate) else Path(os.fspath(plate)).name.removesuffix(".zarr")
+
+
+def check_free(output: Path, plate: str) -> None:
+    """FileExistsError where a plate has profiles there."""
+    if (there := output / "profiles" / plate / f"{plate}_{RECORD}").is_file():
+        raise FileExistsError(f"{there.parent} has profiles of {plate} already; --overwrite replaces them")
+
+
+def in_words(recipe: Recipe) -> str:
+    """A recipe's steps in one line; every setting stands in the record beside the profiles."""
+    by = {"all": "all wells", "negcon": "the negative controls"}
+    steps = [f"{recipe.aggregate} over cells", *(f"corrected for {c.replace('_', ' ')}" for c in recipe.corrections)]
+    steps.append("normalised by " + " and by ".join(by[r] for r in recipe.normalize.references))
+    over = "each plate" if recipe.select.level == "plate" else "all plates"
+    steps.append(f"features selected over {over} ({', '.join(recipe.select.operations) or 'no rule'})")
+    steps += ["sphered"] * (recipe.sphere is not None)
+    steps += [f"{name} over {column}" for name, column in (("ComBat", recipe.combat), ("Harmony", recipe.harmony)) if column]
+    return "; ".join(steps)
 
 
 def group_of(table: pd.DataFrame) -> str:
@@ -333,7 +428,14 @@ def summarize(features: pd.DataFrame) -> str:
     return "  ".join(parts)
 
 
-def write_record(path: Path, recipe: Recipe, tables: Sequence[str], plates: Sequence[str], numbers: dict[str, Any]) -> None:
+def write_record(
+    path: Path,
+    recipe: Recipe,
+    tables: Sequence[str],
+    plates: Sequence[str],
+    numbers: dict[str, Any],
+    excluded: Sequence[str] = (),
+) -> None:
     """Beside a plate's tables: recipe, tables and plates of the run, numbers versions of the cells, programs' versions."""
     versions = {name: importlib.metadata.version(name) for name in ("pycytominer", "pandas", "numpy", "scipy")}
     record = {
@@ -341,6 +443,7 @@ def write_record(path: Path, recipe: Recipe, tables: Sequence[str], plates: Sequ
         "tables": list(tables),
         "plates": list(plates),
         "numbers": numbers,
+        "excluded_wells": list(excluded),
         "versions": {"jumpgpu": __version__, **versions},
     }
     write_whole(path, json.dumps(record, indent=1) + "\n")

@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..settings.names import well_name
+from ..settings.names import spelled_well
 
 MAX_BYTES = 1 << 28  # of a text table; CPJUMP1's largest has 60 kB
 NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]+)?(e[+-][0-9]{1,3})?")  # what reads as a number and back
-WELL = re.compile(r"([A-Za-z]|[Aa][A-Fa-f])0{0,2}([1-9][0-9]?)")
 SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons"}
 
 
@@ -109,18 +108,13 @@ def as_wells(values: pd.Series, where: str) -> pd.Series:
     if (missing := text.isna()).any():
         row = int(np.flatnonzero(missing)[0]) + 1
         raise ValueError(f"{where}: {int(missing.sum())} of {len(text)} rows name no well, the first is row {row}")
-    return text.map({name: spelled_well(name, where) for name in text.unique()}).astype(object)
-
-
-def spelled_well(name: str, where: str) -> str:
-    match = WELL.fullmatch(name)
-    try:
-        if not match:
-            raise ValueError("expected A01 .. P24 (AF48 at most)")
-        letters = match[1].upper()
-        return well_name(ord(letters[-1]) - 64 + (26 if len(letters) == 2 else 0), int(match[2]))
-    except ValueError as error:
-        raise ValueError(f"{where}: {name[:40]!r} is no well; {error}") from error
+    spelled = {}
+    for name in text.unique():
+        try:
+            spelled[name] = spelled_well(name)
+        except ValueError as error:
+            raise ValueError(f"{where}: {str(error).replace('no well name;', 'no well;')}") from error
+    return text.map(spelled).astype(object)
 
 
 def drop_repeats(table: pd.DataFrame, key: str, where: str, advice: str = "") -> pd.DataFrame:

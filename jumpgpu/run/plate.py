@@ -25,7 +25,7 @@ from ..images.reader import FieldBatch, at_size, read_fields, well_sizes
 from ..segmentation.background import check_width
 from ..segmentation.pipeline import check as check_segmentation
 from ..segmentation.threshold import check_window
-from ..settings.names import COMPARTMENTS
+from ..settings.names import COMPARTMENTS, counted
 from ..store.layout import Layout
 from ..store.reader import open_plate
 from ..store.writer import PlateWriter
@@ -33,11 +33,12 @@ from .batch import Labels, Raw, Run, Tables, begin
 from .functions import open_functions
 from .networks import check_networks, with_networks
 from .pipeline import check_pipeline, launch_steps, tables_of
-from .provenance import check_inputs, inputs_of, made_with, name_of, settings_of
+from .provenance import check_inputs, inputs_of, judge, made_with, name_of, settings_of
 from .worker_threads import held_by, in_threads, trailing
 from .writer import BackgroundWriter
 
 ESTIMATE_BATCH = 4  # fields, summed together
+REFUSED = "would be refused"
 CELLS_PER_FIELD = 90  # for the estimate of a store's size
 
 
@@ -107,6 +108,7 @@ def prepare(
     names = [] if steps else columns(COMPARTMENTS, plate.channels, options.config.features)
     progress.say(f"{plate.barcode}: channels {plate.channel_line}")
     device.compile(lambda text: progress.say(f"{plate.barcode}: {text}"))
+    judge(plate, device, options, wells)
     n_fields = sum(map(len, wells.values()))
     wanted = options.fields_a_batch and max(1, min(options.fields_a_batch, n_fields))
     sizes = well_sizes(plate)
@@ -170,7 +172,7 @@ def open_store(run: Run, last: bool = True) -> Iterator[PlateWriter]:
     others = {}
     if run.pipeline:
         measures, others = run.pipeline.image, run.pipeline.of_others
-    layout = Layout(plate.barcode, run.columns, plate.channels, plate.pixel_um, measures, made_with(), others)
+    layout = Layout(plate.barcode, run.columns, plate.channels, plate.pixel_um, measures, made_with(run.options), others)
     sites = {well: list(members) for well, members in run.wells.items()}
     with PlateWriter(
         run.options.output, layout, run.settings, sites, run.options.overwrite, last, run.options.retry_quarantined
@@ -184,6 +186,11 @@ def open_store(run: Run, last: bool = True) -> Iterator[PlateWriter]:
                 f"{plate.barcode}: {touched} image files were changed or copied since their wells were made, and "
                 "have the size they had; --overwrite measures them again",
                 "warning",
+            )
+        if store.completed:
+            run.progress.say(
+                f"{plate.barcode}: {counted(store.completed, 'well')} measured again, with the same settings, to have "
+                "label images or overviews"
             )
         if done:
             run.progress.say(f"{plate.barcode}: {len(done)} of {len(sites)} wells are there already")
@@ -247,9 +254,9 @@ class Outcome:
     seconds: float
 
     def __str__(self) -> str:
-        line = f"{self.plate}  {self.wells} wells  {self.cells} objects  {self.seconds:.1f} s"
-        line += f"  {self.left_out} sites left out" * bool(self.left_out)
-        return line + f"  {self.flagged} images flagged" * bool(self.flagged)
+        parts = [self.plate, counted(self.wells, "well"), counted(self.cells, "cell"), f"{self.seconds:.1f} s"]
+        parts += [f"{counted(self.left_out, 'site')} left out"] * bool(self.left_out)
+        return "  ".join([*parts, *[f"{counted(self.flagged, 'image')} flagged"] * bool(self.flagged)])
 
 
 def outcome(barcode: str, options: Options, wells: Mapping[str, Any], seconds: float) -> Outcome:
@@ -304,8 +311,11 @@ def say_empty(
     )
 
 
-def describe(plate: Plate, options: Options) -> str:
-    """What a run would read and write, as a dry run prints it. Nothing is opened but the plate's metadata."""
+def describe(plate: Plate, options: Options, device: Device | None = None) -> str:
+    """What a run would read and write, as a dry run prints it, and why it would be refused.
+
+    Nothing is opened but the plate's and the store's metadata. Without a device, settings are not compared.
+    """
     wells = chosen_wells(plate, options)
     inputs = [i for members in wells.values() for site in members.values() for i in inputs_of(plate, site, options)]
     steps = options.config.steps
@@ -317,13 +327,19 @@ def describe(plate: Plate, options: Options) -> str:
     megabytes = CELLS_PER_FIELD * n_sites * len(names) * 4 * 0.8 / 1e6
     what = "an imported pipeline's columns" if steps else f"{len(names)} features, about {megabytes:.0f} MB"
     lines = [
-        f"{plate.barcode}: {len(wells)} wells, {n_sites} sites, {plate.folder}",
+        f"{plate.barcode}: {counted(len(wells), 'well')}, {counted(n_sites, 'site')}, {plate.folder}",
         f"  channels: {plate.channel_line}",
         *(f"  {line}" for line in (*plate.notes, *plate.warnings)),
         f"  read: {len(inputs) - absent} files, {sum(max(i.bytes, 0) for i in inputs) / 1e6:.0f} MB"
-        + f"; {absent} are missing" * (absent > 0),
+        + f"; {absent} {'is' if absent == 1 else 'are'} missing" * (absent > 0),
         f"  illumination: {options.illumination}; labels: {options.masks or 'segmentation'}",
         f"  write: {target}, {what}",
-        f"  there already: {len(there)} wells" + (", which would be made again" if there and options.overwrite else ""),
+        f"  there already: {counted(len(there), 'well')}"
+        + ", which would be measured again" * bool(there and options.overwrite),
     ]
+    if device:
+        try:
+            judge(plate, device, options, wells)
+        except (ValueError, OSError) as error:
+            lines.append(f"  {REFUSED}: {error}".replace("\n", "\n  "))
     return "\n".join(lines)

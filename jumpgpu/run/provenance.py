@@ -1,6 +1,7 @@
 """What a run's numbers depend on: its settings of record, and the files each site was made from."""
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,10 +18,15 @@ from ..gpu.kernel_source import kernel_digest
 from ..images.masks import mask_files
 from ..images.plate import Plate, Site
 from ..networks.models import identity
-from ..settings.numbers import changed_settings, versions_of
+from ..settings.names import well_position
+from ..settings.numbers import changed_settings as set_settings
+from ..settings.numbers import versions_of
+from ..storage.buckets import Place
 from ..storage.local import Local, Status
-from ..store.layout import Input
-from ..store.writer import PlateWriter
+from ..store.layout import Input, well_key
+from ..store.records import read_attributes, stored_wells
+from ..store.resume import changed_settings, refuse
+from ..store.writer import PlateWriter, changed_inputs
 
 LIBRARIES = ("imagecodecs", "numpy", "scikit-image", "scipy", "tifffile", "torch")  # that have a part in the numbers
 
@@ -35,7 +41,7 @@ def settings_of(plate: Plate, device: Device, illumination: Sequence[torch.Tenso
     networks = identity(options.config.features.embedding)
     return {
         "numbers": versions_of(options.config, options.masks is None),
-        "config": changed_settings(options.config),
+        "config": set_settings(options.config),
         "device": device.name,
         "channels": list(plate.channels),
         "illumination": hashlib.sha256(b"".join(f.cpu().contiguous().numpy().tobytes() for f in illumination)).hexdigest(),
@@ -46,13 +52,43 @@ def settings_of(plate: Plate, device: Device, illumination: Sequence[torch.Tenso
     }
 
 
-def made_with() -> dict[str, Any]:
-    """The program that makes a well, for its record: versions of jumpgpu and of libraries, and the kernels' digest.
+def judge(plate: Plate, device: Device, options: Options, wells: Mapping[str, Mapping[int, Site]]) -> None:
+    """ValueError where this run would be refused: other settings or files than the plate there was made with.
+
+    All but the illumination functions is looked at, which take a pass over the images.
+    """
+    path = options.output / f"{plate.barcode}.zarr"
+    if not path.exists():
+        return
+    stored = read_attributes(path)["settings"]
+    asked = json.loads(json.dumps(settings_of(plate, device, (), options)))
+    asked["illumination"] = stored.get("illumination")
+    refuse(path, changed_settings(stored, asked), options.overwrite, list(wells))
+    if options.overwrite:
+        return
+    lines = []
+    for well in sorted(set(stored_wells(path)) & set(wells), key=well_position):
+        record = read_attributes(path / well_key(well))
+        if options.retry_quarantined and any(not q["used"] for q in record["quarantine"]):
+            continue  # it is made anew
+        lines += changed_inputs(record, {n: inputs_of(plate, site, options) for n, site in wells[well].items()})
+    refuse_inputs(path, lines)
+
+
+def illumination_kind(options: Options) -> str:
+    """What `--illumination` asks for, a folder as `folder`."""
+    known = ("auto", "estimate", "flatfield", "none")
+    return options.illumination if options.illumination in known else "folder"
+
+
+def made_with(options: Options) -> dict[str, Any]:
+    """What makes a well, for its record: versions of jumpgpu and of libraries, the kernels' digest, the illumination's kind.
 
     A run may go on with another; that it gives the same numbers is what numbers versions say.
     """
     libraries = {name: version(name) for name in LIBRARIES}
-    return {"jumpgpu": __version__, "libraries": libraries, "kernels": kernel_digest()}
+    program = {"jumpgpu": __version__, "libraries": libraries, "kernels": kernel_digest()}
+    return {**program, "illumination": illumination_kind(options)}
 
 
 def inputs_of(plate: Plate, site: Site, options: Options) -> tuple[Input, ...]:
@@ -99,10 +135,15 @@ def check_inputs(store: PlateWriter, inputs: Mapping[str, Mapping[int, tuple[Inp
     """
     done = set(inputs) - set(store.missing_wells())
     changed = [line for well in sorted(done) for line in store.changed_inputs(well, inputs[well])]
+    refuse_inputs(store.path, changed)
+    return sum(store.touched_inputs(well, inputs[well]) for well in done)
+
+
+def refuse_inputs(path: Place, changed: Sequence[str]) -> None:
+    """ValueError where finished wells were made from other files."""
     if changed:
-        listed = "\n  ".join(changed[:20] + ([f"... and {len(changed) - 20} more"] if len(changed) > 20 else []))
+        listed = "\n  ".join(list(changed[:20]) + ([f"... and {len(changed) - 20} more"] if len(changed) > 20 else []))
         raise ValueError(
-            f"{store.path} holds wells that were made from other files:\n  {listed}\nmake them again with --overwrite, or "
+            f"{path} holds wells that were made from other files:\n  {listed}\nmake them again with --overwrite, or "
             "give another --output"
         )
-    return sum(store.touched_inputs(well, inputs[well]) for well in done)

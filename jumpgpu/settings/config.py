@@ -11,6 +11,7 @@ import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -249,7 +250,9 @@ def load_config(path: str | Path) -> Config:
         preset = config_folder() / f"{path.name}.toml"
         if not preset.is_file():
             known = ", ".join(sorted(p.stem for p in config_folder().glob("*.toml")))
-            raise ValueError(f"unknown preset {str(path)!r}; expected one of {known}, or a path to a .toml file")
+            near = get_close_matches(path.name, known.split(", "), 1)
+            meant = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(f"unknown preset {str(path)!r}; {meant}expected one of {known}, or a path to a .toml file")
         path = preset
     check_regular(path)
     try:
@@ -276,7 +279,9 @@ def build(kind: Any, table: dict[str, Any], where: str) -> Any:
     """A dataclass from a TOML table, its absent keys at their defaults; ValueError names file, key and what is expected."""
     hints = typing.get_type_hints(kind)
     if unknown := sorted(set(table) - set(hints)):
-        raise ValueError(f"{where}: unknown key {unknown[0]!r}; known here: {', '.join(hints)}")
+        near = get_close_matches(unknown[0].lower(), hints, 1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}; {meant}known here: {', '.join(hints)}")
     if kind is Config:
         table = table | {key: read_steps(table[key], where, key) for key in ("steps", "functions") if key in table}
     if kind is PlateSettings and isinstance(planes := table.get("planes"), dict):  # one plane needs no list

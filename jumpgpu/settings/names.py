@@ -24,6 +24,7 @@ FAMILIES = (  # stored order within a compartment
     "Embedding",
 )
 FILE_NAME = re.compile(r'[^/\\:*?"<>|\x00-\x1f]+')
+WELL = re.compile(r"([A-Za-z]|[Aa][A-Fa-f])0{0,2}([1-9][0-9]?)")
 BARCODE = re.compile(
     r"[\w(\[{#][\w .,;()\[\]{}+#@&=~!'-]{0,127}"
 )  # what names a folder on every system, and no option or formula
@@ -99,6 +100,23 @@ def check_file_name(name: str, what: str) -> str:
             "characters, that is not '.' or '..' and has at most 200 bytes"
         )
     return name
+
+
+def spelled_well(text: str) -> str:
+    """A well in its one spelling: `d4`, `D4`, `D04`, `D004` and ` D04 ` to `D04`; ValueError for what is no well."""
+    match = WELL.fullmatch(str(text).strip())
+    if not match:
+        raise ValueError(f"{str(text)[:40]!r} is no well name; expected A01 .. P24 (AF48 at most)")
+    letters = match[1].upper()
+    try:
+        return well_name(ord(letters[-1]) - 64 + (26 if len(letters) == 2 else 0), int(match[2]))
+    except ValueError as error:
+        raise ValueError(f"{str(text)[:40]!r} is no well name; {error}") from error
+
+
+def counted(n: int, word: str) -> str:
+    """`1 well`, `2 wells`."""
+    return f"{n} {word}{'' if n == 1 else 's'}"
 
 
 def check_barcode(plate: str) -> str:

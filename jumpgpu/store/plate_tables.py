@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..settings.names import check_barcode
+from ..settings.names import check_barcode, spelled_well, well_position
 from ..storage.atomic import path_inside, read_ranges
 from ..storage.buckets import Place
 from .arrays import COLUMNS_PER_CHUNK, MAX_RATIO, SLACK, digest, read_array, read_chunks
@@ -39,6 +39,7 @@ class PlateTables:
 
     def record(self, well: str) -> dict[str, Any]:
         """A well's record: its sites and their inputs, cells, quarantine, non-finite counts, checksums."""
+        well = spelled_well(well)
         if well not in self.wells:
             raise ValueError(f"{self.barcode} has no well {well}; it has {len(self.wells)}: {', '.join(self.wells[:8])} ...")
         record = read_attributes(self.path / well_key(well))
@@ -49,6 +50,20 @@ class PlateTables:
         if record["cells"] != sum(site["cells"] for site in record["sites"]):
             raise ValueError(f"{self.barcode} {well}: its record says {record['cells']} cells, and another number by site")
         return record
+
+    def listed_wells(self) -> list[str]:
+        """The wells that the last run left, in plate order; those stored where no run has ended yet."""
+        try:
+            listed = read_attributes(self.path / "tables")["wells"]
+        except (ValueError, KeyError):
+            return list(self.wells)
+        return sorted({*map(spelled_well, listed), *self.wells}, key=well_position)
+
+    def chosen(self, wells: Iterable[str] | None) -> list[str]:
+        """Wells in their one spelling, each once; all of them where None."""
+        if isinstance(wells, str):
+            raise TypeError(f"wells is a list: wells=[{wells!r}]")
+        return self.wells if wells is None else list(dict.fromkeys(spelled_well(well) for well in wells))
 
     def _home(self, well: str) -> Place:
         return home_of(self.path, well, f"{self.barcode} {well}")
@@ -100,7 +115,7 @@ class PlateTables:
         self, wells: Iterable[str] | None, columns: Sequence[str], table: str = "cells"
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Row identity (by `ROW`'s names) and float32 [rows, columns] of wells, all of them where None."""
-        records = {w: self.record(w) for w in (self.wells if wells is None else wells)}
+        records = {w: self.record(w) for w in self.chosen(wells)}
         n_rows, of_table = [rows_of(record, table) for record in records.values()], [table] * (table != "cells")
         for (well, record), n in zip(records.items(), n_rows, strict=True):
             self._check_held(well, record, table, n)

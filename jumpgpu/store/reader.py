@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..settings.names import FAMILIES, family_of, split_name
+from ..settings.names import FAMILIES, spelled_well, split_name
 from ..settings.numbers import comparable
 from ..storage.buckets import Place, place_of
-from .annotation import variables
+from .annotation import said, variables
 from .arrays import read_array
 from .blur import blurred, robust_z
 from .image_table import gathered, image_rows
@@ -73,7 +73,8 @@ class StoredPlate(PlateTables):
         return self.path.parent if isinstance(self.path, Path) else Path()
 
     def choose(self, columns: Iterable[str] | None, objects: str | None = None) -> list[str]:
-        """Columns from names, families (`Texture`) and patterns (`Nuclei_*_DNA`), each once; all of them where None.
+        """Columns, each once, from names, families (`Texture`), channels (`DNA`), compartments (`Nuclei`) and patterns
+        (`Nuclei_*_DNA`); all of them where None. A channel's columns are those that have it in their name, pairs too.
 
         ValueError for what matches none, with the nearest names.
         """
@@ -87,9 +88,10 @@ class StoredPlate(PlateTables):
             if asked in names:
                 chosen[asked] = None
             elif asked not in ROW:
-                result = [c for c in known if family_of(c) == asked or fnmatchcase(c, asked)]
+                result = [c for c in known if asked in words_of(c, self.channels) or fnmatchcase(c, asked)]
                 if not result:
-                    near = get_close_matches(asked, [*FAMILIES, *known], 3)
+                    sets = dict.fromkeys(split_name(c)[0] for c in known)
+                    near = get_close_matches(asked, [*FAMILIES, *self.channels, *sets, *known], 3)
                     hint = f"the nearest are {', '.join(near)}" if near else "its columns are in `.columns`"
                     raise ValueError(f"{self.barcode} has no column {asked!r}; {hint}")
                 chosen |= dict.fromkeys(result)
@@ -103,8 +105,8 @@ class StoredPlate(PlateTables):
         Parameters
         ----------
         wells : which, in which order; all where None
-        columns : names, families and patterns (`choose`), in which order; all where None. The Metadata columns always come.
-            Only the columns asked for are read.
+        columns : names, families, channels, compartments and patterns (`choose`), in which order; all where None. The
+            Metadata columns always come. Only the columns asked for are read.
         objects : an object set of `objects`, for a row per object of it; the cells where None
         """
         import pandas
@@ -157,7 +159,7 @@ class StoredPlate(PlateTables):
         from dask.delayed import delayed
 
         chosen, table = self.choose(columns, objects), self._table_of(objects)
-        records = {w: self.record(w) for w in (self.wells if wells is None else wells)}
+        records = {w: self.record(w) for w in self.chosen(wells)}
         blocks = [
             dask.array.from_delayed(
                 delayed(self._values, pure=False)(well, record, chosen, *[table] * (table != "cells")),
@@ -214,7 +216,7 @@ class StoredPlate(PlateTables):
         """
         import pandas
 
-        records = {well: self.record(well) for well in (self.wells if wells is None else wells)}
+        records = {well: self.record(well) for well in self.chosen(wells)}
         names, values = gathered([image_rows(self.path, r, f"{self.barcode} {well}") for well, r in records.items()])
         table = pandas.DataFrame(values, columns=names)
         sites = [(well, site["site"]) for well, record in records.items() for site in record["sites"]]
@@ -272,7 +274,7 @@ class StoredPlate(PlateTables):
 
         rows = [
             (self.barcode, well, site["site"], channel, *values)
-            for well in (self.wells if wells is None else wells)
+            for well in self.chosen(wells)
             for site in self.record(well)["sites"]
             for channel, values in site.get("checks", {}).items()
         ]
@@ -290,6 +292,7 @@ class StoredPlate(PlateTables):
         return self._images(well, site, "0/", "overview", "--save-overview")[str(site)]
 
     def _images(self, well: str, site: int, prefix: str, what: str, option: str) -> dict[str, np.ndarray]:
+        well = spelled_well(well)
         files = self.files_of(well, self.record(well), f"{int(site)}/{prefix}")
         arrays = [key.removesuffix("/zarr.json") for key in files if key.endswith("/0/zarr.json")]
         if not arrays:
@@ -353,6 +356,12 @@ class StoredPlate(PlateTables):
         from .verification import verify
 
         return verify(self, wells)
+
+
+def words_of(column: str, channels: Sequence[str]) -> set[str]:
+    """Compartment, family and channels of a column."""
+    compartment, family, rest = split_name(column)
+    return {compartment, family, *said(family, rest, tuple(channels))[:2]} - {""}
 
 
 def with_annotation(obs: "pandas.DataFrame", annotation: "pandas.DataFrame") -> "pandas.DataFrame":

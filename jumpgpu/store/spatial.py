@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..settings.names import well_position
+from ..settings.names import spelled_well, well_position
 from ..storage.buckets import Place
 from . import views
 from .layout import OVERVIEW
@@ -47,7 +47,7 @@ def to_spatialdata(
     except ImportError as error:
         raise ImportError(f"to_spatialdata needs spatialdata ({error}): pip install 'jumpgpu[spatial]'") from error
 
-    chosen = plate.wells if wells is None else list(wells)
+    chosen = plate.wells if wells is None else [spelled_well(well) for well in wells]
     wanted = None if sites is None else {int(site) for site in sites}
     table = plate.to_anndata(chosen, columns).to_memory()
     pitch = PITCH_UM[views.grid(plate.wells)["rows"]]

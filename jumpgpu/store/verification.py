@@ -27,12 +27,18 @@ def verify(plate: PlateTables, wells: Iterable[str] | None = None) -> list[str]:
     problems = []
     if fingerprint(plate.settings) != plate.fingerprint:
         problems.append(f"{plate.barcode}: its settings do not have its fingerprint")
+    problems += [
+        f"{plate.barcode} {well}: listed by the plate and gone; extract it again, or run extract for any other well to "
+        "take it off the list"
+        for well in plate.listed_wells()
+        if well not in plate.wells
+    ]
     problems += verify_groups(plate)
     try:
         problems += verify_image_table(plate)
     except (ValueError, OSError) as error:
         problems.append(said(error))
-    for well in plate.wells if wells is None else wells:
+    for well in plate.chosen(wells):
         try:
             problems += verify_well(plate, well)
         except (ValueError, OSError) as error:

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..settings.names import well_position
+from ..settings.names import spelled_well, well_position
 from ..storage.buckets import Place
 from . import render as pictures
 from .layout import OVERVIEW
@@ -82,7 +82,9 @@ def well_values(plate: Plate, feature: str, statistic: str = "mean") -> dict[str
         checks = plate.image_checks()
         means = checks[checks.channel == channel].groupby("well")[kind].mean()
         return {well: float(means.get(well, np.nan)) for well in plate.wells}
-    plate.choose([feature])
+    if len(several := plate.choose([feature])) > 1:
+        raise ValueError(f"{feature!r} means {len(several)} columns; a heat map shows one, such as {several[0]!r}")
+    (feature,) = several
     result = {}
     for well in plate.wells:
         cells = plate.to_pandas([well], [feature])[feature].to_numpy(float)
@@ -137,6 +139,7 @@ def show(
     """
     if unknown := [c for c in channels or () if c not in plate.channels]:
         raise ValueError(f"{plate.barcode} has no channel {unknown[0]!r}; it has {', '.join(plate.channels)}")
+    well = spelled_well(well)
     record = plate.record(well)
     if site not in (sites := [s["site"] for s in record["sites"]]):
         reasons = [q["reason"] for q in record["quarantine"] if q["site"] == site and not q["used"]]

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..settings.names import well_position
-from ..settings.numbers import compare, differences
+from ..settings.numbers import compare
 from ..storage.atomic import Claim, commit_folder, gate, read_file, replace_file
 from ..storage.buckets import Place, RemotePath
 from .arrays import digest
@@ -26,6 +26,7 @@ from .blur import blurred
 from .image_table import plate_table_files
 from .layout import FORMAT, OME_VERSION, Input, Layout, ObjectTable, Quarantined, SiteTable, node, sealed, well_key
 from .records import MAX_RECORD, read_attributes, read_records, stored_wells
+from .resume import changed_settings, illumination_of, lacking, refuse
 
 CSV_COLUMNS = [f.name for f in fields(Quarantined)]
 
@@ -66,6 +67,7 @@ class PlateWriter:
         self.settings = json.loads(json.dumps(settings))
         self.fingerprint = fingerprint(self.settings)
         self._overwrite, self._last = overwrite, last
+        self._lacking = set[str]()  # finished wells that are made again, with label images or overviews
         self.wells = {w: frozenset(s) for w, s in wells.items()}
         self._pending: dict[str, dict[int, SiteTable | None]] = {w: {} for w in wells}
         self._quarantine: dict[str, list[Quarantined]] = {w: [] for w in wells}
@@ -75,6 +77,7 @@ class PlateWriter:
             try:
                 self._done = set() if self._join(overwrite) else set(stored_wells(self.path)) & set(wells)
                 self._again = {w for w in self._done if self._left_out(w)} if retry else set[str]()
+                self._again |= self._lacking & set(wells)
                 self._done -= self._again
             except BaseException:
                 self._claim.release()
@@ -87,30 +90,26 @@ class PlateWriter:
                 commit_folder({"zarr.json": self._manifest()}, self.path, self._claim.staging)
                 return False
         stored = read_attributes(self.path)
-        changed = differences(stored["settings"], self.settings)
+        now = str(self.layout.made_with.get("illumination", ""))
+        changed = changed_settings(stored["settings"], self.settings, (illumination_of(self.path), now))
         if not changed:
             changed = [f"columns of {name}: stored others" for name in self._other_columns(stored)]
         if not changed:
             self.fingerprint = stored["fingerprint"]  # another, where the plate is older than numbers versions
+            if set(self.settings.get("saved", ())) > set(stored["settings"].get("saved", ())):
+                self._lacking = {w for w in stored_wells(self.path) if w in self.wells and self._lacks(w)}
             return overwrite
-        listed = "\n  ".join(changed[:20] + ([f"... and {len(changed) - 20} more"] if len(changed) > 20 else []))
-        if not overwrite:
-            raise ValueError(
-                f"{self.path} was made with other settings:\n  {listed}\nuse those, give another --output, or make it anew "
-                "with --overwrite"
-            )
-        if others := sorted(set(stored_wells(self.path)) - set(self.wells), key=well_position):
-            raise ValueError(
-                f"{self.path} was made with other settings:\n  {listed}\nand holds {len(others)} wells not asked for "
-                f"now ({', '.join(others[:4])}{', ...' if len(others) > 4 else ''}); --overwrite would lose them: leave out "
-                "--wells, or give another --output"
-            )
+        refuse(self.path, changed, overwrite, list(self.wells))
         if self._claim.others:
             raise BlockingIOError(
                 f"{self.layout.plate}: {self._claim.others[0]} is at work on it; wait for it before --overwrite"
             )
         commit_folder({"zarr.json": self._manifest()}, self.path, self._claim.staging, replace=True)
         return False
+
+    def _lacks(self, well: str) -> list[str]:
+        """What of label images and overviews that this run saves a finished well does not have."""
+        return lacking(read_attributes(self.path / well_key(well)), self.settings["saved"])
 
     def _other_columns(self, stored: Mapping[str, Any]) -> list[str]:
         """The tables that have other columns in a plate's record than in this layout."""
@@ -145,23 +144,18 @@ class PlateWriter:
         """The sites that a finished well lacks."""
         return {q["site"] for q in read_attributes(self.path / well_key(well))["quarantine"] if not q["used"]}
 
+    @property
+    def completed(self) -> int:
+        """How many finished wells are made again to have the label images or overviews that they lack."""
+        return len(self._lacking)
+
     def missing_wells(self) -> list[str]:
         """The wells still to be made, in plate order."""
         return sorted(set(self.wells) - self._done, key=well_position)
 
     def changed_inputs(self, well: str, inputs: Mapping[int, Iterable[Input]]) -> list[str]:
         """How a finished well's sites (site -> its files now) differ from what it was made from, one line a difference."""
-        record = read_attributes(self.path / well_key(well))
-        left_out = self._left_out(well)
-        output = {
-            s["site"]: {i["channel"]: f"{i['file']} ({i['bytes']} bytes)" for i in s["inputs"]} for s in record["sites"]
-        }
-        lines = [f"{well} site {s}: was not there" for s in sorted(set(inputs) - set(output) - left_out)]
-        lines += [f"{well} site {s}: is no longer there" for s in sorted(set(output) - set(inputs))]
-        for site in sorted(set(output) & set(inputs)):
-            now = {i.channel: f"{i.file} ({i.bytes} bytes)" for i in inputs[site]}
-            lines += [f"{well} site {site} {line}" for line in compare(output[site], now)]
-        return lines
+        return changed_inputs(read_attributes(self.path / well_key(well)), inputs)
 
     def touched_inputs(self, well: str, inputs: Mapping[int, Iterable[Input]]) -> int:
         """How many of a finished well's files (site -> its files now) have the size they had, and were changed since."""
@@ -246,6 +240,19 @@ class PlateWriter:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def changed_inputs(record: Mapping[str, Any], inputs: Mapping[int, Iterable[Input]]) -> list[str]:
+    """How a finished well's sites (site -> its files now) differ from what its record says, one line a difference."""
+    well = record["well"]
+    left_out = {q["site"] for q in record["quarantine"] if not q["used"]}
+    output = {s["site"]: {i["channel"]: f"{i['file']} ({i['bytes']} bytes)" for i in s["inputs"]} for s in record["sites"]}
+    lines = [f"{well} site {s}: was not there" for s in sorted(set(inputs) - set(output) - left_out)]
+    lines += [f"{well} site {s}: is no longer there" for s in sorted(set(output) - set(inputs))]
+    for site in sorted(set(output) & set(inputs)):
+        now = {i.channel: f"{i.file} ({i.bytes} bytes)" for i in inputs[site]}
+        lines += [f"{well} site {site} {line}" for line in compare(output[site], now)]
+    return lines
 
 
 def written(write: Callable[[], None] | None) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from jumpgpu.images.channels import channel_of
 from jumpgpu.images.indexes.flatfield import parse_flatfield
 from jumpgpu.images.indexes.from_index import from_index
+from jumpgpu.images.indexes.from_table import prefix_of
 from jumpgpu.images.indexes.harmony import read_index
 from jumpgpu.images.indexes.load_data import read_load_data
 from jumpgpu.images.locate import find_plate
@@ -324,3 +325,38 @@ def test_real_load_data(shared: Path) -> None:
     assert plate.sites[0].files[0] == (
         "/mnt/SN0313537/BR00143976__2024-07-04T16_04_45-Measurement 2/Images/r03c03f01p01-ch5sk1fk1fl1.tiff"
     )
+
+
+@pytest.mark.parametrize(
+    "written", ["/cluster/{plate}/Images", r"E:\scope\{plate}\Images\ ".strip(), "/mnt/other/run/{plate}/Images/"]
+)
+def test_a_table_of_another_machine_finds_its_images_below_the_root(tmp_path: Path, written: str) -> None:
+    images = write_plate(tmp_path)
+    table = tmp_path / "load_data.csv"
+    table.write_text(load_data_csv(written.format(plate=images.parent.name)))
+    plate = find_plate("BR00000001", table)
+    assert plate.sites == find_plate("BR00000001", images).sites
+    assert any("which is not here; its images are read from" in w for w in plate.warnings)
+    beside = images / "load_data.csv"  # or beside the table
+    beside.write_text(load_data_csv("/gone/away"))
+    assert find_plate("BR00000001", beside).sites == plate.sites
+    for bad in ("/cluster/../Images", "/cluster/Imag\x07es"):
+        table.write_text(load_data_csv(bad))
+        with pytest.raises(ValueError, match=r"refused|outside"):
+            find_plate("BR00000001", table)
+
+
+def test_a_suggested_prefix_ends_at_a_folder() -> None:
+    long = "/a_share/of_the_institute/with/many/folders/and/a_plate_of_long_name/Images"
+    assert prefix_of(long) == "/a_share/of_the_institute/with/many/folders/and"
+    assert prefix_of("/short/Images") == "/short/Images"
+    assert prefix_of("C:\\data\\" + "x" * 80) == "C:\\data"
+
+
+@pytest.mark.parametrize(
+    ("name", "channel"),
+    [("ConcanavalinA", "ER"), ("ConA", "ER"), ("SYTO14", "RNA"), ("Mito Tracker Deep Red", "Mito"), ("Hoechst33342", "DNA"),
+     ("F-actin", "AGP"), ("DRAQ5", "DNA"), ("Nucleus", "DNA"), ("WGA-568", "AGP")],
+)  # fmt: skip
+def test_common_spellings_are_known(name: str, channel: str) -> None:
+    assert channel_of(name, PlateSettings().stains) == channel

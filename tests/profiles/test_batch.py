@@ -166,4 +166,4 @@ def test_profile_reports_each_step(tmp_path, capsys):
     effects = json.loads((tmp_path / "profiles" / "batch_effects.json").read_text())
     assert [e["in_sample"] for e in effects] == [False, True]
     assert effects[1]["batch_share"] < effects[0]["batch_share"]
-    assert profile([*arguments, "--without", "combat"]) == 0
+    assert profile([*arguments, "--overwrite", "--without", "combat"]) == 0

@@ -97,7 +97,7 @@ def test_the_command_writes_consensus_files(tmp_path, capsys):
     np.testing.assert_allclose(result[feature_columns(wells)], expected, rtol=1e-12)
     read = anndata.read_h5ad(folder / f"{names[1]}.h5ad")
     assert list(read.obs_names) == [f"{s} @ 3" for s in SAMPLES]
-    assert profile([*run, "--consensus", "moa"]) == 2
+    assert profile([*run, "--overwrite", "--consensus", "moa"]) == 2
     assert "no column Metadata_moa" in capsys.readouterr().err
 
 

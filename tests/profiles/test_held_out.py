@@ -143,7 +143,7 @@ def test_harmony_is_circular_and_a_null_by_position_is_refused(run, capsys):
     folder.write_text('harmony = "Metadata_Plate"\n' + folder.read_text())
     folder = folder.parent
     given = [a for i in (1, 2, 3) for a in ("--plate", str(folder / f"P{i}.parquet"))]
-    assert profile([*given, "--output", str(folder), "--recipe", str(folder / "recipe.toml")]) == 0
+    assert profile([*given, "--output", str(folder), "--overwrite", "--recipe", str(folder / "recipe.toml")]) == 0
     name = "normalized_feature_select_negcon_batch_spherized_harmony"
     status, record = scored(folder, name)
     assert status == 0

@@ -112,11 +112,12 @@ def test_the_recipe_is_recorded_and_the_score_takes_the_last_runs_table(output, 
     assert "normalized_feature_select_negcon_plate" in record["tables"]
     wells = [a for p in PLATES for a in ("--plate", str(output / "profiles" / p / f"{p}_augmented.parquet"))]
     run = ["--output", str(tmp_path)]
+    again = [*run, "--overwrite"]
     assert profile([*wells, *run, "--level", "batch"]) == 0
-    assert profile([*wells[:2], *run, "--level", "plate"]) == 0
+    assert profile([*wells[:2], *again, "--level", "plate"]) == 0
     assert score.main(["replicating", *plates(), *run]) == 2
     assert "the plates have different tables" in capsys.readouterr().err
-    assert profile([*wells, *run, "--level", "plate"]) == 0
+    assert profile([*wells, *again, "--level", "plate"]) == 0
     assert score.main(["replicating", *plates(), *run, "--no-figures"]) == 0
     assert "P2_normalized_feature_select_negcon_plate.parquet" in capsys.readouterr().err
 
@@ -149,14 +150,14 @@ def test_score_writes_table_and_json(output, capsys):
     ],
 )
 def test_bad_use_is_told_and_exits_2(output, capsys, arguments, message):
-    assert profile([*arguments, "--output", str(output)]) == 2
+    assert profile([*arguments, "--output", str(output), "--overwrite"]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_a_plate_map_that_misses_a_well_is_an_error(output, tmp_path, capsys):
     layout = pd.DataFrame({"well_position": ["A01"], "broad_sample": ["A-1"]})
     layout.to_csv(tmp_path / "map.txt", sep="\t", index=False)
-    arguments = ["--plate", "P1", "--output", str(output), "--platemap", str(tmp_path / "map.txt")]
+    arguments = ["P1", "--output", str(output), "--overwrite", "--platemap", str(tmp_path / "map.txt")]
     assert profile(arguments) == 2
     assert "P1: the plate map misses 11 wells of the profiles, first A02" in capsys.readouterr().err
 

@@ -79,7 +79,7 @@ def test_a_plate_without_an_object_is_told_even_when_quiet(demo, tmp_path, capsy
     at = demo.index("--masks")
     assert main([*demo[:at], *demo[at + 2 :], "--quiet", *workers]) == 0
     out, err = capsys.readouterr()
-    assert "  0 objects" in out
+    assert "  0 cells  " in out
     assert "DEMO: no object in 4 fields of 2 wells; the brightest DNA pixel of A01 site 1 has 8 counts: is DNA" in err
     for path in (tmp_path / "masks").glob("*.tiff"):
         tifffile.imwrite(path, np.zeros((56, 64), np.uint16))
@@ -90,7 +90,8 @@ def test_a_plate_without_an_object_is_told_even_when_quiet(demo, tmp_path, capsy
 def test_the_command_makes_a_plate(demo, capsys):
     assert main(demo) == 0
     out, err = capsys.readouterr()
-    assert re.fullmatch(r"DEMO  2 wells  16 objects  \d+\.\d s\n", out)
+    assert re.fullmatch(r"DEMO  2 wells  16 cells  \d+\.\d s  out/DEMO\.zarr\n", out)
+    assert "next: jumpgpu report out/DEMO.zarr" in err
     assert "channels DNA=ch5, ER=ch4, RNA=ch3, AGP=ch2, Mito=ch1" in err
     assert "cpu (" in err
     plate = jumpgpu.open_plate("out/DEMO")
@@ -120,7 +121,7 @@ def test_a_run_is_resumed(demo, capsys, tmp_path):
     assert (tmp_path / "out/DEMO.zarr/B/02/zarr.json").stat() == output
     assert contents(tmp_path / "out" / "DEMO.zarr") == contents(tmp_path / "whole" / "DEMO.zarr")
     assert main(demo) == 0
-    assert re.match(r"DEMO  2 wells  16 objects", capsys.readouterr().out.splitlines()[-1])
+    assert re.match(r"DEMO  2 wells  16 cells", capsys.readouterr().out.splitlines()[-1])
 
 
 def test_other_settings_and_changed_files_are_refused_until_overwritten(demo, capsys, tmp_path):

@@ -1,7 +1,7 @@
 """Plates as a table of their images lists them."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PureWindowsPath
 
@@ -40,6 +40,7 @@ def from_load_data(
         roots = (root.absolute(), *(new.absolute() for new in remap.values()))
         find = find or partial(locate, roots=roots, remap=remap)
     assert find is not None, "a table in a bucket is read with a finder"
+    elsewhere: list[str] = []
     folders: dict[str, Place] = {}  # PathName as written -> folder; a plate has few
     images = []
     for row in table.rows:
@@ -52,7 +53,16 @@ def from_load_data(
                 if not written and isinstance(root, Path):
                     folders[written] = beside(path, name, barcode, root)
                 else:
-                    folders[written] = find(written, where=where)
+                    try:
+                        folders[written] = find(written, where=where)
+                    except ValueError:
+                        here = found_here(written, name, (root, path.parent), roots) if isinstance(root, Path) else None
+                        if here is None:
+                            raise
+                        folders[written] = here
+                        elsewhere.append(
+                            f"{path.name} says {written[:120]}, which is not here; its images are read from {here}"
+                        )
             file = str(folders[written] / name) if name.strip() else ""
             images.append(IndexImage(*well_position(row.well), row.site, row.plane, row.time, c, file, row.x_um, row.y_um))
     own = {c: c for c in range(len(keys))}
@@ -72,7 +82,7 @@ def from_load_data(
         pixel_um=pixel_um,
         size=size,
         mixed=table.mixed and size is not None,
-        warnings=contradicted(table.greatest(keys), path.name, settings),
+        warnings=(*contradicted(table.greatest(keys), path.name, settings), *elsewhere),
     )
 
 
@@ -81,6 +91,31 @@ def beside(path: Place, name: str, barcode: str, root: Path) -> Path:
     assert isinstance(path, Path)
     places = [path.parent, *([folder] if (folder := find_folder(barcode, root)) else [])]
     return next((place for place in places if (place / name).is_file()), path.parent)
+
+
+def found_here(written: str, name: str, bases: Sequence[Place], roots: Sequence[Path]) -> Path | None:
+    """Where the images of a folder on another machine are: below the images root or beside the table.
+
+    The last names of its path are followed from there, as many as lead to the file; None where they lead nowhere, or
+    outside the roots.
+    """
+    parts = [p for p in re.split(r"[/\\]", written) if p and not p.endswith(":")]
+    if "://" in written or ".." in parts or re.search(r"[\x00-\x1f]", written):
+        return None
+    for first in range(len(parts) + 1):
+        for base in bases:
+            assert isinstance(base, Path)
+            folder = base.absolute().joinpath(*parts[first:])
+            if (folder / name).is_file() and any(folder.is_relative_to(root) for root in roots):
+                return folder
+    return None
+
+
+def prefix_of(text: str) -> str:
+    """The start of a path, up to 60 characters and to a folder's end, as a key for [plate.remap]."""
+    start = text[:61]
+    end = max(start.rfind("/"), start.rfind("\\"))
+    return text if len(text) <= 60 else start[:end] if end > 0 else start[:60]
 
 
 def table_label(key: str, table: LoadData) -> str:
@@ -105,6 +140,6 @@ def locate(written: str, *, where: str, roots: tuple[Path, ...], remap: Mapping[
     if foreign or not any(folder.is_relative_to(r) for r in roots):
         raise ValueError(
             f"{where}: {written[:120]!r} is outside the images root {roots[0]}; map its prefix in the config, such as "
-            f"[plate.remap] '{text[:60]}' = '/where/it/is/here'"
+            f"[plate.remap] '{prefix_of(text)}' = '/where/it/is/here'"
         )
     return folder
