@@ -238,7 +238,7 @@ def resources(figures: Figures) -> list[str]:
     def each(values: list[int]) -> str:
         return " ".join(map(str, values)) if len(set(values)) > 1 else str(values[0])
 
-    for k in sorted(kernel_sources()):
+    for k in sorted(k for k in kernel_sources() if all(k in figures.resources[a] for a in ARCHITECTURES)):
         by = [figures.resources[a][k] for a in ARCHITECTURES]
         block = figures.launches[k][0].block if k in figures.launches else 128
         row = [k, each([r.registers for r in by]), each([r.shared for r in by]), each([r.spills for r in by])]

@@ -278,7 +278,7 @@ def test_a_real_launch_grows_with_its_image(gpu: Gpu):
 # ---- the page
 
 
-# Launched by imported pipelines alone, which none of the model's workloads is yet: docs/limits.md.
+# Launched by options and imported pipelines that none of the model's workloads has yet: docs/limits.md.
 OF_PIPELINES = {
     "count_crops",
     "cut_crops",
