@@ -113,8 +113,8 @@ def once(key: Any, make: Callable[[], Any]) -> Any:
 def load(model: ModelSettings, device: torch.device) -> Network:
     """The network of a model, on a device, loaded at the first call.
 
-    Raises FileNotFoundError, ValueError (a file that holds no such network, or weights that do not fit) and RuntimeError (a
-    library that is not installed), each naming the model and what to do.
+    Raises FileNotFoundError and ValueError (a file that holds no such network, weights that do not fit, a library that is
+    not installed), each naming the model and what to do.
     """
     named = model.model, model.weights, inputs_of(model), size_of(model), model.precision, model.name
     files = tuple((f, Path(f).stat().st_mtime_ns, Path(f).stat().st_size) for f in model.files if Path(f).is_file())
@@ -190,12 +190,12 @@ def state_digest(module: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def library(name: str, what: str) -> Any:
-    """An optional library; RuntimeError that names the extra."""
+def library(name: str, what: str, extra: str = EXTRA) -> Any:
+    """An optional library; ValueError that names the extra."""
     try:
         return importlib.import_module(name)
     except (ImportError, RuntimeError) as error:  # torchvision that does not fit torch raises the second
-        raise RuntimeError(f"{what} needs {name}: pip install 'jumpgpu[{EXTRA}]' ({error})") from error
+        raise ValueError(f"{what} needs {name.partition('.')[0]}: pip install 'jumpgpu[{extra}]' ({error})") from error
 
 
 def _torch_script(model: ModelSettings, device: torch.device) -> Any:
@@ -297,7 +297,7 @@ def read_state(file: str, where: str) -> dict[str, torch.Tensor]:
     except FileNotFoundError:
         raise
     except Exception as error:
-        if isinstance(error, RuntimeError) and "pip install" in str(error):
+        if "pip install" in str(error):
             raise
         reason = str(error).splitlines()[0]
         raise ValueError(f"{where}: {file} does not hold tensors alone, by name: {reason}") from error
@@ -327,10 +327,10 @@ def fill(made: torch.nn.Module, model: ModelSettings, ignored: tuple[str, ...] =
 
 
 def _onnx(model: ModelSettings, device: torch.device) -> Forward:
-    runtime = library("onnxruntime", f"model {model.name!r}: {model.model}")
+    runtime = library("onnxruntime", f"model {model.name!r}: {model.model}", "onnx")
     provider = "CUDAExecutionProvider" if device.type == "cuda" else "CPUExecutionProvider"
     if provider not in runtime.get_available_providers():
-        raise RuntimeError(f"model {model.name!r}: this onnxruntime has no {provider}: pip install onnxruntime-gpu")
+        raise ValueError(f"model {model.name!r}: this onnxruntime has no {provider}: pip install onnxruntime-gpu")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:

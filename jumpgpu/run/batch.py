@@ -21,6 +21,7 @@ from ..images.illumination import correct
 from ..images.plate import Plate, Site
 from ..settings.names import family_of
 from ..store.layout import OVERVIEW, SiteTable
+from .network_masks import OURS, segment_by_networks
 from .provenance import inputs_of
 
 Labels = dict[str, torch.Tensor]  # compartment -> int32 [B, H, W]
@@ -150,6 +151,9 @@ def launch(raw: Raw, run: Run) -> Tables:
     pixels = correct(raw.pixels, run.illumination, device=run.device, scales=raw.scales)  # float32 [B, C, H, W], 0..1
     if given:
         batch = make_batch(run.plate.channels, pixels, given, {}, run.device)
+    elif options.config.segmentation.method != OURS:
+        masks = segment_by_networks(pixels, sites, run)
+        batch = make_batch(run.plate.channels, pixels, masks.labels, masks.unfiltered, run.device)
     else:
         batch = segment_batch(pixels, run.plate.channels, options.config.segmentation, run.device)
     values = fetch(measure_batch(batch, options.config.features, run.device))

@@ -21,6 +21,7 @@ from ..settings.networks import EmbeddingSettings
 from ..storage.atomic import write_whole
 from ..store.layout import SiteTable
 from .batch import Raw, Run, Tables, begin, shrink
+from .network_masks import OURS, segment_by_networks
 from .plate import Outcome, chosen_wells, open_store, outcome, prepare, read, say_blurred, say_empty
 from .provenance import inputs_of
 from .worker_threads import in_threads
@@ -46,7 +47,10 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool
 
             def launch(raw: Raw, run: Run) -> Tables:
                 pixels = correct(raw.pixels, run.illumination, device=device, scales=raw.scales)
-                result = segment(pixels, plate.channels, config.segmentation, device)
+                if config.segmentation.method == OURS:
+                    result = segment(pixels, plate.channels, config.segmentation, device)
+                else:
+                    result = segment_by_networks(pixels, raw.sites, run)
                 if outlines:
                     write_outlines(raw.sites, pixels, result, run)
                 return partial(list, label_tables(raw.sites, pixels, result, run))

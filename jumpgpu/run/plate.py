@@ -31,6 +31,7 @@ from ..store.reader import open_plate
 from ..store.writer import PlateWriter
 from .batch import Labels, Raw, Run, Tables, begin
 from .functions import open_functions
+from .network_masks import OURS, check_network_masks
 from .networks import check_networks, with_networks
 from .pipeline import check_pipeline, launch_steps, tables_of
 from .provenance import check_inputs, inputs_of, judge, made_with, name_of, settings_of
@@ -91,6 +92,7 @@ def chosen_wells(plate: Plate, options: Options) -> dict[str, dict[int, Site]]:
         check_pipeline([*options.config.functions, *options.config.steps], plate.channels)
     elif not options.masks:
         check_segmentation(plate.channels, options.config.segmentation)
+        check_network_masks(options.config.segmentation)
     check_networks(plate, options)
     wells: dict[str, dict[int, Site]] = {}
     for site in plate.select(options.wells, options.sites):
@@ -127,7 +129,8 @@ def prepare(
         for part in several
     ]
     illumination = found[0]
-    labels = f"label images of {options.masks}" if options.masks else "segmentation"
+    method = options.config.segmentation.method
+    labels = f"label images of {options.masks}" if options.masks else "segmentation" + f" by {method}" * (method != OURS)
     progress.say(f"{plate.barcode}: illumination {illumination.source}; {labels}; {device.description}")
     for note in (*plate.notes, *illumination.notes):
         progress.say(f"{plate.barcode}: {note}")

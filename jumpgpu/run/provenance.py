@@ -17,6 +17,7 @@ from ..gpu.device import Device
 from ..gpu.kernel_source import kernel_digest
 from ..images.masks import mask_files
 from ..images.plate import Plate, Site
+from ..networks.masks import digests
 from ..networks.models import identity
 from ..settings.names import well_position
 from ..settings.numbers import changed_settings as set_settings
@@ -38,7 +39,9 @@ def settings_of(plate: Plate, device: Device, illumination: Sequence[torch.Tenso
     themselves, which each well's record lists.
     """
     saved = {"labels": options.save_labels, "overview": options.save_overview or options.save_labels}
-    networks = identity(options.config.features.embedding)
+    networks: dict[str, Any] = dict(identity(options.config.features.embedding))
+    if not options.masks and (found := digests(options.config.segmentation)):
+        networks["segmentation"] = found
     return {
         "numbers": versions_of(options.config, options.masks is None),
         "config": set_settings(options.config),

@@ -91,12 +91,38 @@ def segment(
         A channel that the settings name is not there, or a setting is not known.
     """
     check(channels, settings)
+    if settings.method != "cellprofiler":
+        raise ValueError(f"segmentation.method = {settings.method!r} is of a plate's run; here only 'cellprofiler' is known")
     b, _, h, w = pixels.shape
     thresholds: dict[str, torch.Tensor] = {}
     if b == 0 or h == 0 or w == 0:
         empty = {name: device.zeros(b, h, w, dtype=torch.int32) for name in ("Nuclei", "Cells", "Cytoplasm")}
         return Segmentation(empty, dict(empty), device.zeros(b, dtype=torch.int32), thresholds)
     primary = find_nuclei(pixels, list(channels).index(settings.nuclei.channel), settings, device, thresholds, list_capacity)
+    return segment_from(primary, pixels, channels, settings, device, thresholds)
+
+
+def primary_of(nuclei: torch.Tensor, device: Device) -> Primary:
+    """Nuclei that something else found, int32 [B, H, W] numbered 1..n, all of them kept."""
+    counts = nuclei.flatten(1).amax(1)
+    capacity = 1 + int(counts.max())
+    _, border = label_extents(nuclei, capacity, device)
+    number = torch.arange(capacity, dtype=torch.int32, device=device.torch).expand(len(nuclei), capacity)
+    number = torch.where(number <= counts[:, None], number, 0).contiguous()
+    above = (nuclei > 0).to(torch.uint8)
+    return Primary(nuclei, nuclei, nuclei, border, number, counts, counts.to(torch.int64), above)
+
+
+def segment_from(
+    primary: Primary,
+    pixels: torch.Tensor,
+    channels: tuple[str, ...] | list[str],
+    settings: SegmentationSettings,
+    device: Device,
+    thresholds: dict[str, torch.Tensor],
+) -> Segmentation:
+    """Cells grown from nuclei, and cytoplasm; `thresholds` gets the cells'."""
+    b, _, h, w = pixels.shape
     cells, every_cell = find_cells(
         pixels, list(channels).index(settings.cells.channel), primary, settings.cells, device, thresholds
     )
