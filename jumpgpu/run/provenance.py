@@ -58,7 +58,7 @@ def settings_of(plate: Plate, device: Device, illumination: Sequence[torch.Tenso
 def judge(plate: Plate, device: Device, options: Options, wells: Mapping[str, Mapping[int, Site]]) -> None:
     """ValueError where this run would be refused: other settings or files than the plate there was made with.
 
-    All but the illumination functions is looked at, which take a pass over the images.
+    All is looked at but what takes a pass over the images: illumination functions, and statistics for networks.
     """
     path = options.output / f"{plate.barcode}.zarr"
     if not path.exists():
@@ -66,6 +66,8 @@ def judge(plate: Plate, device: Device, options: Options, wells: Mapping[str, Ma
     stored = read_attributes(path)["settings"]
     asked = json.loads(json.dumps(settings_of(plate, device, (), options)))
     asked["illumination"] = stored.get("illumination")
+    if "plate_statistics" in stored:  # a pass over the images, too
+        asked["plate_statistics"] = stored["plate_statistics"]
     refuse(path, changed_settings(stored, asked), options.overwrite, list(wells))
     if options.overwrite:
         return
