@@ -1,5 +1,6 @@
 """How a command ends: its exit status, and its last words on stderr."""
 
+import errno
 import functools
 import logging
 import os
@@ -34,6 +35,8 @@ def explain(error: BaseException, output: Any = None, go_on: str = GO_ON, otherw
         return str(error), BAD_USE
     if isinstance(error, OSError) and not isinstance(error, ConnectionError):
         place = error.filename or output
+        if isinstance(error, FileExistsError) and error.strerror == os.strerror(errno.EEXIST):
+            return f"{place} is there already, and is no folder", BAD_USE
         text = f"{error.strerror or error}: {place}" if place else str(error)
         if error.errno in REFUSED:
             return text + "; give an --output that can be written" * (output is not None), BAD_USE

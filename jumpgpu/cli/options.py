@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import errno
 import os
 import re
 from collections.abc import Sequence
@@ -55,6 +56,8 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if isinstance(self.output, Path) and self.output.exists() and not self.output.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "Not a folder", str(self.output))
         if self.masks is not None and not self.masks.is_dir():
             raise FileNotFoundError(f"masks folder {self.masks} does not exist")
         if unknown := sorted(set(re.findall(r"{(.*?)}", self.mask_pattern)) - {"plate", "well", "site", "compartment"}):

@@ -59,7 +59,9 @@ class Wanted:
 
     def problem(self, site: Site, c: int, reason: str) -> Problem:
         file = site.files[self.order[c]] or ""
-        reason = without_folders(reason, (os.path.dirname(file), self.plate.folder, *self.plate.roots))
+        reason = without_folders(
+            reason, (home := os.path.dirname(file), os.path.realpath(home), self.plate.folder, *self.plate.roots)
+        )
         return Problem(self.plate.barcode, site.well, site.site, self.channels[c], file, reason)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import imagecodecs
@@ -17,9 +17,11 @@ from ..images.masks import outline
 from ..images.plate import Plate
 from ..images.reader import FieldBatch
 from ..segmentation.pipeline import Segmentation, segment
+from ..settings.names import well_position
 from ..settings.networks import EmbeddingSettings
 from ..storage.atomic import write_whole
 from ..store.layout import SiteTable
+from ..store.reader import open_plate
 from .batch import Raw, Run, Tables, begin, shrink
 from .network_masks import OURS, segment_by_networks
 from .plate import Outcome, chosen_wells, open_store, outcome, prepare, read, say_blurred, say_empty
@@ -44,6 +46,7 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool
     with Progress(plate.barcode, sum(map(len, wells.values())), options.quiet, options.log_json) as progress:
         run = prepare(plate, wells, options, device, progress)
         with open_store(run) as store, BackgroundWriter(store, plate.images.relative, progress, options.strict) as writer:
+            there = set(wells) - set(store.missing_wells())
 
             def launch(raw: Raw, run: Run) -> Tables:
                 pixels = correct(raw.pixels, run.illumination, device=device, scales=raw.scales)
@@ -52,7 +55,9 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool
                 else:
                     result = segment_by_networks(pixels, raw.sites, run)
                 if outlines:
-                    write_outlines(raw.sites, pixels, result, run)
+                    images = {name: image.cpu().numpy() for name, image in result.labels.items()}
+                    labels = [{name: image[b] for name, image in images.items()} for b in range(len(pixels))]
+                    write_outlines(raw.sites, pixels, labels, run)
                 return partial(list, label_tables(raw.sites, pixels, result, run))
 
             def compute(fields: FieldBatch, run: Run) -> tuple[FieldBatch, list[SiteTable]]:
@@ -63,6 +68,8 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool
                 with device.divided(run.threads), in_threads(read(part, chosen), work, run.threads) as batches:
                     for fields, tables in batches:
                         writer.put(fields, tables)
+        if outlines:
+            draw_stored(run, sorted(there, key=well_position))
         done = outcome(plate.barcode, options, wells, time.monotonic() - started)
         say_empty(done, plate, wells, options, progress)
         say_blurred(plate.barcode, options, progress)
@@ -89,13 +96,26 @@ def label_tables(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, result:
     ]
 
 
-def write_outlines(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, result: Segmentation, run: Run) -> None:
+def draw_stored(run: Run, wells: Sequence[str]) -> None:
+    """The pictures of wells that were there already, from their stored label images and raw fields."""
+    stored = open_plate(run.options.output / f"{run.plate.barcode}.zarr")
+    sites = {(well, site["site"]) for well in wells for site in stored.record(well)["sites"]}
+    for part, fields in ((part, fields) for part, chosen in run.parts(list(wells)) for fields in read(part, chosen)):
+        rows = [row for row, place in enumerate(fields.sites) if place in sites]
+        pixels = run.device.take(fields.pixels, rows)
+        scales, places = [fields.scales[row] for row in rows], [fields.sites[row] for row in rows]
+        corrected = correct(pixels, part.illumination, device=run.device, scales=scales)
+        write_outlines(places, corrected, [stored.labels(*place) for place in places], run)
+
+
+def write_outlines(
+    sites: Sequence[tuple[str, int]], pixels: torch.Tensor, labels: Sequence[Mapping[str, np.ndarray]], run: Run
+) -> None:
     """A picture of each field: the cells' channel with the outlines of nuclei and cells."""
     folder = run.options.output / f"{run.plate.barcode}_outlines"
     channel = list(run.plate.channels).index(run.options.config.segmentation.cells.channel)
     for b, (well, site) in enumerate(sites):
-        labels = {name: image[b].cpu().numpy() for name, image in result.labels.items()}
-        picture = outline_picture(pixels[b, channel].cpu().numpy(), labels["Nuclei"], labels["Cells"])
+        picture = outline_picture(pixels[b, channel].cpu().numpy(), labels[b]["Nuclei"], labels[b]["Cells"])
         write_whole(folder / f"{well}_s{site}.png", imagecodecs.png_encode(picture))
 
 

@@ -29,6 +29,7 @@ from .local import open_regular
 
 RECORD = "zarr.json"
 KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+TRIES = 3  # of removing a folder
 FEW = 4  # files that are synced one by one, wherever they lie
 BINARY = getattr(os, "O_BINARY", 0)  # Windows would write other bytes for a line's end
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # file systems without flock
@@ -91,6 +92,14 @@ def write_new(path: Path | str, data: bytes, sync: bool = True) -> None:
         os.close(descriptor)
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder that nobody needs, if it can be: what stays is no error, and the next run removes it."""
+    for _ in range(TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.lexists(folder):
+            return
+
+
 @contextlib.contextmanager
 def whole_file(path: Path, overwrite: bool = True) -> Iterator[Path]:
     """A name to write to, in a folder of its own beside `path`; it becomes `path` once it is written and synced, or goes.
@@ -107,7 +116,7 @@ def whole_file(path: Path, overwrite: bool = True) -> Iterator[Path]:
         yield part
         move_into_place(part, path)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
 
 
 @contextlib.contextmanager
@@ -131,7 +140,7 @@ def placed_together(folder: Path) -> Iterator[Callable[[Path], Path]]:
             path.parent.mkdir(parents=True, exist_ok=True)
             move_into_place(part, path)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        remove_folder(staging)
 
 
 def write_whole(path: Place, data: bytes | bytearray | str) -> None:
@@ -302,12 +311,12 @@ def commit_folder(files: Mapping[str, bytes], target: Place, staging: Place, rep
         os.rename(fresh, target)  # fails on a folder that has something in it
         sync_directory(target.parent)
     except OSError as error:
-        shutil.rmtree(fresh, ignore_errors=True)
+        remove_folder(fresh)
         if error.errno == errno.ENOTEMPTY:
             raise FileExistsError(errno.EEXIST, "is there already", str(target)) from error
         raise
     finally:
-        shutil.rmtree(old, ignore_errors=True)
+        remove_folder(old)
 
 
 def lock(path: Path, wait: bool = False) -> FileLock | None:
@@ -356,7 +365,7 @@ class Claim:
         for folder in output.glob(f".{glob.escape(plate)}.run-*"):
             other = self._holder(folder)
             if other is None:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_folder(folder)
             elif shared := sorted(set(wells) & set(other["wells"])):
                 raise BlockingIOError(
                     f"{plate}: process {other['process']} on {other['host']} is already at work on {len(shared)} of these "
@@ -366,9 +375,13 @@ class Claim:
             else:
                 self.others.append(f"process {other['process']} on {other['host']}")
         self.staging = Path(tempfile.mkdtemp(prefix=f".{plate}.run-", dir=output))
-        self._lock = lock(self.staging / "lock")
         record = {"process": os.getpid(), "host": socket.gethostname(), "wells": wells}
-        (self.staging / "claim.json").write_text(json.dumps(record), encoding="utf-8")
+        try:
+            self._lock = lock(self.staging / "lock")
+            (self.staging / "claim.json").write_text(json.dumps(record), encoding="utf-8")
+        except BaseException:
+            self.release()
+            raise
 
     @staticmethod
     def _holder(folder: Path) -> dict[str, Any] | None:
@@ -389,4 +402,4 @@ class Claim:
         if isinstance(self.staging, Path):
             if self._lock:
                 self._lock.release()
-            shutil.rmtree(self.staging, ignore_errors=True)
+            remove_folder(self.staging)

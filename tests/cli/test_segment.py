@@ -14,7 +14,7 @@ from jumpgpu.gpu.device import Device
 from jumpgpu.images.masks import read_masks
 from jumpgpu.run.label_images import outline_picture
 from jumpgpu.segment import main
-from tests.helpers.plates import write_images
+from tests.helpers.plates import contents, write_images
 
 
 def test_labels_and_outlines_are_written_and_read_back(
@@ -39,6 +39,20 @@ def test_labels_and_outlines_are_written_and_read_back(
     assert masks.report == ()
     for name, image in masks.labels.items():
         np.testing.assert_array_equal(image[0].numpy(), stored[name])
+
+
+def test_outlines_of_a_plate_that_is_there_are_drawn_from_its_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    given = ["--plate", "DEMO", "--images", "images", "--illumination", "none", "--device", "cpu", "--quiet"]
+    assert main([*given, "--output", "once", "--outlines"]) == 0
+    assert main([*given, "--output", "twice", "--wells", "A01"]) == 0
+    assert main([*given, "--output", "twice", "--outlines"]) == 0
+    once = contents(tmp_path / "once/DEMO_outlines")
+    assert len(once) == 4
+    assert contents(tmp_path / "twice/DEMO_outlines") == once
 
 
 def test_bad_use_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
