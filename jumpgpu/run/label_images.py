@@ -100,11 +100,12 @@ def draw_stored(run: Run, wells: Sequence[str]) -> None:
     """The pictures of wells that were there already, from their stored label images and raw fields."""
     stored = open_plate(run.options.output / f"{run.plate.barcode}.zarr")
     sites = {(well, site["site"]) for well in wells for site in stored.record(well)["sites"]}
-    for part, fields in ((part, fields) for part, chosen in run.parts(list(wells)) for fields in read(part, chosen)):
+    batches = ((part, fields) for part, chosen in run.parts(list(wells)) for fields in read(part, chosen))
+    for of, fields in batches:
         rows = [row for row, place in enumerate(fields.sites) if place in sites]
         pixels = run.device.take(fields.pixels, rows)
         scales, places = [fields.scales[row] for row in rows], [fields.sites[row] for row in rows]
-        corrected = correct(pixels, part.illumination, device=run.device, scales=scales)
+        corrected = correct(pixels, of.illumination, device=run.device, scales=scales)
         write_outlines(places, corrected, [stored.labels(*place) for place in places], run)
 
 
