@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from .cli.exit_status import command, run_command
 from .cli.parser import command_parser
 from .profiles import conventions
 from .profiles.platemap import column_name
@@ -38,16 +39,13 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 done, 2 bad use."""
     options = parser().parse_args(arguments)
-    try:
-        start = time.perf_counter()
-        results = judge(options)
-        files = write_benchmark(results, options.output / "scores", options.name or "benchmark", not options.no_figures)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    start = time.perf_counter()
+    results = judge(options)
+    files = write_benchmark(results, options.output / "scores", options.name or "benchmark", not options.no_figures)
     for result in results:
         for line in result.findings:
             tell(line)
@@ -131,4 +129,4 @@ def judge(options: argparse.Namespace) -> list[Benchmark]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -5,15 +5,19 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 
 from .cli.exit_status import command, run_command
 from .cli.parser import add_plates, command_parser
 from .cli.progress import Progress
+from .outputs.crops import FORMATS as CROPS
 from .outputs.export import IMAGE, SUFFIXES, export, export_profiles, features_of
 from .profiles.cell_quality import load_cell_rules
+from .settings.limits import LIMITS, check
 from .settings.names import check_file_name, counted
+from .settings.networks import RANDOM, ModelSettings
 from .store.reader import StoredPlate, open_plate
 
 BAD_USE, TRY_AGAIN = 2, 75
@@ -30,7 +34,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add = output.add_argument
     add_plates(output, "a plate's .zarr folder, or its path without the suffix")
-    add("--format", choices=SUFFIXES, default="parquet", help="kind of file (default: %(default)s)")
+    formats = (*SUFFIXES, *CROPS)
+    add("--format", choices=formats, default="parquet", help="kind of file; the last three are crops (default: %(default)s)")
     add("--output", type=Path, metavar="DIR", help="where <plate>.<format> goes (default: beside the plate)")
     add("--objects", metavar="NAME", help="another table than the cells': Image, or an object set with rows of its own")
     add("--metadata", type=Path, metavar="DIR", help="platemaps/ and external/: each row gets its well's treatment")
@@ -49,7 +54,32 @@ def parser() -> argparse.ArgumentParser:
     add("--columns", nargs="+", metavar="NAME", help="only these features; patterns such as 'Nuclei_AreaShape_*' too")
     add("--overwrite", action="store_true", help="replace files that are there")
     add("--quiet", action="store_true", help="no progress on stderr")
+    add_crops(output)
     return output
+
+
+def add_crops(output: argparse.ArgumentParser) -> None:
+    """What says how cells are cut out; the words are those of [[features.embedding.models]]."""
+    add = output.add_argument_group("crops, of a plate with --save-labels").add_argument
+    usual, words = ModelSettings(), LIMITS["ModelSettings"]
+    add("--images", metavar="DIR", help="the plate's images (default: the Cell Painting Gallery)")
+    add("--illumination", default="auto", metavar="HOW", help="as extract was given (default: %(default)s)")
+    add("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    add("--channels", nargs="+", metavar="CHANNEL", help="in this order (default: the plate's)")
+    add("--crop", type=float, default=usual.crop, metavar="N", help="side of the window (default: %(default)g)")
+    add("--size", type=int, metavar="N", help="pixels of a crop's side (default: the window's)")
+    for name, text in (
+        ("unit", "of --crop"),
+        ("resize", "where --size differs"),
+        ("center", "of the window"),
+        ("mask", "what is outside is 0"),
+        ("padding", "beyond the field"),
+        ("precision", "of the values"),
+    ):
+        default, choices = getattr(usual, name), [str(w) for w in cast(tuple[str, ...], words[name])]
+        add(f"--{name}", choices=choices, default=default, help=f"{text} (default: %(default)s)")
+    kinds = ("none", "crop", "field", "plate")
+    add("--normalize", choices=kinds, default="none", help="less the mean, by the deviation, of it (default: none)")
 
 
 @command
@@ -79,10 +109,41 @@ def annotation_of(plate: StoredPlate, options: argparse.Namespace) -> pd.DataFra
     return platemaps.annotate(wells, platemaps.read_platemap(path), table)
 
 
+def export_cells(plate: StoredPlate, folder: Path, wells: Sequence[str] | None, options: argparse.Namespace) -> str:
+    """Crops of a plate's cells; what was written, in words."""
+    from .run.crop_export import export_crops  # torch
+
+    names = ("crop", "size", "unit", "resize", "center", "mask", "padding", "precision", "normalize")
+    rule = ModelSettings(
+        name="crops",
+        model=RANDOM,
+        channels=tuple(options.channels or plate.channels),
+        **{name: getattr(options, name) for name in names},
+    )
+    check(rule, "--crop and its options")
+    with Progress(plate.barcode, len(wells or plate.wells), options.quiet) as progress:
+        cells = export_crops(
+            plate,
+            folder,
+            options.format,
+            rule,
+            images=options.images,
+            illumination=options.illumination,
+            wells=wells,
+            device=options.device,
+            overwrite=options.overwrite,
+            advance=lambda well, n: progress.advance(1),
+        )
+    return f"{counted(len(wells or plate.wells), 'well')}  {counted(cells, 'crop')}"
+
+
 def export_one(name: str, wells: Sequence[str] | None, options: argparse.Namespace) -> None:
     start = time.monotonic()
     plate = open_plate(name)
     folder = options.output or plate.beside
+    if options.format in CROPS:
+        print(f"{folder}  {export_cells(plate, folder, wells, options)}  {time.monotonic() - start:.1f} s")
+        return
     if options.level == "profile":
         for path in export_profiles(plate.beside, plate.barcode, folder, options.format, options.overwrite):
             print(path)

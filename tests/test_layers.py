@@ -25,7 +25,9 @@ PACKAGES: dict[str, set[str]] = {
     "image_features": {"settings", "gpu", "segmentation", "features"},
     "steps": {"settings", "gpu", "segmentation", "features", "image_features"},
     "store": {"settings", "storage", "images", "features"},
-    "run": {"settings", "gpu", "storage", "cli", "images", "segmentation", "networks", "features", "steps", "store"},
+    "run": {
+        *["settings", "gpu", "storage", "cli", "images", "segmentation", "networks", "features", "steps", "store", "outputs"]
+    },
     "profiles": {"settings", "storage", "store"},
     "scores": {"settings", "storage", "profiles"},
     "outputs": {"settings", "storage", "store", "profiles", "scores"},

@@ -152,7 +152,9 @@ def launch(raw: Raw, run: Run) -> Tables:
     if given:
         batch = make_batch(run.plate.channels, pixels, given, {}, run.device)
     elif options.config.segmentation.method != OURS:
-        masks = segment_by_networks(pixels, sites, run)
+        names = [f"{run.plate.barcode} {well} site {site}" for well, site in sites]
+        segmentation, say = options.config.segmentation, run.progress.say
+        masks = segment_by_networks(pixels, run.plate.channels, segmentation, run.device, names, say)
         batch = make_batch(run.plate.channels, pixels, masks.labels, masks.unfiltered, run.device)
     else:
         batch = segment_batch(pixels, run.plate.channels, options.config.segmentation, run.device)

@@ -53,7 +53,9 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool
                 if config.segmentation.method == OURS:
                     result = segment(pixels, plate.channels, config.segmentation, device)
                 else:
-                    result = segment_by_networks(pixels, raw.sites, run)
+                    names = [f"{plate.barcode} {well} site {site}" for well, site in raw.sites]
+                    settings = config.segmentation
+                    result = segment_by_networks(pixels, plate.channels, settings, device, names, progress.say)
                 if outlines:
                     images = {name: image.cpu().numpy() for name, image in result.labels.items()}
                     labels = [{name: image[b] for name, image in images.items()} for b in range(len(pixels))]

@@ -1,7 +1,6 @@
 """Masks by networks in a run: their nuclei and cells paired under common numbers, or cells grown from their nuclei."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -12,9 +11,6 @@ from ..networks.masks import find_labels
 from ..segmentation.pipeline import Segmentation, primary_of, segment_from
 from ..settings.config import PrimarySettings, SegmentationSettings
 from ..settings.names import COMPARTMENTS
-
-if TYPE_CHECKING:
-    from .batch import Run
 
 OURS = "cellprofiler"
 
@@ -37,28 +33,29 @@ def check_network_masks(settings: SegmentationSettings) -> None:
         )
 
 
-def segment_by_networks(pixels: torch.Tensor, sites: Sequence[tuple[str, int]], run: "Run") -> Segmentation:
-    """Label images of a batch, float32 [B, C, H, W]: what is left out of a field is said, as of given label images."""
-    settings, device = run.options.config.segmentation, run.device
-    labels = find_labels(pixels, run.plate.channels, settings, device)
+def segment_by_networks(
+    pixels: torch.Tensor,
+    channels: Sequence[str],
+    settings: SegmentationSettings,
+    device: Device,
+    names: Sequence[str],
+    say: Callable[[str], None],
+) -> Segmentation:
+    """Label images of a batch, float32 [B, C, H, W]; `say` is told what is left out of a field, by the name that it has."""
+    labels = find_labels(pixels, channels, settings, device)
     nuclei = labels["Nuclei"].cpu().numpy()
     if "Cells" not in labels:
         numbered = np.stack([compact(np.concatenate([[0], image.ravel()]))[0][1:].reshape(image.shape) for image in nuclei])
         primary = primary_of(device.tensor(numbered.astype(np.int32)), device)
-        return segment_from(primary, pixels, run.plate.channels, settings, device, {})
-    return paired(nuclei, labels["Cells"].cpu().numpy(), sites, run, device)
-
-
-def paired(
-    nuclei: np.ndarray, cells: np.ndarray, sites: Sequence[tuple[str, int]], run: "Run", device: Device
-) -> Segmentation:
+        return segment_from(primary, pixels, tuple(channels), settings, device, {})
+    cells = labels["Cells"].cpu().numpy()
     images: dict[str, list[np.ndarray]] = {c: [] for c in COMPARTMENTS}
-    for b, (well, site) in enumerate(sites):
+    for b, name in enumerate(names):
         own, notes = pair(nuclei[b], cells[b])
         for note in notes:
-            run.progress.say(f"{run.plate.barcode} {well} site {site}: {note}")
+            say(f"{name}: {note}")
         for compartment, image in own.items():
             images[compartment].append(image)
-    labels = {c: device.tensor(np.stack(v)) for c, v in images.items()}
+    paired = {c: device.tensor(np.stack(v)) for c, v in images.items()}
     counts = device.tensor([int(image.max(initial=0)) for image in images["Cells"]], torch.int32)
-    return Segmentation(labels, dict(labels), counts, {})
+    return Segmentation(paired, dict(paired), counts, {})

@@ -120,6 +120,28 @@ def whole_file(path: Path, overwrite: bool = True) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def whole_folder(path: Path, overwrite: bool = True) -> Iterator[Path]:
+    """A folder to fill beside `path`; it becomes `path`, synced, once the block ends, or goes. Errors as `whole_file`."""
+    if path.exists() and not overwrite:
+        raise FileExistsError(errno.EEXIST, "is there already; --overwrite replaces it", str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".staging.", dir=path.parent))
+    try:
+        (staging / "new").mkdir()
+        yield staging / "new"
+        for file in sorted((staging / "new").rglob("*")):
+            if file.is_file():
+                with open(file, "r+b") as stream:
+                    sync_file(stream.fileno())
+        if path.exists():
+            os.rename(path, staging / "old")
+        os.rename(staging / "new", path)
+        sync_directory(path.parent)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def placed_together(folder: Path) -> Iterator[Callable[[Path], Path]]:
     """Files that come into place at the end, in the order of asking, or, where something fails, not at all.
 
