@@ -17,7 +17,8 @@ GROUPS = {
     },
     "Looking, checking, handing on": {
         "report": "a plate's page: one HTML file",
-        "export": "a stored plate as Parquet, AnnData, CSV or SQLite",
+        "compare": "a stored plate beside a lab's own CellProfiler output",
+        "export": "a stored plate as Parquet, AnnData, CSV, SQLite or CellProfiler's files",
         "verify": "check a stored plate against its records",
         "columns": "list and explain the feature columns",
         "tables": "the metadata's tables: compounds by number of targets",

@@ -13,7 +13,7 @@ from .cli.exit_status import command, run_command
 from .cli.parser import add_plates, command_parser
 from .cli.progress import Progress
 from .outputs.crops import FORMATS as CROPS
-from .outputs.export import IMAGE, SUFFIXES, export, export_profiles, features_of
+from .outputs.export import IMAGE, SUFFIXES, TABLES, export, export_profiles, features_of
 from .profiles.cell_quality import load_cell_rules
 from .settings.limits import LIMITS, check
 from .settings.names import check_file_name, counted
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = output.add_argument
     add_plates(output, "a plate's .zarr folder, or its path without the suffix")
-    formats = (*SUFFIXES, *CROPS)
+    formats = (*SUFFIXES, TABLES, *CROPS)
     add("--format", choices=formats, default="parquet", help="kind of file; the last three are crops (default: %(default)s)")
     add("--output", type=Path, metavar="DIR", help="where <plate>.<format> goes (default: beside the plate)")
     add("--objects", metavar="NAME", help="another table than the cells': Image, or an object set with rows of its own")
@@ -149,6 +149,9 @@ def export_one(name: str, wells: Sequence[str] | None, options: argparse.Namespa
             print(path)
         return
     objects = None if options.objects == "Cells" else options.objects
+    if options.format == TABLES:
+        write_tables(plate, folder, wells, objects, options)
+        return
     name = f"{plate.barcode}{f'_{objects}' if objects else ''}{SUFFIXES[options.format]}"
     target = folder / check_file_name(name, "the table")
     annotation = annotation_of(plate, options)
@@ -165,6 +168,23 @@ def export_one(name: str, wells: Sequence[str] | None, options: argparse.Namespa
     what = counted(rows, {None: "cell", IMAGE: "site"}.get(objects, "object"))
     seconds = f"{time.monotonic() - start:.1f} s"
     print("  ".join([str(target), counted(n_wells, "well"), what, counted(n_features, "feature"), seconds]))
+
+
+def write_tables(
+    plate: StoredPlate, folder: Path, wells: Sequence[str] | None, objects: str | None, options: argparse.Namespace
+) -> None:
+    """Every table of a plate as CellProfiler's files, in a folder of its own unless one is named."""
+    folder = options.output or folder / check_file_name(f"{plate.barcode}_cellprofiler", "the folder")
+    if options.flag_cells is not None:
+        raise ValueError("CellProfiler's files hold no flags; leave --flag-cells out")
+    with Progress(plate.barcode, len(wells or plate.wells), options.quiet) as progress:
+
+        def advance(done: int) -> None:
+            progress.advance(done - progress.done)
+
+        annotation, columns = annotation_of(plate, options), options.columns
+        rows = export(plate, folder, TABLES, wells, columns, options.overwrite, advance, objects, annotation)
+    print("  ".join([str(folder), counted(len(wells or plate.wells), "well"), counted(rows, "row")]))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ from ..store.annotation import variables
 from ..store.layout import COUNT, ROW
 from ..store.reader import StoredPlate, open_plate, with_annotation
 from ..store.records import rows_of
+from .cellprofiler_tables import export_cellprofiler
+from .safe_text import safe_text
 
 if TYPE_CHECKING:
     import sqlite3
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
     import anndata
 
 SUFFIXES = {"parquet": ".parquet", "h5ad": ".h5ad", "csv": ".csv", "sqlite": ".sqlite"}
+TABLES = "cellprofiler"  # the format that is a folder of tables
 PART_BYTES = 1 << 27  # of features that are written together, about
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
 IMAGE = "Image"  # the table of that name
 LINKS = ("Cytoplasm_Parent_Cells", "Cytoplasm_Parent_Nuclei")  # what pycytominer joins compartments by
 Advance = Callable[[int], None]
@@ -52,13 +54,14 @@ def export(
     annotation: pd.DataFrame | None = None,
     cell_rules: CellRules | None = None,
 ) -> int:
-    """Write a plate's single cells, or another of its tables, to one file, in one step.
+    """Write a plate's single cells, or another of its tables, to one file, in one step; or all as CellProfiler's files.
 
     Parameters
     ----------
     plate : an open plate, or its path
-    path : the file; its folder is made if absent
-    format : parquet, h5ad, csv or sqlite; by the file's suffix where None
+    path : the file, or for `cellprofiler` the folder; folders are made if absent
+    format : parquet, h5ad, csv, sqlite, or cellprofiler, which writes `<plate>_<Object>.csv` of every object set and
+        `<plate>_Image.csv` as ExportToSpreadsheet does; by the file's suffix where None
     wells, columns : which, in which order; all where None. Columns may be patterns, as in `StoredPlate.to_pandas`.
     overwrite : replace a file that is there, which is otherwise an error
     advance : called with the number of wells written so far
@@ -79,13 +82,18 @@ def export(
     stored = plate if isinstance(plate, StoredPlate) else open_plate(Path(os.fspath(plate)))
     path = Path(path)
     format = format or next((f for f, suffix in SUFFIXES.items() if path.suffix == suffix), "")
-    if format not in SUFFIXES:
-        raise ValueError(f"{path}: unknown format {format or path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
+    if format not in (*SUFFIXES, TABLES):
+        known = ", ".join((*SUFFIXES, TABLES))
+        raise ValueError(f"{path}: unknown format {format or path.suffix!r}; expected one of {known}")
     chosen = stored.chosen(wells)
     if unknown := [w for w in chosen if w not in stored.wells]:
         raise ValueError(f"{stored.barcode} has no well {unknown[0]}; it has {len(stored.wells)}")
     if not chosen:
         raise ValueError(f"{stored.barcode} has no wells yet; nothing to export")
+    if format == TABLES:
+        if columns is not None or objects is not None or cell_rules is not None:
+            raise ValueError("CellProfiler's files hold every table and column, without flags; leave these options out")
+        return sum(export_cellprofiler(stored, path, chosen, overwrite, advance, annotation).values())
     if format == "sqlite" and (objects is not None or annotation is not None):
         raise ValueError("SQLite holds the image table and all objects together, and no plate map; leave these options out")
     if cell_rules is not None and (format == "sqlite" or objects is not None):
@@ -201,27 +209,6 @@ def write_csv_tables(tables: Iterable[pd.DataFrame], path: Path, features: Seque
         for i, table in enumerate(gathered(tables, 8 * len(features))):
             options = csv.WriteOptions(include_header=i == 0)
             csv.write_csv(as_arrow(safe_text(table), features, np.float64, nulls=False), file, options)
-
-
-def safe_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Text that a spreadsheet would take for a formula gets an apostrophe in front; numbers spelled as text do not."""
-    return table.assign(
-        **{
-            name: table[name].map(
-                lambda v: f"'{v}" if isinstance(v, str) and v.startswith(FORMULA) and not is_number(v) else v
-            )
-            for name in table.columns
-            if table[name].dtype.kind == "O" or isinstance(table[name].dtype, pd.StringDtype | pd.CategoricalDtype)
-        }
-    )
-
-
-def is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def write_h5ad(source: Source, path: Path) -> None:
@@ -346,8 +333,10 @@ def export_profiles(folder: Path, barcode: str, output: Path, format: str, overw
         raise FileNotFoundError(
             errno.ENOENT, f"no profiles of {barcode}; jumpgpu profile makes them", str(folder / "profiles" / barcode)
         )
-    if format == "sqlite":
-        raise ValueError("profiles are no single cells, which SQLite's layout is for; choose parquet, csv or h5ad")
+    if format in ("sqlite", TABLES):
+        raise ValueError(
+            "profiles are no single cells, which SQLite's and CellProfiler's layouts are for; choose parquet, csv or h5ad"
+        )
     record = recorded(folder / "profiles" / barcode, barcode)
     also = record.get("recipe", {}).get("features", [])
     written = []
