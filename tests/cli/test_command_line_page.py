@@ -8,7 +8,7 @@ import pytest
 
 from jumpgpu.__main__ import COMMANDS, main
 from jumpgpu.cellprofiler.settings import READERS
-from jumpgpu.outputs.export import SUFFIXES
+from jumpgpu.outputs.export import SUFFIXES, TABLES
 from tests.cli.test_progress import KEYS, events_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")
@@ -53,7 +53,7 @@ def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch, capsys) -> No
 def test_the_tables_of_the_page_are_the_programs() -> None:
     assert {name: row[0] for name, row in table("command").items()} == COMMANDS
     assert {name: set(re.findall(r"`(\w+)`", row[1])) for name, row in table("event").items()} == KEYS
-    assert set(table("format")) == set(SUFFIXES)
+    assert set(table("format")) == {*SUFFIXES, TABLES}
     spans = {name: f"{r[0]} to {r[-1]}" if len(r) > 1 else str(r[0]) for name, (r, _) in READERS.items()}
     assert {name.split()[0]: row[0] for name, row in table("module").items()} == spans
 
