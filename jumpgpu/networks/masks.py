@@ -118,7 +118,7 @@ def cellpose(settings: SegmentationSettings, compartment: str, place: str, devic
     models = library("cellpose.models", "segmentation.method = cellpose", "cellpose")
     network, nuclei = settings.network, compartment == "Nuclei"
     names = [settings.nuclei.channel] if nuclei else [settings.cells.channel, settings.nuclei.channel]
-    model = models.CellposeModel(gpu=device.torch.type == "cuda", pretrained_model=place, device=device.torch)
+    model = models.CellposeModel(gpu=device.massively_parallel, pretrained_model=place, device=device.torch)
     given = {"diameter": network.diameter if nuclei else network.cell_diameter, "cellprob_threshold": network.probability}
     options = {k: v for k, v in given.items() if v is not None}
 
