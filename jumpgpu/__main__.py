@@ -19,6 +19,7 @@ GROUPS = {
         "report": "a plate's page: one HTML file",
         "compare": "a stored plate beside a lab's own CellProfiler output",
         "export": "a stored plate as Parquet, AnnData, CSV, SQLite or CellProfiler's files",
+        "check-plate": "look at a plate's images before a long run",
         "verify": "check a stored plate against its records",
         "columns": "list and explain the feature columns",
         "tables": "the metadata's tables: compounds by number of targets",

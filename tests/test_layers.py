@@ -28,6 +28,7 @@ PACKAGES: dict[str, set[str]] = {
     "run": {
         *["settings", "gpu", "storage", "cli", "images", "segmentation", "networks", "features", "steps", "store", "outputs"]
     },
+    "checks": {"settings", "gpu", "storage", "images", "store"},
     "profiles": {"settings", "storage", "store"},
     "scores": {"settings", "storage", "profiles"},
     "outputs": {"settings", "storage", "store", "profiles", "scores"},
