@@ -25,13 +25,14 @@ from filelock import FileLock, Timeout
 
 from .buckets import Place, RemotePath, in_parallel
 from .file_system import sync_file_system, syncs_whole
-from .local import open_regular
+from .local import NotRegular, open_regular
 
 RECORD = "zarr.json"
 KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 TRIES = 3  # of removing a folder
 FEW = 4  # files that are synced one by one, wherever they lie
 BINARY = getattr(os, "O_BINARY", 0)  # Windows would write other bytes for a line's end
+NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, NotRegular)  # and no fault of the system
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # file systems without flock
 
 
@@ -224,12 +225,13 @@ def read_files(folder: Place, sizes: Mapping[str, int]) -> Iterator[tuple[str, b
         return
     for key, expected in sizes.items():
         path = path_inside(folder, key)
-        if not os.path.isfile(path):
+        try:
+            with open_regular(path) as file:
+                size = os.fstat(file.fileno()).st_size
+                data = file.read(size) if size == expected else b""
+        except NO_FILE:
             yield key, b"", -1
             continue
-        with open(path, "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            data = file.read() if size == expected else b""
         yield key, data, size
 
 
@@ -242,14 +244,17 @@ def read_ranges(folder: Place, key: str, size: int, ranges: Sequence[tuple[int, 
         result = (folder / check_key(key)).read_ranges(ranges)
     else:
         path = path_inside(folder, key)
-        there = os.path.getsize(path) if os.path.isfile(path) else -1
-        if there != size:
-            raise ValueError(f"{folder}: {key} is not as it was written ({there} bytes of {size})")
-        result = []
-        with open(path, "rb", buffering=0) as file:
-            for start, n in ranges:
+        result, there = [], -1
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError, NotRegular),
+            open_regular(path) as file,
+        ):
+            there = os.fstat(file.fileno()).st_size
+            for start, n in ranges if there == size else ():
                 file.seek(start)
                 result.append(file.read(n))
+        if there != size:
+            raise ValueError(f"{folder}: {key} is not as it was written ({there} bytes of {size})")
     return result
 
 

@@ -104,10 +104,14 @@ def read_inside(file: str, roots: Sequence[Path], limit: int) -> tuple[bytes, St
         return handle.read(limit), status_of(status)
 
 
+class NotRegular(ValueError):
+    """A pipe or a device in the place of a file."""
+
+
 @contextlib.contextmanager
 def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A regular file, opened for reading; ValueError for a pipe or a device, which could be waited for for ever."""
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | NONBLOCK)) as handle:
         if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
-            raise ValueError(f"{os.fspath(path)}: not a regular file")
+            raise NotRegular(f"{os.fspath(path)}: not a regular file")
         yield handle

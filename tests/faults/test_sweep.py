@@ -1,0 +1,37 @@
+"""The sweep of `sweep.py`: a few faults of every command here, each call site with each errno where there is time."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import CHECKOUT
+
+pytestmark = [
+    pytest.mark.mechanics,
+    pytest.mark.skipif(not sys.platform.startswith("linux") or not shutil.which("gcc"), reason="the shim needs Linux and gcc"),
+]
+
+
+def swept(folder, *options):
+    """The cases of a sweep, all of them sound."""
+    command = [sys.executable, "-m", "tests.faults.sweep", "--output", str(folder / "sweep"), *options]
+    process = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+    print(process.stdout)
+    assert process.returncode == 0, process.stdout[-4000:] + process.stderr[-4000:]
+    return json.loads((folder / "sweep" / "cases.json").read_text())
+
+
+def test_a_few_faults_of_some_commands(tmp_path):
+    cases = swept(tmp_path, "--errnos", "EIO", "--sites", "4", "--only", "extract", "export h5ad", "report")
+    assert len(cases) == 12
+    assert sum(case["met"] for case in cases) >= 9  # threads may come another way
+
+
+@pytest.mark.slow
+def test_every_call_site_of_every_command_with_each_errno(tmp_path):
+    cases = swept(tmp_path, "--calls", "40")
+    assert sum(case["met"] for case in cases) > 0.9 * len(cases)
+    assert {case["status"] for case in cases} <= {0, 75}
