@@ -11,7 +11,9 @@ from tests.conftest import CHECKOUT
 
 pytestmark = [
     pytest.mark.mechanics,
-    pytest.mark.skipif(not sys.platform.startswith("linux") or not shutil.which("gcc"), reason="the shim needs Linux and gcc"),
+    pytest.mark.skipif(
+        not sys.platform.startswith("linux") or not shutil.which("gcc"), reason="the shim needs Linux and gcc"
+    ),
 ]
 
 
