@@ -9,8 +9,10 @@ trying again may help: the disk is full, another run is at work, the device fail
 import dataclasses
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from .cellprofiler.parse import read_pipeline
+from .cellprofiler.sources import source_of
 from .cellprofiler.translate import translate
 from .cellprofiler.verdict import settings, stops, told
 from .cli.exit_status import BAD_USE, DONE, QUARANTINED, STOPPED, events_only, explain, failed, run_command
@@ -22,6 +24,7 @@ from .run import dask_workers as workers
 from .run.plate import REFUSED, chosen_wells, describe
 from .run.plates import extract_plates
 from .settings.config import Config, load_config
+from .storage.buckets import is_url
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         asked = given(arguments)
         if asked["pipeline"]:
+            asked["images"] = table_in(asked["images"], asked["pipeline"])
             asked["config"] = read_pipelines(asked["pipeline"], asked["config"], asked["accept_differences"])
         barcodes, options, dry_run = settle(asked)
         log_json = options.log_json
@@ -80,6 +84,14 @@ def read_pipelines(files: Sequence[str], config: str | None, accept: bool) -> Co
             "these pipelines make illumination functions and no objects; add the analysis by another --pipeline"
         )
     return settings(imported, base)
+
+
+def table_in(images: str | None, files: Sequence[str]) -> str | None:
+    """The images; LoadData's table where one of the pipelines names one that lies in their folder."""
+    for table in filter(None, (Path(source_of(read_pipeline(file)).table).name for file in files)):
+        if images and not is_url(images) and (Path(images) / table).is_file():
+            return str(Path(images) / table)
+    return images
 
 
 if __name__ == "__main__":

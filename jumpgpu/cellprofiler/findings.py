@@ -1,6 +1,6 @@
 """What is not the same in an imported pipeline, and why something of it cannot be made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..settings import steps as kinds
 
@@ -18,11 +18,26 @@ class Finding:
     text: str
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where a pipeline's images are.
+
+    pattern  of file names, with groups well, site, ...; None: none is told
+    assign   channel -> regular expression of the paths of its files
+    table    the name of LoadData's file
+    """
+
+    pattern: str | None = None
+    assign: dict[str, str] = field(default_factory=dict)
+    table: str = ""
+
+
 @dataclass
 class Translated:
     """Steps, and findings in the order of LEVELS. `channels`: of the images that the steps load, `functions`: of functions.
 
     `missing`: object sets that cannot be made. `function_steps` make the plate's illumination functions.
+    `source`: where the images are.
     """
 
     steps: tuple[kinds.Step, ...]
@@ -32,6 +47,7 @@ class Translated:
     objects: tuple[str, ...]
     missing: tuple[str, ...]
     function_steps: tuple[kinds.Step, ...] = ()
+    source: Source = field(default_factory=Source)
 
     def of_level(self, *levels: str) -> list[Finding]:
         return [f for f in self.findings if f.level in levels]

@@ -4,15 +4,17 @@ Nothing is replaced by something like it: an image or object set that cannot be 
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from ..settings import steps as kinds
 from . import of_image_tables, of_images, of_measures, of_objects
-from .findings import LEVELS, Cause, Finding, Translated, Unsupported
+from .findings import LEVELS, Cause, Finding, Source, Translated, Unsupported
 from .functions import pruned, split
 from .parse import Module, Pipeline, printable
 from .rows import Settings
 from .settings import ONCE, READERS, read_settings
+from .sources import source_of
 from .translator import KNOWN, Translator
 
 LOADING = {"LoadData", "Images", "Metadata", "NamesAndTypes", "Groups"}
@@ -23,6 +25,7 @@ OUTPUT = re.compile(
 
 def translate(pipelines: Iterable[Pipeline]) -> Translated:
     """Pipelines that belong together (illumination, analysis); ValueError for a module whose settings cannot be read."""
+    pipelines = list(pipelines)
     result = [read(p) for p in pipelines]
     functions: list[kinds.Step] = []
     steps: list[kinds.Step] = []
@@ -30,6 +33,7 @@ def translate(pipelines: Iterable[Pipeline]) -> Translated:
         of_plate, of_fields = split(t.steps, t.saved)
         functions += of_plate
         steps += pruned(of_fields)
+    source = sources(pipelines, result)
     findings = [f for t in result for f in t.said()]
     loads = [s for s in (*functions, *steps) if isinstance(s, kinds.Load)]
     made = {s.channel for s in functions if isinstance(s, kinds.KeepFunction)}
@@ -49,7 +53,26 @@ def translate(pipelines: Iterable[Pipeline]) -> Translated:
         tuple(n for t in result for n, why in t.objects.items() if why is None),
         tuple(n for t in result for n, why in t.objects.items() if why is not None),
         tuple(functions),
+        source,
     )
+
+
+def sources(pipelines: Sequence[Pipeline], translated: Sequence[Translator]) -> Source:
+    """Where the images of pipelines are: the first one's rules that tell of every image that is loaded."""
+    tables: list[str] = []
+    for pipeline, t in zip(pipelines, translated, strict=True):
+        loaded = {s.image: s.channel for s in t.steps if isinstance(s, kinds.Load) and not s.function}
+        try:
+            source = source_of(pipeline)
+        except ValueError as error:
+            t.findings.append(
+                Finding("note", pipeline.file, "NamesAndTypes", 0, f"{error}; say in [plate] how files are named")
+            )
+            continue
+        tables += [source.table] * bool(source.table)
+        if loaded and loaded.keys() <= source.assign.keys():
+            return replace(source, assign={channel: source.assign[image] for image, channel in loaded.items()})
+    return Source(table=next(iter(tables), ""))
 
 
 def read(pipeline: Pipeline) -> Translator:

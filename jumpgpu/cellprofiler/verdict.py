@@ -58,6 +58,9 @@ def settings(imported: Translated, base: Config | None = None) -> Config:
     known = {c.lower() for c in PlateSettings().channels}
     stains = {c.lower(): c for c in channels if c.lower() not in known}
     plate = replace(base.plate, channels=channels, stains=base.plate.stains | stains)
+    rules = imported.source.assign
+    if set(channels) <= rules.keys() and not (plate.pattern or plate.assign):  # else files are found as any plate's are
+        plate = replace(plate, pattern=imported.source.pattern, assign={c: rules[c] for c in channels})
     return replace(base, plate=plate, steps=imported.steps, functions=imported.function_steps)
 
 

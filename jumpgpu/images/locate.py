@@ -90,8 +90,8 @@ def find_plate(barcode: str, images: str | Path, settings: PlateSettings | None 
         raise FileNotFoundError(
             f"images root {root} is no folder and no file; give --images the folder that holds the plate, or a load_data.csv"
         )
-    folder = find_folder(barcode, root, settings.pattern)
-    if folder and settings.pattern:
+    folder = find_folder(barcode, root, settings.pattern or ("assign" if settings.assign else None))
+    if folder and (settings.pattern or settings.assign):
         return from_names(barcode, folder, root, settings, names_of(folder))
     indexes = find_indexes(folder, root) if folder else IndexFiles((), ())
     if folder and indexes.known:

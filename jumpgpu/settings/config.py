@@ -194,6 +194,7 @@ class PlateSettings:
     )
     scale: float | None = None  # what counts are divided by to be 0 to 1; else as each image says, 65535 where it does not
     pattern: str | None = None  # regular expression of file names, with groups well (or row, column), site, channel, ...
+    assign: dict[str, str] = field(default_factory=dict)  # channel -> regular expression that its files' paths have
     plane: int | None = None  # the plane to read where there are several
     planes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # channel -> its planes to read
     projection: str = "none"  # of a field's planes: max, mean; none reads one plane

@@ -124,8 +124,17 @@ LIMITS: dict[str, dict[str, Range | tuple[str, ...]]] = {
 
 LONGEST = {"NeighborsSettings": 8}  # dataclass: values of a list at most
 
-REPEATED = {"ModelSettings": ("mean", "std"), "EmbeddingSettings": ("models",)}  # dataclass: lists whose values may be alike
+REPEATED = {
+    "ModelSettings": ("mean", "std"),
+    "EmbeddingSettings": ("models",),
+    "Math": ("images", "factors", "measurements"),
+    "CalculateMath": ("objects", "measurements", "factors", "exponents"),
+    "Filter": ("measurements", "lowest", "highest"),
+    "Classify": ("edges", "names"),
+    "Flag": ("measurements", "sources", "objects", "lowest", "highest"),
+}  # dataclass: lists whose values may be alike
 
+UNBOUNDED = ("lowest", "highest", "edges")  # of steps: infinite is no limit
 ORDERED = {  # dataclass: fields of which the first may not exceed the second
     "ThresholdSettings": ("lower", "upper"),
     "PrimarySettings": ("min_diameter", "max_diameter"),
@@ -155,7 +164,7 @@ def check(settings: Any, where: str) -> None:
             raise ValueError(f"{where}: {name}: expected at most {longest} values, got {len(given)}")
         for value in given if isinstance(given, tuple) else (given,):
             limit = limits.get(name, FINITE if isinstance(value, float) else None)
-            if limit is None or value is None or value in limit:
+            if limit is None or value is None or value in limit or (name in UNBOUNDED and value in (-math.inf, math.inf)):
                 continue
             expected = limit if isinstance(limit, Range) else f"one of {', '.join(limit)}"
             raise ValueError(f"{where}: {name}: expected {expected}, got {value!r}")

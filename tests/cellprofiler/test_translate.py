@@ -2,6 +2,7 @@
 the pixel."""
 
 import dataclasses
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ import pytest
 from jumpgpu.cellprofiler.findings import Translated
 from jumpgpu.cellprofiler.parse import parse_text, read_pipeline
 from jumpgpu.cellprofiler.translate import translate
+from jumpgpu.cellprofiler.verdict import settings
 from jumpgpu.gpu.device import Device
 from jumpgpu.settings import steps as kinds
 from jumpgpu.settings.config import Config, as_toml, build
+from jumpgpu.settings.limits import check_all
 from tools.pipelines import run_reference
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -50,8 +53,6 @@ def test_cpjump1_is_equal() -> None:
 
 
 def test_steps_survive_a_settings_file() -> None:
-    import tomllib
-
     steps = changed().steps
     assert build(Config, tomllib.loads(as_toml(Config(steps=steps))), "lab.toml").steps == steps
 
@@ -183,9 +184,14 @@ def test_a_function_that_only_the_last_image_finishes() -> None:
 
 @pytest.mark.skipif(not PUBLIC.is_dir(), reason="no ../shared/data/pipelines")
 def test_public_pipelines() -> None:
+    """And the settings of every one are settings that `extract` takes, and a file says again."""
     verdicts = {}
     for path in sorted(p for p in PUBLIC.iterdir() if p.suffix in (".cppipe", ".cpproj")):
-        verdicts[path.name] = translate([read_pipeline(path)]).verdict
+        imported = translate([read_pipeline(path)])
+        verdicts[path.name] = imported.verdict
+        config = settings(imported)
+        check_all(config, path.name)
+        assert build(Config, tomllib.loads(as_toml(config)), path.name) == config
     complete = [n for n, v in verdicts.items() if v["labels"] == v["columns"] == "equal"]
     assert len(complete) >= 39, sorted(set(verdicts) - set(complete))
 

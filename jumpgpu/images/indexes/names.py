@@ -15,6 +15,7 @@ from ..plate import Plate
 from .group import group_images
 from .harmony import IndexImage
 from .load_data import parse_well
+from .rules import assigned
 
 MAX_FILES = 2_000_000  # names looked at in a folder
 MAX_PATTERN = 1000  # characters of a config's pattern
@@ -108,11 +109,16 @@ def from_names(
     barcode: str, folder: Place, root: Place, settings: PlateSettings, names: Iterable[str], named: Named | None = None
 ) -> Plate:
     """A plate from its files' names. ValueError, by file and group, for what they leave open; FileNotFoundError for none."""
-    found = by_pattern(barcode, folder, settings, names) if settings.pattern else by_rule(barcode, folder, names)
+    if settings.assign:
+        found = by_assignment(barcode, folder, settings, names)
+    else:
+        found = by_pattern(barcode, folder, settings, names) if settings.pattern else by_rule(barcode, folder, names)
     if not found.images:
         raise FileNotFoundError(
             f"{barcode}: {folder} has no Index.idx.xml, load_data.csv or file named like r01c01f01p01-ch1sk1fk1fl1.tiff"
-            if not settings.pattern
+            if not (settings.pattern or settings.assign)
+            else f"{barcode}: {found.notes[0]}"
+            if settings.assign
             else f"{barcode}: no file in {folder} matches [plate] pattern; {found.notes[0]}"
         )
     first, said = found.images[0]
@@ -237,10 +243,21 @@ def by_pattern(barcode: str, folder: Place, settings: PlateSettings, names: Iter
     return found
 
 
+def by_assignment(barcode: str, folder: Place, settings: PlateSettings, names: Iterable[str]) -> Found:
+    """The images that the rules of `[plate.assign]` tell."""
+    if absent := [c for c in settings.channels if c not in settings.assign]:
+        raise ValueError(f"{barcode}: plate.assign has no rule for {', '.join(absent)}; every channel needs one")
+    pattern = compiled(settings) if settings.pattern else None
+    result = assigned(barcode, folder, settings, names, pattern)
+    return Found(Rule("[plate.assign]", "", pattern or regex.compile("(?!)")), result.images, result.notes)
+
+
 def channels_of(
     barcode: str, folder: Place, texts: Sequence[str], rule: Rule, settings: PlateSettings, named: Named | None
 ) -> tuple[dict[str, str], str, tuple[str, ...]]:
     """Wanted channel -> the text that names have for it; where that is known from; warnings. ValueError where it is not."""
+    if settings.assign:
+        return {c: c for c in settings.channels if c in texts}, "[plate.assign]", ()
     if named:
         names = {t: name for t in texts if t.isdigit() and (name := named.channels.get(int(t)))}
         if unnamed := [t for t in texts if t not in names]:
