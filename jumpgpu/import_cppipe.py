@@ -1,7 +1,7 @@
-"""A CellProfiler pipeline as a settings file: what it sets, and what of it is not done here.
+"""A CellProfiler pipeline as a settings file, and a line for every cause of what is not the same.
 
-CorrectIllumination, IdentifyPrimaryObjects, IdentifySecondaryObjects, IdentifyTertiaryObjects, FilterObjects at the border
-and the Measure modules are read. Every module and setting that is not honoured is listed, on stderr and in the file.
+Pipelines that have a preset's form become [illumination], [segmentation] and [features]; all others the steps that
+`extract --pipeline` runs. Nothing is put in another's place unless --approximate asks for it.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from . import __version__
 from .cellprofiler import verdict
@@ -80,7 +81,17 @@ def parser() -> argparse.ArgumentParser:
     add("pipelines", nargs="+", metavar="FILE", help="pipelines that belong together (.cppipe, or .json of CellProfiler 4)")
     add("--output", type=Path, metavar="FILE", help="the settings file to write (default: standard output)")
     add("--json", action="store_true", help="print what extract --pipeline would come to, as JSON, and write nothing")
-    add("--steps", action="store_true", help="write the pipeline step by step ([[steps]]), as extract --pipeline runs it")
+    add(
+        "--steps",
+        action="store_true",
+        help="write the pipeline step by step ([[steps]]), as extract --pipeline runs it; done anyway where a preset's form "
+        "([segmentation], [features]) does not hold all of it",
+    )
+    add(
+        "--approximate",
+        action="store_true",
+        help="write [segmentation] and [features] although numbers differ or are missing, each of them listed",
+    )
     add("--overwrite", action="store_true", help="replace --output if it is there")
     add("--strict", action="store_true", help="write nothing and end with status 1 where numbers would differ or be missing")
     return output
@@ -95,7 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pipelines = [read_pipeline(path) for path in options.pipelines]
     if options.json or options.steps:
         return by_steps(pipelines, options)
-    imported = import_pipelines(pipelines)
+    imported = as_a_whole(pipelines, options.approximate)
+    if imported is None:
+        return by_steps(pipelines, options)
     text = as_settings(imported, pipelines)
     for heading, result in listing(imported):
         print(f"{heading}:", *(f"  {line}" for line in result), sep="\n", file=sys.stderr)
@@ -110,23 +123,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def as_a_whole(pipelines: Sequence[Pipeline], approximate: bool) -> Imported | None:
+    """The pipelines in a preset's form; None where that does not hold all of them, unless it may be `approximate`."""
+    try:
+        imported = import_pipelines(pipelines)
+    except ValueError:
+        if approximate:
+            raise
+        return None
+    return imported if approximate or not imported.of_kind("changes", "missing") else None
+
+
 def by_steps(pipelines: Sequence[Pipeline], options: argparse.Namespace) -> int:
     """The verdict as JSON, or the settings file of steps, which is not written where labels or values would differ."""
     result = translate(pipelines)
     if options.json:
         print(json.dumps(verdict.as_json(result), indent=1))
         return 0
+    if not (result.steps or result.function_steps or result.findings):
+        raise ValueError("nothing in this pipeline makes functions, objects or measurements")
     said = verdict.told(result, options.pipelines)
     print(said, file=sys.stderr)
     if options.strict and verdict.stops(result):
         return NOT_HONOURED
     config = verdict.settings(result)
     text = "".join(f"# {line}\n" for line in said.splitlines()) + "\n"
-    table = {"plate": {"channels": config.plate.channels}, "functions": [step_table(step) for step in config.functions]}
+    plate, usual = config.plate, PlateSettings()
+    own: dict[str, Any] = {"channels": plate.channels} | ({"pattern": plate.pattern} if plate.pattern else {})
+    own |= (
+        {"stains": {k: v for k, v in plate.stains.items() if usual.stains.get(k) != v}}
+        if plate.stains != usual.stains
+        else {}
+    )
+    own |= {"assign": plate.assign} if plate.assign else {}
+    table = {"plate": own, "functions": [step_table(step) for step in config.functions]}
     table |= {"steps": [step_table(step) for step in config.steps]}
     text += "\n".join(toml_lines(table)) + "\n"
     back = build(Config, tomllib.loads(text), "imported settings")
-    assert (back.functions, back.steps) == (config.functions, config.steps), "the file does not say what was imported"
+    assert back == config, "the file does not say what was imported"
     if options.output:
         write_whole(options.output, text)
         print(f"{options.output}  {len(config.steps)} steps")

@@ -8,6 +8,7 @@ from typing import TypeVar
 from ..settings import steps as kinds
 from ..settings.names import BRIGHTFIELD, CHANNELS
 from .findings import Cause, Finding, Unsupported
+from .functions import inputs_of
 from .parse import Module, printable
 
 Word = TypeVar("Word")
@@ -28,6 +29,7 @@ class Translator:
     channels: dict[str, str] = field(default_factory=dict)  # loaded image -> channel
     saved: set[str] = field(default_factory=set)  # images that SaveImages writes
     functions: set[str] = field(default_factory=set)  # images that are loaded functions
+    masked: set[str] = field(default_factory=set)  # images of which not all pixels count
     unfinished: set[str] = field(default_factory=set)  # functions that only the last image finishes
     measured: set[str] = field(default_factory=set)  # image measurements
     loaded: tuple[kinds.Load, ...] = ()  # what an earlier reading of the pipeline loads
@@ -104,6 +106,8 @@ class Translator:
         channel = own or (self.channels.get(image) if stem == name else self.channel_of_stem(stem))
         if channel is None:
             raise Unsupported(f"function {printable(name)} is of no image that is loaded")
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", channel):
+            raise ValueError(f"{self.by}: function {printable(name)} cannot name a channel; rename it")
         self.images[name] = None
         self.functions.add(name)
         self.add(kinds.Load(name, channel, function=True))
@@ -114,6 +118,8 @@ class Translator:
         return next((c for c in KNOWN if c.lower() == channel.lower()), channel)
 
     def make(self, name: str, step: kinds.Step) -> None:
+        if isinstance(step, kinds.MaskImage) or inputs_of(step) & self.masked:
+            self.masked.add(name)
         self.images[name] = None
         self.add(step)
 

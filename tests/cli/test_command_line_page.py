@@ -11,6 +11,7 @@ from jumpgpu.cellprofiler.settings import READERS
 from jumpgpu.outputs.export import SUFFIXES, TABLES
 from tests.cli.test_progress import KEYS, events_of
 
+PIPELINES = (Path(__file__).parents[2] / "docs" / "cellprofiler.md").read_text(encoding="utf-8")
 PAGE = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")
 
 
@@ -18,9 +19,9 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.M | re.S)
 
 
-def table(heading: str) -> dict[str, list[str]]:
+def table(heading: str, page: str = PAGE) -> dict[str, list[str]]:
     """A table's rows by their first cell, below the row that begins with `heading`."""
-    lines = PAGE[PAGE.index(f"| {heading} |") :].split("\n\n")[0].splitlines()[2:]
+    lines = page[page.index(f"| {heading} |") :].split("\n\n")[0].splitlines()[2:]
     cells = [[c.strip() for c in line.strip("|").split("|")] for line in lines]
     return {row[0].strip("`"): row[1:] for row in cells}
 
@@ -55,7 +56,7 @@ def test_the_tables_of_the_page_are_the_programs() -> None:
     assert {name: set(re.findall(r"`(\w+)`", row[1])) for name, row in table("event").items()} == KEYS
     assert set(table("format")) == {*SUFFIXES, TABLES}
     spans = {name: f"{r[0]} to {r[-1]}" if len(r) > 1 else str(r[0]) for name, (r, _) in READERS.items()}
-    assert {name.split()[0]: row[0] for name, row in table("module").items()} == spans
+    assert {name.split()[0]: row[0] for name, row in table("module | revisions", PIPELINES).items()} == spans
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

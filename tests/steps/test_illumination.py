@@ -1,7 +1,7 @@
 """CorrectIlluminationCalculate, Smooth and Resize beside the functions that CellProfiler calls (centrosome, scikit-image).
 
 The 99 cases of CorrectIlluminationCalculate that these are drawn from were also run by CellProfiler 4.2.8.1 itself on crops
-of real fields: docs/cellprofiler-pipelines.md says how they compare.
+of real fields: docs/cellprofiler.md says how they compare.
 """
 
 import dataclasses
