@@ -19,10 +19,12 @@ from .cli.exit_status import BAD_USE, DONE, QUARANTINED, STOPPED, events_only, e
 from .cli.options import given, settle
 from .cli.progress import write_event
 from .gpu.open import open_device
+from .images.channels import check_channels
 from .images.locate import find_source
 from .run import dask_workers as workers
 from .run.plate import REFUSED, chosen_wells, describe
 from .run.plates import extract_plates
+from .run.watch import check_watch, watch_plate
 from .settings.config import Config, load_config
 from .storage.buckets import is_url
 
@@ -35,11 +37,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked["pipeline"]:
             asked["images"] = table_in(asked["images"], asked["pipeline"])
             asked["config"] = read_pipelines(asked["pipeline"], asked["config"], asked["accept_differences"])
+        watch = asked["watch"]
         barcodes, options, dry_run = settle(asked)
+        if watch is not None:
+            check_watch(options, watch)
+            if len(barcodes) > 1:
+                raise ValueError("--watch: one plate at a time; start another watch for another plate")
+            check_channels(options.config.plate)
         log_json = options.log_json
         if log_json:
             events_only()
-        plates = [find_source(b, options.images_root, options.config.plate, options.cache) for b in barcodes]
+        plates = []
+        if watch is None or dry_run:
+            plates = [find_source(b, options.images_root, options.config.plate, options.cache) for b in barcodes]
+            barcodes = [plate.barcode for plate in plates]
         for plate in plates:
             chosen_wells(plate, options)
         if dry_run:
@@ -54,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except STOPPED as error:
         return failed(*explain(error, go_on="", otherwise=BAD_USE), log_json)
     try:
-        for done in extract_plates(plates, options):
+        for done in extract_plates(plates, options) if watch is None else watch_plate(barcodes[0], options, watch):
             print(f"{done}  {options.output / done.plate}.zarr", flush=True)
             if log_json:
                 write_event("summary", **dataclasses.asdict(done))

@@ -175,6 +175,16 @@ def parser(name: str = "extract") -> argparse.ArgumentParser:
         add("--save-overview", action="store_true", help="store each site at an eighth of its size, as OME-Zarr")
     add("--overwrite", action="store_true", help="measure wells again even if the store already has them")
     add("--retry-quarantined", action="store_true", help="measure those wells again that a site was left out of")
+    if not segment:
+        add(
+            "--watch",
+            nargs="?",
+            type=float,
+            const=120.0,
+            metavar="SECONDS",
+            help="measure wells while the microscope writes, each once its files are complete and have not changed for so "
+            "long (default: 120); ends when the plate is complete, or when <output>/<plate>.stop appears",
+        )
     add("--dry-run", action="store_true", help="say what would be read and written, and stop")
     add = output.add_argument_group("where to run").add_argument
     add("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: %(default)s)")
@@ -206,7 +216,7 @@ def given(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 def settle(given: dict[str, Any]) -> tuple[list[str], Options, bool]:
     """What `parse` returns, from the parser's values."""
     barcodes, dry_run = list(dict.fromkeys(given.pop("plate"))), given.pop("dry_run")
-    for name in ("plates", "pipeline", "accept_differences"):  # the command's own
+    for name in ("plates", "pipeline", "accept_differences", "watch"):  # the command's own
         given.pop(name, None)
     for barcode in barcodes:
         check_barcode(barcode)
