@@ -25,7 +25,7 @@ def no_estimate(monkeypatch):
     def refuse(*args, **options):
         raise AssertionError("the illumination was estimated before the settings were judged")
 
-    monkeypatch.setattr(runs, "open_illumination", refuse)
+    monkeypatch.setattr(runs, "open_functions", refuse)
 
 
 def test_a_refused_run_does_not_wait_for_the_illumination(demo, tmp_path, capsys, request):
