@@ -34,6 +34,7 @@ class Options:
     config: Config = field(default_factory=Config)
     masks: Path | None = None  # label images in place of segmentation
     mask_pattern: str = MASK_PATTERN
+    grow_cells: bool = False  # of masks that are nuclei alone: cells are found around them
     save_labels: bool = False
     save_overview: bool = False
     threads: int | None = None  # threads that decode, and threads that compute; all processors where None
@@ -60,6 +61,8 @@ class Options:
             raise NotADirectoryError(errno.ENOTDIR, "Not a folder", str(self.output))
         if self.masks is not None and not self.masks.is_dir():
             raise FileNotFoundError(f"masks folder {self.masks} does not exist")
+        if self.grow_cells and self.masks is None:
+            raise ValueError("--grow-cells grows cells from given nuclei; --masks gives them")
         if unknown := sorted(set(re.findall(r"{(.*?)}", self.mask_pattern)) - {"plate", "well", "site", "compartment"}):
             raise ValueError(
                 f"mask pattern {self.mask_pattern!r}: unknown {{{unknown[0]}}}; known: plate, well, site, compartment"
@@ -158,7 +161,8 @@ def parser(name: str = "extract") -> argparse.ArgumentParser:
         "for the plate, else estimate (default: %(default)s)",
     )
     if not segment:
-        add("--masks", metavar="DIR", help="use these label images instead of segmenting")
+        add("--masks", metavar="DIR", help="use these label images instead of segmenting; nuclei alone will do")
+        add("--grow-cells", action="store_true", help="find cells around masks of nuclei, by [segmentation.cells]")
         add("--mask-pattern", default=MASK_PATTERN, metavar="NAME", help="their file names (default: %(default)s)")
     add = output.add_argument_group("what to write").add_argument
     add(
@@ -169,7 +173,7 @@ def parser(name: str = "extract") -> argparse.ArgumentParser:
     )
     if segment:
         add("--outlines", action="store_true", help="write <plate>_outlines/<well>_s<site>.png too")
-        output.set_defaults(save_labels=True, masks=None, mask_pattern=MASK_PATTERN)
+        output.set_defaults(save_labels=True, masks=None, mask_pattern=MASK_PATTERN, grow_cells=False)
     else:
         add("--save-labels", action="store_true", help="store the label images, with an overview, as OME-Zarr")
         add("--save-overview", action="store_true", help="store each site at an eighth of its size, as OME-Zarr")

@@ -5,7 +5,7 @@ and need not agree between the two: a cell is kept if exactly one nucleus has mo
 share a number, 1..n in the order of the cells' own. What has no partner is left out and reported, by site.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,10 +69,22 @@ def check_masks(folder: Path, plate: str, sites: Sequence[tuple[str, int]], patt
         raise FileNotFoundError(f"{plate}: none of {len(sites)} sites has a label image of its nuclei, such as {first}")
 
 
+def has_cells(folder: Path, plate: str, sites: Iterable[tuple[str, int]], pattern: str) -> bool:
+    """Whether a site has a label image of its cells or cytoplasm; without any, nuclei are all that is given."""
+    found = (mask_files(folder, plate, *site, pattern) for site in sites)
+    return any(files["Cells"].exists() or files["Cytoplasm"].exists() for files in found)
+
+
 def read_masks(
-    folder: Path, plate: str, sites: Sequence[tuple[str, int]], size: tuple[int, int], device: Device, pattern: str
+    folder: Path,
+    plate: str,
+    sites: Sequence[tuple[str, int]],
+    size: tuple[int, int],
+    device: Device,
+    pattern: str,
+    nuclei_alone: bool = False,
 ) -> Masks:
-    """Label images of the (well, site) pairs of a batch.
+    """Label images of the (well, site) pairs of a batch; with `nuclei_alone` those of nuclei, numbered 1..n, and no others.
 
     A site whose nuclei or cells are not there, or one of whose files is no label image of this size, takes no row and is
     among the problems. Cytoplasm is derived where it is absent: the cell without what lies inside the nucleus's outline.
@@ -86,7 +98,8 @@ def read_masks(
     for b, (well, site) in enumerate(sites):
         images, bad = {}, []
         opened: dict[str, Status | None] = {}
-        for compartment, file in mask_files(folder, plate, well, site, pattern).items():
+        wanted = mask_files(folder, plate, well, site, pattern)
+        for compartment, file in ({"Nuclei": wanted["Nuclei"]} if nuclei_alone else wanted).items():
             try:
                 if file.exists():
                     images[compartment], status = read_labels(file, folder, size)
@@ -99,14 +112,19 @@ def read_masks(
                 bad.append(Problem(plate, well, site, compartment, str(file), reason))
         problems += bad
         if not bad:
-            paired, notes = pair(images["Nuclei"], images["Cells"], images.get("Cytoplasm"))
+            if nuclei_alone:
+                numbered, ids = compact(images["Nuclei"])
+                paired, notes = {"Nuclei": numbered.astype(np.int32)}, anew("nuclei", ids)
+            else:
+                paired, notes = pair(images["Nuclei"], images["Cells"], images.get("Cytoplasm"))
             binaries = [f"{c}: {remark}" for c, image in images.items() if (remark := binary(image))]
             warnings += [f"{plate} {well} site {site}: {remark}" for remark in binaries]
             report += [f"{plate} {well} site {site}: {note}" for note in notes]
             rows.append(b)
             result.append(paired)
             files.append(opened)
-    labels = {c: np.zeros((len(rows), *size), np.int32) for c in COMPARTMENTS}
+    known = COMPARTMENTS[-1:] if nuclei_alone else COMPARTMENTS
+    labels = {c: np.zeros((len(rows), *size), np.int32) for c in known}
     for row, paired in enumerate(result):
         for compartment, image in paired.items():
             labels[compartment][row] = image
@@ -132,8 +150,7 @@ def pair(
     nuclei, nucleus_ids = compact(nuclei)
     cells, cell_ids = compact(cells)
     for name, ids in (("nuclei", nucleus_ids), ("cells", cell_ids)):
-        if len(ids) and ids[-1] != len(ids):
-            notes.append(f"{name} numbered anew: {len(ids)} labels, highest {ids[-1]}")
+        notes += anew(name, ids)
     n_cells = len(cell_ids)
     both = (nuclei > 0) & (cells > 0)
     keys, overlap = np.unique(nuclei[both] * (n_cells + 1) + cells[both], return_counts=True)
@@ -171,6 +188,12 @@ def pair(
             notes.append(f"{len(np.unique(new_cytoplasm[astray]))} cytoplasms reach beyond the cell of their number")
     result = {"Nuclei": new_nuclei, "Cells": new_cells, "Cytoplasm": new_cytoplasm}
     return {name: image.astype(np.int32) for name, image in result.items()}, notes
+
+
+def anew(name: str, ids: np.ndarray) -> list[str]:
+    """A note where labels with gaps were numbered 1..n."""
+    gaps = len(ids) and ids[-1] != len(ids)
+    return [f"{name} numbered anew: {len(ids)} labels, highest {ids[-1]}"] if gaps else []
 
 
 def binary(labels: np.ndarray) -> str | None:

@@ -19,10 +19,11 @@ from ..gpu.device import Device
 from ..gpu.failures import DeviceLost, Failure, NotFinite, failure_of
 from ..images.illumination import correct
 from ..images.plate import Plate, Site
+from ..segmentation.grow import grow_cells
 from ..settings.names import family_of
 from ..store.layout import OVERVIEW, SiteTable
 from .network_masks import OURS, segment_by_networks
-from .provenance import inputs_of
+from .provenance import GROWN, inputs_of
 
 Labels = dict[str, torch.Tensor]  # compartment -> int32 [B, H, W]
 Tables = Callable[[], list[SiteTable]]  # waits for the device, and has a table per field
@@ -149,7 +150,10 @@ def launch(raw: Raw, run: Run) -> Tables:
     """A batch in one piece. It waits for the device once, where objects are counted; what is returned waits for the rest."""
     options, fetch, given, sites = run.options, run.device.fetch, raw.given, raw.sites
     pixels = correct(raw.pixels, run.illumination, device=run.device, scales=raw.scales)  # float32 [B, C, H, W], 0..1
-    if given:
+    if given and run.settings["labels"] == GROWN:
+        grown = grow_cells(pixels, run.plate.channels, given["Nuclei"], options.config.segmentation, run.device)
+        batch = make_batch(run.plate.channels, pixels, grown.labels, grown.unfiltered, run.device)
+    elif given:
         batch = make_batch(run.plate.channels, pixels, given, {}, run.device)
     elif options.config.segmentation.method != OURS:
         names = [f"{run.plate.barcode} {well} site {site}" for well, site in sites]

@@ -34,7 +34,7 @@ from .functions import open_functions
 from .network_masks import OURS, check_network_masks
 from .networks import check_networks, with_networks
 from .pipeline import check_pipeline, launch_steps, tables_of
-from .provenance import check_inputs, inputs_of, judge, made_with, name_of, settings_of
+from .provenance import GROWN, NUCLEI, check_inputs, inputs_of, judge, labels_of, made_with, name_of, settings_of
 from .worker_threads import held_by, in_threads, trailing
 from .writer import BackgroundWriter
 
@@ -90,7 +90,7 @@ def chosen_wells(plate: Plate, options: Options) -> dict[str, dict[int, Site]]:
         if options.masks:
             raise ValueError("--masks gives label images; an imported pipeline ([[steps]]) finds its own objects")
         check_pipeline([*options.config.functions, *options.config.steps], plate.channels)
-    elif not options.masks:
+    elif not options.masks or options.grow_cells:
         check_segmentation(plate.channels, options.config.segmentation)
         check_network_masks(options.config.segmentation)
     check_networks(plate, options)
@@ -107,7 +107,9 @@ def prepare(
 ) -> Run:
     """Find the illumination functions, and say what was chosen."""
     steps = options.config.steps
-    names = [] if steps else columns(COMPARTMENTS, plate.channels, options.config.features)
+    kind = labels_of(plate, options)
+    compartments = COMPARTMENTS[-1:] if kind == NUCLEI else COMPARTMENTS
+    names = [] if steps else columns(compartments, plate.channels, options.config.features)
     progress.say(f"{plate.barcode}: channels {plate.channel_line}")
     device.compile(lambda text: progress.say(f"{plate.barcode}: {text}"))
     judge(plate, device, options, wells)
@@ -131,6 +133,8 @@ def prepare(
     illumination = found[0]
     method = options.config.segmentation.method
     labels = f"label images of {options.masks}" if options.masks else "segmentation" + f" by {method}" * (method != OURS)
+    labels += ", cells grown from them" * (kind == GROWN)
+    labels += ", nuclei alone (--grow-cells finds cells around them)" * (kind == NUCLEI)
     progress.say(f"{plate.barcode}: illumination {illumination.source}; {labels}; {device.description}")
     for note in (*plate.notes, *illumination.notes):
         progress.say(f"{plate.barcode}: {note}")
@@ -144,7 +148,7 @@ def prepare(
     functions = device.tensor(illumination.functions)
     options, statistics = with_networks(usual, options, functions, device)
     settings |= {"plate_statistics": {c: list(v) for c, v in statistics.items()}} if statistics else {}
-    if not steps and not options.masks:
+    if not steps and (not options.masks or options.grow_cells):
         segmentation = options.config.segmentation
         height, width = (min(one.functions.shape[side] for one in found) for side in (1, 2))
         for step in (segmentation.nuclei, segmentation.cells):
@@ -224,7 +228,8 @@ def take_masks(fields: FieldBatch, run: Run) -> tuple[FieldBatch, Labels]:
     if not run.options.masks:
         return fields, {}
     size = fields.pixels.shape[2], fields.pixels.shape[3]
-    masks = read_masks(run.options.masks, run.plate.barcode, fields.sites, size, run.device, run.options.mask_pattern)
+    alone = run.settings["labels"] in (NUCLEI, GROWN)
+    masks = read_masks(run.options.masks, run.plate.barcode, fields.sites, size, run.device, run.options.mask_pattern, alone)
     for line in masks.report:
         run.progress.say(line)
     for line in masks.warnings:

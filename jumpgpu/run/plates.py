@@ -29,6 +29,7 @@ def extract(
     illumination: StrPath = "auto",
     masks: StrPath | None = None,
     mask_pattern: str = MASK_PATTERN,
+    grow_cells: bool = False,
     save_labels: bool = False,
     save_overview: bool = False,
     device: str = "auto",
@@ -63,6 +64,9 @@ def extract(
         has for the plate, else the estimate.
     masks : path, optional
         Folder of label images that are measured in place of a segmentation; `mask_pattern` says how they are named.
+    grow_cells : bool
+        Where the label images are nuclei alone: find cells around them by `[segmentation.cells]`. Without it such nuclei are
+        measured by themselves.
     save_labels, save_overview : bool
         Store the label images, and each site at an eighth of its size, as OME-Zarr.
     device : str

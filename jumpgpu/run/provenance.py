@@ -15,7 +15,7 @@ from .. import __version__
 from ..cli.options import Options
 from ..gpu.device import Device
 from ..gpu.kernel_source import kernel_digest
-from ..images.masks import mask_files
+from ..images.masks import has_cells, mask_files
 from ..images.plate import Plate, Site
 from ..networks.masks import digests
 from ..networks.models import identity
@@ -29,6 +29,7 @@ from ..store.records import read_attributes, stored_wells
 from ..store.resume import changed_settings, refuse
 from ..store.writer import PlateWriter, changed_inputs
 
+NUCLEI, GROWN = "given nuclei", "cells grown from given nuclei"
 LIBRARIES = ("imagecodecs", "numpy", "scikit-image", "scipy", "tifffile", "torch")  # that have a part in the numbers
 
 
@@ -43,16 +44,31 @@ def settings_of(plate: Plate, device: Device, illumination: Sequence[torch.Tenso
     if not options.masks and (found := digests(options.config.segmentation)):
         networks["segmentation"] = found
     return {
-        "numbers": versions_of(options.config, options.masks is None),
+        "numbers": versions_of(options.config, options.masks is None or options.grow_cells),
         "config": set_settings(options.config),
         "device": device.name,
         "channels": list(plate.channels),
         "illumination": hashlib.sha256(b"".join(f.cpu().contiguous().numpy().tobytes() for f in illumination)).hexdigest(),
-        "labels": "given" if options.masks else "segmented",
+        "labels": labels_of(plate, options),
         "sites": "all" if options.sites is None else sorted(options.sites),
         "saved": [name for name, asked in saved.items() if asked],
         **({"networks": networks} if networks else {}),
     }
+
+
+def labels_of(plate: Plate, options: Options) -> str:
+    """Where label images come from: `segmented`, `given`, NUCLEI (given, by themselves) or GROWN (cells around those)."""
+    if not options.masks:
+        return "segmented"
+    sites = [(site.well, site.site) for site in plate.select(options.wells, options.sites)]
+    if not has_cells(options.masks, plate.barcode, sites, options.mask_pattern):
+        return GROWN if options.grow_cells else NUCLEI
+    if options.grow_cells:
+        raise ValueError(
+            f"{plate.barcode}: {options.masks} has label images of cells, which --grow-cells would not use; leave it out, "
+            "or give a folder of nuclei alone"
+        )
+    return "given"
 
 
 def judge(plate: Plate, device: Device, options: Options, wells: Mapping[str, Mapping[int, Site]]) -> None:
@@ -108,7 +124,8 @@ def inputs_of(plate: Plate, site: Site, options: Options) -> tuple[Input, ...]:
         for compartment, path in mask_files(
             options.masks, plate.barcode, site.well, site.site, options.mask_pattern
         ).items():
-            files.append(Input(f"{compartment} labels", os.path.relpath(path, options.masks), *label_status(path)))
+            if compartment == "Nuclei" or path.exists():  # the others may be made here
+                files.append(Input(f"{compartment} labels", os.path.relpath(path, options.masks), *label_status(path)))
     return tuple(files)
 
 
