@@ -15,11 +15,11 @@ from pathlib import Path
 from .checks.images import SITES, check_images
 from .checks.layout import against_controls, against_sister, count_wells
 from .cli.exit_status import command, run_command
-from .cli.parser import command_parser
+from .cli.parser import add_plates, command_parser
 from .images.locate import find_source
 from .profiles.platemap import CONTROL, NEGCON, find_platemap, find_treatments
 from .settings.config import load_config
-from .settings.names import well_position
+from .settings.names import spelled_well
 from .store.reader import open_plate
 
 FINDINGS = 3
@@ -31,12 +31,12 @@ def parser() -> argparse.ArgumentParser:
         "Look at a plate before a long run: files that are missing or the same, and of the corner wells and some others the "
         "range of counts, saturation, focus, channels that are alike, and whether nuclei are in the DNA channel. With a "
         "sister plate or a plate map, whether the plate was turned or mirrored.",
-        "jumpgpu check-plate --plate BR00117010 --images /data/images",
-        "jumpgpu check-plate --plate BR00117012 --images /data/images --sister out/BR00117010.zarr --metadata metadata",
+        "jumpgpu check-plate BR00117010 --images /data/images",
+        "jumpgpu check-plate BR00117012 --images /data/images --sister out/BR00117010.zarr --metadata metadata",
         status="0 nothing was found, 3 something was, 2 bad use",
     )
+    add_plates(output, "barcode of the plate to look at, one")
     add = output.add_argument
-    add("--plate", required=True, metavar="BARCODE", help="plate to look at")
     add("--images", metavar="PATH", help="where its images are, as extract has it")
     add("--config", metavar="FILE", help="TOML file or preset name (default: cpjump1)")
     add("--cache", metavar="DIR", help="keep what is read from a bucket there")
@@ -53,14 +53,14 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = parser().parse_args(arguments)
+    if len(options.plate) > 1:
+        raise ValueError(f"one plate at a time, got {', '.join(options.plate)}")
     if options.sites < 1:
         raise ValueError(f"--sites must be at least 1, got {options.sites}")
     config = load_config(options.config or "cpjump1")
-    wells = [w for text in options.wells or () for w in text.replace(",", " ").split()]
-    for well in wells:
-        well_position(well)
+    wells = [spelled_well(w) for text in options.wells or () for w in text.replace(",", " ").split()]
     cache = Path(options.cache) if options.cache else None
-    plate = find_source(options.plate, options.images or config.plate.images, config.plate, cache)
+    plate = find_source(options.plate[0], options.images or config.plate.images, config.plate, cache)
     plate.select(wells or None)
     sister = open_plate(options.sister) if options.sister else None
     controls = controls_of(Path(options.metadata), plate.barcode) if options.metadata else None
