@@ -20,7 +20,7 @@ from .order_statistics import order_statistics
 BOTH = ("Correlation", "Overlap")  # one number per pair
 EACH = ("K", "Manders", "RWC")  # one for either channel first
 COSTES = "Costes"  # off by default
-LEVELS = 65535  # steps of Costes' search: 16-bit images
+LEVELS = 65535  # steps of Costes' search: 16-bit images; a batch of others may say `levels` in `derived`
 MEASURED = len(BOTH) + 2 * len(EACH)  # order of the kernel: BOTH, EACH of (a, b), EACH of (b, a)
 
 
@@ -95,7 +95,8 @@ def measure(batch: ObjectBatch, settings: FeatureSettings, device: Device) -> to
     table = result[..., :MEASURED]
     table[..., 1:] = torch.where(none[..., None], 0.0, table[..., 1:])
     if settings.correlation.costes:
-        above = costes.coefficients(batch, pairs, LEVELS, device, settings.correlation.costes_mode).view(*table.shape[:3], 2)
+        levels = batch.derived.get("levels", LEVELS)
+        above = costes.coefficients(batch, pairs, levels, device, settings.correlation.costes_mode).view(*table.shape[:3], 2)
         ahead = len(BOTH + EACH)
         table = torch.cat([table[..., :ahead], above[..., :1], table[..., ahead:], above[..., 1:]], dim=3)
     return table.permute(1, 0, 2, 3).flatten(1)

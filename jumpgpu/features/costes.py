@@ -16,6 +16,7 @@ from .objects import ObjectBatch
 
 RUN = 16384  # pixels per block sums (costes.cu)
 SUMS = 10
+Known = dict[tuple[Any, int, str], list[tuple[float, float]]]  # thresholds by pairs, levels and mode
 
 
 def coefficients(
@@ -27,7 +28,8 @@ def coefficients(
     above both.
     """
     objects, wanted = batch.objects, device.tensor(pairs, torch.int32)
-    limits = torch.tensor(thresholds(batch.pixels, pairs, levels, device, mode), dtype=torch.float64).to(torch.float32)
+    found = known_thresholds(batch.derived.setdefault("costes", {}), batch.pixels, pairs, levels, device, mode)
+    limits = torch.tensor(found, dtype=torch.float64).to(torch.float32)
     result = device.empty(objects.rows, len(pairs), 5, dtype=torch.float64)
     device.launch(
         "costes_objects",
@@ -49,6 +51,16 @@ def coefficients(
     counted.index_add_(1, fields, result[..., 4].view(k, objects.n, len(pairs)))  # whole numbers: any order gives the same
     none = (counted[:, fields] == 0).view(objects.rows, len(pairs), 1)
     return torch.where(none, 0.0, result[..., :2] / result[..., 2:4])
+
+
+def known_thresholds(
+    known: Known, pixels: torch.Tensor, pairs: Sequence[Sequence[int]], levels: int, device: Device, mode: str
+) -> list[tuple[float, float]]:
+    """`thresholds`, found once: `known` has those of these pixels by what was asked."""
+    key = tuple(map(tuple, pairs)), levels, mode
+    if key not in known:
+        known[key] = thresholds(pixels, pairs, levels, device, mode)
+    return known[key]
 
 
 def thresholds(

@@ -29,6 +29,7 @@ def measure(
     device: Device,
     mode: str = "faster",
     levels: int = correlation.LEVELS,
+    known: costes.Known | None = None,
 ) -> dict[str, float]:
     """Coefficients of every pair of images, in the images' order: `Correlation_DNA_ER`, `K_ER_DNA`.
 
@@ -38,6 +39,7 @@ def measure(
     percent : of the image's maximum, which pixels are above for overlap, K, Manders and RWC
     metrics : of METRICS; `overlap` gives Overlap and K, `correlation` Correlation and Slope
     mode, levels : of Costes' search, see costes.thresholds
+    known : thresholds of these images in this order, where another module has looked for them, and where they are kept
 
     nan where a coefficient is 0 / 0, and everything where no pixel of both images counts. ValueError for images of several
     sizes.
@@ -58,7 +60,8 @@ def measure(
         names = list(dict.fromkeys(n for pair in pairs for n in pair))
         planes = [images[n][0] for n in names]
         places = [(names.index(a), names.index(b)) for a, b in pairs]
-        found = of_pairs(planes, places, valid[key], percent, "costes" in metrics, device, mode, levels)
+        limits = {} if known is None or key else known  # of a mask's pixels there are others
+        found = of_pairs(planes, places, valid[key], percent, limits if "costes" in metrics else None, device, mode, levels)
         rows |= dict(zip(pairs, found, strict=True))
     return {
         name: value
@@ -72,12 +75,13 @@ def of_pairs(
     pairs: Sequence[tuple[int, int]],
     valid: torch.Tensor | None,
     percent: float,
-    with_costes: bool,
+    known: costes.Known | None,
     device: Device,
     mode: str,
     levels: int,
 ) -> list[list[float]]:
-    """Of pairs of planes of which the same pixels count: the kernel's eight coefficients, the slope, and Costes' two."""
+    """Of pairs of planes of which the same pixels count: the kernel's eight coefficients, the slope, and Costes' two, nan
+    where `known` is None."""
     pixels = torch.stack([p.float() for p in planes])[None].contiguous()
     inside = torch.ones_like(pixels[:, 0], dtype=torch.int32) if valid is None else valid[None].to(torch.int32)
     if not bool(inside.any()):
@@ -85,9 +89,9 @@ def of_pairs(
     batch = make_batch([str(i) for i in range(len(planes))], pixels, {"image": inside}, {}, device)
     table = coefficients(batch, pairs, percent, device)
     above = torch.full((len(pairs), 2), torch.nan, dtype=torch.float64, device=table.device)
-    if with_costes:
+    if known is not None:
         searched = pixels if valid is None else pixels[:, :, valid][:, :, None]
-        limits = costes.thresholds(searched.contiguous(), pairs, levels, device, mode)
+        limits = costes.known_thresholds(known, searched.contiguous(), pairs, levels, device, mode)
         above = shares(batch, pairs, torch.tensor(limits, dtype=torch.float64).float(), device)
     result: list[list[float]] = torch.cat([table, above], 1).tolist()
     return result

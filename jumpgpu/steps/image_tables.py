@@ -131,7 +131,9 @@ def image_correlation(state: State, step: table_steps.MeasureImageCorrelation, d
             name: (planes_of(state, i)[min(b, len(planes_of(state, i)) - 1)], None if i.valid is None else i.valid[b])
             for name, i in images.items()
         }
-        parts.append(colocalization.measure(planes, step.threshold, step.metrics, device, step.costes_mode))
+        known = state.costes.setdefault(step.images, {}) if fields_of(state) == 1 else None
+        mode, levels = step.costes_mode, state.levels(step.images)
+        parts.append(colocalization.measure(planes, step.threshold, step.metrics, device, mode, levels, known))
     record_each(state, "", parts, "Correlation_{}")
 
 

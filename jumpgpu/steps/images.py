@@ -102,7 +102,7 @@ def image_math(state: State, step: kinds.Math, device: Device) -> None:
     both = reduce(torch.logical_and, valid) if valid else None
     if both is not None:
         result = result * both
-    state.images[step.output] = Image(result, both, images[0].crop)
+    state.images[step.output] = Image(result, both, images[0].crop, images[0].scale)
 
 
 OPERATIONS = {

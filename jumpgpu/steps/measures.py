@@ -52,7 +52,10 @@ def batch_of(state: State, images: Sequence[str], names: Sequence[str], device: 
         )
         labels = {f"{k}": s.labels for k, s in enumerate(sets)}
         channels = [alias(i) for i in range(max(1, len(images)))]
-        state.batches[key] = make_batch(channels, pixels.contiguous(), labels, {}, device)
+        batch = make_batch(channels, pixels.contiguous(), labels, {}, device)
+        batch.derived["levels"] = state.levels(images)
+        batch.derived["costes"] = state.costes.setdefault(tuple(images), {})
+        state.batches[key] = batch
     result = state.batches[key]
     assert isinstance(result, ObjectBatch)
     return result

@@ -1,6 +1,9 @@
 """What a batch of fields holds between steps: images, object sets and measurements, by the pipeline's own names."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -58,6 +61,7 @@ class State:
     batches: dict[tuple[object, ...], object] = field(default_factory=dict)
     of_other_centres: set[tuple[str, str]] = field(default_factory=set)  # columns of rings around other objects' centres
     centres: dict[tuple[str, str, str], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    costes: dict[tuple[str, ...], Any] = field(default_factory=dict)  # thresholds of images together, found once
     valid: dict[str, torch.Tensor | None] = field(default_factory=dict)  # of object sets: which pixels of their image count
     families: int = 0
     site: float = float("nan")  # the field's number
@@ -81,6 +85,11 @@ class State:
         self.measured.setdefault(name, {})
         self.image_measured[f"Count_{name}"] = counts.double()
         return result
+
+    def levels(self, images: Sequence[str]) -> int:
+        """Steps of Costes' search: the most counts of the images' files, 255 where none is known, as in CellProfiler."""
+        known = [self.images[i].scale for i in images if math.isfinite(self.images[i].scale)]
+        return int(max(known, default=255))
 
     def record(self, objects: str, columns: dict[str, torch.Tensor]) -> None:
         self.measured[objects].update(columns)
