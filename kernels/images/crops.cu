@@ -5,7 +5,7 @@
 //   mirror in the border's pixel shows, or the border's pixel. Pixel (i, j) of the crop = sum_b wx_jb sum_a wy_ia z(first_i + a, first_j + b),
 //   the weights (crops.py) of an area or of two neighbours; a weight of 0 asks for no pixel.
 //   float16 is the nearest to the float32, ties to even.
-//   Counts: q = floor(65535 v + 1/2), v held to 0..1; n, sum q and sum q^2 over the window's pixels that lie in the field and in the mask.
+//   Counts: q = floor(65535 v + 1/2), held to 0..65535; n, sum q and sum q^2 over the window's pixels that lie in the field and in the mask.
 //
 // Source   torch.nn.functional.interpolate (bilinear, align_corners false); area is exact for any ratio of sides.
 // Oracle   a NumPy loop, bit for bit, and torch's interpolate (tests/networks/test_crops.py)
@@ -173,18 +173,22 @@ extern "C" __global__ void __launch_bounds__(128, 8) count_crops(
     for (int y = jg::larger(0, oy) + jg::warp_id(), end = jg::smaller(height, oy + window_height); y < end; y += jg::warps()) {
         const float* __restrict__ line = plane + int64_t(y) * width;
         const int32_t* __restrict__ of = label + int64_t(y) * width;
-        uint64_t total = 0, squares = 0;
-        uint32_t pixels_of_it = 0;
-        for (int x = left + jg::lane(); x < right; x += jg::WARP) {
-            const uint32_t in = masked ? of[x] == own : 1;
-            const uint32_t q = in * uint32_t(int32_t(jg::smaller(1.0f, jg::larger(0.0f, line[x])) * 65535.0f + 0.5f));
+        uint32_t pixels_of_it = 0, total = 0, low = 0, high = 0;        // of a line, of less than 2^16 pixels: no word runs over
+        const auto take = [&](uint32_t in, float v) {
+            const uint32_t q = in * uint32_t(jg::smaller(65535, jg::larger(0, int32_t(v * 65535.0f + 0.5f))));
             pixels_of_it += in;
             total += q;
-            squares += uint64_t(q) * q;
+            low += q * q & 0xffffu;
+            high += q * q >> 16;
+        };
+        if (masked) {
+            for (int x = left + jg::lane(); x < right; x += jg::WARP) take(of[x] == own, line[x]);
+        } else {
+            for (int x = left + jg::lane(); x < right; x += jg::WARP) take(1, line[x]);
         }
         mine.v[0] += pixels_of_it;
         mine.v[1] += total;
-        mine.v[2] += squares;
+        mine.v[2] += (uint64_t(high) << 16) + low;
     }
     const jg::Counts<3> all = jg::block_count<3>(mine, scratch);
     JG_ONCE {
