@@ -24,8 +24,8 @@ def parser() -> argparse.ArgumentParser:
         "benchmark",
         "Judge every representation that profiles hold (classical features by family and compartment, each network's "
         "embedding, both together, the number of cells alone) on the same wells: one table, one figure, one page.",
-        "jumpgpu benchmark --plate BR00117010 --plate BR00117011 --label gene --output out",
-        "jumpgpu benchmark --plate A549a --plate A549b --against U2OSa --against U2OSb --output out",
+        "jumpgpu benchmark BR00117010 BR00117011 --label gene --output out",
+        "jumpgpu benchmark A549a A549b --against U2OSa --against U2OSb --output out",
     )
     add_common(made)
     add_against(made)
