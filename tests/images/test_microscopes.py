@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from jumpgpu.extract import main
 from jumpgpu.images.indexes.names import RULES, rule_of
@@ -410,3 +412,38 @@ def test_a_pattern_is_no_setting_of_the_numbers() -> None:
 
     assert changed_settings(Config(plate=PlateSettings(pattern="(?P<well>...)"))) == {}
     assert changed_settings(Config(plate=PlateSettings(projection="max"))) == {"plate": {"projection": "max"}}
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    at=st.floats(0, 1),
+    put_in=st.binary(max_size=12),
+    cut=st.integers(0, 40),
+    which=st.sampled_from(["htd", "mlf", "mrf", "mes"]),
+)
+def test_spoilt_descriptions_end_in_words(tmp_path: Path, at: float, put_in: bytes, cut: int, which: str) -> None:
+    """Bytes written into, and cut out of, any of them: a plate, or an error of a reader's own."""
+    folder = tmp_path / which
+    if not folder.exists():
+        folder.mkdir()
+        (folder / "P1_B02_s1_w1.tif").write_bytes(b"")
+    whole = {
+        "htd": htd(),
+        "mlf": measurement([record("B02", 1, n) for n in range(1, 6)]),
+        "mrf": detail(),
+        "mes": setting(),
+    }
+    names = {"htd": "P1.HTD", "mlf": "MeasurementData.mlf", "mrf": "MeasurementDetail.mrf", "mes": "five.mes"}
+    for kind, text in whole.items():
+        if (kind == "htd") != (which == "htd"):
+            continue
+        data = text.encode()
+        if kind == which:
+            place = int(at * len(data))
+            data = data[:place] + put_in + data[place + cut :]
+        (folder / names[kind]).write_bytes(data)
+    try:
+        plate = find_plate("P1", folder, PlateSettings(stains=STAINS))
+    except (ValueError, FileNotFoundError):
+        return
+    assert plate.sites

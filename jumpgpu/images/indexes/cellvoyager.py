@@ -129,7 +129,7 @@ def geometry_of(
     pixels, sizes = {}, {}
     for n, table in channels.items():
         where = f"{barcode}: {DETAIL}: channel {n}"
-        if table.get("HorizontalPixelDimension"):
+        if table.get("HorizontalPixelDimension") and table.get("VerticalPixelDimension"):
             across, down = (real(table, f"{axis}PixelDimension", where) for axis in ("Horizontal", "Vertical"))
             if not (across > 0 and abs(down - across) <= SQUARE * across):
                 raise ValueError(f"{where}: pixels are not square ({across:g} um wide, {down:g} um high)")
