@@ -155,6 +155,7 @@ def unknown(t: Translator, module: Module) -> None:
         t.saved |= set(module.named("Select the image to save"))
     if OUTPUT.match(module.name):
         t.say("output", "writes or shows things, which is left to this program's own output")
+    makes_objects = False
     for text, value in module.settings:
         if text.startswith(("Name the output image", "Name the filtered image", "Name the resized image")) and value:
             t.images[value] = Cause(module.name, module.number, "is not among the modules that are imported")
@@ -164,7 +165,12 @@ def unknown(t: Translator, module: Module) -> None:
             and not OUTPUT.match(module.name)
         ):
             t.lose(value, Cause(module.name, module.number, "is not among the modules that are imported"))
-    if not re.match(r"(Measure|Calculate|Classify|Track)", module.name) and not OUTPUT.match(module.name):
+            makes_objects = True
+    if (
+        not makes_objects
+        and not re.match(r"(Measure|Calculate|Classify|Track)", module.name)
+        and not OUTPUT.match(module.name)
+    ):
         t.say("note", "is not among the modules that are imported; what needs its output is named above")
     if re.match(r"(Measure|Calculate|Classify|Track)", module.name):
         image_level = module.name.startswith("MeasureImage") or module.name == "CalculateStatistics"
@@ -189,6 +195,7 @@ HANDLERS: dict[str, Callable[[Translator, Settings], None]] = {
     "IdentifyTertiaryObjects": of_objects.tertiary,
     "FilterObjects": of_objects.filter_objects,
     "ExpandOrShrinkObjects": of_objects.expand,
+    "MaskObjects": of_objects.mask_objects,
     "RelateObjects": of_objects.relate,
     "MeasureColocalization": of_measures.colocalization,
     "MeasureGranularity": of_measures.granularity,
@@ -205,4 +212,4 @@ HANDLERS: dict[str, Callable[[Translator, Settings], None]] = {
     "CalculateMath": of_measures.calculate_math,
     "ClassifyObjects": of_measures.classify,
 }
-assert set(HANDLERS) <= set(READERS)
+assert set(HANDLERS) == set(READERS)

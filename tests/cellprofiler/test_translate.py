@@ -237,3 +237,52 @@ def test_a_median_of_a_masked_image_is_refused() -> None:
 
     assert verdict("MaskedDNA", "Median Filter") == "missing"
     assert verdict("MaskedDNA", "Gaussian Filter") == verdict("DNA", "Median Filter") == "equal"
+
+
+HEADER = "[module_num:20|svn_version:'Unknown'|variable_revision_number:3|enabled:True|wants_pause:False]"
+MASK_OBJECTS = {
+    "Select objects to be masked": "Cells",
+    "Name the masked objects": "Inner",
+    "Mask using a region defined by other objects or by binary image?": "Objects",
+    "Select the masking object": "Nuclei",
+    "Select the masking image": "None",
+    "Handling of objects that are partially masked": "Remove depending on overlap",
+    "Fraction of object that must overlap": "0.25",
+    "Numbering of resulting objects": "Retain",
+    "Invert the mask?": "Yes",
+}
+
+
+def appended(name: str, settings_of: dict[str, str]) -> Translated:
+    """CPJUMP1's analysis with one module more."""
+    block = "\n".join([f"{name}:{HEADER}", *(f"    {k}:{v}" for k, v in settings_of.items())])
+    return translate([parse_text(f"{text_of('cpjump1_analysis_load_data.cppipe')}\n{block}\n", "lab.cppipe")])
+
+
+def test_mask_objects() -> None:
+    imported = appended("MaskObjects", MASK_OBJECTS)
+    assert imported.verdict["labels"] == imported.verdict["columns"] == "equal"
+    (step,) = [s for s in imported.steps if isinstance(s, kinds.MaskObjects)]
+    assert (step.objects, step.output, step.by_objects, step.mask) == ("Cells", "Inner", "Nuclei", "")
+    assert (step.overlap, step.share, step.renumber, step.invert) == ("share", 0.25, False, True)
+    assert "Inner" in imported.objects
+
+
+def test_masking_by_objects_that_are_not_made() -> None:
+    imported = appended("MaskObjects", MASK_OBJECTS | {"Select the masking object": "Others"})
+    assert imported.verdict["labels"] == "refused"
+    (finding,) = imported.of_level("labels")
+    assert finding.module == "MaskObjects"
+    assert "'Others'" in finding.text
+    assert "'Inner' are not made" in finding.text
+
+
+def test_an_unknown_module_is_said_once() -> None:
+    makes = appended("SplitOrMergeObjects", {"Select the input objects": "Cells", "Name the new objects": "Merged"})
+    assert [(f.level, f.module) for f in makes.findings if f.module == "SplitOrMergeObjects"] == [
+        ("labels", makes.findings[0].module)
+    ]
+    assert makes.missing == ("Merged",)
+    other = appended("EnhanceEdges", {"Select the input image": "DNA", "Name the output image": "Edges"})
+    assert [f.level for f in other.findings if f.module == "EnhanceEdges"] == ["note"]
+    assert other.verdict["labels"] == "equal"
