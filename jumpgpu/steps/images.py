@@ -4,7 +4,6 @@ from functools import reduce
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from ..features.granularity import opening
 from ..features.skeleton import thin, thin_by_table
@@ -59,6 +58,7 @@ def resize(state: State, step: kinds.Resize, device: Device) -> None:
 
 def resized(plane: np.ndarray, size: tuple[int, int], order: int, mode: str, *, smooth: bool = True) -> np.ndarray:
     """A float32 image warped to a size as scikit-image 0.18 resizes it; smoothed before where it becomes smaller."""
+    from scipy import ndimage
     from skimage.transform import AffineTransform, warp
 
     factor_y, factor_x = (n / m for n, m in zip(plane.shape, size, strict=True))
@@ -138,6 +138,8 @@ def smooth_image(state: State, step: kinds.Smooth, device: Device) -> None:
 
 def smoothed_plane(plane: np.ndarray, mask: np.ndarray | None, step: kinds.Smooth, size: float) -> np.ndarray:
     """One image of any type, smoothed; of a masked image only what counts does."""
+    from scipy import ndimage
+
     inside = np.ones(plane.shape, bool) if mask is None else mask
     if step.method == "gaussian":
         return weighed(plane, mask, lambda v: ndimage.gaussian_filter(v, size / 2.35, mode="constant"))

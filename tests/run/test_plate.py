@@ -496,3 +496,10 @@ def test_real_fields_with_cellprofilers_label_images(shared, tmp_path):
     )
     assert plate.wells == ["A21", "D08", "D14", "F10", "M02", "N09"]
     assert len(plate.to_pandas()) == 526
+
+
+def test_a_run_starts_without_what_few_pipelines_need():
+    """SciPy's image filters alone are 0.2 s of a start."""
+    heavy = "{'scipy', 'skimage', 'sklearn', 'dask', 'anndata', 'pandas'}"
+    program = f"import sys, jumpgpu.extract; print(*{heavy} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split() == []
