@@ -4,9 +4,10 @@ Objects are matched within a site and set, by number where their centres agree, 
 compared between objects of equal area and centre, so that another outline is told apart from another measurement.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,8 @@ CENTRES = (("AreaShape_Center_X", "AreaShape_Center_Y"), ("Location_Center_X", "
 AREA = "AreaShape_Area"
 NUMBERED = ("Number_Object_Number", "Parent_", "Neighbors_FirstClosestObjectNumber", "Neighbors_SecondClosestObjectNumber")
 RINGS = "RadialDistribution_"
+CHOSEN = (RINGS, "Location_MaxIntensity_")  # of which CellProfiler's means are of choices among equals
+AGGREGATES: dict[str, Callable[[np.ndarray], Any]] = {"Mean": np.mean, "Median": np.median, "StDev": np.std}
 BOOKS = (  # columns of the Image table that are no measurement
     *("ExecutionTime_", "ModuleError_", "FileName_", "PathName_", "URL_", "MD5Digest_", "Group_", "Frame_", "Series_"),
     *(
@@ -302,6 +305,31 @@ def swapped(column: str) -> str:
     return ""
 
 
+def aggregates(plate: StoredPlate, wells: Sequence[str], wanted: Sequence[str]) -> pd.DataFrame:
+    """ExportToSpreadsheet's means, medians and deviations over a site's objects (`Mean_Nuclei_AreaShape_Area`), of those
+    wanted that can be made: a row per site. NaN is left out."""
+    asked = [
+        (column, of, name, column.removeprefix(f"{of}_{name}_"))
+        for column in wanted
+        for of in AGGREGATES
+        for name in sets_of(plate)
+        if column.startswith(f"{of}_{name}_")
+    ]
+    rows: dict[tuple[str, int], dict[str, float]] = {}
+    for well in wells if asked else ():
+        tables = object_tables(plate, well)
+        for site in plate.record(well)["sites"]:
+            row = rows.setdefault((well, site["site"]), {})
+            here = {name: table[table["Metadata_Site"] == site["site"]] for name, table in tables.items()}
+            for column, of, name, measure in asked:
+                if measure in here[name]:
+                    values = here[name][measure].to_numpy(float)
+                    values = values[~np.isnan(values)]
+                    row[column] = float(AGGREGATES[of](values)) if len(values) else np.nan
+    index = pd.MultiIndex.from_tuples(list(rows), names=["Metadata_Well", "Metadata_Site"]) if rows else None
+    return pd.DataFrame(list(rows.values()), index=index)
+
+
 def compare_images(plate: StoredPlate, tables: LabTables, keys: Mapping[tuple[str, int], str], result: Comparison) -> None:
     """The Image tables of the sites that both have."""
     wells = list(dict.fromkeys(well for well, _ in keys))
@@ -313,6 +341,9 @@ def compare_images(plate: StoredPlate, tables: LabTables, keys: Mapping[tuple[st
             mine[f"Count_{name}"] = [counts.get((well, str(site)), np.nan) for well, site in mine.index]
     theirs = tables.images.drop_duplicates(KEY).set_index(KEY)
     at = sorted(keys)
+    mine = pd.concat([mine, aggregates(plate, wells, list(theirs.columns)).reindex(mine.index)], axis=1)
+    of_choice = tuple(f"{a}_{name}_{c}" for a in AGGREGATES for name in sets_of(plate) for c in CHOSEN)
+    theirs = theirs[[c for c in theirs.columns if not c.startswith(of_choice)]]
     flags = [c for c in theirs.columns if c.startswith("Metadata_") and c in mine]  # FlagImage's may be called so
     measured = [c for c in theirs.columns if (not c.startswith(BOOKS) or c in flags) and numeric(theirs[c])]
     known = {c: c if c in mine else swapped(c) for c in measured if c in mine or swapped(c) in mine}

@@ -125,6 +125,24 @@ def test_counts_of_images_differ(plate: StoredPlate, lab: Path) -> None:
     assert next(c for c in result.columns if c.name == "Count_Nuclei").where == "A01 site 2"
 
 
+def test_means_over_a_sites_objects(plate: StoredPlate, lab: Path) -> None:
+    cells, speckles = read_csv(lab / "LAB1_Cells.csv"), read_csv(lab / "LAB1_Speckles.csv")
+    by = {"Mean": "mean", "Median": "median", "StDev": lambda v: np.std(v.dropna())}
+    added = {
+        f"{name}_Cells_{measure}": cells.groupby("ImageNumber")[measure].agg(how).to_numpy()
+        for name, how in by.items()
+        for measure in ("AreaShape_Area", "Texture_Variance_DNA_5_03_256", "RadialDistribution_MeanFrac_DNA_1of4")
+    }
+    added["Mean_Speckles_Parent_Cells"] = speckles.groupby("ImageNumber")["Parent_Cells"].mean().to_numpy()
+    edit(lab, "Image", lambda t: t.assign(**added, Mean_Nuclei_New_Measure=1.0))
+    result = compare_tables(plate, lab)
+    assert result.lacking == {"Image": ["Mean_Nuclei_New_Measure"]}
+    found = status(result, "Image")
+    chosen = [n for n in added if "RadialDistribution" not in n]  # CellProfiler's centres are chosen among equals
+    assert {found[n] for n in chosen} == {"equal"}
+    assert not [n for n in found if "RadialDistribution" in n]
+
+
 def test_a_well_of_theirs_that_is_not_here(plate: StoredPlate, lab: Path) -> None:
     edit(lab, "Image", lambda t: t.assign(Metadata_Well=["A01", "A01", "C07"]))
     result = compare_tables(plate, lab)
