@@ -297,7 +297,9 @@ def system_errors(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
+        if type(error) not in (sqlite3.OperationalError, sqlite3.DatabaseError):  # a mistake of ours
+            raise
         number = errno.ENOSPC if error.sqlite_errorcode == sqlite3.SQLITE_FULL else errno.EIO
         raise OSError(number, f"{os.strerror(number)} ({error})", str(path)) from error
 

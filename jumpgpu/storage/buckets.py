@@ -373,9 +373,10 @@ def has_bytes(path: Path) -> bool:
 
 def in_parallel(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
     """`map` with up to `THREADS` calls at once, results in order; the first error ends it."""
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="bucket") as threads, told_of_interruptions():
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="bucket") as threads:
         try:
-            yield from threads.map(function, items)
+            with told_of_interruptions():
+                yield from threads.map(function, items)
         finally:
             threads.shutdown(wait=True, cancel_futures=True)
 

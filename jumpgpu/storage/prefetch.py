@@ -89,10 +89,11 @@ class RemoteFiles:
     @contextlib.contextmanager
     def ahead(self, files: Iterable[str], limit: int) -> Iterator[None]:
         """While this is open, `files` are fetched ahead of `read`, `AHEAD_BYTES` of them and `THREADS` at once."""
-        with ThreadPoolExecutor(THREADS, thread_name_prefix="fetch") as threads, told_of_interruptions():
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="fetch") as threads:
             before, self._coming = self._coming, _Coming(self, files, limit, threads)
             try:
-                yield
+                with told_of_interruptions():
+                    yield
             finally:
                 self._coming = before
                 threads.shutdown(wait=True, cancel_futures=True)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sqlite3
 import tracemalloc
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from jumpgpu.export import main
 from jumpgpu.outputs import export as module
-from jumpgpu.outputs.export import SUFFIXES, export
+from jumpgpu.outputs.export import SUFFIXES, export, system_errors
 from jumpgpu.profiles.files import write_table
 from jumpgpu.store.reader import StoredPlate, open_plate
 from tests.helpers.plates import COLUMNS, write_plate
@@ -158,3 +159,14 @@ def test_text_that_would_be_a_formula_is_made_safe(tmp_path: Path, capsys) -> No
     assert sorted(p.name for p in (tmp_path / "h5ad").iterdir()) == ["P1.h5ad", "P1_augmented.h5ad"]
     assert main([str(tmp_path / "P1"), "--level", "profile", "--format", "sqlite", "--output", str(tmp_path)]) == 2
     assert "choose parquet, csv or h5ad" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", ["OperationalError", "DatabaseError"])
+def test_what_sqlite_says_of_a_failing_disk_is_an_error_of_the_system(error, tmp_path):
+    failure = getattr(sqlite3, error)("database disk image is malformed")
+    failure.sqlite_errorcode = sqlite3.SQLITE_FULL if error == "OperationalError" else sqlite3.SQLITE_CORRUPT
+    with pytest.raises(OSError, match="database disk image") as raised, system_errors(tmp_path / "x.sqlite"):
+        raise failure
+    assert raised.value.errno == (errno.ENOSPC if error == "OperationalError" else errno.EIO)
+    with pytest.raises(sqlite3.IntegrityError), system_errors(tmp_path):
+        raise sqlite3.IntegrityError("a mistake of ours")
