@@ -36,7 +36,11 @@ COMMANDS: dict[str, tuple[str, str, bool]] = {
     "extract again": ("extract", f"{EXTRACT} --save-labels --output out --overwrite", True),
     "segment": ("segment", f"{EXTRACT} --outlines --output out/labels", False),
     "profile": ("profile", "--plate in/P1.parquet --plate in/P2.parquet --output out --anndata --overwrite", True),
-    "profile cells": ("profile", "--plate DEMO --output out --platemap in/platemap.txt --standard-errors 5 --overwrite", True),
+    "profile cells": (
+        "profile",
+        "--plate DEMO --output out --platemap in/platemap.txt --standard-errors 5 --overwrite",
+        True,
+    ),
     "score": ("score", "replicating --plate in/P1.parquet --plate in/P2.parquet --output out --null-wells 2", True),
     "tables": ("tables", "--metadata in/metadata --output out/tables", True),
     "report": ("report", "out/DEMO.zarr", True),
