@@ -1,6 +1,6 @@
 """Label images alone, for looking at and for use elsewhere: no features are measured.
 
-    python -m jumpgpu.segment --plate BR00117010 --images /data/images --outlines
+    python -m jumpgpu.segment BR00117010 --images /data/images --outlines
 
 `<output>/<plate>.zarr` holds nuclei, cells and cytoplasm of every site as OME-Zarr labels; `jumpgpu.extract --masks`
 reads them.
@@ -19,6 +19,7 @@ from .gpu.open import open_device
 from .images.locate import find_source
 from .run.label_images import segment_plate
 from .run.plate import chosen_wells
+from .store.outline_pictures import PictureStyle
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,7 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log_json, left_out = False, 0
     try:
         given = vars(parser().parse_args(arguments))
-        outlines = given.pop("outlines")
+        drawn = {name: given.pop(f"outline_{name}") for name in ("channels", "panels", "format")}
+        drawn["channels"] = tuple(c for text in drawn["channels"] for c in text.split(","))
+        style = PictureStyle(**drawn)
+        outlines = style if given.pop("outlines") or style != PictureStyle() else None
         barcodes, options, dry_run = command.settle(given)
         log_json = options.log_json
         if log_json:
@@ -39,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plates = [find_source(b, options.images_root, options.config.plate, options.cache) for b in barcodes]
         for plate in plates:
             wells = chosen_wells(plate, options)
+            if outlines:
+                outlines.check(plate.barcode, plate.channels)
             if dry_run:
                 target = Path(options.output) / f"{plate.barcode}.zarr"
                 print(f"{plate.barcode}: labels of {sum(map(len, wells.values()))} sites of {len(wells)} wells to {target}")

@@ -173,6 +173,9 @@ def parser(name: str = "extract") -> argparse.ArgumentParser:
     )
     if segment:
         add("--outlines", action="store_true", help="write <plate>_outlines/<well>_s<site>.png too")
+        add("--outline-channels", nargs="+", default=[], metavar="NAME", help="show these: one in grey, several as colours")
+        add("--outline-panels", action="store_true", help="show each of them in grey, side by side, and the colours last")
+        add("--outline-format", choices=("png", "svg"), default="png", help="kind of picture (default: %(default)s)")
         output.set_defaults(save_labels=True, masks=None, mask_pattern=MASK_PATTERN, grow_cells=False)
     else:
         add("--save-labels", action="store_true", help="store the label images, with an overview, as OME-Zarr")

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-import imagecodecs
 import numpy as np
 import torch
 
@@ -13,7 +12,6 @@ from ..cli.options import Options
 from ..cli.progress import Progress
 from ..gpu.device import Device
 from ..images.illumination import correct
-from ..images.masks import outline
 from ..images.plate import Plate
 from ..images.reader import FieldBatch
 from ..segmentation.pipeline import Segmentation, segment
@@ -21,6 +19,7 @@ from ..settings.names import well_position
 from ..settings.networks import EmbeddingSettings
 from ..storage.atomic import write_whole
 from ..store.layout import SiteTable
+from ..store.outline_pictures import PictureStyle, draw
 from ..store.reader import open_plate
 from .batch import Raw, Run, Tables, begin, shrink
 from .network_masks import OURS, segment_by_networks
@@ -29,15 +28,15 @@ from .provenance import inputs_of
 from .worker_threads import in_threads
 from .writer import BackgroundWriter
 
-NUCLEUS, CELL = (255, 64, 255), (64, 255, 64)  # colours of outlines
 
-
-def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool) -> Outcome:
+def segment_plate(plate: Plate, options: Options, device: Device, outlines: PictureStyle | None) -> Outcome:
     """One plate's label images into its store."""
     if options.masks:
         raise ValueError("--masks gives label images; there is nothing to segment")
     if options.distributed:
         raise ValueError("segment works in one process; extract has --workers and --scheduler")
+    if outlines:
+        outlines.check(plate.barcode, plate.channels)
     started = time.monotonic()
     features = dataclasses.replace(options.config.features, families=(), embedding=EmbeddingSettings())
     config = dataclasses.replace(options.config, features=features)
@@ -59,7 +58,7 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool
                 if outlines:
                     images = {name: image.cpu().numpy() for name, image in result.labels.items()}
                     labels = [{name: image[b] for name, image in images.items()} for b in range(len(pixels))]
-                    write_outlines(raw.sites, pixels, labels, run)
+                    write_outlines(raw.sites, pixels, labels, run, outlines)
                 return partial(list, label_tables(raw.sites, pixels, result, run))
 
             def compute(fields: FieldBatch, run: Run) -> tuple[FieldBatch, list[SiteTable]]:
@@ -71,7 +70,7 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: bool
                     for fields, tables in batches:
                         writer.put(fields, tables)
         if outlines:
-            draw_stored(run, sorted(there, key=well_position))
+            draw_stored(run, sorted(there, key=well_position), outlines)
         done = outcome(plate.barcode, options, wells, time.monotonic() - started)
         say_empty(done, plate, wells, options, progress)
         say_blurred(plate.barcode, options, progress)
@@ -98,7 +97,7 @@ def label_tables(sites: Sequence[tuple[str, int]], pixels: torch.Tensor, result:
     ]
 
 
-def draw_stored(run: Run, wells: Sequence[str]) -> None:
+def draw_stored(run: Run, wells: Sequence[str], style: PictureStyle) -> None:
     """The pictures of wells that were there already, from their stored label images and raw fields."""
     stored = open_plate(run.options.output / f"{run.plate.barcode}.zarr")
     sites = {(well, site["site"]) for well in wells for site in stored.record(well)["sites"]}
@@ -108,25 +107,18 @@ def draw_stored(run: Run, wells: Sequence[str]) -> None:
         pixels = run.device.take(fields.pixels, rows)
         scales, places = [fields.scales[row] for row in rows], [fields.sites[row] for row in rows]
         corrected = correct(pixels, of.illumination, device=run.device, scales=scales)
-        write_outlines(places, corrected, [stored.labels(*place) for place in places], run)
+        write_outlines(places, corrected, [stored.labels(*place) for place in places], run, style)
 
 
 def write_outlines(
-    sites: Sequence[tuple[str, int]], pixels: torch.Tensor, labels: Sequence[Mapping[str, np.ndarray]], run: Run
+    sites: Sequence[tuple[str, int]],
+    pixels: torch.Tensor,
+    labels: Sequence[Mapping[str, np.ndarray]],
+    run: Run,
+    style: PictureStyle,
 ) -> None:
-    """A picture of each field: the cells' channel with the outlines of nuclei and cells."""
-    folder = run.options.output / f"{run.plate.barcode}_outlines"
-    channel = list(run.plate.channels).index(run.options.config.segmentation.cells.channel)
+    """A picture of each field, with the outlines of nuclei and cells."""
+    folder, usual = run.options.output / f"{run.plate.barcode}_outlines", run.options.config.segmentation.cells.channel
     for b, (well, site) in enumerate(sites):
-        picture = outline_picture(pixels[b, channel].cpu().numpy(), labels[b]["Nuclei"], labels[b]["Cells"])
-        write_whole(folder / f"{well}_s{site}.png", imagecodecs.png_encode(picture))
-
-
-def outline_picture(image: np.ndarray, nuclei: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3]: the image from 0 to its 99.8 % quantile in grey, outlines in colour."""
-    top = float(np.quantile(image, 0.998)) or 1.0
-    grey = (np.clip(image / top, 0, 1) * 255).astype(np.uint8)
-    picture = np.repeat(grey[..., None], 3, axis=2)
-    picture[outline(cells) & (cells > 0)] = CELL
-    picture[outline(nuclei) & (nuclei > 0)] = NUCLEUS
-    return picture
+        picture = draw(pixels[b].cpu().numpy(), run.plate.channels, labels[b], style, run.plate.pixel_um, usual)
+        write_whole(folder / f"{well}_s{site}.{style.format}", picture)

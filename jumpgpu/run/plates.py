@@ -10,6 +10,7 @@ from ..images.locate import find_source
 from ..images.plate import Plate
 from ..settings.config import Config
 from ..storage.buckets import RemotePath
+from ..store.outline_pictures import PictureStyle
 from ..store.reader import StoredPlate, open_plate
 from . import dask_scheduler
 from .label_images import segment_plate
@@ -118,7 +119,7 @@ def segment(
     output: StrPath | RemotePath = "labels",
     config: StrPath | Config | None = None,
     illumination: StrPath = "auto",
-    outlines: bool = False,
+    outlines: bool | PictureStyle = False,
     device: str = "auto",
     threads: int | None = None,
     batch: int | None = None,
@@ -134,8 +135,9 @@ def segment(
     Parameters
     ----------
     plate, images, wells, sites, output, config, illumination : as `extract` has them
-    outlines : bool
-        Write `<output>/<plate>_outlines/<well>_s<site>.png` too.
+    outlines : bool or PictureStyle
+        Write `<output>/<plate>_outlines/<well>_s<site>.png` too; `store.outline_pictures.PictureStyle` says which channels,
+        whether as panels, and PNG or SVG.
     device, threads, batch, cache, overwrite, retry_quarantined, strict, quiet, log_json : as `extract` has them
 
     Returns
@@ -147,7 +149,8 @@ def segment(
     """
     chosen = options_from({k: v for k, v in locals().items() if k not in ("plate", "outlines")})
     result = find_source(plate, chosen.images_root, chosen.config.plate, chosen.cache)
-    segment_plate(result, chosen, open_device(chosen.device, chosen.threads), outlines)
+    style = outlines if isinstance(outlines, PictureStyle) else PictureStyle() if outlines else None
+    segment_plate(result, chosen, open_device(chosen.device, chosen.threads), style)
     return open_plate(chosen.output / f"{result.barcode}.zarr", chosen.images_root)
 
 
