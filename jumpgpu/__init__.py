@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .profiles.make import profile as profile
     from .run.plates import extract as extract
     from .run.plates import segment as segment
+    from .scores.benchmark import benchmark as benchmark
     from .scores.mean_average_precision import mean_average_precision as mean_average_precision
     from .scores.percent_matching import percent_matching as percent_matching
     from .scores.percent_replicating import percent_replicating as percent_replicating
@@ -36,11 +37,13 @@ PUBLIC = {
     "percent_matching": ".scores.percent_matching",
     "mean_average_precision": ".scores.mean_average_precision",
     "pairs": ".scores.transfer",
+    "benchmark": ".scores.benchmark",
     "report": ".outputs.plate_page",
     "export": ".outputs.export",
     "import_cppipe": ".cellprofiler.convert",
 }
 __all__ = [
+    "benchmark",
     "export",
     "extract",
     "import_cppipe",

@@ -206,3 +206,31 @@ def test_published_profiles_give_the_published_figures(shared):
     assert value["percent replicating"] == pytest.approx(74.5, abs=0.5)
     assert value["fraction retrieved (map)"] == pytest.approx(0.61, abs=0.005)
     assert value["fraction retrieved (geometric)"] == pytest.approx(0.66, abs=0.005)
+
+
+@pytest.mark.slow
+def test_on_drawn_plates_cell_count_alone_lies_below_classical_features(tmp_path):
+    """From images to the table; effects are fixed before any model runs, and two of eighteen compounds have none."""
+    import jumpgpu
+    from jumpgpu.profile import main as profile
+    from jumpgpu.synthetic import main as draw
+
+    plates = ["S1", "S2", "S3"]
+    words = ["--wells", "48", "--sites", "1", "--size", "400", "--cells", "16"]
+    assert draw(["--output", str(tmp_path / "images"), *(w for p in plates for w in ("--plate", p)), *words]) == 0
+    (tmp_path / "my.toml").write_text(
+        '[features]\nfamilies = ["location", "number", "intensity", "texture"]\n'
+        '[[features.embedding.models]]\nname = "random"\nmodel = "random_convolutions"\n'
+        'channels = ["DNA", "ER", "RNA", "AGP", "Mito"]\ncrop = 64\nnormalize = "plate"\n'
+    )
+    out, how = tmp_path / "out", {"illumination": "flatfield", "config": tmp_path / "my.toml", "quiet": True}
+    for plate in plates:
+        jumpgpu.extract(plate, tmp_path / "images", output=out, **how)
+    assert profile([*plates, "--output", str(out), "--metadata", str(tmp_path / "images" / "metadata")]) == 0
+    words = ["--output", str(out), "--draws", "2000", "--null-size", "2000", "--null-wells", "3", "--no-figures"]
+    assert main([*plates, *words, "--task", "replicating", "--task", "map"]) == 0
+    table = pd.read_parquet(tmp_path / "out" / "scores" / "benchmark.parquet")
+    for measure in ("percent replicating", "mean mAP"):
+        row = table[table["measure"] == measure].set_index("representation")
+        assert row.loc["cell count", "high"] < row.loc["classical", "low"], measure
+        assert row.loc["cell count", "value"] < row.loc["random", "value"], measure
