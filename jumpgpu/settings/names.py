@@ -96,8 +96,8 @@ def check_file_name(name: str, what: str) -> str:
     long = len(name.encode("utf-8", "replace")) > 200
     if long or not FILE_NAME.fullmatch(name) or not name.isprintable() or name.strip() != name or name.strip(".") == "":
         raise ValueError(
-            f'{what} {name[:140]!r} names files, and cannot: expected a plain name, without / \\ : * ? " < > | or control '
-            "characters, that is not '.' or '..' and has at most 200 bytes"
+            f'{what} {name[:140]!r} cannot be the name of a file: expected a plain name, without / \\ : * ? " < > | or '
+            "control characters, that is not '.' or '..' and has at most 200 bytes"
         )
     return name
 

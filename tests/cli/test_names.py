@@ -34,7 +34,7 @@ def wells(plate: str) -> pd.DataFrame:
 
 @pytest.mark.parametrize("name", ASTRAY)
 def test_what_cannot_name_a_file(name):
-    with pytest.raises(ValueError, match=r"Plate_Map_Name .* names files, and cannot"):
+    with pytest.raises(ValueError, match=r"Plate_Map_Name .* cannot be the name of a file"):
         check_file_name(name, "Plate_Map_Name")
 
 
@@ -84,4 +84,4 @@ def test_a_stored_plates_tables_are_named_plainly(tmp_path, capsys):
     ours["tables"]["../../x"] = ours["columns"]
     path.write_bytes(node("group", sealed({"jumpgpu": ours})))
     assert export([str(tmp_path / "a" / "P.zarr"), "--format", "csv", "--objects", "../../x"]) == 2
-    assert "'P_../../x.csv' names files, and cannot" in capsys.readouterr().err
+    assert "'P_../../x.csv' cannot be the name of a file" in capsys.readouterr().err
