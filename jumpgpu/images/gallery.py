@@ -129,6 +129,9 @@ def open_folder(barcode: str, result: RemotePath, settings: PlateSettings, cache
     folder = result / "Images" if "Images" in top.folders else result
     listed = files.listed(folder)
     above = folder.parent if folder.name == "Images" else folder
+    if settings.pattern:
+        plate = from_names(barcode, folder, source, settings, (n for n in listed.files if "/" not in n))
+        return with_source(plate, files, batch)
     known: list[RemotePath] = []
     unread: list[RemotePath] = []
     for place in dict.fromkeys((folder, above)):

@@ -43,6 +43,15 @@ def find_source(barcode: str, images: str | Place | None, settings: PlateSetting
     check_channels(settings)
     if settings.time is not None:  # each time point is a plate of its own name
         barcode = barcode.removesuffix(f"_t{settings.time}")
+    plate = found_source(barcode, images, settings, cache)
+    if settings.pattern and not any(note.startswith("[plate] pattern") for note in plate.notes):
+        unused = f"[plate] pattern is not used: {plate.channel_source} says which file is which"
+        plate = dataclasses.replace(plate, warnings=(*plate.warnings, unused))
+    return plate
+
+
+def found_source(barcode: str, images: str | Place | None, settings: PlateSettings, cache: Path | None) -> Plate:
+    """`find_source` once its settings are judged."""
     place = None if images is None else place_of(images)
     if isinstance(place, Path):
         named = [p for p in (place, place / f"{barcode}.ome.zarr") if p.is_dir()]

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from jumpgpu.extract import main
 from jumpgpu.images.indexes.names import RULES, rule_of
-from jumpgpu.images.locate import find_plate
+from jumpgpu.images.locate import find_plate, find_source
 from jumpgpu.images.reader import read_fields
 from jumpgpu.settings.config import PlateSettings
 from jumpgpu.settings.names import CHANNELS
-from tests.helpers.image_plates import noise, write_tiff
+from tests.helpers.image_plates import load_data_csv, noise, write_plate, write_tiff
 
 WAVES = ("DAPI", "FITC", "Texas Red", "Cy3", "Cy5")
 STAINS = {**PlateSettings().stains, "fitc": "ER", "texas red": "AGP", "cy3": "RNA", "cy5": "Mito"}
@@ -447,3 +447,11 @@ def test_spoilt_descriptions_end_in_words(tmp_path: Path, at: float, put_in: byt
     except (ValueError, FileNotFoundError):
         return
     assert plate.sites
+
+
+def test_a_pattern_that_is_not_used_is_said(tmp_path: Path) -> None:
+    images = write_plate(tmp_path)
+    table = tmp_path / "load_data.csv"
+    table.write_text(load_data_csv(str(images)))
+    plate = find_source("BR00000001", table, PlateSettings(pattern=PATTERN))
+    assert plate.warnings[-1] == "[plate] pattern is not used: load_data.csv says which file is which"
