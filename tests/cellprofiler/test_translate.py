@@ -194,6 +194,7 @@ def test_public_pipelines() -> None:
         assert build(Config, tomllib.loads(as_toml(config)), path.name) == config
     complete = [n for n, v in verdicts.items() if v["labels"] == v["columns"] == "equal"]
     assert len(complete) >= 39, sorted(set(verdicts) - set(complete))
+    assert sum(v["image_tables"] == "equal" for v in verdicts.values()) >= 33
 
 
 @pytest.mark.skipif(not REFERENCES.is_dir(), reason="no ../shared/data/pipeline_references")
