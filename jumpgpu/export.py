@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     add("--level", choices=("cells", "profile"), default="cells", help="single cells, or the plate's profile tables")
     add("--wells", nargs="+", metavar="WELL", help="only these wells: A01 B02, or A01,B02")
     add("--columns", nargs="+", metavar="NAME", help="only these features; patterns such as 'Nuclei_AreaShape_*' too")
-    add("--overwrite", action="store_true", help="replace files that are there")
+    add("--overwrite", action="store_true", help="replace existing files")
     add("--quiet", action="store_true", help="no progress on stderr")
     add_crops(output)
     return output

@@ -92,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="WELL",
         help="leave these wells out: A01 B02, or BARCODE:A01 of one plate; recorded beside the profiles",
     )
-    add("--overwrite", action="store_true", help="replace profiles that are there")
+    add("--overwrite", action="store_true", help="replace existing profiles")
     add("--dry-run", action="store_true", help="say what would be read and written, and stop")
     add("--quiet", action="store_true", help="say nothing but findings and results")
     add("--verbose", action="store_true", help="a line for every table")

@@ -19,8 +19,8 @@ from .store.reader import open_plate
 def parser() -> argparse.ArgumentParser:
     output = command_parser(
         "verify",
-        "Check stored plates: every byte, shape, column and identity against the records written with them. Prints a line a "
-        "plate, and one for each thing that is wrong.",
+        "Check stored plates: every byte, shape, column and identity against the records written with them. Prints one "
+        "line per plate, and one for each thing that is wrong.",
         "jumpgpu verify out/BR00117010.zarr",
         status="0 all is right, 1 something is not, 2 there is no plate to check",
     )

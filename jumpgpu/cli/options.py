@@ -150,9 +150,9 @@ def parser(name: str = "extract") -> argparse.ArgumentParser:
             metavar="FILE",
             action="append",
             help="a CellProfiler pipeline (.cppipe, .cpproj, .json) in place of the preset's steps; repeat it for those "
-            "that belong together. What cannot be honoured is said, and stops the run where labels or values would differ",
+            "that belong together. Unsupported settings are listed, and stop the run where labels or values would differ",
         )
-        add("--accept-differences", action="store_true", help="run such a pipeline without what cannot be honoured")
+        add("--accept-differences", action="store_true", help="run such a pipeline without its unsupported settings")
     add(
         "--illumination",
         default="auto",
@@ -202,11 +202,13 @@ def parser(name: str = "extract") -> argparse.ArgumentParser:
         help="threads for decoding, and for computing on the CPU (default: all processors, shared by the workers)",
     )
     if not segment:
-        add("--workers", type=int, metavar="N", help="share the wells among N processes of this machine, one a GPU on CUDA")
+        add(
+            "--workers", type=int, metavar="N", help="share the wells among N processes of this machine; on CUDA one per GPU"
+        )
         add("--scheduler", metavar="ADDRESS", help="share the wells among a Dask scheduler's workers (docs/clusters.md)")
     add("--batch", type=int, metavar="N", help="fields computed together (default: chosen from the free memory)")
     add("--quiet", action="store_true", help="no progress on stderr")
-    add("--log-json", action="store_true", help="a JSON object a line on stderr: batches, wells, quarantine, summary")
+    add("--log-json", action="store_true", help="JSON objects on stderr, one per line: batches, wells, quarantine, summary")
     return output
 
 
