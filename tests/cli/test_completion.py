@@ -14,7 +14,10 @@ from jumpgpu.__main__ import COMMANDS
 CASES = [
     (["jumpgpu", "ex"], {"extract", "export"}),
     (["jumpgpu", "import"], {"import-cppipe"}),
-    (["jumpgpu", "export", "--format", ""], {"parquet", "h5ad", "csv", "sqlite", "cellprofiler", "crops-zarr", "webdataset", "h5sc"}),
+    (
+        ["jumpgpu", "export", "--format", ""],
+        {"parquet", "h5ad", "csv", "sqlite", "cellprofiler", "crops-zarr", "webdataset", "h5sc"},
+    ),
     (["jumpgpu", "export", "--le"], {"--level"}),
     (["jumpgpu", "extract", "--plate", "P", "--save-"], {"--save-labels", "--save-overview"}),
     (["jumpgpu", "score", "m"], {"map", "matching"}),
