@@ -35,7 +35,8 @@ def parser() -> argparse.ArgumentParser:
     add = output.add_argument
     add_plates(output, "a plate's .zarr folder, or its path without the suffix")
     formats = (*SUFFIXES, TABLES, *CROPS)
-    add("--format", choices=formats, default="parquet", help="kind of file; the last three are crops (default: %(default)s)")
+    kinds = f"{', '.join(formats)}; the last three are crops (default: %(default)s)"
+    add("--format", choices=formats, default="parquet", metavar="KIND", help=kinds)
     add("--output", type=Path, metavar="DIR", help="where <plate>.<format> goes (default: beside the plate)")
     add("--objects", metavar="NAME", help="another table than the cells': Image, or an object set with rows of its own")
     add("--metadata", type=Path, metavar="DIR", help="platemaps/ and external/: each row gets its well's treatment")
