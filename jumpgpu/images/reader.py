@@ -16,8 +16,8 @@ import torch
 from ..gpu.device import Device
 from ..gpu.machine import usable_cores
 from ..gpu.open import open_device
-from ..storage.faults import may_pass
-from ..storage.local import Planes, Status
+from ..storage.faults import check_there, may_pass
+from ..storage.local import Local, Planes, Status
 from .plate import Plate, Site
 from .projection import planes_of, project, stacks_of
 from .ring_buffer import CudaRing, HostRing, Pending, Pool
@@ -214,7 +214,7 @@ def field_size(plate: Plate) -> tuple[int, int]:
     sites = plate.sites
     spread = [sites[i * len(sites) // min(PROBES, len(sites))] for i in range(min(PROBES, len(sites)))]
     votes: collections.Counter[tuple[int, int]] = collections.Counter()
-    first = ""
+    first = gone = ""
     for group in (spread, sites):
         for site in group:
             for file in site.files:
@@ -226,8 +226,11 @@ def field_size(plate: Plate) -> tuple[int, int]:
                     if may_pass(error):
                         raise
                     first = first or f"{file}: {one_line(error)}"
+                    gone = gone or (file or "") * isinstance(error, FileNotFoundError)
             if votes and group is sites:
                 break
         if votes:
             return votes.most_common(1)[0][0]
+    if gone and isinstance(plate.images, Local):
+        check_there(gone)  # a share that is not mounted
     raise ValueError(f"{plate.barcode}: no image can be read; the first is {first}")
