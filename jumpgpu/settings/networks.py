@@ -18,12 +18,8 @@ class ModelSettings:
     """A network and the crops that it is given, `[[features.embedding.models]]`; name, model and channels must be said."""
 
     name: str = ""  # what columns call it: Cells_Embedding_<name>_0001
-    model: str = (
-        ""  # timm:NAME, a .pt (TorchScript), .pt2 (torch.export) or .onnx file, FILE.py:FUNCTION, random_convolutions
-    )
-    weights: str | None = (
-        None  # of timm and FILE.py: a .safetensors, or a .pth of tensors alone; timm: random, pretrained too
-    )
+    model: str = ""  # timm:NAME, a file (.pt TorchScript, .pt2, .onnx), FILE.py:FUNCTION, or random_convolutions
+    weights: str | None = None  # of timm and FILE.py: .safetensors, or .pth of tensors; timm: random, pretrained too
     channels: tuple[str, ...] = ()  # by name, in the order in which the network takes them
     per_channel: int | None = None  # every channel goes by itself, as this many equal channels, and has its own columns
     crop: float = 96.0  # side of the window around a cell
@@ -134,9 +130,7 @@ class NetworkMaskSettings:
     A network that finds only nuclei leaves cells to `[segmentation.cells]`, which grows them from these nuclei.
     """
 
-    nuclei: str | None = (
-        None  # cellpose: a model's file or name; stardist: a model's folder or name; module: FILE.py:FUNCTION
-    )
+    nuclei: str | None = None  # cellpose: a file or name; stardist: a folder or name; module: FILE.py:FUNCTION
     cells: str | None = None  # a second model, for cells, of the same method; none: grown from the nuclei
     diameter: float | None = None  # of nuclei in pixels, as cellpose takes it; none: the model's own
     cell_diameter: float | None = None  # of cells

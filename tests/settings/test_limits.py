@@ -83,6 +83,8 @@ def table(path: Path, value: Any, more: dict[str, Any]) -> dict[str, Any]:
         model = {"name": "bank", "model": "random_convolutions", "channels": ["DNA"], "size": 32, **fixed}
         own, of_model = ({}, {path[-1]: value}) if path[2] == "models" else ({path[-1]: value}, {})
         return {"features": {"embedding": {**own, "models": [{**model, **of_model}]}}}
+    if path[:2] == ("segmentation", "network"):
+        return {"segmentation": {"method": "cellpose", "network": {"nuclei": "nuclei", path[-1]: value}}}
     names = {f.name for f in dataclasses.fields(owner(path))}
     output: dict[str, Any] = {path[-1]: value, **{k: v for k, v in more.items() if k in names}}
     for name in reversed(path[:-1]):
@@ -126,6 +128,9 @@ def test_both_ends_of_every_range_run(path: Path, value: Any, more: dict[str, An
         function = smooth(mean, config.illumination)
         assert function.shape == SIZE
         assert np.isfinite(function).all()
+        return
+    if path[1] == "network":  # the network's own, which is not here
+        assert getattr(config.segmentation.network, path[-1]) == value
         return
     pixels = corrected(SIZE, len(CHANNELS))
     if path[-1] == "window" and value > min(SIZE) // 2:  # what follows from the field's size is refused once that is known
