@@ -416,4 +416,5 @@ def toml_value(value: Any) -> str:
         return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml_value, value))}]"
-    return json.dumps("none" if value is None else value, ensure_ascii=False)
+    text = json.dumps("none" if value is None else value, ensure_ascii=False)
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] if c < "\U00010000" else f"\\U{ord(c):08x}" for c in text)

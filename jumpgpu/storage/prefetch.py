@@ -70,7 +70,7 @@ class RemoteFiles:
             data = path.read_bytes(size, TRIES)
         except PermissionError as error:
             if "storage class" in str(error):
-                raise  # archived: this object's own fault
+                raise ValueError(error.strerror or str(error)) from error  # archived: this object's own fault
             raise ConnectionError(f"{file} may not be read: {error.strerror}; are the credentials still good?") from error
         if len(data) != size:
             raise ValueError(f"{len(data)} bytes, where {size} were listed")
