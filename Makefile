@@ -31,10 +31,10 @@ $(VENV)/developed: $(VENV)/installed
 demo: $(VENV)/installed
 	$(RUN) -m jumpgpu.synthetic --output $(DEMO)/images --plate DEMO --replicates 3 --wells 24 --sites 2 --size 540 --cells 40
 	$(RUN) -m jumpgpu.extract $(PLATES) --images $(DEMO)/images --output $(DEMO) --save-labels --save-overview
-	$(RUN) -m jumpgpu.profile $(PLATES) --output $(DEMO) --metadata $(DEMO)/images/metadata
+	$(RUN) -m jumpgpu.profile $(PLATES) --output $(DEMO) --metadata $(DEMO)/images/metadata --overwrite
 	$(RUN) -m jumpgpu.score replicating $(PLATES) --output $(DEMO) --metadata $(DEMO)/images/metadata
 	$(RUN) -m jumpgpu.report $(DEMO)/DEMO1 $(DEMO)/DEMO2 $(DEMO)/DEMO3 --metadata $(DEMO)/images/metadata \
-		--scores $(DEMO)/scores/replicating.json
+		--scores $(DEMO)/scores/replicating.json --overwrite
 
 test: $(VENV)/developed
 	$(RUN) -m pytest -n auto --dist loadfile

@@ -168,20 +168,29 @@ def test_quarantined_sites_are_tried_again_when_asked(demo, whole, tmp_path):
 def test_the_record_is_of_the_file_that_was_read(demo, monkeypatch, tmp_path, capsys):
     real, other = local.read_inside, tmp_path / "other.tiff"
     image = next(tmp_path.rglob("r01c01f01p01-ch5sk1fk1fl1.tiff"))
-    before, times = image.stat(), []
+    before, reads = image.stat(), []
 
-    def read(file, roots, limit):
-        output = real(file, roots, limit)
-        times.append(str(file).endswith(image.name))
-        if times[-1] and sum(times) == 2:  # its header was looked at; replaced as soon as it was read
-            tifffile.imwrite(other, tifffile.imread(image) + 1)
-            os.replace(other, image)
-        return output
+    def run(output: str, replace_after: int) -> None:
+        """Read the image often enough, its header too; then another takes its place."""
+        reads.clear()
+
+        def read(file, roots, limit):
+            data = real(file, roots, limit)
+            if str(file).endswith(image.name):
+                reads.append(file)
+                if len(reads) == replace_after:
+                    tifffile.imwrite(other, tifffile.imread(image) + 1)
+                    os.replace(other, image)
+            return data
+
+        with monkeypatch.context() as swapping:
+            swapping.setattr(local, "read_inside", read)
+            assert main([*options, "--output", output]) == 0
 
     options = [*demo, "--illumination", "none", "--wells", "A01"]
-    with monkeypatch.context() as swapping:
-        swapping.setattr(local, "read_inside", read)
-        assert main(options) == 0
+    run("first", replace_after=0)
+    run("out", replace_after=len(reads))
+    options = [*options, "--output", "out"]
     inputs = jumpgpu.open_plate("out/DEMO").record("A01")["sites"][0]["inputs"]
     known = next(i for i in inputs if i["file"] == image.name)
     assert (known["bytes"], known["mark"]) == (before.st_size, str(before.st_mtime_ns))
