@@ -10,33 +10,32 @@ from .cli.parser import command_parser
 from .profiles import conventions
 from .profiles.platemap import column_name
 from .profiles.recipe import load_recipe
-from .score_options import add_against, add_common
+from .score_options import add_against, add_common, selection_of
 from .scores.benchmark import ALL, TASKS, Benchmark, benchmark
 from .scores.benchmark_page import write_benchmark
 from .scores.mean_average_precision import NULL_SIZE
-from .scores.selection import Selection, judging_controls, pairs_of_conditions
+from .scores.selection import judging_controls, pairs_of_conditions
 from .scores.transfer import SPLITS
-from .settings.names import BRIGHTFIELD
 
 
 def parser() -> argparse.ArgumentParser:
-    made = command_parser(
+    output = command_parser(
         "benchmark",
         "Judge every representation that profiles hold (classical features by family and compartment, each network's "
         "embedding, both together, the number of cells alone) on the same wells: one table, one figure, one page.",
         "jumpgpu benchmark BR00117010 BR00117011 --label gene --output out",
         "jumpgpu benchmark A549a A549b --against U2OSa --against U2OSb --output out",
     )
-    add_common(made)
-    add_against(made)
-    add = made.add_argument_group("tasks").add_argument
+    add_common(output)
+    add_against(output)
+    add = output.add_argument_group("tasks").add_argument
     add("--task", action="append", choices=TASKS, metavar="TASK", help=f"{', '.join(TASKS)} (repeatable; default: all)")
     add("--label", metavar="COLUMN", help="of labels that match, several as a|b (default: by convention)")
     add("--only", action="append", metavar="NAME", help="this representation, such as classical or Texture (repeatable)")
     add("--split", choices=(ALL, *SPLITS), default=ALL, help="only treatments of this part, by name and seed (default: all)")
     add("--null-wells", metavar="N", help="wells a set: a number, typical or matched (default: the recipe's)")
     add("--null-size", type=int, default=NULL_SIZE, metavar="N", help="random rankings of mAP (default: %(default)s)")
-    return made
+    return output
 
 
 @command
@@ -63,26 +62,7 @@ def tell(line: str) -> None:
 def judge(options: argparse.Namespace) -> list[Benchmark]:
     """A benchmark per condition, or per pair of conditions."""
     recipe = load_recipe(options.recipe)
-    selection = Selection(
-        output=options.output,
-        table=options.table,
-        group=options.group,
-        metadata=options.metadata,
-        treatments=options.treatments,
-        batch=options.batch,
-        plate_column=options.plate_column,
-        well_column=options.well_column,
-        by=options.by,
-        where=options.where,
-        control=tuple(options.control or recipe.controls),
-        inner=options.inner,
-        plate_format=options.plate_format,
-        channels=options.channel,
-        without_channels=(*options.without_channel, *(BRIGHTFIELD if options.fluorescence else ())),
-        families=options.family,
-        compartments=options.compartment,
-        features=tuple(options.features or recipe.features),
-    )
+    selection = selection_of(options, recipe)
     wanted = str(options.null_wells or recipe.score.null_wells)
     first = selection.read(options.plate, tell)
     if options.against:

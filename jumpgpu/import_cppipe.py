@@ -144,7 +144,9 @@ def by_steps(pipelines: Sequence[Pipeline], options: argparse.Namespace) -> int:
         raise ValueError("nothing in this pipeline makes functions, objects or measurements")
     said = verdict.told(result, options.pipelines)
     print(said, file=sys.stderr)
-    if options.strict and verdict.stops(result):
+    short = [f"{what.replace('_', ' ')} {how}" for what, how in result.verdict.items() if how != "equal"]
+    if options.strict and (short or verdict.stops(result)):
+        print(f"error: {', '.join(short) or verdict.stops(result)}; without --strict the rest is imported", file=sys.stderr)
         return NOT_HONOURED
     config = verdict.settings(result)
     text = "".join(f"# {line}\n" for line in said.splitlines()) + "\n"

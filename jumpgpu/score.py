@@ -13,7 +13,7 @@ from .cli.exit_status import command, run_command
 from .profiles import conventions
 from .profiles.platemap import column_name
 from .profiles.recipe import load_recipe
-from .score_options import parser
+from .score_options import parser, selection_of
 from .scores import mean_average_precision as maps
 from .scores.common import Score
 from .scores.embedding import Picture, embed, similarity
@@ -22,9 +22,9 @@ from .scores.mean_average_precision import MeanPrecision
 from .scores.percent_matching import percent_matching
 from .scores.percent_replicating import percent_replicating
 from .scores.results import headline, write_results
-from .scores.selection import Selected, Selection, column, judging_controls, pairs_of_conditions
+from .scores.selection import Selected, column, judging_controls, pairs_of_conditions
 from .scores.transfer import Baselines, baselines, pairs
-from .settings.names import BRIGHTFIELD, check_file_name
+from .settings.names import check_file_name
 
 
 @command
@@ -60,26 +60,7 @@ class Asked:
         self.draws = recipe.score.draws if options.draws is None else int(options.draws)
         null_wells = str(getattr(options, "null_wells", None) or recipe.score.null_wells)
         self.null_wells = int(null_wells) if null_wells.isdecimal() else null_wells
-        self.selection = Selection(
-            output=options.output,
-            table=options.table,
-            group=options.group,
-            metadata=options.metadata,
-            treatments=options.treatments,
-            batch=options.batch,
-            plate_column=options.plate_column,
-            well_column=options.well_column,
-            by=options.by,
-            where=options.where,
-            control=tuple(options.control or recipe.controls),
-            inner=options.inner,
-            plate_format=options.plate_format,
-            channels=options.channel,
-            without_channels=(*options.without_channel, *(BRIGHTFIELD if options.fluorescence else ())),
-            families=options.family,
-            compartments=options.compartment,
-            features=tuple(options.features or recipe.features),
-        )
+        self.selection = selection_of(options, recipe)
         self.findings: list[str] = []  # about how controls were held out, of all that was read
 
     def read(self, plates: Sequence[str]) -> Selected:

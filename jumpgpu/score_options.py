@@ -7,10 +7,12 @@ from .cli.parser import add_parser, add_plates, command_parser
 from .profiles.design_checks import FORMATS
 from .profiles.make import TABLES
 from .profiles.platemap import SAMPLE
+from .profiles.recipe import Recipe
 from .scores import mean_average_precision as maps
 from .scores.embedding import METHODS
 from .scores.hits import TOXIC
 from .scores.percent_matching import LABEL
+from .scores.selection import Selection
 from .settings.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS, FAMILIES
 
 
@@ -227,4 +229,28 @@ def add_against(command: argparse.ArgumentParser, required: bool = False) -> Non
     command.add_argument("--against", action="append", default=[], required=required, metavar="PLATE", help=help)
     command.add_argument(
         "--same", action="append", default=[], metavar="COLUMN", help="pair only conditions that agree in this --by column"
+    )
+
+
+def selection_of(options: argparse.Namespace, recipe: Recipe) -> Selection:
+    """The profiles that the options of `add_common` choose, and the recipe where they leave something open."""
+    return Selection(
+        output=options.output,
+        table=options.table,
+        group=options.group,
+        metadata=options.metadata,
+        treatments=options.treatments,
+        batch=options.batch,
+        plate_column=options.plate_column,
+        well_column=options.well_column,
+        by=options.by,
+        where=options.where,
+        control=tuple(options.control or recipe.controls),
+        inner=options.inner,
+        plate_format=options.plate_format,
+        channels=options.channel,
+        without_channels=(*options.without_channel, *(BRIGHTFIELD if options.fluorescence else ())),
+        families=options.family,
+        compartments=options.compartment,
+        features=tuple(options.features or recipe.features),
     )

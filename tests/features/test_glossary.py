@@ -12,7 +12,7 @@ from jumpgpu.features import image_quality as quality
 from jumpgpu.features.glossary import FAMILIES
 from jumpgpu.gpu.device import Device
 from jumpgpu.gpu.kernel_source import kernel_folder
-from jumpgpu.settings.config import Config, CorrelationSettings, FeatureSettings, RadialSettings, ShapeSettings
+from jumpgpu.settings.config import Config, CorrelationSettings, FeatureSettings, PlateSettings, RadialSettings, ShapeSettings
 from jumpgpu.settings.names import BRIGHTFIELD, CHANNELS
 from tests.features.test_columns import CONFIGS
 from tests.helpers.scenes import drawn_labels, drawn_scene
@@ -68,10 +68,10 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.split() == (CONFIGS / "columns.txt").read_text().split()
     assert command.main(["--channels", "GFP", "--compartments", "Blobs"]) == 0
     assert "Blobs_Intensity_MeanIntensity_GFP" in capsys.readouterr().out.split()
-    assert (
-        command.main(["--explain", "Cells_Texture_Contrast_RNA_5_02_256", "Blobs_RadialDistribution_FracAtD_My_dye_1of4"])
-        == 0
-    )
+    asked = ["--explain", "Cells_Texture_Contrast_RNA_5_02_256", "Blobs_RadialDistribution_FracAtD_My_dye_1of4"]
+    assert command.main(asked) == 2
+    assert "'My_dye' is no channel of this configuration" in capsys.readouterr().err
+    assert command.main([*asked, "--channels", "RNA", "My_dye"]) == 0
     out = capsys.readouterr().out
     assert "MeasureTexture" in out
     assert "channel: My_dye" in out
@@ -94,7 +94,8 @@ def test_names_that_are_no_columns(name: str, capsys: pytest.CaptureFixture[str]
 
 
 def test_image_quality_is_explained() -> None:
-    result = explain("Image_ImageQuality_LocalFocusScore_My_dye_5_20")
+    channels = Config(plate=PlateSettings(channels=("DNA", "My_dye_5"), stains={"My_dye_5": "dye"}))
+    result = explain("Image_ImageQuality_LocalFocusScore_My_dye_5_20", channels)
     assert "channel: My_dye_5" in result.parts
     assert "scale: 20" in result.parts
     assert "MeasureImageQuality, of illumination-corrected pixels" in result.source
@@ -109,11 +110,11 @@ def test_image_quality_is_explained() -> None:
         ("Cells_Texture_Contrast_RNA_5_02_256", "grey levels: 256", True),
         ("Cells_Texture_Contrast_RNA_5_02_16", "grey levels: 16", False),
         ("Cells_Texture_Contrast_RNA_7_02_256", "scale: 7", False),
-        ("Cells_Neighbors_NumberOfNeighbors_5", "Adjacent for 1: 5", True),
-        ("Cells_Neighbors_NumberOfNeighbors_12", "Adjacent for 1: 12", False),
-        ("Nuclei_RadialDistribution_FracAtD_RNA_3of4", "ring, 1 the innermost: 3", True),
-        ("Nuclei_RadialDistribution_FracAtD_RNA_3of8", "to the edge: 8", False),
-        ("Nuclei_Intensity_MeanIntensity_GFP", "channel: GFP", False),
+        ("Cells_Neighbors_NumberOfNeighbors_5", "(Adjacent is 1): 5", True),
+        ("Cells_Neighbors_NumberOfNeighbors_12", "(Adjacent is 1): 12", False),
+        ("Nuclei_RadialDistribution_FracAtD_RNA_3of4", "ring (1 is the innermost): 3", True),
+        ("Nuclei_RadialDistribution_FracAtD_RNA_3of8", "to its edge: 8", False),
+        ("Nuclei_Intensity_MeanIntensity_HighZBF", "channel: HighZBF", False),
     ],
 )
 def test_a_name_has_its_own_parameters(column: str, parts: str, produced: bool) -> None:

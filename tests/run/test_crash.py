@@ -244,6 +244,6 @@ def test_verify_says_what_is_wrong(tmp_path, capsys):
     assert capsys.readouterr().out == "DEMO  2 wells  whole\n"
     (tmp_path / "DEMO.zarr/B/02/tables/cells/X/c.0.0").write_bytes(b"")
     assert verify([str(tmp_path / "DEMO.zarr")]) == 1
-    assert re.match(r"DEMO  2 wells  1 problems\n  DEMO B02: tables/cells/X/c.0.0 is not as", capsys.readouterr().out)
+    assert re.match(r"DEMO  2 wells  1 problem\n  DEMO B02: tables/cells/X/c.0.0 is not as", capsys.readouterr().out)
     assert verify([str(tmp_path / "NONE")]) == 2
     assert "no plate at" in capsys.readouterr().err
