@@ -12,7 +12,14 @@ from jumpgpu.features import image_quality as quality
 from jumpgpu.features.glossary import FAMILIES
 from jumpgpu.gpu.device import Device
 from jumpgpu.gpu.kernel_source import kernel_folder
-from jumpgpu.settings.config import Config, CorrelationSettings, FeatureSettings, PlateSettings, RadialSettings, ShapeSettings
+from jumpgpu.settings.config import (
+    Config,
+    CorrelationSettings,
+    FeatureSettings,
+    PlateSettings,
+    RadialSettings,
+    ShapeSettings,
+)
 from jumpgpu.settings.names import BRIGHTFIELD, CHANNELS
 from tests.features.test_columns import CONFIGS
 from tests.helpers.scenes import drawn_labels, drawn_scene
