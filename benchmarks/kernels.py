@@ -372,13 +372,12 @@ def by_roi_align(pixels: torch.Tensor, boxes: torch.Tensor, size: int) -> dict[s
 
 
 def crops_of(setting: Setting) -> tuple[crops.CropBatch, torch.Tensor, torch.Tensor]:
-    """64 cells of the drawn field whose windows of 96 x 96 lie in it, the pixels of five channels, and their places."""
+    """64 cells of the drawn field in windows of 96 x 96 moved into it, the pixels of five channels, and their places."""
     pixels = np.stack([np.roll(setting.image, 7 * c, 1) for c in range(5)])[None]
     centers = np.array(ndimage.center_of_mass(setting.nuclei > 0, setting.nuclei, range(1, setting.nuclei.max() + 1)))
-    inside = np.flatnonzero(((centers > 48) & (centers < setting.size - 48)).all(1))
-    chosen = np.resize(inside, 64)  # a cell twice, where there are too few
+    chosen = np.resize(np.arange(len(centers)), 64)  # a cell twice, where there are too few
     number, field = (setting.device.tensor(v.astype(np.int32)) for v in (chosen + 1, np.zeros(64)))
-    corner = crops.origins(setting.device.tensor(centers[chosen]), 96)
+    corner = crops.origins(setting.device.tensor(centers[chosen].clip(48, setting.size - 49)), 96)
     tensors = (setting.device.tensor(a) for a in (pixels, setting.cells_of_nuclei[None]))
     batch = crops.CropBatch(*tensors, field, number, corner)
     return batch, batch.pixels, torch.arange(5, dtype=torch.int32)

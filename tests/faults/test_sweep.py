@@ -26,10 +26,10 @@ def swept(folder, *options):
     return json.loads((folder / "sweep" / "cases.json").read_text())
 
 
-def test_a_few_faults_of_some_commands(tmp_path):
-    cases = swept(tmp_path, "--errnos", "EIO", "--sites", "4", "--only", "extract", "export h5ad", "report")
-    assert len(cases) == 12
-    assert sum(case["met"] for case in cases) >= 9  # threads may come another way
+def test_a_few_faults_of_one_command(tmp_path):
+    cases = swept(tmp_path, "--errnos", "EIO", "--sites", "3", "--only", "export h5ad")
+    assert len(cases) == 3
+    assert sum(case["met"] for case in cases) >= 2  # threads may come another way
 
 
 @pytest.mark.slow

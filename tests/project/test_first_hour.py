@@ -67,6 +67,7 @@ def plate_map(images: Path) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="the pages' commands are a POSIX shell's")
 def test_every_command_of_the_pages_for_users_runs(hour):
     folder, images, environment = hour
