@@ -21,24 +21,24 @@ def split(steps: Sequence[kinds.Step], saved: Collection[str]) -> tuple[list[kin
 
     saved : images that the pipeline writes; of several that come from a channel the last written one is its function.
     """
-    made = plate_images(steps)
-    if not made:
+    output = plate_images(steps)
+    if not output:
         return [], list(steps)
     fields: list[kinds.Step] = []
     used: list[str] = []
     for step in steps:
-        if outputs_of(step) & made.keys():
+        if outputs_of(step) & output.keys():
             continue
-        for name in sorted(inputs_of(step) & made.keys()):
+        for name in sorted(inputs_of(step) & output.keys()):
             if name not in used:
                 used.append(name)
-                fields.append(kinds.Load(name, made[name], function=True))
+                fields.append(kinds.Load(name, output[name], function=True))
         fields.append(step)
-    inner = {name for step in steps if outputs_of(step) & made.keys() for name in inputs_of(step)}
-    leaves = [name for name in made if name not in inner]
+    inner = {name for step in steps if outputs_of(step) & output.keys() for name in inputs_of(step)}
+    leaves = [name for name in output if name not in inner]
     kept: dict[str, str] = {}
-    for name in [*leaves, *(n for n in made if n in saved), *used]:  # the last of a channel counts
-        kept[made[name]] = name
+    for name in [*leaves, *(n for n in output if n in saved), *used]:  # the last of a channel counts
+        kept[output[name]] = name
     keep = [kinds.KeepFunction(name, channel) for channel, name in kept.items()]
     before = [step for step in steps if isinstance(step, MAKING)]
     return pruned([*before, *keep], MAKING), fields
@@ -46,7 +46,7 @@ def split(steps: Sequence[kinds.Step], saved: Collection[str]) -> tuple[list[kin
 
 def plate_images(steps: Sequence[kinds.Step]) -> dict[str, str]:
     """Images that are the plate's, not a field's, and the channel that each comes from."""
-    made: dict[str, str] = {}
+    output: dict[str, str] = {}
     channels: dict[str, str] = {}
     for step in steps:
         if isinstance(step, kinds.Load):
@@ -56,9 +56,9 @@ def plate_images(steps: Sequence[kinds.Step]) -> dict[str, str]:
         channel = next((channels[n] for n in inputs if n in channels), "")
         channels |= dict.fromkeys(outputs, channel)
         over_all = isinstance(step, kinds.Illumination) and step.plate
-        if over_all or (isinstance(step, MAKING) and inputs and inputs <= made.keys()):
-            made |= dict.fromkeys(outputs, channel)
-    return made
+        if over_all or (isinstance(step, MAKING) and inputs and inputs <= output.keys()):
+            output |= dict.fromkeys(outputs, channel)
+    return output
 
 
 def pruned(steps: Sequence[kinds.Step], droppable: tuple[type[kinds.Step], ...] = IMAGE_STEPS) -> list[kinds.Step]:

@@ -36,9 +36,9 @@ def translate(pipelines: Iterable[Pipeline]) -> Translated:
     source = sources(pipelines, result)
     findings = [f for t in result for f in t.said()]
     loads = [s for s in (*functions, *steps) if isinstance(s, kinds.Load)]
-    made = {s.channel for s in functions if isinstance(s, kinds.KeepFunction)}
+    output = {s.channel for s in functions if isinstance(s, kinds.KeepFunction)}
     needed = dict.fromkeys(s.channel for s in loads if s.function)
-    if absent := [c for c in needed if c not in made]:
+    if absent := [c for c in needed if c not in output]:
         text = (
             f"loads functions of {', '.join(absent)} from files: give their folder by --illumination, or the pipeline that "
         )

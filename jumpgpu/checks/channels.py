@@ -26,8 +26,8 @@ def nuclear_score(image: np.ndarray) -> float:
     smooth = gaussian_filter(small, 1)
     above = smooth > threshold_otsu(smooth)
     areas = np.bincount(label(above)[0].ravel())[1:]
-    least, most = (np.pi * (d / 2 / SCALE) ** 2 for d in (SMALLEST, LARGEST))
-    good = areas[(areas >= least) & (areas <= most)]
+    minimum, maximum = (np.pi * (d / 2 / SCALE) ** 2 for d in (SMALLEST, LARGEST))
+    good = areas[(areas >= minimum) & (areas <= maximum)]
     return float(len(good) * good.sum() / max(1, areas.sum()))
 
 

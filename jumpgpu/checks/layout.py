@@ -105,14 +105,14 @@ def against_controls(counts: Counts, controls: Sequence[str], name: str) -> list
 
     own = set(controls)
     here = sureness(own)
-    found = []
+    result = []
     for words, turn in TURNS.items():
         places = {turned(w, size, turn) for w in own}
         if places != own and here > UNSURE and (p := sureness(places)) < SURE:
-            found.append((p, words))
-    if not found:
+            result.append((p, words))
+    if not result:
         return []
-    p, words = min(found)
+    p, words = min(result)
     return [
         f"layout: wells at the negative controls' places of {name} {words} vary less than others in cell count (p = "
         f"{p:.1g}), and those at their own places do not (p = {here:.2g})"

@@ -28,8 +28,8 @@ def coefficients(
     above both.
     """
     objects, wanted = batch.objects, device.tensor(pairs, torch.int32)
-    found = known_thresholds(batch.derived.setdefault("costes", {}), batch.pixels, pairs, levels, device, mode)
-    limits = torch.tensor(found, dtype=torch.float64).to(torch.float32)
+    thresholds_of = known_thresholds(batch.derived.setdefault("costes", {}), batch.pixels, pairs, levels, device, mode)
+    limits = torch.tensor(thresholds_of, dtype=torch.float64).to(torch.float32)
     result = device.empty(objects.rows, len(pairs), 5, dtype=torch.float64)
     device.launch(
         "costes_objects",

@@ -61,8 +61,8 @@ def measure(
         planes = [images[n][0] for n in names]
         places = [(names.index(a), names.index(b)) for a, b in pairs]
         limits = {} if known is None or key else known  # of a mask's pixels there are others
-        found = of_pairs(planes, places, valid[key], percent, limits if "costes" in metrics else None, device, mode, levels)
-        rows |= dict(zip(pairs, found, strict=True))
+        result = of_pairs(planes, places, valid[key], percent, limits if "costes" in metrics else None, device, mode, levels)
+        rows |= dict(zip(pairs, result, strict=True))
     return {
         name: value
         for a, b in combinations(images, 2)

@@ -71,8 +71,8 @@ def check_masks(folder: Path, plate: str, sites: Sequence[tuple[str, int]], patt
 
 def has_cells(folder: Path, plate: str, sites: Iterable[tuple[str, int]], pattern: str) -> bool:
     """Whether a site has a label image of its cells or cytoplasm; without any, nuclei are all that is given."""
-    found = (mask_files(folder, plate, *site, pattern) for site in sites)
-    return any(files["Cells"].exists() or files["Cytoplasm"].exists() for files in found)
+    result = (mask_files(folder, plate, *site, pattern) for site in sites)
+    return any(files["Cells"].exists() or files["Cytoplasm"].exists() for files in result)
 
 
 def read_masks(

@@ -110,7 +110,7 @@ def project(
         images = (kept[number % held] if kept else device.empty(*shape, dtype=dtype))[: len(members)]
         images.view(torch.int16 if dtype == torch.uint16 else dtype).zero_()
         row_of = {(site.well, site.site): row for row, site in enumerate(members)}
-        done = [_Made(len(channels)) for _ in members]
+        done = [_Projected(len(channels)) for _ in members]
         for stack, batches in stacks:
             for k in range(stack.n_planes):
                 fields = next(batches)
@@ -118,21 +118,21 @@ def project(
                 take(fields, done, row_of, stack, k, plate)
         for row, site in enumerate(members):
             done[row].bad += unlike(site, done[row], plate, channels)
-        usable = [row for row, made in enumerate(done) if not made.bad]
+        usable = [row for row, output in enumerate(done) if not output.bad]
         factor = [len(plate.planes[plate.channels.index(c)]) if plate.projection == "mean" else 1 for c in channels]
         yield make(
             pixels=images if len(usable) == len(members) else device.take(images, usable),
             sites=tuple((members[row].well, members[row].site) for row in usable),
-            quarantined=tuple(p for made in done for p in made.bad),
-            flags=tuple(p for made in done if not made.bad for p in made.flags),
+            quarantined=tuple(p for output in done for p in output.bad),
+            flags=tuple(p for output in done if not output.bad for p in output.flags),
             finished=tuple(w for w in dict.fromkeys(s.well for s in members) if last[w] == number),
-            checks=tuple(tuple(map(most, done[row].checks)) for row in usable),
+            checks=tuple(tuple(map(maximum, done[row].checks)) for row in usable),
             files=tuple(done[row].files for row in usable),
             scales=tuple(tuple(s[0] * n for s, n in zip(done[row].scales, factor, strict=True)) for row in usable),
         )
 
 
-class _Made:
+class _Projected:
     """What the planes of a site came to until now, by place on the C axis."""
 
     def __init__(self, n_channels: int):
@@ -156,7 +156,9 @@ def fold(fields: Decoded, images: torch.Tensor, rows: Sequence[int], stack: Stac
         device.launch("project_sum", grid, planes=fields.pixels, places=numbers, n_pixels=n_pixels, sums=images)
 
 
-def take(fields: Decoded, done: list[_Made], row_of: dict[tuple[str, int], int], stack: Stack, k: int, plate: Plate) -> None:
+def take(
+    fields: Decoded, done: list[_Projected], row_of: dict[tuple[str, int], int], stack: Stack, k: int, plate: Plate
+) -> None:
     """What was found of a plane: its problems, called by its number, and its figures."""
     for problems, name in ((fields.quarantined, "bad"), (fields.flags, "flags")):
         for problem in problems:
@@ -166,17 +168,17 @@ def take(fields: Decoded, done: list[_Made], row_of: dict[tuple[str, int], int],
             said = f"plane {plane}: {problem.reason}" if stack.n_planes > 1 else problem.reason
             getattr(done[row_of[problem.well, problem.site]], name).append(dataclasses.replace(problem, reason=said))
     for site, checks, scales, files in zip(fields.sites, fields.checks, fields.scales, fields.files, strict=True):
-        made = done[row_of[site]]
-        made.files |= {plate.input_name(plate.channels.index(c), k): status for c, status in files.items()}
+        output = done[row_of[site]]
+        output.files |= {plate.input_name(plate.channels.index(c), k): status for c, status in files.items()}
         for place, check, scale in zip(stack.places, checks, scales, strict=True):
-            made.checks[place].append(check)
-            made.scales[place].append(scale)
+            output.checks[place].append(check)
+            output.scales[place].append(scale)
 
 
-def unlike(site: Site, made: _Made, plate: Plate, channels: Sequence[str]) -> list[Problem]:
+def unlike(site: Site, output: _Projected, plate: Plate, channels: Sequence[str]) -> list[Problem]:
     """A problem for each image whose planes' counts are divided by different numbers: they are on no common scale."""
     problems = []
-    for channel, scales in zip(channels, made.scales, strict=True):
+    for channel, scales in zip(channels, output.scales, strict=True):
         if len(set(scales)) > 1:
             c = plate.channels.index(channel)
             reason = f"the planes of {channel} differ in full scale ({min(scales):g} to {max(scales):g}); set [plate] scale"
@@ -184,7 +186,7 @@ def unlike(site: Site, made: _Made, plate: Plate, channels: Sequence[str]) -> li
     return problems
 
 
-def most(checks: Sequence[tuple[float, float]]) -> tuple[float, float]:
+def maximum(checks: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """The most saturated share and the greatest sharpness of an image's planes."""
     sharp = [s for _, s in checks if not math.isnan(s)]
     return max(share for share, _ in checks), max(sharp, default=math.nan)

@@ -160,24 +160,24 @@ def _load(model: ModelSettings, device: torch.device) -> Network:
     if model.model.endswith(".onnx"):
         return Network(model.name, _onnx(model, device), dtype)
     if model.model.endswith((".pt", ".ts")):
-        made: Any = _torch_script(model, device)
+        output: Any = _torch_script(model, device)
     elif model.model.endswith(".pt2"):
-        made = _exported(model)
+        output = _exported(model)
     elif model.model.startswith("timm:"):
-        made = _timm(model)
+        output = _timm(model)
     elif model.model == RANDOM:
-        made = RandomConvolutions(inputs_of(model))
+        output = RandomConvolutions(inputs_of(model))
     else:
-        made = _from_function(model)
-    if not isinstance(made, torch.nn.Module):
-        if not callable(made):
-            raise ValueError(f"model {model.name!r}: {model.model} gives {type(made).__name__}; expected a torch module")
-        return Network(model.name, made, dtype)
+        output = _from_function(model)
+    if not isinstance(output, torch.nn.Module):
+        if not callable(output):
+            raise ValueError(f"model {model.name!r}: {model.model} gives {type(output).__name__}; expected a torch module")
+        return Network(model.name, output, dtype)
     if not model.model.endswith(".pt2"):  # an exported program is in the mode that it was exported in
-        made.eval()
-    state = state_digest(made)
-    made.to(device=device, dtype=dtype)
-    return Network(model.name, made, dtype, state)
+        output.eval()
+    state = state_digest(output)
+    output.to(device=device, dtype=dtype)
+    return Network(model.name, output, dtype, state)
 
 
 def state_digest(module: torch.nn.Module) -> str:
@@ -245,28 +245,28 @@ def _timm(model: ModelSettings) -> torch.nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
-            made: torch.nn.Module = timm.create_model(name, img_size=size_of(model), **options)
+            output: torch.nn.Module = timm.create_model(name, img_size=size_of(model), **options)
         except TypeError:  # of an architecture that takes any size
             torch.manual_seed(0)
-            made = timm.create_model(name, **options)
+            output = timm.create_model(name, **options)
         except RuntimeError as error:
             raise ValueError(f"model {model.name!r}: timm has no {name!r}: {error}") from error
     if model.weights not in ("random", "pretrained"):
-        known: Any = getattr(made, "default_cfg", {})
+        known: Any = getattr(output, "default_cfg", {})
         head = known.get("classifier") or ()
-        fill(made, model, ignored=(head,) if isinstance(head, str) else tuple(head))
-    return made
+        fill(output, model, ignored=(head,) if isinstance(head, str) else tuple(head))
+    return output
 
 
 def _from_function(model: ModelSettings) -> Any:
-    made = function_of(model.model, f"model {model.name!r}")()
+    output = function_of(model.model, f"model {model.name!r}")()
     if model.weights:
-        if not isinstance(made, torch.nn.Module):
+        if not isinstance(output, torch.nn.Module):
             raise ValueError(
-                f"model {model.name!r}: weights are for a torch module, and {model.model} gives {type(made).__name__}"
+                f"model {model.name!r}: weights are for a torch module, and {model.model} gives {type(output).__name__}"
             )
-        fill(made, model)
-    return made
+        fill(output, model)
+    return output
 
 
 def function_of(place: str, where: str) -> Callable[..., Any]:
@@ -308,13 +308,13 @@ def read_state(file: str, where: str) -> dict[str, torch.Tensor]:
     return state
 
 
-def fill(made: torch.nn.Module, model: ModelSettings, ignored: tuple[str, ...] = ()) -> None:
+def fill(output: torch.nn.Module, model: ModelSettings, ignored: tuple[str, ...] = ()) -> None:
     """Give a module a file's weights; every one of the module's must be there, and none be over but a classifier's."""
     assert model.weights is not None
     where = f"model {model.name!r}"
     state = read_state(model.weights, where)
     state = {k: v for k, v in state.items() if not k.startswith(tuple(f"{head}." for head in ignored))}
-    own = made.state_dict()
+    own = output.state_dict()
     for problem, names in (
         ("lacks", sorted(set(own) - set(state))),
         ("has too much with", sorted(set(state) - set(own))),
@@ -323,7 +323,7 @@ def fill(made: torch.nn.Module, model: ModelSettings, ignored: tuple[str, ...] =
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise ValueError(f"{where}: {model.weights} {problem} {names[0]}{more}, as {model.model} has it")
-    made.load_state_dict(state)
+    output.load_state_dict(state)
 
 
 def _onnx(model: ModelSettings, device: torch.device) -> Forward:

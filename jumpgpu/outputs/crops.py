@@ -174,16 +174,16 @@ def write_h5sc(well: WellCrops, path: Path) -> int:
                 values.append(getattr(part, name))
             at = rows.stop
     empty = {"sites": np.zeros(0, int), "numbers": np.zeros(0, int), "centers": np.zeros((0, 2))}
-    found = {name: np.concatenate(values) if values else empty[name] for name, values in identity.items()}
+    result = {name: np.concatenate(values) if values else empty[name] for name, values in identity.items()}
     obs = pd.DataFrame(
         {
-            "cell_id": (found["sites"].astype(np.uint64) * SITE_STEP + found["numbers"].astype(np.uint64)),
+            "cell_id": (result["sites"].astype(np.uint64) * SITE_STEP + result["numbers"].astype(np.uint64)),
             "Metadata_Plate": well.plate,
             "Metadata_Well": well.well,
-            "Metadata_Site": found["sites"],
-            "Metadata_ObjectNumber": found["numbers"],
-            "y": found["centers"][:, 0],
-            "x": found["centers"][:, 1],
+            "Metadata_Site": result["sites"],
+            "Metadata_ObjectNumber": result["numbers"],
+            "y": result["centers"][:, 0],
+            "x": result["centers"][:, 1],
         },
         index=[str(i) for i in range(well.n)],
     )

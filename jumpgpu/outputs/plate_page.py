@@ -198,8 +198,8 @@ def worst_images(plate: StoredPlate, quarantine: pd.DataFrame, pictures: Picture
     listed = sorted(reasons, key=lambda k: known.get(k, 0.0))[: 2 * WORST]
     fields = grouped(rows, "well", "site")
     worst = sorted(fields, key=lambda k: float(np.median([r["z"] for r in fields[k]])))[:WORST]
-    least = [min(fields[k], key=lambda r: r["z"]) for k in worst]
-    listed += [k for r in least if (k := (r["well"], r["site"], r["channel"])) not in reasons]
+    minimum = [min(fields[k], key=lambda r: r["z"]) for k in worst]
+    listed += [k for r in minimum if (k := (r["well"], r["site"], r["channel"])) not in reasons]
     every = [(w, s["site"]) for w in plate.wells for s in plate.record(w)["sites"]]
     limits = pictures.limits(every) if listed else None
     return [

@@ -294,7 +294,7 @@ def plan(
             stored = None if table else open_plate(path if path.suffix == ".zarr" else Path(folder) / os.fspath(plate))
             if table and not Path(plate).is_file():
                 raise FileNotFoundError(f"{plate}: no such profile file")
-            found = f"table {plate}" if stored is None else f"{stored.path}, {counted(len(stored.wells), 'well')}"
+            result = f"table {plate}" if stored is None else f"{stored.path}, {counted(len(stored.wells), 'well')}"
             if stored is not None:
                 name = stored.barcode
                 file = (
@@ -302,10 +302,10 @@ def plan(
                     if platemap
                     else platemaps.find_platemap(Path(metadata or Path(folder) / "metadata"), name)
                 )
-                found += f"; plate map {file}, {counted(len(platemaps.read_platemap(file)), 'well')}"
+                result += f"; plate map {file}, {counted(len(platemaps.read_platemap(file)), 'well')}"
             if not overwrite:
                 check_free(Path(output), name)
-            lines.append(f"{name}: {found}; would write {Path(output) / 'profiles' / name}")
+            lines.append(f"{name}: {result}; would write {Path(output) / 'profiles' / name}")
         except (ValueError, OSError) as error:
             lines.append(f"{name}: would be refused: {error}")
     return lines

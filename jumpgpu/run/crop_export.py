@@ -77,14 +77,14 @@ def export_crops(
         raise ValueError(f"{plate.barcode} has no label images; extract it with --save-labels")
     stored = plate.settings.get("config", {}).get("plate", {})
     config = build(Config, {"plate": stored}, f"{plate.barcode}: stored settings")
-    found = find_source(plate.barcode, images, config.plate)
+    result = find_source(plate.barcode, images, config.plate)
     opened = open_device(device)
-    functions = functions_of(plate, found, config, illumination, opened)
-    check(EmbeddingSettings((rule,)), found.channels, found.pixel_um)
+    functions = functions_of(plate, result, config, illumination, opened)
+    check(EmbeddingSettings((rule,)), result.channels, result.pixel_um)
     statistics = {}
     if rule.normalize == "plate":
-        statistics = plate_statistics(found, sorted(rule.channels), EmbeddingSettings().plate_fields, functions, opened)
-    (rule,) = resolved(EmbeddingSettings((rule,)), found.pixel_um, statistics).models
+        statistics = plate_statistics(result, sorted(rule.channels), EmbeddingSettings().plate_fields, functions, opened)
+    (rule,) = resolved(EmbeddingSettings((rule,)), result.pixel_um, statistics).models
     said = said_of(rule) | {"format": format, "plate_settings": plate.fingerprint}
     record = folder / f"{plate.barcode}_crops.json"
     if record.is_file() and not overwrite and json.loads(record.read_text()) != said:
@@ -97,7 +97,7 @@ def export_crops(
         path = path_of(folder, plate.barcode, well, format)
         n = 0
         if overwrite or not path.exists():
-            n = write_well(well_crops(plate, found, well, rule, functions, opened), path, format)
+            n = write_well(well_crops(plate, result, well, rule, functions, opened), path, format)
         total += n
         advance(well, n)
     return total
@@ -110,25 +110,25 @@ def said_of(rule: ModelSettings) -> dict[str, Any]:
     return result
 
 
-def functions_of(plate: StoredPlate, found: Plate, config: Config, source: str, device: Device) -> torch.Tensor:
+def functions_of(plate: StoredPlate, result: Plate, config: Config, source: str, device: Device) -> torch.Tensor:
     """The illumination functions, checked against those that the plate was made with."""
     kept = plate.beside / "illum" / plate.barcode
-    made = open_functions(found, config, source, device=device, folder=kept, batch=4, workers=None)
-    digest = hashlib.sha256(made.functions.cpu().contiguous().numpy().tobytes()).hexdigest()
+    output = open_functions(result, config, source, device=device, folder=kept, batch=4, workers=None)
+    digest = hashlib.sha256(output.functions.cpu().contiguous().numpy().tobytes()).hexdigest()
     if digest != plate.settings.get("illumination"):
         raise ValueError(
-            f"{plate.barcode}: --illumination {source} gives other functions ({made.source}) than the plate was made with; "
-            "give what extract was given"
+            f"{plate.barcode}: --illumination {source} gives other functions ({output.source}) than the plate was "
+            "made with; give what extract was given"
         )
-    return device.tensor(made.functions)
+    return device.tensor(output.functions)
 
 
 def well_crops(
-    plate: StoredPlate, found: Plate, well: str, rule: ModelSettings, functions: torch.Tensor, device: Device
+    plate: StoredPlate, result: Plate, well: str, rule: ModelSettings, functions: torch.Tensor, device: Device
 ) -> WellCrops:
     cells = {int(site["site"]): int(site["cells"]) for site in plate.record(well)["sites"]}
-    pixel_um = found.pixel_um and found.pixel_um * rule.crop / (rule.size or rule.crop)
-    parts = parts_of(plate, found, well, sorted(cells), rule, functions, device)
+    pixel_um = result.pixel_um and result.pixel_um * rule.crop / (rule.size or rule.crop)
+    parts = parts_of(plate, result, well, sorted(cells), rule, functions, device)
     said = said_of(rule)
     n, size, half = sum(cells.values()), int(rule.size or rule.crop), rule.precision == "float16"
     return WellCrops(plate.barcode, well, rule.channels, n, size, half, pixel_um, said, parts)
@@ -136,7 +136,7 @@ def well_crops(
 
 def parts_of(
     plate: StoredPlate,
-    found: Plate,
+    result: Plate,
     well: str,
     sites: Sequence[int],
     rule: ModelSettings,
@@ -147,15 +147,15 @@ def parts_of(
     size = (functions.shape[1], functions.shape[2])
     for site in sites:
         images = plate.labels(well, site)
-        fields = read_fields(found, wells=[well], sites=[site], batch=1, workers=0, size=size, device=device)
+        fields = read_fields(result, wells=[well], sites=[site], batch=1, workers=0, size=size, device=device)
         with contextlib.closing(fields):
             for batch in fields:
                 if not len(batch.pixels):
                     reason = next(iter(batch.quarantined), "cannot be read")
-                    raise ValueError(f"{found.barcode} {well} site {site}: {reason}")
+                    raise ValueError(f"{result.barcode} {well} site {site}: {reason}")
                 pixels = correct(batch.pixels, functions, device=device, scales=batch.scales)
                 given = {name: device.tensor(image[None].astype(np.int32)) for name, image in images.items()}
-                yield from parts_of_field(site, make_batch(found.channels, pixels, given, {}, device), rule, device)
+                yield from parts_of_field(site, make_batch(result.channels, pixels, given, {}, device), rule, device)
 
 
 def parts_of_field(site: int, batch: ObjectBatch, rule: ModelSettings, device: Device) -> Iterator[CropPart]:
@@ -175,11 +175,11 @@ def parts_of_field(site: int, batch: ObjectBatch, rule: ModelSettings, device: D
             unit = torch.ones(stop - start, 1, device=device.torch)
             masks.append(cut(own, first, torch.zeros_like(unit), unit, mask_rule, device)[:, 0])
         there = crops.there[start:stop, None, None, None]
-        made = torch.where(there, crops.part(start, stop), torch.nan)
+        output = torch.where(there, crops.part(start, stop), torch.nan)
         yield CropPart(
             np.full(stop - start, site),
             objects.number[start:stop].cpu().numpy(),
             centers[start:stop],
-            made.cpu().numpy(),
+            output.cpu().numpy(),
             torch.stack(masks, 1).cpu().numpy(),
         )

@@ -32,12 +32,12 @@ def open_functions(
     divides = not config.steps or any(isinstance(s, kinds.Illuminate) and s.method == "divide" for s in config.steps)
     loaded = {s.channel for s in config.steps if isinstance(s, kinds.Load) and s.function}
     needed = [c for c in plate.channels if c in loaded or not config.steps]
-    made = [s.channel for s in config.functions if isinstance(s, kinds.KeepFunction)] if source == "auto" else []
+    output = [s.channel for s in config.functions if isinstance(s, kinds.KeepFunction)] if source == "auto" else []
     parts = []
-    if made:
+    if output:
         parts.append(functions_by_steps(plate, config.functions, divides, folder, device, batch, workers))
-    if rest := [c for c in needed if c not in made]:
-        common |= {"settings": config.illumination, "folder": folder / "estimate" if made else folder, "divides": divides}
+    if rest := [c for c in needed if c not in output]:
+        common |= {"settings": config.illumination, "folder": folder / "estimate" if output else folder, "divides": divides}
         parts.append(open_illumination(plate, source, channels=rest, **common))  # type: ignore[arg-type]
     height, width = field_size(plate)
     functions = torch.ones(len(plate.channels), height, width)
@@ -94,8 +94,8 @@ def passes(
         averages = [s for s in todo if isinstance(s, kinds.Illumination) and s.plate]
         ready = [s for s in averages if not any(other in leading(todo, [s]) for other in averages)]
         if ready:
-            made, n_fields, left_out = one_pass(plate, leading(todo, ready), ready, images, device, batch, workers)
-            images |= made
+            output, n_fields, left_out = one_pass(plate, leading(todo, ready), ready, images, device, batch, workers)
+            images |= output
             notes |= dict.fromkeys(left_out)
         todo = [s for s in todo if s not in ready]
         for step in [s for s in todo if not isinstance(s, kinds.Load) and s not in averages]:
@@ -131,10 +131,10 @@ def one_pass(
         left_out += [f"left out of the illumination functions: {p}" for p in fields.quarantined]
     if not n_fields:
         raise ValueError(f"{plate.barcode}: no field to make illumination functions from: {left_out[0]}")
-    made: dict[str, Image] = {}
+    output: dict[str, Image] = {}
     for average in sums:
-        made |= average.function(device)
-    return made, n_fields, left_out
+        output |= average.function(device)
+    return output, n_fields, left_out
 
 
 def leading(steps: Sequence[kinds.Step], to: Sequence[kinds.Step]) -> list[kinds.Step]:

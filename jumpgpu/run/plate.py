@@ -118,7 +118,7 @@ def prepare(
     sizes = well_sizes(plate)
     usual = at_size(plate, sizes, collections.Counter(sizes.values()).most_common(1)[0][0]) if sizes else plate
     several = [usual, *(at_size(plate, sizes, size) for size in sorted(set(sizes.values()) - {usual.size}))]
-    found = [
+    result = [
         open_functions(
             part,
             options.config,
@@ -130,7 +130,7 @@ def prepare(
         )
         for part in several
     ]
-    illumination = found[0]
+    illumination = result[0]
     method = options.config.segmentation.method
     labels = f"label images of {options.masks}" if options.masks else "segmentation" + f" by {method}" * (method != OURS)
     labels += ", cells grown from them" * (kind == GROWN)
@@ -142,23 +142,23 @@ def prepare(
         counted = ", ".join(f"{len(part.wells)} wells of {size_name(part)} pixels" for part in several)
         text = f"fields differ in size: {counted}; each is measured at its own, and features in pixels do not compare"
         progress.say(f"{plate.barcode}: {text}", "warning")
-    for warning in (*plate.warnings, *(w for one in found for w in one.warnings)):
+    for warning in (*plate.warnings, *(w for one in result for w in one.warnings)):
         progress.say(f"{plate.barcode}: {warning}", "warning")
-    settings = settings_of(plate, device, [one.functions for one in found], options)
+    settings = settings_of(plate, device, [one.functions for one in result], options)
     functions = device.tensor(illumination.functions)
     options, statistics = with_networks(usual, options, functions, device)
     settings |= {"plate_statistics": {c: list(v) for c, v in statistics.items()}} if statistics else {}
     if not steps and (not options.masks or options.grow_cells):
         segmentation = options.config.segmentation
-        height, width = (min(one.functions.shape[side] for one in found) for side in (1, 2))
+        height, width = (min(one.functions.shape[side] for one in result) for side in (1, 2))
         for step in (segmentation.nuclei, segmentation.cells):
             check_window(height, width, step.threshold)
         if segmentation.nuclei.background:
             check_width(width, segmentation.nuclei.background)
-    batch, threads = device.plan(n_fields, max(one.functions.numel() for one in found), wanted)
+    batch, threads = device.plan(n_fields, max(one.functions.numel() for one in result), wanted)
     tables = tables_of(steps, plate.channels, (functions.shape[1], functions.shape[2]), device) if steps else None
     names = tables.of_cells if tables else names
-    by_size = {part.size: device.tensor(one.functions) for part, one in zip(several, found, strict=True) if part.size}
+    by_size = {part.size: device.tensor(one.functions) for part, one in zip(several, result, strict=True) if part.size}
     run = Run(plate, wells, options, device, functions, settings, names, progress, batch, threads, tables)
     return dataclasses.replace(run, sizes=sizes, functions=by_size) if sizes else run
 

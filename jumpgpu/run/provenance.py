@@ -41,8 +41,8 @@ def settings_of(plate: Plate, device: Device, illumination: Sequence[torch.Tenso
     """
     saved = {"labels": options.save_labels, "overview": options.save_overview or options.save_labels}
     networks: dict[str, Any] = dict(identity(options.config.features.embedding))
-    if not options.masks and (found := digests(options.config.segmentation)):
-        networks["segmentation"] = found
+    if not options.masks and (result := digests(options.config.segmentation)):
+        networks["segmentation"] = result
     return {
         "numbers": versions_of(options.config, options.masks is None or options.grow_cells),
         "config": set_settings(options.config),

@@ -137,8 +137,8 @@ def chosen(profiles: pd.DataFrame, group: str, split: str, seed: int) -> pd.Data
 
 def like(one: Representation, controls: pd.DataFrame, also: Sequence[str]) -> pd.DataFrame | str:
     """The same representation of negative controls that were given apart."""
-    found = {r.name: r.profiles for r in representations(controls, also)[0]}
-    return found.get(one.name, "the controls that were held out lack its features")
+    result = {r.name: r.profiles for r in representations(controls, also)[0]}
+    return result.get(one.name, "the controls that were held out lack its features")
 
 
 def measured(

@@ -172,9 +172,9 @@ def flag(state: State, step: table_steps.Flag, device: Device) -> None:
             values = state.measured[objects][name].cpu()
             if source == "average" and len(values):
                 values = values.mean()[None]
-        least, greatest = (float(values.min()), float(values.max())) if len(values) else (math.nan, math.nan)
-        if not len(values) or least < low or greatest > high:
-            wrong.append(f"{name} is {least:.6g}" if least == greatest else f"{name} is {least:.6g} to {greatest:.6g}")
+        minimum, greatest = (float(values.min()), float(values.max())) if len(values) else (math.nan, math.nan)
+        if not len(values) or minimum < low or greatest > high:
+            wrong.append(f"{name} is {minimum:.6g}" if minimum == greatest else f"{name} is {minimum:.6g} to {greatest:.6g}")
     failed = bool(wrong) if step.any else len(wrong) == len(step.measurements)
     record(state, step.name, [float(failed)])
     if failed and step.skip:

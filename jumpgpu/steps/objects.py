@@ -236,8 +236,8 @@ def mask_objects(state: State, step: kinds.MaskObjects, device: Device) -> None:
         counts = highest(labels, source.counts)
         parent = numbers[(numbers > 0) & (numbers <= counts.view(-1, 1))]
     family = None if step.renumber else source.family
-    made = state.add(step.output, labels.contiguous(), source.unedited, source.unedited, counts, family)
-    locate(state, step.output, made, z=False)
+    produced = state.add(step.output, labels.contiguous(), source.unedited, source.unedited, counts, family)
+    locate(state, step.output, produced, z=False)
     of_source = torch.cat([row[1 : n + 1] for row, n in zip(there, source.counts, strict=True)])
     record_relation(state, step.objects, step.output, of_source.double(), parent.double())
 

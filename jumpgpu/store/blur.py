@@ -59,14 +59,14 @@ def blurred(records: Iterable[Mapping[str, Any]], barcode: str) -> list[dict[str
     """The blurred images, as rows of `quarantine.csv` that were used, the worst first."""
     rows = sharpness_of(records)
     wells, sites = grouped(rows, "well", "channel"), grouped(rows, "well", "site")
-    found = []
+    result = []
     for row in rows:
         if not (row["z"] <= FAR and row["sharpness"] < SHARE * row["median"]):
             continue
         others = [r["sharpness"] for r in wells[row["well"], row["channel"]] if r["site"] != row["site"]]
         beside = [r["z"] <= BESIDE for r in sites[row["well"], row["site"]]]
         if 2 * sum(beside) >= len(beside) or not others or row["sharpness"] < SHARE * np.median(others):
-            found.append(row)
+            result.append(row)
     return [
         {
             **{"plate": barcode, **{k: r[k] for k in ("well", "site", "channel", "file")}},
@@ -74,5 +74,5 @@ def blurred(records: Iterable[Mapping[str, Any]], barcode: str) -> list[dict[str
             f"(robust z {r['z']:.1f})",
             "used": True,
         }
-        for r in sorted(found, key=lambda r: r["z"])
+        for r in sorted(result, key=lambda r: r["z"])
     ]

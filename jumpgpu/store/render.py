@@ -70,9 +70,9 @@ def limits_of(field: np.ndarray) -> np.ndarray:
 def scale_bar(width: float, pixel_um: float | None) -> tuple[float, str]:
     """A bar of a fifth of an image's width or less: its length in pixels, and what it says; pixels where um are unknown."""
     unit = pixel_um or 1.0
-    most = 0.2 * width * unit
-    power = 10.0 ** np.floor(np.log10(most))
-    length = next(step * power for step in (5, 2, 1) if step * power <= most)
+    maximum = 0.2 * width * unit
+    power = 10.0 ** np.floor(np.log10(maximum))
+    length = next(step * power for step in (5, 2, 1) if step * power <= maximum)
     return length / unit, f"{length:g} {'µm' if pixel_um else 'px'}"
 
 

@@ -36,8 +36,8 @@ def changed_settings(
 def illumination_of(plate: Place) -> str:
     """What `--illumination` was when a stored plate was made; "" where no well says."""
     wells = stored_wells(plate)
-    made = read_attributes(plate / well_key(wells[0])).get("made_with") or {} if wells else {}
-    return str(made.get("illumination", ""))
+    output = read_attributes(plate / well_key(wells[0])).get("made_with") or {} if wells else {}
+    return str(output.get("illumination", ""))
 
 
 def refuse(plate: Place, changed: Sequence[str], overwrite: bool, asked: Sequence[str]) -> None:

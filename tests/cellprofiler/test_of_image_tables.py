@@ -83,8 +83,8 @@ def test_all_loaded_images_are_those_that_later_modules_use() -> None:
 )
 def test_intensity(revision: int, values: list[str], steps: list) -> None:
     result = imported(NUCLEI, module("MeasureImageIntensity", revision, values))
-    found = [(s.image, s.objects, s.percentiles) for s in only(result, kinds.MeasureImageIntensity)]
-    assert found == steps
+    translated = [(s.image, s.objects, s.percentiles) for s in only(result, kinds.MeasureImageIntensity)]
+    assert translated == steps
 
 
 def test_whole_images_beside_objects() -> None:

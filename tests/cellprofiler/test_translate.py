@@ -131,9 +131,11 @@ def test_an_illumination_pipeline_is_functions_of_channels() -> None:
     assert not imported.steps
     kept = {s.channel: s.image for s in imported.function_steps if isinstance(s, kinds.KeepFunction)}
     assert sorted(kept) == sorted(["DNA", "ER", "RNA", "AGP", "Mito"])
-    made = [s for s in imported.function_steps if isinstance(s, kinds.Illumination)]
-    assert {(s.plate, s.background, s.smoothing, s.size, s.rescale) for s in made} == {(True, False, "median", 20.0, "yes")}
-    assert kept["DNA"] not in {s.output for s in made}  # it is enlarged first
+    output = [s for s in imported.function_steps if isinstance(s, kinds.Illumination)]
+    assert {(s.plate, s.background, s.smoothing, s.size, s.rescale) for s in output} == {
+        (True, False, "median", 20.0, "yes")
+    }
+    assert kept["DNA"] not in {s.output for s in output}  # it is enlarged first
 
 
 def test_functions_of_one_pipeline_are_loaded_by_the_other() -> None:
@@ -162,8 +164,8 @@ METHODS = {
 def test_every_smoothing_of_functions(method: str) -> None:
     imported = translate([parse_text(illumination(("method:Median Filter", f"method:{method}")), "illum.cppipe")])
     assert imported.verdict["labels"] == "equal"
-    made = {s.smoothing for s in imported.function_steps if isinstance(s, kinds.Illumination)}
-    assert made == {METHODS[method]}
+    output = {s.smoothing for s in imported.function_steps if isinstance(s, kinds.Illumination)}
+    assert output == {METHODS[method]}
 
 
 def test_a_function_that_only_the_last_image_finishes() -> None:
@@ -229,9 +231,9 @@ def test_a_median_of_a_masked_image_is_refused() -> None:
         return "\n".join([f"Smooth:{header.format(2)}", *lines])
 
     def verdict(of: str, method: str) -> str:
-        found = text[at:]
-        line = next(row for row in found.splitlines() if row.strip().startswith("Select images to measure"))
-        changed = found.replace(line, f"{line}, Smooth", 1)
+        result = text[at:]
+        line = next(row for row in result.splitlines() if row.strip().startswith("Select images to measure"))
+        changed = result.replace(line, f"{line}, Smooth", 1)
         return translate([parse_text(f"{text[:at]}{mask}\n\n{smooth(of, method)}\n\n{changed}", "x.cppipe")]).verdict[
             "columns"
         ]

@@ -62,21 +62,21 @@ def test_a_good_plate(good: Path, capsys: pytest.CaptureFixture[str], tmp_path: 
 def test_missing_and_empty_files(plate: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (plate / image_name("B03", 2, NUMBERS["ER"])).unlink()
     (plate / image_name("B02", 1, NUMBERS["Mito"])).write_bytes(b"")
-    status, found = findings(plate, capsys)
+    status, result = findings(plate, capsys)
     assert status == 3
-    assert "1 of 60 images are missing: B03 site 2 ER" in found
-    assert "1 of 60 images are empty files: B02 site 1 Mito" in found
+    assert "1 of 60 images are missing: B03 site 2 ER" in result
+    assert "1 of 60 images are empty files: B02 site 1 Mito" in result
 
 
 def test_the_same_image_twice(plate: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(plate / image_name("A01", 1, NUMBERS["RNA"]), plate / image_name("C04", 2, NUMBERS["RNA"]))
     shutil.copy(plate / image_name("B02", 1, NUMBERS["ER"]), plate / image_name("B02", 1, NUMBERS["AGP"]))
-    status, found = findings(plate, capsys)
+    status, result = findings(plate, capsys)
     assert status == 3
-    same = next(f for f in found if f.startswith("2 images are the same as another"))
+    same = next(f for f in result if f.startswith("2 images are the same as another"))
     assert "C04 site 2 RNA is A01 site 1 RNA" in same
     assert "B02 site 1 AGP is B02 site 1 ER" in same
-    assert any(f.startswith("AGP: the AGP image is the ER image again (B02 site 1)") for f in found)
+    assert any(f.startswith("AGP: the AGP image is the ER image again (B02 site 1)") for f in result)
 
 
 def test_dark_saturated_and_blurred(plate: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,22 +90,22 @@ def test_dark_saturated_and_blurred(plate: Path, capsys: pytest.CaptureFixture[s
     for number in NUMBERS.values():
         path = plate / image_name("C01", 2, number)
         write_tiff(path, gaussian_filter(tifffile.imread(path).astype(float), 5).astype(np.uint16))
-    status, found = findings(plate, capsys)
+    status, result = findings(plate, capsys)
     assert status == 3
-    assert any(f.startswith("AGP: nothing stands out in 1 of 12 sampled images (A01 site 1)") for f in found)
-    assert any(f.startswith("Mito: saturated: 12") and "B02 site 1" in f for f in found)
+    assert any(f.startswith("AGP: nothing stands out in 1 of 12 sampled images (A01 site 1)") for f in result)
+    assert any(f.startswith("Mito: saturated: 12") and "B02 site 1" in f for f in result)
     for channel in ("DNA", "ER", "RNA"):
-        assert any(f.startswith(f"{channel}: out of focus") and "C01 site 2" in f for f in found)
+        assert any(f.startswith(f"{channel}: out of focus") and "C01 site 2" in f for f in result)
 
 
 def test_a_corner_unlike_the_rest(plate: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for site in (1, 2):
         path = plate / image_name("C04", site, NUMBERS["ER"])
         write_tiff(path, tifffile.imread(path) + np.uint16(5000))
-    status, found = findings(plate, capsys)
+    status, result = findings(plate, capsys)
     assert status == 3
-    assert len(found) == 1
-    assert found[0].startswith("ER: corner well C04 has a background of ")
+    assert len(result) == 1
+    assert result[0].startswith("ER: corner well C04 has a background of ")
 
 
 @pytest.mark.parametrize("other", ["ER", "RNA", "AGP", "Mito"])
@@ -114,10 +114,10 @@ def test_dna_where_nuclei_are(plate: Path, capsys: pytest.CaptureFixture[str], o
     numbers = {**NUMBERS, "DNA": NUMBERS[other], other: NUMBERS["DNA"]}
     config = tmp_path / "c.toml"
     config.write_text("[plate.numbers]\n" + "\n".join(f"{c} = {n}" for c, n in numbers.items()))
-    status, found = findings(plate, capsys, "--config", str(config))
+    status, result = findings(plate, capsys, "--config", str(config))
     assert status == 3
-    assert len(found) == 1
-    assert f"nuclei are in the {other} images rather than in the DNA images" in found[0]
+    assert len(result) == 1
+    assert f"nuclei are in the {other} images rather than in the DNA images" in result[0]
 
 
 def test_nuclei_of_real_fields_are_in_dna(shared: Path) -> None:
@@ -145,8 +145,8 @@ def test_a_plate_that_was_turned(size: tuple[int, int]) -> None:
     assert against_sister(right, sister, "S") == []
     for words, turn in TURNS.items():
         wrong = {turned(w, size, turn): n for w, n in right.items()}
-        (found,) = against_sister(wrong, sister, "S")
-        assert f"agree with S's {words} (rank correlation 0." in found
+        (result,) = against_sister(wrong, sister, "S")
+        assert f"agree with S's {words} (rank correlation 0." in result
     unrelated = {w: float(n) for w, n in zip(wells, rng.uniform(10, 90, len(wells)), strict=True)}
     assert against_sister(unrelated, sister, "S") == []
     assert "fewer than 12 wells" in against_sister({"A01": 3.0}, sister, "S")[0]
@@ -161,8 +161,8 @@ def test_controls_at_turned_places() -> None:
     assert against_controls(right, controls, "M") == []
     for words in ("turned by 180 degrees", "mirrored left to right"):
         wrong = {turned(w, (16, 24), TURNS[words]): n for w, n in right.items()}
-        (found,) = against_controls(wrong, controls, "M")
-        assert f"M {words} vary less" in found or "M turned" in found or "M mirrored" in found
+        (result,) = against_controls(wrong, controls, "M")
+        assert f"M {words} vary less" in result or "M turned" in result or "M mirrored" in result
     assert against_controls({w: float(np.exp(rng.normal(4, 0.5))) for w in wells}, controls, "M") == []
 
 

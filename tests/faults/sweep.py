@@ -209,8 +209,8 @@ def own_metadata(key: str) -> bool:
 def differences(after: dict[str, bytes], good: dict[str, bytes]) -> str:
     absent, further = sorted(set(good) - set(after)), sorted(set(after) - set(good))
     other = sorted(k for k in set(after) & set(good) if after[k] != good[k])
-    found = [f"absent: {k}" for k in absent] + [f"further: {k}" for k in further] + [f"other: {k}" for k in other]
-    return "; ".join(found[:3])
+    result = [f"absent: {k}" for k in absent] + [f"further: {k}" for k in further] + [f"other: {k}" for k in other]
+    return "; ".join(result[:3])
 
 
 def lost_sites(work: Path) -> str:

@@ -278,8 +278,8 @@ NAMED = [
 
 @pytest.mark.parametrize(("name", "rule"), NAMED)
 def test_names_are_their_microscopes(name: str, rule: str | None) -> None:
-    found = rule_of(name)
-    assert (found.name if found else None) == rule
+    result = rule_of(name)
+    assert (result.name if result else None) == rule
     assert sum(r.pattern.fullmatch(name) is not None for r in RULES) == (rule is not None)
 
 

@@ -35,9 +35,9 @@ def module() -> torch.nn.Module:
     space: dict[str, object] = {}
     exec(CODE, space)
     torch.manual_seed(3)
-    made = space["net"]()  # type: ignore[operator]
-    assert isinstance(made, torch.nn.Module)
-    return made.eval()
+    output = space["net"]()  # type: ignore[operator]
+    assert isinstance(output, torch.nn.Module)
+    return output.eval()
 
 
 def settings(model: str, **given: object) -> ModelSettings:
@@ -56,20 +56,20 @@ def code(tmp_path: Path) -> str:
 
 def saved(kind: str, folder: Path, code: str) -> ModelSettings:
     """The module, saved as each kind of file."""
-    made, crops = module(), torch.zeros(2, 3, 20, 20)
+    output, crops = module(), torch.zeros(2, 3, 20, 20)
     if kind == "script":
-        torch.jit.trace(made, crops).save(str(folder / "net.pt"))
+        torch.jit.trace(output, crops).save(str(folder / "net.pt"))
         return settings(str(folder / "net.pt"))
     if kind == "export":
         batch = torch.export.Dim("batch", min=1, max=4096)
-        torch.export.save(torch.export.export(made, (crops,), dynamic_shapes=({0: batch},)), folder / "net.pt2")
+        torch.export.save(torch.export.export(output, (crops,), dynamic_shapes=({0: batch},)), folder / "net.pt2")
         return settings(str(folder / "net.pt2"))
     if kind == "safetensors":
         library = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
-        library.save_file(made.state_dict(), folder / "net.safetensors")
+        library.save_file(output.state_dict(), folder / "net.safetensors")
         return settings(f"{code}:net", weights=str(folder / "net.safetensors"))
     assert kind == "pth"
-    torch.save(made.state_dict(), folder / "net.pth")
+    torch.save(output.state_dict(), folder / "net.pth")
     return settings(f"{code}:net", weights=str(folder / "net.pth"))
 
 
@@ -91,8 +91,8 @@ def test_every_kind_gives_what_the_module_gives(kind: str, tmp_path: Path, code:
 def test_onnx(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    made = module()
-    weight, bias = (p.detach().numpy() for p in made[0].parameters())  # type: ignore[index]
+    output = module()
+    weight, bias = (p.detach().numpy() for p in output[0].parameters())  # type: ignore[index]
     make = onnx.helper
     nodes = [
         make.make_node("Conv", ["crops", "w", "b"], ["c"]),
@@ -112,7 +112,7 @@ def test_onnx(tmp_path: Path) -> None:
     onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=9), file)
     crops = torch.rand(5, 3, 20, 20, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        expected = made(crops)
+        expected = output(crops)
     # Two libraries' convolutions of 27 terms in float32.
     torch.testing.assert_close(load(settings(str(file)), CPU)(crops), expected, rtol=1e-5, atol=1e-6)
     file.write_bytes(b"no onnx")
@@ -174,8 +174,8 @@ def test_no_pickle_is_run(name: str, tmp_path: Path, code: str) -> None:
 def test_an_exported_file_with_pickled_constants_is_refused(tmp_path: Path) -> None:
     import zipfile
 
-    made, crops = module(), torch.zeros(2, 3, 20, 20)
-    torch.export.save(torch.export.export(made, (crops,)), tmp_path / "good.pt2")
+    output, crops = module(), torch.zeros(2, 3, 20, 20)
+    torch.export.save(torch.export.export(output, (crops,)), tmp_path / "good.pt2")
     done = tmp_path / "done"
     with zipfile.ZipFile(tmp_path / "good.pt2") as old, zipfile.ZipFile(tmp_path / "bad.pt2", "w") as new:
         for item in old.namelist():

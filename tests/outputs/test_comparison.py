@@ -137,10 +137,10 @@ def test_means_over_a_sites_objects(plate: StoredPlate, lab: Path) -> None:
     edit(lab, "Image", lambda t: t.assign(**added, Mean_Nuclei_New_Measure=1.0))
     result = compare_tables(plate, lab)
     assert result.lacking == {"Image": ["Mean_Nuclei_New_Measure"]}
-    found = status(result, "Image")
+    compared = status(result, "Image")
     chosen = [n for n in added if "RadialDistribution" not in n]  # CellProfiler's centres are chosen among equals
-    assert {found[n] for n in chosen} == {"equal"}
-    assert not [n for n in found if "RadialDistribution" in n]
+    assert {compared[n] for n in chosen} == {"equal"}
+    assert not [n for n in compared if "RadialDistribution" in n]
 
 
 def test_a_well_of_theirs_that_is_not_here(plate: StoredPlate, lab: Path) -> None:

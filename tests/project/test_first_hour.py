@@ -92,8 +92,8 @@ def test_every_command_of_the_pages_for_users_runs(hour):
             done += 1
         (folder / "earlier.py").unlink(missing_ok=True)
     assert done >= 12
-    for made in ("out/BR00117010.html", "out/index.html", "look/BR00117010_outlines/B02_s1.png", "B02.png", "cells.png"):
-        assert (folder / made).stat().st_size > 1000, made
+    for output in ("out/BR00117010.html", "out/index.html", "look/BR00117010_outlines/B02_s1.png", "B02.png", "cells.png"):
+        assert (folder / output).stat().st_size > 1000, output
     shutil.rmtree(folder / "out")
 
 

@@ -49,8 +49,8 @@ def judged(profiles):
 
 
 def test_representations_of_a_table(profiles):
-    made, findings = representations(profiles)
-    kinds = {r.name: (r.kind, r.n_features) for r in made}
+    output, findings = representations(profiles)
+    kinds = {r.name: (r.kind, r.n_features) for r in output}
     assert kinds["classical"] == ("classical", 60)
     assert kinds["cell count"] == ("baseline", 1)
     assert kinds["good"] == ("embedding", 20)
@@ -58,7 +58,7 @@ def test_representations_of_a_table(profiles):
     assert kinds["Intensity"] == ("family", 60)
     assert kinds["Cells"] == ("compartment", 20)
     assert not findings
-    for one in made:
+    for one in output:
         assert [c for c in one.profiles if c.startswith("Metadata_")] == [c for c in profiles if c.startswith("Metadata_")]
     (lonely,) = representations(profiles.assign(Cells_Texture_Variance_DNA_3=1.0))[1]
     assert lonely.startswith("Texture: not judged: one feature")

@@ -19,7 +19,7 @@ from jumpgpu.settings.names import CHANNELS, COMPARTMENTS
 from tests.helpers.plates import write_images
 
 
-def scene(seed: int = 3, shape: tuple[int, int] = (96, 131)) -> tuple[np.ndarray, np.ndarray]:
+def batch(seed: int = 3, shape: tuple[int, int] = (96, 131)) -> tuple[np.ndarray, np.ndarray]:
     """A cells' image, float32 [H, W], bright around nuclei whose numbers, int32 [H, W], are as they are drawn."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: shape[0], : shape[1]]
@@ -46,7 +46,7 @@ def settings_of(method: str, **further) -> SegmentationSettings:
 
 @pytest.mark.oracle
 def test_watershed_is_scikit_images(device: Device) -> None:
-    image, nuclei = scene()
+    image, nuclei = batch()
     labels, count = grown(image, nuclei, settings_of("watershed"), device)
     mask = (image.astype(np.float64) >= 0.25) | (nuclei > 0)
     expected = watershed(1 - image, nuclei, connectivity=np.ones((3, 3)), mask=mask)
@@ -57,7 +57,7 @@ def test_watershed_is_scikit_images(device: Device) -> None:
 
 @pytest.mark.oracle
 def test_propagation_is_centrosomes(device: Device) -> None:
-    image, nuclei = scene(4)
+    image, nuclei = batch(4)
     labels, _ = grown(image, nuclei, settings_of("propagation", regularization=0.05), device)
     mask = image >= np.float32(0.25)
     expected, _ = centrosome.propagate.propagate(image.astype(np.float64), nuclei, mask, 0.05)
@@ -67,8 +67,8 @@ def test_propagation_is_centrosomes(device: Device) -> None:
 
 @pytest.mark.property
 def test_every_nucleus_lies_in_the_cell_of_its_number_and_fields_are_alone(device: Device) -> None:
-    image, nuclei = scene(5)
-    other, others = scene(6)
+    image, nuclei = batch(5)
+    other, others = batch(6)
     settings = SegmentationSettings()
     both = grow_cells(
         device.tensor(np.stack([np.stack([a, a]) for a in (image, other)])),
@@ -88,7 +88,7 @@ def test_every_nucleus_lies_in_the_cell_of_its_number_and_fields_are_alone(devic
 
 
 def test_cells_at_the_border_go_only_where_identify_secondary_objects_discards_them(device: Device) -> None:
-    image, nuclei = scene()
+    image, nuclei = batch()
     kept = dataclasses.replace(settings_of("watershed"), filter_border_nuclei=True)
     assert grown(image, nuclei, kept, device)[1] == 6  # FilterObjects is a later step
     labels, count = grown(image, nuclei, settings_of("watershed", discard_border=True), device)

@@ -60,13 +60,13 @@ def test_mask_objects(overlap: str, invert: bool, renumber: bool, device: Device
     state.images["In"] = Image(torch.from_numpy(np.stack([f[1] for f in fields])))
     step = kinds.MaskObjects("All", "Left", mask="In", invert=invert, overlap=overlap, share=0.4, renumber=renumber)
     mask_objects(state, step, device)
-    made = state.objects["Left"]
+    output = state.objects["Left"]
     theirs = [masked(*field, step) for field in fields]
-    assert_array_equal(made.labels.numpy(), np.stack([t[0] for t in theirs]))
+    assert_array_equal(output.labels.numpy(), np.stack([t[0] for t in theirs]))
     assert_array_equal(state.measured["Left"]["Parent_All"].numpy(), np.concatenate([t[1] for t in theirs]))
     assert_array_equal(state.measured["All"]["Children_Left_Count"].numpy(), np.concatenate([t[2] for t in theirs]))
-    assert made.counts == tuple(int(t[0].max()) for t in theirs)
-    assert made.not_small is unedited
+    assert output.counts == tuple(int(t[0].max()) for t in theirs)
+    assert output.not_small is unedited
 
 
 def test_mask_by_objects(device: Device) -> None:

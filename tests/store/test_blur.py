@@ -37,7 +37,7 @@ def usual(wells=12, sites=2, spread=0.1):
     return 0.02 * np.exp(np.random.default_rng(1).normal(0, spread, (wells, sites, 5)))
 
 
-def found(sharpness) -> set[tuple[str, int, str]]:
+def result(sharpness) -> set[tuple[str, int, str]]:
     return {(r["well"], r["site"], r["channel"]) for r in blurred(records(sharpness), "P")}
 
 
@@ -55,10 +55,10 @@ def test_robust_z_is_that_of_the_logarithms():
 
 
 def test_a_blurred_field_is_flagged_in_its_channels():
-    assert found(usual()) == set()
+    assert result(usual()) == set()
     field = usual()
     field[4, 1] /= 4
-    assert found(field) == {("A05", 2, c) for c in CHANNELS}
+    assert result(field) == {("A05", 2, c) for c in CHANNELS}
     rows = blurred(records(field), "P")
     assert rows[0].keys() == {"plate", "well", "site", "channel", "file", "reason", "used"}
     assert all(r["used"] and r["file"] == f"{r['channel']}.tiff" and "robust z -" in r["reason"] for r in rows)
@@ -67,13 +67,13 @@ def test_a_blurred_field_is_flagged_in_its_channels():
 def test_one_channel_out_of_focus_is_flagged_and_a_treatment_is_not():
     image = usual()
     image[4, 1, 2] /= 4
-    assert found(image) == {("A05", 2, "RNA")}
+    assert result(image) == {("A05", 2, "RNA")}
     treatment = usual()
     treatment[4, :, 4] /= 4  # a treatment that smooths Mito, at both sites
-    assert found(treatment) == set()
+    assert result(treatment) == set()
     whole = usual()
     whole[4] /= 4  # a well out of focus, at both sites
-    assert found(whole) == {("A05", s, c) for s in (1, 2) for c in CHANNELS}
+    assert result(whole) == {("A05", s, c) for s in (1, 2) for c in CHANNELS}
 
 
 def test_a_blurred_field_of_drawn_images_is_flagged_and_stays_measured(tmp_path, capsys):

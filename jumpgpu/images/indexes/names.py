@@ -80,7 +80,7 @@ SUBFOLDER = re.compile(r"(?:TimePoint|ZStep)_\d{1,5}", re.IGNORECASE)  # an Imag
 
 
 @dataclass
-class Found:
+class NamedImages:
     """Images that follow a rule: name and groups of each, and a line on what does not."""
 
     rule: Rule
@@ -110,42 +110,42 @@ def from_names(
 ) -> Plate:
     """A plate from its files' names. ValueError, by file and group, for what they leave open; FileNotFoundError for none."""
     if settings.assign:
-        found = by_assignment(barcode, folder, settings, names)
+        result = by_assignment(barcode, folder, settings, names)
     else:
-        found = by_pattern(barcode, folder, settings, names) if settings.pattern else by_rule(barcode, folder, names)
-    if not found.images:
+        result = by_pattern(barcode, folder, settings, names) if settings.pattern else by_rule(barcode, folder, names)
+    if not result.images:
         raise FileNotFoundError(
             f"{barcode}: {folder} has no Index.idx.xml, load_data.csv or file named like r01c01f01p01-ch1sk1fk1fl1.tiff"
             if not (settings.pattern or settings.assign)
-            else f"{barcode}: {found.notes[0]}"
+            else f"{barcode}: {result.notes[0]}"
             if settings.assign
-            else f"{barcode}: no file in {folder} matches [plate] pattern; {found.notes[0]}"
+            else f"{barcode}: no file in {folder} matches [plate] pattern; {result.notes[0]}"
         )
-    first, said = found.images[0]
+    first, said = result.images[0]
     image_of(barcode, folder / first, first, said, 0)  # its groups are judged before its channels
-    texts = list(dict.fromkeys(groups.get("channel") or "1" for _, groups in found.images))
-    keys, source, warnings = channels_of(barcode, folder, texts, found.rule, settings, named)
+    texts = list(dict.fromkeys(groups.get("channel") or "1" for _, groups in result.images))
+    keys, source, warnings = channels_of(barcode, folder, texts, result.rule, settings, named)
     channel = {text: c for c, text in enumerate(keys.values())}
-    images, written = [], _Written(found.rule, {c: text for text, c in channel.items()})
-    for name, groups in found.images:
+    images, written = [], _Written(result.rule, {c: text for text, c in channel.items()})
+    for name, groups in result.images:
         if (groups.get("channel") or "1") in channel:
             image = image_of(barcode, folder / name, name, groups, channel[groups.get("channel") or "1"])
             images.append(image)
             written.planes.setdefault(image.plane, groups.get("plane") or "")
-    notes = found.notes
-    if found.rule.pattern is IMAGEXPRESS and settings.projection != "none":
+    notes = result.notes
+    if result.rule.pattern is IMAGEXPRESS and settings.projection != "none":
         images, left = without_own_projection(images, settings)
         notes += ("ImageXpress's own projections (ZStep_0, or outside the ZStep folders) are left out",) * left
     wanted = {c: c for c in channel.values()}
     grouped = group_images(barcode, images, wanted, str(folder), settings, lambda image: image.url, written.expected)
-    numbered = found.rule.numbered and not named
+    numbered = result.rule.numbered and not named
     return Plate(
         barcode=grouped.barcode(barcode),
         folder=folder,
         roots=(root.resolve(),) if isinstance(root, Path) else (),
         channels=settings.channels,
         scale=settings.scale,
-        channel_labels=tuple(label(text, found.rule, named) for text in keys.values()),
+        channel_labels=tuple(label(text, result.rule, named) for text in keys.values()),
         channel_source=source,
         sites=grouped.sites,
         projection=settings.projection,
@@ -161,9 +161,9 @@ def label(text: str, rule: Rule, named: Named | None) -> str:
     return f"{short} {named.channels[int(text)]}" if named and text.isdigit() else short
 
 
-def by_rule(barcode: str, folder: Place, names: Iterable[str]) -> Found:
+def by_rule(barcode: str, folder: Place, names: Iterable[str]) -> NamedImages:
     """The images that follow a microscope's rule; ValueError where files follow two."""
-    by_name: dict[str, Found] = {}
+    by_name: dict[str, NamedImages] = {}
     others = 0
     for n, name in enumerate(names):
         if n >= MAX_FILES:
@@ -171,17 +171,17 @@ def by_rule(barcode: str, folder: Place, names: Iterable[str]) -> Found:
         if not (rule := rule_of(name)) or not (match := rule.pattern.fullmatch(name)):
             others += name.lower().endswith(IMAGE)
             continue
-        by_name.setdefault(rule.name, Found(rule)).images.append((name, match.groupdict()))
+        by_name.setdefault(rule.name, NamedImages(rule)).images.append((name, match.groupdict()))
     if len(by_name) > 1:
         shown = " and ".join(f"{f.rule.name}'s ({f.images[0][0][:80]})" for f in by_name.values())
         raise ValueError(
             f"{barcode}: {folder} has files of {len(by_name)} kinds of names, {shown}; say which by [plate] pattern"
         )
-    found = next(iter(by_name.values()), Found(RULES[0]))
-    if found.images:
+    result = next(iter(by_name.values()), NamedImages(RULES[0]))
+    if result.images:
         odd = f"; {others} other images are left out" * (others > 0)
-        found.notes = (f"{len(found.images)} files are named as {found.rule.name} does, {found.images[0][0]}{odd}",)
-    return found
+        result.notes = (f"{len(result.images)} files are named as {result.rule.name} does, {result.images[0][0]}{odd}",)
+    return result
 
 
 def compiled(settings: PlateSettings) -> "regex.Pattern[str]":
@@ -202,10 +202,10 @@ def compiled(settings: PlateSettings) -> "regex.Pattern[str]":
     return pattern
 
 
-def by_pattern(barcode: str, folder: Place, settings: PlateSettings, names: Iterable[str]) -> Found:
+def by_pattern(barcode: str, folder: Place, settings: PlateSettings, names: Iterable[str]) -> NamedImages:
     """The images in whose names the config's pattern is found, within bounds of time."""
     pattern = compiled(settings)
-    found = Found(Rule("[plate] pattern", "", pattern))
+    result = NamedImages(Rule("[plate] pattern", "", pattern))
     whole_path = "/" in (settings.pattern or "")
     first_other, others, n, spent = "", 0, 0, 0.0
     plates: dict[str, int] = {}
@@ -229,27 +229,27 @@ def by_pattern(barcode: str, folder: Place, settings: PlateSettings, names: Iter
         if match and groups.get("plate", barcode) != barcode:
             plates[str(groups["plate"])[:60]] = plates.get(str(groups["plate"])[:60], 0) + 1
         elif match:
-            found.images.append((name, groups))
+            result.images.append((name, groups))
         else:
             first_other, others = first_other or name, others + 1
-    line = f"[plate] pattern is found in {len(found.images)} of {n} image files"
-    if found.images:
-        name, groups = found.images[0]
+    line = f"[plate] pattern is found in {len(result.images)} of {n} image files"
+    if result.images:
+        name, groups = result.images[0]
         said = ", ".join(f"{g} {v}" for g, v in groups.items() if v is not None)
         line += f"; {name[:80]} is {said}"
     line += f"; not in {first_other[:80]}" + f" and {others - 1} more" * (others > 1) if others else ""
     line += f"; {sum(plates.values())} files are of plate {', '.join(list(plates)[:3])}" if plates else ""
-    found.notes = (line,)
-    return found
+    result.notes = (line,)
+    return result
 
 
-def by_assignment(barcode: str, folder: Place, settings: PlateSettings, names: Iterable[str]) -> Found:
+def by_assignment(barcode: str, folder: Place, settings: PlateSettings, names: Iterable[str]) -> NamedImages:
     """The images that the rules of `[plate.assign]` tell."""
     if absent := [c for c in settings.channels if c not in settings.assign]:
         raise ValueError(f"{barcode}: plate.assign has no rule for {', '.join(absent)}; every channel needs one")
     pattern = compiled(settings) if settings.pattern else None
     result = assigned(barcode, folder, settings, names, pattern)
-    return Found(Rule("[plate.assign]", "", pattern or regex.compile("(?!)")), result.images, result.notes)
+    return NamedImages(Rule("[plate.assign]", "", pattern or regex.compile("(?!)")), result.images, result.notes)
 
 
 def channels_of(
