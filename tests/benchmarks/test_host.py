@@ -1,6 +1,7 @@
 """The benchmark of the host beside a GPU: a device that returns at once, and a plate that is written whole all the same."""
 
 import json
+import math
 
 import pytest
 
@@ -21,10 +22,11 @@ def test_a_plate_is_read_launched_and_written(tmp_path, monkeypatch, capsys):
     assert sorted(written) == sorted(2 * ["A01", "A01", "A02", "A03", "A04"])  # the whole and one well, a warm-up and a run
     figures = json.loads(out.read_text())
     assert figures["launches_a_batch"] > 80  # as many as a batch has on a GPU
-    assert 0 < figures["gil_s_per_field"]["median"] <= figures["cpu_s_per_field"]["median"]
-    seconds = figures["cpu_s_per_field"]["median"]
-    assert figures["fields_a_second"]["2"] == pytest.approx(min(2 / seconds, 1 / figures["gil_s_per_field"]["median"]))
-    assert all(value > 0 for value in figures["released_s_per_field"].values())
+    # Seconds are differences of two short runs: of their size nothing can be said here, of what is made of them it can.
+    seconds, locked = figures["cpu_s_per_field"]["median"], figures["gil_s_per_field"]["median"]
+    assert figures["fields_a_second"]["2"] == pytest.approx(min(2 / seconds, 1 / locked))
+    assert figures["released_s_per_field"]
+    assert all(map(math.isfinite, (seconds, locked, *figures["released_s_per_field"].values())))
     assert "under Python's lock" in capsys.readouterr().out
 
 
