@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch reads it once; two workers' threads wait for each other
+
 import pytest
 import torch
 
