@@ -115,10 +115,9 @@ def cut(
     """
     n, k, size = batch.field.numel(), channel.numel(), rule.size
     first, weight = (device.tensor(a) for a in weights(rule.side, size, rule.resize))
-    dtype = torch.uint16 if rule.half else torch.float32
-    crops = device.empty(n, k, size, size, dtype=dtype)
+    crops = device.empty(n, k, size, size, dtype=torch.float16 if rule.half else torch.float32)
     device.launch(
-        "cut_half_crops" if rule.half else "cut_crops",
+        "cut_crops",
         n * k,
         **batch.arguments(channel),
         mean=mean,
@@ -130,9 +129,10 @@ def cut(
         taps=weight.shape[1],
         padding=PADDINGS.index(rule.padding),
         masked=int(rule.masked),
-        crops=crops,
+        half=int(rule.half),
+        crops=crops.view(torch.uint8),
     )
-    return crops.view(torch.float16) if rule.half else crops
+    return crops
 
 
 def count(batch: CropBatch, channel: torch.Tensor, window: Sequence[int], masked: bool, device: Device) -> torch.Tensor:

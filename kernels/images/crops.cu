@@ -17,7 +17,9 @@ namespace {
 constexpr int WINDOW = 1024;                             // crops.py: MAX_SIDE
 enum Padding { PAD_ZERO, PAD_REFLECT, PAD_EDGE };        // crops.py: PADDINGS
 
-struct CropLine { float v[WINDOW]; };
+constexpr int HELD = 4;                                  // rows of a window, normalised, that stay for the crop's next rows
+
+struct CropLines { float held[HELD][WINDOW], line[WINDOW], row[WINDOW]; };
 struct CropSource {
     const float* __restrict__ plane;
     const int32_t* __restrict__ label;
@@ -39,22 +41,16 @@ JG_FN float crop_value(const CropSource& s, int y, int x) {
     return s.masked && s.label[p] != s.number ? 0 : (s.plane[p] - s.mean) / s.deviation;
 }
 
+// Without a branch, so that a row is rounded many at a time.
 JG_FN uint16_t half_of(float value) {
     const uint32_t bits = uint32_t(jg::bits_of(value)), sign = bits >> 16 & 0x8000u, size = bits & 0x7fffffffu;
-    if (size > 0x7f800000u) return uint16_t(sign | 0x7e00u);
-    if (size >= 0x477ff000u) return uint16_t(sign | 0x7c00u);       // from 65520 on
-    uint32_t from = size - (112u << 23), shift = 13;
-    if (size < 0x38800000u) {                                       // a subnormal float16
-        const uint32_t exponent = size >> 23;
-        if (exponent < 102) return uint16_t(sign);
-        from = (size & 0x7fffffu) | 0x800000u;
-        shift = 126 - exponent;
-    }
-    const uint32_t kept = from >> shift, rest = from & ((1u << shift) - 1), middle = 1u << (shift - 1);
-    return uint16_t(sign | (kept + (rest > middle || (rest == middle && (kept & 1)))));
+    const uint32_t normal = (size - (112u << 23) + 0xfffu + (size >> 13 & 1)) >> 13;
+    // A subnormal float16 counts units of 2^-24, which are those of a float32 from 1/2 on: the sum rounds it.
+    const uint32_t subnormal = uint32_t(jg::bits_of(jg::float_of(int32_t(size)) + 0.5f)) - 0x3f000000u;
+    uint32_t half = size < 0x38800000u ? subnormal : normal;
+    half = size >= 0x477ff000u ? 0x7c00u : half;                    // from 65520 on
+    return uint16_t(sign | (size > 0x7f800000u ? 0x7e00u : half));
 }
-JG_FN void store(float* at, float v) { *at = v; }
-JG_FN void store(uint16_t* at, float v) { *at = half_of(v); }
 
 // act(x, value) for every pixel of a window's row, by threads `start`, `start + step`, ...: each x is one thread's, whatever the row.
 template <class Act> JG_FN void each_of_row(
@@ -78,44 +74,18 @@ template <class Act> JG_FN void each_of_row(
     for (; x < n; x += step) act(x, crop_value(s, y, ox + x));
 }
 
-template <class T> JG_FN void cut_crop(
-    const float* __restrict__ pixels, const int32_t* __restrict__ labels, const int32_t* __restrict__ field,
-    const int32_t* __restrict__ number, const int32_t* __restrict__ origin, const int32_t* __restrict__ channel,
-    const float* __restrict__ mean, const float* __restrict__ deviation, const int32_t* __restrict__ first,
-    const float* __restrict__ weight, int channels, int n_channels, int height, int width, int size, int window, int taps, int padding, int masked,
-    float* line, T* __restrict__ crops)
+// row[j] = sum_b weight[j, b] line[first[j] + b]. TAPS: their number, where the compiler is to know it.
+template <int TAPS> JG_FN void across(
+    const float* __restrict__ line, const int32_t* __restrict__ first, const float* __restrict__ weight, int taps, int size,
+    float* __restrict__ row)
 {
-    const int n = int(blockIdx.x) / channels, k = int(blockIdx.x) % channels, oy = origin[2 * n], ox = origin[2 * n + 1];
-    const int64_t area = int64_t(height) * width;
-    const CropSource s = {pixels + (int64_t(field[n]) * n_channels + channel[k]) * area, labels + field[n] * area,
-                          mean[int(blockIdx.x)], deviation[int(blockIdx.x)], number[n], height, width, padding, masked};
-    T* __restrict__ out = crops + int64_t(blockIdx.x) * size * size;
-    // What of a window's row lies in the field is a plain loop along it.
-    const int left = jg::larger(0, jg::smaller(window, -ox)), right = jg::larger(left, jg::smaller(window, width - ox));
-    if (taps == 1) {
-        for (int i = jg::warp_id(); i < size; i += jg::warps()) {
-            T* __restrict__ row = out + i * size;
-            each_of_row(s, oy + i, ox, left, right, size, jg::lane(), jg::WARP, [&](int j, float z) { store(row + j, z); });
-        }
-        return;
-    }
-    for (int i = 0; i < size; ++i) {
-        JG_FOR(x, window) line[x] = 0;                              // a column is one thread's, so that no barrier parts its sums
-        for (int a = 0; a < taps; ++a) {
-            const float w = weight[i * taps + a];
-            if (w == 0) continue;
-            each_of_row(s, oy + first[i] + a, ox, left, right, window, int(threadIdx.x), int(blockDim.x),
-                        [&](int x, float z) { line[x] += w * z; });
-        }
-        __syncthreads();
-        JG_FOR(j, size) {
-            const float* __restrict__ w = weight + j * taps;
-            const float* __restrict__ z = line + first[j];
-            float sum = 0;
-            for (int b = 0; b < taps; ++b) sum += w[b] * z[b];
-            store(out + i * size + j, sum);
-        }
-        __syncthreads();
+    const int n = TAPS ? TAPS : taps;
+    JG_FOR(j, size) {
+        const float* __restrict__ w = weight + int64_t(j) * n;
+        const float* __restrict__ z = line + first[j];
+        float sum = 0;
+        JG_UNROLL for (int b = 0; b < n; ++b) sum += w[b] * z[b];
+        row[j] = sum;
     }
 }
 }  // namespace
@@ -128,33 +98,60 @@ template <class T> JG_FN void cut_crop(
 //      mean, deviation  float32 [N, K]
 //      first            int32   [S]            the window's row (or column) that a crop's first weight is of
 //      weight           float32 [S, taps]
-// Out  crops            float32 [N, K, S, S]
+// Out  crops            float32 [N, K, S, S], or float16 where `half`; its bytes
 extern "C" __global__ void __launch_bounds__(128, 8) cut_crops(
     const float* __restrict__ pixels, const int32_t* __restrict__ labels, const int32_t* __restrict__ field,
     const int32_t* __restrict__ number, const int32_t* __restrict__ origin, const int32_t* __restrict__ channel,
     const float* __restrict__ mean, const float* __restrict__ deviation, const int32_t* __restrict__ first,
     const float* __restrict__ weight, int32_t channels, int32_t n_channels, int32_t height, int32_t width, int32_t size, int32_t window,
-    int32_t taps, int32_t padding, int32_t masked, float* __restrict__ crops)
+    int32_t taps, int32_t padding, int32_t masked, int32_t half, uint8_t* __restrict__ crops)
 {
-    JG_SHARED(CropLine, line);
-    cut_crop(pixels, labels, field, number, origin, channel, mean, deviation, first, weight, channels, n_channels, height, width, size,
-             window, taps, padding, masked, line.v, crops);
+    JG_SHARED(CropLines, lines);
+    const int n = int(blockIdx.x) / channels, k = int(blockIdx.x) % channels, oy = origin[2 * n], ox = origin[2 * n + 1];
+    const int64_t area = int64_t(height) * width, begin = int64_t(blockIdx.x) * size * size;
+    const CropSource s = {pixels + (int64_t(field[n]) * n_channels + channel[k]) * area, labels + field[n] * area,
+                          mean[int(blockIdx.x)], deviation[int(blockIdx.x)], number[n], height, width, padding, masked};
+    float* __restrict__ whole = reinterpret_cast<float*>(crops) + begin;
+    uint16_t* __restrict__ rounded = reinterpret_cast<uint16_t*>(crops) + begin;
+    // What of a window's row lies in the field is a plain loop along it.
+    const int left = jg::larger(0, jg::smaller(window, -ox)), right = jg::larger(left, jg::smaller(window, width - ox));
+    if (taps == 1) {
+        for (int i = jg::warp_id(); i < size; i += jg::warps()) {
+            const auto along = [&](auto act) { each_of_row(s, oy + i, ox, left, right, size, jg::lane(), jg::WARP, act); };
+            if (half) along([&](int j, float z) { rounded[i * size + j] = half_of(z); });
+            else along([&](int j, float z) { whole[i * size + j] = z; });
+        }
+        return;
+    }
+    int held[HELD] = {-1, -1, -1, -1};                              // which row of the window each is
+    for (int i = 0; i < size; ++i) {                                // a column is one thread's, so that no barrier parts its sums
+        bool begun = false;
+        for (int a = 0; a < taps; ++a) {
+            const float w = weight[i * taps + a];
+            if (w == 0) continue;
+            const int r = first[i] + a;
+            float* __restrict__ z = lines.held[r % HELD];
+            if (held[r % HELD] != r) {
+                each_of_row(s, oy + r, ox, left, right, window, int(threadIdx.x), int(blockDim.x), [&](int x, float v) { z[x] = v; });
+                held[r % HELD] = r;
+            }
+            if (begun) { JG_FOR(x, window) lines.line[x] += w * z[x]; }
+            else { JG_FOR(x, window) lines.line[x] = w * z[x]; }
+            begun = true;
+        }
+        __syncthreads();
+        float* __restrict__ row = half ? lines.row : whole + i * size;
+        if (taps == 2) across<2>(lines.line, first, weight, taps, size, row);
+        else if (taps == 3) across<3>(lines.line, first, weight, taps, size, row);
+        else if (taps == 4) across<4>(lines.line, first, weight, taps, size, row);
+        else across<0>(lines.line, first, weight, taps, size, row);
+        if (half) {
+            JG_FOR(j, size) rounded[i * size + j] = half_of(row[j]);
+        }
+        __syncthreads();
+    }
 }
 JG_REGISTER(cut_crops)
-
-// Out  crops            float16 [N, K, S, S], its bits
-extern "C" __global__ void __launch_bounds__(128, 8) cut_half_crops(
-    const float* __restrict__ pixels, const int32_t* __restrict__ labels, const int32_t* __restrict__ field,
-    const int32_t* __restrict__ number, const int32_t* __restrict__ origin, const int32_t* __restrict__ channel,
-    const float* __restrict__ mean, const float* __restrict__ deviation, const int32_t* __restrict__ first,
-    const float* __restrict__ weight, int32_t channels, int32_t n_channels, int32_t height, int32_t width, int32_t size, int32_t window,
-    int32_t taps, int32_t padding, int32_t masked, uint16_t* __restrict__ crops)
-{
-    JG_SHARED(CropLine, line);
-    cut_crop(pixels, labels, field, number, origin, channel, mean, deviation, first, weight, channels, n_channels, height, width, size,
-             window, taps, padding, masked, line.v, crops);
-}
-JG_REGISTER(cut_half_crops)
 
 // Out  counts           int64   [N, K, 3]      pixels, sum q, sum q^2
 extern "C" __global__ void __launch_bounds__(128, 8) count_crops(

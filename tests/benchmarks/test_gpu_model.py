@@ -282,7 +282,6 @@ def test_a_real_launch_grows_with_its_image(gpu: Gpu):
 OF_PIPELINES = {
     "count_crops",
     "cut_crops",
-    "cut_half_crops",
     "correct_sums",
     "project_max",
     "project_sum",
