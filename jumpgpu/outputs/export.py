@@ -332,9 +332,8 @@ def export_profiles(folder: Path, barcode: str, output: Path, format: str, overw
 
     sources = sorted((folder / "profiles" / barcode).glob(f"{glob.escape(barcode)}*.parquet"))
     if not sources:
-        raise FileNotFoundError(
-            errno.ENOENT, f"no profiles of {barcode}; jumpgpu profile makes them", str(folder / "profiles" / barcode)
-        )
+        where = folder / "profiles" / barcode
+        raise FileNotFoundError(f"{where} has no profiles of {barcode}; jumpgpu profile makes them")
     if format in ("sqlite", TABLES):
         raise ValueError(
             "profiles are no single cells, which SQLite's and CellProfiler's layouts are for; choose parquet, csv or h5ad"
@@ -354,7 +353,7 @@ def export_profiles(folder: Path, barcode: str, output: Path, format: str, overw
             if format == "csv":
                 write_csv_tables([table], part, features)
             elif format == "h5ad":
-                write_anndata(table, part, also)
+                write_anndata(table, part, also, source.stem[len(barcode) + 1 :] or "aggregated")
             else:
                 write_table(table, part)
         written.append(target)

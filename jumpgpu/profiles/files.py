@@ -38,6 +38,7 @@ MISSING = (
     "#N/A",
 )  # a feature's value that is none
 MAX_RECORD = 1 << 26  # bytes
+SCHEMA = "1"  # of a profile table as AnnData
 RECORD = "recipe.json"  # beside a plate's tables, after `<plate>_`: the recipe as run and the tables it made
 
 
@@ -53,8 +54,11 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         pq.write_table(pa.table(arrays), part, use_dictionary=list(others.columns))
 
 
-def write_anndata(table: pd.DataFrame, path: Path, also: Sequence[str] = ()) -> None:
-    """The same table as AnnData (.h5ad): features in X, metadata in obs, `<plate>_<well>` as names."""
+def write_anndata(table: pd.DataFrame, path: Path, also: Sequence[str] = (), stage: str = "profiles") -> None:
+    """The same table as AnnData (.h5ad): features in X, metadata in obs, `<plate>_<well>` as names.
+
+    `stage` is the last step that made the table (`normalized`), for `uns["processing_stage"]`.
+    """
     import anndata
 
     features = feature_columns(table, also)
@@ -64,6 +68,7 @@ def write_anndata(table: pd.DataFrame, path: Path, also: Sequence[str] = ()) -> 
     for column in obs.columns[obs.isna().all()]:
         obs[column] = obs[column].astype(float)  # a column of None has no type to store
     data = anndata.AnnData(table[features].to_numpy(float), obs=obs, var=described(features))
+    data.uns = {"schema_id": "jumpgpu.profiles", "schema_version": SCHEMA, "processing_stage": stage}
     with whole_file(path) as part:
         write_h5ad(data, part)
 

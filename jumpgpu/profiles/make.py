@@ -166,7 +166,7 @@ def profile(
                 stem = name if plate == "consensus" else f"{plate}_{name}"
                 write_table(table, outputs.path(plate, f"{stem}.parquet"))
                 if anndata and name != FEATURES:
-                    write_anndata(table, outputs.path(plate, f"{stem}.h5ad"), chosen.features)
+                    write_anndata(table, outputs.path(plate, f"{stem}.h5ad"), chosen.features, name)
 
         def cells_to_wells(stored: StoredPlate) -> pd.DataFrame:
             cells: StoredPlate | WithoutFlagged = stored

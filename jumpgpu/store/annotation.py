@@ -5,8 +5,9 @@ CellProfiler's spelling kept; `unit` and `feature_type` are those of the OPS fea
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,33 @@ TYPES = {  # OPS's words, as far as it has one
     "Texture": "texture",
 }
 UNITS = {SQUARE: "pixels^2", INTENSITY: "intensity", "none": ""}
+
+
+CELLS_SCHEMA = "1"  # of a table of cells as AnnData
+
+
+def provenance(made_with: Mapping[str, Any], settings: Mapping[str, Any], channels: Sequence[str]) -> dict[str, Any]:
+    """What is in X and how it was made, under the keys of `uns` that cp-anndata-validator 0.2 looks for.
+
+    Only what the plate records: licence and experiment are the laboratory's to add.
+    """
+    program = {"tool": "jumpgpu", "version": str(made_with.get("jumpgpu", ""))}
+    given = settings.get("labels", "segmented")
+    method = settings.get("config", {}).get("segmentation", {}).get("method", "cellprofiler")
+    return {
+        "schema_id": "jumpgpu.cells",
+        "schema_version": CELLS_SCHEMA,
+        "processing_stage": "raw",
+        "feature_extraction_provenance": program,
+        "segmentation_provenance": program | {
+            "method": method if given == "segmented" else f"label images {given}"
+        },
+        "image_provenance": {
+            "channels": np.array(channels, dtype=object),
+            "illumination_correction": str(made_with.get("illumination", "")),
+            "illumination_functions": str(settings.get("illumination", "")),
+        },
+    }
 
 
 def variables(columns: Sequence[str], channels: Sequence[str]) -> dict[str, list[str] | np.ndarray]:

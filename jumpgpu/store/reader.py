@@ -12,7 +12,7 @@ import numpy as np
 from ..settings.names import FAMILIES, spelled_well, split_name
 from ..settings.numbers import comparable
 from ..storage.buckets import Place, place_of
-from .annotation import said, variables
+from .annotation import provenance, said, variables
 from .arrays import read_array
 from .blur import blurred, robust_z
 from .image_table import gathered, image_rows
@@ -146,7 +146,8 @@ class StoredPlate(PlateTables):
         var : compartment, family, channel, channel_2, n_channels, scale, unit, feature_type
         obsm : `spatial`, x and y of each cell in its field, in um where the plate's pixel size is known and else in pixels;
             `spatial_pixels`, the same in pixels. Absent where no location was measured.
-        uns : `jumpgpu`, where it comes from: plate, numbers versions, programs, settings (JSON), channels, pixel size
+        uns : `jumpgpu`, where it comes from: plate, numbers versions, programs, settings (JSON), channels, pixel size; and
+            the same in the words that validators of Cell Painting's AnnData look for (`annotation.provenance`)
 
         Parameters
         ----------
@@ -178,7 +179,7 @@ class StoredPlate(PlateTables):
         variable = pandas.DataFrame(described, index=pandas.Index(chosen, dtype=object))
         for name in variable.columns.drop("n_channels"):
             variable[name] = pandas.Categorical(variable[name].where(variable[name] != ""))
-        output = anndata.AnnData(values, obs=obs, var=variable, uns={"jumpgpu": self._provenance(records)})
+        output = anndata.AnnData(values, obs=obs, var=variable, uns=self._provenance(records))
         if places := self._location(table):
             x, y = self.read_table(list(records), places, table)[1].T.astype(np.float64)
             pixels = np.stack([x, y], axis=1)
@@ -199,7 +200,7 @@ class StoredPlate(PlateTables):
         """Where an AnnData object comes from: values that .h5ad can hold."""
         made_with: dict[str, Any] = next((r["made_with"] for r in records.values() if r.get("made_with")), {})
         size = self.manifest["pixel_size_um"]
-        return {
+        ours = {
             "plate": self.barcode,
             "numbers": {name: str(version) for name, version in self.numbers.items()},
             "made_with": {"jumpgpu": str(made_with.get("jumpgpu", "")), "kernels": str(made_with.get("kernels", ""))},
@@ -208,6 +209,7 @@ class StoredPlate(PlateTables):
             "pixel_size_um": float("nan") if size is None else float(size),
             "spatial_unit": "pixel" if size is None else "um",
         }
+        return {"jumpgpu": ours, **provenance(made_with, self.settings, self.channels)}
 
     def image_table(self, wells: Iterable[str] | None = None) -> "pandas.DataFrame":
         """The plate's Image table, as CellProfiler has it: a row per measured site, in plate order.

@@ -97,8 +97,10 @@ def test_other_columns_are_features_only_if_asked_for(tmp_path):
     scaled, _ = normalize(table, "all", NormalizeSettings(), also)
     assert scaled["efficientnet_1"].tolist() == pytest.approx([-1 / 1.4826, 0, 1 / 1.4826])
     assert scaled["ImageNumber"].tolist() == [1, 2, 3]
-    write_anndata(table, tmp_path / "p.h5ad", also)
-    assert list(anndata.read_h5ad(tmp_path / "p.h5ad").var_names) == [*FEATURES, "efficientnet_1"]
+    write_anndata(table, tmp_path / "p.h5ad", also, "normalized")
+    back = anndata.read_h5ad(tmp_path / "p.h5ad")
+    assert list(back.var_names) == [*FEATURES, "efficientnet_1"]
+    assert back.uns["processing_stage"] == "normalized"
 
 
 def test_missing_values_are_null_in_parquet(tmp_path):

@@ -266,12 +266,16 @@ def test_anndata_has_the_fields_of_the_drafts(plate, tmp_path):
         "1.2",
     ]
     assert json.loads(told["settings"]) == SETTINGS
+    assert output.uns["feature_extraction_provenance"] == {"tool": "jumpgpu", "version": "1.2"}
+    assert output.uns["processing_stage"] == "raw"
     export(plate, tmp_path / "cells.h5ad", annotation=wells)
     back = anndata.read_h5ad(tmp_path / "cells.h5ad")
     np.testing.assert_array_equal(back.obsm["spatial"], output.obsm["spatial"])
     np.testing.assert_array_equal(back.X, cells[CELLS].to_numpy())
     assert back.var["n_channels"].tolist() == [0, 0, 0, 0, 0, 2]
     assert back.uns["jumpgpu"]["channels"].tolist() == list(CHANNELS)
+    assert back.uns["image_provenance"]["channels"].tolist() == list(CHANNELS)
+    assert back.uns["segmentation_provenance"]["method"] == output.uns["segmentation_provenance"]["method"]
     back.obs_names = [str(i) for i in range(len(back))]  # pycytominer's reader makes whole numbers of them
     back.write_h5ad(tmp_path / "numbered.h5ad")
     theirs = load_profiles(str(tmp_path / "numbered.h5ad"))
