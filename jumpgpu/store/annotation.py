@@ -56,9 +56,7 @@ def provenance(made_with: Mapping[str, Any], settings: Mapping[str, Any], channe
         "schema_version": CELLS_SCHEMA,
         "processing_stage": "raw",
         "feature_extraction_provenance": program,
-        "segmentation_provenance": program | {
-            "method": method if given == "segmented" else f"label images {given}"
-        },
+        "segmentation_provenance": program | {"method": method if given == "segmented" else f"label images {given}"},
         "image_provenance": {
             "channels": np.array(channels, dtype=object),
             "illumination_correction": str(made_with.get("illumination", "")),
