@@ -1,5 +1,6 @@
 """Planes to one image per channel: NumPy's maximum and mean, CellProfiler's arithmetic; planes that are missing or odd."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from jumpgpu.settings.config import Config, PlateSettings, load_config
 from jumpgpu.settings.names import CHANNELS
 from tests.helpers.image_plates import NUMBERS, image_name, index_xml, write_tiff
 from tests.helpers.ome_plates import write_ome_plate
+from tests.helpers.oracles import make_projection
+from tests.helpers.oracles.make_projection import CASES
+from tests.helpers.oracles.make_projection import planes as drawn_planes
 
 SHAPE = 37, 59
 PLANES = (1, 2, 3)
@@ -98,6 +102,31 @@ def test_mean_is_cellprofilers(tmp_path: Path, device: Device) -> None:
         theirs = total / np.float32(3)
         # three divisions, two additions below 4 and one division, each half a unit in the last place of at most 4 (2^-22)
         assert np.abs(ours[c] - theirs).max() <= (3 * 2**-25 + 2**-24 + 2**-23) / 3 + 2**-25
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("name", CASES)
+def test_projections_are_those_of_make_projection(tmp_path: Path, device: Device, name: str) -> None:
+    """CellProfiler 4.2.8.1's own module (helpers/oracles), with planes of every full scale that files may say."""
+    scale, n = CASES[name]
+    known = json.loads(Path(make_projection.__file__).with_suffix(".json").read_text())[name]
+    images = tmp_path / "P1" / "Images"
+    images.mkdir(parents=True)
+    options = {"extratags": [(281, "H", 1, scale, True)]} if scale == 4095 else {}
+    for number in NUMBERS.values():
+        for k, plane in enumerate(drawn_planes(name).astype(np.uint8 if scale == 255 else np.uint16), 1):
+            write_tiff(images / image_name("A01", 1, number, k), plane, **options)
+    for projection, kind in (("max", "Maximum"), ("mean", "Average")):
+        plate = find_plate("P1", tmp_path, PlateSettings(projection=projection))
+        ((pixels, scales),) = rows(plate, device=device).values()
+        ones = device.tensor(torch.ones(5, *pixels.shape[1:]))
+        ours = correct(device.tensor(torch.from_numpy(pixels)[None]), ones, device=device, scales=[scales])[0].cpu().numpy()
+        theirs = np.array(known[kind], np.float32).reshape(pixels.shape[1:])
+        # A maximum is one division of a count, in float32 by both. A mean is here one division of a whole number; there n
+        # divisions (2^-25 each), n - 1 additions and a division of up to n: no more than 2^-24 of n for each of them.
+        bound = 0 if projection == "max" else 2**-25 + (n * 2**-25 + (n - 1) * n * 2**-25) / n + 2**-25
+        for c in range(5):
+            assert np.abs(ours[c].astype(np.float64) - theirs).max() <= bound
 
 
 def test_missing_and_broken_planes_leave_their_site_out(tmp_path: Path, device: Device) -> None:
