@@ -1,4 +1,5 @@
-"""JPEG 2000 and JPEG XL segments of a TIFF: only those that can hold the camera's counts, and no more than declared.
+"""JPEG 2000 and JPEG XL, in segments of a TIFF and chunks of zarr: only those that can hold the camera's counts, and no more
+than declared.
 
 A codestream says itself how large it is and how it was made. It is refused where the making loses counts for certain: JPEG
 2000's irreversible transform or quantisation, JPEG XL's XYB colours, a JPEG inside. Source: ISO/IEC 15444-1, annex A (marker
@@ -30,6 +31,17 @@ def check_segment(data: bytes, compression: int, maximum: tuple[int, int], bits:
         raise ValueError(
             f"a segment declares {result.height} x {result.width} pixels of {result.bits} bits, "
             f"expected {maximum[0]} x {maximum[1]} of {bits}"
+        )
+    if result.loses:
+        raise ValueError(f"not without loss: {result.loses}")
+
+
+def check_whole(data: bytes, compression: int, size: tuple[int, int]) -> None:
+    """ValueError for a chunk that is no image of this (height, width) and 9 to 16 bits, or one with loss."""
+    result = jpeg_2000(data) if compression in JPEG_2000 else jpeg_xl(data)
+    if (result.height, result.width) != size or not 9 <= result.bits <= 16:
+        raise ValueError(
+            f"a chunk declares {result.height} x {result.width} pixels of {result.bits} bits, expected {size[0]} x {size[1]}"
         )
     if result.loses:
         raise ValueError(f"not without loss: {result.loses}")

@@ -10,13 +10,16 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from functools import cached_property
 from typing import Any
 
+import google_crc32c
 import imagecodecs
+import numpy as np
 import zarr
 from zarr.abc.store import RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 
 from ..storage.faults import Unreachable
-from .ome_zarr import Field
+from .lossless import JPEG_2000, JPEG_XL, check_whole
+from .ome_zarr import IMAGE_PACKERS, Field
 
 MAX_METADATA = 1 << 22  # bytes of a zarr.json that is looked for again
 SLACK = 1 << 16  # bytes that a packed chunk may have beyond its content
@@ -52,6 +55,46 @@ def check_chunk(data: bytes, field: Field) -> None:
         held = len(data)
     if held != size and not (field.packer is None and held == size + 4):  # a checksum
         raise ValueError(f"{field.array}: a chunk holds {held} bytes, expected {size}")
+
+
+def unpacked(data: bytes, field: Field) -> bytes:
+    """A chunk as zarr is to have it: checked, and of an image its pixels; ValueError where it does not serve."""
+    if field.packer not in IMAGE_PACKERS:
+        check_chunk(data, field)
+        return data
+    pixels = np.empty(field.chunks[-2:], "<u2")
+    try:
+        if field.packer == "imagecodecs_jpegxl":
+            check_whole(data, min(JPEG_XL), pixels.shape)
+            imagecodecs.jpegxl_decode(data, numthreads=1, out=pixels)
+        else:
+            check_whole(data, min(JPEG_2000), pixels.shape)
+            imagecodecs.jpeg2k_decode(data, numthreads=1, out=pixels)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{field.array}: {field.packer}: {error}") from error
+    return pixels.tobytes()
+
+
+def unpacked_shard(data: bytes, field: Field) -> bytes:
+    """A file of several chunks, each of them checked; of images, one that holds their pixels."""
+    n, checked = field.index_bytes // 16, field.index_bytes % 16
+    if len(data) < field.index_bytes:
+        raise ValueError(f"{field.array}: a shard of {len(data)} bytes, and its index has {field.index_bytes}")
+    index = np.frombuffer(data, "<u8", 2 * n, len(data) - field.index_bytes).reshape(n, 2)
+    places, parts, end = index.copy(), [], 0
+    for k, (offset, length) in enumerate(index.tolist()):
+        if offset == length == 2**64 - 1:  # a chunk that is all of the fill value
+            continue
+        if offset + length > len(data):
+            raise ValueError(f"{field.array}: truncated: a chunk of a shard lies beyond its {len(data)} bytes")
+        part = unpacked(data[offset : offset + length], field)
+        if field.packer in IMAGE_PACKERS:
+            places[k], end = (end, len(part)), end + len(part)
+            parts.append(part)
+    if field.packer not in IMAGE_PACKERS:
+        return data
+    numbers = places.tobytes()
+    return b"".join([*parts, numbers, struct.pack("<I", google_crc32c.value(numbers)) if checked else b""])
 
 
 def zstd_content(data: bytes, size: int) -> int:
@@ -104,8 +147,9 @@ class FieldStore(Store):
         if isinstance(byte_range, SuffixByteRequest):
             return prototype.buffer.from_bytes(data[-byte_range.suffix :])
         if isinstance(byte_range, RangeByteRequest):
-            data = data[byte_range.start : byte_range.end]
-        check_chunk(data, self.field)
+            data = unpacked(data[byte_range.start : byte_range.end], self.field)
+        else:
+            data = unpacked_shard(data, self.field) if self.field.index_bytes else unpacked(data, self.field)
         return prototype.buffer.from_bytes(data)
 
     async def get_partial_values(self, prototype: BufferPrototype, key_ranges: Iterable[Any]) -> list[Buffer | None]:

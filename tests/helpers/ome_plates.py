@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import google_crc32c
+import imagecodecs
 import numpy as np
 import zarr
 from zarr.codecs import GzipCodec, ZstdCodec
@@ -98,3 +100,40 @@ def change(file: Path, edit: object) -> None:
     value = json.loads(file.read_text())
     edit(value)  # type: ignore[operator]
     file.write_text(json.dumps(value))
+
+
+def recoded(root: Path, packer: str, form: str = "compressor", **options: object) -> None:
+    """Chunks of a plate that `write_ome_plate` made, packed anew as images, by the names that imagecodecs has for zarr."""
+    encode = {"imagecodecs_jpeg2k": imagecodecs.jpeg2k_encode, "imagecodecs_jpegxl": imagecodecs.jpegxl_encode}[packer]
+    said = {key: value for key, value in options.items() if key != "prefix"}
+    for path in [p.parent for p in root.glob("*/*/*/0/.zarray")] + [p.parent for p in root.glob("*/*/*/0/zarr.json")]:
+        array = zarr.open_array(path, mode="r")
+        whole, version = array[...], 2 if (path / ".zarray").exists() else 3
+        keys = [k for k in path.rglob("*") if k.is_file() and k.name not in (".zarray", ".zattrs", "zarr.json")]
+        for key in keys:
+            at = [int(n) for n in key.relative_to(path).parts if n != "c"]
+            outer = array.shards or array.chunks
+            block = np.zeros(outer, np.uint16)
+            part = whole[tuple(slice(i * n, (i + 1) * n) for i, n in zip(at, outer, strict=True))]
+            block[tuple(slice(0, n) for n in part.shape)] = part
+            if array.shards is None:
+                key.write_bytes(encode(np.squeeze(block), **said))
+                continue
+            parts, index = [], []
+            for place in np.ndindex(*[o // c for o, c in zip(outer, array.chunks, strict=True)]):
+                tile = block[tuple(slice(i * n, (i + 1) * n) for i, n in zip(place, array.chunks, strict=True))]
+                index.append((sum(map(len, parts)), len(encode(np.squeeze(tile), **said))))
+                parts.append(encode(np.squeeze(tile), **said))
+            numbers = np.array(index, "<u8").tobytes()
+            key.write_bytes(b"".join([*parts, numbers, google_crc32c.value(numbers).to_bytes(4, "little")]))
+
+        def edit(tree: dict, version: int = version) -> None:
+            if version == 2:
+                told = {"id": packer, **said}
+                tree.update(compressor=None, filters=[told]) if form == "filter" else tree.update(compressor=told)
+                return
+            codec = {"name": f"{options.get('prefix', '')}{packer}", **({"configuration": said} if said else {})}
+            inner = tree["codecs"][0]["configuration"] if tree["codecs"][0]["name"] == "sharding_indexed" else tree
+            inner["codecs"] = [codec]
+
+        change(path / (".zarray" if version == 2 else "zarr.json"), edit)

@@ -7,8 +7,12 @@ import shutil
 import zlib
 from pathlib import Path
 
+import google_crc32c
+import imagecodecs
 import numpy as np
 import pytest
+import zarr
+from imagecodecs import numcodecs
 
 import jumpgpu
 from jumpgpu.extract import main
@@ -17,7 +21,7 @@ from jumpgpu.images.locate import find_plate, find_source
 from jumpgpu.images.reader import read_fields
 from jumpgpu.settings.config import PlateSettings
 from jumpgpu.synthetic import SyntheticSettings, draw_plate
-from tests.helpers.ome_plates import change, write_ome_plate
+from tests.helpers.ome_plates import change, recoded, write_ome_plate
 from tests.helpers.plates import write_plate as write_store
 
 BARCODE = "BR00117010"
@@ -336,3 +340,148 @@ def test_a_row_that_is_no_row_is_called_a_row(plate):
     with pytest.raises(ValueError, match=r"row 'A9' and column '1': 'A91': no well at row 1, column 91") as caught:
         find_source(BARCODE, plate, PlateSettings())
     assert "Metadata_Well" not in str(caught.value)
+
+
+RECODED = {
+    "0.4 compressor": {"version": "0.4"},
+    "0.4 filter": {"version": "0.4"},
+    "0.5": {},
+    "0.5 sharded": {"shards": True},
+}
+
+
+@pytest.mark.parametrize("form", RECODED)
+@pytest.mark.parametrize("packer", ["imagecodecs_jpeg2k", "imagecodecs_jpegxl"])
+def test_images_that_were_packed_again_without_loss(form, packer, tmp_path, tiffs):
+    """zarr's names of imagecodecs, v2 and v3: the pixels of the TIFFs, through the codec imagecodecs registers, and ours."""
+    path = write_ome_plate(tmp_path / "p.ome.zarr", tiffs, **RECODED[form])
+    reversible = {"reversible": True} if packer.endswith("2k") else {"lossless": True}
+    recoded(path, packer, "filter" if "filter" in form else "compressor", **(reversible if "0.4" in form else {}))
+    result = find_source(BARCODE, path, PlateSettings())
+    np.testing.assert_array_equal(pixels(result), pixels(tiffs))
+    if "0.4" in form:
+        numcodecs.register_codecs([packer], verbose=False)
+        field = zarr.open_array(path / "A/1/0/0", mode="r")
+        np.testing.assert_array_equal(field[...][0, ::-1, 0], pixels(tiffs)[0])
+    if packer.endswith("xl") and form == "0.5":
+        for file in path.glob("*/*/*/0/zarr.json"):
+            change(file, lambda v: v["codecs"][0].update(name="numcodecs.imagecodecs_jpegxl"))
+        np.testing.assert_array_equal(pixels(find_source(BARCODE, path, PlateSettings())), pixels(tiffs))
+
+
+@pytest.mark.parametrize(
+    ("packer", "options", "message"),
+    [
+        ("imagecodecs_jpegxl", {"distance": 1.0}, r"imagecodecs_jpegxl with distance = 1.0: not without loss"),
+        ("imagecodecs_jpegxl", {"lossless": False}, r"imagecodecs_jpegxl with lossless = False: not without loss"),
+        ("imagecodecs_jpegxl", {"level": 90}, r"imagecodecs_jpegxl with level = 90: not without loss"),
+        ("imagecodecs_jpeg2k", {"level": 40}, r"imagecodecs_jpeg2k with level = 40: not without loss"),
+        ("imagecodecs_jpeg2k", {"level": 40, "reversible": True}, r"imagecodecs_jpeg2k with level = 40: not without loss"),
+        ("imagecodecs_jpeg2k", {"reversible": False}, r"imagecodecs_jpeg2k with reversible = False"),
+    ],
+)
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_images_that_were_packed_with_loss_are_refused_by_name(tmp_path, tiffs, packer, options, message, version):
+    """What the metadata says is refused when the plate is opened; where it says nothing, the chunks do, image by image."""
+    path = write_ome_plate(tmp_path / "p.ome.zarr", tiffs, version)
+    recoded(path, packer, **options)
+    with pytest.raises(ValueError, match=message):
+        find_source(BARCODE, path, PlateSettings())
+
+    def forget(tree):
+        if version == "0.4":
+            tree["compressor"] = {"id": packer}
+        else:
+            tree["codecs"][0].pop("configuration")
+
+    for file in (*path.glob("*/*/*/0/.zarray"), *path.glob("*/*/*/0/zarr.json")):
+        change(file, forget)
+    if options == {"level": 40, "reversible": True}:
+        return  # layers that were left out: a codestream does not say so
+    lines = problems(find_source(BARCODE, path, PlateSettings()))
+    assert len(lines) == 30
+    assert all("not without loss: JPEG" in line for line in lines)
+
+
+@pytest.mark.parametrize("shards", [False, True])
+@pytest.mark.parametrize("packer", ["imagecodecs_jpeg2k", "imagecodecs_jpegxl"])
+def test_chunks_that_are_no_such_image(tmp_path, tiffs, packer, shards):
+    """A larger image, one of 8 bits, one cut short, bytes that are none: each costs its own site, before memory is taken."""
+    path = write_ome_plate(tmp_path / "p.ome.zarr", tiffs, shards=shards)
+    recoded(path, packer)
+    encode = imagecodecs.jpeg2k_encode if packer.endswith("2k") else imagecodecs.jpegxl_encode
+    right = np.zeros((48, 56), np.uint16)
+    spoilt = {
+        "A/1/0": (encode(np.zeros((8192, 8192), np.uint16)), r"declares 8192 x 8192 pixels of 16 bits, expected 48 x 56"),
+        "A/1/1": (encode(right.astype(np.uint8)), r"declares 48 x 56 pixels of 8 bits"),
+        "A/2/0": (encode(right + 7)[:40], r"no JPEG|truncated|jpeg2k|jpegxl|Jpeg"),
+        "A/2/1": (b"x" * 400, r"no JPEG (2000|XL) codestream"),
+        "A/3/0": (encode(np.zeros((48, 48), np.uint16)), r"declares 48 x 48 pixels"),
+    }
+    for field, (data, _) in spoilt.items():
+        file = path / field / "0/c/0/0/0/0/0"
+        if shards:  # the second of its chunks
+            whole = file.read_bytes()
+            index = np.frombuffer(whole, "<u8", 8, len(whole) - 68).reshape(4, 2).copy()
+            index[1] = len(whole) - 68, len(data)
+            numbers = index.tobytes()
+            file.write_bytes(whole[:-68] + data + numbers + google_crc32c.value(numbers).to_bytes(4, "little"))
+        else:
+            file.write_bytes(data)
+    lines = problems(find_source(BARCODE, path, PlateSettings()))
+    assert len(lines) == 5
+    for field, (_, message) in spoilt.items():
+        site = f"A0{field[2]} site {int(field[4]) + 1} Mito"
+        (line,) = [line for line in lines if site in line]
+        assert re.search(message, line), line
+
+
+def test_image_codecs_that_are_not_read(tmp_path, tiffs):
+    for n, (options, edit, message) in enumerate(
+        [
+            ({}, lambda v: v["codecs"].append({"name": "zstd"}), r"codec 'zstd'; one of blosc"),
+            (
+                {},
+                lambda v: v["codecs"].append({"name": "crc32c"}),
+                r"imagecodecs_jpegxl, crc32c; imagecodecs_jpegxl is read alone",
+            ),
+            ({}, lambda v: v["codecs"][0].update(name="imagecodecs_jpegls"), r"codec 'imagecodecs_jpegls'"),
+            ({}, lambda v: v["codecs"][0].update(configuration=[1]), r"imagecodecs_jpegxl must be an object"),
+            ({"version": "0.4"}, lambda v: v.update(order="F"), r"order 'F' of imagecodecs_jpegxl"),
+            (
+                {"version": "0.4"},
+                lambda v: v.update(compressor={"id": "imagecodecs_jpeg"}),
+                r"compressor 'imagecodecs_jpeg'",
+            ),
+            (
+                {"version": "0.4"},
+                lambda v: v.update(filters=[{"id": "imagecodecs_jpegxl"}]),
+                r"filters .*; an image has none",
+            ),
+            ({"version": "0.4"}, lambda v: v.update(chunks=[1, 5, 1, 48, 56]), r"those of one plane each are read"),
+        ]
+    ):
+        path = write_ome_plate(tmp_path / f"{n}.zarr", tiffs, **options)
+        recoded(path, "imagecodecs_jpegxl")
+        change(path / ("A/1/0/0/.zarray" if options else "A/1/0/0/zarr.json"), edit)
+        with pytest.raises(ValueError, match=message):
+            find_source(BARCODE, path, PlateSettings())
+
+
+@pytest.mark.parametrize("packer", ["zstd", "gzip", "none"])
+def test_every_chunk_of_a_shard_is_checked(packer, tmp_path, tiffs):
+    """A shard that is read whole, whatever packs its chunks; the last of which would unpack to more than it may."""
+    path = write_ome_plate(tmp_path / "p.ome.zarr", tiffs, shards=True, packer=packer)
+    result = find_source(BARCODE, path, PlateSettings())
+    np.testing.assert_array_equal(pixels(result), pixels(tiffs))
+    bomb = bytes(1 << 24)
+    data = {"zstd": imagecodecs.zstd_encode, "gzip": lambda b: zlib.compress(b, 1, wbits=31), "none": bytes}[packer](bomb)
+    file = path / "A/1/0/0/c/0/0/0/0/0"
+    whole = file.read_bytes()
+    index = np.frombuffer(whole, "<u8", 8, len(whole) - 68).reshape(4, 2).copy()
+    index[3] = len(whole) - 68, len(data[:70_000])
+    numbers = index.tobytes()
+    file.write_bytes(whole[:-68] + data[:70_000] + numbers + google_crc32c.value(numbers).to_bytes(4, "little"))
+    (line,) = problems(result)
+    assert "A01 site 1 Mito" in line
+    assert re.search(r"a chunk holds \d+ bytes, expected 5376|more than", line)
