@@ -22,7 +22,7 @@ from .indexes.harmony import IndexFiles, check_all_read, find_indexes, read_inde
 from .indexes.imagexpress import absent, find_htd, read_htd
 from .indexes.load_data import SUFFIXES
 from .indexes.names import from_names, names_of
-from .ome_zarr_planes import open_planes
+from .ome_zarr.planes import open_planes
 from .plate import Plate
 
 TABLES = [f"{name}{suffix}" for name in ("load_data", "load_data_with_illum", "samplesheet") for suffix in SUFFIXES]

@@ -16,8 +16,8 @@ from imagecodecs import numcodecs
 
 import jumpgpu
 from jumpgpu.extract import main
-from jumpgpu.images import ome_zarr_planes as zarr_planes
 from jumpgpu.images.locate import find_plate, find_source
+from jumpgpu.images.ome_zarr import planes as zarr_planes
 from jumpgpu.images.reader import read_fields
 from jumpgpu.settings.config import PlateSettings
 from jumpgpu.synthetic import SyntheticSettings, draw_plate

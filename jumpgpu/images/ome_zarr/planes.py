@@ -1,6 +1,6 @@
 """The pixels of an OME-Zarr plate: a plane of a field's array as an image file's stand-in, read by zarr and nothing else.
 
-zarr sees only metadata that `ome_zarr.py` has judged, through the store of `untrusted_zarr.py`.
+zarr sees only metadata that `plate.py` has judged, through the store of `store.py`.
 """
 
 import collections
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..settings.config import PlateSettings
-from ..storage.buckets import Place, RemotePath
-from ..storage.faults import patiently
-from ..storage.local import ABSENT, Files, Local, Status
-from ..storage.prefetch import RemoteFiles
-from .ome_zarr import Field, Group, channel_indices, is_ome_zarr, plane_index, read_field, read_plate
-from .plate import Plate
+from ...settings.config import PlateSettings
+from ...storage.buckets import Place, RemotePath
+from ...storage.faults import patiently
+from ...storage.local import ABSENT, Files, Local, Status
+from ...storage.prefetch import RemoteFiles
+from ..plate import Plate
+from .plate import Field, Group, channel_indices, is_ome_zarr, plane_index, read_field, read_plate
 
 if TYPE_CHECKING:
     import zarr
@@ -78,7 +78,7 @@ class ZarrPlanes:
             plane_index(field, self.settings, where)
         if channel_indices(self.barcode, field, self.settings) != self._indices(field):
             raise ValueError(f"{where}/{path}: its channels lie in another order than the plate's first field's")
-        from .untrusted_zarr import open_array  # zarr takes a second to import
+        from .store import open_array  # zarr takes a second to import
 
         pair = field, open_array(field, lambda key, limit: self.files.read(f"{self.group.root}/{key}", limit))
         with self._lock:

@@ -17,9 +17,10 @@ import zarr
 from zarr.abc.store import RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 
-from ..storage.faults import Unreachable
-from .lossless import JPEG_2000, JPEG_XL, check_whole
-from .ome_zarr import IMAGE_PACKERS, Field
+from ...storage.faults import Unreachable
+from ..lossless import JPEG_2000, JPEG_XL, check_whole
+from .layout import IMAGE_PACKERS
+from .plate import Field
 
 MAX_METADATA = 1 << 22  # bytes of a zarr.json that is looked for again
 SLACK = 1 << 16  # bytes that a packed chunk may have beyond its content
@@ -62,13 +63,14 @@ def unpacked(data: bytes, field: Field) -> bytes:
     if field.packer not in IMAGE_PACKERS:
         check_chunk(data, field)
         return data
-    pixels = np.empty(field.chunks[-2:], "<u2")
+    height, width = field.chunks[-2:]
+    pixels = np.empty((height, width), "<u2")
     try:
         if field.packer == "imagecodecs_jpegxl":
-            check_whole(data, min(JPEG_XL), pixels.shape)
+            check_whole(data, min(JPEG_XL), (height, width))
             imagecodecs.jpegxl_decode(data, numthreads=1, out=pixels)
         else:
-            check_whole(data, min(JPEG_2000), pixels.shape)
+            check_whole(data, min(JPEG_2000), (height, width))
             imagecodecs.jpeg2k_decode(data, numthreads=1, out=pixels)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{field.array}: {field.packer}: {error}") from error
