@@ -5,6 +5,7 @@ or over all wells where fewer than three are known.
 """
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 
 from ..profiles.platemap import NEGCON
 from ..scores.embedding import plane_of
+from ..settings.names import counted
 from ..store.annotation import variables
 
 MIN_CONTROLS = 3
@@ -20,6 +22,8 @@ MIN_WELLS = 4  # that make a plane
 UMAP_WELLS = 15  # fewer are drawn by principal components
 CHANGED = 3.0  # robust standard deviations
 TOP = 12  # features of a well
+SHOWN = 5  # treatments that the page's first sentence names
+SCORE_NAMES = {"replicating": "Percent Replicating", "matching": "Percent Matching"}
 CLIP = 20.0  # of z, in effects, correlations and the plane
 
 
@@ -131,6 +135,34 @@ def treatment_table(
     known_alone = alone[~np.isnan(alone)]
     threshold = rounded(float(np.percentile(known_alone, 95))) if len(known_alone) >= MIN_CONTROLS else None
     return {"rows": rows, "threshold": threshold}
+
+
+def in_short(
+    table: dict[str, Any], n_controls: int, scores: Sequence[dict[str, Any]], flagged_wells: int, n_wells: int
+) -> str:
+    """What happened on the plate, in two or three sentences; "" without treatments, scores and flagged wells."""
+    said = []
+    if rows := table["rows"]:
+        counts = f"{counted(len(rows), 'treatment')}, {counted(n_controls, 'well')} of negative controls."
+        strong = [r["treatment"] for r in rows if table["threshold"] is not None and (r["effect"] or 0) > table["threshold"]]
+        if strong:
+            more = f" and {len(strong) - SHOWN} more" if len(strong) > SHOWN else ""
+            verb = "differs" if len(strong) == 1 else "differ"
+            counts += (
+                f" {len(strong)} {verb} from the controls by more than 95 % of single control wells do: "
+                f"{', '.join(strong[:SHOWN])}{more}, the strongest first."
+            )
+        elif table["threshold"] is not None:
+            counts += " None differs from the controls by more than 95 % of single control wells do."
+        said.append(counts)
+    said += [
+        f"{SCORE_NAMES.get(s['name'], s['name'])}{f', {c}' if (c := s['condition']) else ''}: {s['percent']:.0f} %."
+        for s in scores
+    ]
+    if flagged_wells:
+        verb = "has" if flagged_wells == 1 else "have"
+        said.append(f"{flagged_wells} of {counted(n_wells, 'well')} {verb} flagged or left-out images.")
+    return " ".join(said)
 
 
 def replicate_correlation(z: np.ndarray) -> float | None:

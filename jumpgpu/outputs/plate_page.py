@@ -20,6 +20,7 @@ from ..profiles import platemap as platemaps
 from ..profiles.aggregate import COUNT, aggregate
 from ..profiles.cell_quality import flag_plate, load_cell_rules, shares
 from ..profiles.conventions import choose_controls, one_line
+from ..profiles.design_checks import FEW_CONTROLS
 from ..profiles.text_tables import as_text
 from ..settings.names import well_position
 from ..storage.atomic import read_file, write_whole
@@ -27,7 +28,7 @@ from ..store.annotation import variables
 from ..store.blur import grouped, sharpness_of
 from ..store.reader import StoredPlate, open_plate
 from ..store.views import CHECKS, grid
-from .page_effects import effects_of, plane_of_wells, top_features, treatment_table
+from .page_effects import MIN_CONTROLS, effects_of, in_short, plane_of_wells, top_features, treatment_table
 from .page_index import write_index
 from .page_pictures import Pictures, illumination_pictures
 from .page_scores import hits_of, scores_of
@@ -127,6 +128,9 @@ def drawn(
     score_list = [score for path in scores for score in scores_of(path)]
     hits = [table for path in scores for table in hits_of(path)]
     figures = facts(plate, profiles, quarantine)
+    table = treatment_table(effects, list(profiles.index), cells, known)
+    wells = wells_of(plate, profiles, known, quarantine)
+    n_controls = sum(w["control"] == platemaps.NEGCON for w in wells)
     contents = {
         "barcode": plate.barcode,
         "facts": figures,
@@ -139,11 +143,11 @@ def drawn(
     data = {
         "barcode": plate.barcode,
         **grid(plate.wells),
-        "wells": wells_of(plate, profiles, known, quarantine),
+        "wells": wells,
         "features": quantised(profiles) | said_of(features, plate.channels),
         "reference": {"words": effects.reference, **{k: short(getattr(effects, k)) for k in ("median", "mad")}},
         "top": top_features(effects, features, plate.channels),
-        "treatments": treatment_table(effects, list(profiles.index), cells, known),
+        "treatments": table,
         "plane": plane_of_wells(effects, plane),
         "images": image_measures(plate),
         "pictures": shown,
@@ -159,6 +163,8 @@ def drawn(
         data=script_safe(data),
         notes=notes,
         reference=effects.reference,
+        rough=MIN_CONTROLS <= n_controls < FEW_CONTROLS,
+        happened=in_short(table, n_controls, score_list, sum(w["flags"] > 0 for w in wells), len(wells)),
         hits=hits,
         worst=worst_images(plate, quarantine, Pictures(plate, images)),
         illumination=illumination_pictures(plate),

@@ -8,7 +8,7 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..settings.config import build, config_folder
+from ..settings.config import build, config_folder, file_or_preset
 
 STATISTICS = ("mean", "median")
 REFERENCES = ("all", "negcon")  # which wells give the medians and MADs
@@ -87,14 +87,7 @@ class Recipe:
 
 def load_recipe(path: str | Path) -> Recipe:
     """A TOML file, or the name of a preset in `configs/recipes/`; ValueError for what is wrong."""
-    path = Path(path)
-    if path.suffix != ".toml" and not path.is_file():
-        folder = config_folder() / "recipes"
-        preset = folder / f"{path.name}.toml"
-        if not preset.is_file():
-            known = ", ".join(sorted(p.stem for p in folder.glob("*.toml")))
-            raise ValueError(f"unknown recipe {str(path)!r}; expected one of {known}, or a path to a .toml file")
-        path = preset
+    path = file_or_preset(path, config_folder() / "recipes", "recipe")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such recipe file")
     with open(path, "rb") as file:

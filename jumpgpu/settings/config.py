@@ -246,15 +246,7 @@ class Config:
 
 def load_config(path: str | Path) -> Config:
     """A TOML file, or the name of a preset in `configs/` (`cpjump1`, `jump-production`); ValueError for what is wrong."""
-    path = Path(path)
-    if not path.suffix and not path.exists():
-        preset = config_folder() / f"{path.name}.toml"
-        if not preset.is_file():
-            known = ", ".join(sorted(p.stem for p in config_folder().glob("*.toml")))
-            near = get_close_matches(path.name, known.split(", "), 1)
-            meant = f"did you mean {near[0]}? " if near else ""
-            raise ValueError(f"unknown preset {str(path)!r}; {meant}expected one of {known}, or a path to a .toml file")
-        path = preset
+    path = file_or_preset(path, config_folder(), "preset")
     check_regular(path)
     try:
         with open(path, "rb") as file:
@@ -262,6 +254,20 @@ def load_config(path: str | Path) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from error
     return build(Config, table, str(path))
+
+
+def file_or_preset(path: str | Path, folder: Path, what: str) -> Path:
+    """A file, or the preset of this name in a folder: a bare name means the preset, whatever the working folder holds."""
+    given = Path(path)
+    preset = folder / f"{given}.toml"
+    if given.name == str(path) and preset.is_file():
+        return preset
+    if given.suffix or given.exists() or given.name != str(path):
+        return given
+    known = sorted(p.stem for p in folder.glob("*.toml"))
+    near = get_close_matches(given.name, known, 1)
+    meant = f"did you mean {near[0]}? " if near else ""
+    raise ValueError(f"unknown {what} {str(path)!r}; {meant}expected one of {', '.join(known)}, or a path to a .toml file")
 
 
 def check_regular(path: Path) -> None:

@@ -97,15 +97,23 @@ function buildPlate() {
     }
   });
 }
+const ruler = document.createElement("canvas").getContext("2d");
+function fitting(text, width) {  // 9 px, or as small as 6 where its longest word would be cut in two
+  ruler.font = "9px system-ui, sans-serif";
+  const longest = Math.max(...text.split(/[\s-]+/).map(w => ruler.measureText(w).width));
+  return Math.max(6, Math.min(9, 9 * width / longest));
+}
 function paint() {
-  const values = data.wells.map(w => valueOf(w, feature)), [low, high] = limits(values), words = byId("plate").clientWidth < 34 * (data.columns + 1) ? "none" : byId("words").value;
+  const values = data.wells.map(w => valueOf(w, feature)), [low, high] = limits(values), asked = byId("words").value;
+  const side = byId("plate").clientWidth / (data.columns + 1), words = side < 34 ? "none" : asked;
+  byId("narrow").hidden = asked === "none" || words !== "none";
   data.wells.forEach((well, i) => {
     const t = (values[i] - low) / (high - low || 1), known = isFinite(values[i]);
     well.button.style.background = known ? colour(t) : "";
     const [r, g, b] = known ? rgb(t, stopsNow()) : [255, 255, 255];
     well.button.style.color = known ? (0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#000" : "#fff") : "var(--ink)";
     const text = words === "treatment" ? well.treatment : words === "value" ? (known ? String(+values[i].toPrecision(3)) : "") : "";
-    well.button.innerHTML = text ? `<span>${escape(text)}</span>` : "";
+    well.button.innerHTML = text ? `<span style="font-size:${fitting(text, side - 5).toFixed(1)}px">${escape(text)}</span>` : "";
     const label = `${well.well}: ${number(values[i])}${well.treatment ? ", " + well.treatment : ""}${well.flags ? ", flagged" : ""}`;
     well.button.title = label;
     well.button.setAttribute("aria-label", label);
@@ -193,22 +201,26 @@ function show() {
       <div class="row" id="channels">${data.pictures.channels.map((c, i) => `<label><input type="checkbox" data-channel="${i}" ${look.shown[i] ? "checked" : ""}><i class="swatch" style="background:${hex(data.pictures.colours[i])}"></i>${escape(c)}</label>`).join("")}
       ${site.outlines ? `<label><input type="checkbox" id="outlines" ${look.outlines ? "checked" : ""}>outlines (nuclei blue, cells white)</label>` : ""}
       <label>brightness<input type="range" id="bright" min="-2" max="2" step="0.1" value="${Math.log2(look.bright)}"></label></div>
-      <p class="note">One channel alone is grey. The same counts are equally bright on the whole plate.</p>`
-      : '<p class="note">No picture: extract with --save-overview (and --save-labels for outlines) stores them.</p>') + topFeatures(well);
+      <p class="note">One channel alone is shown in grey. Brightness is the same for all wells of the plate. Choose the picture to enlarge it.</p>`
+      : '<p class="note">No picture is stored. jumpgpu extract --save-overview stores pictures, --save-labels the outlines too.</p>');
+  byId("against").innerHTML = topFeatures(well);
   redraw();
 }
 function topFeatures(well) {
   const list = well.profile < 0 ? [] : data.top[well.profile];
-  if (!list || !list.length) return '<h3>Against the controls</h3><p class="note">No feature of this well can be compared.</p>';
+  if (!list || !list.length) return `<h3>${well.well} against the controls</h3><p class="note">No feature of this well can be compared.</p>`;
   const most = Math.max(...list.map(([, z]) => Math.abs(z)));
-  return `<h3>Against the controls</h3><p class="note">The features furthest from ${escape(data.reference.words)}, one of each compartment, family and channel; in z. Choose one to colour the plate.</p><div class="bars">` +
+  return `<h3>${well.well} against the controls</h3><p class="note">The features furthest from ${escape(data.reference.words)}, in z: the strongest of each compartment, family and channel. Choose one to colour the plate.</p><div class="bars">` +
     list.map(([f, z]) => `<button type="button" data-feature="${escape(names[f])}">${escape(names[f])}</button><span><i style="background:${z < 0 ? "#2166ac" : "#b2182b"};${z < 0 ? "right" : "left"}:50%;width:${(40 * Math.abs(z) / most).toFixed(1)}%"></i><em style="${z < 0 ? "left:52%" : "right:52%"}">${number(+z.toPrecision(3))}</em></span>`).join("") + "</div>";
 }
 byId("well").addEventListener("click", event => {
-  const to = event.target.closest("[data-site]"), named = event.target.closest("[data-feature]");
+  const to = event.target.closest("[data-site]");
   if (to) { site = data.pictures.wells[chosen.well].find(p => p.site === +to.dataset.site); show(); byId("sites").querySelector(`[data-site="${site.site}"]`).focus(); }
-  else if (named) { byId("mode").value = "z"; pick(named.dataset.feature); byId("plate-title").scrollIntoView({ block: "start" }); }
   else if (event.target.closest("#enlarge")) { byId("large-title").textContent = `${chosen.well} site ${site.site}${chosen.treatment ? ": " + chosen.treatment : ""}`; byId("large").showModal(); redraw(); }
+});
+byId("against").addEventListener("click", event => {
+  const named = event.target.closest("[data-feature]");
+  if (named) { byId("mode").value = "z"; pick(named.dataset.feature); byId("plate-title").scrollIntoView({ block: "start" }); }
 });
 byId("well").addEventListener("input", event => {
   if (event.target.dataset.channel !== undefined) look.shown[+event.target.dataset.channel] = event.target.checked;
@@ -228,12 +240,12 @@ function steppedArea(shares, top, colourName, opacity) {
   const w = 600 / shares.length;
   return shares.map((s, i) => `<rect x="${(60 + i * w).toFixed(1)}" y="${(180 - 160 * s / top).toFixed(1)}" width="${(w - 1).toFixed(1)}" height="${(160 * s / top).toFixed(1)}" fill="${colourName}" opacity="${opacity}"/>`).join("");
 }
-function axes(low, high, top, words) {
+function axes(low, high, top, words, of) {
   const x = v => 60 + 600 * (v - low) / (high - low || 1);
   return `<line x1="60" x2="660" y1="180" y2="180" class="axis"/><line x1="60" x2="60" y1="20" y2="180" class="axis"/>` +
     ticks(low, high).map(v => `<line x1="${x(v)}" x2="${x(v)}" y1="180" y2="184" class="axis"/><text x="${x(v)}" y="200" text-anchor="middle">${number(v)}</text>`).join("") +
     [0, top / 2, top].map(s => `<text x="54" y="${184 - 160 * s / top}" text-anchor="end">${Math.round(100 * s)} %</text>`).join("") +
-    `<text x="360" y="222" text-anchor="middle">${escape(words)}</text>`;
+    `<text x="360" y="222" text-anchor="middle">${escape(words)}</text><text transform="translate(12 100) rotate(-90)" text-anchor="middle">${of}</text>`;
 }
 function distribution(values) {
   const kinds = { negcon: [], treated: [] };
@@ -242,8 +254,8 @@ function distribution(values) {
   if (!all.length) { byId("distribution").innerHTML = '<figcaption>No well has this feature.</figcaption>'; return; }
   const low = Math.min(...all), high = Math.max(...all), bins = Math.max(8, Math.min(40, Math.round(2 * Math.sqrt(all.length))));
   const a = histogram(kinds.negcon, low, high, bins), b = histogram(kinds.treated, low, high, bins), top = Math.max(...a, ...b, 1e-9);
-  byId("distribution").innerHTML = svg(680, 228, steppedArea(b, top, "var(--treated)", .75) + (kinds.negcon.length ? steppedArea(a, top, "var(--control)", .5) : "") + axes(low, high, top, titled(feature)),
-    `Distribution of ${feature}`) + `<figcaption>${kinds.treated.length} other wells (green)${kinds.negcon.length ? `, ${kinds.negcon.length} negative controls (red)` : "; no plate map was given (--metadata), so no well is known as a negative control"}. Heights are shares of each group.</figcaption>`;
+  byId("distribution").innerHTML = svg(680, 228, steppedArea(b, top, "var(--treated)", .75) + (kinds.negcon.length ? steppedArea(a, top, "var(--control)", .5) : "") + axes(low, high, top, titled(feature), "share of wells"),
+    `Distribution of ${feature}`) + `<figcaption>${kinds.treated.length} other wells (green)${kinds.negcon.length ? `, ${kinds.negcon.length} negative controls (red)` : "; no plate map was given (--metadata), so no negative control is known"}. Heights are shares of each group.</figcaption>`;
 }
 function edges(values) {
   const groups = { rows: new Map(), columns: new Map(), rings: new Map() };
@@ -271,6 +283,7 @@ function edges(values) {
     ).join("") + `<text x="200" y="156" text-anchor="middle">${titles[kind]}</text>`, `${feature} by ${titles[kind]}`) + `<figcaption>${escape(titled(feature))} by ${titles[kind]}; the three share one scale</figcaption>` : "";
   }
 }
+const NAMED = 30;  // wells up to which all are named in the map
 function plane() {
   const { points, axes: said, note } = data.plane;
   if (!points.length) { byId("plane").innerHTML = `<figcaption>${escape(note)}</figcaption>`; return; }
@@ -282,19 +295,24 @@ function plane() {
     const ring = `stroke="${mark ? "var(--ink)" : "var(--edge)"}" stroke-width="${mark ? 3 : 1}"`;
     return (w.control === "negcon" ? `<circle class="point" data-well="${w.well}" cx="${x}" cy="${y}" r="6" fill="${fill}" ${ring}>${label}</circle>`
       : `<rect class="point" data-well="${w.well}" x="${x - 5}" y="${y - 5}" width="10" height="10" fill="${fill}" ${ring}>${label}</rect>`) +
-      (mark ? `<text x="${x > 400 ? x - 10 : x + 10}" y="${y + 4}" text-anchor="${x > 400 ? "end" : "start"}" style="fill: var(--ink)">${w.well}</text>` : "");
+      (mark ? `<text x="${x > 400 ? x - 10 : x + 10}" y="${y + 4}" text-anchor="${x > 400 ? "end" : "start"}" style="fill: var(--ink)">${w.well}${group.size > 1 || !w.treatment ? "" : " " + escape(w.treatment.slice(0, 24))}</text>` : "");
   });
-  byId("plane").innerHTML = svg(560, 350, `<line x1="40" x2="550" y1="328" y2="328" class="axis"/><line x1="40" x2="40" y1="6" y2="328" class="axis"/><text x="295" y="345" text-anchor="middle">${escape(said[0])}</text><text transform="translate(28 170) rotate(-90)" text-anchor="middle">${escape(said[1])}</text>${dots.join("")}`,
-    "map of the wells") + `<figcaption>${escape(note)} Round: negative controls; square: other wells. Colours: ${escape(titled(feature))}, as on the plate. Choose a point to see its well.</figcaption>`;
+  const strongest = data.treatments.rows.slice(0, 5).map(t => t.wells.find(n => wellNamed.get(n)?.profile >= 0));
+  const named = data.wells.filter(w => w.profile >= 0 && w.treatment && w !== chosen && !group.has(w.well) && (points.length <= NAMED || strongest.includes(w.well))).map(w => {
+    const x = span(xs, points[w.profile][0], 52, 540), y = span(ys, points[w.profile][1], 316, 16);
+    return `<text class="name" x="${x > 430 ? x - 8 : x + 8}" y="${y + 3}" text-anchor="${x > 430 ? "end" : "start"}">${escape(w.treatment.slice(0, 24))}</text>`;
+  });
+  byId("plane").innerHTML = svg(560, 350, `<line x1="40" x2="550" y1="328" y2="328" class="axis"/><line x1="40" x2="40" y1="6" y2="328" class="axis"/><text x="295" y="345" text-anchor="middle">${escape(said[0])}</text><text transform="translate(28 170) rotate(-90)" text-anchor="middle">${escape(said[1])}</text>${dots.join("")}${named.join("")}`,
+    "map of the wells") + `<figcaption>${escape(note)} Round: negative controls; square: other wells${named.length && points.length > NAMED ? "; named: a well of each of the five strongest treatments" : ""}. Colours: ${escape(titled(feature))}, as on the plate. Choose a point to see its well.</figcaption>`;
 }
 byId("plane").addEventListener("click", event => { const p = event.target.closest("[data-well]"); if (p) choose(wellNamed.get(p.dataset.well), null, true); });
 function treatments() {
   const { rows, threshold } = data.treatments;
-  if (!rows.length) { byId("treatments").innerHTML = '<p class="note">No treatment is known: --metadata gives the plate map, which says what is in each well.</p>'; return; }
-  const cell = v => `<td class="number">${v === null ? "" : number(v)}</td>`;
-  byId("treatments").innerHTML = `<p class="note">Effect: root mean square over all features of the z of the treatment's median well, each z counted as 20 at most${threshold === null ? "" : `; 5 % of single negative controls have more than ${number(threshold)}, and treatments above that are in bold`}. Changed: features beyond 3. Correlation: median Pearson r of the treatment's wells on this plate. Choose one to mark its wells.</p>
-    <div class="scroll" style="max-height: 420px; overflow-y: auto"><table><thead><tr><th>treatment</th><th class="number">effect</th><th class="number">changed, %</th><th class="number">correlation</th><th class="number">cells, % of controls</th><th>wells</th></tr></thead><tbody>` +
-    rows.map(t => `<tr class="${threshold !== null && t.effect > threshold ? "strong" : ""}"><td><button type="button" data-wells="${t.wells.join(" ")}">${escape(t.treatment)}</button></td>${cell(t.effect)}${cell(t.changed)}${cell(t.correlation)}${cell(t.cells)}<td>${t.wells.join(" ")}</td></tr>`).join("") + "</tbody></table></div>";
+  if (!rows.length) { byId("treatments").innerHTML = '<p class="note">No treatment is known. Give the plate map, which says what is in each well: jumpgpu report ... --metadata DIR.</p>'; return; }
+  const cell = (v, digits = 0) => `<td class="number">${v === null ? "" : v.toFixed(digits)}</td>`;
+  byId("treatments").innerHTML = `<p class="note">Effect: root mean square of z over all features, for the median of the treatment's wells; z beyond 20 counts as 20${threshold === null ? "" : `. Bold: more than ${threshold.toFixed(2)}, which 5 % of single negative controls exceed`}. Changed: share of features with z beyond 3. Correlation: median Pearson r between the treatment's wells on this plate. Choose a treatment to mark its wells.</p>
+    <div class="scroll" style="max-height: 420px; overflow-y: auto"><table><thead><tr><th>treatment</th><th class="number">effect</th><th class="number">changed, %</th><th class="number">correlation</th><th class="number">cells, % of controls</th><th class="wells">wells</th></tr></thead><tbody>` +
+    rows.map(t => `<tr class="${threshold !== null && t.effect > threshold ? "strong" : ""}"><td><button type="button" data-wells="${t.wells.join(" ")}">${escape(t.treatment)}</button></td>${cell(t.effect, 2)}${cell(t.changed)}${cell(t.correlation, 2)}${cell(t.cells)}<td class="wells">${t.wells.join(" ")}</td></tr>`).join("") + "</tbody></table></div>";
 }
 byId("treatments").addEventListener("click", event => {
   const b = event.target.closest("[data-wells]");
@@ -308,21 +326,22 @@ document.querySelector(".worst")?.addEventListener("click", event => {
   const b = event.target.closest("[data-well]");
   if (b) { choose(wellNamed.get(b.dataset.well), +b.dataset.site); byId("plate-title").scrollIntoView({ block: "start" }); }
 });
+const scoreNames = { replicating: "Percent Replicating", matching: "Percent Matching" };
 function scores() {
   byId("scores").innerHTML = data.scores.length ? data.scores.map(s => {
     const top = Math.max(...s.values, ...s.null, 1e-9), low = s.edges[0], high = s.edges[s.edges.length - 1];
     const at = 60 + 600 * (s.null_95th - low) / (high - low || 1);
     return `<figure>${svg(680, 228, steppedArea(s.values, top, "var(--treated)", .75) + steppedArea(s.null, top, "var(--null)", .45) +
-      `<line x1="${at}" x2="${at}" y1="14" y2="180" stroke="var(--ink)" stroke-dasharray="4 3"/>` + axes(low, high, top, "median correlation"),
-      `${s.name}: ${number(s.percent)} percent`)}<figcaption>${escape([s.name, s.condition].filter(Boolean).join(" "))}: ${number(s.percent)} % above the null's 95th percentile (dashed). Replicates green, null grey.${s.notes.map(n => "<br>" + escape(n)).join("")}</figcaption></figure>`;
-  }).join("") : '<p class="note">No score was given: jumpgpu score makes one from two or more replicate plates, and --scores shows it here.</p>';
+      `<line x1="${at}" x2="${at}" y1="14" y2="180" stroke="var(--ink)" stroke-dasharray="4 3"/>` + axes(low, high, top, "median correlation", "share"),
+      `${s.name}: ${number(s.percent)} percent`)}<figcaption>${escape([scoreNames[s.name] || s.name, s.condition].filter(Boolean).join(", "))}: ${number(s.percent)} % above the null's 95th percentile (dashed). Replicates green, null grey.${s.notes.map(n => "<br>" + escape(n)).join("")}</figcaption></figure>`;
+  }).join("") : '<p class="note">No score was given. Score two or more replicate plates with jumpgpu score, and add its .json with jumpgpu report ... --scores FILE.</p>';
 }
 function minis() {
   const groups = { "Sharpness": "sharpness ", "Saturated counts, percent": "saturated ", "Flagged cells, percent": "cells Flag" };
   byId("minis").innerHTML = Object.entries(groups).map(([title, start]) => {
     const shown = data.images.names.filter(n => n.startsWith(start));
     return shown.length ? `<h3>${title}</h3><div class="minis">` + shown.map(n => `<button type="button" data-name="${escape(n)}" aria-pressed="false"><canvas width="${data.columns}" height="${data.rows}" role="img"></canvas><span></span></button>`).join("") + "</div>" : "";
-  }).join("") || '<p class="note">The plate was extracted before these were kept; extract it again to have them.</p>';
+  }).join("") || '<p class="note">This plate was extracted by an older version that did not store these; extract it again to have them.</p>';
   byId("minis").querySelectorAll("button").forEach(button => {
     const name = button.dataset.name, pen = button.firstChild.getContext("2d");
     const values = data.wells.map(w => rawValue(w, name)), known = values.filter(isFinite), low = Math.min(...known), high = Math.max(...known);

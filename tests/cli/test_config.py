@@ -2,10 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jumpgpu.config import main
+from jumpgpu.profiles.recipe import load_recipe
 from jumpgpu.settings.config import Config, as_toml, config_folder, load_config
 
 NUCLEI, CELLS = "segmentation.nuclei", "segmentation.cells"
@@ -71,3 +73,19 @@ def test_what_is_printed_reads_back(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_printing_an_unknown_preset_is_bad_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cpjump9"]) == 2
     assert "unknown preset 'cpjump9'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("load", "name"), [(load_config, "jump-production"), (load_recipe, "jumpgpu")])
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_presets_name_means_the_preset_whatever_the_working_folder_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Any, name: str, kind: str
+) -> None:
+    """A checkout has a folder `jumpgpu`, and a user may keep a script of that name."""
+    expected = load(name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text("#!/bin/sh\n") if kind == "file" else (tmp_path / name).mkdir()
+    assert load(name) == expected
+    with pytest.raises((ValueError, OSError), match=name):
+        load(f"./{name}" if kind == "file" else tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="no/such"):
+        load(f"no/such/{name}")

@@ -217,6 +217,9 @@ document.querySelector("#enlarge").click();
 seen.large = [byId("large").open, byId("large-title").textContent];
 byId("large").close();
 byId("dark").click();
+document.querySelector("#against [data-feature]").click();
+seen.against = [byId("feature").value, byId("mode").value];
+seen.small = byId("narrow").hidden;
 seen.dark = document.documentElement.classList.contains("dark");
 document.body.style.width = "390px";
 seen.wide = [...document.querySelectorAll("body *")]
@@ -283,6 +286,8 @@ def test_the_page_works_by_keyboard_and_on_a_phone(dom):
         "sites": ["site 1", "site 2"],
         "channels": [False, True],
         "large": [True, "A01 site 1: " + EVIL],
+        "against": ["Cells_AreaShape_Area", "z"],
+        "small": True,
         "dark": True,
         "wide": [],
     }
@@ -336,6 +341,26 @@ def test_treatments_are_listed_by_effect_with_the_correlation_of_their_wells():
     assert rows["alone"]["correlation"] is None
     controls = np.sqrt((np.clip(result.z[:6], -20, 20) ** 2).mean(axis=1))
     assert listed["threshold"] == pytest.approx(np.percentile(controls, 95), rel=1e-3)
+
+
+def test_the_page_begins_with_what_happened(plate):
+    rows = [{"treatment": t, "effect": e} for t, e in (("a", 5.0), ("b", 4.0), ("c", 0.5))]
+    score = {"name": "replicating", "condition": "48 h", "percent": 74.7}
+    assert effects.in_short({"rows": rows, "threshold": 1.0}, 16, [score], 1, 24) == (
+        "3 treatments, 16 wells of negative controls. 2 differ from the controls by more than 95 % of single "
+        "control wells do: "
+        "a, b, the strongest first. Percent Replicating, 48 h: 75 %. 1 of 24 wells has flagged or left-out images."
+    )
+    assert effects.in_short({"rows": rows[:1], "threshold": 9.0}, 3, [], 0, 24) == (
+        "1 treatment, 3 wells of negative controls. None differs from the controls by more than 95 % of single "
+        "control wells do."
+    )
+    many = [{"treatment": str(i), "effect": 9.0} for i in range(8)]
+    assert "0, 1, 2, 3, 4 and 3 more, the strongest first" in effects.in_short({"rows": many, "threshold": 1.0}, 8, [], 0, 9)
+    assert effects.in_short({"rows": [], "threshold": None}, 0, [], 0, 4) == ""
+    page = page_of(open_plate(plate / "DEMO"), metadata=plate / "metadata")
+    happened = re.search(r'<p class="happened">(.*?)</p>', page)[1]
+    assert happened == "2 treatments, 1 well of negative controls. 2 of 4 wells have flagged or left-out images."
 
 
 def test_a_wells_top_features_are_one_of_each_kind_by_size():
