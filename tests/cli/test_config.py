@@ -83,7 +83,7 @@ def test_a_presets_name_means_the_preset_whatever_the_working_folder_holds(
     """A checkout has a folder `jumpgpu`, and a user may keep a script of that name."""
     expected = load(name)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / name).write_text("#!/bin/sh\n") if kind == "file" else (tmp_path / name).mkdir()
+    (tmp_path / name).write_text("exec jumpgpu") if kind == "file" else (tmp_path / name).mkdir()
     assert load(name) == expected
     with pytest.raises((ValueError, OSError), match=name):
         load(f"./{name}" if kind == "file" else tmp_path / name)
