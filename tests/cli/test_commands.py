@@ -117,6 +117,24 @@ def test_the_speed_is_no_faster_than_the_disk(monkeypatch):
     assert "about 2.5 fields/s" in doctor.expected(2.5)[2]
 
 
+def test_what_is_loaded_once_does_not_count_as_speed(monkeypatch, tmp_path):
+    """The first run of a process loads kernels and more: beside it five fields once looked free, and 76 a second were told."""
+    clock, used = [0.0], iter([5.0, 0.5, 1.5])
+
+    def extract(plates, options):
+        clock[0] += next(used)
+        return []
+
+    monkeypatch.setattr("jumpgpu.run.plates.extract_plates", extract)
+    monkeypatch.setattr("jumpgpu.gpu.machine.usable_cores", lambda: 2)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(doctor.time, "process_time", lambda: clock[0])
+    assert doctor.measure_seconds(tmp_path / "a") == 0.5
+    used = iter([5.0, 0.5, 0.5])
+    with pytest.raises(RuntimeError, match="5 fields took no longer than one"):
+        doctor.measure_seconds(tmp_path / "b")
+
+
 def test_the_doctor_speaks_json(tmp_path, capsys):
     assert doctor.main(["--output", str(tmp_path), "--json", "--no-speed"]) == 0
     result = {f["subject"]: f for f in json.loads(capsys.readouterr().out)}
