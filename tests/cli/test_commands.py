@@ -118,7 +118,7 @@ def test_the_speed_is_no_faster_than_the_disk(monkeypatch):
 
 
 def test_what_is_loaded_once_does_not_count_as_speed(monkeypatch, tmp_path):
-    """The first run of a process loads kernels and more: beside it five fields once looked free, and 76 a second were told."""
+    """The first run of a process loads kernels and more; beside it five fields looked free: it said 76 a second."""
     clock, used = [0.0], iter([5.0, 0.5, 1.5])
 
     def extract(plates, options):
