@@ -8,8 +8,7 @@ label images
 and tables. Labels are equal where every pixel is. A column agrees when |ours - theirs| <= 1e-6 + 1e-4 |theirs| for 99.9
 % of the
 objects, NaN equal to NaN (docs/parity.md); columns of an object set are compared only where its labels are equal. Left
-out are
-objects where CellProfiler leaves a choice to an unstable sort: several brightest pixels (Location_MaxIntensity), several
+out are objects where CellProfiler leaves a choice to an unstable sort: several brightest pixels (Location_MaxIntensity), several
 pixels
 farthest from the edge (RadialDistribution from the objects' own centres).
 """
@@ -20,6 +19,7 @@ import json
 import math
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,7 +108,8 @@ def run_reference(folder: Path, shared: Path, device: Device) -> tuple[Compared,
     mapping = json.loads((folder / "mapping.json").read_text())
     imported = translate([read_pipeline(folder / "pipeline.cppipe")])
     tables = folder.parent / mapping["same_as"] if mapping.get("same_as") else folder
-    steps = [as_listed(step, tables) for step in imported.steps]
+    columns = {p.stem: set(pd.read_parquet(p).columns) for p in tables.glob("*.parquet")}
+    steps = [as_listed(step, columns) for step in imported.steps]
     pixels, functions = inputs(imported, mapping, shared)
     start = time.process_time()
     state = run_steps(steps, pixels, functions, device)
@@ -131,7 +132,7 @@ def run_reference(folder: Path, shared: Path, device: Device) -> tuple[Compared,
 def compare_images(result: Compared, state: State, theirs: pd.DataFrame) -> None:
     """The image table but for names of files and what they were divided by."""
     for column in theirs.columns:
-        if column.startswith(("Metadata_", "FileName_", "Scaling_")) or column == "ImageNumber":
+        if column.startswith(("Metadata_", "FileName_", "Scaling_", "Group_")) or column == "ImageNumber":
             continue
         result.image_columns += 1
         values = state.image_measured.get(column)
@@ -147,13 +148,12 @@ def compare_images(result: Compared, state: State, theirs: pd.DataFrame) -> None
             result.image_differ[column] = "absent" if values is None else f"{a:.9g} for {b:.9g}"
 
 
-def as_listed(step: kinds.Step, tables: Path) -> kinds.Step:
-    """A step with its images in the order in which CellProfiler took them, as the pairs of its columns show. Of older
-    pipelines it
-    reads them into a set, whose order is another at each start."""
+def as_listed(step: kinds.Step, columns_of: Mapping[str, set[str]]) -> kinds.Step:
+    """A step with its images in the order in which CellProfiler took them, as the pairs of its columns show (of each object
+    set). Of older pipelines it reads them into a set, whose order is another at each start."""
     if not isinstance(step, kinds.MeasureCorrelation) or len(step.images) < 3:
         return step
-    columns = set(pd.read_parquet(tables / f"{step.objects[0]}.parquet").columns)
+    columns = columns_of.get(step.objects[0], set())
     before = {a: sum(f"Correlation_Correlation_{a}_{b}" in columns for b in step.images) for a in step.images}
     return dataclasses.replace(step, images=tuple(sorted(step.images, key=lambda a: -before[a])))
 
