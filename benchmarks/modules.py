@@ -63,7 +63,9 @@ def smoothed(method: str, ours: str, size: float) -> Case:
 
 def enhanced(theirs: dict[str, Any], **ours: Any) -> Case:
     names = {"x_name": "In", "y_name": "Out"}
-    return Case("enhanceorsuppressfeatures.EnhanceOrSuppressFeatures", {**names, **theirs}, (kinds.Enhance("In", "Out", **ours),))
+    return Case(
+        "enhanceorsuppressfeatures.EnhanceOrSuppressFeatures", {**names, **theirs}, (kinds.Enhance("In", "Out", **ours),)
+    )
 
 
 def resized(factor: float) -> Case:

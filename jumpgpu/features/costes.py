@@ -16,6 +16,9 @@ from .objects import ObjectBatch
 
 RUN = 16384  # pixels per block sums (costes.cu)
 SUMS = 10
+ONE = 2.0**40  # of sums by level (costes.cu)
+UNSURE = 1e-11  # of a pixel's part in a sum of products by level: its rounding is a tenth of that
+MAX_LEVELS, MAX_PIXELS = 1 << 16, 1 << 22  # beyond, sums by level could overflow
 Known = dict[tuple[Any, int, str], list[tuple[float, float]]]  # thresholds by pairs, levels and mode
 
 
@@ -82,13 +85,49 @@ def thresholds(
             for p, (i, j) in enumerate(pairs)
         ]
     searches = [Search(levels) for _ in range(items)]
+    known = levels_of(sums, lines, levels)
     while any(running := [s.last != s.mid for s in searches]):
         tried = [(s.mid / levels, a * (s.mid / levels) + b) for s, (a, b) in zip(searches, lines, strict=True)]
-        for search, wanted, row in zip(searches, running, sums(tried, running), strict=True):
+        rows = [
+            known[i](int(s.mid)) if r and i in known else None
+            for i, (s, r) in enumerate(zip(searches, running, strict=True))
+        ]
+        unsure = [r and row is None for r, row in zip(running, rows, strict=True)]
+        exact = sums(tried, unsure) if any(unsure) else [()] * items
+        for search, wanted, quick, row in zip(searches, running, rows, exact, strict=True):
             if wanted:
-                search.step(*row)
+                search.step(*(quick or row))
     chosen = [(s.valid - 1) / levels for s in searches]
     return [(t, a * t + b) for t, (a, b) in zip(chosen, lines, strict=True)]
+
+
+def levels_of(sums: "Moments", lines: Sequence[tuple[float, float]], levels: int) -> dict[int, "Level"]:
+    """Sums below every level of the search, of the items where the second threshold rises with the first."""
+    wanted = [a > 0 and math.isfinite(b) and levels <= MAX_LEVELS for a, b in lines]
+    if not any(wanted) or not sums.brightest <= 1 or sums.common["plane"] > MAX_PIXELS:
+        return {}
+    grid = torch.arange(levels + 1, dtype=torch.float64) / levels
+    result = {}
+    for i, (a, b) in enumerate(lines):  # one at a time: 3 MB each of 16-bit images
+        if wanted[i]:
+            limit = torch.stack([grid, a * grid + b]).float()
+            result[i] = Level(sums.by_level(i, limit, (a, b), levels))
+    return result
+
+
+class Level:
+    """What `Search.step` takes, of the pixels below a level: None where it hangs on the rounding of the sums."""
+
+    def __init__(self, sums: torch.Tensor):
+        self.sums = sums.view(torch.int64).cpu().cumsum(0).numpy()
+
+    def __call__(self, level: int) -> tuple[float, float, float, float] | None:
+        n, *rest = self.sums[level].tolist()
+        if n <= 2:
+            return n, 0.0, 0.0, 0.0
+        a, b, aa, bb, ab = (value / ONE for value in rest)
+        spreads = aa - a * a / n, bb - b * b / n, ab - a * b / n
+        return (float(n), *spreads) if min(spreads[0], spreads[1], abs(spreads[2])) > n * UNSURE else None
 
 
 def walk(first: torch.Tensor, second: torch.Tensor, a: float, b: float, levels: int, fast: bool) -> tuple[float, float]:
@@ -187,6 +226,31 @@ class Moments:
             "parts": device.zeros(self.items, self.runs, SUMS, dtype=torch.float64),
         }
         self.totals = device.zeros(self.items, SUMS, dtype=torch.float64)
+        self.brightest = max(map(abs, map(float, pixels.aminmax()))) if pixels.numel() else 0.0
+
+    def by_level(self, item: int, limit: torch.Tensor, line: tuple[float, float], levels: int) -> torch.Tensor:
+        """Whole-number sums of one item by level, uint64 [levels + 2, 6] (costes_levels); limit: float32 [2, levels + 1]."""
+        device, common = self.device, self.common
+        field, q = divmod(item, common["n_pairs"])
+        result = device.zeros(levels + 2, 6, dtype=torch.int64).view(torch.uint64)
+        runs = self.runs if device.massively_parallel else 1
+        device.launch(
+            "costes_levels",
+            runs,
+            pixels=common["pixels"][field],
+            pairs=common["pairs"][q : q + 1],
+            shift=common["shift"][field],
+            limit=device.tensor(limit),
+            line=device.tensor([line], torch.float64),
+            wanted=device.tensor([1], torch.int32),
+            channels=common["channels"],
+            n_pairs=1,
+            plane=common["plane"],
+            runs=runs,
+            levels=levels,
+            sums=result,
+        )
+        return result
 
     def __call__(self, limits: list[tuple[float, float]] | None, running: list[bool]) -> list[tuple[float, ...]]:
         """Of the pixels below either limit (above 0 in either channel where None), and where `running`: their number,

@@ -134,9 +134,11 @@ def zernike(batch: ObjectBatch, device: Device) -> torch.Tensor:
             below = factorial(k) * factorial((n + m) // 2 - k) * factorial((n - m) // 2 - k)
             polynomials[z, k] = (-1) ** k * factorial(n - k) // below
     result = device.empty(objects.rows, n_channels, 2, len(shape.ZERNIKE), dtype=torch.float64)
+    capacity = max(1, objects.largest)
+    at_once = device.scratch_blocks(objects.rows, 6 * 8 * capacity, per_core=4, maximum=2048)
     device.launch(
         "radial_zernike",
-        objects.rows * n_channels,
+        at_once,
         values=batch.values,
         pixel=objects.pixel,
         start=objects.start,
@@ -146,8 +148,11 @@ def zernike(batch: ObjectBatch, device: Device) -> torch.Tensor:
         orders=device.tensor(shape.ZERNIKE, torch.int32),
         polynomials=device.tensor(polynomials),
         n_pixels=objects.pixel.numel(),
+        rows=objects.rows,
         channels=n_channels,
         n_orders=len(shape.ZERNIKE),
+        capacity=capacity,
+        place=device.empty(at_once, 6, capacity, dtype=torch.float64),
         result=result,
     )
     return result

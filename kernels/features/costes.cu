@@ -7,7 +7,8 @@
 // Source   CellProfiler 4.2.8 MeasureColocalization, bisection_costes and run_image_pair_objects; thresholds compared as float32
 // Oracle   cp_measure (tests/features/test_costes.py)
 // Launch   costes_moments: one block per field, pair and run of 16384 pixels; costes_totals: a block per field and pair, a thread a sum;
-//          costes_objects: one block per object row and pair; any block size, 0.4 KB of shared memory.
+//          costes_levels: blocks per field and pair, one on a CPU; costes_objects: one block per object row and pair; any block size,
+//          0.4 KB of shared memory.
 // Order    jg::block_sum; the runs add in order.
 #include "jg/jg.cuh"
 
@@ -88,6 +89,55 @@ extern "C" __global__ void __launch_bounds__(128, 8) costes_totals(
     }
 }
 JG_REGISTER(costes_totals)
+
+// Sums by level for Costes' search, which asks for the pixels below the thresholds of many levels: a pixel is below from a level of
+// its own on, the first whose threshold is above its value in either channel. Values are rounded to 2^-40 and products to 2^-40,
+// so that any order gives the same; what hangs on less the search asks costes_moments.
+//
+// In   pixels, pairs, shift as above
+//      limit       float32 [B * Q, 2, levels + 1]   thresholds of both channels at each level, not falling
+//      line        float64 [B * Q, 2]               slope, above 0, and intercept of the second channel's
+//      wanted      int32   [B * Q]
+// Out  sums        uint64  [B * Q, levels + 2, 6]   zeros at first; pixels, a, b, aa, bb, ab about the shifts, times 2^40, by level
+extern "C" __global__ void __launch_bounds__(128, 8) costes_levels(
+    const float* __restrict__ pixels, const int32_t* __restrict__ pairs, const double* __restrict__ shift,
+    const float* __restrict__ limit, const double* __restrict__ line, const int32_t* __restrict__ wanted, int32_t channels,
+    int32_t n_pairs, int64_t plane, int32_t runs, int32_t levels, uint64_t* __restrict__ sums)
+{
+    const int item = int(blockIdx.x) / runs, run = int(blockIdx.x) % runs, field = item / n_pairs, q = item % n_pairs;
+    if (!wanted[item]) return;
+    const int c = pairs[2 * q], d = pairs[2 * q + 1];
+    const int64_t each = (plane + runs - 1) / runs, first = run * each;
+    const int n = int(jg::smaller(each, plane - first));
+    const float* __restrict__ a = pixels + (int64_t(field) * channels + c) * plane + first;
+    const float* __restrict__ b = pixels + (int64_t(field) * channels + d) * plane + first;
+    const double shift_a = shift[field * channels + c], shift_b = shift[field * channels + d];
+    const float* __restrict__ limit_a = limit + int64_t(item) * 2 * (levels + 1);
+    const float* __restrict__ limit_b = limit_a + levels + 1;
+    const double scale = levels / line[2 * item], zero = line[2 * item + 1];
+    uint64_t* __restrict__ out = sums + int64_t(item) * (levels + 2) * 6;
+    constexpr double ONE = 1099511627776.0;
+    JG_FOR(i, n) {
+        const double near_a = a[i] * double(levels), near_b = (b[i] - zero) * scale;   // the levels but for roundings
+        int k = int(jg::smaller(jg::larger(near_a, 0.0), double(levels)));
+        while (k <= levels && a[i] >= limit_a[k]) ++k;
+        while (k > 0 && a[i] < limit_a[k - 1]) --k;
+        int l = int(jg::smaller(jg::larger(near_b, 0.0), double(levels)));
+        while (l <= levels && b[i] >= limit_b[l]) ++l;
+        while (l > 0 && b[i] < limit_b[l - 1]) --l;
+        const double x = a[i] - shift_a, y = b[i] - shift_b;
+        const int64_t part[6] = {1, int64_t(x * ONE), int64_t(y * ONE), int64_t(x * x * ONE), int64_t(y * y * ONE), int64_t(x * y * ONE)};
+        uint64_t* __restrict__ at = out + int64_t(jg::smaller(k, l)) * 6;
+        for (int j = 0; j < 6; ++j) {
+#if defined(JG_SERIAL)
+            at[j] += uint64_t(part[j]);                  // one run a plane: no other block writes here
+#else
+            jg::atomic_sum(&at[j], uint64_t(part[j]));
+#endif
+        }
+    }
+}
+JG_REGISTER(costes_levels)
 
 // In   values      float32 [C, P]
 //      start, stop int64   [rows]

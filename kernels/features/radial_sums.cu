@@ -5,7 +5,7 @@
 // Source   CellProfiler 4.2.8 MeasureObjectIntensityDistribution, whose sums are float32
 // Oracle   SciPy, centrosome (tests/features/test_radial_distribution.py); CellProfiler's own output on the real fields
 // Launch   any number of blocks, each takes every gridDim-th row and up to 8 channels of it, since they share the order of pixels;
-//          29 KB of shared memory. radial_zernike: a block per row and channel.
+//          29 KB of shared memory; radial_zernike likewise, all channels of a row.
 // Order    a sum is added up by one thread in raster order, or is jg::block_sum.
 #include "jg/register_loads.cuh"
 #include "jg/jg_math.cuh"
@@ -254,38 +254,82 @@ JG_REGISTER(radial_sums)
 //      hull          float64 [rows, 6]    of trace_hulls (area_shape.cu): circle y, x, radius at 2, 3, 4
 //      orders        int32   [Z, 2]       n, m
 //      polynomials   float64 [Z, 5]       coefficients of R_nm in r^2, the highest first, (n - m) / 2 + 1 of them
+// Tmp  place         float64 [blocks, 6, capacity]   of a row's pixels: y and x in radii, r^2, (y + i x)^m, R_nm
 // Out  result         float64 [rows, C, 2, Z]
+template <int C> JG_FN void add_moments(
+    const float* __restrict__ value, int64_t n_pixels, int n, const double* __restrict__ place, int64_t capacity,
+    jg::SumScratch<2 * C>& s, double* __restrict__ out, int stride, int n_orders)
+{
+    const double *square = place + 2 * capacity, *real = place + 3 * capacity, *imaginary = real + capacity,
+                 *radial = imaginary + capacity;
+    const jg::Vec<2 * C> sum = jg::block_sum<2 * C>(n, s, [&](int i) {
+        jg::Vec<2 * C> part;
+        JG_UNROLL for (int c = 0; c < C; ++c) {
+            const double w = square[i] > 1 ? 0.0 : value[c * n_pixels + i] * radial[i];
+            part.v[2 * c] = w * real[i];
+            part.v[2 * c + 1] = w * imaginary[i];
+        }
+        return part;
+    });
+    JG_ONCE {
+        for (int c = 0; c < C; ++c) {
+            const double a = sum.v[2 * c], b = sum.v[2 * c + 1];
+            out[c * stride + Moment::ZernikeMagnitude * n_orders] = sqrt(a * a + b * b) / n;
+            out[c * stride + Moment::ZernikePhase * n_orders] = a == a ? jg::atan2_same(a, b) : a;
+        }
+    }
+}
+
 extern "C" __global__ void __launch_bounds__(128, 8) radial_zernike(
     const float* __restrict__ values, const int32_t* __restrict__ pixel, const int64_t* __restrict__ start,
     const int64_t* __restrict__ stop, const int32_t* __restrict__ schedule, const double* __restrict__ hull,
-    const int32_t* __restrict__ orders, const double* __restrict__ polynomials, int64_t n_pixels, int32_t channels, int32_t n_orders,
-    double* __restrict__ result)
+    const int32_t* __restrict__ orders, const double* __restrict__ polynomials, int64_t n_pixels, int32_t rows, int32_t channels,
+    int32_t n_orders, int64_t capacity, double* __restrict__ place, double* __restrict__ result)
 {
-    JG_SHARED(jg::SumScratch<2>, s);
-    const int row = schedule[int(blockIdx.x) / channels], c = int(blockIdx.x) % channels;
-    const int n = int(stop[row] - start[row]);
-    const float* __restrict__ value = values + c * n_pixels + start[row];
-    const int32_t* __restrict__ at = pixel + start[row];
-    const double cy = hull[row * 6 + 2], cx = hull[row * 6 + 3], radius = hull[row * 6 + 4];
-    double* __restrict__ out = result + (int64_t(row) * channels + c) * Moment::COUNT * n_orders;
-    for (int z = 0; z < n_orders; ++z) {
-        const int m = orders[2 * z + 1], terms = (orders[2 * z] - m) / 2 + 1;
-        const double* __restrict__ weight = polynomials + 5 * z;
-        const jg::Vec<2> sum = jg::block_sum<2>(n, s, [&](int i) {
-            const double y = ((at[i] >> 16) - cy) / radius, x = ((at[i] & 0xffff) - cx) / radius, square = x * x + y * y;
-            double radial = 0, real = 1, imaginary = 0;
-            for (int k = 0; k < terms; ++k) radial = radial * square + weight[k];
-            for (int k = 0; k < m; ++k) {
-                const double r = real * y - imaginary * x;
-                imaginary = real * x + imaginary * y;
-                real = r;
+    constexpr int TOGETHER = 4;                        // channels
+    JG_SHARED(jg::SumScratch<2 * TOGETHER>, several);
+    JG_SHARED(jg::SumScratch<2>, one);
+    double* __restrict__ own = place + int64_t(blockIdx.x) * 6 * capacity;
+    double *ys = own, *xs = ys + capacity, *square = xs + capacity, *real = square + capacity, *imaginary = real + capacity,
+           *radial = imaginary + capacity;
+    for (int r = int(blockIdx.x); r < rows; r += int(gridDim.x)) {
+        const int row = schedule[r], n = int(stop[row] - start[row]);
+        const int32_t* __restrict__ at = pixel + start[row];
+        const double cy = hull[row * 6 + 2], cx = hull[row * 6 + 3], radius = hull[row * 6 + 4];
+        JG_FOR(i, n) {
+            const double y = ((at[i] >> 16) - cy) / radius, x = ((at[i] & 0xffff) - cx) / radius;
+            ys[i] = y;
+            xs[i] = x;
+            square[i] = x * x + y * y;
+            real[i] = 1;
+            imaginary[i] = 0;
+        }
+        __syncthreads();
+        int highest = 0;
+        for (int z = 0; z < n_orders; ++z) highest = jg::larger(highest, orders[2 * z + 1]);
+        for (int m = 0; m <= highest; ++m) {
+            if (m) JG_FOR(i, n) {
+                const double next = real[i] * ys[i] - imaginary[i] * xs[i];
+                imaginary[i] = real[i] * xs[i] + imaginary[i] * ys[i];
+                real[i] = next;
             }
-            const double w = square > 1 ? 0.0 : value[i] * radial;
-            return jg::Vec<2>{{w * real, w * imaginary}};
-        });
-        JG_ONCE {
-            out[Moment::ZernikeMagnitude * n_orders + z] = sqrt(sum.v[0] * sum.v[0] + sum.v[1] * sum.v[1]) / n;
-            out[Moment::ZernikePhase * n_orders + z] = sum.v[0] == sum.v[0] ? jg::atan2_same(sum.v[0], sum.v[1]) : sum.v[0];
+            for (int z = 0; z < n_orders; ++z) {
+                if (orders[2 * z + 1] != m) continue;
+                const int terms = (orders[2 * z] - m) / 2 + 1;
+                const double* __restrict__ weight = polynomials + 5 * z;
+                JG_FOR(i, n) radial[i] = 0 * square[i] + weight[0];    // nan without a radius
+                for (int k = 1; k < terms; ++k) JG_FOR(i, n) radial[i] = radial[i] * square[i] + weight[k];
+                __syncthreads();
+                double* __restrict__ out = result + int64_t(row) * channels * Moment::COUNT * n_orders + z;
+                const int stride = Moment::COUNT * n_orders;
+                int c = 0;
+                for (; c + TOGETHER <= channels; c += TOGETHER)
+                    add_moments<TOGETHER>(values + c * n_pixels + start[row], n_pixels, n, own, capacity, several, out + c * stride,
+                                          stride, n_orders);
+                for (; c < channels; ++c)
+                    add_moments<1>(values + c * n_pixels + start[row], n_pixels, n, own, capacity, one, out + c * stride, stride,
+                                   n_orders);
+            }
         }
     }
 }

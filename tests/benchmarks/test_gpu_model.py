@@ -283,6 +283,7 @@ OF_PIPELINES = {
     "count_crops",
     "cut_crops",
     "correct_sums",
+    "costes_levels",
     "project_max",
     "project_sum",
     "flood_in_queue",

@@ -62,3 +62,30 @@ def test_images_without_a_threshold(device: Device) -> None:
     batch = make_batch(("A", "B"), pixels, {"Cells": labels}, {}, device)
     result = costes.coefficients(batch, [[0, 1]], 65535, device)
     assert result.flatten().tolist() == [0] * 4
+
+
+@pytest.mark.parametrize("levels", [255, 4095, 65535])
+def test_the_search_by_level_is_that_of_the_exact_sums(levels: int, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = torch.from_numpy(correlated(3, seed=9))
+    pixels[2, 1] *= 3e-4  # a flat line
+    quick = costes.thresholds(pixels, PAIRS, levels, device)
+    monkeypatch.setattr(costes, "levels_of", lambda *_: {})
+    assert costes.thresholds(pixels, PAIRS, levels, device) == quick
+
+
+def test_sums_by_level_are_of_the_pixels_below(device: Device) -> None:
+    pixels = torch.from_numpy(correlated(1))
+    sums = costes.Moments(pixels, PAIRS, device)
+    grid = torch.arange(256, dtype=torch.float64) / 255
+    line = (0.5, 0.01)
+    limit = torch.stack([grid, line[0] * grid + line[1]]).float()
+    by_level = costes.Level(sums.by_level(0, limit, line, 255))
+    a, b = pixels[0, 1].flatten().double().numpy(), pixels[0, 0].flatten().double().numpy()
+    for level in (0, 3, 9, 40, 200):
+        below = (a < float(limit[0, level])) | (b < float(limit[1, level]))
+        row = by_level(level)
+        assert row is None or row[0] == below.sum()
+        if row is not None and row[0] > 2:
+            wanted = np.cov(a[below], b[below], bias=True) * below.sum()
+            np.testing.assert_allclose(row[1:], [wanted[0, 0], wanted[1, 1], wanted[0, 1]], rtol=1e-6)
+    assert by_level(200) is not None
