@@ -1,8 +1,8 @@
 """Public pipelines beside CellProfiler, both run on the same real field now: labels, columns, and CPU by module.
 
     benchmarks/peers/setup cellprofiler
-    python -m benchmarks.pipelines ../shared/data/pipelines --wells M02            every pipeline of a folder, or some by name
-    python -m benchmarks.pipelines ../shared/data/pipeline_references              runs that have a mapping.json
+    python -m benchmarks.pipelines ../shared/data/pipelines --wells M02     all pipelines of a folder, or some by name
+    python -m benchmarks.pipelines ../shared/data/pipeline_references       runs that have a mapping.json
 
 Prints of each: the importer's verdict, whether CellProfiler's run agrees (as `tools.pipelines references` means it), and the
 ratio of CPU seconds, CellProfiler's over ours. "both" counts those that are equal by the verdict and agree when run.
@@ -272,8 +272,8 @@ def print_run(run: Run, lines: int) -> None:
     wrong = {n: p for n, p in c.labels.items() if p}
     print(
         f"{run.name} {run.well}: verdict {verdict}; CellProfiler {'agrees' if run.agrees else 'differs'}: "
-        f"labels {wrong or 'equal'} {c.counts}, {c.agree} of {c.columns} columns, {c.left_out} values of choice, image table "
-        f"{c.image_agree} of {c.image_columns}; CPU {sum(m.cellprofiler_s for m in run.modules):.1f} s against "
+        f"labels {wrong or 'equal'} {c.counts}, {c.agree} of {c.columns} columns, {c.left_out} values of choice, "
+        f"image table {c.image_agree} of {c.image_columns}; CPU {sum(m.cellprofiler_s for m in run.modules):.1f} s against "
         f"{sum(m.ours_s for m in run.modules):.2f} s: 1/{run.ratio:.0f}",
         flush=True,
     )

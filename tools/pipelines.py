@@ -3,14 +3,12 @@
     python -m tools.pipelines verdicts ../shared/data/pipelines
     python -m tools.pipelines references ../shared/data/pipeline_references [NAME ...]
 
-A reference is a folder with `pipeline.cppipe`, `mapping.json` (which file each image and function is), CellProfiler's
-label images
-and tables. Labels are equal where every pixel is. A column agrees when |ours - theirs| <= 1e-6 + 1e-4 |theirs| for 99.9
-% of the
-objects, NaN equal to NaN (docs/parity.md); columns of an object set are compared only where its labels are equal. Left
-out are objects where CellProfiler leaves a choice to an unstable sort: several brightest pixels (Location_MaxIntensity), several
-pixels
-farthest from the edge (RadialDistribution from the objects' own centres).
+A reference is a folder with `pipeline.cppipe`, `mapping.json` (which file each image and function is), CellProfiler's label
+images and tables. Labels are equal where every pixel is. A column agrees when |ours - theirs| <= 1e-6 + 1e-4 |theirs| for
+99.9 % of the objects, NaN equal to NaN (docs/parity.md); columns of an object set are compared only where its labels are
+equal. Left out are objects where CellProfiler leaves a choice to an unstable sort: several brightest pixels
+(Location_MaxIntensity), several pixels farthest from the edge (RadialDistribution from the objects' own centres).
+`python -m benchmarks.pipelines` runs CellProfiler itself beside ours and counts both, verdict and agreement.
 """
 
 import argparse
