@@ -7,13 +7,10 @@ what becomes of it afterwards, are done in that pass; the fields' steps load wha
 from collections.abc import Collection, Sequence
 
 from ..settings import steps as kinds
+from ..settings.config import STEP_KINDS
 
-RECORDING = (kinds.Crop, kinds.Threshold)  # they make images and measure something of them
-IMAGE_STEPS = (
-    *(kinds.Load, kinds.Illuminate, kinds.Illumination, kinds.Resize, kinds.Math, kinds.Smooth, kinds.Enhance),
-    *(kinds.MaskImage, kinds.Skeletonize, kinds.ObjectsImage),
-)
-MAKING = (*IMAGE_STEPS, *RECORDING)
+IMAGE_STEPS = tuple(kind for kind in STEP_KINDS.values() if kind.makes == "image")
+MAKING = tuple(kind for kind in STEP_KINDS.values() if kind.makes)  # some of them measure something too
 
 
 def split(steps: Sequence[kinds.Step], saved: Collection[str]) -> tuple[list[kinds.Step], list[kinds.Step]]:
@@ -56,7 +53,8 @@ def plate_images(steps: Sequence[kinds.Step]) -> dict[str, str]:
         channel = next((channels[n] for n in inputs if n in channels), "")
         channels |= dict.fromkeys(outputs, channel)
         over_all = isinstance(step, kinds.Illumination) and step.plate
-        if over_all or (isinstance(step, MAKING) and inputs and inputs <= output.keys()):
+        of_objects = getattr(step, "objects", "")  # which only a field has
+        if over_all or (isinstance(step, MAKING) and inputs and inputs <= output.keys() and not of_objects):
             output |= dict.fromkeys(outputs, channel)
     return output
 
@@ -79,7 +77,7 @@ def outputs_of(step: kinds.Step) -> set[str]:
         return {step.image}
     if not isinstance(step, MAKING):
         return set()
-    result: set[str] = {step.output}  # type: ignore[union-attr]
+    result: set[str] = {step.output}
     return result | {getattr(step, name, "") for name in ("average", "dilated")} - {""}
 
 

@@ -61,7 +61,7 @@ def image_math(row: Row, revision: int) -> Settings:
     if size == 2:
         operands = [["Image", *o, ""] for o in operands]
     if revision < 4 and result["operation"] == "Log transform (base 2)":
-        result["operation"] = "log transform (legacy)"
+        result["operation"] = "Log transform (legacy)"
     return result | {"operands": operands}
 
 
@@ -111,11 +111,11 @@ def smooth(row: Row, revision: int) -> Settings:
 
 
 def morph(row: Row, revision: int) -> Settings:
-    """`steps`: (operation, how often, number, rescale)."""
+    """`steps`: (operation, how often, number, rescale); what became of structuring elements, no operation has since 4."""
     result = row.named(("image", "output"))
     size = {1: 3, 2: 4, 3: 11, 4: 12, 5: 4, 6: 4}[revision]
     steps = [row.take(size) for _ in range(len(row.values) // size)]
-    return result | {"steps": [s[:3] for s in steps]}
+    return result | {"steps": [[*s[:3], s[-1] if revision > 3 else "Yes"] for s in steps]}
 
 
 def two_images(row: Row, _: int) -> Settings:

@@ -149,7 +149,8 @@ def mask_objects(row: Row, revision: int) -> Settings:
 
 
 def expand(row: Row, revision: int) -> Settings:
-    return row.named(("objects", "output", "operation", "pixels"))
+    result = row.named(("objects", "output", "operation", "pixels"))
+    return result | {"fill": row.take()[0] if row.values else "No"}
 
 
 def relate(row: Row, revision: int) -> Settings:

@@ -34,25 +34,15 @@ def images_of(t: Translator, names: Sequence[str], masked: bool = True) -> tuple
             result.append(t.use(name))
         except Unsupported as error:
             t.say("image tables", str(error.cause or error) + f"; image {printable(name)} is not measured")
-    if not masked and (wrong := [n for n in result if n in masked_images(t)]):
+    if not masked and (wrong := [n for n in result if n in t.masked]):
         t.say("image tables", f"image {', '.join(map(printable, wrong))} is masked, and so is not measured here")
         result = [n for n in result if n not in wrong]
     return tuple(result)
 
 
-def masked_images(t: Translator) -> set[str]:
-    """Images of which some pixels do not count."""
-    result: set[str] = set()
-    for step in t.steps:
-        sources = {getattr(step, "image", ""), *getattr(step, "images", ())}
-        if isinstance(step, kinds.MaskImage) or (sources & result and hasattr(step, "output")):
-            result.add(getattr(step, "output", ""))
-    return result
-
-
 def derived_of_masked(t: Translator) -> set[str]:
     """Object sets made from others of a masked image, of which it is not known which pixels count."""
-    images, masked, result = masked_images(t), set(), set()
+    images, masked, result = t.masked, set(), set()
     for step in t.steps:
         if isinstance(step, kinds.Primary | kinds.Secondary):
             masked |= {step.objects} if step.image in images else set()

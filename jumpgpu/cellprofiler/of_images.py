@@ -1,5 +1,6 @@
 """Modules that make images, as steps."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,10 +20,17 @@ OPERATIONS = {
     "Average": "average",
     "Minimum": "minimum",
     "Maximum": "maximum",
+    "Standard Deviation": "deviation",
     "Invert": "invert",
+    "Log transform (base 2)": "log",
+    "Log transform (legacy)": "log_legacy",
+    "And": "and",
+    "Or": "or",
+    "Not": "not",
+    "Equals": "equals",
     "None": "none",
 }
-SINGLE = {"invert", "none"}
+SINGLE = {"invert", "log", "log_legacy", "not", "none"}
 SMOOTHING = {
     "No smoothing": "none",
     "Convex Hull": "convex_hull",
@@ -32,6 +40,7 @@ SMOOTHING = {
     "Smooth to Average": "average",
     "Splines": "splines",
 }
+FEATURES = {"Speckles": "speckles", "Neurites": "neurites", "Dark holes": "dark_holes", "Texture": "texture", "DIC": "dic"}
 SPLINES = ("spline_points", "spline_threshold", "spline_scale", "spline_iterations", "spline_convergence")
 SMOOTH = {
     "Gaussian Filter": "gaussian",
@@ -157,8 +166,6 @@ def image_math(t: Translator, s: Settings) -> None:
         raise Unsupported("begins with a measurement")
     exponent, factor, addend = (numbers(s[k], t.module)[0] for k in ("exponent", "factor", "addend"))
     yes = {k: s[k] in ("Yes", "True") for k in ("low", "high", "replace_nan", "ignore_mask")}
-    if yes["ignore_mask"]:
-        raise Unsupported("ignores masks")
     t.make(
         s["output"],
         kinds.Math(
@@ -173,6 +180,7 @@ def image_math(t: Translator, s: Settings) -> None:
             yes["low"],
             yes["high"],
             yes["replace_nan"],
+            yes["ignore_mask"],
             module=t.by,
         ),
     )
@@ -193,37 +201,64 @@ def smooth(t: Translator, s: Settings) -> None:
 
 
 def enhance(t: Translator, s: Settings) -> None:
-    image, size = t.use(s["image"]), numbers(s["size"], t.module)[0]
-    common: dict[str, Any] = {"image": image, "output": s["output"], "module": t.by}
-    if s["operation"] == "Suppress" or s["feature"] == "Speckles":
-        if size % 2 or size < 2 or size > 256:
-            raise Unsupported(f"a size of {size:g}; here 2 to 256, even")
-        feature = "suppress" if s["operation"] == "Suppress" else "speckles"
-        t.make(s["output"], kinds.Enhance(feature=feature, size=size, **common))
-    elif s["feature"] == "Neurites" and s["neurites"] == "Tubeness":
-        sigma = numbers(s["smoothing"], t.module)[0]
-        t.make(s["output"], kinds.Enhance(feature="tubeness", sigma=sigma, rescale=s["rescale"] == "Yes", **common))
-    else:
-        raise Unsupported(f"enhances {s['feature']} by {s['neurites']}")
+    size, feature = numbers(s["size"], t.module)[0], FEATURES.get(s["feature"], "")
+    if s["operation"] == "Suppress":
+        feature = "suppress"
+    elif feature == "neurites":
+        feature = word(
+            "lines", s["neurites"], {"Tubeness": "tubeness", "Line structures": "gradient", "Gradient": "gradient"}
+        )
+    if not feature or (feature == "dic" and not find_spec("centrosome")):
+        raise Unsupported(f"enhances {s['feature']}")
+    if feature in ("speckles", "gradient", "suppress") and not 2 <= size <= 256:
+        raise Unsupported(f"a size of {size:g}; here 2 to 256")
+    if feature in ("gradient", "suppress") and size % 2:
+        raise Unsupported(f"{s['operation']}, {s['feature']} of an odd size, {size:g}")
+    result = kinds.Enhance(
+        t.use(s["image"]),
+        s["output"],
+        feature,
+        size,
+        numbers(s["smoothing"], t.module)[0],
+        feature in ("tubeness", "gradient") and s["rescale"] == "Yes",
+        s["speckles"] == "Slow",
+        tuple(int(v) for v in numbers(s["hole_size"], t.module, 2)),
+        numbers(s["angle"], t.module)[0],
+        numbers(s["decay"], t.module)[0],
+        module=t.by,
+    )
+    t.make(s["output"], result)
 
 
 def crop(t: Translator, s: Settings) -> None:
-    if s["remove"] not in ("Edges", "Yes", "All"):
-        raise Unsupported("keeps the rows and columns that are cut off")
-    image = t.use(s["image"])
+    image, keep = t.use(s["image"]), s["remove"] == "No"
+    if s["remove"] not in ("No", "Edges", "Yes", "All"):
+        raise Unsupported(f"removes rows and columns: {printable(s['remove'])}")
     if s["shape"] == "Previous cropping":
-        t.make(s["output"], kinds.Crop(image, s["output"], like=t.use(s["cropping"]), module=t.by))
-        return
-    if s["shape"] != "Rectangle" or s["method"] != "Coordinates":
+        name = t.use(s["cropping"])
+        before = next((step for step in t.steps if isinstance(step, kinds.Crop) and step.output == name), None)
+        if before is not None:
+            t.make(s["output"], replace(before, image=image, output=s["output"], keep=keep, module=t.by))
+        else:
+            t.make(s["output"], kinds.Crop(image, s["output"], like=name, keep=keep, module=t.by))
+    elif s["shape"] in ("Objects", "Image"):
+        if not keep:
+            raise Unsupported(f"crops to {s['shape'].lower()} and removes rows and columns")
+        objects = t.set_of(s["objects"]) if s["shape"] == "Objects" else ""
+        mask = "" if objects else t.use(s["mask_image"])
+        t.make(s["output"], kinds.Crop(image, s["output"], objects=objects, mask=mask, keep=True, module=t.by))
+    elif s["method"] != "Coordinates" or s["shape"] not in ("Rectangle", "Ellipse"):
         raise Unsupported(f"crops by {s['shape']}, {s['method']}")
-    left, right = bounds(s["left_right"], t.module)
-    top, bottom = bounds(s["top_bottom"], t.module)
-    if left is None or top is None:
-        raise Unsupported("crops from no first column or row")
-    t.make(
-        s["output"],
-        kinds.Crop(image, s["output"], left=left, right=right, top=top, bottom=bottom, module=t.by),
-    )
+    elif s["shape"] == "Ellipse":
+        ellipse = (*numbers(s["centre"], t.module, 2), *(numbers(s[k], t.module)[0] for k in ("x_radius", "y_radius")))
+        t.make(s["output"], kinds.Crop(image, s["output"], ellipse=ellipse, keep=keep, module=t.by))
+    else:
+        left, right = bounds(s["left_right"], t.module)
+        top, bottom = bounds(s["top_bottom"], t.module)
+        if left is None or top is None:
+            raise Unsupported("crops from no first column or row")
+        step = kinds.Crop(image, s["output"], left=left, right=right, top=top, bottom=bottom, keep=keep, module=t.by)
+        t.make(s["output"], step)
 
 
 def mask_image(t: Translator, s: Settings) -> None:
@@ -245,12 +280,6 @@ def threshold(t: Translator, s: Settings) -> None:
 
 def skeletonize(t: Translator, s: Settings) -> None:
     t.make(s["output"], kinds.Skeletonize(t.use(s["image"]), s["output"], module=t.by))
-
-
-def morph(t: Translator, s: Settings) -> None:
-    if [step[0] for step in s["steps"]] != ["skel"]:
-        raise Unsupported(f"Morph by {', '.join(step[0] for step in s['steps'])}")
-    t.make(s["output"], kinds.Skeletonize(t.use(s["image"]), s["output"], "distance", module=t.by))
 
 
 def objects_to_image(t: Translator, s: Settings) -> None:

@@ -7,8 +7,15 @@ from . import of_image_tables as tables
 from .findings import Unsupported
 from .parse import printable
 from .rows import Settings, numbers
-from .translator import Translator
+from .translator import Translator, word
 
+OPERATIONS = {w: w.lower() for w in ("Multiply", "Divide", "Add", "Subtract", "None")}
+ROUNDING = {
+    "Not rounded": "no",
+    "Rounded to a specified number of decimal places": "digits",
+    "Rounded down to the next-lowest integer": "floor",
+    "Rounded up to the next-highest integer": "ceiling",
+}
 ZERNIKE = {"None": None, "Magnitudes only": False, "Magnitudes and phase": True}
 
 
@@ -126,18 +133,15 @@ def skeleton(t: Translator, s: Settings) -> None:
 
 
 def calculate_math(t: Translator, s: Settings) -> None:
-    (_kind_a, _a, *_), (_kind_b, _b, *_) = s["operands"]
-    operation = s["operation"].lower()
+    operation = word("calculates", s["operation"], OPERATIONS)
+    rounding = word("rounds", s["rounding"], ROUNDING)
     used = s["operands"][:1] if operation == "none" else s["operands"]
-    if any(o[0] != "Object" for o in used) or len({o[1] for o in used}) > 1:
-        raise Unsupported(f"calculates {printable(s['name'])} of images, or of two kinds of objects")
-    if s["rounding"] != "Not rounded" or operation not in ("multiply", "divide", "add", "subtract", "none"):
-        raise Unsupported(f"calculates {printable(s['name'])}, {s['operation']}, {s['rounding']}")
-    names = [t.set_of(o[1]) for o in used]
-    for o in used:
-        if o[2] not in t.columns_of(o[1]):
-            raise Unsupported(f"calculates with {printable(o[2])}, which is not measured")
-    value = {k: numbers(s[k], t.module)[0] for k in ("factor", "exponent", "addend", "lower", "upper")}
+    names = []
+    for kind, objects, measurement, *_ in used:
+        names.append(t.set_of(objects) if kind == "Object" else "")
+        if measurement not in (t.columns_of(objects) if kind == "Object" else t.measured | {tables.SITE}):
+            raise Unsupported(f"calculates with {printable(measurement)}, which is not measured")
+    value = {k: numbers(s[k], t.module)[0] for k in ("factor", "exponent", "addend", "lower", "upper", "digits")}
     t.add(
         kinds.CalculateMath(
             s["name"],
@@ -152,9 +156,13 @@ def calculate_math(t: Translator, s: Settings) -> None:
             value["addend"],
             value["lower"] if s["wants_lower"] == "Yes" else None,
             value["upper"] if s["wants_upper"] == "Yes" else None,
+            rounding,
+            int(value["digits"]),
             module=t.by,
         )
     )
+    if not any(names):
+        t.measured.add(f"Math_{s['name']}")
 
 
 def classify(t: Translator, s: Settings) -> None:

@@ -1,6 +1,7 @@
 """Modules that make object sets, as steps."""
 
 import math
+from importlib.util import find_spec
 
 from ..settings import steps as kinds
 from ..settings.config import PrimarySettings, SecondarySettings, ThresholdSettings
@@ -25,6 +26,21 @@ SECONDARY = {
     "Propagation": "propagation",
     "Distance - N": "distance",
     "Distance - B": "distance_b",
+}
+EXPAND = {
+    "Expand objects by a specified number of pixels": "expand",
+    "Expand objects until touching": "expand_infinite",
+    "Shrink objects by a specified number of pixels": "shrink",
+    "Shrink objects to a point": "shrink_infinite",
+    "Add partial dividing lines between objects": "divide",
+    "Remove spurs": "despur",
+    "Skeletonize each object": "skeletonize",
+}
+DISTANCES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("None", "Neither", "Do not use"), ()),
+    "Centroid": ("centroid",),
+    "Minimum": ("minimum",),
+    "Both": ("centroid", "minimum"),
 }
 BASIC = {  # what CellProfiler takes where "Use advanced settings?" is No
     "declump": "Intensity",
@@ -73,8 +89,6 @@ def secondary(t: Translator, s: Settings) -> None:
         distance=int(numbers(s["distance"], t.module)[0]) if by_distance else 10,
         regularization=numbers(s["regularization"], t.module)[0] if method == "propagation" else 0.05,
     )
-    if method == "propagation" and result.regularization <= 0:
-        raise Unsupported("a regularization factor of 0")
     new = s["new_primary"] if result.discard_border and s["discard_primary"] == "Yes" else ""
     by = "" if method == "distance" else measured_threshold(t, s["threshold"])
     t.add(kinds.Secondary(image, seeds, s["objects"], result, new, by, module=t.by))
@@ -111,10 +125,12 @@ def filter_objects(t: Translator, s: Settings) -> None:
 
 
 def expand(t: Translator, s: Settings) -> None:
-    if s["operation"] != "Expand objects by a specified number of pixels":
-        raise Unsupported(f"{s['operation']}")
-    pixels = int(numbers(s["pixels"], t.module)[0])
-    t.add(kinds.Expand(t.set_of(s["objects"]), s["output"], pixels, module=t.by))
+    method = word("change", s["operation"], EXPAND)
+    if method not in ("expand", "expand_infinite") and not find_spec("centrosome"):
+        raise Unsupported(f"{s['operation']}, which needs centrosome: pip install 'jumpgpu[cellprofiler]'")
+    pixels = int(numbers(s["pixels"], t.module)[0]) if method in ("expand", "shrink", "despur") else 1
+    fill = method.startswith("shrink") and s["fill"] in ("Yes", "True")
+    t.add(kinds.Expand(t.set_of(s["objects"]), s["output"], pixels, method, fill, module=t.by))
     t.output(s["output"], thresholds=False)
 
 
@@ -131,9 +147,9 @@ def mask_objects(t: Translator, s: Settings) -> None:
 
 def relate(t: Translator, s: Settings) -> None:
     parent, child = t.set_of(s["parent"]), t.set_of(s["child"])
-    if s["distances"] not in ("None", "Neither", "Do not use"):
-        raise Unsupported(f"distances of children: {s['distances']}")
+    distances = word("distances of children", s["distances"], DISTANCES)
+    steps = tuple(t.set_of(name) for name in s["step_parents"]) if distances and s["steps"] == "Yes" else ()
     saved = s["saved"] if s["save"] == "Yes" else ""
-    t.add(kinds.Relate(parent, child, s["means"] == "Yes", saved, module=t.by))
+    t.add(kinds.Relate(parent, child, s["means"] == "Yes", saved, distances, steps, module=t.by))
     if saved:
         t.output(saved, thresholds=False)

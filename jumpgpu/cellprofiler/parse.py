@@ -83,17 +83,16 @@ def pipeline_of_project(path: Path) -> bytes:
     result: list[Any] = []
 
     def look(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and name.split("/")[-2:-1] == ["Pipeline_Pipeline"] and item.size == 1:
+        if isinstance(item, h5py.Group) and name.split("/")[-1] == "Pipeline_Pipeline" and "data" in item:
             result.append(item)
 
     try:
         with h5py.File(path, "r") as file:
             file.visititems(look)
-            named = [item for item in result if item.name.endswith("/data")]
-            if len(named) != 1 or h5py.check_string_dtype(named[0].dtype) is None:
+            stored = result[0]["data"] if len(result) == 1 else None
+            if not isinstance(stored, h5py.Dataset) or h5py.check_string_dtype(stored.dtype) is None:
                 raise ValueError(f"{path}: a CellProfiler project (HDF5) without a pipeline")
-            value = named[0][()]
-            value = value.flat[0] if hasattr(value, "flat") else value
+            value = stored[place_of(result[0], stored.size, path)] if stored.ndim else stored[()]
     except OSError as error:
         raise ValueError(f"{path}: a CellProfiler project (HDF5) that cannot be read: {error}") from error
     data = value if isinstance(value, bytes) else str(value).encode()
@@ -102,6 +101,16 @@ def pipeline_of_project(path: Path) -> bytes:
     if len(data) > MAX_BYTES:
         raise ValueError(f"{path}: its pipeline is larger than {MAX_BYTES >> 20} MiB")
     return data
+
+
+def place_of(group: Any, size: int, path: Path) -> int:
+    """Which of a project's pipelines holds: each saving appends one, and `index` says where the last begins and ends."""
+    if size == 1:
+        return 0
+    rows = group["index"][:4] if "index" in group else []
+    if len(rows) != 1 or len(rows[0]) != 3 or not 0 <= rows[0][1] == rows[0][2] - 1 < size:
+        raise ValueError(f"{path}: a CellProfiler project (HDF5) with {size} pipelines, and it is not said which holds")
+    return int(rows[0][1])
 
 
 def parse_text(text: str, where: str) -> Pipeline:

@@ -6,6 +6,7 @@ Every revision that CellProfiler 4.2.8 itself upgrades is read, and means what i
 
 from collections.abc import Callable, Sequence
 
+from . import filter_settings as filters
 from . import image_settings as images
 from . import measure_settings as measures
 from . import object_settings as objects
@@ -24,6 +25,16 @@ READERS: dict[str, tuple[Sequence[int], Callable[[Row, int], Settings]]] = {
     "Threshold": (range(7, 13), objects.threshold_module),
     "Morph": (range(1, 7), images.morph),
     "MorphologicalSkeleton": (range(1, 2), images.two_images),
+    **dict.fromkeys(("Opening", "Closing", "ErodeImage", "DilateImage"), (range(1, 2), filters.with_element)),
+    **dict.fromkeys(("GaussianFilter", "MedianFilter", "RemoveHoles"), (range(1, 2), filters.with_size)),
+    "ReduceNoise": (range(1, 2), filters.reduce_noise),
+    "RescaleIntensity": (range(1, 4), filters.rescale),
+    "EnhanceEdges": (range(1, 3), filters.edges),
+    "ErodeObjects": (range(1, 2), filters.erode_objects),
+    "DilateObjects": (range(1, 2), filters.dilate_objects),
+    "FillObjects": (range(1, 3), filters.fill_objects),
+    "ShrinkToObjectCenters": (range(1, 2), filters.centers),
+    "ConvertImageToObjects": (range(1, 2), filters.image_to_objects),
     "ConvertObjectsToImage": (range(1, 2), images.objects_to_image),
     "IdentifyPrimaryObjects": (range(10, 16), objects.primary),
     "IdentifySecondaryObjects": (range(9, 11), objects.secondary),
@@ -51,6 +62,9 @@ ONCE = {  # what a module was called before
     "MeasureCorrelation": "MeasureColocalization",
     "MeasureNeurons": "MeasureObjectSkeleton",
     "ApplyThreshold": "Threshold",
+    "Erosion": "ErodeImage",
+    "Dilation": "DilateImage",
+    "FindEdges": "EnhanceEdges",
     "EnhanceOrSuppressSpeckles": "EnhanceOrSuppressFeatures",
     "ExpandOrShrink": "ExpandOrShrinkObjects",
     "Relate": "RelateObjects",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from ..settings import steps as kinds
-from . import of_image_tables, of_images, of_measures, of_objects
+from . import of_filters, of_image_tables, of_images, of_measures, of_objects
 from .findings import LEVELS, Cause, Finding, Source, Translated, Unsupported
 from .functions import pruned, split
 from .parse import Module, Pipeline, printable
@@ -120,7 +120,7 @@ def handle(t: Translator, handler: Callable[[Translator, Settings], None], modul
         elif "sets" in settings:
             for _, name in settings["sets"]:
                 t.lose(name, cause)
-        elif ONCE.get(module.name, module.name) in ("ExpandOrShrinkObjects", "MaskObjects"):
+        elif HANDLERS[ONCE.get(module.name, module.name)] in MAKE_OBJECTS:
             t.lose(settings["output"], cause)
         elif "output" in settings:
             t.images[settings["output"]] = cause
@@ -188,7 +188,22 @@ HANDLERS: dict[str, Callable[[Translator, Settings], None]] = {
     "MaskImage": of_images.mask_image,
     "Threshold": of_images.threshold,
     "MorphologicalSkeleton": of_images.skeletonize,
-    "Morph": of_images.morph,
+    "Morph": of_filters.morph,
+    "Opening": of_filters.filtered("opening"),
+    "Closing": of_filters.filtered("closing"),
+    "ErodeImage": of_filters.filtered("erosion"),
+    "DilateImage": of_filters.filtered("dilation"),
+    "GaussianFilter": of_filters.filtered("gaussian"),
+    "MedianFilter": of_filters.filtered("median"),
+    "ReduceNoise": of_filters.filtered("reduce_noise"),
+    "RemoveHoles": of_filters.filtered("remove_holes"),
+    "RescaleIntensity": of_filters.rescale,
+    "EnhanceEdges": of_filters.edges,
+    "ErodeObjects": of_filters.reshaped("erosion"),
+    "DilateObjects": of_filters.reshaped("dilation"),
+    "FillObjects": of_filters.reshaped("fill_holes"),
+    "ShrinkToObjectCenters": of_filters.reshaped("centers"),
+    "ConvertImageToObjects": of_filters.image_to_objects,
     "ConvertObjectsToImage": of_images.objects_to_image,
     "IdentifyPrimaryObjects": of_objects.primary,
     "IdentifySecondaryObjects": of_objects.secondary,
@@ -212,4 +227,11 @@ HANDLERS: dict[str, Callable[[Translator, Settings], None]] = {
     "CalculateMath": of_measures.calculate_math,
     "ClassifyObjects": of_measures.classify,
 }
+MAKE_OBJECTS = [
+    HANDLERS[name]
+    for name in (
+        *("ExpandOrShrinkObjects", "MaskObjects", "ErodeObjects", "DilateObjects", "FillObjects"),
+        *("ShrinkToObjectCenters", "ConvertImageToObjects"),
+    )
+]
 assert set(HANDLERS) == set(READERS)

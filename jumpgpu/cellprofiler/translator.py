@@ -118,7 +118,9 @@ class Translator:
         return next((c for c in KNOWN if c.lower() == channel.lower()), channel)
 
     def make(self, name: str, step: kinds.Step) -> None:
-        if isinstance(step, kinds.MaskImage) or inputs_of(step) & self.masked:
+        crop = isinstance(step, kinds.Crop) and (step.keep or step.ellipse)
+        of = {getattr(step, "images", (None,))[0]} if getattr(step, "ignore_mask", False) else inputs_of(step)
+        if crop or isinstance(step, kinds.MaskImage) or of & self.masked:
             self.masked.add(name)
         self.images[name] = None
         self.add(step)

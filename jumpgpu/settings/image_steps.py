@@ -8,9 +8,11 @@ from .config import ThresholdSettings
 
 @dataclass(frozen=True)
 class Step:
-    """`module` is the module's place in the pipeline that it came from, for messages."""
+    """`module` is the module's place in the pipeline that it came from, for messages. `makes`: an image, and nothing else
+    ("image"), or an image with measurements ("both")."""
 
     do: ClassVar[str] = ""
+    makes: ClassVar[str] = ""
     module: str = field(default="", kw_only=True)
 
 
@@ -19,6 +21,7 @@ class Load(Step):
     """An image of the plate, count / 65535; or, of a channel, its illumination function."""
 
     do = "load"
+    makes = "image"
     image: str
     channel: str
     function: bool = False
@@ -29,6 +32,7 @@ class Illuminate(Step):
     """CorrectIlluminationApply."""
 
     do = "correct_illumination"
+    makes = "image"
     image: str
     function: str
     output: str
@@ -47,6 +51,7 @@ class Illumination(Step):
     """
 
     do = "illumination"
+    makes = "image"
     image: str
     output: str
     plate: bool = False
@@ -80,6 +85,7 @@ class Resize(Step):
     """Resize by factors of rows and columns, or (where they are 0) to a height and width, or to that of the image `like`."""
 
     do = "resize"
+    makes = "image"
     image: str
     output: str
     factor_y: float = 0.0
@@ -95,8 +101,9 @@ class Math(Step):
     """ImageMath; an operand is an image, or an image measurement where `measurements` has its name."""
 
     do = "image_math"
+    makes = "image"
     output: str
-    operation: str  # add, subtract, difference, multiply, divide, average, minimum, maximum, invert, none
+    operation: str  # add, subtract, difference, multiply, divide, average, minimum, maximum, deviation, invert, none, ...
     images: tuple[str, ...]
     factors: tuple[float, ...]
     measurements: tuple[str, ...] = ()
@@ -106,6 +113,7 @@ class Math(Step):
     clip_low: bool = True
     clip_high: bool = True
     replace_nan: bool = True
+    ignore_mask: bool = False  # of the others; the first image's holds
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,7 @@ class Smooth(Step):
     """Smooth; size None is CellProfiler's automatic one."""
 
     do = "smooth"
+    makes = "image"
     image: str
     output: str
     method: str  # gaussian, median, keeping_edges, polynomial, circular_average, average
@@ -123,22 +132,36 @@ class Smooth(Step):
 
 @dataclass(frozen=True)
 class Enhance(Step):
-    """EnhanceOrSuppressFeatures: `size` of speckles; `sigma` of tubes, which may be stretched to 0..1."""
+    """EnhanceOrSuppressFeatures: `size` of speckles and of lines by their gradient; `sigma` of tubes, texture and DIC.
+
+    Lines may be stretched to 0..1 (`rescale`); `holes`: the least and greatest diameter of dark holes; `angle` and `decay`
+    of DIC.
+    """
 
     do = "enhance"
+    makes = "image"
     image: str
     output: str
-    feature: str  # speckles, tubeness, suppress
+    feature: str  # speckles, tubeness, gradient, dark_holes, texture, dic, suppress
     size: float = 10.0
     sigma: float = 2.0
     rescale: bool = False
+    slow: bool = False  # speckles; the same but for an odd size
+    holes: tuple[int, ...] = (1, 10)
+    angle: float = 0.0
+    decay: float = 0.95
 
 
 @dataclass(frozen=True)
 class Crop(Step):
-    """Crop to a rectangle of columns left .. right and rows top .. bottom (half-open), or as an earlier image was."""
+    """Crop to a rectangle of columns left .. right and rows top .. bottom (half-open), or as an earlier image was.
+
+    `ellipse` of centre x, y and radii x, y; `objects` or a binary image `mask` give other shapes. `keep`: the image keeps
+    its size, and what is beyond is masked.
+    """
 
     do = "crop"
+    makes = "both"
     image: str
     output: str
     like: str = ""  # an image that was cropped; "": by the rectangle
@@ -146,6 +169,10 @@ class Crop(Step):
     right: int | None = None
     top: int = 0
     bottom: int | None = None
+    ellipse: tuple[float, ...] = ()
+    objects: str = ""
+    mask: str = ""
+    keep: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,6 +180,7 @@ class MaskImage(Step):
     """MaskImage, by an object set or a binary image; what is masked is 0 and is not looked at."""
 
     do = "mask_image"
+    makes = "image"
     image: str
     output: str
     objects: str = ""
@@ -165,6 +193,7 @@ class Threshold(Step):
     """Threshold to a binary image."""
 
     do = "threshold"
+    makes = "both"
     image: str
     output: str
     threshold: ThresholdSettings
@@ -175,6 +204,7 @@ class Skeletonize(Step):
     """MorphologicalSkeleton of a binary image (`method` lookup), or Morph's skel (`method` distance)."""
 
     do = "skeletonize"
+    makes = "image"
     image: str
     output: str
     method: str = "lookup"
@@ -185,5 +215,6 @@ class ObjectsImage(Step):
     """ConvertObjectsToImage, binary."""
 
     do = "objects_to_image"
+    makes = "image"
     objects: str
     output: str

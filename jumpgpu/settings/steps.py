@@ -75,12 +75,14 @@ class Filter(Step):
 
 @dataclass(frozen=True)
 class Expand(Step):
-    """ExpandOrShrinkObjects: expand by a number of pixels."""
+    """ExpandOrShrinkObjects, by a number of pixels, or until objects touch or are a point ("..._infinite")."""
 
     do = "expand_objects"
     objects: str
     output: str
-    pixels: int
+    pixels: int = 1
+    method: str = "expand"  # expand, expand_infinite, shrink, shrink_infinite, divide, despur, skeletonize
+    fill_holes: bool = False  # before they shrink
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,16 @@ class MaskObjects(Step):
 
 @dataclass(frozen=True)
 class Relate(Step):
-    """RelateObjects; `saved`: children that have a parent, as a set of their own."""
+    """RelateObjects; `saved`: children that have a parent, as a set of their own. `distances` from each child's centre, to
+    the "centroid" of its parent, the "minimum" to its edge; of the parents' own parents too (`step_parents`)."""
 
     do = "relate_objects"
     parent: str
     child: str
     means: bool = False
     saved: str = ""
+    distances: tuple[str, ...] = ()
+    step_parents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -240,7 +245,8 @@ class MeasureImageIntensity(Step):
 
 @dataclass(frozen=True)
 class CalculateMath(Step):
-    """CalculateMath of two measurements of one object set: ((a fa)^ea op (b fb)^eb) with what comes after."""
+    """CalculateMath of two measurements: ((a fa)^ea op (b fb)^eb) with what comes after. An operand without `objects` is an
+    image's; of two kinds of objects that are not as many, each has the mean of its parents' or children's."""
 
     do = "calculate_math"
     name: str
@@ -255,6 +261,8 @@ class CalculateMath(Step):
     addend: float = 0.0
     lower: float | None = None
     upper: float | None = None
+    rounding: str = "no"  # no, digits, floor, ceiling
+    digits: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Steps that make images: corrections, arithmetic, filters, crops and masks (CellProfiler's image modules)."""
 
+import math
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -12,6 +14,7 @@ from ..segmentation.gaussian import EPSILON, gaussian_taps, smooth
 from ..segmentation.threshold import Planes, above_threshold, find_threshold, mean_of, whole_planes
 from ..settings import steps as kinds
 from ..settings.config import ThresholdSettings
+from .filters import enhance_on_host
 from .illumination import fitted, weighed
 from .image_tables import parted, record
 from .state import Image, State
@@ -79,10 +82,14 @@ def image_math(state: State, step: kinds.Math, device: Device) -> None:
     ):
         value = state.images[name].pixels if name else state.image_measured[measurement].view(-1, 1, 1)
         if not name or factor != 1:  # a Python number beside float32 stays out of the way
-            value = value * factor
+            value = (value.double() if value.dtype == torch.bool else value) * factor
         values.append(value)
+    logical = all(v.dtype == torch.bool for v in values) and LOGICAL.get(step.operation)
+    if binary := BINARY.get(step.operation) or logical:
+        state.images[step.output] = with_mask(binary(values), images, step)
+        return
     dtype = reduce(torch.promote_types, [v.dtype for v, name in zip(values, step.images, strict=True) if name])
-    values = [v.to(dtype) for v in values]
+    values = [v.to(torch.float64 if dtype == torch.bool else dtype) for v in values]  # NumPy's promotion
     result = OPERATIONS[step.operation](values)
     if step.operation == "average":
         result = result / sum(step.factors)
@@ -98,13 +105,42 @@ def image_math(state: State, step: kinds.Math, device: Device) -> None:
         result = torch.where(result > 1, 1, result)
     if step.replace_nan:
         result = torch.where(result.isnan(), 0, result)
-    valid = [i.valid for i in images if i.valid is not None]
+    state.images[step.output] = with_mask(result, images, step)
+
+
+def with_mask(result: torch.Tensor, images: list[Image], step: kinds.Math) -> Image:
+    """ImageMath's output: what every operand's mask leaves, or (`ignore_mask`) the first one's."""
+    valid = [i.valid for i in images[: 1 if step.ignore_mask else None] if i.valid is not None]
     both = reduce(torch.logical_and, valid) if valid else None
-    if both is not None:
+    if both is not None and not step.ignore_mask:
         result = result * both
-    state.images[step.output] = Image(result, both, images[0].crop, images[0].scale)
+    return Image(result, both, images[0].crop, images[0].scale)
 
 
+def deviation(values: list[torch.Tensor]) -> torch.Tensor:
+    """The standard deviation over images, in NumPy's order and their type."""
+    return torch.from_numpy(np.std(np.stack([v.cpu().numpy() for v in values]), axis=0)).to(values[0].device)
+
+
+def logarithm(values: torch.Tensor) -> torch.Tensor:
+    """To base 2 and in the image's type."""
+    return torch.from_numpy(np.log2(values.cpu().numpy())).to(values.device)
+
+
+BINARY = {
+    "and": lambda v: reduce(torch.logical_and, v),
+    "or": lambda v: reduce(torch.logical_or, v),
+    "equals": lambda v: reduce(torch.logical_and, [v[0] == other for other in v[1:]]),
+    "not": lambda v: torch.logical_not(v[0]),
+}
+LOGICAL = {  # what arithmetic is of binary images
+    **dict.fromkeys(("add", "average", "maximum"), BINARY["or"]),
+    **dict.fromkeys(("multiply", "minimum"), BINARY["and"]),
+    "subtract": lambda v: reduce(lambda a, b: a & ~b, v),
+    "difference": lambda v: reduce(torch.logical_xor, v),
+    "invert": BINARY["not"],
+    "none": lambda v: v[0],
+}
 OPERATIONS = {
     "add": lambda v: reduce(torch.add, v),
     "average": lambda v: reduce(torch.add, v),
@@ -115,6 +151,9 @@ OPERATIONS = {
     "minimum": lambda v: reduce(torch.minimum, v),
     "maximum": lambda v: reduce(torch.maximum, v),
     "invert": lambda v: 1 - v[0],
+    "deviation": deviation,
+    "log": lambda v: logarithm(v[0] + 1),
+    "log_legacy": lambda v: logarithm(v[0]),
     "none": lambda v: v[0],
 }
 
@@ -165,6 +204,13 @@ def smoothed_plane(plane: np.ndarray, mask: np.ndarray | None, step: kinds.Smoot
 
 def enhance(state: State, step: kinds.Enhance, device: Device) -> None:
     image = state.images[step.image]
+    on_host = step.feature in ("gradient", "dark_holes", "texture", "dic")
+    if on_host or (step.feature == "speckles" and step.size % 2):
+        enhance_on_host(state, step, device)
+        if step.feature == "gradient" and step.rescale:
+            enhanced = state.images[step.output]
+            state.images[step.output] = replace(enhanced, pixels=stretch(enhanced.pixels).float())
+        return
     data = image.pixels if image.valid is None else torch.where(image.valid, image.pixels, 0)
     if step.feature == "tubeness":
         result = tubeness(data, step.sigma)
@@ -240,13 +286,40 @@ def crop(state: State, step: kinds.Crop, device: Device) -> None:
     else:
         top, bottom = step.top, h if step.bottom is None else min(step.bottom, h)
         left, right = step.left, w if step.right is None else min(step.right, w)
+    if step.ellipse or step.objects or step.mask:
+        inside = inside_of(state, step, device)
+    else:
+        inside = torch.zeros(image.pixels.shape, dtype=torch.bool, device=image.pixels.device)
+        inside[:, top:bottom, left:right] = True
+    if step.ellipse and bool(inside.any()):
+        rows, columns = (inside[0].any(axis).nonzero().flatten().tolist() for axis in (1, 0))
+        top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     if not (0 <= top < bottom <= h and 0 <= left < right <= w):
         raise ValueError(f"Crop to rows {top} to {bottom} and columns {left} to {right} leaves nothing of {h} x {w} pixels")
-    pixels = image.pixels[:, top:bottom, left:right].contiguous()
-    valid = None if image.valid is None else image.valid[:, top:bottom, left:right].contiguous()
+    part = (slice(None), slice(None), slice(None)) if step.keep else (slice(None), slice(top, bottom), slice(left, right))
+    pixels, within = image.pixels[part], inside[part]
+    valid: torch.Tensor | None = within if image.valid is None else (image.valid[part] & within).contiguous()
+    if image.valid is None and bool(within.all()):
+        valid = None
+    pixels = torch.where(within, pixels, torch.zeros_like(pixels)).contiguous()
     state.images[step.output] = Image(pixels, valid, (top, bottom, left, right), image.scale)
-    record(state, f"Crop_AreaRetainedAfterCropping_{step.output}", [(bottom - top) * (right - left)] * len(pixels))
+    record(state, f"Crop_AreaRetainedAfterCropping_{step.output}", inside.flatten(1).sum(1).tolist())
     record(state, f"Crop_OriginalImageArea_{step.output}", [h * w] * len(pixels))
+
+
+def inside_of(state: State, step: kinds.Crop, device: Device) -> torch.Tensor:
+    """bool [B, H, W]: an ellipse, where distances to its foci sum to at most its longer diameter; or a mask's shape."""
+    if step.objects:
+        return state.objects[step.objects].labels > 0
+    if step.mask:
+        return state.images[step.mask].pixels > 0
+    shape = state.images[step.image].pixels.shape
+    x, y, radius_x, radius_y = step.ellipse
+    focus = math.sqrt(abs(radius_x**2 - radius_y**2))
+    far_x, far_y = (focus, 0.0) if radius_x > radius_y else (0.0, focus)
+    rows, columns = np.mgrid[0 : shape[1], 0 : shape[2]]
+    sums = sum(np.sqrt((columns - (x + s * far_x)) ** 2 + (rows - (y + s * far_y)) ** 2) for s in (-1, 1))
+    return device.tensor(np.asarray(sums <= 2 * max(radius_x, radius_y))).expand(shape)
 
 
 def mask_image(state: State, step: kinds.MaskImage, device: Device) -> None:

@@ -304,26 +304,6 @@ def skeleton(state: State, step: kinds.MeasureSkeleton, device: Device) -> None:
     state.record(step.objects, columns)
 
 
-def calculate_math(state: State, step: kinds.CalculateMath, device: Device) -> None:
-    """Of the objects' own measurements; CellProfiler's order: factors, exponents, operation, then what comes after."""
-    values = []
-    for name, column, factor, exponent in zip(step.objects, step.measurements, step.factors, step.exponents, strict=True):
-        values.append((state.measured[name][column] * factor) ** exponent)
-    a = values[0]
-    if step.operation != "none":
-        b = values[1]
-        a = {"multiply": a * b, "divide": a / b, "add": a + b, "subtract": a - b}[step.operation]
-        a = torch.where(torch.isinf(a), torch.nan, a) if step.operation == "divide" else a
-    if step.log:
-        a = torch.log10(a)
-    a = a * step.factor
-    a = a**step.exponent + step.addend
-    a = a if step.lower is None else torch.where(a < step.lower, step.lower, a)
-    a = a if step.upper is None else torch.where(a > step.upper, step.upper, a)
-    for name in dict.fromkeys(step.objects):
-        state.record(name, {f"Math_{step.name}": a})
-
-
 def classify(state: State, step: kinds.Classify, device: Device) -> None:
     values = state.measured[step.objects][step.measurement]
     for name, low, high in zip(step.names, step.edges, step.edges[1:], strict=False):

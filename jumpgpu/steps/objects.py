@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from ..gpu.device import Device
-from ..segmentation.expand import grow_by_distance
 from ..segmentation.label import apply_table, label_extents, label_maximum
 from ..segmentation.pipeline import eroded, identify_primary
 from ..segmentation.secondary import identify_secondary
@@ -194,14 +194,6 @@ def within(state: State, step: kinds.Filter, capacity: int) -> torch.Tensor:
     return result.to(source.labels.device)
 
 
-def expand(state: State, step: kinds.Expand, device: Device) -> None:
-    """Labels within a distance take the nearest object's; CellProfiler keeps no discarded objects here."""
-    source = state.objects[step.objects]
-    labels = grow_by_distance(source.labels, step.pixels, device)
-    counts = torch.tensor(source.counts, dtype=torch.int32, device=labels.device)
-    locate(state, step.output, state.add(step.output, labels, labels, labels, counts, source.family), z=False)
-
-
 def mask_objects(state: State, step: kinds.MaskObjects, device: Device) -> None:
     """CellProfiler keeps every object that was found beside those left, the small ones too."""
     source = state.objects[step.objects]
@@ -246,6 +238,8 @@ def relate_objects(state: State, step: kinds.Relate, device: Device) -> None:
     parents, children = state.objects[step.parent], state.objects[step.child]
     count, parent = relation(parents, children, device)
     record_relation(state, step.parent, step.child, count, parent)
+    for name in (step.parent, *step.step_parents) if step.distances else ():
+        distances(state, step, name)
     if step.means:
         means(state, step, parent)
     if step.saved:
@@ -253,6 +247,45 @@ def relate_objects(state: State, step: kinds.Relate, device: Device) -> None:
         inside = torch.where(parents.labels > 0, children.labels, 0)
         table, counts = numbered(label_maximum(inside, inside, capacity, device))
         filtered(state, step.child, step.saved, table, counts, device, None)
+
+
+def distances(state: State, step: kinds.Relate, name: str) -> None:
+    """From each child's centre to its parent's, and to the nearest pixel of its parent's edge; NaN without one.
+
+    Where it is no parent by itself it is the parent's parent.
+    """
+    from skimage.segmentation import find_boundaries
+
+    of = state.measured[step.child].get(f"Parent_{name}")
+    parents, children = state.objects[name], state.objects[step.child]
+    result = {kind: np.full(children.n, np.nan) for kind in step.distances}
+    at_p = at_c = at_m = 0
+    for b, (n_p, n_c) in enumerate(zip(parents.counts, children.counts, strict=True)):
+        n_m = state.objects[step.parent].counts[b]
+        if of is not None:
+            parent = of[at_c : at_c + n_c].cpu().numpy().astype(int)
+        else:
+            nearest = state.measured[step.child][f"Parent_{step.parent}"][at_c : at_c + n_c].cpu().numpy().astype(int)
+            further = state.measured[step.parent][f"Parent_{name}"][at_m : at_m + n_m].cpu().numpy().astype(int)
+            parent = np.concatenate([[0], further])[nearest]
+        labels = parents.labels[b].cpu().numpy()
+        centres_p, centres_c = (
+            np.stack([state.measured[o][f"Location_Center_{x}"][at : at + n].cpu().numpy() for x in "YX"], 1)
+            for o, at, n in ((name, at_p, n_p), (step.child, at_c, n_c))
+        )
+        has = np.flatnonzero(parent > 0)
+        if "centroid" in step.distances:
+            gap = centres_c[has] - centres_p[parent[has] - 1]
+            result["centroid"][at_c + has] = np.sqrt((gap**2).sum(1))
+        if "minimum" in step.distances:
+            edge = np.argwhere(find_boundaries(labels, mode="inner") & (labels > 0))
+            number = labels[tuple(edge.T)]
+            for child in has:
+                gap = edge[number == parent[child]] - centres_c[child]
+                result["minimum"][at_c + child] = np.sqrt((gap**2).sum(1)).min(initial=np.inf)
+        at_p, at_c, at_m = at_p + n_p, at_c + n_c, at_m + n_m
+    words = {"centroid": "Centroid", "minimum": "Minimum"}
+    state.record(step.child, {f"Distance_{words[k]}_{name}": torch.from_numpy(v) for k, v in result.items()})
 
 
 def means(state: State, step: kinds.Relate, parent: torch.Tensor) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from ..gpu.device import Device
+from ..settings import filter_steps, table_steps
 from ..settings import steps as kinds
-from ..settings import table_steps
-from . import illumination, image_tables, images, measures, objects
+from . import calculate, filters, illumination, image_tables, images, measures, objects, shapes
 from .state import Image, Skipped, State
 
 HANDLERS: dict[type[kinds.Step], Callable[[State, Any, Device], None]] = {
@@ -24,11 +24,17 @@ HANDLERS: dict[type[kinds.Step], Callable[[State, Any, Device], None]] = {
     kinds.Threshold: images.threshold,
     kinds.Skeletonize: images.skeletonize,
     kinds.ObjectsImage: images.objects_to_image,
+    filter_steps.FilterImage: filters.filter_image,
+    filter_steps.Rescale: filters.rescale,
+    filter_steps.Morph: filters.morph,
+    filter_steps.Edges: filters.edges,
+    filter_steps.Reshape: shapes.reshape,
+    filter_steps.ImageToObjects: shapes.image_to_objects,
     kinds.Primary: objects.primary,
     kinds.Secondary: objects.secondary,
     kinds.Tertiary: objects.tertiary,
     kinds.Filter: objects.filter_objects,
-    kinds.Expand: objects.expand,
+    kinds.Expand: shapes.expand,
     kinds.MaskObjects: objects.mask_objects,
     kinds.Relate: objects.relate_objects,
     kinds.MeasureIntensity: measures.intensity,
@@ -47,7 +53,7 @@ HANDLERS: dict[type[kinds.Step], Callable[[State, Any, Device], None]] = {
     table_steps.MeasureImageGranularity: image_tables.image_granularity,
     table_steps.MeasureImageCorrelation: image_tables.image_correlation,
     table_steps.Flag: image_tables.flag,
-    kinds.CalculateMath: measures.calculate_math,
+    kinds.CalculateMath: calculate.calculate_math,
     kinds.Classify: measures.classify,
 }
 

@@ -7,7 +7,7 @@ import pytest
 
 from jumpgpu import import_cppipe
 from jumpgpu.cellprofiler.convert import import_pipelines
-from jumpgpu.cellprofiler.parse import read_pipeline
+from jumpgpu.cellprofiler.parse import parse_text, read_pipeline
 from jumpgpu.import_cppipe import main
 from jumpgpu.settings.config import Config, load_config
 
@@ -96,3 +96,23 @@ def test_values_survive_cellprofilers_escapes() -> None:
     assert (apply.name, apply.values[:4]) == ("CorrectIlluminationApply", ["OrigDNA", "DNA", "IllumDNA", "Divide"])
     text, json = (read_pipeline(p).modules for p in written("jump_production_load_data", "jump_production_load_data.json"))
     assert text == json
+
+
+@pytest.mark.parametrize(("index", "which"), [([[1, 0, 1]], 0), ([[1, 2, 3]], 2), ([[1, 0, 3]], None), (None, None)])
+def test_a_project_that_was_saved_more_than_once(tmp_path: Path, index: list[list[int]] | None, which: int | None) -> None:
+    """CellProfiler appends its pipeline at each saving, and `index` says which one holds."""
+    h5py = pytest.importorskip("h5py")
+    text = (PIPELINES / "cpjump1_analysis_load_data.cppipe").read_text()
+    texts = [text.replace("(Min,Max):10,75", f"(Min,Max):{n},75") for n in (11, 12, 13)]
+    assert len(set(texts)) == 3
+    path = tmp_path / "lab.cpproj"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("Measurements/2022-06-29-08-06-52/Experiment/Pipeline_Pipeline")
+        group.create_dataset("data", data=texts, dtype=h5py.string_dtype())
+        if index is not None:
+            group.create_dataset("index", data=index)
+    if which is None:
+        with pytest.raises(ValueError, match="with 3 pipelines"):
+            read_pipeline(path)
+    else:
+        assert read_pipeline(path).modules == parse_text(texts[which], "").modules

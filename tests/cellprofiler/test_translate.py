@@ -286,6 +286,6 @@ def test_an_unknown_module_is_said_once() -> None:
         ("labels", makes.findings[0].module)
     ]
     assert makes.missing == ("Merged",)
-    other = appended("EnhanceEdges", {"Select the input image": "DNA", "Name the output image": "Edges"})
-    assert [f.level for f in other.findings if f.module == "EnhanceEdges"] == ["note"]
+    other = appended("Align", {"Select the input image": "DNA", "Name the output image": "Edges"})
+    assert [f.level for f in other.findings if f.module == "Align"] == ["note"]
     assert other.verdict["labels"] == "equal"
