@@ -38,8 +38,9 @@ class Run:
         self.folder = folder
 
     def child(self, checkout: Path, *words: str, statuses: Sequence[int] = (0,)) -> float:
-        """CPU seconds of `python words` on one core, with the checkout's modules."""
-        command = ["env", f"--chdir={checkout}", f"PYTHONPATH={checkout}", "OMP_NUM_THREADS=1", sys.executable, *words]
+        """CPU seconds of `python words` on one core, with the checkout's modules, whose bytecode is kept: a user's is, too."""
+        command = ["env", "-u", "PYTHONDONTWRITEBYTECODE", f"--chdir={checkout}", f"PYTHONPATH={checkout}", "OMP_NUM_THREADS=1"]
+        command += [sys.executable, *words]
         return run_command(command, statuses, cores=1).cpu_s
 
     def repeated(self) -> str:

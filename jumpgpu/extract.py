@@ -11,17 +11,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .cellprofiler.parse import read_pipeline
-from .cellprofiler.sources import source_of
-from .cellprofiler.translate import translate
-from .cellprofiler.verdict import settings, stops, told
 from .cli.exit_status import BAD_USE, DONE, QUARANTINED, STOPPED, events_only, explain, failed, run_command
 from .cli.options import given, settle
 from .cli.progress import write_event
 from .gpu.open import open_device
 from .images.channels import check_channels
 from .images.locate import find_source
-from .run import dask_workers as workers
 from .run.plate import REFUSED, chosen_wells, describe
 from .run.plates import extract_plates
 from .run.watch import check_watch, watch_plate
@@ -61,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.scheduler:
             open_device(options.device, options.threads)
         if options.distributed:
-            workers.check(options)
+            from .run.dask_workers import check
+
+            check(options)
     except STOPPED as error:
         return failed(*explain(error, go_on="", otherwise=BAD_USE), log_json)
     try:
@@ -85,6 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def read_pipelines(files: Sequence[str], config: str | None, accept: bool) -> Config:
     """The settings that CellProfiler pipelines mean; their verdict goes to stderr. ValueError where it stops the run."""
+    from .cellprofiler.parse import read_pipeline  # only here: a start without pipelines is the faster
+    from .cellprofiler.translate import translate
+    from .cellprofiler.verdict import settings, stops, told
+
     base = load_config(config) if config else Config()
     imported = translate([read_pipeline(file) for file in files])
     print(told(imported, files), file=sys.stderr)
@@ -99,6 +100,9 @@ def read_pipelines(files: Sequence[str], config: str | None, accept: bool) -> Co
 
 def table_in(images: str | None, files: Sequence[str]) -> str | None:
     """The images; LoadData's table where one of the pipelines names one that lies in their folder."""
+    from .cellprofiler.parse import read_pipeline
+    from .cellprofiler.sources import source_of
+
     for table in filter(None, (Path(source_of(read_pipeline(file)).table).name for file in files)):
         if images and not is_url(images) and (Path(images) / table).is_file():
             return str(Path(images) / table)

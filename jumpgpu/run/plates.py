@@ -12,7 +12,6 @@ from ..settings.config import Config
 from ..storage.buckets import RemotePath
 from ..store.outline_pictures import PictureStyle
 from ..store.reader import StoredPlate, open_plate
-from . import dask_scheduler
 from .label_images import segment_plate
 from .plate import Outcome, chosen_wells, extract_plate, say_blurred, say_empty
 
@@ -157,9 +156,11 @@ def segment(
 def extract_plates(plates: Sequence[Plate], options: Options) -> Iterator[Outcome]:
     """Plates one after another in this process, or their wells over worker processes."""
     if options.distributed:
+        from .dask_scheduler import spread
+
         wells = {plate.barcode: chosen_wells(plate, options) for plate in plates}
         by_barcode = {plate.barcode: plate for plate in plates}
-        for figures in dask_scheduler.spread(wells, options):
+        for figures in spread(wells, options):
             done = Outcome(**figures)
             progress = Progress(done.plate, 0, options.quiet, options.log_json)
             say_empty(done, by_barcode[done.plate], wells[done.plate], options, progress)
