@@ -2,6 +2,7 @@
 
     git worktree add --detach ../old e695663 && make -C ../old lib
     python -m benchmarks.against --other ../old --case stages --case command --repeats 12
+    python -m benchmarks.against --other ../old --case 'stored cells' --case profiles --repeats 3
 
 Every figure is of processes of their own (user and system seconds of a child and its children), one of each checkout in
 turn, the first of a pair alternating, so that load of others falls on both. A ratio is of a pair; the median of all pairs is
@@ -10,6 +11,7 @@ given with the 95 % interval of 10 000 bootstrap samples. Above 1 this checkout 
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -19,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import RESULTS, run_command, spread, write_json
+from benchmarks.machine import RESULTS, Usage, run_command, spread, write_json
 from benchmarks.memory import SITES_PER_WELL, repeat_plate
+from benchmarks.stored_cells import PLATE
 from benchmarks.throughput import DONE, STAGES
 
 HERE = Path(__file__).resolve().parent.parent
@@ -35,13 +38,25 @@ class Run:
         self.plate = options.plate
         self.illumination = str(Path(options.illumination).resolve())
         self.fields = options.fields
+        self.wells, self.sites = options.wells, options.sites
+        self.metadata = str(Path(options.metadata).resolve())
         self.folder = folder
 
     def child(self, checkout: Path, *words: str, statuses: Sequence[int] = (0,)) -> float:
-        """CPU seconds of `python words` on one core, with the checkout's modules, whose bytecode is kept: a user's is, too."""
-        command = ["env", "-u", "PYTHONDONTWRITEBYTECODE", f"--chdir={checkout}", f"PYTHONPATH={checkout}", "OMP_NUM_THREADS=1"]
+        """CPU seconds of `python words` on one core, with the checkout's modules, whose bytecode is kept as a user's is."""
+        return self.usage(checkout, *words, statuses=statuses).cpu_s
+
+    def usage(self, checkout: Path, *words: str, statuses: Sequence[int] = (0,)) -> Usage:
+        command = [
+            "env",
+            "-u",
+            "PYTHONDONTWRITEBYTECODE",
+            f"--chdir={checkout}",
+            f"PYTHONPATH={checkout}",
+            "OMP_NUM_THREADS=1",
+        ]
         command += [sys.executable, *words]
-        return run_command(command, statuses, cores=1).cpu_s
+        return run_command(command, statuses, cores=1)
 
     def repeated(self) -> str:
         """The images in turn, as a plate of `fields` fields."""
@@ -49,6 +64,16 @@ class Run:
         if not folder.exists():
             repeat_plate(self.images, self.plate, self.fields, folder)
         return str(folder)
+
+    def stored(self, checkout: Path, what: str) -> Figures:
+        """What `stored_cells.py` prints of a drawn plate of the checkout's own: of drawing it, or of reading."""
+        size = ["--wells", str(self.wells), "--sites", str(self.sites)]
+        words = [str(HERE / "benchmarks" / "stored_cells.py"), what, str(self.store_of(checkout)), *size]
+        figures: Figures = json.loads(self.usage(checkout, *words).output)
+        return figures
+
+    def store_of(self, checkout: Path) -> Path:
+        return self.folder / f"stored by {checkout.name}"
 
     def extract(self, checkout: Path, images: str, *words: str, config: str = "cpjump1") -> float:
         """CPU seconds of measuring a plate into a folder of its own."""
@@ -82,7 +107,30 @@ def start_up(run: Run, checkout: Path) -> Figures:
     return {"dry run": dry, "import torch, zarr": libraries, "dry run / imports": dry / libraries}
 
 
-CASES: dict[str, Callable[[Run, Path], Figures]] = {"stages": stages, "command": command, "start-up": start_up}
+def stored_cells(run: Run, checkout: Path) -> Figures:
+    """Writing a plate of cells, its bytes, and reading five columns of all wells back."""
+    return run.stored(checkout, "draw") | run.stored(checkout, "read")
+
+
+def profiles(run: Run, checkout: Path) -> Figures:
+    """Seconds of `profile` and of `score` from a plate of stored cells."""
+    folder = run.store_of(checkout)
+    if not folder.exists():
+        run.stored(checkout, "draw")
+    common = ["--plate", PLATE, "--output", str(folder), "--metadata", run.metadata]
+    shutil.rmtree(folder / "profiles", ignore_errors=True)  # the earlier commit knows no --overwrite
+    profile = run.child(checkout, "-m", "jumpgpu.profile", *common)
+    score = run.child(checkout, "-m", "jumpgpu.score", "replicating", *common)
+    return {"profile": profile, "score": score, "profile and score": profile + score}
+
+
+CASES: dict[str, Callable[[Run, Path], Figures]] = {
+    "stages": stages,
+    "command": command,
+    "start-up": start_up,
+    "stored cells": stored_cells,
+    "profiles": profiles,
+}
 
 
 def interval(ratios: Sequence[float], samples: int = 10_000) -> tuple[float, float]:
@@ -131,6 +179,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--fields", type=int, default=24, help="of the plate that the command measures (default: %(default)s)"
     )
     parser.add_argument("--repeats", type=int, default=12)
+    parser.add_argument("--wells", type=int, default=384, help="of a drawn plate of stored cells (default: %(default)s)")
+    parser.add_argument("--sites", type=int, default=9, help="per well of that (default: %(default)s)")
+    parser.add_argument("--metadata", default="../shared/data/metadata", help="plate map of BR00117010")
     parser.add_argument("--json", type=Path, default=RESULTS / "against.json")
     options = parser.parse_args(argv)
     here, other = options.this.resolve(), options.other.resolve()

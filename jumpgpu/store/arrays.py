@@ -54,17 +54,18 @@ def table_files(key: str, parts: Sequence[np.ndarray], n_columns: int, dtype: st
     covers: a chunk is checked by itself.
     """
     from google_crc32c import value as crc32c
-    from numcodecs import Blosc
+    from numcodecs.blosc import SHUFFLE, compress  # `Blosc` takes as long to look at a small chunk as to pack it
 
     n_rows = sum(len(part) for part in parts)
     n_chunks = -(-n_columns // COLUMNS_PER_CHUNK)
-    columns = np.zeros((n_chunks * COLUMNS_PER_CHUNK, n_rows), dtype)
+    columns = np.empty((n_chunks * COLUMNS_PER_CHUNK, n_rows), dtype)
+    columns[n_columns:] = 0
     row = 0
     for part in parts:
         columns[:n_columns, row : row + len(part)] = part.T
         row += len(part)
-    blosc = Blosc("lz4", 5, True)
-    chunks = [blosc.encode(columns[i : i + COLUMNS_PER_CHUNK]) for i in range(0, len(columns), COLUMNS_PER_CHUNK) if n_rows]
+    starts = range(0, len(columns), COLUMNS_PER_CHUNK) if n_rows else ()
+    chunks = [compress(columns[i : i + COLUMNS_PER_CHUNK], b"lz4", 5, SHUFFLE, 0) for i in starts]
     sizes = [len(chunk) for chunk in chunks]
     record = {"bytes": sizes, "sha256": "".join(map(digest, chunks))}
     metadata = table_metadata((n_rows, n_columns), dtype) | {"attributes": {**ARRAY, "jumpgpu": record}}
