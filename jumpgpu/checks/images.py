@@ -14,6 +14,7 @@ from ..images.plate import Plate
 from ..images.reader import read_fields
 from ..settings.names import well_position
 from ..storage.local import Local, open_regular
+from ..storage.pages import split_page
 from ..store.blur import blurred
 from .channels import nuclear_score, order_findings
 
@@ -216,6 +217,7 @@ def same_files(plate: Plate) -> list[str]:
         return []
     by_size: dict[int, list[tuple[str, str]]] = collections.defaultdict(list)
     seen: dict[str, str] = {}
+    stacks: set[str] = set()
     twice = []
     for site in plate.sites:
         for c, channel in enumerate(plate.channels):
@@ -227,7 +229,10 @@ def same_files(plate: Plate) -> list[str]:
                     twice.append((seen[file], place))
                 elif size > 0:
                     seen[file] = place
-                    by_size[size].append((file, place))
+                    whole, page = split_page(file)
+                    if not page or whole not in stacks:  # pages are compared as the files that hold them
+                        by_size[size].append((whole, place))
+                        stacks.add(whole)
     for size, members in by_size.items():
         pieces: dict[int, list[tuple[str, str]]] = collections.defaultdict(list)
         for file, place in members if len(members) > 1 else ():

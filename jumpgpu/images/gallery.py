@@ -19,36 +19,41 @@ from pathlib import Path
 from ..settings.config import PlateSettings
 from ..storage.buckets import FIRST_TRIES, Place, RemotePath, in_parallel, is_url, place_of
 from ..storage.prefetch import RemoteFiles, cached, keep
-from .indexes import harmony, load_data
-from .indexes.from_index import from_indexes
+from .folders import images_in, is_measurement, named, read_folder
+from .indexes import load_data
 from .indexes.from_table import from_load_data, prefix_of
-from .indexes.harmony import Index, check_all_read, index_names, read_index
-from .indexes.names import from_names
+from .indexes.listing import RemoteFolder
 from .plate import Plate, plain_name
 
 GALLERY = RemotePath("cellpainting-gallery")
 PROJECTS = ("cpg0000-jump-pilot", "cpg0016-jump")  # searched in this order when only a barcode is given
 LAYOUTS = ("", "images/", "images/*/images/", "*/images/*/images/")  # from a batch's images up to a project
 TABLES = ("workspace/load_data_csv/*/", "*/workspace/load_data_csv/*/")
-TABLE_NAMES = tuple(f"load_data{illum}.{kind}" for kind in ("csv", "parquet") for illum in ("", "_with_illum"))
 FRESH_S = 24 * 3600  # how long a cached list of batches serves
 MAX_FOLDERS = 5000  # sources and batches of a project
 
 
 def find_in_bucket(barcode: str, where: RemotePath | None, settings: PlateSettings, cache: Path | None = None) -> Plate:
-    """A plate of the gallery's projects, or under a URL: its folder, or a batch, source or project that holds it.
+    """A plate of the gallery's projects, or under a URL: its folder, a table, or a batch, source or project that holds it.
 
     Raises FileNotFoundError where there is none, ValueError where there are several or one that cannot be read,
     ConnectionError where the bucket is out of reach.
     """
+    if where and where.name.lower().endswith(load_data.SUFFIXES):
+        source, batch = source_of(where.parent)
+        files = RemoteFiles(where.parent, (source,), cache)
+        return with_source(from_table(barcode, where, source, batch, files, settings), files, batch)
     roots = [where] if where else [GALLERY / project for project in PROJECTS]
     searched: list[str] = []
+    any_image = bool(settings.pattern or settings.assign)
     for root in roots:
         for remembered in (cache, None) if cache else (None,):  # what is remembered may be a day old
             folders, n_looked = search(barcode, root, LAYOUTS, remembered)
             tables = [] if folders else search(barcode, root, TABLES, remembered)[0]
             if folders or tables:
                 return open_folder(barcode, only_one(barcode, folders or tables), settings, cache, bool(tables))
+        if where and is_measurement(RemoteFolder(root, RemoteFiles(root, (root,), cache)), any_image):
+            return open_folder(barcode, root, settings, cache, False)
         searched.append(f"{root} ({n_looked} folders looked into)")
     what = "in the Cell Painting Gallery" if not where else "there"
     advice = (
@@ -71,10 +76,7 @@ def search(
 ) -> tuple[list[RemotePath], int]:
     """The plate's folders under a root in the first layout that has any, and how many folders were looked into."""
 
-    def named(name: str) -> bool:
-        return name == barcode or name.startswith(f"{barcode}__")
-
-    if named(root.name) or (root.name == "Images" and named(root.parent.name)):
+    if named(barcode, root.name) or (root.name.lower() == "images" and named(barcode, root.parent.name)):
         return [root], 0
     looked = 0
     for layout in layouts:
@@ -93,7 +95,7 @@ def search(
             place / name
             for place, listing in zip(places, listings, strict=True)
             for name in listing.folders
-            if named(name) and plain_name(name)
+            if named(barcode, name) and plain_name(name)
         ]
         if result:
             return sorted(result), looked
@@ -125,46 +127,29 @@ def open_folder(barcode: str, result: RemotePath, settings: PlateSettings, cache
         return with_source(
             from_table(barcode, located_table(barcode, [result], files), source, batch, files, settings), files, batch
         )
-    top = files.listed(result)
-    folder = result / "Images" if "Images" in top.folders else result
-    listed = files.listed(folder)
-    above = folder.parent if folder.name == "Images" else folder
-    if settings.pattern:
-        plate = from_names(barcode, folder, source, settings, (n for n in listed.files if "/" not in n))
-        return with_source(plate, files, batch)
-    known: list[RemotePath] = []
-    unread: list[RemotePath] = []
-    for place in dict.fromkeys((folder, above)):
-        for paths, names in zip(
-            (known, unread), index_names(n for n in files.listed(place).files if plain_name(n)), strict=True
-        ):
-            paths += [place / name for name in names]
-    if known:
-
-        def read(path: Place) -> Index:
-            return read_index(path, files.fetch(str(path), harmony.MAX_BYTES))
-
-        return with_source(from_indexes(barcode, known, folder, source, settings, read), files, batch)
-    places = [folder, above]
+    folder = images_in(barcode, RemoteFolder(result, files))
+    assert isinstance(folder.place, RemotePath)
+    places = [folder.place, *([folder.place.parent] if folder.place.name.lower() == "images" else [])]
     if batch:
         places.append(source / "workspace" / "load_data_csv" / batch.name / barcode)
-    if path := find_table(places, files):
-        return with_source(from_table(barcode, path, source, batch, files, settings), files, batch)
-    check_all_read(barcode, unread)
-    plate = from_names(barcode, folder, source, settings, (n for n in listed.files if "/" not in n))
-    return with_source(plate, files, batch)
+
+    def by_table() -> Plate | None:
+        path = find_table(places, files)
+        return from_table(barcode, path, source, batch, files, settings) if path else None
+
+    return with_source(read_folder(barcode, folder, source, settings, by_table), files, batch)
 
 
 def find_table(places: list[RemotePath], files: RemoteFiles) -> RemotePath | None:
     """The first load_data table in some folders."""
-    return next((p / name for p in places for name in TABLE_NAMES if name in files.listed(p).files), None)
+    return next((p / name for p in places for name in load_data.TABLES if name in files.listed(p).files), None)
 
 
 def located_table(barcode: str, places: list[RemotePath], files: RemoteFiles) -> RemotePath:
     if path := find_table(places, files):
         return path
     raise FileNotFoundError(
-        f"{barcode}: {places[0]} has none of {', '.join(TABLE_NAMES)}, and there is no folder of its images"
+        f"{barcode}: {places[0]} has none of {', '.join(load_data.TABLES[:5])}, ..., and there is no folder of its images"
     )
 
 
@@ -174,7 +159,7 @@ def source_of(result: RemotePath) -> tuple[RemotePath, RemotePath | None]:
         r"((?:.*/)?[^/]+)/(?:images/([^/]+)/images|workspace/load_data_csv/([^/]+))/[^/]+(?:/Images)?$", result.key
     )
     if not match:
-        return (result.parent if result.name == "Images" else result), None
+        return (result.parent if result.name.lower() == "images" else result), None
     source = dataclasses.replace(result, key=match[1])
     return source, source / "images" / (match[2] or match[3])
 
@@ -184,14 +169,24 @@ def from_table(
 ) -> Plate:
     """The plate as a load_data.csv in the bucket lists it."""
     data = files.fetch(str(path), load_data.MAX_BYTES)
-    find = partial(locate, source=source, batch=batch, settings=settings)
+
+    def find(written: str, *, name: str, where: str) -> RemotePath:
+        if written.strip():
+            return locate(written, where=where, base=path.parent, source=source, batch=batch, settings=settings)
+        inner = images_in(barcode, RemoteFolder(path.parent, files)).place
+        assert isinstance(inner, RemotePath)
+        return inner if name not in files.listed(path.parent).files else path.parent
+
     return from_load_data(barcode, path, source, settings, data, find)
 
 
-def locate(written: str, *, where: str, source: RemotePath, batch: RemotePath | None, settings: PlateSettings) -> RemotePath:
+def locate(
+    written: str, *, where: str, base: RemotePath, source: RemotePath, batch: RemotePath | None, settings: PlateSettings
+) -> RemotePath:
     """A folder as a table writes it, in the bucket and inside the source; ValueError otherwise.
 
-    A path on the machine that made the table is taken by what follows `<batch>/images/` in it.
+    A path on the machine that made the table is taken by what follows `<batch>/images/` in it, one that begins nowhere from
+    the table's folder on (`base`).
     """
     text = written.rstrip("/")
     for old in sorted(settings.remap, key=len, reverse=True):
@@ -201,6 +196,9 @@ def locate(written: str, *, where: str, source: RemotePath, batch: RemotePath | 
     if batch and not is_url(text):
         _, known, rest = text.replace("\\", "/").partition(f"/{batch.name}/images/")
         text = f"{batch}/images/{rest}" if known else text
+    parts = [p for p in re.split(r"[/\\]", text) if p not in ("", ".")]
+    if not is_url(text) and ".." not in parts and not re.match(r"[/\\]|[A-Za-z]:|[a-z]+://", text):
+        return dataclasses.replace(base, key="/".join([p for p in (base.key, *parts) if p]))
     place: Place = place_of(text)
     if not isinstance(place, RemotePath) or not (place == source or place.inside(source)):
         raise ValueError(

@@ -13,19 +13,13 @@ from ..settings.config import PlateSettings
 from ..settings.names import check_barcode
 from ..storage.buckets import Place, RemotePath, is_url, place_of
 from .channels import check_channels
-from .folders import check_inside, find_folder
+from .folders import find_folder, read_folder
 from .gallery import find_in_bucket
-from .indexes.cellvoyager import find_measurement, from_measurement
-from .indexes.from_index import from_indexes
 from .indexes.from_table import from_load_data
-from .indexes.harmony import IndexFiles, check_all_read, find_indexes, read_index
-from .indexes.imagexpress import absent, find_htd, read_htd
-from .indexes.load_data import SUFFIXES
-from .indexes.names import from_names, names_of
+from .indexes.listing import LocalFolder, check_inside
+from .indexes.load_data import SUFFIXES, TABLES
 from .ome_zarr.planes import open_planes
 from .plate import Plate
-
-TABLES = [f"{name}{suffix}" for name in ("load_data", "load_data_with_illum", "samplesheet") for suffix in SUFFIXES]
 
 
 def find_source(barcode: str, images: str | Place | None, settings: PlateSettings, cache: Path | None = None) -> Plate:
@@ -99,28 +93,21 @@ def find_plate(barcode: str, images: str | Path, settings: PlateSettings | None 
         raise FileNotFoundError(
             f"images root {root} is no folder and no file; give --images the folder that holds the plate, or a load_data.csv"
         )
-    folder = find_folder(barcode, root, settings.pattern or ("assign" if settings.assign else None))
-    if folder and (settings.pattern or settings.assign):
-        return from_names(barcode, folder, root, settings, names_of(folder))
-    indexes = find_indexes(folder, root) if folder else IndexFiles((), ())
-    if folder and indexes.known:
-        return from_indexes(barcode, [check_inside(p, root) for p in indexes.known], folder, root, settings, read_index)
-    if folder and (measurement := find_measurement(folder)):
-        return from_measurement(barcode, check_inside(measurement, root), root, settings)
-    places = [*([folder] if folder else []), root / barcode]
-    tables = [p / name for p in places for name in TABLES]
-    tables += [root / f"{barcode}_{name}" for name in TABLES] + [root / name for name in TABLES]
-    if table := next((t for t in tables if t.is_file()), None):
-        return from_load_data(barcode, check_inside(table, root), root, settings)
-    if not folder:
-        seen = sorted(e.name for e in os.scandir(root) if e.is_dir())[:5]
-        raise FileNotFoundError(
-            f"no plate {barcode} in {root}: no folder {barcode} or {barcode}__*, and no load_data.csv; "
-            + (f"there is {', '.join(seen)}" if seen else "it has no folders")
-        )
-    check_all_read(barcode, indexes.unread)
-    if described := find_htd(folder):
-        named, chosen = read_htd(barcode, [check_inside(path, root) for path in described])
-        plate = from_names(barcode, folder, root, settings, names_of(folder), named)
-        return dataclasses.replace(plate, warnings=(*plate.warnings, *absent(plate, chosen, named.source)))
-    return from_names(barcode, folder, root, settings, names_of(folder))
+    folder = find_folder(barcode, root, bool(settings.pattern or settings.assign))
+
+    def from_table() -> Plate | None:
+        places = [*([folder] if folder else []), root / barcode]
+        tables = [p / name for p in places for name in TABLES]
+        tables += [root / f"{barcode}_{name}" for name in TABLES] + [root / name for name in TABLES]
+        table = next((t for t in tables if t.is_file()), None)
+        return from_load_data(barcode, check_inside(table, root), root, settings) if table else None
+
+    if folder:
+        return read_folder(barcode, LocalFolder(folder, root), root, settings, from_table)
+    if plate := from_table():
+        return plate
+    seen = sorted(e.name for e in os.scandir(root) if e.is_dir())[:5]
+    raise FileNotFoundError(
+        f"no plate {barcode} in {root}: no folder {barcode} or {barcode}__*, and no load_data.csv; "
+        + (f"there is {', '.join(seen)}" if seen else "it has no folders")
+    )

@@ -15,6 +15,7 @@ from typing import BinaryIO, Protocol, runtime_checkable
 import numpy as np
 
 from .faults import patiently
+from .pages import read_page, split_page
 
 NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 
@@ -24,7 +25,7 @@ ABSENT: Status = (-1, "absent")
 
 
 class Files(Protocol):
-    """Image files by the names that `Site.files` gives. May be asked from several threads at once.
+    """Image files, and pages of them, by the names that `Site.files` gives. May be asked from several threads at once.
 
     ConnectionError, where a place far away cannot be reached, is nobody's fault among the files: it ends a run.
     """
@@ -75,7 +76,8 @@ class Local:
 
     def status(self, file: str) -> Status:
         try:
-            return status_of(patiently(lambda: os.stat(file), file))
+            name = split_page(file)[0]
+            return status_of(patiently(lambda: os.stat(name), name))
         except OSError as error:
             if isinstance(error, ConnectionError):
                 raise
@@ -93,12 +95,18 @@ def status_of(status: os.stat_result) -> Status:
 
 
 def read_inside(file: str, roots: Sequence[Path], limit: int) -> tuple[bytes, Status]:
-    """A regular file inside the roots, symlinks followed, of at most `limit` bytes; OSError or ValueError otherwise."""
-    real = Path(os.path.realpath(file))
+    """A regular file inside the roots, symlinks followed, of at most `limit` bytes; OSError or ValueError otherwise.
+
+    Of a page (`pages.py`) a file of its own.
+    """
+    name, page = split_page(file)
+    real = Path(os.path.realpath(name))
     if not any(real.is_relative_to(root) for root in roots):
         raise ValueError(f"a symlink leads outside the images root {roots[0]}; give --images the folder it leads to")
     with open_regular(real) as handle:
         status = os.fstat(handle.fileno())
+        if page:
+            return read_page(handle, page, limit), status_of(status)
         if status.st_size > limit:
             raise ValueError(f"{status.st_size} bytes, more than {limit} for an image of this size")
         return handle.read(limit), status_of(status)

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import io
 import os
 import re
 import threading
@@ -12,8 +13,11 @@ from pathlib import Path
 from .atomic import move_into_place, write_new
 from .buckets import FIRST_TRIES, THREADS, TRIES, Listed, RemotePath, place_of, told_of_interruptions
 from .local import ABSENT, Status
+from .pages import read_page, split_page
 
 AHEAD_BYTES = 256 << 20  # of files fetched and not yet taken, and of those under way
+STACK_BYTES = 1 << 31  # of a file of several pages
+STACKS = 3  # kept while their pages are read
 PART = re.compile(r"[^/\\:\x00-\x1f]{1,255}")  # what a cache may have as a name
 
 
@@ -29,11 +33,12 @@ class RemoteFiles:
         self.folder, self.roots, self.cache = folder, roots, cache
         self._listings: dict[RemotePath, Listed] = {}
         self._lock = threading.Lock()
+        self._stacks: collections.OrderedDict[str, Future[bytes]] = collections.OrderedDict()
         self._coming: _Coming | None = None
 
     def path_of(self, file: str) -> RemotePath:
         """A file's place; ValueError outside the roots."""
-        path = place_of(file)
+        path = place_of(split_page(file)[0])
         if not isinstance(path, RemotePath) or not any(map(path.inside, self.roots)):
             raise ValueError(f"{file[:120]!r} is outside of {self.roots[0]}; refused")
         return path
@@ -55,6 +60,9 @@ class RemoteFiles:
 
     def fetch(self, file: str, limit: int) -> bytes:
         """The file's bytes from the cache or the bucket. What the cache has must have the size that is listed."""
+        name, page = split_page(file)
+        if page:
+            return read_page(io.BytesIO(self.stack(name)), page, limit)
         path = self.path_of(file)
         size, _ = self.status(file)
         if size < 0:
@@ -77,6 +85,23 @@ class RemoteFiles:
         if self.cache and place:
             keep(self.cache, place, data)
         return data
+
+    def stack(self, file: str) -> bytes:
+        """A file of several pages, fetched once while they are read."""
+        with self._lock:
+            coming = self._stacks.get(file)
+            mine = coming is None or (coming.done() and coming.exception() is not None)
+            if mine:
+                coming = self._stacks[file] = Future()
+                while len(self._stacks) > STACKS:
+                    self._stacks.popitem(last=False)
+        assert coming is not None
+        if mine:
+            try:
+                coming.set_result(self.fetch(file, STACK_BYTES))
+            except BaseException as error:  # noqa: BLE001 - raised below, and where others wait for it
+                coming.set_exception(error)
+        return coming.result()
 
     def status(self, file: str) -> Status:
         path = self.path_of(file)

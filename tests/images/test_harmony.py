@@ -7,6 +7,7 @@ import pytest
 
 from jumpgpu.images.indexes.harmony import index_names
 from jumpgpu.images.locate import find_plate
+from jumpgpu.images.reader import read_fields
 from jumpgpu.settings.config import PlateSettings
 from jumpgpu.settings.names import CHANNELS
 from tests.helpers.image_plates import STAINS, index_xml, load_data_csv, write_plate
@@ -99,14 +100,17 @@ def columbus(page: int) -> str:
     return text.replace("<URL>", f"<URL BufferNo='{page}'>")
 
 
-def test_columbus_files_of_one_image_are_read_and_others_refused(tmp_path: Path) -> None:
+def test_columbus_files_of_one_image_each(tmp_path: Path) -> None:
     images = write_plate(tmp_path)
     index = images / "ImageIndex.ColumbusIDX.xml"
     index.write_text(columbus(0))
-    assert len(find_plate(BARCODE, tmp_path).sites) == 6
+    plate = find_plate(BARCODE, tmp_path)
+    assert len(plate.sites) == 6
+    assert "#" not in "".join(str(f) for site in plate.sites for f in site.files)
     index.write_text(columbus(2))
-    with pytest.raises(ValueError, match=rf"{BARCODE} A01 site 1: .* page 3 of 'r01c01f01p01-ch1.*BufferNo 2"):
-        find_plate(BARCODE, tmp_path)
+    bad = [p for fields in read_fields(find_plate(BARCODE, tmp_path)) for p in fields.quarantined]
+    assert len(bad) == 30
+    assert {p.reason.partition(": ")[2] for p in bad} == {"1 pages, and page 3 is wanted"}
 
 
 def changed(tag: str, value: str, channel: int | None = None, unit: str | None = None) -> str:

@@ -9,7 +9,7 @@ from jumpgpu.images.channels import channel_of
 from jumpgpu.images.indexes.flatfield import parse_flatfield
 from jumpgpu.images.indexes.from_index import from_index
 from jumpgpu.images.indexes.from_table import prefix_of
-from jumpgpu.images.indexes.harmony import read_index
+from jumpgpu.images.indexes.harmony import Index, read_index
 from jumpgpu.images.indexes.load_data import read_load_data
 from jumpgpu.images.locate import find_plate
 from jumpgpu.settings.config import PlateSettings
@@ -278,8 +278,13 @@ def test_flatfield_profile() -> None:
             parse_flatfield(text, "x")
 
 
+def read(path: Path) -> Index:
+    with open(path, "rb") as file:
+        return read_index(path, file)
+
+
 def test_real_indexes(shared: Path) -> None:
-    v5 = read_index(shared / "data/harmony/v5/Index.idx.xml")
+    v5 = read(shared / "data/harmony/v5/Index.idx.xml")
     assert v5.name == "BR00122249"
     assert v5.geometry([3, 4], "v5") == (pytest.approx(0.5979760809567617), (1080, 1080))
     assert (v5.images[0].x_um, v5.images[0].y_um) == pytest.approx((-322.907, -322.907))
@@ -287,13 +292,20 @@ def test_real_indexes(shared: Path) -> None:
     assert v5.flatfields[1].coefficients == ()
     settings = PlateSettings(channels=("ER", "RNA", "AGP", "Mito", "HighZBF"))
     folder = shared / "data/harmony/v5"
-    plate = from_index("BR00122249", folder / "Index.idx.xml", folder, folder, settings)
+    plate = from_index("BR00122249", folder / "Index.idx.xml", folder, folder, settings, read(folder / "Index.idx.xml"))
     table = read_load_data(folder / "load_data.csv", "BR00122249").rows[0]
     for channel, file in zip(plate.channels, plate.sites[0].files, strict=True):
         name = "Brightfield" if channel == "HighZBF" else channel
         assert Path(file or "").name == table.files[name][1]
     folder = shared / "data/harmony/v7"
-    plate = from_index("P", folder / "Index.xml", folder, folder, PlateSettings(channels=(*CHANNELS, "Brightfield")))
+    plate = from_index(
+        "P",
+        folder / "Index.xml",
+        folder,
+        folder,
+        PlateSettings(channels=(*CHANNELS, "Brightfield")),
+        read(folder / "Index.xml"),
+    )
     table = read_load_data(folder / "load_data.csv", "240624_WES_Perturbs_n_densities_1.1").rows[0]
     for channel, file in zip(plate.channels, plate.sites[0].files, strict=True):
         assert Path(file or "").name == table.files[channel][1]

@@ -1,45 +1,52 @@
 """Plates as a microscope's index lists them."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from ...settings.config import PlateSettings
 from ...storage.buckets import Place
 from ..channels import contradicted, match_channels
 from ..plate import Plate
 from .group import group_images, plain_file
-from .harmony import Index, IndexImage, read_index
+from .harmony import Index, read_index
+from .index_image import IndexImage
+from .listing import Folder, roots_of
+from .xml_stream import MAX_BYTES
 
 
 def from_indexes(
-    barcode: str, paths: Sequence[Place], folder: Place, root: Place, settings: PlateSettings, read: Callable[[Place], Index]
+    barcode: str, known: Sequence[tuple[Folder, str]], folder: Place, root: Place, settings: PlateSettings
 ) -> Plate:
-    """A plate as the first of its indexes lists it; ValueError where another one names its channels otherwise."""
-    index = read(paths[0])
+    """A plate as the first of its indexes lists it; ValueError where another one names its channels otherwise.
+
+    known : the folder that each lies in, and its name
+    """
+
+    def read(place: Folder, name: str) -> Index:
+        with place.open(name, MAX_BYTES) as file:
+            return read_index(place.place / name, file)
+
+    index, paths = read(*known[0]), [place.place / name for place, name in known]
     plate = from_index(barcode, paths[0], folder, root, settings, index)
     notes = []
-    for path in paths[1:]:
+    for (place, name), path in zip(known[1:], paths[1:], strict=True):
         try:
-            other = read(path).channels
+            other = read(place, name).channels
         except ValueError as error:
             notes.append(f"{path.name} is not used beside {paths[0].name}, and cannot be read ({error})")
             continue
-        for channel, name in index.channels.items():
-            if channel in other and other[channel].lower() != name.lower():
+        for channel, called in index.channels.items():
+            if channel in other and other[channel].lower() != called.lower():
                 raise ValueError(
-                    f"{barcode}: {paths[0]} says that channel {channel} is {name!r}, {path} that it is {other[channel]!r}; "
-                    "move the wrong one away"
+                    f"{barcode}: {paths[0]} says that channel {channel} is {called!r}, {path} that it is "
+                    f"{other[channel]!r}; move the wrong one away"
                 )
         notes.append(f"{path.name} names the same channels as {paths[0].name}, which is read")
     return dataclasses.replace(plate, notes=(*plate.notes, *notes))
 
 
-def from_index(
-    barcode: str, path: Place, folder: Place, root: Place, settings: PlateSettings, index: Index | None = None
-) -> Plate:
-    """A plate as its Harmony index lists it. `index`: what is in it, where that is known."""
-    index = index or read_index(path)
+def from_index(barcode: str, path: Place, folder: Place, root: Place, settings: PlateSettings, index: Index) -> Plate:
+    """A plate as its Harmony index lists it."""
     numbers = {f"ch{i.channel}": i.channel for i in index.images}
     names = {key: index.channels.get(n, key) for key, n in sorted(numbers.items(), key=lambda item: item[1])}
     keys = match_channels(barcode, names, path.name, settings)
@@ -61,7 +68,7 @@ def from_index(
     return Plate(
         barcode=grouped.barcode(barcode),
         folder=folder,
-        roots=(root.resolve(),) if isinstance(root, Path) else (),
+        roots=roots_of(root),
         channels=settings.channels,
         scale=settings.scale,
         channel_labels=tuple(f"{key} {names[key]}" for key in keys.values()),

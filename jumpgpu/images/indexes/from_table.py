@@ -12,11 +12,11 @@ from ..channels import channel_of, contradicted, match_channels
 from ..folders import find_folder
 from ..plate import Plate, plain_name
 from .group import group_images
-from .harmony import IndexImage
+from .index_image import IndexImage
 from .load_data import DESCRIBED, LoadData, read_load_data
 from .names import PHENIX
 
-Finder = Callable[..., Place]  # (folder as written, *, where: for an error)
+Finder = Callable[..., Place]  # (folder as written, *, name: of a file in it, where: for an error)
 
 
 def from_load_data(
@@ -54,7 +54,11 @@ def from_load_data(
                     folders[written] = beside(path, name, barcode, root)
                 else:
                     try:
-                        folders[written] = find(written, where=where)
+                        folders[written] = find(written, name=name, where=where)
+                        if isinstance(root, Path) and not re.match(
+                            r"[/\\]|[A-Za-z]:|[a-z]+://", written
+                        ):  # from the table on
+                            folders[written] = found_here(written, name, (path.parent, root), roots) or folders[written]
                     except ValueError:
                         here = found_here(written, name, (root, path.parent), roots) if isinstance(root, Path) else None
                         if here is None:
@@ -124,8 +128,8 @@ def table_label(key: str, table: LoadData) -> str:
     return " ".join([*([f"ch{int(match['channel'])}"] if match else []), table.labels.get(key, key)])
 
 
-def locate(written: str, *, where: str, roots: tuple[Path, ...], remap: Mapping[str, Path]) -> Path:
-    """A folder as a table writes it, on this machine and inside the roots; ValueError otherwise."""
+def locate(written: str, *, name: str, where: str, roots: tuple[Path, ...], remap: Mapping[str, Path]) -> Path:
+    """A folder as a table writes it, on this machine and inside the roots, whatever file is in it; ValueError otherwise."""
     text = written.rstrip("/\\") if len(written) > 1 else written
     base: Path | None = None
     for old in sorted(remap, key=len, reverse=True):

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from ...settings.config import PlateSettings
 from ...settings.names import well_name
+from ...storage.pages import page_name
 from ..channels import MAX_PLANES
 from ..plate import Site, plain_name
-from .harmony import IndexImage
+from .index_image import IndexImage
 
 MAX_SITES = 1 << 17  # of one plate: 1536 wells with 85 sites
 Expected = Callable[[str, int, int], str | None]  # (a file of the site, channel, plane) -> what its file would be called
@@ -74,12 +75,9 @@ def group_images(
         if k is None:
             continue
         files, where = table[key][wanted[image.channel]], f"{barcode} {name_of(image)} site {image.field}"
-        if image.page:
-            raise ValueError(
-                f"{where}: {source} says that the image is page {image.page + 1} of {image.url[:80]!r} (BufferNo "
-                f"{image.page}); files of one image each are read: export the plate as single images"
-            )
         path = path_of(image)
+        if path is not None and image.page:
+            path = page_name(path, image.page)
         if path is not None and files[k] is not None:
             plane = f", plane {image.plane}," if len(present[image.channel]) > 1 else ""
             raise ValueError(

@@ -1,25 +1,19 @@
 """Harmony's and Columbus's indexes (schemas V4 to V7): images, channels, pixel size, positions, flat fields.
 
-The file is streamed through defusedxml (no DTD, no entities, no external references) into a few kilobytes an image, with
-bounds on size, depth and text, so a hostile index ends in a ValueError and not in swap.
+The file is streamed (`xml_stream.py`) into a few kilobytes an image.
 """
 
-import io
-import math
-import os
-import re
+import dataclasses
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from xml.etree.ElementTree import ParseError
-
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import DefusedXMLParser
+from typing import BinaryIO
 
 from ...storage.buckets import Place
-from ...storage.local import open_regular
 from .flatfield import Flatfield, parse_flatfield
+from .index_image import IndexImage
+from .listing import Folder
+from .xml_stream import MAX_CHANNELS, MAX_IMAGES, Text, common_geometry, real, square_side, stream_xml, whole
 
 INDEX_NAMES = (  # Harmony's, its export's with flat fields and Columbus's, in any case; the first of a folder is read
     "Index.idx.xml",
@@ -28,37 +22,13 @@ INDEX_NAMES = (  # Harmony's, its export's with flat fields and Columbus's, in a
     "ImageIndex.ColumbusIDX.xml",
 )
 COMPANIONS = ("measurementindex.columbusidx.xml",)  # lists the files of a Columbus measurement, and no image
-MAX_BYTES = 1 << 30  # of an index; a plate of 384 wells x 9 fields x 8 channels has 60 MB
-MAX_TOKEN = 1 << 20  # bytes of one tag
-MAX_TEXT = 1 << 14  # characters of one element that is read
-MAX_DEPTH = 16  # real ones have 6
-MAX_IMAGES = 2_000_000
-MAX_CHANNELS = 64
-CHUNK = 1 << 16
 METRES = {"m": 1.0, "dm": 1e-1, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "nm": 1e-9, "pm": 1e-12}
-SQUARE = 1e-3  # what the sides of a pixel may differ by, of its width
 GEOMETRY = ("ImageResolutionX", "ImageResolutionY", "ImageSizeX", "ImageSizeY", "MaxIntensity")
 WANTED = frozenset(  # leaves whose text is kept
     {"Name", "PlateID", "URL", "Row", "Col", "FieldID", "PlaneID", "TimepointID", "ChannelID", "ChannelName", "PositionX"}
     | {"PositionY", "FlatfieldProfile", *GEOMETRY}
 )
 Geometry = tuple[tuple[str, str] | None, ...]  # text and Unit of each of GEOMETRY, None where it is absent
-
-
-@dataclass(frozen=True)
-class IndexImage:
-    """One image of an index."""
-
-    row: int
-    column: int
-    field: int
-    plane: int
-    time: int
-    channel: int
-    url: str
-    x_um: float | None = None
-    y_um: float | None = None
-    page: int = 0  # of the file, where a Columbus index gives several images one file
 
 
 @dataclass(frozen=True)
@@ -94,22 +64,11 @@ class Index:
             if x or y:
                 across = length_um(*(x or y or ("", "")), f"{of}: ImageResolutionX")
                 down = length_um(*(y or x or ("", "")), f"{of}: ImageResolutionY")
-                if not (across > 0 and abs(down - across) <= SQUARE * across):
-                    raise ValueError(f"{of}: pixels are not square ({across:g} um wide, {down:g} um high)")
-                pixels[channel] = across
+                pixels[channel] = square_side(across, down, of)
             if width and height:
                 table = {"ImageSizeX": width[0], "ImageSizeY": height[0]}
                 sizes[channel] = whole(table, "ImageSizeY", of), whole(table, "ImageSizeX", of)
-        for what, result in (
-            ("pixels of", {c: f"{v:.4g} um" for c, v in pixels.items()} if spread(pixels.values()) > SQUARE else {}),
-            ("size", {c: f"{h} x {w} pixels" for c, (h, w) in sizes.items()} if len(set(sizes.values())) > 1 else {}),
-        ):
-            if result:
-                listed = ", ".join(f"channel {c} {self.channels.get(c, '')} {text}" for c, text in result.items())
-                raise ValueError(
-                    f"{where}: the measured channels differ in {what} ({listed}); measure those of one kind: plate.channels"
-                )
-        return next(iter(pixels.values()), None), next(iter(sizes.values()), None)
+        return common_geometry(pixels, sizes, self.channels, where)
 
     def mixed(self, channels: Collection[int]) -> bool:
         """Whether images of one of these channels differ in size."""
@@ -120,12 +79,6 @@ class Index:
         """What the index gives as the greatest count of these channels, where it does."""
         said = {c: self.geometries[c].most_common(1)[0][0][-1] for c in channels if self.geometries.get(c)}
         return {c: cell[0] for c, cell in said.items() if cell}
-
-
-def spread(values: Iterable[float]) -> float:
-    """How far numbers above 0 lie apart, as a share of the least; 0 without any."""
-    values = list(values)
-    return max(values) / min(values) - 1 if values else 0.0
 
 
 def length_um(text: str, unit: str, where: str) -> float:
@@ -141,8 +94,8 @@ def length_um(text: str, unit: str, where: str) -> float:
 class IndexFiles:
     """The index files of a folder: those that can be read, the first before the others, and others called index."""
 
-    known: tuple[Path, ...]
-    unread: tuple[Path, ...]
+    known: tuple[tuple[Folder, str], ...]
+    unread: tuple[Place, ...]
 
 
 def index_names(names: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -158,60 +111,43 @@ def index_names(names: Iterable[str]) -> tuple[list[str], list[str]]:
     return sorted(known, key=lambda n: (order[n.lower()], n)), sorted(unread)
 
 
-def find_indexes(folder: Path, root: Path) -> IndexFiles:
+def find_indexes(folder: Folder) -> IndexFiles:
     """Index files beside the images and in the folder above an `Images` folder.
 
     Raises ValueError where one lies above the root, which would be needed and must not be read.
     """
-    places = [folder, folder.absolute().parent] if folder.absolute().name.lower() == "images" else [folder]
-    known: list[Path] = []
-    unread: list[Path] = []
+    places = [folder, folder.above()] if folder.place.absolute().name.lower() == "images" else [folder]
+    known: list[tuple[Folder, str]] = []
+    unread: list[Place] = []
     for place in places:
-        with os.scandir(place) as entries:
-            result, others = index_names(entry.name for entry in entries if not entry.is_dir())
-        inside = place.resolve().is_relative_to(root.resolve())
+        inside = place.readable()
+        result, others = index_names(place.files())
         if result and not inside and not known:
             raise ValueError(
-                f"{place / result[0]} says what the channels in {folder} are, and is outside the images root {root}; "
-                f"give --images {place}"
+                f"{place.place / result[0]} says what the channels in {folder.place} are, and is outside the images root "
+                f"{folder.root}; give --images {place.place}"
             )
-        known += [place / name for name in result if inside]
-        unread += [place / name for name in others if inside]
+        known += [(place, name) for name in result if inside]
+        unread += [place.place / name for name in others if inside]
     return IndexFiles(tuple(known), tuple(unread))
 
 
-def read_index(path: Place, data: bytes | None = None) -> Index:
-    """Read an index, from its bytes where they are given; ValueError where it is none, malformed or past a bound."""
-    if isinstance(path, Path) and data is None and (size := path.stat().st_size) > MAX_BYTES:
-        raise ValueError(f"{path}: {size} bytes, more than an index may have ({MAX_BYTES})")
+def read_index(path: Place, file: BinaryIO) -> Index:
+    """Read an index; ValueError where it is none, malformed or past a bound."""
     target = _Reader(path)
-    parser = DefusedXMLParser(target=target, forbid_dtd=True)
-    try:
-        with open_regular(str(path)) if data is None else io.BytesIO(data) as file:
-            seen, idle = 0, 0
-            while chunk := file.read(CHUNK):
-                parser.feed(chunk)
-                idle = 0 if target.events != seen else idle + len(chunk)
-                seen = target.events
-                if idle > MAX_TOKEN:
-                    raise ValueError(f"{path}: a tag of more than {MAX_TOKEN} bytes; no Harmony index")
-            parser.close()
-    except DefusedXmlException as error:
-        raise ValueError(f"{path}: a DTD, entity or external reference is refused ({type(error).__name__})") from error
-    except (ParseError, LookupError, UnicodeError) as error:
-        raise ValueError(f"{path}: not well-formed XML ({error}); export the index again or delete it") from error
+    stream_xml(path, file, target)
     return target.index()
 
 
 class _Reader:
     """Target of the parser: keeps the text of wanted leaves, and a row per image."""
 
+    what = "Harmony index"
+
     def __init__(self, path: Place):
         self.path = path
-        self.events = 0
         self.stack: list[str] = []
-        self.text: list[str] | None = None
-        self.length = 0
+        self.text = Text(path)
         self.unit = ""
         self.units: dict[str, str] = {}  # of the Image or Entry being read
         self.page = ""
@@ -227,13 +163,10 @@ class _Reader:
         self.flatfields: dict[int, Flatfield] = {}
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        self.events += 1
         tag = tag.rpartition("}")[2]
         if not self.stack and tag != "EvaluationInputData":
             raise ValueError(f"{self.path}: root element {tag[:40]!r}; a Harmony index has EvaluationInputData")
         self.stack.append(tag)
-        if len(self.stack) > MAX_DEPTH:
-            raise ValueError(f"{self.path}: elements nested deeper than {MAX_DEPTH}; no Harmony index")
         if tag == "Image":
             self.image, self.units, self.page = {}, {}, ""
         elif tag == "Entry":
@@ -241,32 +174,24 @@ class _Reader:
         elif tag == "URL":
             self.page = attributes.get("BufferNo", "")
         self.unit = attributes.get("Unit", "")
-        self.text, self.length = ([], 0) if tag in WANTED else (None, 0)
+        self.text.clear()
 
     def data(self, text: str) -> None:
-        self.events += 1
-        if self.text is not None:
-            self.length += len(text)
-            if self.length > MAX_TEXT:
-                raise ValueError(f"{self.path}: {self.stack[-1]} holds more than {MAX_TEXT} characters")
-            self.text.append(text)
+        if self.stack[-1] in WANTED:
+            self.text.add(text, self.stack[-1])
 
     def end(self, tag: str) -> None:
-        self.events += 1
         tag = self.stack.pop()
         parent = self.stack[-1] if self.stack else ""
-        if self.text is not None:
-            text = "".join(self.text).strip()
+        if tag in WANTED:
+            text = str(self.text).strip()
             {"Image": self.image, "Entry": self.entry, "Plate": self.plate}.get(parent, {})[tag] = text
             self.units[tag] = self.unit
-            self.text = None
+            self.text.clear()
         elif tag == "Image" and parent == "Images":
             self.add_image()
         elif tag == "Entry":
             self.add_entry()
-
-    def close(self) -> None:
-        """Asked for by the parser."""
 
     def add_image(self) -> None:
         image, where = self.image, f"{self.path}: image {len(self.images) + 1}"
@@ -280,7 +205,7 @@ class _Reader:
         self.name_channel(number["ChannelID"], image.get("ChannelName", ""))
         self.geometries.setdefault(number["ChannelID"], Counter())[self.geometry_of(image)] += 1
         x, y = self.position(image, "PositionX"), self.position(image, "PositionY")
-        page = whole({"BufferNo": self.page}, "BufferNo", where) if self.page else 0
+        page = whole({"BufferNo": self.page}, "BufferNo", where) + 1 if self.page else 0
         self.images.append(
             IndexImage(number["Row"], number["Col"], number["FieldID"], plane, time, number["ChannelID"], url, x, y, page)
         )
@@ -331,27 +256,10 @@ class _Reader:
         name = self.plate.get("Name") or self.plate.get("PlateID") or ""
         bad = f"{self.path.name}: {self.bad_positions} positions of images are no lengths; they are left out"
         notes = (bad,) if self.bad_positions else ()
+        held = Counter(image.url for image in self.images)  # a file of one image is read as any other
+        images = [dataclasses.replace(i, page=0) if held[i.url] == 1 and i.page == 1 else i for i in self.images]
         channels, renamed = dict(sorted(self.channels.items())), {c: tuple(names) for c, names in self.renamed.items()}
-        return Index(name, channels, self.images, geometries, self.flatfields, renamed, notes)
-
-
-def whole(table: dict[str, str], tag: str, where: str) -> int:
-    """A non-negative integer of at most nine digits."""
-    text = table.get(tag, "")
-    if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise ValueError(f"{where}: {tag} must be a whole number, got {text[:40]!r}")
-    return int(text)
-
-
-def real(table: dict[str, str], tag: str, where: str) -> float:
-    """A finite number."""
-    try:
-        value = float(table[tag])
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{where}: {tag} must be a number, got {table[tag][:40]!r}")
-    return value
+        return Index(name, channels, images, geometries, self.flatfields, renamed, notes)
 
 
 def check_all_read(barcode: str, unread: Collection[Place]) -> None:

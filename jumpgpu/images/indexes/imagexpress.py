@@ -1,40 +1,34 @@
 """An ImageXpress's plate description (.HTD): what its wavelengths are called, and which wells and sites were chosen."""
 
 import csv
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from ...settings.names import well_name
 from ..plate import Plate
+from .listing import Folder
 from .names import SUBFOLDER, Named
 
 MAX_BYTES = 1 << 20  # a plate of 1536 wells has 20 KB
 MAX_WAVES = 64
 
 
-def find_htd(folder: Path) -> list[Path]:
-    """Descriptions in a folder and in an ImageXpress's folders of time points and planes."""
-    result: list[Path] = []
+def find_htd(folder: Folder) -> list[tuple[Folder, str]]:
+    """Descriptions in a folder and in an ImageXpress's folders of time points and planes: where each lies, and its name."""
+    result: list[tuple[Folder, str]] = []
     places = [folder]
     for _ in range(3):
-        inner = []
-        for place in places:
-            for entry in sorted(place.iterdir()):
-                if entry.suffix.lower() == ".htd" and entry.is_file():
-                    result.append(entry)
-                elif SUBFOLDER.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink():
-                    inner.append(entry)
-        places = inner
+        result += [(place, name) for place in places for name in place.files() if name.lower().endswith(".htd")]
+        places = [place.inner(name) for place in places for name in place.folders() if SUBFOLDER.fullmatch(name)]
     return result
 
 
-def read_htd(barcode: str, paths: list[Path]) -> tuple[Named, set[tuple[str, int]]]:
+def read_htd(barcode: str, described: Sequence[tuple[Folder, str]]) -> tuple[Named, set[tuple[str, int]]]:
     """Channels by number as descriptions name them, and the (well, site) that were chosen.
 
     ValueError where one is none, or two differ in what they say.
     """
-    tables = {path: table_of(barcode, path) for path in paths}
-    first, path = tables[paths[0]], paths[0]
+    tables = {folder.place / name: table_of(barcode, folder, name) for folder, name in described}
+    path, first = next(iter(tables.items()))
     for other, table in tables.items():
         if differing := next(
             (k for k in {*first, *table} if k.startswith("wavename") and first.get(k) != table.get(k)), None
@@ -57,11 +51,11 @@ def read_htd(barcode: str, paths: list[Path]) -> tuple[Named, set[tuple[str, int
     return Named(path.name, channels or {1: "w1"}), {(well, site) for well in chosen for site in range(1, n_sites + 1)}
 
 
-def table_of(barcode: str, path: Path) -> Mapping[str, list[str]]:
+def table_of(barcode: str, folder: Folder, name: str) -> Mapping[str, list[str]]:
     """The lines of a description: key in lower case -> its values. ValueError where it is none."""
-    if (size := path.stat().st_size) > MAX_BYTES:
-        raise ValueError(f"{barcode}: {path}: {size} bytes, more than an .HTD may have ({MAX_BYTES})")
-    lines = path.read_bytes().decode("utf-8", "replace").splitlines()
+    path = folder.place / name
+    with folder.open(name, MAX_BYTES) as file:
+        lines = file.read().decode("utf-8-sig", "replace").splitlines()
     if not lines or not lines[0].strip().lower().startswith('"htsinfofile"'):
         raise ValueError(f"{barcode}: {path}: no ImageXpress plate description; its first line says HTSInfoFile")
     try:

@@ -37,6 +37,7 @@ TIME = ("Metadata_TimepointID", "Metadata_Timepoint", "Metadata_TimePoint", "Met
 SHEET = ("channel", "path", "plate", "well", "site")  # columns of a samplesheet
 SEPARATORS = ",;\t"
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+TABLES = [f"{name}{suffix}" for name in ("load_data", "load_data_with_illum", "samplesheet") for suffix in SUFFIXES]
 MAX_COLUMNS = 1000  # of a Parquet table
 MAX_UNPACKED = 1 << 30  # bytes that it says to hold
 

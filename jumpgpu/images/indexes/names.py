@@ -4,7 +4,6 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import regex
 
@@ -13,7 +12,8 @@ from ...storage.buckets import Place
 from ..channels import match_channels
 from ..plate import Plate
 from .group import group_images
-from .harmony import IndexImage
+from .index_image import IndexImage
+from .listing import Folder, roots_of
 from .load_data import parse_well
 from .rules import assigned
 
@@ -88,16 +88,15 @@ class NamedImages:
     notes: tuple[str, ...] = ()
 
 
-def names_of(folder: Path) -> Iterator[str]:
+def names_of(folder: Folder) -> Iterator[str]:
     """Names of a folder's files, and of those in an ImageXpress's folders of time points and planes, as paths from it."""
     waiting = [(folder, "")]
     while waiting:
         place, before = waiting.pop()
-        for entry in sorted(place.iterdir()):
-            if SUBFOLDER.fullmatch(entry.name) and before.count("/") < 2 and entry.is_dir() and not entry.is_symlink():
-                waiting.append((entry, f"{before}{entry.name}/"))
-            else:
-                yield before + entry.name
+        yield from (before + name for name in place.files())
+        if before.count("/") < 2:
+            inner = [name for name in place.folders() if SUBFOLDER.fullmatch(name)]
+            waiting += [(place.inner(name), f"{before}{name}/") for name in inner]
 
 
 def rule_of(name: str) -> Rule | None:
@@ -142,7 +141,7 @@ def from_names(
     return Plate(
         barcode=grouped.barcode(barcode),
         folder=folder,
-        roots=(root.resolve(),) if isinstance(root, Path) else (),
+        roots=roots_of(root),
         channels=settings.channels,
         scale=settings.scale,
         channel_labels=tuple(label(text, result.rule, named) for text in keys.values()),
