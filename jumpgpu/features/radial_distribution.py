@@ -98,7 +98,7 @@ def sums_of_rings(batch: ObjectBatch, depth: Depths, ring: torch.Tensor, bins: i
     """float64 [rows, C, 3, bins]: FracAtD, MeanFrac and RadialCV in each ring; `ring` is uint8 on the objects' maps."""
     objects, n_channels = batch.objects, len(batch.channels)
     capacity = objects.largest_box + CHUNK * objects.shape[1]
-    blocks = device.scratch_blocks(objects.rows, 12 * capacity, per_core=2, maximum=BLOCKS)
+    blocks = device.scratch_blocks(objects.rows, 8 * capacity, per_core=2, maximum=BLOCKS)
     result = device.empty(objects.rows, n_channels, len(MEASUREMENTS), bins, dtype=torch.float64)
     device.launch(
         "radial_sums",
@@ -119,7 +119,7 @@ def sums_of_rings(batch: ObjectBatch, depth: Depths, ring: torch.Tensor, bins: i
         turns=objects.rows * -(-n_channels // CHANNELS),
         capacity=capacity,
         result=result,
-        place=device.empty(blocks, 3, capacity, dtype=torch.int32),
+        place=device.empty(blocks, 2, capacity, dtype=torch.int32),
     )
     return result
 

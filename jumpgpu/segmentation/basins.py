@@ -10,6 +10,8 @@ from ..gpu.device import Device
 BAND = 8  # rows per block (kernels/segmentation/basins.cuh: BAND)
 ROUNDS = 32  # rounds of the forest that are recorded (kernels/segmentation/basins.cuh: ROUNDS)
 FOREST_BLOCK = 1024  # threads of the kernels that take a block per plane
+FIRST_ROUNDS = 2  # rounds of the forest that many blocks do, where a device has them
+PARTS, PART = 64, 512  # blocks per plane of such a round at most, and basins that one is worth
 LARGEST_PLANE = 1 << 29  # framed pixels: the order of a step must fit in 64 bits
 LARGEST_WIDTH = (1 << 16) - 1
 
@@ -97,7 +99,21 @@ def find_basins(key: torch.Tensor, connectivity: int, device: Device) -> Basins:
         count=count,
     )
     row_end, pass_end = torch.cumsum(count, 2, dtype=torch.int32)
-    device.launch("basin_number", bands(planes, height), row_end=row_end, **size, basin=basin)
+    rounds = FIRST_ROUNDS if device.massively_parallel else 0
+    up, hung, live, parent = (device.empty(planes, capacity, dtype=torch.int32) for _ in range(4))
+    climb, best, other = (device.empty(planes, n, dtype=torch.uint64) for n in (capacity, capacity, capacity if rounds else 1))
+    hung_end, left = (device.empty(planes, n, dtype=torch.int32) for n in (ROUNDS, 2))
+    device.launch(
+        "basin_number",
+        bands(planes, height),
+        row_end=row_end,
+        **size,
+        capacity=capacity,
+        basin=basin,
+        best=best,
+        hung_end=hung_end,
+        left=left,
+    )
     grid, rows = tall_bands(planes, height, device)
     device.launch("basin_resolve", grid, **size, **rows, basin=basin)
     passes = device.empty(planes, maximum, 4, dtype=torch.int32)
@@ -111,27 +127,43 @@ def find_basins(key: torch.Tensor, connectivity: int, device: Device) -> Basins:
         pass_end=pass_end,
         **size,
         maximum=maximum,
+        capacity=capacity,
+        telling=int(rounds > 0),
         passes=passes,
         pass_count=pass_count,
+        best=best,
     )
-    up, hung, live, parent = (device.empty(planes, capacity, dtype=torch.int32) for _ in range(4))
-    climb, best = (device.empty(planes, capacity, dtype=torch.uint64) for _ in range(2))
-    hung_end = device.empty(planes, ROUNDS, dtype=torch.int32)
+    lists = {"height": height, "maximum": maximum, "capacity": capacity, "passes": passes}
+    forest = {"up": up, "climb": climb, "hung": hung, "hung_end": hung_end, "left": left, "row_end": row_end}
+    for r in range(1, rounds + 1):
+        if r > 1:
+            counted = {"pass_end": pass_end, "pass_count": pass_count}
+            device.launch("basin_survey", bands(planes, height), **lists, **counted, up=up, best=best)
+        parts = min(PARTS, -(-capacity // PART))
+        device.launch(
+            "basin_hang",
+            planes * parts,
+            **lists,
+            **forest,
+            live=live,
+            best=best,
+            parts=parts,
+            round=r,
+            next=other,
+            going_on=parent,
+        )
+        best, other, live, parent = other, best, parent, live
+    if rounds:
+        live, parent = parent, live  # basin_forest takes up `parent`
     device.launch(
         "basin_forest",
         planes,
         block=FOREST_BLOCK,
-        row_end=row_end,
+        **lists,
+        **forest,
         pass_end=pass_end,
-        height=height,
-        maximum=maximum,
-        capacity=capacity,
-        passes=passes,
+        rounds=rounds,
         pass_count=pass_count,
-        up=up,
-        climb=climb,
-        hung=hung,
-        hung_end=hung_end,
         best=best,
         live=live,
         parent=parent,

@@ -6,10 +6,11 @@
 //   radii     largest, mean and median (mean of the middle two) of the distances, here with an edge all around the image
 //
 // Source   CellProfiler 4.2.8 MeasureObjectIntensityDistribution ('squared', centre), MeasureObjectSizeShape (radii); the
-//          search is design.md's: columns first, then along the row.
+//          search is design.md's: columns first, then along the row; on a GPU the row's lower envelope (Meijster et al. 2000;
+//          Felzenszwalb and Huttenlocher 2012).
 // Oracle   SciPy (tests/features/test_area_shape.py, test_radial_distribution.py); CellProfiler's own output on the real fields
-// Launch   blocks take object rows in turns, each with scratch of its own; a thread per column, then a pixel. The serial build
-//          takes CHUNK pixels of a line together. 16 KB of shared memory.
+// Launch   blocks take object rows in turns, each with scratch of its own; a thread per column, then a line. The serial build
+//          takes CHUNK pixels of a line together. 17 KB of shared memory.
 // Order    integers, but for roots of single numbers, and jg::block_sum over distances.
 #include "jg/register_loads.cuh"
 #define ROLLED _Pragma("GCC unroll 1")
@@ -22,8 +23,22 @@ constexpr int FAR = 32767;                             // no edge in this column
 constexpr int SHORT = 176;                             // (SHORT + STEP)^2 + SHORT^2 fits 16 bits
 constexpr int NARROW = 2 * SHORT - 2;                  // no pixel of an object so narrow is SHORT deep
 
-struct Depths { uint32_t bin[BINS + CHUNK]; int maximum, centre; int64_t counted; double middle[2]; };
+constexpr int RUN = 33;                                // bins that one thread adds up: odd, so that threads use different banks
+constexpr int RUNS = (BINS + RUN - 1) / RUN;
+struct Depths { uint32_t bin[BINS + CHUNK], run[RUNS]; int maximum, centre; int64_t counted; double middle[2]; };
 struct Box { int h, w, pitch; bool up, down, left, right; };   // whether beyond that side there is an edge
+
+#if !defined(JG_SERIAL)
+// Where the column u of a line is the nearest: from `begin` on, at `square` to the edge within the column.
+struct Arc {
+    int u, begin, square;
+    __device__ __forceinline__ int square_at(int x) const { return square + (x - u) * (x - u); }
+};
+template <class T> JG_FN Arc listed(int32_t entry, const T* __restrict__ line) {
+    const int u = int(uint32_t(entry) >> 16);
+    return {u, entry & 0xffff, int(line[u])};
+}
+#endif
 
 // The map of one object, in squares of T: `top` for no edge in the column, which nothing may reach. near: scratch, h lines of
 // pitch, and in the serial build four more and some. Sets s.maximum, s.centre and the first s.bin. Starts and ends with a barrier.
@@ -140,32 +155,46 @@ template <class T> JG_FN void find_depths(
         }
     }
     __syncthreads();
+    // A thread per line, so nobody waits between its ends. Of the parabolas (x - u)^2 + near[u] those that are lowest somewhere
+    // are listed from left to right, each with where it begins, in the line's own part of `squared`: entry k belongs to a u of
+    // at least k, so writing squares from the right end takes each entry's place when it has been read.
     int maximum = -1, deepest = 0x7fffffff;
-    JG_FOR_YX(y, x, 0, h, 0, w) {
+    JG_FOR(y, h) {
         const T* __restrict__ line = near + y * pitch;
-        int best = line[x];
-        if (box.left) best = jg::smaller(best, (x + 1) * (x + 1));
-        if (box.right) best = jg::smaller(best, (w - x) * (w - x));
-        for (int j = 1; j * j < best && j < w; j += AHEAD) {       // beyond the line's ends: what its ends say, too far away
-            int before[AHEAD], after[AHEAD];
+        int32_t* to = squared + y * pitch;
+        Arc arc = {0, 0, int(line[0])};
+        int arcs = 0;                                     // listed below `arc`
+        for (int u0 = 1; u0 < w; u0 += AHEAD) {
+            int held[AHEAD];
+            JG_UNROLL for (int k = 0; k < AHEAD; ++k) held[k] = line[jg::smaller(u0 + k, w - 1)];
+            JG_UNROLL for (int k = 0; k < AHEAD; ++k) jg::held_here(held[k]);
             JG_UNROLL for (int k = 0; k < AHEAD; ++k) {
-                before[k] = line[jg::larger(x - j - k, 0)];
-                after[k] = line[jg::smaller(x + j + k, w - 1)];
-            }
-            JG_UNROLL for (int k = 0; k < AHEAD; ++k) {
-                jg::held_here(before[k]);
-                jg::held_here(after[k]);
-            }
-            JG_UNROLL for (int k = 0; k < AHEAD; ++k) {
-                const int away = jg::smaller(j + k, w);
-                best = jg::smaller(best, jg::smaller(before[k], after[k]) + away * away);
+                const int u = u0 + k, square = held[k];
+                if (u >= w) break;
+                while (arc.square_at(arc.begin) > square + (u - arc.begin) * (u - arc.begin)) {     // lower than it throughout
+                    if (arcs == 0) { arc = {-1, 0, 0}; break; }
+                    arc = listed(to[--arcs], line);
+                }
+                if (arc.u < 0) { arc = {u, 0, square}; continue; }
+                const int begin = 1 + (u * u - arc.u * arc.u + square - arc.square) / (2 * (u - arc.u));   // not below 0 here
+                if (begin >= w) continue;
+                to[arcs++] = int32_t(uint32_t(arc.u) << 16 | uint32_t(arc.begin));
+                arc = {u, begin, square};
             }
         }
-        if (best > 0 && best < BINS) jg::tally(&s.bin[best]);
-        squared[y * pitch + x] = best;
-        if (best > maximum) {                             // a thread's pixels come in raster order
-            maximum = best;
-            deepest = y * pitch + x;
+        int deep = -1, at = 0;
+        for (int x = w - 1; x >= 0; --x) {
+            int best = arc.square_at(x);
+            if (box.left) best = jg::smaller(best, (x + 1) * (x + 1));
+            if (box.right) best = jg::smaller(best, (w - x) * (w - x));
+            if (x == arc.begin && arcs > 0) arc = listed(to[--arcs], line);
+            to[x] = best;
+            if (best > 0 && best < BINS) jg::tally(&s.bin[best]);
+            if (best >= deep) { deep = best; at = x; }    // of several the first
+        }
+        if (deep > maximum) {                             // a thread's lines come in order
+            maximum = deep;
+            deepest = y * pitch + at;
         }
     }
     jg::gather_max(&s.maximum, maximum);
@@ -236,13 +265,24 @@ extern "C" __global__ void __launch_bounds__(128, 6) measure_depths(
                     total.v[0] += part.v[0];
                     total.v[1] += part.v[1];
                 } else {
+                    const int runs = (bins + RUN - 1) / RUN;
+                    JG_FOR(g, runs) {
+                        uint32_t counted = 0;
+                        for (int i = g * RUN; i < jg::smaller((g + 1) * RUN, bins); ++i) counted += s.bin[i];
+                        s.run[g] = counted;
+                    }
+                    __syncthreads();
                     JG_ONCE {
                         int64_t counted = s.counted;
-                        for (int i = 0; i < bins; ++i) {
-                            const int64_t next = counted + s.bin[i];
-                            for (int m = 0; m < 2; ++m)
-                                if (counted <= wanted[m] && wanted[m] < next) s.middle[m] = sqrt(double(base + i));
-                            counted = next;
+                        for (int g = 0; g < runs; ++g) {
+                            const int64_t after = counted + s.run[g];
+                            for (int m = 0; m < 2; ++m) {
+                                if (counted > wanted[m] || wanted[m] >= after) continue;
+                                int i = g * RUN;
+                                for (int64_t next = counted + s.bin[i]; next <= wanted[m]; next += s.bin[i]) ++i;
+                                s.middle[m] = sqrt(double(base + i));
+                            }
+                            counted = after;
                         }
                         s.counted = counted;
                     }

@@ -5,7 +5,7 @@
 // Source   CellProfiler 4.2.8 MeasureObjectIntensityDistribution, whose sums are float32
 // Oracle   SciPy, centrosome (tests/features/test_radial_distribution.py); CellProfiler's own output on the real fields
 // Launch   any number of blocks, each takes every gridDim-th row and up to 8 channels of it, since they share the order of pixels;
-//          29 KB of shared memory; radial_zernike likewise, all channels of a row.
+//          30 KB of shared memory; radial_zernike likewise, all channels of a row.
 // Order    a sum is added up by one thread in raster order, or is jg::block_sum.
 #include "jg/register_loads.cuh"
 #include "jg/jg_math.cuh"
@@ -19,14 +19,15 @@ struct Moment { enum Measure {
 }; };
 
 // Sums of a row's values by slot: ring * 8 + wedge, and the whole ring; a slot's values are added in raster order. The serial
-// build walks the row once for all slots. On a GPU the pixels are first listed by slot: each thread counts those of some lines,
-// a running total over the threads says where each writes, and then a thread adds up the list of a slot and channel.
+// build walks the row once for all slots. On a GPU the pixels are first listed by ring: each thread counts those of some lines,
+// a running total over the threads says where each writes, and then a warp streams a ring's list: its lanes fetch 32 pixels at a
+// time, the next while these are added, and four lanes a channel add them one by one, each to its two wedges and the ring.
 constexpr int SLOTS = MAX_BINS * WEDGES;
 constexpr int MAX_CHANNELS = 8;                       // channels of a block
-constexpr int CURSORS = 4608, SEGMENTS = 128;          // counters, 9 a ring and segment; parts of a row's lines, at most
+constexpr int SEGMENTS = 128, ADDING = 4;             // parts of a row's lines; warps that add
 struct RingSums {
     float wedge[SLOTS][MAX_CHANNELS], whole[MAX_BINS][MAX_CHANNELS];
-    int32_t count[SLOTS], begin[SLOTS + 1];
+    int32_t count[SLOTS], begin[MAX_BINS + 1];
 };
 // Of the pixels in rows y0 .. y1 - 1, four at a time: act(their codes, place of the first in the map).
 template <class Act> JG_FN void each_four(
@@ -38,7 +39,6 @@ template <class Act> JG_FN void each_four(
     }
 }
 
-struct Cursors { int32_t v[CURSORS]; };
 constexpr int SOME = 64;
 
 #if defined(JG_SERIAL)
@@ -65,40 +65,78 @@ template <int C> JG_FN void add_line(
     }
 }
 #else
-// The sum of value[at[0]], value[at[1]], ... in this order; values are asked for before they are needed, and their places before that.
-JG_FN float add_list(const float* __restrict__ value, const int32_t* __restrict__ at, int n) {
-    constexpr int HELD = 16;
-    float sum = 0;
-    if (n == 0) return sum;
-    int place[HELD];
-    float held[HELD];
-    JG_UNROLL for (int k = 0; k < HELD; ++k) place[k] = at[jg::smaller(k, n - 1)];
-    JG_UNROLL for (int k = 0; k < HELD; ++k) held[k] = value[place[k]];
-    JG_UNROLL for (int k = 0; k < HELD; ++k) place[k] = at[jg::smaller(HELD + k, n - 1)];
-    for (int i = 0; i < n; i += HELD) {
-        float next[HELD];
-        JG_UNROLL for (int k = 0; k < HELD; ++k) next[k] = value[place[k]];
-        JG_UNROLL for (int k = 0; k < HELD; ++k) place[k] = at[jg::smaller(i + 2 * HELD + k, n - 1)];
-        JG_UNROLL for (int k = 0; k < HELD; ++k) {
-            jg::held_here(next[k]);
-            jg::held_here(place[k]);
-        }
-        JG_UNROLL for (int k = 0; k < HELD; ++k)
-            if (i + k < n) sum += held[k];
-        JG_UNROLL for (int k = 0; k < HELD; ++k) held[k] = next[k];
+struct Streams {
+    int32_t cursor[MAX_BINS * SEGMENTS];               // where the next pixel of a ring and segment goes
+    float value[ADDING][MAX_CHANNELS][jg::WARP + 1];     // 32 pixels of each channel; rows of it start in different banks
+};
+
+// A ring's sums and counts by a warp, from its list of n pixels in raster order: place in the row's list << 3 | wedge.
+JG_FN void add_ring(
+    const float* __restrict__ value, int64_t n_pixels, int taken, const int32_t* __restrict__ list, int n, int r,
+    float (*__restrict__ stream)[jg::WARP + 1], RingSums& s)
+{
+    const int lane = jg::lane(), q = lane % 4, mine = lane / 4, c = jg::smaller(mine, taken - 1);     // wedges q and q + 4
+    float first = 0, second = 0, whole = 0;
+    int n_first = 0, n_second = 0;
+    int entry = 0, next = 0;
+    float held[MAX_CHANNELS];
+    if (n > 0) {
+        entry = list[jg::smaller(lane, n - 1)];
+        next = list[jg::smaller(jg::WARP + lane, n - 1)];
+        JG_UNROLL for (int k = 0; k < MAX_CHANNELS; ++k) if (k < taken) held[k] = value[k * n_pixels + (entry >> 3)];
     }
-    return sum;
+    for (int i = 0; i < n; i += jg::WARP) {
+        JG_UNROLL for (int k = 0; k < MAX_CHANNELS; ++k) if (k < taken) stream[k][lane] = held[k];
+        const bool here = i + lane < n;
+        const uint32_t all = __ballot_sync(0xffffffffu, here), one = __ballot_sync(0xffffffffu, entry & 1),
+                       two = __ballot_sync(0xffffffffu, entry & 2), four = __ballot_sync(0xffffffffu, entry & 4);
+        __syncwarp();                                  // a vote orders no memory
+        entry = next;
+        JG_UNROLL for (int k = 0; k < MAX_CHANNELS; ++k) if (k < taken) held[k] = value[k * n_pixels + (entry >> 3)];
+        next = list[jg::smaller(i + 2 * jg::WARP + lane, n - 1)];
+        JG_UNROLL for (int k = 0; k < MAX_CHANNELS; ++k) if (k < taken) jg::held_here(held[k]);
+        jg::held_here(next);
+        const uint32_t low = all & (q & 1 ? one : ~one) & (q & 2 ? two : ~two), in_first = low & ~four, in_second = low & four;
+        n_first += __popc(in_first);
+        n_second += __popc(in_second);
+        const float* __restrict__ from = stream[c];
+        if (all == 0xffffffffu) {
+            JG_UNROLL for (int k = 0; k < jg::WARP; ++k) {
+                const float v = from[k];
+                whole += v;
+                if (in_first >> k & 1) first += v;
+                if (in_second >> k & 1) second += v;
+            }
+        } else {
+            for (int k = 0; all >> k & 1; ++k) {       // the last lanes are not there
+                const float v = from[k];
+                whole += v;
+                if (in_first >> k & 1) first += v;
+                if (in_second >> k & 1) second += v;
+            }
+        }
+        __syncwarp();
+    }
+    if (mine < taken) {
+        s.wedge[r * WEDGES + q][c] = first;
+        s.wedge[r * WEDGES + q + 4][c] = second;
+        if (q == 0) s.whole[r][c] = whole;
+    }
+    if (mine == 0) {
+        s.count[r * WEDGES + q] = n_first;
+        s.count[r * WEDGES + q + 4] = n_second;
+    }
 }
 #endif
 
 // In   values        float32 [C, P]
-//      pixel         int32   [P]          y << 16 | x
+//      pixel         int32   [P]          y << 16 | x; a row has 2^28 at most
 //      start, stop   int64   [rows]       each row's range of the list
 //      box, schedule, map_start, line_start, extent, ring as of radial_rings
 //      turns         rows * ceil(C / 8): a block takes every gridDim-th group of 8 channels of a row
 //      capacity          at least h (w + 15) of every box
 // Out  result         float64 [rows, C, 3, bins]   FracAtD, MeanFrac, RadialCV
-//      place         int32   [blocks, 3, capacity]    scratch: positions in the row's list, by pixel, by slot, by ring
+//      place         int32   [blocks, 2, capacity]    scratch: positions in the row's list by pixel; the list of each ring
 extern "C" __global__ void __launch_bounds__(128, 4) radial_sums(
     const float* __restrict__ values, const int32_t* __restrict__ pixel, const int64_t* __restrict__ start,
     const int64_t* __restrict__ stop, const int32_t* __restrict__ box, const int32_t* __restrict__ schedule,
@@ -108,7 +146,7 @@ extern "C" __global__ void __launch_bounds__(128, 4) radial_sums(
 {
     JG_SHARED(RingSums, s);
     const int groups = (channels + MAX_CHANNELS - 1) / MAX_CHANNELS, slots = bins * WEDGES;
-    int32_t* __restrict__ map = place + int64_t(blockIdx.x) * 3 * capacity;
+    int32_t* __restrict__ map = place + int64_t(blockIdx.x) * 2 * capacity;
     for (int turn = int(blockIdx.x); turn < turns; turn += int(gridDim.x)) {
         const int row = schedule[turn / groups], c0 = turn % groups * MAX_CHANNELS, taken = jg::smaller(MAX_CHANNELS, channels - c0);
         const int y0 = box[4 * row], x0 = box[4 * row + 1], h = box[4 * row + 2] - y0;
@@ -145,11 +183,9 @@ extern "C" __global__ void __launch_bounds__(128, 4) radial_sums(
             }
         }
 #else
-        JG_SHARED(Cursors, cursors);
-        const int segments = jg::smaller(SEGMENTS, CURSORS / ((WEDGES + 1) * bins));
-        int32_t* __restrict__ by_slot = map + capacity;
-        int32_t* __restrict__ by_ring = by_slot + capacity;
-        int32_t* cursor = cursors.v;                   // by slot, then by ring, of each segment
+        JG_SHARED(Streams, streams);
+        int32_t* __restrict__ by_ring = map + capacity;
+        int32_t* cursor = streams.cursor;
         for (int i = int(threadIdx.x); i < n; i += LINES * int(blockDim.x)) {
             int held[LINES];
             JG_UNROLL for (int k = 0; k < LINES; ++k) held[k] = pixels[jg::smaller(i + k * int(blockDim.x), n - 1)];
@@ -158,63 +194,45 @@ extern "C" __global__ void __launch_bounds__(128, 4) radial_sums(
                 if (i + k * int(blockDim.x) < n)
                     map[((held[k] >> 16) - y0) * pitch + (held[k] & 0xffff) - x0] = i + k * int(blockDim.x);
         }
-        JG_FOR(k, slots * segments) cursor[k] = 0;
+        JG_FOR(k, bins * SEGMENTS) cursor[k] = 0;
         __syncthreads();
-        JG_FOR(g, segments)
-            each_four(h * g / segments, h * (g + 1) / segments, pitch, x0, ends, code, [&](uint32_t four, int) {
+        JG_FOR(g, SEGMENTS)
+            each_four(h * g / SEGMENTS, h * (g + 1) / SEGMENTS, pitch, x0, ends, code, [&](uint32_t four, int) {
                 JG_UNROLL for (int k = 0; k < 4; ++k) {
                     const int mine = four >> 8 * k & 255;
-                    if (mine != NO_RING) ++cursor[mine * segments + g];
+                    if (mine != NO_RING) ++cursor[mine / WEDGES * SEGMENTS + g];
                 }
             });
         __syncthreads();
-        JG_FOR(r, slots) {
+        JG_FOR(r, bins) {
             int total = 0;
-            for (int g = 0; g < segments; ++g) {
-                const int mine = cursor[r * segments + g];
-                cursor[r * segments + g] = total;
+            for (int g = 0; g < SEGMENTS; ++g) {
+                const int mine = cursor[r * SEGMENTS + g];
+                cursor[r * SEGMENTS + g] = total;
                 total += mine;
             }
-            s.count[r] = total;
+            s.begin[r + 1] = total;
         }
         __syncthreads();
         JG_ONCE {
-            int total = 0;
-            for (int r = 0; r <= slots; ++r) {
-                s.begin[r] = total;
-                if (r < slots) total += s.count[r];
-            }
+            s.begin[0] = 0;
+            for (int r = 1; r <= bins; ++r) s.begin[r] += s.begin[r - 1];
         }
         __syncthreads();
-        JG_FOR(k, bins * segments) {
-            const int r = k / segments * WEDGES, g = k % segments;
-            int before = s.begin[r];
-            for (int w = 0; w < WEDGES; ++w) {
-                before += cursor[(r + w) * segments + g];
-                cursor[(r + w) * segments + g] += s.begin[r + w];
-            }
-            cursor[slots * segments + k] = before;
-        }
-        __syncthreads();
-        JG_FOR(g, segments)
-            each_four(h * g / segments, h * (g + 1) / segments, pitch, x0, ends, code, [&](uint32_t four, int i) {
+        JG_FOR(g, SEGMENTS)
+            each_four(h * g / SEGMENTS, h * (g + 1) / SEGMENTS, pitch, x0, ends, code, [&](uint32_t four, int i) {
                 int at[4];
                 JG_UNROLL for (int k = 0; k < 4; ++k) at[k] = (four >> 8 * k & 255) != NO_RING ? map[i + k] : 0;
                 JG_UNROLL for (int k = 0; k < 4; ++k) {
-                    const int mine = four >> 8 * k & 255;
-                    if (mine == NO_RING) continue;
-                    by_slot[cursor[mine * segments + g]++] = at[k];
-                    by_ring[cursor[(slots + mine / WEDGES) * segments + g]++] = at[k];
+                    const int mine = four >> 8 * k & 255, r = mine / WEDGES;
+                    if (mine != NO_RING) by_ring[s.begin[r] + cursor[r * SEGMENTS + g]++] = at[k] << 3 | mine % WEDGES;
                 }
             });
         __syncthreads();
-        JG_FOR(t, (WEDGES + 1) * bins * taken) {       // whole rings, which take longest, first
-            const int c = t % taken, r = t / taken - bins;
-            const int first = s.begin[r < 0 ? (r + bins) * WEDGES : r], last = s.begin[r < 0 ? (r + bins + 1) * WEDGES : r + 1];
-            const float sum = add_list(value + c * n_pixels, (r < 0 ? by_ring : by_slot) + first, last - first);
-            if (r < 0) s.whole[r + bins][c] = sum;
-            else s.wedge[r][c] = sum;
-        }
+        const int adding = jg::smaller(ADDING, jg::warps());
+        for (int r = jg::warp_id() < adding ? bins - 1 - jg::warp_id() : -1; r >= 0; r -= adding)     // the outermost takes longest
+            add_ring(value, n_pixels, taken, by_ring + s.begin[r], s.begin[r + 1] - s.begin[r], r,
+                     streams.value[jg::warp_id()], s);
 #endif
         __syncthreads();
         JG_FOR(t, taken * bins) {

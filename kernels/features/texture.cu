@@ -11,11 +11,13 @@
 // Source   CellProfiler MeasureTexture: mahotas.features.haralick(crop, distance=scale, ignore_zeros=True)
 // Oracle   mahotas; CellProfiler's own output on the real fields
 // Launch   texture_spots: one block per object row. texture_count: one block per object row and channel, 128 threads, 23 KB of
-//          shared memory; a wide range of levels is counted in row tiles. texture_finish: a thread per feature row.
+//          shared memory. To 32 levels four directions are counted at once and each is summed by a warp of its own, to 65 one
+//          by one by the block; a wider range of levels is counted in row tiles. texture_finish: a thread per feature row.
 //          texture_logs: a thread per entry. On a CPU texture_parts.cu counts most cells before.
 // Order    every sum is an integer (logarithms in fixed point, 2^-41, coarser for objects beyond 131,071 pixels) but the
 //          inverse difference moment, jg::block_sum.
 #include "jg/one_item_per_thread.cuh"
+#include "jg/register_loads.cuh"
 #include "jg/jg_math.cuh"
 #include "features/texture.cuh"
 
@@ -30,6 +32,7 @@ constexpr int CELLS = 4356;            // 17 KB: four directions at once to 32 l
 #endif
 #if !defined(JG_SERIAL)
 constexpr int COPIES = 1, COPIED = CELLS;        // shared-memory atomics need none
+constexpr int ASKED = 4;                         // pixels that a thread asks for at once
 #endif
 
 struct Texture {
@@ -42,18 +45,27 @@ struct Texture {
 static_assert(sizeof(Texture) <= 48 * 1024, "static shared memory is 48 KiB at maximum");
 #endif
 
-// The object's levels in its padded box, remapped to 1..n; 0 outside it. spot: where its n pixels lie in the box.
+// The object's levels in its padded box, remapped to 1..n; 0 outside it. spot: where its n pixels lie in the box. On a GPU the
+// levels stand there as they are, and `shift` is taken off where they are read: a pass over the box less.
 struct Crop {
     const uint8_t* level;
     const int32_t* spot;
-    int n, stride;
+    int n, stride, shift;
 };
+
+#if defined(JG_CUDA)
+#  define JG_UNROLL_BY_4 _Pragma("unroll 4")
+#else
+#  define JG_UNROLL_BY_4
+#endif
 
 // Count the pairs of D directions into D matrices of S columns, whole: cell[a][b], a the pixel's own level. Row 0 (the
 // pixels that do not count) is left out by `a > 0`; column 0 takes the neighbours that do not count. Neighbouring pixels
-// often hit the same cell, and a core waits for its own last increment: `copies` matrices (a power of 2) take turns.
+// often hit the same cell, and a core waits for its own last increment: `copies` matrices (a power of 2) take turns. A GPU's
+// thread asks for the levels of several pixels before it counts one.
 template <int D> JG_FN void count_whole(uint32_t* __restrict__ cell, const Crop& crop, int S, const int* step, int copies) {
     const int size = D * S * S;
+#if defined(JG_SERIAL)
     JG_FOR(i, crop.n) {
         const uint8_t* __restrict__ p = crop.level + crop.spot[i];
         const int a = *p;
@@ -62,13 +74,35 @@ template <int D> JG_FN void count_whole(uint32_t* __restrict__ cell, const Crop&
             JG_UNROLL for (int d = 0; d < D; ++d) jg::tally(row + d * S * S + p[step[d]]);
         }
     }
+#else
+    (void)size, (void)copies;
+    const int threads = int(blockDim.x), shift = crop.shift;
+    for (int i = int(threadIdx.x); i < crop.n; i += ASKED * threads) {
+        int at[ASKED], a[ASKED], b[ASKED][D];
+        JG_UNROLL for (int k = 0; k < ASKED; ++k) at[k] = crop.spot[jg::smaller(i + k * threads, crop.n - 1)];
+        JG_UNROLL for (int k = 0; k < ASKED; ++k) {
+            const uint8_t* __restrict__ p = crop.level + at[k];
+            a[k] = *p;
+            JG_UNROLL for (int d = 0; d < D; ++d) b[k][d] = p[step[d]];
+        }
+        JG_UNROLL for (int k = 0; k < ASKED; ++k) {
+            jg::held_here(a[k]);
+            JG_UNROLL for (int d = 0; d < D; ++d) jg::held_here(b[k][d]);
+        }
+        JG_UNROLL for (int k = 0; k < ASKED; ++k) {
+            if (a[k] == 0 || i + k * threads >= crop.n) continue;
+            uint32_t* __restrict__ row = cell + (a[k] - shift - 1) * S;
+            JG_UNROLL for (int d = 0; d < D; ++d) jg::tally(row + d * S * S + jg::larger(b[k][d] - shift, 0));
+        }
+    }
+#endif
 }
 
 // The same for the rows row0 .. row0 + rows - 1 of one direction, both ways round.
 JG_FN void count_tile(uint32_t* __restrict__ cell, const Crop& crop, int S, int step, int row0, int rows) {
     JG_FOR(i, crop.n) {
         const uint8_t* __restrict__ p = crop.level + crop.spot[i];
-        const int a = *p, b = p[step];
+        const int a = *p - crop.shift, b = p[step] - crop.shift;
         if (a > 0 && b > 0) {
             if (a >= row0 && a < row0 + rows) jg::tally(cell + (a - row0) * S + b);
             if (b >= row0 && b < row0 + rows) jg::tally(cell + (b - row0) * S + a);
@@ -107,6 +141,105 @@ template <bool WHOLE> JG_FN void add_rows(Texture& s, const uint32_t* __restrict
         mine[LOG_CELLS] += m * uint64_t(logs[m] >> drop);
     }
 }
+
+#if !defined(JG_SERIAL)
+// The bins of the marginals of a matrix that is counted one way round, gathered: lanes with neighbouring bins read neighbouring
+// words, nothing is written, and nobody waits.
+struct Matrix {
+    const uint32_t* cell;
+    int S, levels;
+    __device__ __forceinline__ uint32_t at(int i, int j) const { return cell[(i - 1) * S + j]; }
+    __device__ __forceinline__ uint64_t level(int k) const {          // pairs with level k, either way round
+        uint32_t t = 0;
+        JG_UNROLL_BY_4 for (int j = 1; j <= levels; ++j) t += at(k, j) + at(j, k);
+        return t;
+    }
+    __device__ __forceinline__ uint64_t sum(int k) const {            // with levels that add up to k
+        uint32_t t = 0;
+        const int last = jg::smaller(levels, k - 1);
+        JG_UNROLL_BY_4 for (int i = jg::larger(1, k - levels); i <= last; ++i) t += at(i, k - i);
+        return 2 * uint64_t(t);
+    }
+    __device__ __forceinline__ uint64_t apart(int k) const {          // with levels k apart
+        uint32_t t = 0;
+        JG_UNROLL_BY_4 for (int i = 1; i <= levels - k; ++i) t += at(i, i + k) + (k ? at(i + k, i) : 0u);
+        return 2 * uint64_t(t);
+    }
+};
+
+// The totals of a direction by the threads `first`, first + step, ... of a warp or a block, those of |i - j| left out: rows of the
+// triangle below the diagonal go to its warps, four at a time.
+JG_FN void add_gathered(const Matrix& m, int shift, const int64_t* __restrict__ logs, int drop, int first, int step, uint64_t* mine) {
+    for (int k = first + 1; k <= m.levels; k += step) {
+        const uint64_t n = m.level(k), kk = uint64_t(k + shift), twice = uint64_t(m.at(k, k)) << 1;
+        mine[PAIRS] += n; mine[I1] += n * kk; mine[I2] += n * kk * kk; mine[LOG_I] += n * uint64_t(logs[n] >> drop);
+        mine[SQUARE] += twice * twice;
+        mine[LOG_CELLS] += twice * uint64_t(logs[twice] >> drop);
+    }
+    for (int k = first + 2; k <= 2 * m.levels; k += step) {
+        const uint64_t n = m.sum(k), kk = uint64_t(k + 2 * shift);
+        mine[S2] += n * kk * kk; mine[LOG_S] += n * uint64_t(logs[n] >> drop);
+    }
+    constexpr int ROWS = 4;
+    uint64_t square = 0, log_cells = 0;                  // below the diagonal: the other half of the matrix is the same
+    for (int i0 = 2 + first / jg::WARP * ROWS; i0 <= m.levels; i0 += step / jg::WARP * ROWS)
+        for (int j = 1 + jg::lane(); j < i0 + ROWS - 1; j += jg::WARP) {
+            uint32_t n[ROWS];
+            uint64_t log[ROWS];
+            JG_UNROLL for (int r = 0; r < ROWS; ++r) n[r] = j < i0 + r && i0 + r <= m.levels ? m.at(i0 + r, j) + m.at(j, i0 + r) : 0u;
+            JG_UNROLL for (int r = 0; r < ROWS; ++r) log[r] = uint64_t(logs[n[r]] >> drop);
+            JG_UNROLL for (int r = 0; r < ROWS; ++r) {
+                square += uint64_t(n[r]) * n[r];
+                log_cells += n[r] * log[r];
+            }
+        }
+    mine[SQUARE] += 2 * square;
+    mine[LOG_CELLS] += 2 * log_cells;
+}
+// What pairs k apart add; their part of the inverse difference moment is what comes back.
+JG_FN double add_apart(const Matrix& m, int k, const int64_t* __restrict__ logs, int drop, uint64_t* mine) {
+    const uint64_t n = m.apart(k), kk = uint64_t(k);
+    mine[D2] += n * kk * kk; mine[LOG_D] += n * uint64_t(logs[n] >> drop); mine[SQUARE_D] += n * n;
+    return double(n) / double(1 + k * k);
+}
+
+// A direction's totals by one warp, without a barrier; the inverse difference moment adds up as by jg::block_sum.
+JG_FN void sum_by_warp(const Matrix& m, int shift, const int64_t* __restrict__ logs, int drop, uint64_t* __restrict__ total_out,
+                       double* __restrict__ moment_out)
+{
+    uint64_t mine[TOTALS] = {};
+    add_gathered(m, shift, logs, drop, jg::lane(), jg::WARP, mine);
+    double moment = 0;
+    for (int g = 0; g < jg::LANES; g += jg::WARP) {
+        double part = 0;
+        for (int k = g + jg::lane(); k < m.levels; k += jg::LANES) part += add_apart(m, k, logs, drop, mine);
+        moment += jg::warp_sum(part);
+    }
+    for (int t = 0; t < TOTALS; ++t) mine[t] = jg::warp_sum(mine[t]);
+    if (jg::lane() == 0) {
+        for (int t = 0; t < TOTALS; ++t) total_out[t] = mine[t];
+        *moment_out = moment;
+    }
+}
+
+// The same by the whole block. Ends with a barrier.
+JG_FN void sum_by_block(const Matrix& m, int shift, const int64_t* __restrict__ logs, int drop, TotalScratch& scratch,
+                        uint64_t* __restrict__ total_out, double* __restrict__ moment_out)
+{
+    uint64_t mine[TOTALS] = {};
+    add_gathered(m, shift, logs, drop, int(threadIdx.x), int(blockDim.x), mine);
+    const jg::Vec<1> moment = jg::block_sum<1>(m.levels, scratch.sum, [&](int k) {
+        return jg::Vec<1>{{add_apart(m, k, logs, drop, mine)}};
+    });
+    jg::Counts<TOTALS> sums;
+    for (int t = 0; t < TOTALS; ++t) sums.v[t] = mine[t];
+    sums = jg::block_count<TOTALS>(sums, scratch.counts);
+    JG_ONCE {
+        for (int t = 0; t < TOTALS; ++t) total_out[t] = sums.v[t];
+        *moment_out = moment.v[0];
+    }
+}
+#endif
 }  // namespace
 
 // In   pixel       int32   [P]                y << 16 | x
@@ -155,7 +288,7 @@ extern "C" __global__ void __launch_bounds__(128, 4) texture_count(
     const float* __restrict__ value = values + channel * n_pixels + first;
     uint8_t* __restrict__ level = crops + channel * crop_stride + crop_start[object];
     const int height = box[4 * object + 2] - box[4 * object], stride = box[4 * object + 3] - box[4 * object + 1] + pad;
-    const Crop crop = {level, spot + spot_start[object], int(stop[object] - first), stride};
+    Crop crop = {level, spot + spot_start[object], int(stop[object] - first), stride, 0};
 
     JG_ONCE { s.lo = LEVELS; s.hi = 0; }
     const int words = ((height + pad) * stride + 3) / 4;
@@ -163,12 +296,31 @@ extern "C" __global__ void __launch_bounds__(128, 4) texture_count(
     __syncthreads();
     {
         int lo = LEVELS, hi = 0;
-        JG_FOR(i, crop.n) {
-            const int g = remap[raw_level(value[i])];
-            level[crop.spot[i]] = uint8_t(g);
+        const auto place = [&](float v, int at) {
+            const int g = remap[raw_level(v)];
+            level[at] = uint8_t(g);
             lo = jg::smaller(lo, g ? g : LEVELS);
             hi = jg::larger(hi, g);
+        };
+#if defined(JG_SERIAL)
+        for (int i = 0; i < crop.n; ++i) place(value[i], crop.spot[i]);
+#else
+        const int threads = int(blockDim.x);
+        for (int i = int(threadIdx.x); i < crop.n; i += ASKED * threads) {
+            float held[ASKED];
+            int at[ASKED];
+            JG_UNROLL for (int k = 0; k < ASKED; ++k) {
+                const int here = jg::smaller(i + k * threads, crop.n - 1);
+                held[k] = value[here];
+                at[k] = crop.spot[here];
+            }
+            JG_UNROLL for (int k = 0; k < ASKED; ++k) {
+                jg::held_here(held[k]);
+                jg::held_here(at[k]);
+            }
+            JG_UNROLL for (int k = 0; k < ASKED; ++k) if (i + k * threads < crop.n) place(held[k], at[k]);
         }
+#endif
         jg::gather_min(&s.lo, lo);
         jg::gather_max(&s.hi, hi);
     }
@@ -182,18 +334,40 @@ extern "C" __global__ void __launch_bounds__(128, 4) texture_count(
         JG_FOR(k, scales * DIRECTIONS) moment_out[k] = 0;
         return;
     }
-    JG_FOR(i, 4 * words) level[i] = uint8_t(level[i] > shift ? level[i] - shift : 0);
+#if defined(JG_SERIAL)
+    for (int i = 0; i < 4 * words; ++i) level[i] = uint8_t(level[i] > shift ? level[i] - shift : 0);
+#else
+    crop.shift = shift;
+#endif
     const int S = (levels + 1) | 1;                      // odd: the cells of a column lie in different banks
     const int D = 4 * S * S <= CELLS ? 4 : 1, tile = S * S <= CELLS ? levels : CELLS / S;
+#if defined(JG_SERIAL)
     const int copies = COPIES * 4 * S * S <= COPIED ? COPIES : 1;
+#endif
     const uint64_t ways = tile == levels ? 2 : 1;        // a whole matrix is counted one way round
     for (int plane = 0; plane < scales * DIRECTIONS; plane += D) {
         const int far = scale[plane / DIRECTIONS];
         const int step[4] = {far, far * stride + far, far * stride, far * stride - far};
+#if !defined(JG_SERIAL)
+        if (tile == levels) {                            // a warp per direction, where all four fit
+            JG_FOR(k, D * S * S) s.cell[k] = 0;
+            __syncthreads();
+            if (D == 4) count_whole<4>(s.cell, crop, S, step, 1);
+            else count_whole<1>(s.cell, crop, S, step + plane % DIRECTIONS, 1);
+            __syncthreads();
+            if (D == 4) {
+                for (int d = jg::warp_id(); d < D; d += jg::warps())
+                    sum_by_warp({s.cell + d * S * S, S, levels}, shift, logs, drop, total_out + (plane + d) * TOTALS, moment_out + plane + d);
+            } else sum_by_block({s.cell, S, levels}, shift, logs, drop, s.scratch, total_out + plane * TOTALS, moment_out + plane);
+            __syncthreads();
+            continue;
+        }
+#endif
         for (int d = 0; d < D; ++d) {
             uint64_t mine[TOTALS] = {};
             JG_FOR(k, 2 * S + 2) { s.sum[k] = 0; s.diff[k] = 0; }
             JG_FOR(k, S + 1) s.level[k] = 0;
+#if defined(JG_SERIAL)
             if (tile == levels) {
                 if (d == 0) {
                     JG_FOR(k, copies * D * S * S) s.cell[k] = 0;
@@ -207,7 +381,9 @@ extern "C" __global__ void __launch_bounds__(128, 4) texture_count(
                 }
                 __syncthreads();
                 add_rows<true>(s, s.cell + d * S * S, S, levels, 1, levels + 1, logs, drop, mine);
-            } else {
+            } else
+#endif
+            {
                 for (int row0 = 1; row0 <= levels; row0 += tile) {
                     const int row1 = jg::smaller(row0 + tile, levels + 1);
                     JG_FOR(k, (row1 - row0) * S) s.cell[k] = 0;

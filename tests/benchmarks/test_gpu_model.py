@@ -280,6 +280,8 @@ def test_a_real_launch_grows_with_its_image(gpu: Gpu):
 
 # Launched by options and imported pipelines that none of the model's workloads has yet: docs/limits.md.
 OF_PIPELINES = {
+    "basin_hang",
+    "basin_survey",
     "count_crops",
     "cut_crops",
     "correct_sums",
