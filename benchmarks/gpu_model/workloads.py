@@ -78,14 +78,18 @@ def distances() -> Config:
     log = ThresholdSettings(method="otsu2", log_transform=True)
     nuclei = PrimarySettings(threshold=log, declump="intensity", dividing_lines="intensity", min_diameter=30.0)
     cells = SecondarySettings(method="distance", threshold=ThresholdSettings(method="robust_background"))
-    return Config(segmentation=SegmentationSettings(nuclei=nuclei, cells=cells), features=FeatureSettings(families=("number",)))
+    return Config(
+        segmentation=SegmentationSettings(nuclei=nuclei, cells=cells), features=FeatureSettings(families=("number",))
+    )
 
 
 def propagation() -> Config:
     """Cells by propagation, nuclei without a background and of shape at low resolution."""
     nuclei = PrimarySettings(background=None, min_diameter=30.0, threshold=ThresholdSettings(method="otsu2"))
     cells = SecondarySettings(method="propagation", threshold=ThresholdSettings(method="robust_background"))
-    return Config(segmentation=SegmentationSettings(nuclei=nuclei, cells=cells), features=FeatureSettings(families=("number",)))
+    return Config(
+        segmentation=SegmentationSettings(nuclei=nuclei, cells=cells), features=FeatureSettings(families=("number",))
+    )
 
 
 OTHERS: dict[str, tuple[Callable[[], Config], str, int]] = {  # settings, illumination, fields
