@@ -101,9 +101,7 @@ def find_basins(key: torch.Tensor, connectivity: int, device: Device) -> Basins:
     row_end, pass_end = torch.cumsum(count, 2, dtype=torch.int32)
     rounds = FIRST_ROUNDS if device.massively_parallel else 0
     up, hung, live, parent = (device.empty(planes, capacity, dtype=torch.int32) for _ in range(4))
-    climb, best, other = (
-        device.empty(planes, n, dtype=torch.uint64) for n in (capacity, capacity, capacity if rounds else 1)
-    )
+    climb, best, other = (device.empty(planes, n, dtype=torch.uint64) for n in (capacity, capacity, capacity if rounds else 1))
     hung_end, left = (device.empty(planes, n, dtype=torch.int32) for n in (ROUNDS, 2))
     device.launch(
         "basin_number",
@@ -135,12 +133,19 @@ def find_basins(key: torch.Tensor, connectivity: int, device: Device) -> Basins:
         pass_count=pass_count,
         best=best,
     )
-    lists = {"height": height, "maximum": maximum, "capacity": capacity, "passes": passes}
-    forest = {"up": up, "climb": climb, "hung": hung, "hung_end": hung_end, "left": left, "row_end": row_end}
+    lists: dict[str, Any] = {"height": height, "maximum": maximum, "capacity": capacity, "passes": passes}
+    forest: dict[str, Any] = {"up": up, "climb": climb, "hung": hung, "hung_end": hung_end, "left": left, "row_end": row_end}
     for r in range(1, rounds + 1):
         if r > 1:
-            counted = {"pass_end": pass_end, "pass_count": pass_count}
-            device.launch("basin_survey", bands(planes, height), **lists, **counted, up=up, best=best)
+            device.launch(
+                "basin_survey",
+                bands(planes, height),
+                **lists,
+                pass_end=pass_end,
+                pass_count=pass_count,
+                up=up,
+                best=best,
+            )
         parts = min(PARTS, -(-capacity // PART))
         device.launch(
             "basin_hang",
