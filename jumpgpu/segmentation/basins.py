@@ -101,7 +101,9 @@ def find_basins(key: torch.Tensor, connectivity: int, device: Device) -> Basins:
     row_end, pass_end = torch.cumsum(count, 2, dtype=torch.int32)
     rounds = FIRST_ROUNDS if device.massively_parallel else 0
     up, hung, live, parent = (device.empty(planes, capacity, dtype=torch.int32) for _ in range(4))
-    climb, best, other = (device.empty(planes, n, dtype=torch.uint64) for n in (capacity, capacity, capacity if rounds else 1))
+    climb, best, other = (
+        device.empty(planes, n, dtype=torch.uint64) for n in (capacity, capacity, capacity if rounds else 1)
+    )
     hung_end, left = (device.empty(planes, n, dtype=torch.int32) for n in (ROUNDS, 2))
     device.launch(
         "basin_number",
