@@ -1,8 +1,8 @@
-"""Batches (plates, sources): ComBat, and how much of the profiles is the batch, before and after each step.
+"""How much of the profiles is the batch (plate, source), before and after each step.
 
 The numbers of `batch_effects` are of negative controls, which every batch shares: what tells their batches apart is no
-treatment. After a step that was fitted on these controls (sphering, ComBat, Harmony) the numbers say what the fit did to
-them, not what it would do to other wells; `in_sample` marks them.
+treatment. A step that was fitted on these controls (sphering, ComBat, Harmony) is fitted again for them without those of
+their positions (`apart`); where it cannot be, the numbers say what the fit did to them, and `in_sample` marks them.
 """
 
 from collections.abc import Sequence
@@ -11,69 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .held_out import sphere_apart
-from .platemap import feature_columns, is_negcon, some
+from .apart import steps_apart, steps_of
+from .combat import batch_of
+from .platemap import feature_columns, is_negcon
 from .recipe import Recipe
-from .text_tables import as_text
 
 NEIGHBOURS = 5
-
-
-def batch_of(profiles: pd.DataFrame, column: str, step: str, flag: str) -> pd.Series:
-    """The batch of each row as text; ValueError where it does not name two batches or more, or leaves wells out."""
-    if column not in profiles:
-        raise ValueError(f"{step} integrates over {column}, and the profiles have no such column")
-    batch = as_text(profiles[column])
-    if batch.isna().any():
-        row = profiles[batch.isna()].iloc[0]
-        raise ValueError(
-            f"{step} integrates over {column}, which is empty for {int(batch.isna().sum())} wells, first "
-            f"{row['Metadata_Plate']} {row['Metadata_Well']}"
-        )
-    if batch.nunique() < 2:
-        raise ValueError(f"{step} integrates over {column}, which has one value here; leave it out (--without {flag})")
-    return batch
-
-
-def combat(profiles: pd.DataFrame, column: str, also: Sequence[str] = ()) -> pd.DataFrame:
-    """Features with each batch's mean and spread drawn to the others', by ComBat (scanpy's; the extra `[combat]`).
-
-    Parametric empirical Bayes without covariates: treatments are not told to it, so batches that hold different
-    treatments lose a part of that difference too.
-
-    Raises
-    ------
-    ValueError
-        For an absent column, empty or single batches, missing values or features of one value.
-    RuntimeError
-        Without scanpy.
-    """
-    batch = batch_of(profiles, column, "ComBat", "combat")
-    sizes = batch.value_counts()
-    if few := sorted(sizes.index[sizes < 2]):
-        raise ValueError(f"ComBat needs two wells of every {column}, and {some(few)} has one: its spread is unknown")
-    try:
-        import anndata
-        import scanpy
-    except ImportError as error:
-        raise RuntimeError("this recipe's ComBat needs scanpy: pip install 'jumpgpu[combat]'") from error
-    features = feature_columns(profiles, also)
-    values = profiles[features].to_numpy(float)
-    if not np.isfinite(values).all():
-        lost = [f for f, ok in zip(features, np.isfinite(values).all(axis=0), strict=True) if not ok]
-        raise ValueError(f"ComBat needs complete features, and {some(lost)} lacks values; select with 'missing' at 0")
-    codes = pd.factorize(batch, sort=True)[0]
-    centered = values - (np.stack([values[codes == b].mean(axis=0) for b in range(codes.max() + 1)]))[codes]
-    still = np.sqrt((centered**2).mean(axis=0)) <= 1e-12 * np.maximum(np.abs(values).max(axis=0), 1e-300)
-    if still.any():
-        constant = [f for f, s in zip(features, still, strict=True) if s]
-        raise ValueError(
-            f"ComBat divides by the spread within batches, and {some(constant)} has none; select features first"
-        )
-    table = anndata.AnnData(values, obs=pd.DataFrame({"batch": batch.to_numpy()}, index=[str(i) for i in range(len(batch))]))
-    corrected = scanpy.pp.combat(table, key="batch", inplace=False)
-    features_after = pd.DataFrame(np.asarray(corrected), columns=features, index=profiles.index)
-    return pd.concat([profiles.drop(columns=features), features_after], axis=1)
 
 
 def batch_effects(profiles: pd.DataFrame, column: str, also: Sequence[str] = ()) -> dict[str, Any]:
@@ -149,24 +92,30 @@ def describe_effects(step: str, effects: dict[str, Any]) -> str:
 
 
 def effects_by_step(
-    controls: dict[str, pd.DataFrame], recipe: Recipe, columns: Sequence[str]
+    tables: dict[str, pd.DataFrame], recipe: Recipe, columns: Sequence[str]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """`batch_effects` after each step, and findings where a step has none.
 
     Parameters
     ----------
-    controls : dict
-        Table's name (`normalized_feature_select_negcon_batch_spherized`) to the negative controls of all plates, in the
-        order of the steps. Sphered controls are reported as the controls of other positions sphere them.
+    tables : dict
+        Table's name (`normalized_feature_select_negcon_batch_spherized`) to the wells of all plates, in the order of the
+        steps: the first of a reference with all wells that the steps are fitted on, the others with the controls at least.
     columns : list of str
         Whose values are batches.
     """
     result, findings = [], []
-    before: pd.DataFrame | None = None
-    for name, table in controls.items():
-        judged, in_sample = table, any(word in name.split("_") for word in ("combat", "harmony"))
-        if name.endswith("_spherized") and before is not None:
-            judged = sphere_apart(before, feature_columns(before, recipe.features), recipe)
+    selected: pd.DataFrame | None = None
+    for name, table in tables.items():
+        judged, in_sample = table[is_negcon(table)].reset_index(drop=True), False
+        if not (steps := steps_of(name)):
+            selected = table
+        elif selected is not None:
+            try:
+                judged = steps_apart(selected, feature_columns(selected, recipe.features), recipe, steps)
+            except (ValueError, RuntimeError) as error:
+                findings.append(f"{name}: judged on the controls that it was fitted on: {error}")
+                in_sample = True
         for column in columns:
             try:
                 effects = batch_effects(judged, column, recipe.features)
@@ -174,5 +123,4 @@ def effects_by_step(
                 findings.append(f"{name}: no batch report: {error}")
                 continue
             result.append({"table": name, **effects, "in_sample": in_sample})
-        before = table
     return result, findings

@@ -2,9 +2,9 @@
 
 A step that was fitted on the wells that judge it makes them look better than they are: sphered by their own covariance,
 controls look like noise whatever their position does. What our own record of a table says is done again here for the
-controls: features are selected without them, and each is sphered by the controls of other positions. The correction
-`position` needs nothing (it never fits a well that it corrects). A step that cannot be done again makes the judgement
-circular, and that is said by name.
+controls: features are selected without them, and each goes through sphering, ComBat and Harmony as fitted without the
+controls of its position (`apart`). The correction `position` needs nothing (it never fits a well that it corrects). A step
+that cannot be done again makes the judgement circular, and that is said by name.
 """
 
 from collections.abc import Sequence
@@ -12,21 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ..settings.config import build
-from .normalize import sphere_by
+from .apart import steps_apart, steps_of
 from .platemap import common_features, feature_columns, is_negcon, metadata_columns
 from .recipe import Recipe
 from .select import select
 
-FOLDS = 10
-CIRCULAR = {
-    "well_position": "the correction well_position subtracted each position's own mean over the plates",
-    "harmony": "Harmony was fitted on these very wells and cannot be fitted without them",
-    "combat": "ComBat was fitted on these very wells",
-}
+CIRCULAR = {"well_position": "the correction well_position subtracted each position's own mean over the plates"}
+WORDS = {"sphere": "sphered", "combat": "put through ComBat", "harmony": "mapped onto Harmony's result"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,6 @@ def hold_out(files: Sequence[Path], records: Sequence[dict[str, Any]]) -> HeldOu
     plate = str(files[0].parent.name)
     name = files[0].stem.removeprefix(f"{plate}_")
     steps = [s for s in ("well_position",) if s in recipe.corrections]
-    steps += [s for s in ("harmony", "combat") if s in name.split("_")]
     if steps:
         return HeldOut(refused="circular: " + "; ".join(CIRCULAR[s] for s in steps))
     findings = []
@@ -82,26 +76,26 @@ def hold_out(files: Sequence[Path], records: Sequence[dict[str, Any]]) -> HeldOu
         return HeldOut(findings=tuple(findings))
     try:
         check, replace = fit_again(files[0].parent.parent, name, recipe, records[0].get("plates", ()))
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         return HeldOut(refused=f"circular: steps of {name} were fitted on these wells and cannot be fitted again ({error})")
     n = len(feature_columns(check, recipe.features))
-    done = "selected without the negative controls" + (
-        " and sphered by those of other positions" if "spherized" in name else ""
-    )
+    words = [WORDS[s] for s in steps_of(name)]
+    done = "selected without the negative controls"
+    done += f" and {', '.join(words)} as fitted without those of their positions" if words else ""
     return HeldOut(check, replace, "", (*findings, f"controls are judged on {n} features, {done}"))
 
 
 def fit_again(folder: Path, name: str, recipe: Recipe, plates: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """The controls of all plates of the run, with selection and sphering that have not seen them.
+    """The controls of all plates of the run, with selection and later steps that have not seen them.
 
-    The second table is sphered in the features of the table itself; None where it is not sphered.
+    The second table has the features of the table itself; None where there are no later steps.
     """
     if not plates:
         raise ValueError("the record does not list the run's plates")
     reference = "negcon" if "negcon" in name.split("_") else "all"
     base = "normalized" if reference == "all" else "normalized_negcon"
     tables = [read(folder, p, base) for p in plates]
-    also = recipe.features
+    also, steps = recipe.features, steps_of(name)
     if recipe.select.level == "batch":
         features = common_features(tables, also)
         treated = pd.concat([t.loc[~is_negcon(t), features] for t in tables], ignore_index=True)
@@ -110,28 +104,21 @@ def fit_again(folder: Path, name: str, recipe: Recipe, plates: Sequence[str]) ->
         chosen = [select(t[~is_negcon(t)], recipe.select, also)[0] for t in tables]
         kept = [feature_columns(c, also) for c in chosen]
     features = [f for f in kept[0] if all(f in set(k) for k in kept) and all(f in t for t in tables)]
-    controls = pd.concat([t.loc[is_negcon(t), [*metadata_columns(t), *features]] for t in tables], ignore_index=True)
-    if "spherized" not in name:
-        return controls, None
-    before = [read(folder, p, name.split("_spherized")[0]) for p in plates]
+
+    def together(wells: Sequence[pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:
+        """The wells that the steps are fitted on: the controls alone, where they are enough."""
+        rows = [t if set(steps) - {"sphere"} else t[is_negcon(t)] for t in wells]
+        return pd.concat([t[[*metadata_columns(t), *names]] for t in rows], ignore_index=True)
+
+    if not steps:
+        return together(tables, features), None
+    first = name.split("_batch")[0] + "_batch" if recipe.select.level == "batch" else name.split("_plate")[0] + "_plate"
+    before = [read(folder, p, first) for p in plates]
     own = common_features(before, also)
-    together = pd.concat([t.loc[is_negcon(t), [*metadata_columns(t), *own]] for t in before], ignore_index=True)
-    return sphere_apart(controls, features, recipe), sphere_apart(together, own, recipe)
-
-
-def sphere_apart(controls: pd.DataFrame, features: list[str], recipe: Recipe) -> pd.DataFrame:
-    """Controls, each sphered by those of other positions: positions in folds, in the order of their names."""
-    if recipe.sphere is None:
-        raise ValueError("the record has no sphering")
-    codes = pd.factorize(controls["Metadata_Well"], sort=True)[0]
-    folds = np.random.Generator(np.random.PCG64(0)).permutation(codes.max() + 1)[codes] % min(FOLDS, codes.max() + 1)
-    sphered = controls.copy()
-    values = np.empty((len(controls), len(features)))
-    for fold in np.unique(folds):
-        out = folds == fold
-        values[out] = sphere_by(controls.loc[~out, features], controls.loc[out, features], recipe.sphere).to_numpy()
-    sphered[features] = values
-    return sphered
+    return (
+        steps_apart(together(tables, features), features, recipe, steps),
+        steps_apart(together(before, own), own, recipe, steps),
+    )
 
 
 def read(folder: Path, plate: str, name: str) -> pd.DataFrame:

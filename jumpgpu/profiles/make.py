@@ -20,6 +20,7 @@ from . import conventions
 from . import design_checks as designs
 from . import platemap as platemaps
 from .aggregate import aggregate
+from .apart import steps_of
 from .batch import describe_effects, effects_by_step
 from .cell_quality import FLAGGED, WithoutFlagged, add_shares, flag_plate, load_cell_rules
 from .consensus import consensus as consensus_of
@@ -224,7 +225,7 @@ def profile(
                 yield table
 
         gathered: dict[str, list[pd.DataFrame]] = {}  # for the consensus
-        selected: dict[str, list[pd.DataFrame]] = {}  # negative controls after each step over all plates
+        selected: dict[str, list[pd.DataFrame]] = {}  # each step's controls, and the wells that the steps are fitted on
         batches = [c for c in dict.fromkeys((chosen.combat, chosen.harmony)) if c]
         batches = batches or (["Metadata_Plate"] if chosen.sphere else [])
         for plate, name, table in make_profiles(augmented(), chosen):
@@ -238,7 +239,8 @@ def profile(
             if consensus and "feature_select" in name:
                 gathered.setdefault(name, []).append(table)
             if batches and "feature_select" in name:
-                selected.setdefault(name, []).append(table[platemaps.is_negcon(table)])
+                whole = (chosen.combat or chosen.harmony) and not steps_of(name)
+                selected.setdefault(name, []).append(table if whole else table[platemaps.is_negcon(table)])
             n_features = len(feature_columns(table, chosen.features))
             tell(f"{plate}  {name}  {len(table)} wells  {n_features} features")
             rank = TABLES.index(name) if name in TABLES else -1

@@ -7,6 +7,7 @@ fitted can be written down.
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -162,18 +163,22 @@ def sphere_by(controls: pd.DataFrame, values: pd.DataFrame, settings: SphereSett
 
 def harmonize(profiles: pd.DataFrame, column: str, also: Sequence[str] = ()) -> pd.DataFrame:
     """Features integrated over the batches that a column names, by Harmony (harmonypy; the extra `[harmony]`)."""
+    features = feature_columns(profiles, also)
+    corrected = pd.DataFrame(run_harmony(profiles, column, features).Z_corr, columns=features, index=profiles.index)
+    return pd.concat([profiles.drop(columns=features), corrected], axis=1)
+
+
+def run_harmony(profiles: pd.DataFrame, column: str, features: Sequence[str]) -> Any:
+    """harmonypy's result for these features."""
     try:
         import harmonypy
     except ImportError as error:
         raise RuntimeError("this recipe's last step needs harmonypy: pip install 'jumpgpu[harmony]'") from error
-    features = feature_columns(profiles, also)
     if column not in profiles:
         raise ValueError(f"Harmony integrates over {column}, and the profiles have no such column")
     if as_text(profiles[column]).nunique() < 2:
         raise ValueError(f"Harmony integrates over {column}, which has one value here; leave it out (--without harmony)")
     values = profiles[features].to_numpy(float).T  # features first: with as many features as wells harmonypy could not tell
-    result = harmonypy.run_harmony(
+    return harmonypy.run_harmony(
         values, profiles[[column]].apply(as_text).fillna(""), [column], random_state=0, verbose=False
     )
-    corrected = pd.DataFrame(result.Z_corr, columns=features, index=profiles.index)
-    return pd.concat([profiles.drop(columns=features), corrected], axis=1)

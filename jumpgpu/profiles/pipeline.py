@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pandas as pd
 
-from .batch import combat
+from .combat import combat
 from .conventions import GROUP
 from .normalize import Fit, correct_cell_count, correct_well_positions, harmonize, normalize, sphere
 from .platemap import SAMPLE, common_features, feature_columns

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from jumpgpu.profile import main as profile
-from jumpgpu.profiles.batch import batch_effects, combat, describe_effects, effects_by_step
+from jumpgpu.profiles.batch import batch_effects, describe_effects, effects_by_step
+from jumpgpu.profiles.combat import combat
 from jumpgpu.profiles.pipeline import make_profiles
 from jumpgpu.profiles.platemap import feature_columns
 from jumpgpu.profiles.recipe import SelectSettings, SphereSettings, load_recipe
@@ -119,21 +120,20 @@ def test_without_an_effect_the_numbers_are_chance():
     assert np.mean([f["drift_mean"] for f in result]) == pytest.approx(result[0]["drift_chance"], rel=0.05)
 
 
-def test_sphered_controls_are_reported_as_others_sphere_them():
+def test_steps_are_reported_as_fitted_without_the_controls():
     recipe = dataclasses.replace(load_recipe("jumpgpu"), sphere=SphereSettings(), combat="Metadata_Source")
     controls = together()[lambda t: t["Metadata_control_type"] == "negcon"].reset_index(drop=True)
     names = ["normalized_feature_select_batch", "normalized_feature_select_batch_spherized"]
-    steps = {names[0]: controls, names[1]: controls, names[1] + "_combat": combat(controls, "Metadata_Source")}
+    steps = {names[0]: controls, names[1]: controls, names[1] + "_combat": controls}
     effects, findings = effects_by_step(steps, recipe, ["Metadata_Source", "Metadata_Batch"])
-    assert [(e["table"], e["in_sample"]) for e in effects] == [
-        (names[0], False),
-        (names[1], False),
-        (names[1] + "_combat", True),
-    ]
+    assert [(e["table"], e["in_sample"]) for e in effects] == [(n, False) for n in steps]
     assert effects[1]["batch_share"] != effects[0]["batch_share"]  # sphered here, out of fold, though the table was not
     assert effects[2]["batch_share"] < effects[0]["batch_share"]
     assert len(findings) == 3
     assert "no such column" in findings[0]
+    effects, findings = effects_by_step(steps, dataclasses.replace(recipe, combat=None), ["Metadata_Source"])
+    assert effects[2]["in_sample"]  # a step that cannot be fitted again: said, and marked
+    assert findings == [f"{names[1]}_combat: judged on the controls that it was fitted on: the record has no combat"]
     assert describe_effects("combat", effects[2]).endswith("(fitted on these controls)")
 
 
@@ -164,6 +164,6 @@ def test_profile_reports_each_step(tmp_path, capsys):
     err = capsys.readouterr().err
     assert "normalized_feature_select_negcon_batch_combat: Metadata_Plate is " in err
     effects = json.loads((tmp_path / "profiles" / "batch_effects.json").read_text())
-    assert [e["in_sample"] for e in effects] == [False, True]
+    assert [e["in_sample"] for e in effects] == [False, False]
     assert effects[1]["batch_share"] < effects[0]["batch_share"]
     assert profile([*arguments, "--overwrite", "--without", "combat"]) == 0

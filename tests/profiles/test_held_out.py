@@ -1,7 +1,8 @@
-"""Controls judged by steps that have not seen them: sphering and selection fitted again; circular, unknown: by name."""
+"""Controls judged by steps that have not seen them, fitted again from the record; circular, unknown: by name."""
 
 import dataclasses
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -9,8 +10,9 @@ import pytest
 
 from jumpgpu import score
 from jumpgpu.profile import main as profile
+from jumpgpu.profiles.apart import steps_apart
 from jumpgpu.profiles.files import recorded
-from jumpgpu.profiles.held_out import hold_out, sphere_apart
+from jumpgpu.profiles.held_out import hold_out
 from jumpgpu.profiles.normalize import sphere
 from jumpgpu.profiles.platemap import feature_columns
 from jumpgpu.profiles.recipe import SphereSettings, load_recipe
@@ -70,7 +72,7 @@ def test_sphered_controls_look_clean_only_to_a_fit_that_has_seen_them(run):
     assert held.replace[features].to_numpy().var() > 1.3 * own[features].to_numpy().var()
     status, record = scored(folder, name)
     assert status == 0
-    assert any("sphered by those of other positions" in f for f in record["findings"])
+    assert any("sphered as fitted without those of their positions" in f for f in record["findings"])
     assert record["controls_position_low"] > 5  # the effect of 1.5 is still there, and the check says so
 
 
@@ -80,11 +82,11 @@ def test_each_control_is_sphered_by_the_others():
     controls = together[together["Metadata_control_type"] == "negcon"].reset_index(drop=True)
     features = feature_columns(controls)
     recipe = dataclasses.replace(load_recipe("jumpgpu"), sphere=SphereSettings())
-    sphered = sphere_apart(controls, features, recipe)
+    sphered = steps_apart(controls, features, recipe, ["sphere"])
     changed = controls.copy()
     one = changed["Metadata_Well"] == changed["Metadata_Well"][0]
     changed.loc[one, features] += 3.0
-    again = sphere_apart(changed, features, recipe)
+    again = steps_apart(changed, features, recipe, ["sphere"])
     shift = again.loc[one, features].to_numpy() - sphered.loc[one, features].to_numpy()
     np.testing.assert_allclose(shift, np.tile(shift[0], (3, 1)), atol=1e-9)  # one linear map, not fitted on them
     seen = sphere(changed, SphereSettings())[features].to_numpy() - sphere(controls, SphereSettings())[features].to_numpy()
@@ -137,20 +139,42 @@ def test_other_corrections_are_named(run, corrections, word):
     assert hold_out(paths, records).refused.startswith("circular: the correction well_position")
 
 
-def test_harmony_is_circular_and_a_null_by_position_is_refused(run, capsys):
-    pytest.importorskip("harmonypy")
-    folder = run("[sphere]\n").joinpath("recipe.toml")
-    folder.write_text('harmony = "Metadata_Plate"\n' + folder.read_text())
-    folder = folder.parent
+def by_recipe(folder, more):
+    """The run again with more in its recipe."""
+    recipe = folder / "recipe.toml"
+    recipe.write_text(more + recipe.read_text())
     given = [a for i in (1, 2, 3) for a in ("--plate", str(folder / f"P{i}.parquet"))]
-    assert profile([*given, "--output", str(folder), "--overwrite", "--recipe", str(folder / "recipe.toml")]) == 0
-    name = "normalized_feature_select_negcon_batch_spherized_harmony"
+    assert profile([*given, "--output", str(folder), "--overwrite", "--recipe", str(recipe)]) == 0
+
+
+def test_combat_and_harmony_are_fitted_without_the_controls_that_judge_them(run, monkeypatch, capsys):
+    pytest.importorskip("harmonypy")
+    pytest.importorskip("scanpy")
+    folder = run("[sphere]\nepsilon = 1.0\n")
+    by_recipe(folder, 'combat = "Metadata_Plate"\nharmony = "Metadata_Plate"\n')
+    name = "normalized_feature_select_negcon_batch_spherized_combat_harmony"
     status, record = scored(folder, name)
     assert status == 0
-    assert "Harmony was fitted on these very wells" in record["controls_position_reason"]
+    assert any(
+        "sphered, put through ComBat, mapped onto Harmony's result as fitted without" in f for f in record["findings"]
+    )
+    assert record["controls_position_low"] > 5  # an effect of 1.5 outlives all three steps, and is seen
+    assert scored(folder, name, "--null", "position")[0] == 0
+    effects = json.loads((folder / "profiles" / "batch_effects.json").read_text())
+    assert [e["table"] for e in effects][-1] == name
+    assert not any(e["in_sample"] for e in effects)
+    capsys.readouterr()
+
+    monkeypatch.setitem(sys.modules, "harmonypy", None)  # not installed where the table is judged
+    status, record = scored(folder, name)
+    assert status == 0
+    assert (
+        "circular: steps of normalized_feature_select_negcon_batch_spherized_combat_harmony were fitted on these"
+        in (record["controls_position_reason"])
+    )
     assert record["controls_position_percent"] is None
     assert scored(folder, name, "--null", "position")[0] == 2
-    assert "no null by position: circular: Harmony" in capsys.readouterr().err
+    assert "no null by position: circular: steps of" in capsys.readouterr().err
 
 
 def test_profiles_of_others_are_unknown(run, tmp_path):
