@@ -143,9 +143,10 @@ def calculate_math(row: Row, _: int) -> Settings:
     return result | row.named(("wants_lower", "lower", "wants_upper", "upper"))
 
 
-def classify(row: Row, _: int) -> Settings:
+def classify(row: Row, revision: int) -> Settings:
     """`groups` of one measurement each: objects, measurement, bins and their names."""
     contrast, n = row.take()[0], row.count()
+    row.take(1 if revision > 2 else 0)  # how many classes of a model
     names = ("objects", "measurement", "spacing", "bins", "low", "below", "high", "above", "custom", "named", "names")
     groups = []
     for _group in range(n):

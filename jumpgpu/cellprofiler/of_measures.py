@@ -16,6 +16,7 @@ ROUNDING = {
     "Rounded down to the next-lowest integer": "floor",
     "Rounded up to the next-highest integer": "ceiling",
 }
+CENTRES = {"These objects": "self", "Centers of other objects": "centers", "Edges of other objects": "edges"}
 ZERNIKE = {"None": None, "Magnitudes only": False, "Magnitudes and phase": True}
 
 
@@ -95,7 +96,7 @@ def distribution(t: Translator, s: Settings) -> None:
     for name, centre, of in s["objects"]:
         if name not in own or not images:
             continue
-        center = {"These objects": "self", "Centers of other objects": "centers", "Edges of other objects": "edges"}[centre]
+        center = word("centres", centre, CENTRES)
         others = t.measured_sets([of]) if center != "self" else ("",)
         if not others:
             continue

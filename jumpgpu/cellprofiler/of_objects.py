@@ -42,6 +42,7 @@ DISTANCES: dict[str, tuple[str, ...]] = {
     "Minimum": ("minimum",),
     "Both": ("centroid", "minimum"),
 }
+LIMIT = {"Erase": True, "Continue": False, "None": False}  # CellProfiler 2's Truncate became None
 BASIC = {  # what CellProfiler takes where "Use advanced settings?" is No
     "declump": "Intensity",
     "lines": "Intensity",
@@ -70,7 +71,7 @@ def primary(t: Translator, s: Settings) -> None:
         suppression=None if s["auto_suppression"] == "Yes" else numbers(s["suppression"], t.module)[0],
         low_resolution_maxima=s["low_resolution"] == "Yes",
         fill_holes=word("filling holes", s["fill_holes"], HOLES),
-        max_objects=int(numbers(s["limit_count"], t.module)[0]) if s["limit"] == "Erase" else None,
+        max_objects=int(numbers(s["limit_count"], t.module)[0]) if word("too many objects", s["limit"], LIMIT) else None,
     )
     by = measured_threshold(t, s["threshold"])
     t.add(kinds.Primary(image, s["objects"], result, by, module=t.by))

@@ -56,7 +56,7 @@ READERS: dict[str, tuple[Sequence[int], Callable[[Row, int], Settings]]] = {
     "MeasureImageAreaOccupied": (range(4, 6), measures.area_occupied),
     "FlagImage": (range(2, 6), measures.flag),
     "CalculateMath": (range(1, 4), measures.calculate_math),
-    "ClassifyObjects": (range(2, 3), measures.classify),
+    "ClassifyObjects": (range(2, 5), measures.classify),
 }
 ONCE = {  # what a module was called before
     "MeasureCorrelation": "MeasureColocalization",

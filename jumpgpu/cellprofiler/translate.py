@@ -14,7 +14,7 @@ from .functions import pruned, split
 from .parse import Module, Pipeline, printable
 from .rows import Settings
 from .settings import ONCE, READERS, read_settings
-from .sources import source_of
+from .sources import GROUPS, source_of
 from .translator import KNOWN, Translator
 
 LOADING = {"LoadData", "Images", "Metadata", "NamesAndTypes", "Groups"}
@@ -31,6 +31,9 @@ def translate(pipelines: Iterable[Pipeline]) -> Translated:
     steps: list[kinds.Step] = []
     for t in result:
         of_plate, of_fields = split(t.steps, t.saved)
+        if of_plate and (finer := [g for g in t.groups if GROUPS.get(g.lower().replace("_", "")) != "plate"]):
+            text = f"functions are made for each group of {', '.join(map(printable, finer))}; here one is made for the plate"
+            t.findings.append(Finding("values", t.file, "Groups", 0, text))
         functions += of_plate
         steps += pruned(of_fields)
     source = sources(pipelines, result)
@@ -108,6 +111,9 @@ def handle(t: Translator, handler: Callable[[Translator, Settings], None], modul
     before = len(t.steps)
     try:
         handler(t, settings)
+        for text, value in module.settings:  # pictures of outlines, of classes, of numbers of neighbours
+            if re.match(r"(Name the .*|Enter the |Output )image", text) and value not in {"", "None", *t.images}:
+                t.images[value] = Cause(module.name, module.number, f"its picture {printable(value)} is not made")
     except Unsupported as error:
         del t.steps[before:]
         cause = t.cause(error)
@@ -131,6 +137,10 @@ def handle(t: Translator, handler: Callable[[Translator, Settings], None], modul
 def load(t: Translator, module: Module) -> None:
     if module.named("Process as 3D") == ["Yes"]:
         t.say("labels", "processes volumes; here a field is one plane")
+    if module.named("Do you want to group your images?") == ["Yes"]:
+        t.groups = [c for c in module.named("Metadata category") if c not in ("", "None")]
+    if module.named("Group images by metadata?") == ["Yes"]:
+        t.groups = [c.strip() for text in module.named("Select metadata tags") for c in text.split(",") if c.strip()]
     if module.named("Process just a range of rows") == ["Yes"]:
         t.say("note", "takes a range of rows; choose wells and sites by --wells and --sites")
     if module.name == "LoadData" and module.named("Rescale intensities") == ["No"]:
@@ -157,7 +167,7 @@ def unknown(t: Translator, module: Module) -> None:
         t.say("output", "writes or shows things, which is left to this program's own output")
     makes_objects = False
     for text, value in module.settings:
-        if text.startswith(("Name the output image", "Name the filtered image", "Name the resized image")) and value:
+        if re.match(r"(Name the .*image|Image name|Enter .*image name)", text) and value not in ("", "None"):
             t.images[value] = Cause(module.name, module.number, "is not among the modules that are imported")
         if (
             re.match(r"Name the (output|new|filtered|.*) objects", text)

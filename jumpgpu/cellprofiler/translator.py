@@ -34,6 +34,7 @@ class Translator:
     measured: set[str] = field(default_factory=set)  # image measurements
     loaded: tuple[kinds.Load, ...] = ()  # what an earlier reading of the pipeline loads
     declared: list[str] = field(default_factory=list)  # images that NamesAndTypes names
+    groups: list[str] = field(default_factory=list)  # metadata whose values make groups of images
     wants_loaded: bool = False  # a module is of all loaded images
     module: Module | None = None
 

@@ -289,3 +289,32 @@ def test_an_unknown_module_is_said_once() -> None:
     other = appended("Align", {"Select the input image": "DNA", "Name the output image": "Edges"})
     assert [f.level for f in other.findings if f.module == "Align"] == ["note"]
     assert other.verdict["labels"] == "equal"
+
+
+def test_functions_of_groups_smaller_than_a_plate() -> None:
+    """CellProfiler makes a function for each group of images; here there is one for the plate."""
+    text = illumination()
+    at = text.index("Group images by metadata?:Yes\n") + len("Group images by metadata?:Yes\n")
+    line = text[at:].splitlines()[0]
+    assert line.strip().startswith("Select metadata tags")
+    for tags, verdict in (("Plate", "equal"), ("Plate,Well", "differ")):
+        grouped = text.replace(line, f"    Select metadata tags for grouping:{tags}")
+        imported = translate([parse_text(grouped, "illum.cppipe")])
+        assert imported.verdict["columns"] == verdict
+    (finding,) = imported.of_level("values")
+    assert "'Well'" in finding.text
+
+
+def test_a_picture_that_a_module_makes_is_no_image_of_the_plate() -> None:
+    """An outline's or a heat map's picture is not made here, so that a module that takes it is not taken to load it."""
+    settings_of = {"Select the objects": "Cells", "Select neighboring objects to measure": "Cells", "Method": "Adjacent"}
+    settings_of |= {"Neighbor distance": "5", "Consider objects discarded for touching image border?": "Yes"}
+    settings_of |= {"Retain the image of objects colored by numbers of neighbors?": "Yes", "Name the output image": "Counted"}
+    block = "\n".join([f"MeasureObjectNeighbors:{HEADER}", *(f"    {k}:{v}" for k, v in settings_of.items())])
+    text = f"{text_of('cpjump1_analysis_load_data.cppipe')}\n{block}\n"
+    intensity = text[text.index("MeasureObjectIntensity:") :].split("\n\n")[0]
+    line = intensity.splitlines()[1]
+    text += "\n" + intensity.replace(line, "    Select images to measure:Counted") + "\n"
+    imported = translate([parse_text(text, "lab.cppipe")])
+    assert imported.verdict["columns"] == "missing"
+    assert any("'Counted' is not made" in f.text for f in imported.of_level("columns"))
