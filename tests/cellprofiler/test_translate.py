@@ -309,7 +309,10 @@ def test_a_picture_that_a_module_makes_is_no_image_of_the_plate() -> None:
     """An outline's or a heat map's picture is not made here, so that a module that takes it is not taken to load it."""
     settings_of = {"Select the objects": "Cells", "Select neighboring objects to measure": "Cells", "Method": "Adjacent"}
     settings_of |= {"Neighbor distance": "5", "Consider objects discarded for touching image border?": "Yes"}
-    settings_of |= {"Retain the image of objects colored by numbers of neighbors?": "Yes", "Name the output image": "Counted"}
+    settings_of |= {
+        "Retain the image of objects colored by numbers of neighbors?": "Yes",
+        "Name the output image": "Counted",
+    }
     block = "\n".join([f"MeasureObjectNeighbors:{HEADER}", *(f"    {k}:{v}" for k, v in settings_of.items())])
     text = f"{text_of('cpjump1_analysis_load_data.cppipe')}\n{block}\n"
     intensity = text[text.index("MeasureObjectIntensity:") :].split("\n\n")[0]
