@@ -18,10 +18,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from . import __version__
-from .cli.exit_status import command, run_command
+from .cli.exit_status import BAD_USE, TRY_AGAIN, command, run_command
 from .cli.parser import command_parser
+from .storage.faults import may_pass
 
-GOOD, POOR, BAD = "ok", "note", "MISSING"
+GOOD, POOR, BAD, FAILS = "ok", "note", "MISSING", "FAILS"  # the last: what may do later
 PROBE = 1 << 26  # bytes written to tell the disk's speed
 FIELD_MB = 12  # of a field of five channels as it is read, LZW
 LITTLE_MEMORY = 4 << 30
@@ -191,7 +192,7 @@ def disk(folder: Path) -> tuple[str, str, str, float]:
             read = PROBE / (time.perf_counter() - start) / 1e6
         free = shutil.disk_usage(folder).free / 2**30
     except OSError as error:
-        return BAD, f"disk {folder}", str(error), 0.0
+        return FAILS if may_pass(error) else BAD, f"disk {folder}", error.strerror or str(error), 0.0
     speed = f"{free:.0f} GiB free, {written:.0f} MB/s written and synced, {read:.0f} MB/s read"
     return (GOOD if free > 5 else POOR), f"disk {folder}", f"{speed} ({read / FIELD_MB:.0f} fields/s)", read / FIELD_MB
 
@@ -278,7 +279,7 @@ def parser() -> argparse.ArgumentParser:
         "Say in ten lines what this machine has for jumpgpu (processors, memory, torch, GPU, TIFF codecs, optional "
         "packages, the disk's speed), how many fields per second it will do, and the one command that would make it faster.",
         "jumpgpu doctor --output /data/out",
-        status="0 jumpgpu can run here, 2 something that it needs is missing",
+        status="0 jumpgpu can run here, 2 something that it needs is missing, 75 worth trying again (the disk fails)",
     )
     output.add_argument("--output", type=Path, default=Path("."), metavar="DIR", help="where plates would go (default: .)")
     output.add_argument("--gallery", action="store_true", help="ask over the network whether the gallery can be read")
@@ -291,7 +292,7 @@ def parser() -> argparse.ArgumentParser:
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 when jumpgpu can run here, 2 when something that it needs is missing."""
+    """0 when jumpgpu can run here, 2 when something that it needs is missing, 75 when the disk fails."""
     options = parser().parse_args(arguments)
     result = []
     for state, subject, text in findings(options.output, options.gallery, not options.no_speed):
@@ -300,7 +301,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{state:8} {subject:14} {text}", flush=True)
     if options.json:
         print(json.dumps(result, indent=1))
-    return 2 if any(f["state"] == BAD for f in result) else 0
+    states = {f["state"] for f in result}
+    return BAD_USE if BAD in states else TRY_AGAIN if FAILS in states else 0
 
 
 if __name__ == "__main__":

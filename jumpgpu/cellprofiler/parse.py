@@ -4,6 +4,7 @@ A pipeline file comes from anywhere, so nothing in it is evaluated: size and cou
 table, and of a module's attributes only the three that matter are looked for.
 """
 
+import io
 import json
 import re
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ def read_pipeline(path: str | Path) -> Pipeline:
     if len(data) > MAX_BYTES:
         raise ValueError(f"{path}: larger than {MAX_BYTES >> 20} MiB, which no pipeline is")
     if data.startswith(HDF5):
-        data = pipeline_of_project(path)
+        data = pipeline_of_project(path, data)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -74,7 +75,7 @@ def read_pipeline(path: str | Path) -> Pipeline:
     return parse_json(text, str(path)) if text.lstrip()[:1] == "{" else parse_text(text, str(path))
 
 
-def pipeline_of_project(path: Path) -> bytes:
+def pipeline_of_project(path: Path, data: bytes) -> bytes:
     """The pipeline that a CellProfiler project (HDF5) holds as one string; ValueError where there is none, or several."""
     try:
         import h5py
@@ -87,7 +88,7 @@ def pipeline_of_project(path: Path) -> bytes:
             result.append(item)
 
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(io.BytesIO(data), "r") as file:
             file.visititems(look)
             stored = result[0]["data"] if len(result) == 1 else None
             if not isinstance(stored, h5py.Dataset) or h5py.check_string_dtype(stored.dtype) is None:

@@ -147,7 +147,7 @@ def file_digest(file: str, model: ModelSettings | None = None) -> str:
     try:
         with open(file, "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         where = f"model {model.name!r}: " if model else ""
         raise FileNotFoundError(f"{where}{file}: {error.strerror}") from error
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..storage.atomic import whole_file, whole_folder
+from ..store.h5ad import hdf5_file
 
 FORMATS = {"crops-zarr": "", "webdataset": ".tar", "h5sc": ".h5sc"}  # and how a well's file ends
 MASKS = ("Nuclei", "Cells")  # that h5sc has before the channels
@@ -145,10 +146,9 @@ def add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 def write_h5sc(well: WellCrops, path: Path) -> int:
     """scPortrait's layout: AnnData with `obs/cell_id`, `var` of planes, and float16 images [N, masks + channels, S, S].
 
-    A mask's plane is 1 where at least half of the pixel is of the object. ValueError without h5py.
+    A mask's plane is 1 where at least half of the pixel is of the object. ValueError without h5py, OSError as `hdf5_file`.
     """
     import anndata
-    import h5py
 
     parts = list(well.parts) if well.n == 0 else well.parts
     identity: dict[str, list[np.ndarray]] = {"sites": [], "numbers": [], "centers": []}
@@ -163,7 +163,7 @@ def write_h5sc(well: WellCrops, path: Path) -> int:
         "image_size_y": well.size,
     }
     images = path.with_name("images.h5")
-    with h5py.File(images, "w") as file:
+    with hdf5_file(images, "w") as file:
         shape = (well.n, len(planes), well.size, well.size)
         data = file.create_dataset("images", shape, "float16", chunks=(1, 1, *shape[2:]) if well.n else None)
         at = 0
@@ -192,8 +192,9 @@ def write_h5sc(well: WellCrops, path: Path) -> int:
     names = {"channel_names": np.array(planes), "channel_mapping": np.array(mapping), "compression": "gzip"}
     table.uns["single_cell_images"] = {**about, **names}
     table.uns["crops"] = json.dumps(well.rule)
-    table.write_h5ad(path)
-    with h5py.File(path, "a") as file, h5py.File(images) as source:
+    table.strings_to_categoricals()
+    with hdf5_file(images, "r") as source, hdf5_file(path, "w") as file:
+        anndata.io.write_elem(file, "/", table)
         shape = source["images"].shape
         options = {"chunks": (1, 1, *shape[2:]), "compression": "gzip"} if well.n else {}
         target = file.create_dataset("obsm/single_cell_images", shape, "float16", **options)

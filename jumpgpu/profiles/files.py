@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from ..settings.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS, check_file_name
 from ..storage.atomic import read_file, whole_file
+from ..storage.faults import may_pass
 from ..store.annotation import variables
 from ..store.h5ad import write_h5ad
 from .conventions import identity_columns, one_line, prefixed
@@ -78,7 +79,9 @@ def numbers_beside(path: Path, plate: str) -> dict[str, Any]:
     try:
         check_file_name(plate, "the plate")
         result = json.loads(read_file(path.parent / f"{plate}_{RECORD}", MAX_RECORD))["numbers"]
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        if may_pass(error):
+            raise
         return {}
     return result if isinstance(result, dict) else {}
 

@@ -15,6 +15,7 @@ from .. import __version__
 from ..settings.names import counted
 from ..storage.atomic import write_whole
 from ..storage.buckets import place_of
+from ..storage.faults import may_pass
 from ..store.reader import StoredPlate, open_plate
 from . import conventions
 from . import design_checks as designs
@@ -309,6 +310,8 @@ def plan(
                 check_free(Path(output), name)
             lines.append(f"{name}: {result}; would write {Path(output) / 'profiles' / name}")
         except (ValueError, OSError) as error:
+            if may_pass(error):
+                raise
             lines.append(f"{name}: would be refused: {error}")
     return lines
 

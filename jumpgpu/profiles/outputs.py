@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import Self
 
 from ..settings.names import check_file_name
-from ..storage.atomic import lock, placed_together
+from ..storage.atomic import placed_together
+from ..storage.claims import lock, release
 
 LOCK = ".jumpgpu.lock"
 
@@ -42,7 +43,7 @@ class ProfileOutputs:
             except BlockingIOError as error:
                 raise BlockingIOError(f"{plate}: another run of profile is at work in {home}; wait for it") from error
             if taken is not None:
-                self._locks.callback(taken.release)
+                self._locks.callback(release, taken)
             self._taken.add(plate)
         return home
 

@@ -1,7 +1,6 @@
 """The benchmark's files: one table, one figure, one page."""
 
 import html
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,9 +47,8 @@ def write_benchmark(
     write_whole(folder / f"{name}.json", json.dumps(record, indent=1) + "\n")
     written = [folder / f"{name}.parquet", folder / f"{name}.json"]
     if with_figures:
-        drawn = figure(results)
-        written += save(drawn, folder / name)
-        write_whole(folder / f"{name}.html", page(results, drawn))
+        written += save(figure(results), folder / name)
+        write_whole(folder / f"{name}.html", page(results, written[-1].read_text(encoding="utf-8")))
         written.append(folder / f"{name}.html")
     return written
 
@@ -76,11 +74,8 @@ def figure(results: Sequence[Benchmark]) -> "Figure":
     return drawn
 
 
-def page(results: Sequence[Benchmark], drawn: "Figure") -> str:
+def page(results: Sequence[Benchmark], svg: str) -> str:
     """One HTML file: figure, table, what was found, settings. Nothing is loaded from elsewhere."""
-    picture = io.StringIO()
-    drawn.savefig(picture, format="svg")
-    svg = picture.getvalue()
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Representations side by side</title><style>{STYLE}</style>"
     ]

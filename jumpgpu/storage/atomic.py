@@ -1,27 +1,20 @@
-"""Files that survive a crash: folders written whole and renamed into place, and runs that keep out of each other's way.
+"""Files that survive a crash: files and folders written whole and renamed into place.
 
 Power-loss order: every byte of a folder and its directories are synced, then the rename, then the directory renamed
 into. Whatever moment the machine stops at, a reader finds the folder as it was meant to be or not at all.
 
-A bucket has no rename and no locks. There a folder's record, `zarr.json`, is put last and is what makes it be there; two
-runs that make the same well put the same bytes, so they need not keep apart.
+A bucket has no rename. There a folder's record, `zarr.json`, is put last and is what makes it be there.
 """
 
 import contextlib
 import errno
-import glob
-import json
 import os
 import re
 import shutil
-import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock, Timeout
 
 from .buckets import Place, RemotePath, in_parallel
 from .file_system import sync_file_system, syncs_whole
@@ -33,7 +26,6 @@ TRIES = 3  # of removing a folder
 FEW = 4  # files that are synced one by one, wherever they lie
 BINARY = getattr(os, "O_BINARY", 0)  # Windows would write other bytes for a line's end
 NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, NotRegular)  # and no fault of the system
-NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # file systems without flock
 
 
 def check_key(key: str) -> str:
@@ -96,7 +88,8 @@ def write_new(path: Path | str, data: bytes, sync: bool = True) -> None:
 def remove_folder(folder: Path) -> None:
     """Remove a folder that nobody needs, if it can be: what stays is no error, and the next run removes it."""
     for _ in range(TRIES):
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # rmtree does not ignore all
+            shutil.rmtree(folder, ignore_errors=True)
         if not os.path.lexists(folder):
             return
 
@@ -139,7 +132,7 @@ def whole_folder(path: Path, overwrite: bool = True) -> Iterator[Path]:
         os.rename(staging / "new", path)
         sync_directory(path.parent)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        remove_folder(staging)
 
 
 @contextlib.contextmanager
@@ -344,89 +337,3 @@ def commit_folder(files: Mapping[str, bytes], target: Place, staging: Place, rep
         raise
     finally:
         remove_folder(old)
-
-
-def lock(path: Path, wait: bool = False) -> FileLock | None:
-    """Take the exclusive lock that a file stands for, which ends with the process; the file stays. BlockingIOError if
-    another holds it, or with `wait` not before that one lets go; None where the file system knows no locks.
-    """
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EEXIST, "is no regular file, and should be a lock; remove it", str(path))
-    taken = FileLock(path, blocking=wait, thread_local=False, preserve_lock_file=True)
-    try:
-        taken.acquire()
-    except Timeout as error:
-        raise BlockingIOError(errno.EAGAIN, "is locked by another process", str(path)) from error
-    except OSError as error:
-        if error.errno in NO_LOCKS:
-            return None
-        raise
-    return taken
-
-
-@contextlib.contextmanager
-def gate(output: Place) -> Iterator[None]:
-    """One process at a time passes: for the short moments in which runs look at each other's claims. A bucket has none."""
-    taken = None if isinstance(output, RemotePath) else lock(output / ".jumpgpu.lock", wait=True)
-    try:
-        yield
-    finally:
-        if taken:
-            taken.release()
-
-
-class Claim:
-    """A run's hold on some wells of a plate, and its staging folder beside the plate.
-
-    The claim is a lock, so it ends with the process however that ends; the next run removes what a dead one left.
-    """
-
-    def __init__(self, output: Place, plate: str, wells: Iterable[str]):
-        """Claim `wells`. The caller holds `gate(output)`. BlockingIOError names the live run that holds one of them."""
-        wells = sorted(wells)
-        self.others: list[str] = []  # live runs on other wells of the plate
-        self.staging: Place = output
-        self._lock: FileLock | None = None
-        if isinstance(output, RemotePath):
-            return
-        for folder in output.glob(f".{glob.escape(plate)}.run-*"):
-            other = self._holder(folder)
-            if other is None:
-                remove_folder(folder)
-            elif shared := sorted(set(wells) & set(other["wells"])):
-                raise BlockingIOError(
-                    f"{plate}: process {other['process']} on {other['host']} is already at work on {len(shared)} of these "
-                    f"wells ({', '.join(shared[:4])}{', ...' if len(shared) > 4 else ''}); wait for it, stop it, or choose "
-                    "other wells"
-                )
-            else:
-                self.others.append(f"process {other['process']} on {other['host']}")
-        self.staging = Path(tempfile.mkdtemp(prefix=f".{plate}.run-", dir=output))
-        record = {"process": os.getpid(), "host": socket.gethostname(), "wells": wells}
-        try:
-            self._lock = lock(self.staging / "lock")
-            (self.staging / "claim.json").write_text(json.dumps(record), encoding="utf-8")
-        except BaseException:
-            self.release()
-            raise
-
-    @staticmethod
-    def _holder(folder: Path) -> dict[str, Any] | None:
-        """What a live run wrote into its claim; None for a dead one. Without locks nobody can tell: no claim, not dead."""
-        try:
-            record: dict[str, Any] = json.loads(read_file(folder / "claim.json", 1 << 20))
-            taken = lock(folder / "lock")
-        except FileNotFoundError:
-            return None
-        except BlockingIOError:
-            return record
-        if taken:
-            taken.release()
-            return None
-        return {"wells": [], "process": "(unknown)", "host": "a file system without locks"}
-
-    def release(self) -> None:
-        if isinstance(self.staging, Path):
-            if self._lock:
-                self._lock.release()
-            remove_folder(self.staging)

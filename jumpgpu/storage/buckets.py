@@ -36,6 +36,7 @@ WHOLE_S = 900.0  # of one object
 MAX_KEYS = 2_000_000  # of a listing
 THREADS = 16  # calls under way at once
 CALL_S, TICK_S = 1200.0, 0.5  # of a call with all its tries; between looks at it
+LEVEL_S = 120.0  # of listing one level, whose pages nobody sees: a bucket may repeat them for ever
 interrupted = threading.Event()  # the user wants this process to end
 URL = re.compile(r"(s3|gs|az)://([^/]*)/?(.*)", re.DOTALL)
 BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
@@ -47,6 +48,10 @@ ENDPOINTS = {
     "az": ("AZURE_STORAGE_ENDPOINT",),
 }
 CREDENTIALS = re.compile(r"(?!AWS_SHARED).*(KEY|TOKEN|CREDENTIALS|SERVICE_ACCOUNT|CLIENT_ID|AZURE_CLI|EMULATOR)")
+CERTIFICATE = re.compile(
+    r"InvalidCertificate\(\s*(\w+)(?:[\s(]*\w+[\s(]+(\w+))?"
+)  # rustls's words for what is wrong with it
+NO_TLS = re.compile(r"InvalidMessage\(|InvalidContentType")
 AWS_FILES = {"AWS_SHARED_CREDENTIALS_FILE": "credentials", "AWS_CONFIG_FILE": "config"}
 
 
@@ -199,7 +204,7 @@ class RemotePath:
                     break
             return [], objects
 
-        folders, objects = attempt(self, entries, tries)
+        folders, objects = attempt(self, entries, tries, None if deep else LEVEL_S)
         if len(folders) + len(objects) > MAX_KEYS:
             raise ValueError(f"{self}: more than {MAX_KEYS} objects")
         files = {o["path"].removeprefix(base): (int(o["size"]), (o["e_tag"] or "").strip('"')) for o in objects}
@@ -216,8 +221,8 @@ class RemotePath:
 Place = Path | RemotePath
 
 
-def attempt(path: RemotePath, call: Callable[[Any], T], tries: int = TRIES) -> T:
-    """What the call returns for the bucket's store, which tries again by itself, up to `tries` times in all.
+def attempt(path: RemotePath, call: Callable[[Any], T], tries: int = TRIES, seconds: float | None = None) -> T:
+    """What the call returns for the bucket's store, which tries again by itself, up to `tries` times and `seconds` in all.
 
     Raises FileNotFoundError, PermissionError, FileExistsError and ValueError, with the URL; ConnectionError where the bucket
     is out of reach.
@@ -225,13 +230,13 @@ def attempt(path: RemotePath, call: Callable[[Any], T], tries: int = TRIES) -> T
     started, store = time.monotonic(), connected(path, tries)
     for n in range(tries):
         try:
-            return in_time(path, partial(call, store))
+            return in_time(path, partial(call, store), seconds or CALL_S)
         except (exceptions.BaseError, FileNotFoundError) as error:
             text, _, details = str(error).partition("Debug source")
             if "body error" in text and n + 1 < tries:  # a listing that was cut in its middle, which obstore leaves to us
                 time.sleep(min(LONGEST_S, PAUSE_S * 2**n) * random.uniform(0.5, 1.0))
                 continue
-            why, code = reason(text, details), lasting(error, text)
+            why, code = reason(text, details), lasting(error, text, details)
             if code == errno.EINVAL:
                 raise ValueError(f"{path}: {why}") from error
             if code:
@@ -241,8 +246,8 @@ def attempt(path: RemotePath, call: Callable[[Any], T], tries: int = TRIES) -> T
     raise ValueError("tries must be positive")
 
 
-def in_time(path: RemotePath, call: Callable[[], T]) -> T:
-    """What a call returns that may never do so: ConnectionError after `CALL_S`, and at once after an interruption.
+def in_time(path: RemotePath, call: Callable[[], T], seconds: float) -> T:
+    """What a call returns that may never do so: ConnectionError after `seconds`, and at once after an interruption.
 
     It is made by a thread that the process does not wait for; this one looks after it, and hears signals meanwhile.
     """
@@ -255,7 +260,7 @@ def in_time(path: RemotePath, call: Callable[[], T]) -> T:
             answer.put((None, error))
 
     threading.Thread(target=ask, name="bucket call", daemon=True).start()
-    end = time.monotonic() + CALL_S
+    end = time.monotonic() + seconds
     while True:
         with contextlib.suppress(queue.Empty):
             result, error = answer.get(timeout=TICK_S)
@@ -264,11 +269,11 @@ def in_time(path: RemotePath, call: Callable[[], T]) -> T:
             return cast(T, result)
         if interrupted.is_set() or time.monotonic() > end:
             raise ConnectionError(
-                f"{path}: no end of an answer in {CALL_S:.0f} s" if time.monotonic() > end else "interrupted"
+                f"{path}: no end of an answer in {seconds:.0f} s" if time.monotonic() > end else "interrupted"
             )
 
 
-def lasting(error: Exception, text: str) -> int:
+def lasting(error: Exception, text: str, details: str) -> int:
     """The errno of an error that the next try would meet again; 0 where the network or the server may recover."""
     status = int(result[1]) if (result := re.search(r"non-2xx status code: (\d+)", text)) else 0
     if isinstance(error, FileNotFoundError) or status == 404:
@@ -278,6 +283,7 @@ def lasting(error: Exception, text: str) -> int:
     if isinstance(error, exceptions.InvalidPathError):
         return errno.EINVAL
     refused = isinstance(error, (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError))
+    refused = refused or bool(CERTIFICATE.search(details) or NO_TLS.search(details))
     if refused or (400 <= status < 500 and status not in (408, 429)) or re.search("redirect|credential|169.254", text):
         return errno.EACCES
     return 0
@@ -287,6 +293,11 @@ def reason(text: str, details: str) -> str:
     """What an error of obstore says, in one line of at most 160 characters."""
     said = re.search(r"<Message>(.*?)</Message>", text, re.DOTALL)
     deep = re.findall(r'(?:message|error): "([^"]+)"|kind: (?:Timeout|TimedOut)\b', details)
+    if certificate := CERTIFICATE.search(details):
+        kind = certificate[1] if certificate[1] != "Other" else certificate[2]
+        return f"the server's certificate is not trusted ({kind}); SSL_CERT_FILE names a private authority's"
+    if NO_TLS.search(details):
+        return "the server speaks no TLS; is its address to begin with http://?"
     if "redirect" in text:
         return "the bucket lies in another region; set AWS_REGION to it"
     if said := said or re.search(r"non-2xx status code: (\d+ [\w ]+)", text):

@@ -19,8 +19,9 @@ import numpy as np
 
 from ..settings.names import well_position
 from ..settings.numbers import compare
-from ..storage.atomic import Claim, commit_folder, gate, read_file, replace_file
+from ..storage.atomic import commit_folder, read_file, replace_file
 from ..storage.buckets import Place, RemotePath
+from ..storage.claims import Claim, gate
 from .arrays import digest
 from .blur import blurred
 from .image_table import plate_table_files

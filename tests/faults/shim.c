@@ -3,7 +3,9 @@
 // A call to open, read, write, sync, rename, mkdir or stat that concerns a path below one of the watched folders has a
 // site: the Python stack that it comes from, or the C library's for a thread without one, and the call's name. In the mode
 // WATCH every call is written to the log as "site call path"; in the mode BY_SITE the first call of one site fails with an
-// errno, in the mode BY_NUMBER the n-th call of all. Python sets the mode by `faults_set`; nothing fails before.
+// errno, in the mode BY_NUMBER the n-th call of all, whose site is then written to the log. Python sets the mode by
+// `faults_set`; nothing fails before. In the mode BY_LOT one call in `wanted` fails, drawn with `error` as seed, each time
+// with another errno. What is synced is not brought to the disk: no power is cut here.
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -15,11 +17,12 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum Mode { OFF, WATCH, BY_SITE, BY_NUMBER };
+enum Mode { OFF, WATCH, BY_SITE, BY_NUMBER, BY_LOT };
 
 static struct {
   enum Mode mode;
@@ -100,12 +103,19 @@ static int fails(const char *call, const char *path) {
   if (inside || faults.mode == OFF || !path || !watched(path)) return 0;
   inside = 1;
   int now = 0, kept = errno;
-  uint64_t site = faults.mode == BY_NUMBER ? 0 : site_of(call);
+  uint64_t site = faults.mode >= BY_NUMBER || faults.failed ? 0 : site_of(call);
   pthread_mutex_lock(&guard);
   faults.calls++;
   if (!faults.failed && ((faults.mode == BY_SITE && site == faults.wanted) || (faults.mode == BY_NUMBER && faults.calls == faults.wanted)))
     now = faults.failed = 1;
-  if (faults.log >= 0) {
+  int error = faults.error;
+  if (faults.mode == BY_LOT) {
+    static const int some[] = {EIO, ESTALE, EMFILE, ENOMEM, ETIMEDOUT};
+    uint64_t drawn = mix(faults.calls * 2654435761u + (uint64_t)faults.error, "lot");
+    now = (drawn >> 20) % faults.wanted == 0, faults.failed += now, error = some[drawn % 5];
+  }
+  if (now && faults.mode == BY_NUMBER) site = site_of(call);
+  if (faults.log >= 0 && (now || faults.mode == WATCH)) {
     char line[1400];
     int n = snprintf(line, sizeof line, "%016lx %s %s%s\n", (unsigned long)site, call, path, now ? " FAILED" : "");
     REAL(ssize_t, write, int, const void *, size_t);
@@ -113,7 +123,7 @@ static int fails(const char *call, const char *path) {
   }
   pthread_mutex_unlock(&guard);
   inside = 0;
-  errno = now ? faults.error : kept;
+  errno = now ? error : kept;
   return now;
 }
 
@@ -183,32 +193,38 @@ OF_DESCRIPTOR(ssize_t, write, "write", (int descriptor, const void *from, size_t
 OF_DESCRIPTOR(ssize_t, pwrite, "write", (int descriptor, const void *from, size_t n, off_t at), (int, const void *, size_t, off_t), (descriptor, from, n, at))
 OF_DESCRIPTOR(ssize_t, pwrite64, "write", (int descriptor, const void *from, size_t n, off64_t at), (int, const void *, size_t, off64_t), (descriptor, from, n, at))
 OF_DESCRIPTOR(int, ftruncate64, "write", (int descriptor, off64_t n), (int, off64_t), (descriptor, n))
-OF_DESCRIPTOR(int, fsync, "sync", (int descriptor), (int), (descriptor))
-OF_DESCRIPTOR(int, fdatasync, "sync", (int descriptor), (int), (descriptor))
-OF_DESCRIPTOR(int, syncfs, "sync", (int descriptor), (int), (descriptor))
+OF_DESCRIPTOR(int, fstat, "fstat", (int descriptor, struct stat *out), (int, struct stat *), (descriptor, out))
+OF_DESCRIPTOR(int, fstat64, "fstat", (int descriptor, struct stat64 *out), (int, struct stat64 *), (descriptor, out))
+OF_DESCRIPTOR(int, flock, "lock", (int descriptor, int how), (int, int), (descriptor, how))
 
-int rename(const char *from, const char *to) {
-  char full[1200];
-  REAL(int, rename, const char *, const char *);
-  return fails("rename", below(AT_FDCWD, to, full, sizeof full)) ? -1 : real(from, to);
-}
-int mkdir(const char *path, mode_t mode) {
-  char full[1200];
-  REAL(int, mkdir, const char *, mode_t);
-  return fails("mkdir", below(AT_FDCWD, path, full, sizeof full)) ? -1 : real(path, mode);
-}
-DIR *opendir(const char *path) {
-  char full[1200];
-  REAL(DIR *, opendir, const char *);
-  return fails("list", below(AT_FDCWD, path, full, sizeof full)) ? 0 : real(path);
-}
-int stat(const char *path, struct stat *out) {
-  char full[1200];
-  REAL(int, stat, const char *, struct stat *);
-  return fails("stat", below(AT_FDCWD, path, full, sizeof full)) ? -1 : real(path, out);
-}
-int stat64(const char *path, struct stat64 *out) {
-  char full[1200];
-  REAL(int, stat64, const char *, struct stat64 *);
-  return fails("stat", below(AT_FDCWD, path, full, sizeof full)) ? -1 : real(path, out);
-}
+#define OF_SYNC(name)                                                                                          \
+  int name(int descriptor) {                                                                                   \
+    char path[1024];                                                                                           \
+    return fails("sync", name_of(descriptor, path, sizeof path)) ? -1 : 0;                                     \
+  }
+OF_SYNC(fsync)
+OF_SYNC(fdatasync)
+OF_SYNC(syncfs)
+
+#define OF_PATH(kind, bad, name, what, parameters, types, at, path, given)                                     \
+  kind name parameters {                                                                                       \
+    static kind(*real) types;                                                                                  \
+    if (!real) *(void **)(&real) = dlsym(RTLD_NEXT, #name);                                                    \
+    char full[1200];                                                                                           \
+    return fails(what, below(at, path, full, sizeof full)) ? bad : real given;                                 \
+  }
+#define TEXT const char *
+#define STAT struct stat
+#define STAT64 struct stat64
+OF_PATH(int, -1, rename, "rename", (TEXT from, TEXT to), (TEXT, TEXT), AT_FDCWD, to, (from, to))
+OF_PATH(int, -1, mkdir, "mkdir", (TEXT path, mode_t mode), (TEXT, mode_t), AT_FDCWD, path, (path, mode))
+OF_PATH(int, -1, unlink, "remove", (TEXT path), (TEXT), AT_FDCWD, path, (path))
+OF_PATH(int, -1, unlinkat, "remove", (int at, TEXT path, int flags), (int, TEXT, int), at, path, (at, path, flags))
+OF_PATH(int, -1, rmdir, "remove", (TEXT path), (TEXT), AT_FDCWD, path, (path))
+OF_PATH(DIR *, 0, opendir, "list", (TEXT path), (TEXT), AT_FDCWD, path, (path))
+OF_PATH(int, -1, stat, "stat", (TEXT path, STAT *out), (TEXT, STAT *), AT_FDCWD, path, (path, out))
+OF_PATH(int, -1, stat64, "stat", (TEXT path, STAT64 *out), (TEXT, STAT64 *), AT_FDCWD, path, (path, out))
+OF_PATH(int, -1, lstat, "stat", (TEXT path, STAT *out), (TEXT, STAT *), AT_FDCWD, path, (path, out))
+OF_PATH(int, -1, lstat64, "stat", (TEXT path, STAT64 *out), (TEXT, STAT64 *), AT_FDCWD, path, (path, out))
+OF_PATH(int, -1, fstatat, "stat", (int at, TEXT path, STAT *out, int flags), (int, TEXT, STAT *, int), at, path, (at, path, out, flags))
+OF_PATH(int, -1, fstatat64, "stat", (int at, TEXT path, STAT64 *out, int flags), (int, TEXT, STAT64 *, int), at, path, (at, path, out, flags))

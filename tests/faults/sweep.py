@@ -1,21 +1,24 @@
-"""Every command with one call to the disk failing: each call site once with each errno, and calls chosen by lot.
+"""Every command with one call to the disk failing: each call site once with five errnos, and calls chosen by lot.
 
     python -m tests.faults.sweep --output FOLDER [--only extract] [--errnos EIO] [--sites N] [--calls 500]
 
-A process with `shim.c` preloaded imports the program once and forks for each case, in a copy of a small plate. A case is
-sound where the status is 0 and every output is what an undisturbed run makes, or 75 and every output in place is whole:
-absent, as it was, or as it will be. What is left then lets the same command end as the undisturbed one did.
+A process with `shim.c` preloaded imports once what the commands import, and forks for each case, in a copy of a small
+plate. A case is sound where the command ends as it does undisturbed, with every output what an undisturbed run makes; or
+with status 75, every output in place being whole: absent, as it was, or as it will be, and nothing left behind; the same
+command then ends as the undisturbed one did. Each case is a line of FOLDER/cases.jsonl: the same command goes on from there.
 """
 
 import argparse
 import contextlib
 import ctypes
 import errno
+import hashlib
 import importlib
 import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -24,36 +27,22 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.faults.commands import COMMANDS, write_inputs
+
 SHIM = Path(__file__).with_name("shim.c")
-ERRNOS = ("EIO", "ESTALE", "EMFILE", "ENOSPC", "ETIMEDOUT")
+READS = ("EIO", "ESTALE", "EMFILE", "ENOMEM", "ETIMEDOUT")
+WRITES = ("EIO", "ENOSPC", "EDQUOT", "ESTALE", "ETIMEDOUT")
+ERRNOS = {
+    "create": ("EIO", "ENOSPC", "EMFILE", "ESTALE", "ETIMEDOUT"),
+    "read": ("EIO", "ESTALE", "ENOTCONN", "ENOMEM", "ETIMEDOUT"),
+}
+ERRNOS |= dict.fromkeys(("write", "sync", "rename", "mkdir", "remove"), WRITES)
+TMPFS = 0x01021994  # synced as whole as ext4 here, so that the sweep may run in memory
 OFF, WATCH, BY_SITE, BY_NUMBER = range(4)
 LIMIT_S = 300  # of a case
-CONFIG = '[features]\nfamilies = ["number", "location"]\n'
-EXTRACT = "--plate DEMO --images in/images --config in/small.toml --device cpu --threads 1 --quiet --illumination estimate"
-# Command -> module, arguments, and whether it begins with what the first commands made, its own outputs among it.
-COMMANDS: dict[str, tuple[str, str, bool]] = {
-    "extract": ("extract", f"{EXTRACT} --save-labels --output out", False),
-    "extract again": ("extract", f"{EXTRACT} --save-labels --output out --overwrite", True),
-    "segment": ("segment", f"{EXTRACT} --outlines --output out/labels", False),
-    "profile": ("profile", "--plate in/P1.parquet --plate in/P2.parquet --output out --anndata --overwrite", True),
-    "profile cells": (
-        "profile",
-        "--plate DEMO --output out --platemap in/platemap.txt --standard-errors 5 --overwrite",
-        True,
-    ),
-    "score": ("score", "replicating --plate in/P1.parquet --plate in/P2.parquet --output out --null-wells 2", True),
-    "tables": ("tables", "--metadata in/metadata --output out/tables", True),
-    "report": ("report", "out/DEMO.zarr", True),
-    "export parquet": ("export", "out/DEMO.zarr --format parquet --overwrite", True),
-    "export h5ad": ("export", "out/DEMO.zarr --format h5ad --overwrite", True),
-    "export csv": ("export", "out/DEMO.zarr --format csv --overwrite", True),
-    "export sqlite": ("export", "out/DEMO.zarr --format sqlite --overwrite", True),
-    "verify": ("verify", "out/DEMO.zarr", True),
-    "config": ("config", "in/small.toml", True),
-    "import-cppipe": ("import_cppipe", "in/a.cppipe --output out/a.toml --overwrite", True),
-}
-PIPELINE = "cpjump1_illumination_load_data.cppipe"
 UNTOLD = {".jumpgpu.lock"}  # files that say nothing
+SAID = ("stdout", "stderr")
+TIMES = re.compile(r"\d+(\.\d+)? m?s\b|\d+(\.\d+)?(?= fields)|\d+(\.\d+)? [GM]B")  # of what a command prints
 
 
 @dataclass(frozen=True)
@@ -61,11 +50,16 @@ class Case:
     """What failed, and what came of it: '' where that is sound."""
 
     command: str
+    key: str  # the site, or the number of the call
     number: str
     what: str
     status: int
     wrong: str
     met: bool = True  # whether the call came to pass
+
+
+def read_cases(file: Path) -> list[Case]:
+    return [Case(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def preload(folder: Path) -> dict[str, str]:
@@ -75,12 +69,47 @@ def preload(folder: Path) -> dict[str, str]:
     return {**os.environ, "LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        p.relative_to(folder).as_posix(): p.read_bytes()
-        for p in sorted(folder.rglob("*"))
-        if p.is_file() and p.name not in UNTOLD
-    }
+class Folder:
+    """What lies in a folder: its files' bytes, which are read again where a file is another or was written to."""
+
+    def __init__(self, path: Path):
+        self.path, self.known = path, dict[str, tuple[tuple[int, ...], bytes]]()
+
+    def files(self) -> dict[str, bytes]:
+        """Every file's bytes by its name, and b'' for every folder, whose name ends with a slash."""
+        result, self.known, before = dict[str, bytes](), {}, self.known
+        for home, folders, names in os.walk(self.path):
+            below = home[len(str(self.path)) + 1 :]
+            result |= {os.path.join(below, name, ""): b"" for name in folders}
+            for name in names:
+                key, status = os.path.join(below, name), os.lstat(os.path.join(home, name))
+                mark = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+                kept = before.get(key)
+                data = kept[1] if kept and kept[0] == mark else Path(home, name).read_bytes()
+                self.known[key], result[key] = (mark, data), data
+        return dict(sorted(result.items()))
+
+    def restore(self, wanted: dict[str, bytes]) -> None:
+        """Make the folder hold `wanted`, and nothing else."""
+        there = self.files()
+        for key in sorted(set(there) - set(wanted), reverse=True):
+            (self.path / key).rmdir() if key.endswith("/") else (self.path / key).unlink()
+        for key, data in wanted.items():
+            if key.endswith("/"):
+                (self.path / key).mkdir(exist_ok=True)
+            elif there.get(key) != data:
+                (self.path / key).unlink(missing_ok=True)
+                (self.path / key).write_bytes(data)
+
+
+def told(files: dict[str, bytes]) -> dict[str, bytes]:
+    """The files that say something."""
+    return {key: data for key, data in files.items() if not key.endswith("/") and Path(key).name not in UNTOLD}
+
+
+def said_by(work: Path) -> str:
+    """The end of what a command said."""
+    return "".join((work / file).read_text()[-1500:] for file in SAID if (work / file).exists())
 
 
 class Sweep:
@@ -89,52 +118,71 @@ class Sweep:
     def __init__(self, folder: Path):
         self.folder = folder
         self.work = folder / "work"
-        self.log, self.met = folder / "calls.log", folder / "met"
+        self.log, self.modules, self.results = folder / "calls.log", folder / "modules", folder / "cases.jsonl"
+        self.ready = folder / "ready"  # the modules that the commands import, once their inputs are made
         self.shim = ctypes.CDLL(os.environ["LD_PRELOAD"])
         self.shim.faults_set.argtypes = [ctypes.c_int, ctypes.c_uint64, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p]
-        for module, _, _ in COMMANDS.values():
-            importlib.import_module(f"jumpgpu.{module}")
-        self.cases: list[Case] = []
+        for command in COMMANDS.values():
+            importlib.import_module(f"jumpgpu.{command.module}")
+        from jumpgpu.storage import faults, file_system
+
+        faults.PAUSES_S = (0.0, 0.0, 0.0)
+        file_system.KNOWN.add(TMPFS)
+        self.goes_on: dict[str, str] = {}  # what a state that a case left comes to, by its digest
+        self.cases = read_cases(self.results)
+        self.known = {(case.command, case.key, case.number) for case in self.cases}
 
     def prepare(self) -> None:
-        """The inputs, and what the commands make of them undisturbed."""
+        """The inputs, what the commands make of them undisturbed, and all that they import."""
         from jumpgpu.synthetic import main as draw
 
-        start = self.folder / "start"
-        (start / "in" / "metadata" / "external").mkdir(parents=True)
+        start, made = self.folder / "start", self.folder / "made"
+        self.starts = {False: start, True: made}
+        if self.ready.exists():
+            for module in self.ready.read_text().split():
+                with contextlib.suppress(Exception):
+                    importlib.import_module(module)
+            return
+        for folder in (start, made):
+            shutil.rmtree(folder, ignore_errors=True)
+        (start / "in").mkdir(parents=True)
         (start / "out").mkdir()
         shape = ["--wells", "2", "--sites", "1", "--size", "160", "--cells", "5"]
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             assert draw(["--output", str(start / "in" / "images"), "--plate", "DEMO", *shape]) == 0
-        (start / "in" / "small.toml").write_text(CONFIG)
-        write_tables(start / "in")
-        self.starts = {False: start, True: self.folder / "made"}
-        shutil.copytree(start, self.starts[True], symlinks=True)
-        for name, (_, _, later) in COMMANDS.items():
+        write_inputs(start / "in")
+        shutil.copytree(start, made, symlinks=True)
+        for name, command in COMMANDS.items():
             shutil.rmtree(self.work, ignore_errors=True)
-            shutil.copytree(self.starts[True], self.work)
-            status = self.run(name, OFF)
-            assert status == 0, f"{name} ends with {status}: {(self.work / 'stderr').read_text()[-2000:]}"
-            if later or name in ("extract", "segment"):
-                (self.work / "stderr").unlink()
-                shutil.rmtree(self.starts[True])
-                shutil.copytree(self.work, self.starts[True])
+            shutil.copytree(made, self.work)
+            status = self.run(name, OFF, imports=True)
+            assert status == command.status, f"{name} ends with {status}: {said_by(self.work)}"
+            for module in self.modules.read_text().split():
+                with contextlib.suppress(Exception):
+                    importlib.import_module(module)
+            for file in SAID:
+                (self.work / file).unlink()
+            shutil.rmtree(made)
+            shutil.copytree(self.work, made)
+        self.ready.write_text("\n".join(name for name in list(sys.modules) if name != "__main__"))
 
-    def run(self, name: str, mode: int, wanted: int = 0, number: int = 0) -> int:
+    def run(self, name: str, mode: int, wanted: int = 0, number: int = 0, imports: bool = False) -> int:
         """A command in the work folder, with a fault; its status, or minus the signal that ended it."""
-        module, arguments, _ = COMMANDS[name]
+        command = COMMANDS[name]
         process = os.fork()
         if not process:
             status = 99
             try:
                 signal.alarm(LIMIT_S)
+                if pools := sys.modules.get("dask.threaded"):  # threads did not come along
+                    pools.default_pool = None
+                    pools.pools.clear()
                 os.chdir(self.work)
-                errors = os.open("stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-                os.dup2(errors, 2)
-                os.dup2(errors, 1)
+                for to, file in enumerate(SAID, 1):
+                    os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), to)
                 roots = f"{self.work}/in:{self.work}/out".encode()
                 self.shim.faults_set(mode, wanted, number, roots, str(self.log).encode() if mode != OFF else b"")
-                status = importlib.import_module(f"jumpgpu.{module}").main(arguments.split())
+                status = importlib.import_module(f"jumpgpu.{command.module}").main(command.arguments.split())
             except SystemExit as end:
                 status = end.code if isinstance(end.code, int) else 1
             except BaseException:  # noqa: BLE001 - told by the status
@@ -143,62 +191,97 @@ class Sweep:
                 traceback.print_exc()
                 status = 98
             finally:
+                self.shim.faults_set(OFF, 0, 0, b"", b"")
+                if imports:
+                    self.modules.write_text("\n".join(name for name in list(sys.modules) if name != "__main__"))
                 sys.stderr.flush()
                 sys.stdout.flush()
-                if self.shim.faults_failed():
-                    self.met.touch()
                 os._exit(status)
         return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
-    def fresh(self, name: str) -> None:
+    def begin(self, name: str) -> None:
+        """The work folder as the command begins with it, and the command run once: what it keeps in memory is there."""
         shutil.rmtree(self.work, ignore_errors=True)
-        self.log.unlink(missing_ok=True)
-        shutil.copytree(self.starts[COMMANDS[name][2]], self.work)
+        shutil.copytree(self.starts[COMMANDS[name].later], self.work)
+        self.out = Folder(self.work / "out")
+        self.begun = self.out.files()
+        with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), contextlib.redirect_stderr(null):
+            os.chdir(self.work)
+            importlib.import_module(f"jumpgpu.{COMMANDS[name].module}").main(COMMANDS[name].arguments.split())
 
-    def sweep(self, name: str, numbers: list[str], n_sites: int | None, n_calls: int, seed: int = 0) -> None:
+    def watched(self, name: str, mode: int, wanted: int = 0, number: str = "EIO") -> tuple[int, str]:
+        """A command in a folder as new, with a fault; its status, and what the shim logged."""
+        self.out.restore(self.begun)
+        self.log.unlink(missing_ok=True)
+        status = self.run(name, mode, wanted, getattr(errno, number))
+        return status, self.log.read_text() if self.log.exists() else ""
+
+    def sweep(self, name: str, errnos: list[str], n_sites: int | None, n_calls: int, seed: int = 0) -> None:
         """Each site of a command (or `n_sites` of them by lot) with each errno, and `n_calls` further calls."""
         draw = random.Random(f"{seed} {name}")
-        self.fresh(name)
-        assert self.run(name, WATCH) == 0
-        good = contents(self.work / "out")
-        calls = [line.split(" ", 2) for line in self.log.read_text().splitlines()]
-        sites = {int(site, 16): f"{call} {path.replace(str(self.work), '')}" for site, call, path in reversed(calls)}
+        self.begin(name)
+        status, log = self.watched(name, WATCH)
+        assert status == COMMANDS[name].status, said_by(self.work)
+        self.good, self.said = told(self.out.files()), self.printed()
+        calls = [line.split(" ", 2) for line in log.splitlines()]
+        sites = {site: n for n, (site, _, _) in reversed(list(enumerate(calls, 1)))}  # -> its first call
         chosen = sorted(sites) if n_sites is None else sorted(draw.sample(sorted(sites), min(n_sites, len(sites))))
         print(f"{name}: {len(sites)} call sites, {len(calls)} calls", flush=True)
         for site in chosen:
-            for number in numbers:
-                self.case(name, BY_SITE, site, number, sites[site], good)
+            _, call, path = calls[sites[site] - 1]
+            for number in errnos or ERRNOS.get(call, READS):
+                self.case(name, site, sites[site], number, f"{call} {path}")
         for n in sorted(draw.sample(range(1, len(calls) + 1), min(n_calls, len(calls)))):
-            self.case(name, BY_NUMBER, n, draw.choice(numbers), f"call {n}: {' '.join(calls[n - 1][1:])}", good)
+            _, call, path = calls[n - 1]
+            self.case(name, f"call {n}", n, draw.choice(errnos or ERRNOS.get(call, READS)), f"{call} {path}")
 
-    def case(self, name: str, mode: int, wanted: int, number: str, what: str, good: dict[str, bytes]) -> None:
-        self.fresh(name)
-        before = contents(self.work / "out")
-        self.met.unlink(missing_ok=True)
-        status = self.run(name, mode, wanted, getattr(errno, number))
-        met = self.met.exists() or status < 0
-        wrong = self.judge(name, status, before, good)
-        self.cases.append(Case(name, number, what, status, wrong, met))
+    def case(self, name: str, key: str, n: int, number: str, what: str) -> None:
+        """One fault: the n-th call, which is the first of its site where everything goes the same way once more."""
+        if (name, key, number) in self.known:
+            return
+        status, log = self.watched(name, BY_NUMBER, n, number)
+        if not key.startswith("call ") and log.split(" ")[0] != key:  # threads went another way
+            status, log = self.watched(name, BY_SITE, int(key, 16), number)
+        wrong, what = self.judge(name, status), what.replace(str(self.work), "")
+        case = Case(name, key, number, what, status, wrong, bool(log))
+        self.cases.append(case)
+        with self.results.open("a") as file:
+            file.write(json.dumps(vars(case)) + "\n")
         if wrong:
-            said = (self.work / "stderr").read_text()[-1500:] if (self.work / "stderr").exists() else ""
-            print(f"  {number} {what}: status {status}: {wrong}\n{said}", flush=True)
+            print(f"  {key} {number} {what}: status {status}: {wrong}\n{said_by(self.work)}", flush=True)
 
-    def judge(self, name: str, status: int, before: dict[str, bytes], good: dict[str, bytes]) -> str:
+    def printed(self) -> str:
+        return TIMES.sub("", (self.work / "stdout").read_text())
+
+    def judge(self, name: str, status: int) -> str:
         """What is wrong with what a case left, in words."""
-        if status not in (0, 75):
+        files = self.out.files()
+        after = told(files)
+        if status == COMMANDS[name].status:
+            return differences(after, self.good) or ("" if self.printed() == self.said else "says something else")
+        if status != 75:
             return "undocumented status"
-        after = contents(self.work / "out")
-        if status == 0:
-            return differences(after, good)
-        if left := [key for key in after if any(part.startswith(".") for part in key.split("/"))]:
+        if "Traceback (most recent" in said_by(self.work):
+            return "a traceback"
+        if left := [key for key in files if any(part.startswith(".") and part not in UNTOLD for part in key.split("/"))]:
             return f"left behind: {left[0]}"
-        if damaged := [k for k, v in after.items() if v not in (good.get(k), before.get(k)) and not own_metadata(k)]:
+        if damaged := [
+            k for k, v in after.items() if v not in (self.good.get(k), self.begun.get(k)) and not own_metadata(k)
+        ]:
             return f"damaged: {damaged[0]}"
+        digest = hashlib.sha256(repr([name, sorted(files.items())]).encode()).hexdigest()
+        if digest not in self.goes_on:
+            self.goes_on[digest] = self.end(name)
+        return self.goes_on[digest]
+
+    def end(self, name: str) -> str:
+        """What is wrong where the command is run once more on what a case left."""
         if name.startswith(("extract", "segment")) and (lost := lost_sites(self.work)):
             return f"lost: {lost}"
-        if self.run(name, OFF) != 0:
-            return f"does not go on: {(self.work / 'stderr').read_text()[-300:]}"
-        return differences(contents(self.work / "out"), good)
+        before, ended = said_by(self.work), self.run(name, OFF)
+        if ended != COMMANDS[name].status:
+            return f"does not go on: {said_by(self.work)[-300:]}; before: {before[-300:]}"
+        return differences(told(self.out.files()), self.good)
 
 
 def own_metadata(key: str) -> bool:
@@ -225,34 +308,21 @@ def lost_sites(work: Path) -> str:
     return ""
 
 
-def write_tables(folder: Path) -> None:
-    """Two plates' tables of wells, a plate map, treatments and a small pipeline."""
-    import numpy as np
-    import pandas as pd
-
-    wells = [f"{row}{column:02d}" for row in "ABCD" for column in range(1, 5)]
-    for n, plate in enumerate(("P1", "P2")):
-        values = np.random.default_rng(n).normal(size=(16, 4))
-        table = pd.DataFrame({"Metadata_Plate": plate, "Metadata_Well": wells})
-        table["Metadata_broad_sample"] = ["", "", *(f"S{i // 2}" for i in range(14))]
-        table["Metadata_control_type"] = ["negcon"] * 4 + [""] * 12
-        for i, column in enumerate(("Cells_AreaShape_Area", "Nuclei_AreaShape_Area", "Cells_Texture_A", "Nuclei_Texture_B")):
-            table[column] = values[:, i]
-        table.to_parquet(folder / f"{plate}.parquet")
-    (folder / "platemap.txt").write_text("well_position\tbroad_sample\tcontrol_type\nA01\t\tnegcon\nA02\t\tnegcon\n")
-    (folder / "metadata" / "external" / "x_compound_metadata.tsv").write_text(
-        "broad_sample\tpert_iname\ttarget_list\nS1\ta\tT1|T2\nS2\tb\tT1\n"
-    )
-    (folder / "a.cppipe").write_bytes((Path(__file__).parents[1] / "cellprofiler/pipelines" / PIPELINE).read_bytes())
-
-
 def table_of(cases: list[Case]) -> str:
     """Markdown: cases by command and what became of them."""
-    lines = ["| command | faults | met | status 0 | status 75 | wrong |", "|---|---|---|---|---|---|"]
-    for name in dict.fromkeys(case.command for case in cases):
-        here = [case for case in cases if case.command == name]
+    lines = ["| command | call sites | faults | met | as undisturbed | status 75 | wrong |", "|---|---|---|---|---|---|---|"]
+    for name in [*dict.fromkeys(case.command for case in cases), "all"]:
+        here = [case for case in cases if name in (case.command, "all")]
+        sites = {(case.command, case.key) for case in here if not case.key.startswith("call ")}
         met = [case.status for case in here if case.met]
-        figures = (len(here), len(met), met.count(0), met.count(75), sum(bool(case.wrong) for case in here))
+        figures = (
+            len(sites),
+            len(here),
+            len(met),
+            len(met) - met.count(75),
+            met.count(75),
+            sum(bool(c.wrong) for c in here),
+        )
         lines.append(f"| {name} | {' | '.join(map(str, figures))} |")
     return "\n".join(lines)
 
@@ -261,24 +331,35 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--only", nargs="+", default=list(COMMANDS))
-    parser.add_argument("--errnos", nargs="+", default=list(ERRNOS))
-    parser.add_argument("--sites", type=int)
-    parser.add_argument("--calls", type=int, default=0)
+    parser.add_argument("--errnos", nargs="+", default=[], help="default: five by the kind of call")
+    parser.add_argument("--sites", type=int, help="of each command, by lot (default: all)")
+    parser.add_argument("--calls", type=int, default=0, help="of each command, by lot")
     options = parser.parse_args()
     options.output = options.output.resolve()
     if "LD_PRELOAD" not in os.environ:
-        shutil.rmtree(options.output, ignore_errors=True)
-        options.output.mkdir(parents=True)
+        options.output.mkdir(parents=True, exist_ok=True)
         os.execve(sys.executable, [sys.executable, "-m", "tests.faults.sweep", *sys.argv[1:]], preload(options.output))
     start = time.monotonic()
     sweep = Sweep(options.output)
     sweep.prepare()
     for name in options.only:
-        sweep.sweep(name, options.errnos, options.sites, options.calls)
-        (options.output / "cases.json").write_text(json.dumps([vars(c) for c in sweep.cases], indent=1))
-    print(table_of(sweep.cases))
-    wrong = [case for case in sweep.cases if case.wrong]
-    print(f"{len(sweep.cases)} faults, {len(wrong)} wrong, {time.monotonic() - start:.0f} s")
+        if not (process := os.fork()):  # what a command leaves in memory is not the next one's
+            status = 1
+            try:
+                sweep.sweep(name, options.errnos, options.sites, options.calls)
+                status = 0
+            except BaseException:  # noqa: BLE001 - told, and by the status
+                import traceback
+
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                os._exit(status)
+        assert os.waitpid(process, 0)[1] == 0, f"{name}: the sweep failed"
+    cases = read_cases(sweep.results)
+    print(table_of(cases))
+    wrong = [case for case in cases if case.wrong]
+    print(f"{len(cases)} faults, {len(wrong)} wrong, {time.monotonic() - start:.0f} s")
     return bool(wrong)
 
 

@@ -77,7 +77,7 @@ def test_a_plate_is_made_without_what_other_systems_lack(platform: str, tmp_path
 
 
 def test_two_runs_on_the_same_wells_are_kept_apart_by_the_lock(tmp_path: Path) -> None:
-    from jumpgpu.storage.atomic import Claim, gate
+    from jumpgpu.storage.claims import Claim, gate
 
     with gate(tmp_path):
         first = Claim(tmp_path, "DEMO", ["A01", "A02"])
@@ -93,13 +93,13 @@ def test_two_runs_on_the_same_wells_are_kept_apart_by_the_lock(tmp_path: Path) -
 
 def test_what_a_dead_run_left_is_removed(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from jumpgpu.storage.atomic import Claim, gate\n"
+        "import os, sys; from pathlib import Path; from jumpgpu.storage.claims import Claim, gate\n"
         "with gate(Path(sys.argv[1])): claim = Claim(Path(sys.argv[1]), 'DEMO', ['A01'])\n"
         "os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=ENVIRONMENT).returncode == 9
     assert list(tmp_path.glob(".DEMO.run-*"))
-    from jumpgpu.storage.atomic import Claim, gate
+    from jumpgpu.storage.claims import Claim, gate
 
     with gate(tmp_path):
         claim = Claim(tmp_path, "DEMO", ["A01"])
@@ -113,7 +113,7 @@ def test_a_file_system_without_locks_is_said_and_no_obstacle(code: str, tmp_path
     import errno
     import fcntl
 
-    from jumpgpu.storage.atomic import Claim, gate
+    from jumpgpu.storage.claims import Claim, gate
 
     def refuse(*_: object) -> None:
         raise OSError(getattr(errno, code), "no locks here")

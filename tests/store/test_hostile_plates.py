@@ -16,7 +16,8 @@ from jumpgpu.config import main as config
 from jumpgpu.export import main as export
 from jumpgpu.import_cppipe import main as import_cppipe
 from jumpgpu.report import main as report
-from jumpgpu.storage.atomic import lock, read_file
+from jumpgpu.storage.atomic import read_file
+from jumpgpu.storage.claims import lock
 from jumpgpu.store.arrays import digest
 from jumpgpu.store.layout import node, sealed
 from jumpgpu.store.writer import write_csv

@@ -39,7 +39,7 @@ def test_a_listing_that_repeats_itself_ends(monkeypatch):
 
 def test_an_answer_without_an_end_is_given_up(monkeypatch):
     monkeypatch.setattr(buckets, "connected", lambda path, tries: Repeating())
-    monkeypatch.setattr(buckets, "CALL_S", 0.7)
+    monkeypatch.setattr(buckets, "LEVEL_S", 0.7)
     started = time.monotonic()
     with pytest.raises(ConnectionError, match="no end of an answer"):
         PLACE.listing()
