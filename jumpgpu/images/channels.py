@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from ..settings.config import PlateSettings
 from ..settings.names import BRIGHTFIELD, CHANNELS, check_file_name
@@ -18,18 +18,34 @@ SPELLINGS = {  # of stains and of what they show, besides [plate.stains]; no set
     "concanavalina": "ER",
     "canavalin": "ER",
     "calnexin": "ER",
+    "af 488": "ER",
     "syto14": "RNA",
-    "syto rna": "RNA",
+    "syto": "RNA",
+    "phenovue 512": "RNA",
     "rnaselect": "RNA",
     "nucleoli": "RNA",
+    "nucleolus": "RNA",
+    "nucleolar": "RNA",
     "mito tracker": "Mito",
+    "mitochondrial": "Mito",
+    "mitochondrion": "Mito",
+    "phenovue 641": "Mito",
     "tomm20": "Mito",
+    "tom20": "Mito",
+    "af 647": "Mito",
     "actin": "AGP",
     "golgi": "AGP",
     "plasma membrane": "AGP",
+    "cytoskeleton": "AGP",
+    "wheat germ": "AGP",
+    "alexa 555": "AGP",
+    "af 568": "AGP",
+    "af 555": "AGP",
     "nucleus": "DNA",
     "draq5": "DNA",
     "nucblue": "DNA",
+    "nuclear": "DNA",
+    "h 33342": "DNA",
     "bright field": "Brightfield",
     "bf": "Brightfield",
 }
@@ -122,14 +138,22 @@ def match_channels(barcode: str, names: Mapping[str, str], source: str, settings
         absent = [c for c in settings.channels if c not in result]
         free = [names[key] for key in names if not any(key in keys for keys in result.values())]
         free += [names[key] for c in settings.channels for key in result.get(c, ())[1:]]
-        free = [name[:60] for name in free] + ["..."] * len(absent)
-        pairs = [f"{json.dumps(name)} = {json.dumps(c)}" for name, c in zip(free, absent, strict=False)]
-        block = "\n  ".join(pairs or [f"{json.dumps(free[0])} = {json.dumps('...')}"])
         raise ValueError(
-            f"{barcode}: {', '.join(wrong)} in {source}, which has {shown(names)}; leave what is not there out of "
-            f"plate.channels, or say in the config what is called how, such as\n  [plate.stains]\n  {block}"
+            f"{barcode}: {', '.join(wrong)} in {source}, which has {shown(names)}. Put such lines into a settings file "
+            f"(--config FILE), each name with its right channel:\n\n{block_of(free, absent, settings.channels)}"
         )
     return {channel: result[channel][0] for channel in settings.channels}
+
+
+def block_of(free: Sequence[str], absent: Sequence[str], channels: Sequence[str]) -> str:
+    """Lines of a settings file: a guess which channel each free name is, and the channels there are names for."""
+    pairs = list(zip(free, absent, strict=False)) or [(name, "other") for name in free]
+    lacking = absent[len(free) :]
+    lines = [f"[plate.stains]\n{chr(10).join(f'{json.dumps(n)} = {json.dumps(c)}' for n, c in pairs)}"] if pairs else []
+    if lacking:
+        kept = [c for c in channels if c not in lacking]
+        lines.insert(0, f"[plate]\nchannels = {json.dumps(kept)}   # no image is left for {', '.join(lacking)}")
+    return "\n\n".join(lines)
 
 
 def shown(names: Mapping[str, str]) -> str:

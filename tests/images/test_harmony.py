@@ -65,8 +65,8 @@ def test_what_is_no_index_is_no_matter(tmp_path: Path) -> None:
     plate = find_plate(BARCODE, tmp_path)
     assert plate.channel_source.startswith("the config's plate.numbers")
     assert plate.warnings == (
-        "no index and no load_data.csv say which channel is which: [plate.numbers] of the config is taken, DNA = 5, ER = 4, "
-        "RNA = 3, AGP = 2, Mito = 1",
+        "no index or load_data.csv says which channel is which; [plate.numbers] of the settings is assumed: DNA = 5, "
+        "ER = 4, RNA = 3, AGP = 2, Mito = 1",
     )
     assert index_names(["a.tiff", "Index.ref.xml", "index.idx.xml"]) == (["index.idx.xml", "Index.ref.xml"], [])
 
@@ -219,14 +219,17 @@ def test_the_config_adds_to_numbers_and_stains(tmp_path: Path) -> None:
     files = find_plate(BARCODE, tmp_path, plate).sites[0].files
     assert [Path(f or "").name[13:16] for f in files] == ["ch1", "ch4", "ch3", "ch2", "ch5"]
     config.write_text("[plate.numbers]\nDNA = 1\n")
-    with pytest.raises(ValueError, match=r"plate.numbers has no Phenix channel number for Mito; .*\n.*\n  Mito = "):
+    with pytest.raises(
+        ValueError,
+        match=r"plate.numbers has no Phenix channel number for Mito\. .*\n\n\[plate.numbers\]\n(.*\n)*Mito = [0-9]",
+    ):
         find_plate(BARCODE, tmp_path, load_config(config).plate)
     stains = {1: "Foo", 2: "Alexa 568", 3: "Bar B", 4: "Alexa 488", 5: "HOECHST 33342"}
     (images / "Index.idx.xml").write_text(index_xml(stains=stains))
     with pytest.raises(ValueError, match=r"no RNA channel, no Mito channel in Index.idx.xml") as caught:
         find_plate(BARCODE, tmp_path)
-    block = str(caught.value).partition("\n")[2]
-    assert block == '  [plate.stains]\n  "Foo" = "RNA"\n  "Bar B" = "Mito"'
+    block = str(caught.value).partition("\n\n")[2]
+    assert block == '[plate.stains]\n"Foo" = "RNA"\n"Bar B" = "Mito"'
     config.write_text(block)  # it can be pasted
     assert find_plate(BARCODE, tmp_path, load_config(config).plate).channel_labels[2] == "ch1 Foo"
     config.write_text('[plate]\nchannels = ["dna", "Er", "HIGHZBF", "mine"]\n[plate.c_axis]\ndna = 0\nMITO = 1\n')

@@ -109,7 +109,10 @@ def test_a_plate_in_a_bucket_is_read_too(server, tmp_path, plate, tiffs, monkeyp
 
 def test_channels_without_labels_are_said_in_the_config(tmp_path, tiffs):
     path = write_ome_plate(tmp_path / "p.zarr", tiffs, labels=False)
-    with pytest.raises(ValueError, match=r"names no channels .*say which of 0 \.\. 4 is which under \[plate\.c_axis\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"names no channels .*Say which of 0 \.\. 4 is which in a settings file .*\n\n\[plate\.c_axis\]\nDNA = 0",
+    ):
         find_source(BARCODE, path, PlateSettings())
     mapping = {"DNA": 4, "ER": 3, "RNA": 2, "AGP": 1, "Mito": 0}
     result = find_source(BARCODE, path, PlateSettings(c_axis=mapping))

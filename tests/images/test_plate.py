@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from jumpgpu.images.channels import channel_of
+from jumpgpu.images.channels import channel_of, match_channels
 from jumpgpu.images.indexes.flatfield import parse_flatfield
 from jumpgpu.images.indexes.from_index import from_index
 from jumpgpu.images.indexes.from_table import prefix_of
 from jumpgpu.images.indexes.harmony import Index, read_index
 from jumpgpu.images.indexes.load_data import read_load_data
 from jumpgpu.images.locate import find_plate
-from jumpgpu.settings.config import PlateSettings
+from jumpgpu.settings.config import PlateSettings, load_config
 from jumpgpu.settings.names import BRIGHTFIELD, CHANNELS
 from tests.helpers.image_plates import STAINS, index_xml, load_data_csv, noise, write_plate, write_tiff
 
@@ -368,7 +368,46 @@ def test_a_suggested_prefix_ends_at_a_folder() -> None:
 @pytest.mark.parametrize(
     ("name", "channel"),
     [("ConcanavalinA", "ER"), ("ConA", "ER"), ("SYTO14", "RNA"), ("Mito Tracker Deep Red", "Mito"), ("Hoechst33342", "DNA"),
-     ("F-actin", "AGP"), ("DRAQ5", "DNA"), ("Nucleus", "DNA"), ("WGA-568", "AGP")],
+     ("F-actin", "AGP"), ("DRAQ5", "DNA"), ("Nucleus", "DNA"), ("WGA-568", "AGP"),
+     ("PhenoVue 512 Nucleic Acid Stain", "RNA"), ("wheat germ", "AGP"), ("mitochondrial", "Mito"), ("w1DAPI", "DNA"),
+     ("PhenoVue 641 Mitochondrial Stain", "Mito"), ("PhenoVue Fluor 488 - Concanavalin A", "ER"), ("SYTO 14", "RNA"),
+     ("Syto", "RNA"), ("H33342", "DNA"),
+     ("PhenoVue Hoechst 33342 Nuclear Stain", "DNA"), ("PhenoVue Fluor 555 WGA", "AGP"), ("Alexa Fluor 568", "AGP"),
+     ("AF488", "ER"),
+     ("AF647", "Mito"), ("MitoTracker™ Deep Red FM", "Mito"), ("Concanavalin A/Alexa Fluor 488", "ER"), ("Nucleolus", "RNA"),
+     ("WGA/Phalloidin", "AGP")],
 )  # fmt: skip
 def test_common_spellings_are_known(name: str, channel: str) -> None:
     assert channel_of(name, PlateSettings().stains) == channel
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("A", "B", "C", "D", "E"), ("A", "B"), ("DNA", "ER", "RNA", "AGP"), ("DAPI", "Hoechst", "ER", "RNA", "AGP", "Mito")],
+)
+def test_the_error_on_channels_ends_with_a_settings_file(names: tuple[str, ...], tmp_path: Path) -> None:
+    """Pasted as it stands, it is a settings file with which the channels are found."""
+    sources = {name: name for name in names}
+    with pytest.raises(ValueError, match=r"P1: .* in x, which has ") as error:
+        match_channels("P1", sources, "x", PlateSettings())
+    file = tmp_path / "lab.toml"
+    head, _, block = str(error.value).partition("\n\n")
+    assert all(f"no {c} channel" in head for c in CHANNELS if c not in names and len(names) in (2, 5))
+    file.write_text(block)
+    settings = load_config(file).plate
+    assert set(match_channels("P1", sources, "x", settings)) == set(settings.channels)
+    assert len(settings.channels) == min(len(names), 5)
+
+
+def test_the_error_on_channel_numbers_ends_with_a_settings_file(tmp_path: Path) -> None:
+    images = tmp_path / "P1" / "Images"
+    images.mkdir(parents=True)
+    for number in (1, 2, 7, 8):
+        (images / f"r01c01f01p01-ch{number}sk1fk1fl1.tiff").touch()
+    with pytest.raises(
+        ValueError, match=r"P1: no DNA channel, no ER channel, no RNA channel: .* has ch1, ch2, ch7, ch8"
+    ) as error:
+        find_plate("P1", tmp_path)
+    file = tmp_path / "lab.toml"
+    file.write_text(str(error.value).partition("\n\n")[2])
+    assert len(find_plate("P1", tmp_path, load_config(file).plate).channels) == 4

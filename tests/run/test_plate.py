@@ -55,7 +55,7 @@ def demo(tmp_path, monkeypatch):
 def test_assumed_channel_numbers_are_told_even_when_quiet(demo, capsys):
     assert main([*demo, "--quiet"]) == 0
     assert capsys.readouterr().err == (
-        "DEMO: no index and no load_data.csv say which channel is which: [plate.numbers] of the config is taken, DNA = 5, "
+        "DEMO: no index or load_data.csv says which channel is which; [plate.numbers] of the settings is assumed: DNA = 5, "
         "ER = 4, RNA = 3, AGP = 2, Mito = 1\n"
     )
     assert main([*demo, "--quiet", "--log-json", "--overwrite"]) == 0

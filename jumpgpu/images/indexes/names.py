@@ -1,5 +1,6 @@
 """Plates known by their files' names alone: microscopes' own rules, or a pattern of the config."""
 
+import json
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -269,27 +270,37 @@ def channels_of(
         names = {t: str(int(t)) if t.isdigit() and t.lower() not in stains else t for t in texts}
         return match_channels(barcode, names, f"the file names in {folder}", settings), f"{rule.name}, file names", ()
     if absent := [c for c in settings.channels if c not in settings.numbers]:
-        block = "\n  ".join(f"{c} = ..." for c in absent)
         raise ValueError(
-            f"{barcode}: plate.numbers has no Phenix channel number for {', '.join(absent)}; say in the config\n"
-            f"  [plate.numbers]\n  {block}"
+            f"{barcode}: plate.numbers has no Phenix channel number for {', '.join(absent)}. Put such lines into a settings "
+            f"file (--config FILE), each channel with its right number:\n\n{numbered(settings, numbers, absent)}"
         )
     if len({settings.numbers[c] for c in settings.channels}) != len(settings.channels):
         raise ValueError(f"{barcode}: plate.numbers gives two of {', '.join(settings.channels)} the same number")
     if absent := [c for c in settings.channels if settings.numbers[c] not in numbers]:
         have = ", ".join(f"ch{n}" for n in sorted(numbers))
         told = ", ".join(f"{c} is ch{settings.numbers[c]}" for c in absent)
-        block = "\n  ".join(f"{c} = ..." for c in absent)
         raise ValueError(
             f"{barcode}: {', '.join(f'no {c} channel' for c in absent)}: {folder} has {have}, and plate.numbers says "
-            f"that {told}; leave what is not there out of plate.channels, or say in the config\n  [plate.numbers]\n  {block}"
+            f"that {told}. Put such lines into a settings file (--config FILE), each channel with its right number:\n\n"
+            f"{numbered(settings, numbers, absent)}"
         )
     warning = (
-        f"no index and no load_data.csv say which channel is which: [plate.numbers] of the config is taken, "
+        f"no index or load_data.csv says which channel is which; [plate.numbers] of the settings is assumed: "
         f"{', '.join(f'{c} = {settings.numbers[c]}' for c in settings.channels)}"
     )
     keys = {c: numbers[settings.numbers[c]] for c in settings.channels}
     return keys, "the config's plate.numbers (no Index.idx.xml, no load_data.csv)", (warning,)
+
+
+def numbered(settings: PlateSettings, numbers: Iterable[int], absent: Sequence[str]) -> str:
+    """Lines of a settings file that give channels the numbers that files have, the free ones to those that lack one."""
+    known = {c: n for c in settings.channels if c not in absent and (n := settings.numbers.get(c)) is not None}
+    known |= dict(zip(absent, sorted(set(numbers) - set(known.values())), strict=False))
+    lines = "[plate.numbers]\n" + "\n".join(f"{c} = {n}" for c, n in known.items())
+    if lacking := [c for c in settings.channels if c not in known]:
+        kept = json.dumps([c for c in settings.channels if c in known])
+        return f"[plate]\nchannels = {kept}   # no image is left for {', '.join(lacking)}\n\n{lines}"
+    return lines
 
 
 def image_of(barcode: str, path: Place, name: str, groups: Mapping[str, str | None], channel: int) -> IndexImage:

@@ -14,7 +14,7 @@ from typing import Any
 from ...settings.config import PlateSettings
 from ...settings.names import check_barcode, well_position
 from ...storage.buckets import Place
-from ..channels import channel_of, match_channels
+from ..channels import match_channels
 from ..indexes.group import MAX_SITES, chosen_planes, chosen_time
 from ..indexes.load_data import SQUARE, parse_well
 from ..plate import Plate, Site
@@ -220,19 +220,19 @@ def channel_indices(barcode: str, field: Field, settings: PlateSettings) -> dict
         wrong = [c for c in settings.channels if not 0 <= settings.c_axis.get(c, -1) < n]
         if wrong:
             said = ", ".join(str(settings.c_axis.get(c, "nothing")) for c in wrong)
-            block = "\n  ".join(f"{c} = ..." for c in wrong)
+            block = "\n".join(f"{c} = {i}" for i, c in enumerate(settings.channels))
             raise ValueError(
-                f"{barcode}: plate.c_axis must say which of 0 .. {n - 1} is {', '.join(wrong)}; it says {said}. Say in the "
-                f"config\n  [plate.c_axis]\n  {block}"
+                f"{barcode}: plate.c_axis must say which of 0 .. {n - 1} is {', '.join(wrong)}; it says {said}. Put such "
+                f"lines into a settings file (--config FILE):\n\n[plate.c_axis]\n{block}"
             )
         return {channel: settings.c_axis[channel] for channel in settings.channels}
     if not any(field.labels):
         raise ValueError(
-            f"{barcode}: {field.array} names no channels (no omero labels); say which of 0 .. {n - 1} is which under "
-            "[plate.c_axis] in the config, such as DNA = 0\n  [plate.c_axis]\n  "
-            + "\n  ".join(f"{c} = ..." for c in settings.channels)
+            f"{barcode}: {field.array} names no channels (no omero labels). Say which of 0 .. {n - 1} is which in a "
+            "settings file (--config FILE):\n\n[plate.c_axis]\n"
+            + "\n".join(f"{c} = {i}" for i, c in enumerate(settings.channels))
         )
-    names = {str(i): label for i, label in enumerate(field.labels) if channel_of(label, settings.stains)}
+    names = {str(i): label for i, label in enumerate(field.labels) if label}
     keys = match_channels(barcode, names, "its OME-Zarr labels", settings)
     return {channel: int(key) for channel, key in keys.items()}
 
