@@ -9,27 +9,27 @@ from collections.abc import Sequence
 
 GROUPS = {
     "Images to numbers": {
-        "extract": "a plate's images to single-cell features in a zarr store",
-        "segment": "only the label images, and outline pictures",
-        "profile": "stored plates to well profiles",
-        "score": "Percent Replicating, Percent Matching, mAP of profiles",
-        "benchmark": "classical features and networks side by side",
+        "extract": "measure a plate's images: single-cell features in a zarr store",
+        "segment": "find the cells only: label images, and pictures of outlines",
+        "profile": "make well profiles of stored plates",
+        "score": "score profiles: Percent Replicating, Percent Matching, mAP, hits",
+        "benchmark": "compare classical features and networks on the same wells",
     },
     "Looking, checking, handing on": {
-        "report": "a plate's page: one HTML file",
-        "compare": "a stored plate beside a lab's own CellProfiler output",
-        "export": "a stored plate as Parquet, AnnData, CSV, SQLite or CellProfiler's files",
-        "check-plate": "look at a plate's images before a long run",
+        "report": "write a plate's page: one HTML file",
+        "compare": "compare a stored plate with a lab's CellProfiler output",
+        "export": "write a stored plate as Parquet, AnnData, CSV, SQLite or CellProfiler's files",
+        "check-plate": "check a plate's images before a long run",
         "verify": "check a stored plate against its records",
         "columns": "list and explain the feature columns",
-        "tables": "the metadata's tables: compounds by number of targets",
+        "tables": "count the metadata's compounds by targets, genes by reagents",
     },
     "Settings and set-up": {
         "config": "print every setting of a preset or file",
-        "import-cppipe": "a CellProfiler pipeline to a settings file",
+        "import-cppipe": "turn a CellProfiler pipeline into a settings file",
         "synthetic": "draw plates with known cells and effects",
-        "doctor": "what this machine has, and what to install",
-        "completion": "a script for the shell that completes all this",
+        "doctor": "say what this machine has, and what to install",
+        "completion": "print a script that completes commands in your shell",
     },
 }
 LIGHT = ("extract", "segment")  # whose parsers are in `options`
@@ -46,8 +46,8 @@ def usage() -> str:
     lines = ["usage: jumpgpu COMMAND ...", "", "Cell Painting images to single-cell features to scored profiles."]
     for title, group in GROUPS.items():
         lines += ["", f"{title}:", *(f"  {name:{width}}  {what}" for name, what in group.items())]
-    lines += ["", "jumpgpu COMMAND --help tells a command's options; jumpgpu --version the version."]
-    return "\n".join([*lines, "Example: jumpgpu extract --plate BR00117010 --images /data/images --output out"])
+    lines += ["", "jumpgpu COMMAND --help shows a command's options, jumpgpu --version the version."]
+    return "\n".join([*lines, "Example: jumpgpu extract BR00117010 --images /data/images --output out"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -30,10 +30,10 @@ def parser() -> argparse.ArgumentParser:
     add_against(output)
     add = output.add_argument_group("tasks").add_argument
     add("--task", action="append", choices=TASKS, metavar="TASK", help=f"{', '.join(TASKS)} (repeatable; default: all)")
-    add("--label", metavar="COLUMN", help="of labels that match, several as a|b (default: by convention)")
+    add("--label", metavar="COLUMN", help="column of labels that match, several as a|b (default: by convention)")
     add("--only", action="append", metavar="NAME", help="this representation, such as classical or Texture (repeatable)")
     add("--split", choices=(ALL, *SPLITS), default=ALL, help="only treatments of this part, by name and seed (default: all)")
-    add("--null-wells", metavar="N", help="wells a set: a number, typical or matched (default: the recipe's)")
+    add("--null-wells", metavar="N", help="wells per set: a number, typical or matched (default: the recipe's)")
     add("--null-size", type=int, default=NULL_SIZE, metavar="N", help="random rankings of mAP (default: %(default)s)")
     return output
 

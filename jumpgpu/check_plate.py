@@ -39,13 +39,13 @@ def parser() -> argparse.ArgumentParser:
     add = output.add_argument
     add("--images", metavar="PATH", help="where its images are, as extract has it")
     add("--config", metavar="FILE", help="TOML file or preset name (default: cpjump1)")
-    add("--cache", metavar="DIR", help="keep what is read from a bucket there")
+    add("--cache", metavar="DIR", help="keep what is read from a bucket in this folder")
     add("--wells", nargs="+", metavar="WELL", help="look at these wells (default: the corners and eight others)")
-    add("--sites", type=int, default=SITES, metavar="N", help="look at so many sites of each (default: %(default)s)")
+    add("--sites", type=int, default=SITES, metavar="N", help="sites to look at per well (default: %(default)s)")
     add("--sister", metavar="PLATE.zarr", help="a stored plate of the same layout: its cell counts by well are compared")
     add("--metadata", metavar="DIR", help="plate maps: the negative controls' places are compared")
     add("--threads", type=int, metavar="N", help="threads that decode (default: all processors)")
-    add("--json", metavar="FILE", help="write what was seen and found there too")
+    add("--json", metavar="FILE", help="also write what was seen and found to this file")
     return output
 
 

@@ -44,7 +44,7 @@ def explain(column: str, config: Config | None = None) -> Explanation:
 
     `parts` are the name's own parameters, `settings` the configuration's, and `produced` says whether the two agree.
 
-    ValueError for a name that is no column's, with the nearest ones that are, and for one of an unknown channel.
+    ValueError for a name that is not a column's, with the nearest ones that are, and for one of an unknown channel.
     """
     compartment, _, rest = column.partition("_")
     word, _, rest = rest.partition("_")
@@ -52,7 +52,7 @@ def explain(column: str, config: Config | None = None) -> Explanation:
     match = family.match(rest) if family and compartment else None
     if family is None or match is None or (word == "ImageQuality") != (compartment == "Image"):
         near = get_close_matches(column, [*features.columns(channels=CHANNELS), *quality.columns(CHANNELS)], 3)
-        raise ValueError(f"{column!r} is no column" + (f"; the nearest are {', '.join(near)}" if near else ""))
+        raise ValueError(f"{column!r} is not a column" + (f"; the nearest are {', '.join(near)}" if near else ""))
     result = {k: v for k, v in match.groupdict().items() if v}
     check_channels(column, result, config or Config())
     formula, unit, nan = family.measures[result.pop("measure", "")]
@@ -83,7 +83,7 @@ def check_channels(column: str, parts: dict[str, str], config: Config) -> None:
     if unknown := [c for c in named if c not in known]:
         near = get_close_matches(unknown[0], known, 1)
         hint = f"; did you mean {near[0]}?" if near else "; --channels or a --config names others"
-        raise ValueError(f"{column!r}: {unknown[0]!r} is no channel of this configuration ({', '.join(known)}){hint}")
+        raise ValueError(f"{column!r}: {unknown[0]!r} is not a channel of this configuration ({', '.join(known)}){hint}")
 
 
 def matching(pattern: str, config: Config) -> list[str]:
@@ -136,7 +136,7 @@ def parser() -> argparse.ArgumentParser:
         "--explain",
         metavar="NAME",
         nargs="+",
-        help="say what these columns mean; patterns such as 'Nuclei_Texture_*_RNA_*' too",
+        help="explain these columns; patterns such as 'Nuclei_Texture_*_RNA_*' too",
     )
     add("--channels", metavar="NAME", nargs="+", help="names of the channels (default: the configuration's)")
     add(

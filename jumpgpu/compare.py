@@ -21,7 +21,7 @@ FINDINGS = QUARANTINED  # done, with something to look at
 def parser() -> argparse.ArgumentParser:
     output = command_parser(
         "compare",
-        "Hold a plate beside CellProfiler's own tables of some of its wells, column by column: objects matched, numbers "
+        "Compare a plate with CellProfiler's own tables of some of its wells, column by column: objects matched, numbers "
         "equal, within tolerance or not, columns that one side lacks. Prints ten lines; a page (HTML) and a JSON file have "
         "the rest.",
         "jumpgpu compare out/BR00117010.zarr cellprofiler_output/",

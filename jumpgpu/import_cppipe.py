@@ -25,10 +25,10 @@ from .storage.atomic import write_whole
 
 NOT_HONOURED = 1  # exit status of --strict
 HEADINGS = {
-    "changes": "Not honoured: numbers differ from the pipeline's",
-    "missing": "Not honoured: numbers of the pipeline's that are not made",
+    "changes": "Unsupported: values differ from the pipeline's",
+    "missing": "Unsupported: the pipeline's measurements that are not made",
     "more": "Made besides",
-    "note": "Left out or worth knowing; no number that is made depends on it",
+    "note": "Left out or worth knowing; no measurement depends on it",
 }
 
 
@@ -72,10 +72,10 @@ def parser() -> argparse.ArgumentParser:
     output = command_parser(
         "import-cppipe",
         "Turn a CellProfiler pipeline into a settings file: illumination, nuclei, cells, cytoplasm and the Measure modules. "
-        "Every module and setting that is not honoured is listed, on stderr and in the file.",
+        "Every unsupported module and setting is listed, on stderr and in the file.",
         "jumpgpu import-cppipe illum.cppipe analysis.cppipe --output lab.toml",
         "jumpgpu extract --plate BR00117010 --images /data/images --config lab.toml",
-        status="0 done, 1 --strict and not all is honoured, 2 bad use",
+        status="0 done, 1 --strict and something is unsupported, 2 bad use",
     )
     add = output.add_argument
     add("pipelines", nargs="+", metavar="FILE", help="pipelines that belong together (.cppipe, or .json of CellProfiler 4)")
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     options = parser().parse_args(arguments)
     if options.output and options.output.exists() and not options.overwrite:
-        raise FileExistsError(f"{options.output} is there already; --overwrite replaces it")
+        raise FileExistsError(f"{options.output} exists already; --overwrite replaces it")
     pipelines = [read_pipeline(path) for path in options.pipelines]
     if options.json or options.steps:
         return by_steps(pipelines, options)
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for heading, result in listing(imported):
         print(f"{heading}:", *(f"  {line}" for line in result), sep="\n", file=sys.stderr)
     if options.strict and (wrong := imported.of_kind("changes", "missing")):
-        print(f"error: {len(wrong)} things are not honoured; without --strict the rest is imported", file=sys.stderr)
+        print(f"error: {len(wrong)} settings are unsupported; without --strict the rest is imported", file=sys.stderr)
         return NOT_HONOURED
     if options.output:
         write_whole(options.output, text)

@@ -61,8 +61,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="PATTERN",
         help="columns that are features besides those of Cells, Cytoplasm and Nuclei, such as 'efficientnet_*' (repeatable)",
     )
-    add("--plate-column", metavar="COLUMN", help="names the plate in a table (default: Metadata_Plate, or by convention)")
-    add("--well-column", metavar="COLUMN", help="names the well in a table (default: Metadata_Well, or by convention)")
+    add("--plate-column", metavar="COLUMN", help="column that names the plate (default: Metadata_Plate, or by convention)")
+    add("--well-column", metavar="COLUMN", help="column that names the well (default: Metadata_Well, or by convention)")
     add("--anndata", action="store_true", help="write every table as .h5ad too")
     add(
         "--flag-cells",
@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--consensus",
         metavar="COLUMN",
-        help="write a profile a treatment too, the median of its wells on all plates, into profiles/consensus/: the column "
+        help="write profiles/consensus/ too, one profile per treatment: the median of its wells on all plates. The column "
         "that names a treatment, several as A,B",
     )
     add(
@@ -93,8 +93,8 @@ def parser() -> argparse.ArgumentParser:
         help="leave these wells out: A01 B02, or BARCODE:A01 of one plate; recorded beside the profiles",
     )
     add("--overwrite", action="store_true", help="replace existing profiles")
-    add("--dry-run", action="store_true", help="say what would be read and written, and stop")
-    add("--quiet", action="store_true", help="say nothing but findings and results")
+    add("--dry-run", action="store_true", help="print what would be read and written, and stop")
+    add("--quiet", action="store_true", help="print only findings and results")
     add("--verbose", action="store_true", help="a line for every table")
     return output
 

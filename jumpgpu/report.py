@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     add_plates(output, "a plate's .zarr folder, or its path without the suffix")
     add("--output", type=Path, metavar="DIR", help="where <plate>.html goes (default: beside the plate)")
     add("--metadata", type=Path, metavar="DIR", help="folder of plate maps and treatments")
-    add("--scores", type=Path, nargs="*", default=[], metavar="FILE", help="what jumpgpu score wrote as .json")
+    add("--scores", type=Path, nargs="*", default=[], metavar="FILE", help=".json files that jumpgpu score wrote")
     add(
         "--pictures",
         default="auto",

@@ -80,7 +80,7 @@ class Asked:
         """Each condition of --plate with each of --against that agrees in the --same columns, or alone."""
         if not self.options.against:
             if stray := [s for s in self.options.same if s not in self.options.by]:
-                raise ValueError(f"--same {stray[0]} is no column of --by")
+                raise ValueError(f"--same {stray[0]} is not a column of --by")
             yield from ((condition, (selected, rows), None) for selected, condition, rows in self.conditions(design=False))
             return
         first, second = self.read(self.options.plate), self.read(self.options.against)

@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--null-wells",
         metavar="N",
-        help="wells a set: a number, typical (the median group's) or matched (default: the recipe's)",
+        help="wells per set: a number, typical (the median group's) or matched (default: the recipe's)",
     )
 
     add_null(one)
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     add_common(one)
     add_against(one)
     one.add_argument(
-        "--label", metavar="COLUMN", help=f"of labels that match, several as a|b (default: {LABEL}, or by convention)"
+        "--label", metavar="COLUMN", help=f"column of labels that match, several as a|b (default: {LABEL}, or by convention)"
     )
 
     one = add_parser(
@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         "--label", metavar="COLUMN", help="score matching by this column (several labels: a|b) instead of replicability"
     )
     one.add_argument(
-        "--across", metavar="COLUMN", help="in which the two of a matching pair must differ, such as Perturbation"
+        "--across", metavar="COLUMN", help="column in which the two treatments of a pair must differ, such as Perturbation"
     )
     one.add_argument(
         "--keep",
@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
         "jumpgpu score dose SQ00015054.csv.gz --dose mmoles_per_liter --output out",
     )
     add_common(one)
-    one.add_argument("--dose", required=True, metavar="COLUMN", help="of numbers, such as mmoles_per_liter")
+    one.add_argument("--dose", required=True, metavar="COLUMN", help="column of doses, such as mmoles_per_liter")
     add_toxic(one)
 
     one = add_parser(
@@ -140,20 +140,26 @@ def add_common(command: argparse.ArgumentParser) -> None:
         "--table",
         choices=TABLES,
         metavar="NAME",
-        help="which table of a barcode (default: the first there is: feature-selected, by negcon)",
+        help="which table of a barcode (default: the first found, feature-selected and by negcon before others)",
     )
     add(
         "--group",
         metavar="COLUMN",
-        help=f"names a treatment, whose wells are replicates; several as A,B (default: {SAMPLE}, or by convention)",
+        help=f"column that names the treatment; several as A,B (default: {SAMPLE}, or by convention)",
     )
-    add("--metadata", type=Path, metavar="DIR", help="with experiment-metadata.tsv (default: <output>/metadata)")
-    add("--treatments", type=Path, metavar="FILE", help="table whose further columns are joined, such as target_list")
-    add("--batch", metavar="NAME", help="batch of the experiment table, where barcodes appear in several")
-    add("--plate-column", metavar="COLUMN", help="names the plate (default: Metadata_Plate, or by convention)")
-    add("--well-column", metavar="COLUMN", help="names the well (default: Metadata_Well, or by convention)")
+    add("--metadata", type=Path, metavar="DIR", help="folder with experiment-metadata.tsv (default: <output>/metadata)")
+    add("--treatments", type=Path, metavar="FILE", help="treatment table, which adds columns such as target_list")
+    add("--batch", metavar="NAME", help="batch to take from the experiment table where a barcode is in several")
+    add("--plate-column", metavar="COLUMN", help="column that names the plate (default: Metadata_Plate, or by convention)")
+    add("--well-column", metavar="COLUMN", help="column that names the well (default: Metadata_Well, or by convention)")
     add = command.add_argument_group("conditions and subsets").add_argument
-    add("--by", action="append", default=[], metavar="COLUMN", help="separates conditions, such as Cell_type (repeatable)")
+    add(
+        "--by",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="column that separates conditions, such as Cell_type (repeatable)",
+    )
     add("--where", action="append", default=[], metavar="COLUMN=VALUE", help="only such plates or wells (repeatable)")
     add(
         "--control",
@@ -169,7 +175,7 @@ def add_common(command: argparse.ArgumentParser) -> None:
         default=[],
         choices=(*CHANNELS, *BRIGHTFIELD),
         metavar="CHANNEL",
-        help="only features of this one (repeatable)",
+        help="only these features (repeatable)",
     )
     add(
         "--without-channel",
@@ -177,9 +183,9 @@ def add_common(command: argparse.ArgumentParser) -> None:
         default=[],
         choices=(*CHANNELS, *BRIGHTFIELD),
         metavar="CHANNEL",
-        help="no feature of this one (repeatable)",
+        help="leave out features of this channel (repeatable)",
     )
-    add("--fluorescence", action="store_true", help="no feature of a brightfield channel")
+    add("--fluorescence", action="store_true", help="leave out features of brightfield channels")
     add(
         "--family",
         action="append",
@@ -188,7 +194,7 @@ def add_common(command: argparse.ArgumentParser) -> None:
         metavar="FAMILY",
         help="only features of this family, such as Texture (repeatable)",
     )
-    add("--compartment", action="append", default=[], choices=COMPARTMENTS, help="only features of this one (repeatable)")
+    add("--compartment", action="append", default=[], choices=COMPARTMENTS, help="only these features (repeatable)")
     add(
         "--features",
         action="append",
@@ -196,11 +202,16 @@ def add_common(command: argparse.ArgumentParser) -> None:
         help="columns that are features besides those of Cells, Cytoplasm and Nuclei, such as 'efficientnet_*' (repeatable)",
     )
     add = command.add_argument_group("null and output").add_argument
-    add("--recipe", default="jumpgpu", metavar="FILE", help="whose [score] says how nulls are drawn (default: %(default)s)")
+    add(
+        "--recipe",
+        default="jumpgpu",
+        metavar="FILE",
+        help="recipe whose [score] says how nulls are drawn (default: %(default)s)",
+    )
     add("--draws", type=int, metavar="N", help="sets or pairs in the null (default: the recipe's)")
     add("--seed", type=int, default=0, metavar="N", help="seed of the random null (default: %(default)s)")
     add("--output", type=Path, default=Path("."), metavar="DIR", help="holds profiles/, gets scores/ (default: .)")
-    add("--name", metavar="NAME", help="of the results' files (default: the score's)")
+    add("--name", metavar="NAME", help="name of the result files (default: the score's)")
     add("--no-figures", action="store_true", help="write the table and JSON only")
 
 
@@ -210,7 +221,7 @@ def add_toxic(command: argparse.ArgumentParser) -> None:
         type=float,
         default=TOXIC,
         metavar="SHARE",
-        help="of the controls' cells, at which a treatment is flagged as toxic (default: %(default)s)",
+        help="share of the controls' cells below which a treatment is flagged as toxic (default: %(default)s)",
     )
 
 
@@ -228,7 +239,11 @@ def add_against(command: argparse.ArgumentParser, required: bool = False) -> Non
     help = "plates of the other side, such as another modality" + ("" if required else " (default: pairs within --plate)")
     command.add_argument("--against", action="append", default=[], required=required, metavar="PLATE", help=help)
     command.add_argument(
-        "--same", action="append", default=[], metavar="COLUMN", help="pair only conditions that agree in this --by column"
+        "--same",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="pair only conditions with the same value in this --by column",
     )
 
 

@@ -273,7 +273,7 @@ def parser() -> argparse.ArgumentParser:
     add("--wells", type=int, default=24, metavar="N", help="wells per plate, 1 to 384 (default: %(default)s)")
     add("--sites", type=int, default=2, metavar="N", help="fields per well (default: %(default)s)")
     add("--size", default="1080", metavar="N|HxW", help="pixels of a field's side (default: %(default)s)")
-    add("--cells", type=float, metavar="N", help="nuclei a field, on average (default: 100 for 1080 x 1080)")
+    add("--cells", type=float, metavar="N", help="nuclei per field, on average (default: 100 for 1080 x 1080)")
     add("--seed", type=int, default=0, metavar="N", help="seed: the same one draws the same images (default: %(default)s)")
     add("--threads", type=int, metavar="N", help="threads (default: all processors)")
     return output

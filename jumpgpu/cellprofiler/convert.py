@@ -160,7 +160,7 @@ class Importer:
         if image.kind == "raw":
             self.say("changes", module, f"{purpose} {printable(name)}, not corrected; give --illumination none for that")
         elif image.kind != "corrected":
-            output = f"made by {image.by}" if image.by else "which is no corrected image"
+            output = f"made by {image.by}" if image.by else "which is not a corrected image"
             self.say("changes", module, f"{purpose} {printable(name)}, {output}; here it is the corrected {image.of}")
             name = next((n for n, i in self.images.items() if i.kind == "corrected" and i.of == image.of), image.of)
         return self.channel(name, module)

@@ -118,7 +118,7 @@ def parse_text(text: str, where: str) -> Pipeline:
     """The text format: a header, then blocks of a module's line and a line a setting."""
     lines = re.split(r"\r\n|\r|\n", text)  # not splitlines, which also splits at form feeds and U+2028
     if not lines[0].startswith(COOKIE):
-        raise ValueError(f"{where}: no CellProfiler pipeline: its first line is not {COOKIE!r}")
+        raise ValueError(f"{where}: not a CellProfiler pipeline: its first line is not {COOKIE!r}")
     header: dict[str, str] = {}
     at = 1
     while at < len(lines) and lines[at].strip():
@@ -154,7 +154,7 @@ def parse_module(lines: list[str], at: int, position: int, where: str) -> tuple[
     """The module whose line is `lines[at]`, and the line after it."""
     name, _, attributes = lines[at].strip().partition(":")
     if not re.fullmatch(r"\w{1,80}", name) or not (attributes.startswith("[") and attributes.endswith("]")):
-        raise ValueError(f"{where}: line {at + 1} is no module's: {printable(lines[at])}")
+        raise ValueError(f"{where}: line {at + 1} is not a module's: {printable(lines[at])}")
     revision = re.search(r"[\[|]variable_revision_number:(\d{1,4})(?=[|\]])", attributes)
     if not revision:
         raise ValueError(f"{where}: {name} at line {at + 1} has no variable_revision_number")
@@ -164,7 +164,7 @@ def parse_module(lines: list[str], at: int, position: int, where: str) -> tuple[
     while at < len(lines) and lines[at].strip():
         text, colon, value = lines[at].strip().partition(":")
         if not colon:
-            raise ValueError(f"{where}: line {at + 1} is no setting of {name}: {printable(lines[at])}")
+            raise ValueError(f"{where}: line {at + 1} is not a setting of {name}: {printable(lines[at])}")
         settings.append((unescape(text), unescape(value)))
         if len(settings) > MAX_SETTINGS:
             raise ValueError(f"{where}: {name} has more than {MAX_SETTINGS} settings")
@@ -177,10 +177,10 @@ def parse_json(text: str, where: str) -> Pipeline:
     try:
         table = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: no JSON pipeline: {error}") from error
+        raise ValueError(f"{where}: not a JSON pipeline: {error}") from error
     result = table.get("modules")
     if table.get("version") != "v6" or not isinstance(result, list):
-        raise ValueError(f'{where}: no JSON pipeline of CellProfiler: expected "version": "v6" and a list of modules')
+        raise ValueError(f'{where}: not a JSON pipeline of CellProfiler: expected "version": "v6" and a list of modules')
     if len(result) > MAX_MODULES:
         raise ValueError(f"{where}: more than {MAX_MODULES} modules")
     modules = tuple(json_module(entry, i, where) for i, entry in enumerate(result, 1))
@@ -194,10 +194,10 @@ def json_module(entry: Any, position: int, where: str) -> Module:
         pairs = tuple((s["text"], s["value"]) for s in settings)
         enabled = attributes.get("enabled", True)
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{where}: module {position} is no module of a JSON pipeline") from error
+        raise ValueError(f"{where}: module {position} is not a module of a JSON pipeline") from error
     right = isinstance(name, str) and re.fullmatch(r"\w{1,80}", name) and type(revision) is int and type(enabled) is bool
     if not right or len(pairs) > MAX_SETTINGS or not all(isinstance(p, str) for pair in pairs for p in pair):
-        raise ValueError(f"{where}: module {position} is no module of a JSON pipeline")
+        raise ValueError(f"{where}: module {position} is not a module of a JSON pipeline")
     return Module(name, position, revision, enabled, pairs)
 
 

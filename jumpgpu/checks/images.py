@@ -178,7 +178,7 @@ def blurred_looks(looks: Sequence[Look]) -> list[str]:
     for row in blurred(records, ""):
         blur[row["channel"]].append(f"{row['well']} site {row['site']}")
     return [
-        f"{channel}: out of focus beside the other sampled images: {', '.join(at[:SHOWN])}{', ...' * (len(at) > SHOWN)}"
+        f"{channel}: out of focus beside other sampled images: {', '.join(at[:SHOWN])}{', ...' * (len(at) > SHOWN)}"
         for channel, at in blur.items()
     ]
 

@@ -70,7 +70,7 @@ def against_sister(counts: Counts, sister: Counts, name: str) -> list[str]:
 
     as_it_lies, n = agreement((False, False))
     if not n:
-        return [f"layout: fewer than {FEWEST} wells of {name} are there to compare counts with"]
+        return [f"layout: {name} has fewer than {FEWEST} wells to compare cell counts with"]
     findings = []
     for words, turn in TURNS.items():
         other, m = agreement(turn)

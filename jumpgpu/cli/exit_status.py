@@ -36,7 +36,7 @@ def explain(error: BaseException, output: Any = None, go_on: str = GO_ON, otherw
     if isinstance(error, OSError) and not isinstance(error, ConnectionError):
         place = error.filename or output
         if isinstance(error, FileExistsError) and error.strerror == os.strerror(errno.EEXIST):
-            return f"{place} is there already, and is no folder", BAD_USE
+            return f"{place} exists and is not a folder", BAD_USE
         text = f"{error.strerror or error}: {place}" if place else str(error)
         if error.errno in REFUSED:
             return text + "; give an --output that can be written" * (output is not None), BAD_USE

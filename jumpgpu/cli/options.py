@@ -138,7 +138,7 @@ def parser(name: str = "extract") -> argparse.ArgumentParser:
         metavar="PATH",
         help="folder with the plates' folders, load_data.csv or s3:// URL (default: the config's, or the public gallery)",
     )
-    add("--cache", metavar="DIR", help="keep what is read from a bucket there, and read it from there again")
+    add("--cache", metavar="DIR", help="keep what is read from a bucket in this folder, and read it from there next time")
     add("--wells", nargs="+", metavar="WELL", help="only these wells: A01 B02, or A01,B02")
     add("--sites", "--fields", nargs="+", metavar="N", help="only these sites: 1 2 3, 1,2,3 or 1-3")
     add("--strict", action="store_true", help="stop at an image that cannot be used instead of leaving its site out")
@@ -181,7 +181,7 @@ def parser(name: str = "extract") -> argparse.ArgumentParser:
         add("--save-labels", action="store_true", help="store the label images, with an overview, as OME-Zarr")
         add("--save-overview", action="store_true", help="store each site at an eighth of its size, as OME-Zarr")
     add("--overwrite", action="store_true", help="measure wells again even if the store already has them")
-    add("--retry-quarantined", action="store_true", help="measure those wells again that a site was left out of")
+    add("--retry-quarantined", action="store_true", help="measure wells again from which a site was left out")
     if not segment:
         add(
             "--watch",
@@ -192,7 +192,7 @@ def parser(name: str = "extract") -> argparse.ArgumentParser:
             help="measure wells while the microscope writes, each once its files are complete and have not changed for so "
             "long (default: 120); ends when the plate is complete, or when <output>/<plate>.stop appears",
         )
-    add("--dry-run", action="store_true", help="say what would be read and written, and stop")
+    add("--dry-run", action="store_true", help="print what would be read and written, and stop")
     add = output.add_argument_group("where to run").add_argument
     add("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:N or auto (default: %(default)s)")
     add(
@@ -240,5 +240,5 @@ def numbers(text: str) -> list[int]:
     """`3` or `1-4` to site numbers."""
     match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text)
     if not match:
-        raise ValueError(f"{text!r} is no site number; expected 3, or 1-4")
+        raise ValueError(f"{text!r} is not a site number; expected 3, or 1-4")
     return list(range(int(match[1]), int(match[2] or match[1]) + 1))

@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
             result.plate = [*result.plates, *result.plate]
             result.plates = result.plate
             if not result.plate and not any(word.startswith("-") for word in rest):
-                self.error("no plate is named; give one or several, such as BR00117010")
+                self.error("no plate was given; name one or more, such as BR00117010")
         return result, rest
 
     def error(self, message: str) -> NoReturn:
@@ -76,7 +76,7 @@ def add_plates(parser: argparse.ArgumentParser, help: str, group: Any = None) ->
     parser.plates_needed = True
     add = (group or parser).add_argument
     add("plates", nargs="*", metavar="PLATE", help=help)
-    add("--plate", action="append", default=[], metavar="PLATE", help="the same, one at a time (repeatable)")
+    add("--plate", action="append", default=[], metavar="PLATE", help="the same (repeatable)")
 
 
 def command_parser(name: str, description: str, *examples: str, status: str = "0 done, 2 bad use") -> Parser:

@@ -63,7 +63,7 @@ def measure(
     -------
     pandas.DataFrame
         One row per object: Metadata_Field (position in the batch), Metadata_ObjectNumber (its label), then the columns of
-        `features.columns`, float64. `python -m jumpgpu.columns --explain NAME` says what one means.
+        `features.columns`, float64. `jumpgpu columns --explain NAME` says what one means.
 
     Raises
     ------

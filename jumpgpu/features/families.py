@@ -43,7 +43,7 @@ def chosen(settings: FeatureSettings) -> list[str]:
     for name in settings.families:
         family(name)
     if EMBEDDING in settings.families and not settings.embedding.models:
-        raise ValueError("features.families has 'embedding', and no [[features.embedding.models]] says of which network")
+        raise ValueError("features.families has 'embedding', but no [[features.embedding.models]] names the network")
     return [f for f in FAMILIES if f in settings.families] + [EMBEDDING] * bool(settings.embedding.models)
 
 

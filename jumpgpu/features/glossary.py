@@ -71,11 +71,11 @@ SHAPE = plain(
     Extent=("area / bounding box area", "none"),
     FormFactor=("4 pi area / perimeter^2", "none"),
     MajorAxisLength="longer axis of the ellipse with the object's second moments",
-    MaxFeretDiameter="largest distance of two vertices of the convex hull of pixel centres",
+    MaxFeretDiameter="largest distance between two vertices of the convex hull of pixel centres",
     MaximumRadius="largest distance from a pixel of the object to the nearest pixel outside it",
     MeanRadius="mean distance from the object's pixels to the nearest pixel outside it",
     MedianRadius="median distance from the object's pixels to the nearest pixel outside it",
-    MinFeretDiameter="least distance of two parallel lines around the convex hull of pixel centres",
+    MinFeretDiameter="smallest distance between two parallel lines around the convex hull of pixel centres",
     MinorAxisLength="shorter axis of the ellipse with the object's second moments",
     Orientation=("angle of the major axis to the vertical, -90 to 90", DEGREES),
     Perimeter="length of the outline through pixel centres: 1, sqrt 2 or (1 + sqrt 2) / 2 by how each outline pixel joins",
@@ -122,8 +122,8 @@ INTENSITIES = plain(
     IntegratedIntensity=("sum over the object's pixels", "", "0 for an object without pixels"),
     MeanIntensity="mean over the object's pixels",
     StdIntensity="sqrt(mean (v - mean)^2) over the object's pixels",
-    MinIntensity="least value of the object",
-    MaxIntensity="largest value of the object",
+    MinIntensity="smallest value in the object",
+    MaxIntensity="largest value in the object",
     IntegratedIntensityEdge=(
         "sum over the object's edge pixels: those beside a pixel of another label (of 4 neighbours)",
         "",
@@ -140,7 +140,7 @@ INTENSITIES = plain(
         "nan for an object without pixels; 0 for one that fills its field and has no edge",
     ),
     MinIntensityEdge=(
-        "least value of the edge pixels",
+        "smallest value of the edge pixels",
         "",
         "nan for an object without pixels; 0 for one that fills its field and has no edge",
     ),
@@ -161,8 +161,12 @@ PLACES = plain(
     MaxIntensity="position of the brightest pixel, of several the first in raster order; Z is 0",
 )
 NEIGHBORS = plain(
-    NumberOfNeighbors=("other objects with a pixel no farther than d from one of the object's", "count", "never; 0"),
-    PercentTouching=("share of the outline with another object's pixel no farther than d + 1/2", "percent", "never; 0"),
+    NumberOfNeighbors=(
+        "number of other objects with a pixel within distance d of one of the object's pixels",
+        "count",
+        "never; 0",
+    ),
+    PercentTouching=("share of the outline that lies within d + 1/2 of another object's pixel", "percent", "never; 0"),
     FirstClosestObjectNumber=(
         "number of the kept object with the nearest centre, never its own; 0 if none",
         "label",
@@ -235,10 +239,10 @@ QUALITY = plain(
     MedianIntensity=("median of the image", INTENSITY),
     StdIntensity=("sqrt(mean (v - mean)^2)", INTENSITY),
     MADIntensity=("median of |v - median|", INTENSITY),
-    MinIntensity=("least value of the image", INTENSITY),
+    MinIntensity=("smallest value of the image", INTENSITY),
     MaxIntensity=("largest value of the image", INTENSITY),
     PercentMaximal=("share of the pixels that have the largest value", "percent"),
-    PercentMinimal=("share of the pixels that have the least value", "percent"),
+    PercentMinimal=("share of the pixels that have the smallest value", "percent"),
     ThresholdOtsu=("threshold between two classes of the logarithms, weighted variance", INTENSITY),
 )
 

@@ -27,7 +27,7 @@ def open_device(name: str | Device = "auto", workers: int | None = None) -> Devi
         raise ValueError(f"unknown device {name!r}; expected 'cpu', 'cuda', 'cuda:N' or 'auto'")
     if not torch.cuda.is_available():
         raise RuntimeError(
-            "device 'cuda' was asked for and no CUDA device is visible; "
+            "device 'cuda' was asked for, but no CUDA device is visible; "
             "device='cpu' runs the same kernels on this machine's cores"
         )
     device = CudaDevice(int(index or 0))
@@ -42,7 +42,7 @@ def check_launch(device: Device) -> None:
         got = _logs(device)
     except Exception as error:  # CuPy, torch and the driver have classes of their own
         raise RuntimeError(
-            f"{device.description} cannot run a kernel: {error}; `jumpgpu doctor` says what is there"
+            f"{device.description} cannot run a kernel: {error}; `jumpgpu doctor` says what is installed"
         ) from error
     if not (got == _logs(CpuDevice(1))).all():
         raise RuntimeError(f"{device.description} gives other numbers than the CPU: {got.tolist()}")

@@ -226,7 +226,7 @@ def flatfield_illumination(plate: Plate, channels: Sequence[str], quantile: floa
             "estimate, none or a folder"
         )
     notes = tuple(
-        f"{plate.barcode} {c}: the FlatfieldProfile has coefficients that are no numbers; taken as 1 everywhere"
+        f"{plate.barcode} {c}: the FlatfieldProfile has coefficients that are not numbers; taken as 1 everywhere"
         for c, profile in zip(channels, profiles, strict=True)
         if not profile.usable
     )

@@ -106,7 +106,7 @@ def gallery_illumination(plate: Plate, channels: Sequence[str]) -> Illumination 
             functions.append(parse_npy(plate.images.read(file, limit), size, file))
         except ValueError as error:
             raise ValueError(
-                f"{plate.barcode}: {file} does not serve: {error}; --illumination estimate makes others"
+                f"{plate.barcode}: {file} cannot be used: {error}; --illumination estimate makes new ones"
             ) from error
     return Illumination(tuple(channels), torch.from_numpy(np.stack(functions)), f"files in {plate.illumination}")
 
@@ -152,7 +152,7 @@ def parse_npy(data: bytes, size: tuple[int, int], where: str, divides: bool = Tr
         raise ValueError(f"{where}: {len(values)} bytes of values, expected {dtype.itemsize * size[0] * size[1]}")
     array = np.frombuffer(values, dtype).reshape(size, order="F" if fortran else "C").astype(np.float32, order="C")
     if not divides and not np.isfinite(array).all():
-        raise ValueError(f"{where}: has values that are no finite numbers")
+        raise ValueError(f"{where}: has values that are not finite numbers")
     if divides and not (np.isfinite(array) & (array > 0)).all():
         raise ValueError(f"{where}: has values that are not positive numbers; images are divided by them")
     return array

@@ -83,7 +83,7 @@ def read_npy(data: bytes, size: tuple[int, int]) -> np.ndarray:
     try:
         shape, fortran, dtype = header(stream)
     except (RecursionError, MemoryError) as error:  # of Python's parser, on too many brackets
-        raise ValueError("its header is no header of an array") from error
+        raise ValueError("its header is not an array's") from error
     check(shape, dtype, size)
     values = stream.read()
     if len(values) != dtype.itemsize * size[0] * size[1]:

@@ -80,7 +80,7 @@ def find_plate(barcode: str, images: str | Path, settings: PlateSettings | None 
     if settings.time is not None:  # each time point is a plate of its own name
         barcode = barcode.removesuffix(f"_t{settings.time}")
     if is_url(images):
-        raise ValueError(f"{images} is no folder on this machine")
+        raise ValueError(f"{images} is not a folder on this machine")
     root = Path(images).expanduser()
     if root.is_file() and root.name.lower().endswith(SUFFIXES):
         return from_load_data(barcode, root, root.parent, settings)
@@ -91,7 +91,7 @@ def find_plate(barcode: str, images: str | Path, settings: PlateSettings | None 
         )
     if not root.is_dir():
         raise FileNotFoundError(
-            f"images root {root} is no folder and no file; give --images the folder that holds the plate, or a load_data.csv"
+            f"images root {root} does not exist; give --images the folder that holds the plate, or a load_data.csv"
         )
     folder = find_folder(barcode, root, bool(settings.pattern or settings.assign))
 

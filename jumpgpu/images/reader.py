@@ -208,7 +208,7 @@ def field_size(plate: Plate) -> tuple[int, int]:
     if plate.size:
         if max(plate.size) > MAX_SIDE or min(plate.size) < 1:
             raise ValueError(
-                f"{plate.barcode}: {plate.channel_source} says fields are {plate.size}, at most {MAX_SIDE} a side"
+                f"{plate.barcode}: {plate.channel_source} says fields are {plate.size}, at most {MAX_SIDE} per side"
             )
         return plate.size
     sites = plate.sites

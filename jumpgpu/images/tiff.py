@@ -366,5 +366,5 @@ def header_size(file: str, images: Files) -> tuple[int, int]:
 
 def checked_size(height: int, width: int) -> tuple[int, int]:
     if max(height, width) > MAX_SIDE or min(height, width) < 1:
-        raise ValueError(f"declares {height} x {width} pixels; a field has 1 to {MAX_SIDE} a side")
+        raise ValueError(f"declares {height} x {width} pixels; a field has 1 to {MAX_SIDE} per side")
     return height, width

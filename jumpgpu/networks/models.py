@@ -203,7 +203,7 @@ def _torch_script(model: ModelSettings, device: torch.device) -> Any:
         return torch.jit.load(model.model, map_location=device)
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"model {model.name!r}: {model.model} is no TorchScript: {str(error).splitlines()[0]}. A pickled module is not "
+            f"model {model.name!r}: {model.model} is not TorchScript: {str(error).splitlines()[0]}. A pickled module is not "
             "read, since a pickle runs code: save it by torch.jit.script or torch.export, or its state_dict as .safetensors "
             "and give FILE.py:FUNCTION"
         ) from error
@@ -304,7 +304,7 @@ def read_state(file: str, where: str) -> dict[str, torch.Tensor]:
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise ValueError(f"{where}: {file} is no state_dict, which has a tensor for each name")
+        raise ValueError(f"{where}: {file} is not a state_dict, which has a tensor for each name")
     return state
 
 

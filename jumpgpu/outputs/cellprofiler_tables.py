@@ -114,7 +114,7 @@ def export_cellprofiler(
     targets = {n: folder / check_file_name(f"{prefix}_{n}.csv", "the table") for n in names}
     numbers, rows = site_numbers(plate, wells), dict.fromkeys(names, 0)
     if not overwrite and (there := next((t for t in targets.values() if t.exists()), None)):
-        raise FileExistsError(errno.EEXIST, "is there already; --overwrite replaces it", str(there))
+        raise FileExistsError(errno.EEXIST, "exists already; --overwrite replaces it", str(there))
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(placed_together(folder))
         files = {name: stack.enter_context(open(place(target), "wb")) for name, target in targets.items()}

@@ -97,7 +97,7 @@ def export(
     if format == "sqlite" and (objects is not None or annotation is not None):
         raise ValueError("SQLite holds the image table and all objects together, and no plate map; leave these options out")
     if cell_rules is not None and (format == "sqlite" or objects is not None):
-        raise ValueError("flags are of single cells, in Parquet, CSV and .h5ad")
+        raise ValueError("flags belong to single cells: Parquet, CSV and .h5ad")
     flags = None if cell_rules is None else flag_plate(stored, cell_rules)
     source = Source(stored, chosen, features_of(stored, columns, objects), advance, objects, annotation, flags)
     with whole_file(path, overwrite) as part:
@@ -335,9 +335,7 @@ def export_profiles(folder: Path, barcode: str, output: Path, format: str, overw
         where = folder / "profiles" / barcode
         raise FileNotFoundError(f"{where} has no profiles of {barcode}; jumpgpu profile makes them")
     if format in ("sqlite", TABLES):
-        raise ValueError(
-            "profiles are no single cells, which SQLite's and CellProfiler's layouts are for; choose parquet, csv or h5ad"
-        )
+        raise ValueError("SQLite's and CellProfiler's layouts hold single cells, not profiles; choose parquet, csv or h5ad")
     record = recorded(folder / "profiles" / barcode, barcode)
     also = record.get("recipe", {}).get("features", [])
     written = []

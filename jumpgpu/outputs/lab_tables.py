@@ -101,7 +101,7 @@ def read_csv(file: Path, **options: Any) -> pd.DataFrame:
     try:
         table = pd.read_csv(file, low_memory=False, float_precision="round_trip", **options)
     except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        raise ValueError(f"{file}: no CSV table: {error}") from error
+        raise ValueError(f"{file}: not a CSV table: {error}") from error
     if table.shape[1] > MAX_COLUMNS:
         raise ValueError(f"{file}: {table.shape[1]} columns; at most {MAX_COLUMNS} are read")
     return table
@@ -149,7 +149,7 @@ def read_sqlite(file: Path) -> LabTables:
                     for of, rows in sets_of_table(table, short.removeprefix("Per_")).items():
                         objects.setdefault(of, []).append(by_image(rows))
     except sqlite3.DatabaseError as error:
-        raise ValueError(f"{file}: no SQLite file: {error}") from error
+        raise ValueError(f"{file}: not an SQLite file: {error}") from error
     return finished([by_image(images)], objects)
 
 

@@ -58,7 +58,7 @@ def report(
     plate : an open plate, or its path
     output : folder that gets `<plate>.html`; the plate's own where None
     metadata : folder of plate maps and treatments; without it no well has a treatment
-    scores : JSON files of `python -m jumpgpu.score`
+    scores : JSON files of `jumpgpu score`
     pictures : {"auto", "all", "first", "none"}
         Sites shown of each well; `auto` is all of a plate of up to 800 sites, and else the first. They are drawn from the
         overviews in the store (save_overview).

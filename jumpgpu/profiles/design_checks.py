@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..settings.names import well_position
+from ..settings.names import counted, well_position
 from .platemap import CONTROL, NEGATIVE, SAMPLE, control_values, is_negcon, some
 from .text_tables import as_text
 
@@ -43,23 +43,23 @@ def check_plate(
     if platemap is not None and (lost := sorted(set(as_text(platemap["well_position"])) - set(profiles["Metadata_Well"]))):
         result.append(f"{len(lost)} of the plate map's {len(platemap)} wells have no profile: {some(lost)}")
     if group not in profiles:
-        return [f"{plate}: no {group} column: nothing says what sits where"]
+        return [f"{plate}: no {group} column: nothing says what is in which well"]
     treated = treated_wells(profiles, group)
     controls = is_negcon(profiles) if {CONTROL, NEGATIVE} & set(profiles) else None
     if controls is None or not controls.any():
         result += check_controls(profiles)
     elif (n := int(controls.sum())) < FEW_CONTROLS:
-        result.append(f"{n} negative controls; medians and MADs of fewer than {FEW_CONTROLS} are mostly noise")
+        result.append(f"{counted(n, 'negative control')}; medians and MADs of fewer than {FEW_CONTROLS} are mostly noise")
     if "Metadata_pert_type" in profiles and SAMPLE in profiles:
         named = profiles[SAMPLE].notna()
         if bare := sorted(set(profiles.loc[named & profiles["Metadata_pert_type"].isna(), SAMPLE].astype(str))):
-            result.append(f"{len(bare)} treatments are missing in the treatment table: {some(bare)}")
+            result.append(f"{counted(len(bare), 'treatment')} missing from the treatment table: {some(bare)}")
     inner = is_inner(profiles["Metadata_Well"], plate_format)
     samples = as_text(profiles[group])
     if outer := sorted(set(samples[treated]) - set(samples[treated & inner])):
-        result.append(f"{len(outer)} of {samples[treated].nunique()} treatments sit in outer wells only")
+        result.append(f"{len(outer)} of {samples[treated].nunique()} treatments are in outer wells only")
     if controls is not None and controls.any() and not (controls & inner).any():
-        result.append("all negative controls sit in outer wells: edge effects and treatment effects cannot be told apart")
+        result.append("all negative controls are in outer wells: edge effects and treatment effects cannot be told apart")
     return [f"{plate}: {line}" for line in result]
 
 
@@ -81,7 +81,9 @@ def check_replicates(profiles: pd.DataFrame, group: str = SAMPLE) -> list[str]:
         layouts.setdefault(layout, []).append(str(plate))
     counts = as_text(profiles.loc[treated, group]).value_counts()
     if len(layouts) == 1 and profiles["Metadata_Plate"].nunique() > 1:
-        result.append("every treatment keeps its well on all plates: position and treatment effects cannot be told apart")
+        result.append(
+            "every treatment is in the same well on all plates: position and treatment effects cannot be told apart"
+        )
     elif len(layouts) > 1:
         result.append(f"{profiles['Metadata_Plate'].nunique()} plates have {len(layouts)} layouts")
     if single := sorted(counts.index[counts == 1].astype(str)):
@@ -117,7 +119,7 @@ def check_numbers(plates: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def treated_wells(profiles: pd.DataFrame, group: str = SAMPLE) -> pd.Series:
     """bool a row: a treatment or positive control, neither empty nor a negative control."""
     if group not in profiles:
-        raise ValueError(f"the profiles have no column {group}; annotate them (python -m jumpgpu.profile)")
+        raise ValueError(f"the profiles have no column {group}; annotate them (jumpgpu profile)")
     treated = pd.Series(True, index=profiles.index)
     for column in {group, SAMPLE} & set(profiles.columns):
         treated &= as_text(profiles[column]).notna()

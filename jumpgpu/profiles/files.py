@@ -132,7 +132,7 @@ def read_profiles(
     chosen += [f"{some(renamed)} as Metadata_"] if renamed else []
     plates = as_text(table["Metadata_Plate"])
     if plates.isna().any():
-        raise ValueError(f"{path}: {int(plates.isna().sum())} of {len(table)} rows name no plate")
+        raise ValueError(f"{path}: {int(plates.isna().sum())} of {len(table)} rows have no plate")
     changed = {"Metadata_Plate": plates, "Metadata_Well": as_wells(table["Metadata_Well"], f"{path}: Metadata_Well")}
     for column in table.columns:
         if not pd.api.types.is_numeric_dtype(table[column].dtype):
@@ -163,7 +163,7 @@ def recorded(folder: Path, plate: str) -> dict[str, Any]:
         if not (isinstance(record["tables"], list) and isinstance(record["recipe"], dict)):
             raise ValueError("no list of tables or no recipe")
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a record of profiles ({error}); run python -m jumpgpu.profile again") from error
+        raise ValueError(f"{path}: not a record of profiles ({error}); run jumpgpu profile again") from error
     return dict(record)
 
 
@@ -208,5 +208,5 @@ def feature_numbers(values: pd.Series, path: Path) -> pd.Series:
     text = text.mask(text.isin(MISSING))
     read = pd.to_numeric(text, errors="coerce")
     if (wrong := read.isna() & text.notna()).any():
-        raise ValueError(f"{path}: {values.name} holds {str(text[wrong].iloc[0])[:40]!r}, which is no number")
+        raise ValueError(f"{path}: {values.name} holds {str(text[wrong].iloc[0])[:40]!r}, which is not a number")
     return read.astype(float)

@@ -224,7 +224,7 @@ def mark_controls(profiles: pd.DataFrame, controls: Sequence[str]) -> pd.DataFra
 def control_values(profiles: pd.DataFrame) -> str:
     """What could name controls: the values of the columns that usually do."""
     usual = [c for c in (CONTROL, "Metadata_pert_type", "Metadata_broad_sample_type") if c in profiles]
-    parts = [f"{c} holds {held(profiles[c])}" for c in usual] or [f"no column is called {CONTROL} or Metadata_pert_type"]
+    parts = [f"{c} holds {held(profiles[c])}" for c in usual] or [f"there is no column {CONTROL} or Metadata_pert_type"]
     return f"{'; '.join(parts)}; name the negative controls by --control COLUMN=VALUE"
 
 
@@ -285,7 +285,7 @@ def feature_findings(profiles: pd.DataFrame, also: Sequence[str] = ()) -> list[s
     chosen = sorted(chosen_others(profiles, also))
     left = [c for c in other_columns(profiles) if c not in set(chosen)]
     result = [f"{len(chosen)} columns are features by --features: {some(chosen)}"] if chosen else []
-    return result + ([f"{len(left)} numeric columns are no features: {some(left)} (--features takes them)"] if left else [])
+    return result + ([f"{len(left)} numeric columns are not features: {some(left)} (--features takes them)"] if left else [])
 
 
 def some(names: Sequence[str], n: int = 5) -> str:

@@ -107,13 +107,13 @@ def as_wells(values: pd.Series, where: str) -> pd.Series:
     text = as_text(values)
     if (missing := text.isna()).any():
         row = int(np.flatnonzero(missing)[0]) + 1
-        raise ValueError(f"{where}: {int(missing.sum())} of {len(text)} rows name no well, the first is row {row}")
+        raise ValueError(f"{where}: {int(missing.sum())} of {len(text)} rows have no well, the first is row {row}")
     spelled = {}
     for name in text.unique():
         try:
             spelled[name] = spelled_well(name)
         except ValueError as error:
-            raise ValueError(f"{where}: {str(error).replace('no well name;', 'no well;')}") from error
+            raise ValueError(f"{where}: {str(error).replace('not a well name;', 'not a well;')}") from error
     return text.map(spelled).astype(object)
 
 

@@ -44,7 +44,7 @@ def few_in_common(tables: Sequence[pd.DataFrame], features: Sequence[str], also:
         return []
     sizes = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{max(counts)}"
     few = "; so few say little of either" if 2 * len(features) < min(counts) else ""
-    return [f"{len(features)} features are in common, of {sizes} a plate: the others are not scored{few}"]
+    return [f"{len(features)} features are on every plate, of {sizes} per plate; the others are not scored{few}"]
 
 
 def no_features(profiles: pd.DataFrame) -> str:

@@ -206,7 +206,7 @@ def check_finite(values: np.ndarray, names: Sequence[str], sure: Sequence[int]) 
     """NotFinite for a number that is NaN or infinite and cannot be: a device's or memory's fault."""
     bad = ~np.isfinite(values[:, sure]).all(axis=0)
     if bad.any():
-        raise NotFinite(f"{names[sure[int(bad.argmax())]]} is not finite, which it always is")
+        raise NotFinite(f"{names[sure[int(bad.argmax())]]} is not finite, though it should always be")
 
 
 def shrink(pixels: torch.Tensor) -> torch.Tensor:

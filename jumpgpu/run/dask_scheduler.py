@@ -253,7 +253,7 @@ class _Work:
     def not_theirs(self, job: Job) -> None:
         """RuntimeError where wells fail one after another: none of them is quarantined."""
         well, reason = list(job.lost.items())[-1]
-        raise RuntimeError(f"{job.barcode}: well after well fails, so the fault is not theirs; {well}: {reason}")
+        raise RuntimeError(f"{job.barcode}: well after well fails, so the wells are not at fault; {well}: {reason}")
 
     @property
     def address(self) -> str:

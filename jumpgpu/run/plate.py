@@ -190,8 +190,8 @@ def open_store(run: Run, last: bool = True) -> Iterator[PlateWriter]:
         )
         if touched:
             run.progress.say(
-                f"{plate.barcode}: {touched} image files were changed or copied since their wells were made, and "
-                "have the size they had; --overwrite measures them again",
+                f"{plate.barcode}: {touched} image files were changed or copied since their wells were measured, "
+                "but have the same size; --overwrite measures them again",
                 "warning",
             )
         if store.completed:
@@ -200,7 +200,7 @@ def open_store(run: Run, last: bool = True) -> Iterator[PlateWriter]:
                 "label images or overviews"
             )
         if done:
-            run.progress.say(f"{plate.barcode}: {len(done)} of {len(sites)} wells are there already")
+            run.progress.say(f"{plate.barcode}: {len(done)} of {len(sites)} wells are measured already")
             run.progress.advance(sum(map(len, done.values())), before=True)
         yield store
 
@@ -313,8 +313,8 @@ def say_empty(
     first = f"{fields[0].well} site {fields[0].site}"
     brightest = f"; the brightest {channel} pixel of {first} has {images[0]} counts" if images else ""
     progress.say(
-        f"{where}{brightest}: is {channel} the channel of nuclei ({plate.channel_line}), and is full scale what [plate] "
-        "scale says, 65535 where nothing does?",
+        f"{where}{brightest}: is {channel} the channel of nuclei ({plate.channel_line}), and is full scale right ([plate] "
+        "scale; 65535 by default)?",
         "warning",
     )
 
@@ -342,7 +342,7 @@ def describe(plate: Plate, options: Options, device: Device | None = None) -> st
         + f"; {absent} {'is' if absent == 1 else 'are'} missing" * (absent > 0),
         f"  illumination: {options.illumination}; labels: {options.masks or 'segmentation'}",
         f"  write: {target}, {what}",
-        f"  there already: {counted(len(there), 'well')}"
+        f"  measured already: {counted(len(there), 'well')}"
         + ", which would be measured again" * bool(there and options.overwrite),
     ]
     if device:

@@ -166,6 +166,6 @@ def refuse_inputs(path: Place, changed: Sequence[str]) -> None:
     if changed:
         listed = "\n  ".join(list(changed[:20]) + ([f"... and {len(changed) - 20} more"] if len(changed) > 20 else []))
         raise ValueError(
-            f"{path} holds wells that were made from other files:\n  {listed}\nmake them again with --overwrite, or "
+            f"{path} holds wells that were measured from other files:\n  {listed}\nmake them again with --overwrite, or "
             "give another --output"
         )

@@ -79,7 +79,7 @@ def watch_plate(
             line = f"{plate.barcode}: {len(there)} wells measured, {len(waiting)} not complete"
             line += f" ({named}: {waiting[named]})" if named else ""
         if exists(options.output / f"{barcode}.stop"):
-            progress.say(f"{barcode}: {barcode}.stop is there: the watch ends. {line.partition(': ')[2]}", "warning")
+            progress.say(f"{barcode}: {barcode}.stop exists: the watch ends. {line.partition(': ')[2]}", "warning")
             return
         if line != said:
             progress.say(line)

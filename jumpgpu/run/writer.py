@@ -103,8 +103,8 @@ class BackgroundWriter:
             if len(self._empty) >= IN_PER_ROW:
                 raise ConnectionError(
                     f"{self.store.layout.plate}: no site of {len(self._empty)} wells in a row can be used, "
-                    f"{self._empty[0][0]} to {well}, so the fault is hardly theirs, and nothing is stored of them; is the "
-                    "share there, is the copy complete? Leave wells that are lost for good out by --wells"
+                    f"{self._empty[0][0]} to {well}, so the wells are hardly at fault; nothing of them was stored; is the "
+                    "share mounted, is the copy complete? If these wells are lost for good, name the others with --wells"
                 )
 
     def _let_go(self) -> None:

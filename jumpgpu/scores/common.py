@@ -141,7 +141,9 @@ class Complete:
         """What was left out, a line each."""
         result = []
         if n := len(self.left_out):
-            result.append(f"{n} {'wells are' if n > 1 else 'well is'} left out for want of features: {some(self.left_out)}")
+            result.append(
+                f"{n} {'wells are' if n > 1 else 'well is'} left out because features are missing: {some(self.left_out)}"
+            )
         if lost := self.n_features - len(self.features):
             result.append(f"{len(self.features)} of {self.n_features} features are used; {lost} are missing in some well")
         return result

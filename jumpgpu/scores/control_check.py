@@ -55,7 +55,7 @@ class ControlCheck:
     def line(self) -> str:
         """The check in words."""
         if self.reason:
-            return f"negative controls that share only a {self.place}: no check: {self.reason}"
+            return f"negative controls that share only a {self.place}: not checked: {self.reason}"
         units = f"{self.n} {self.place}s"
         more = "".join(f", {k.replace('_', ' ')} {v:.3f}" for k, v in self.further.items())
         return (
@@ -108,7 +108,7 @@ def negative_controls(profiles: pd.DataFrame, features: Sequence[str]) -> tuple[
         return profiles.iloc[:0], none, "no negative control in these profiles"
     wells = profiles.loc[negcon, ["Metadata_Plate", "Metadata_Well", *features]]
     if (n := wells["Metadata_Well"].nunique()) < FEWEST:
-        return wells, none, f"negative controls at {n} positions, {FEWEST} at least"
+        return wells, none, f"negative controls at {n} positions, at least {FEWEST} are needed"
     wells = wells.sort_values(["Metadata_Plate", "Metadata_Well"], kind="stable", ignore_index=True)
     try:
         chosen = complete(wells, features)

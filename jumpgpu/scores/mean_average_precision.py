@@ -101,7 +101,7 @@ def mean_average_precision(
     group : str
         The column that names a treatment.
     keep, across : optional
-        With `label`: only these treatments; a column in which the two of a matching pair must differ.
+        With `label`: only these treatments; a column column in which the two treatments of a pair must differ.
     condition : str
         What is scored; the null is seeded by it.
     null_size, seed : int
@@ -295,7 +295,7 @@ def matching(
         several = wells.groupby(group)[column].nunique()
         if (several > 1).any():
             name = several.index[several > 1][0]
-            raise ValueError(f"{name} has {several[name]} values of {column}; a treatment has one")
+            raise ValueError(f"{name} has {several[name]} values of {column}; a treatment may have only one")
     chosen = complete(wells, also)
     wells = chosen.profiles
     consensus = wells.groupby(group, sort=True)[chosen.features].median()

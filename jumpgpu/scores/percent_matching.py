@@ -110,7 +110,7 @@ def percent_matching(
     findings = [f for side, c in zip(sides, chosen, strict=True) for f in (*check_controls(side), *c.findings())]
     if len(features) < min(len(c.features) for c in chosen):
         sizes = " and ".join(str(len(c.features)) for c in chosen)
-        findings.append(f"{len(features)} features are in common, of {sizes}: the others are not scored")
+        findings.append(f"{len(features)} features are in common, of {sizes}; the others are not scored")
     if controls is None:
         checks = check_matching(profiles, others, features, condition, seed)
     elif isinstance(controls, str):
@@ -143,7 +143,9 @@ def labelled(profiles: pd.DataFrame, label: str, group: str, also: Sequence[str]
         raise ValueError(f"no treated well has a {label}, so nothing can match")
     labels = wells.groupby(group)[label].nunique()
     if (labels > 1).any():
-        raise ValueError(f"{labels.index[labels > 1][0]} has {labels.max()} values of {label}; a treatment has one")
+        raise ValueError(
+            f"{labels.index[labels > 1][0]} has {labels.max()} values of {label}; a treatment may have only one"
+        )
     return complete(wells, also)
 
 

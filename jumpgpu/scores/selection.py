@@ -165,7 +165,7 @@ def pairs_of_conditions(
     ValueError where a column separates no conditions, or no two agree.
     """
     if stray := [s for s in same if s not in first.selection.by]:
-        raise ValueError(f"--same {stray[0]} is no column of --by")
+        raise ValueError(f"--same {stray[0]} is not a column of --by")
     met = False
     others = list(second.conditions())
     for condition, rows in first.conditions():
@@ -217,7 +217,7 @@ def find_profiles(argument: str, output: Path, table: str | None) -> Path:
     for name in (table,) if table else [t for t in TABLES if t in produced]:
         if (path := folder / f"{argument}_{name}.parquet").is_file():
             return path
-    raise FileNotFoundError(f"plate {argument}: no {table or 'normalized'} table in {folder}; run python -m jumpgpu.profile")
+    raise FileNotFoundError(f"plate {argument}: no {table or 'normalized'} table in {folder}; run jumpgpu profile")
 
 
 def check_same_table(paths: Sequence[Path], plates: Sequence[str]) -> None:

@@ -318,7 +318,7 @@ def extended(key: str, given: dict[str, Any], where: str) -> dict[str, Any]:
         known = " ".join(name.lower().split()) if key == "stains" else KNOWN.get(name.lower(), name)
         value = KNOWN.get(value.lower(), value) if key == "stains" else value
         if output.setdefault(known, value) != value:
-            raise ValueError(f"{where}: {key} says two things of {name!r}: {output[known]} and {value}")
+            raise ValueError(f"{where}: {key} gives two values for {name!r}: {output[known]} and {value}")
     defaults: dict[str, Any] = getattr(PlateSettings(), key)
     kept = {k: v for k, v in defaults.items() if k not in output and not (key == "numbers" and v in output.values())}
     return kept | output

@@ -79,12 +79,12 @@ def well_position(well: str) -> tuple[int, int]:
     """`A01` to row and column counted from 1; ValueError for anything else."""
     match = re.fullmatch(r"(A?[A-Z])(\d{2})", well)
     if not match:
-        raise ValueError(f"{well!r} is no well name; expected A01 .. P24 (AF48 at most)")
+        raise ValueError(f"{well!r} is not a well name; expected A01 .. P24 (AF48 at most)")
     letters = match[1]
     row = ord(letters[-1]) - 64 + (26 if len(letters) == 2 else 0)
     column = int(match[2])
     if well_name(row, column) != well:
-        raise ValueError(f"{well!r} is no well name; expected A01 .. P24 (AF48 at most)")
+        raise ValueError(f"{well!r} is not a well name; expected A01 .. P24 (AF48 at most)")
     return row, column
 
 
@@ -106,12 +106,12 @@ def spelled_well(text: str) -> str:
     """A well in its one spelling: `d4`, `D4`, `D04`, `D004` and ` D04 ` to `D04`; ValueError for what is no well."""
     match = WELL.fullmatch(str(text).strip())
     if not match:
-        raise ValueError(f"{str(text)[:40]!r} is no well name; expected A01 .. P24 (AF48 at most)")
+        raise ValueError(f"{str(text)[:40]!r} is not a well name; expected A01 .. P24 (AF48 at most)")
     letters = match[1].upper()
     try:
         return well_name(ord(letters[-1]) - 64 + (26 if len(letters) == 2 else 0), int(match[2]))
     except ValueError as error:
-        raise ValueError(f"{str(text)[:40]!r} is no well name; {error}") from error
+        raise ValueError(f"{str(text)[:40]!r} is not a well name; {error}") from error
 
 
 def counted(n: int, word: str) -> str:
@@ -124,7 +124,7 @@ def check_barcode(plate: str) -> str:
     long = len(plate.encode("utf-8", "replace")) > 200
     if long or not BARCODE.fullmatch(plate) or ".." in plate or plate[-1] in " .":
         raise ValueError(
-            f"{plate[:140]!r} is no plate barcode; expected letters, digits, spaces, brackets and .,;_-+#@&=~!', a "
+            f"{plate[:140]!r} is not a plate barcode; expected letters, digits, spaces, brackets and .,;_-+#@&=~!', a "
             "letter, digit or bracket first and no dot or space last, such as BR00117010"
         )
     return plate

@@ -104,7 +104,7 @@ class ModelSettings:
                 "size: expected pixels of the network's input, since a crop in um has another number on each plate, got none"
             )
         if self.size is None and self.crop != math.floor(self.crop):
-            return f"size: expected pixels of the network's input where crop is no whole number ({self.crop:g}), got none"
+            return f"size: expected pixels of the network's input where crop is not a whole number ({self.crop:g}), got none"
         for key, values in (("mean", self.mean), ("std", self.std)):
             if self.normalize == "fixed" and len(values) not in (1, len(self.channels)):
                 wanted = f"1 or {len(self.channels)} values, one per channel"

@@ -31,7 +31,7 @@ NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, NotRegular)
 def check_key(key: str) -> str:
     """A path inside a store, if it stays there; ValueError for '..', absolute paths and odd characters."""
     if not KEY.fullmatch(key) or ".." in key:
-        raise ValueError(f"{key!r} is no key of a store; expected plain names joined by '/'")
+        raise ValueError(f"{key!r} is not a key of a store; expected plain names joined by '/'")
     return key
 
 
@@ -101,7 +101,7 @@ def whole_file(path: Path, overwrite: bool = True) -> Iterator[Path]:
     FileExistsError where `path` is there already and is not to be overwritten.
     """
     if path.exists() and not overwrite:
-        raise FileExistsError(errno.EEXIST, "is there already; --overwrite replaces it", str(path))
+        raise FileExistsError(errno.EEXIST, "exists already; --overwrite replaces it", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     start = path.name.encode()[:100].decode(errors="ignore")
     folder = Path(tempfile.mkdtemp(prefix=f".{start}.", dir=path.parent))
@@ -117,7 +117,7 @@ def whole_file(path: Path, overwrite: bool = True) -> Iterator[Path]:
 def whole_folder(path: Path, overwrite: bool = True) -> Iterator[Path]:
     """A folder to fill beside `path`; it becomes `path`, synced, once the block ends, or goes. Errors as `whole_file`."""
     if path.exists() and not overwrite:
-        raise FileExistsError(errno.EEXIST, "is there already; --overwrite replaces it", str(path))
+        raise FileExistsError(errno.EEXIST, "exists already; --overwrite replaces it", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".staging.", dir=path.parent))
     try:
@@ -333,7 +333,7 @@ def commit_folder(files: Mapping[str, bytes], target: Place, staging: Place, rep
     except OSError as error:
         remove_folder(fresh)
         if error.errno == errno.ENOTEMPTY:
-            raise FileExistsError(errno.EEXIST, "is there already", str(target)) from error
+            raise FileExistsError(errno.EEXIST, "exists already", str(target)) from error
         raise
     finally:
         remove_folder(old)

@@ -71,7 +71,7 @@ def place_of(text: str | os.PathLike[str]) -> "Place":
         return Path(text).expanduser()
     scheme, bucket, key = url.groups()
     if not BUCKET.fullmatch(bucket):
-        raise ValueError(f"{text!r}: {bucket!r} is no bucket's name; expected {scheme}://bucket/prefix")
+        raise ValueError(f"{text!r}: {bucket!r} is not a bucket's name; expected {scheme}://bucket/prefix")
     parts = [p for p in key.split("/") if p]
     if any(p in (".", "..") or not p.isprintable() for p in parts):
         raise ValueError(f"{text!r}: '.', '..' and control characters have no place in a URL")

@@ -59,7 +59,9 @@ def patiently(call: Callable[[], T], file: str | os.PathLike[str]) -> T:
 
 def unreachable(file: str | os.PathLike[str], error: OSError) -> Unreachable:
     """An error that ends the run, in words."""
-    return Unreachable(f"{os.fspath(file)}: {error.strerror or error}; the system does not give the file, whatever is in it")
+    return Unreachable(
+        f"{os.fspath(file)}: {error.strerror or error}; the system cannot read the file, whatever its content"
+    )
 
 
 def check_there(file: str) -> None:
@@ -71,6 +73,6 @@ def check_there(file: str) -> None:
     except OSError:
         there = False
     if not there:
-        raise Unreachable(f"{folder} is not there, or is empty: is the share mounted that held {os.path.basename(file)}?")
+        raise Unreachable(f"{folder} does not exist or is empty: is the share that held {os.path.basename(file)} mounted?")
     if os.path.lexists(file) and os.path.exists(file):
-        raise Unreachable(f"{file}: cannot be opened, and is there; the system does not give the file, whatever is in it")
+        raise Unreachable(f"{file}: exists and cannot be opened; the system cannot read the file, whatever its content")

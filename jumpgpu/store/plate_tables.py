@@ -29,7 +29,7 @@ class PlateTables:
         self.path = path
         self.manifest = read_attributes(path)
         if wrong := misfit(self.manifest, PLATE):
-            raise ValueError(f"{path}: {wrong}; it is no plate that jumpgpu wrote")
+            raise ValueError(f"{path}: {wrong}; it is not a plate that jumpgpu wrote")
         self.barcode = check_barcode(self.manifest["plate"])
         self.channels = tuple(self.manifest["channels"])
         self.settings = self.manifest["settings"]

@@ -37,13 +37,13 @@ def open_plate(path: str | Place, images: str | Place | None = None) -> "StoredP
 
     >>> open_plate("nowhere/BR00117010")
     Traceback (most recent call last):
-    FileNotFoundError: no plate at nowhere/BR00117010 or nowhere/BR00117010.zarr; python -m jumpgpu.extract makes one
+    FileNotFoundError: no plate at nowhere/BR00117010 or nowhere/BR00117010.zarr; jumpgpu extract makes one
     """
     given = place_of(path)
     for candidate in (given, given.with_name(f"{given.name}.zarr")):
         if (candidate / "zarr.json").is_file():
             return StoredPlate(candidate, images)
-    raise FileNotFoundError(f"no plate at {given} or {given}.zarr; python -m jumpgpu.extract makes one")
+    raise FileNotFoundError(f"no plate at {given} or {given}.zarr; jumpgpu extract makes one")
 
 
 class StoredPlate(PlateTables):

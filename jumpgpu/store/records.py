@@ -44,19 +44,19 @@ def read_attributes(folder: Place) -> dict[str, Any]:
     try:
         data = read_file(path, MAX_RECORD)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise ValueError(f"{folder} is no plate or well of jumpgpu's: it has no zarr.json") from error
+        raise ValueError(f"{folder} is not a plate or well written by jumpgpu: it has no zarr.json") from error
     try:
         attributes = json.loads(data)["attributes"]
         ours = attributes["jumpgpu"]
         form = ours["format"]
     except (ValueError, RecursionError, LookupError, TypeError) as error:
-        raise ValueError(f"{path} is no record of jumpgpu's") from error
+        raise ValueError(f"{path} is not a record of jumpgpu's") from error
     if not isinstance(form, int) or form not in FORMATS:
         raise ValueError(f"{path} has format {form!r}, expected {FORMAT} or older; this is version {__version__} of jumpgpu")
     try:
         known = sealed(attributes)["jumpgpu"]["digest"]
     except (TypeError, RecursionError, UnicodeError) as error:
-        raise ValueError(f"{path} is no record of jumpgpu's") from error
+        raise ValueError(f"{path} is not a record of jumpgpu's") from error
     if known != ours.get("digest"):
         raise ValueError(f"{path} was changed after it was written")
     return dict(ours)

@@ -47,7 +47,7 @@ def refuse(plate: Place, changed: Sequence[str], overwrite: bool, asked: Sequenc
     listed = "\n  ".join([*changed[:SHOWN], *[f"... and {len(changed) - SHOWN} more"] * (len(changed) > SHOWN)])
     if not overwrite:
         raise ValueError(
-            f"{plate} was made with other settings:\n  {listed}\nuse those, give another --output, or make it anew with "
+            f"{plate} was made with other settings:\n  {listed}\nuse those, give another --output, or measure again with "
             "--overwrite"
         )
     if others := sorted(set(stored_wells(plate)) - set(asked), key=well_position):

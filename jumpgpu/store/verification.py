@@ -28,7 +28,7 @@ def verify(plate: PlateTables, wells: Iterable[str] | None = None) -> list[str]:
     if fingerprint(plate.settings) != plate.fingerprint:
         problems.append(f"{plate.barcode}: its settings do not have its fingerprint")
     problems += [
-        f"{plate.barcode} {well}: listed by the plate and gone; extract it again, or run extract for any other well to "
+        f"{plate.barcode} {well}: listed by the plate but missing; extract it again, or run extract for any other well to "
         "take it off the list"
         for well in plate.listed_wells()
         if well not in plate.wells
@@ -105,7 +105,7 @@ def verify_table(plate: PlateTables, well: str, record: Mapping[str, Any], table
     for name, known in (*identity.items(), ("_index", index)):
         key = f"tables/{table}/obs/{name}"
         if not np.array_equal(read_array(plate.files_of(well, record, f"{key}/"), key), known):
-            problems.append(f"{where}: {name} of its rows in {table} is not as its record says")
+            problems.append(f"{where}: {name} of its rows in {table} does not match its record")
     for site in record["sites"]:
         numbers, n = identity[ROW[3]][identity[ROW[2]] == site["site"]], rows_in(site, table)
         if len(numbers) != n or len(set(numbers.tolist())) != n:
@@ -131,7 +131,7 @@ def verify_finite(where: str, record: Mapping[str, Any], columns: Sequence[str],
     """The columns whose NaN and infinite values are not as many as the record says."""
     result = nonfinite(columns, [values])
     return [
-        f"{where}: {column} has {counts['nan']} NaN and {counts['inf']} infinite values, unlike its record"
+        f"{where}: {column} has {counts['nan']} NaN and {counts['inf']} infinite values, which does not match its record"
         for column, counts in result.items()
         if record["nonfinite"].get(column) != counts
     ]

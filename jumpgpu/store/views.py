@@ -83,7 +83,7 @@ def well_values(plate: Plate, feature: str, statistic: str = "mean") -> dict[str
         means = checks[checks.channel == channel].groupby("well")[kind].mean()
         return {well: float(means.get(well, np.nan)) for well in plate.wells}
     if len(several := plate.choose([feature])) > 1:
-        raise ValueError(f"{feature!r} means {len(several)} columns; a heat map shows one, such as {several[0]!r}")
+        raise ValueError(f"{feature!r} means {len(several)} columns; a heat map shows only one, such as {several[0]!r}")
     (feature,) = several
     result = {}
     for well in plate.wells:

@@ -237,9 +237,9 @@ BROKEN: dict[str, tuple[Callable[[str], str], str]] = {
     "cut to nothing": (lambda t: t[: t.index("LoadData")], "has no modules"),
     "a thousand modules": (lambda t: t.replace("ModuleCount:17", "ModuleCount:100000"), "at most 1000 are read"),
     "count of modules": (lambda t: t.replace("ModuleCount:17", "ModuleCount:\u0663"), "expected a number"),
-    "header of a module": (lambda t: t.replace("MeasureTexture:[", "Measure Texture:("), "is no module's"),
+    "header of a module": (lambda t: t.replace("MeasureTexture:[", "Measure Texture:("), "is not a module's"),
     "no revision": (lambda t: t.replace("variable_revision_number:7", "x:7"), "has no variable_revision_number"),
-    "no setting": (lambda t: t.replace("    Texture scale to measure:10", "    Texture"), "is no setting of MeasureTexture"),
+    "no setting": (lambda t: t.replace("    Texture scale to measure:10", "    Texture"), "is not a setting of"),
     "old revision": (old_primary, "revision 9 of its settings is not read, 10 to 15 are"),
     "threshold's old revision": (lambda t: t.replace("version:12", "version:7", 1), "revision 7 of its threshold's"),
     "fewer settings": (lambda t: t.replace("    Texture scale to measure:10\n", ""), "has fewer settings than revision 7"),
@@ -274,8 +274,8 @@ def test_broken_pipelines_are_refused_in_one_line(name: str, tmp_path: Path, cap
         (b"[" * 100_000, "its first line is not"),
         (b'{"a":' + b"[" * 100_000, "no JSON pipeline"),
         (b'{"version": "v6", "modules": 3}', "a list of modules"),
-        (b'{"version": "v6", "modules": [{"attributes": []}]}', "module 1 is no module"),
-        (b'{"version": "v6", "modules": [1]}', "module 1 is no module"),
+        (b'{"version": "v6", "modules": [{"attributes": []}]}', "module 1 is not a module"),
+        (b'{"version": "v6", "modules": [1]}', "module 1 is not a module"),
         (b"\xff\xfe\x00", "its first line is not"),
     ],
 )
@@ -298,7 +298,7 @@ def test_json_settings_must_be_text(tmp_path: Path) -> None:
     table = json.loads((PIPELINES / "jump_production_load_data.json").read_text())
     table["modules"][2]["settings"][0]["value"] = ["DNA"]
     (tmp_path / "p.json").write_text(json.dumps(table))
-    with pytest.raises(ValueError, match="module 3 is no module of a JSON pipeline"):
+    with pytest.raises(ValueError, match="module 3 is not a module of a JSON pipeline"):
         read_pipeline(tmp_path / "p.json")
 
 

@@ -37,7 +37,7 @@ def test_the_command_writes_beside_the_plate(plate: StoredPlate, tmp_path: Path,
     assert out.startswith(f"{tmp_path / 'out' / PLATE}.parquet  2 wells  {n_cells} cells  {len(COLUMNS)} features")
     assert list(pd.read_parquet(tmp_path / "out" / f"{PLATE}.parquet").columns[4:]) == COLUMNS
     assert main([path]) == 2
-    assert "is there already; --overwrite replaces it" in capsys.readouterr().err
+    assert "exists already; --overwrite replaces it" in capsys.readouterr().err
     assert main([path, "--overwrite", "--quiet"]) == 0
     assert capsys.readouterr().err == ""
 

@@ -159,12 +159,14 @@ def test_what_is_left_out_is_said_and_stored(folder, capsys):
     for kind in (["replicating"], ["matching"], ["map"], ["map", "--label", "gene", "--keep", "all"]):
         assert score.main([*kind, *files, "--output", str(folder), "--draws", "50", "--no-figures"]) == 0
         said = capsys.readouterr().err
-        assert "1 numeric columns are no features: ImageNumber (--features takes them)" in said
-        assert "37 features are in common, of 39 a plate: the others are not scored" in said
+        assert "1 numeric columns are not features: ImageNumber (--features takes them)" in said
+        assert "37 features are on every plate, of 39 per plate; the others are not scored" in said
         record = json.loads((folder / "scores" / f"{kind[0]}.json").read_text())[0]
         assert record["wells_left_out"] == ["0012345 C08 (lacks 35 of 37 features)"]
         assert record["features"] == record["features_given"] == 37
-        assert record["findings"][0] == "1 well is left out for want of features: 0012345 C08 (lacks 35 of 37 features)"
+        assert (
+            record["findings"][0] == "1 well is left out because features are missing: 0012345 C08 (lacks 35 of 37 features)"
+        )
         assert record["findings"][0] in said
 
 

@@ -33,7 +33,7 @@ def test_a_well_is_known_in_any_spelling(text):
 
 @pytest.mark.parametrize("text", ["", "D", "14", "D0", "D49", "AG01", "D1.5", "D4 D5", "D-4", "é4"])
 def test_what_is_no_well_is_refused(text):
-    with pytest.raises(ValueError, match="is no well name; "):
+    with pytest.raises(ValueError, match="is not a well name; "):
         spelled_well(text)
 
 
@@ -62,7 +62,7 @@ def test_columns_by_channel_and_compartment(plate):
     assert list(plate.to_pandas(columns=["DNA"]).columns[4:]) == dna
     with pytest.raises(ValueError, match=r"no column 'DAN'; the nearest are .*DNA"):
         plate.choose(["DAN"])
-    with pytest.raises(ValueError, match=r"'DNA' means .* columns; a heat map shows one"):
+    with pytest.raises(ValueError, match=r"'DNA' means .* columns; a heat map shows only one"):
         plate.heatmap("DNA")
 
 
@@ -78,7 +78,7 @@ def test_plates_are_arguments_or_options_of_every_command(words):
 
 def test_a_command_without_a_plate_or_with_a_misspelled_option_says_what_to_do(capsys):
     for arguments, said in (
-        (["extract"], "no plate is named; give one or several, such as BR00117010"),
+        (["extract"], "no plate was given; name one or more, such as BR00117010"),
         (["extract", "P", "--imgaes", "x"], "unrecognized arguments: --imgaes x; did you mean --images?"),
         (["profile", "P", "--metdata=x"], "did you mean --metadata?"),
         (["score", "map", "P", "--nul-size", "3"], "did you mean --null-size?"),
@@ -98,7 +98,7 @@ def test_columns_are_explained_by_pattern_and_unknown_channels_refused(capsys):
     assert "no column of this configuration fits" in capsys.readouterr().err
     for name in ("Cells_Intensity_MeanIntensity_GFP", "Cells_Correlation_RWC_GFP_DNA", "Cells_Correlation_RWC_DNA_GFP"):
         assert columns.main(["--explain", name]) == 2
-        assert "'GFP' is no channel of this configuration (DNA, ER, RNA, AGP, Mito" in capsys.readouterr().err
+        assert "'GFP' is not a channel of this configuration (DNA, ER, RNA, AGP, Mito" in capsys.readouterr().err
         assert columns.main(["--explain", name, "--channels", "DNA", "GFP"]) == 0
         assert "produced    yes" in capsys.readouterr().out
     assert columns.main(["--explain", "Cells_Intensity_MeanIntensity_Mita"]) == 2
@@ -110,7 +110,7 @@ def test_verify_counts_the_wells_that_are_gone(plate, tmp_path, capsys):
     assert verify.main([str(tmp_path / "P")]) == 1
     out = capsys.readouterr().out
     assert out.startswith("P  2 of 3 wells  1 problem\n")
-    assert "  P B02: listed by the plate and gone; extract it again" in out
+    assert "  P B02: listed by the plate but missing; extract it again" in out
     assert jumpgpu.open_plate(tmp_path / "P").wells == ["A01", "D14"]
     write_plate(tmp_path, {"D14": [1]}, plate="P", images=True)  # any run brings the list up to date
     assert verify.main([str(tmp_path / "P")]) == 0

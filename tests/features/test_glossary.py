@@ -77,7 +77,7 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Blobs_Intensity_MeanIntensity_GFP" in capsys.readouterr().out.split()
     asked = ["--explain", "Cells_Texture_Contrast_RNA_5_02_256", "Blobs_RadialDistribution_FracAtD_My_dye_1of4"]
     assert command.main(asked) == 2
-    assert "'My_dye' is no channel of this configuration" in capsys.readouterr().err
+    assert "'My_dye' is not a channel of this configuration" in capsys.readouterr().err
     assert command.main([*asked, "--channels", "RNA", "My_dye"]) == 0
     out = capsys.readouterr().out
     assert "MeasureTexture" in out
@@ -97,7 +97,7 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_names_that_are_no_columns(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--explain", name]) == 2
-    assert f"{name!r} is no column" in capsys.readouterr().err
+    assert f"{name!r} is not a column" in capsys.readouterr().err
 
 
 def test_image_quality_is_explained() -> None:

@@ -153,7 +153,7 @@ def test_a_network_that_ends_leaves_nothing_quarantined_and_the_run_goes_on_late
     gallery.fault = lambda method, path, n: None
     asked = gallery.count("GET", ".tiff")
     assert run("--output", "out") == 0
-    assert "1 of 3 wells are there already" in capsys.readouterr().err
+    assert "1 of 3 wells are measured already" in capsys.readouterr().err
     assert gallery.count("GET", ".tiff") - asked == 20  # of the two other wells
     assert stored(work / "out") == here
 
@@ -247,7 +247,7 @@ def test_an_index_of_any_spelling_says_the_channels(gallery, server, tmp_path, n
     rotated = {1: "HOECHST 33342", 2: "Alexa 488", 3: "488 long", 4: "Alexa 568", 5: "Alexa 647"}
     server.put(GALLERY, f"{folder}/{name}", index_xml(stains=rotated).encode())
     if name == "Index (1).xml":
-        with pytest.raises(ValueError, match=r"BR00000001: s3://.*Index \(1\).xml: an index under a name that is not known"):
+        with pytest.raises(ValueError, match=r"BR00000001: s3://.*Index \(1\).xml: an index file with an unknown name"):
             find_source("BR00000001", None, PlateSettings())
         return
     plate = find_source("BR00000001", None, PlateSettings())
@@ -310,7 +310,7 @@ def test_names_sizes_and_functions_from_a_bucket_are_not_believed(gallery, serve
         GALLERY, f"{folder}/Index.idx.xml", index.replace("<URL>r01c01f01p01-ch1", "<URL>../../r01c01f01p01-ch1", 1).encode()
     )
     assert run() == 2
-    assert "which is no file name; refused" in capsys.readouterr().err
+    assert "which is not a file name; refused" in capsys.readouterr().err
     server.put(GALLERY, f"{folder}/Index.idx.xml", index.encode())
 
     plate = find_source(BARCODE, None, PlateSettings(), tmp_path / "cache")
@@ -342,7 +342,7 @@ def test_names_sizes_and_functions_from_a_bucket_are_not_believed(gallery, serve
         assert run("--output", "out") == 2
         err = capsys.readouterr().err
         assert re.search(message, err)
-        assert "IllumER.npy does not serve" in err
+        assert "IllumER.npy cannot be used" in err
     table = f"{SOURCE}/workspace/load_data_csv/{BATCH}/BR00000001/load_data.csv"
     for evil in (
         "s3://other-bucket/x",

@@ -51,7 +51,7 @@ def test_an_index_that_is_not_read_refuses_and_is_named(tmp_path: Path, name: st
     images = write_plate(tmp_path)
     place = images.parent if above else images
     (place / name).write_text(index_xml(stains=ROTATED))
-    with pytest.raises(ValueError, match=r"an index under a name that is not known") as caught:
+    with pytest.raises(ValueError, match=r"an index file with an unknown name") as caught:
         find_plate(BARCODE, tmp_path)
     assert f"{BARCODE}: {place / name}" in str(caught.value)
     (tmp_path / "load_data.csv").write_text(load_data_csv(str(images)))  # says the channels itself
@@ -172,7 +172,7 @@ def test_units_are_honoured(tmp_path: Path, value: str, unit: str, um: float | N
     index.write_text(changed("PositionX", "3.25", unit="furlong"))
     plate = find_plate(BARCODE, tmp_path)
     assert {s.x_um for s in plate.sites} == {None}
-    assert plate.notes == ("Index.idx.xml: 36 positions of images are no lengths; they are left out",)
+    assert plate.notes == ("Index.idx.xml: 36 positions of images are not lengths; they are left out",)
 
 
 def test_pixels_may_differ_by_a_thousandth(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_the_config_adds_to_numbers_and_stains(tmp_path: Path) -> None:
     assert load_config(config).plate.channels == ("DNA", "ER", "HighZBF", "mine")
     assert load_config(config).plate.c_axis == {"DNA": 0, "Mito": 1}
     config.write_text(f"[plate.stains]\n{json.dumps('Foo')} = 'RNA'\n'foo' = 'Mito'\n")
-    with pytest.raises(ValueError, match="stains says two things of 'foo'"):
+    with pytest.raises(ValueError, match="stains gives two values for 'foo'"):
         load_config(config)
 
 

@@ -252,7 +252,7 @@ def test_cellvoyager_channels_are_called_by_target_else_filter_else_asked_for(tm
         (measurement([record("B02", 1, 1).replace('Row="2"', 'Row="-2"')]), "Row must be a whole number"),
         (measurement([record("B02", 1, 1).replace("P1_B02", "../P1_B02")]), "no ER channel"),
         (measurement([record("B02", 1, n) for n in range(1, 6)] * 2), "lists channel DNA twice"),
-        (measurement([record("B02", 1, n).replace(">P1_", ">../P1_") for n in range(1, 6)]), "is no file name; refused"),
+        (measurement([record("B02", 1, n).replace(">P1_", ">../P1_") for n in range(1, 6)]), "is not a file name; refused"),
     ],
 )
 def test_measurements_that_are_wrong(tmp_path: Path, text: str, message: str) -> None:
@@ -369,14 +369,14 @@ def test_a_pattern_with_folders_plates_and_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("(?P<well>", "is no regular expression"),
+        ("(?P<well>", "is not a regular expression"),
         ("(?P<site>..)", "name the well by"),
         ("(?P<well>...)(?P<row>.)(?P<column>.)", "name the well by"),
         ("(?P<well>...)(?P<field>.)", "unknown group 'field'; known: plate, well"),
         ("(?P<well>...)" + "x" * 1000, "1013 characters, at most 1000"),
         ("(?P<well>(a{9999}){9999}{9999}{9999})", "regular expression|no file in"),
         (r"(?P<well>[A-P]\d\d)_s(?P<site>\w+?)_", "site must be a whole number, got '1x'"),
-        (r"(?P<well>_B)", "well '_B' is no well"),
+        (r"(?P<well>_B)", "well '_B' is not a well"),
     ],
 )
 def test_patterns_that_are_refused(tmp_path: Path, pattern: str, message: str) -> None:
@@ -401,7 +401,7 @@ def test_no_pattern_hangs(tmp_path: Path, pattern: str) -> None:
     for k in range(40):
         (tmp_path / "P1" / f"{'a' * 200}{k:02d}.tif").write_bytes(b"")
     started = time.perf_counter()
-    with pytest.raises((ValueError, FileNotFoundError), match=r"takes too long|no file in|is no well|no DNA channel"):
+    with pytest.raises((ValueError, FileNotFoundError), match=r"takes too long|no file in|is not a well|no DNA channel"):
         find_plate("P1", tmp_path, PlateSettings(pattern=pattern))
     assert time.perf_counter() - started < 30
 

@@ -166,7 +166,7 @@ HOSTILE = {
     "no wells": (ROOT, [*OME, "plate", "wells"], [], r"wells must be a list of 1 to"),
     "wells no list": (ROOT, [*OME, "plate", "wells"], {"a": 1}, r"wells must be a list"),
     "plate no object": (ROOT, [*OME, "plate"], 3, r"plate must be an object"),
-    "field outside": (WELL, [*OME, "well", "images", 0, "path"], "../0", r"'../0' is no field's name"),
+    "field outside": (WELL, [*OME, "well", "images", 0, "path"], "../0", r"'../0' is not a field's name"),
     "field of letters": (
         WELL,
         [*OME, "well", "images", 0, "path"],
@@ -176,7 +176,7 @@ HOSTILE = {
     "acquisitions": (WELL, [*OME, "well", "images", 0, "acquisition"], 7, r"several acquisitions"),
     "axes": (FIELD, [*OME, "multiscales", 0, "axes", 4, "name"], "y", r"axes 'tczyy'; expected"),
     "no axes": (FIELD, [*OME, "multiscales", 0, "axes"], None, r"axes must be a list"),
-    "array outside": (FIELD, [*OME, "multiscales", 0, "datasets", 0, "path"], "../1/0", r"is no array's path"),
+    "array outside": (FIELD, [*OME, "multiscales", 0, "datasets", 0, "path"], "../1/0", r"is not an array's path"),
     "not square": (
         FIELD,
         [*OME, "multiscales", 0, "datasets", 0, "coordinateTransformations", 0, "scale"],
@@ -214,7 +214,7 @@ def test_hostile_metadata_is_refused(case, plate):
 @pytest.mark.parametrize("text", ["{", "[1]", "nul", '{"attributes": ' + "[" * 100_000, "\xff\xfe"])
 def test_what_is_no_metadata_is_refused(text, plate):
     (plate / "A/1/zarr.json").write_text(text, encoding="latin-1")
-    with pytest.raises(ValueError, match=r"is no zarr metadata|well must be an object"):
+    with pytest.raises(ValueError, match=r"is not zarr metadata|well must be an object"):
         find_source(BARCODE, plate, PlateSettings())
     (plate / ROOT).write_text(" " * (1 << 22) + "{}")
     with pytest.raises(ValueError, match="more than 4194304"):

@@ -139,7 +139,7 @@ def test_load_data_sizes_are_those_of_the_measured_channels(tmp_path: Path) -> N
         (lambda t: doubled(t, "FileName_Hoechst", "PathName_Hoechst"), "more than one DNA channel in .*'Hoechst'"),
         (lambda t: t.replace("A01,1", "A01,x"), "Metadata_Site must be a whole number"),
         (lambda t: t.replace("A01,1", "A99,1"), "A99"),
-        (lambda t: t.replace("A01,1", "=SUM(1),1"), "is no well"),
+        (lambda t: t.replace("A01,1", "=SUM(1),1"), "is not a well"),
         (lambda t: t.replace("A01,2", "A01,1"), "A01 site 1 appears twice"),
         (lambda t: t.replace("BR00000001", "BR9"), "no row with Metadata_Plate BR00000001; it has BR9"),
         (lambda t: t.replace("r01c01f01p01-ch5", "../x/r01c01f01p01-ch5"), "no file name"),

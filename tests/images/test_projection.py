@@ -372,7 +372,7 @@ def test_a_plate_of_planes_is_measured_and_records_each_file(tmp_path: Path) -> 
     assert [i["channel"] for i in inputs[:4]] == ["DNA plane 1", "DNA plane 2", "DNA plane 3", "ER plane 1"]
     assert all(i["bytes"] > 0 for i in inputs)
     write_tiff(tmp_path / "P1" / "Images" / image_name("A01", 1, NUMBERS["ER"], 2), np.zeros(SHAPE, np.uint16))
-    with pytest.raises(ValueError, match=r"(?s)made from other files.*A01 site 1 ER plane 2"):
+    with pytest.raises(ValueError, match=r"(?s)measured from other files.*A01 site 1 ER plane 2"):
         extract("P1", tmp_path, output=tmp_path / "out", config=config, illumination="none", device="cpu", quiet=True)
     other = Config(plate=PlateSettings(projection="max"))
     with pytest.raises(ValueError, match=r"(?s)projection: stored mean, asked max"):

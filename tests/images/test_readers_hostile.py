@@ -56,7 +56,7 @@ def test_what_is_not_needed_does_not_refuse(plate_folder: Path, name: str, devic
         assert time.monotonic() - start < SECONDS
         if "position" in name:
             assert plate.sites[0].x_um is None
-            assert plate.notes == ("Index.idx.xml: 30 positions of images are no lengths; they are left out",)
+            assert plate.notes == ("Index.idx.xml: 30 positions of images are not lengths; they are left out",)
         else:
             with pytest.raises(ValueError, match=r"BR00000001 DNA: the FlatfieldProfile cannot be read: .*Index.idx.xml"):
                 open_illumination(plate, "flatfield", device=device, channels=["DNA"])

@@ -158,7 +158,7 @@ def test_exported_cells_have_their_flags(stored, tmp_path, format):
     assert list(cells["Metadata_ObjectNumber"]) == list(want["Metadata_ObjectNumber"])
     for column in columns:
         np.testing.assert_array_equal(cells[column].to_numpy(bool), want[column].to_numpy(bool), err_msg=column)
-    with pytest.raises(ValueError, match="flags are of single cells"):
+    with pytest.raises(ValueError, match="flags belong to single cells"):
         jumpgpu.export(plate, tmp_path / "plate.sqlite", cell_rules=RULES)
 
 

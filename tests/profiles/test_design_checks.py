@@ -42,17 +42,17 @@ def test_findings_of_a_plate():
     platemap = pd.DataFrame({"well_position": ["A01", "A02", "C03", "P24", "B02", "D04", "D05"]})
     assert check_plate(profiles, platemap) == [
         "P1: 2 of the plate map's 7 wells have no profile: D04, D05",
-        "P1: 1 negative controls; medians and MADs of fewer than 8 are mostly noise",
-        "P1: 1 treatments are missing in the treatment table: A-1",
-        "P1: 3 of 4 treatments sit in outer wells only",
-        "P1: all negative controls sit in outer wells: edge effects and treatment effects cannot be told apart",
+        "P1: 1 negative control; medians and MADs of fewer than 8 are mostly noise",
+        "P1: 1 treatment missing from the treatment table: A-1",
+        "P1: 3 of 4 treatments are in outer wells only",
+        "P1: all negative controls are in outer wells: edge effects and treatment effects cannot be told apart",
     ]
 
 
 def test_findings_of_plates_scored_together():
     same = [draw_plate(f"P{k}", EFFECTS, [*SAMPLES, None]) for k in range(2)]
     assert check_replicates(concatenate(same)) == [
-        "every treatment keeps its well on all plates: position and treatment effects cannot be told apart"
+        "every treatment is in the same well on all plates: position and treatment effects cannot be told apart"
     ]
     mixed = concatenate([same[0], draw_plate("P9", EFFECTS, ["A-1", "A-1", "B-1", "C-1", None])])
     assert check_replicates(mixed) == [

@@ -81,14 +81,14 @@ def test_pandas_own_index_and_extension_types_are_no_matter(tmp_path):
 def test_other_columns_are_features_only_if_asked_for(tmp_path):
     path = written(TABLE, tmp_path / "p.csv")
     assert feature_findings(read_profiles(path)) == [
-        "3 numeric columns are no features: ImageNumber, Count_Cells, efficientnet_1 (--features takes them)"
+        "3 numeric columns are not features: ImageNumber, Count_Cells, efficientnet_1 (--features takes them)"
     ]
     also = ["efficientnet_*"]
     table = read_profiles(path, also)
     assert feature_columns(table, also) == [*FEATURES, "efficientnet_1"]
     assert feature_findings(table, also) == [
         "1 columns are features by --features: efficientnet_1",
-        "2 numeric columns are no features: ImageNumber, Count_Cells (--features takes them)",
+        "2 numeric columns are not features: ImageNumber, Count_Cells (--features takes them)",
     ]
     with pytest.raises(ValueError, match=r"--features vgg_\*: no numeric column of that name"):
         feature_findings(table, ["vgg_*"])
@@ -124,10 +124,10 @@ def test_missing_values_are_null_in_parquet(tmp_path):
         ("p.csv", b"Metadata_Plate,Metadata_Well,Cells_x\n", "no rows"),
         ("p.csv", b"Run,Place,Cells_x\nP,A01,1\n", "no column Metadata_Plate"),
         ("p.csv", b"Metadata_Plate,Metadata_Well,Cells_x,Cells_x\nP,A01,1,2\n", "column 'Cells_x' appears twice"),
-        ("p.csv", b"Metadata_Plate,Metadata_Well,Cells_x\nP,A01,low\n", "Cells_x holds 'low', which is no number"),
-        ("p.csv", b'Metadata_Plate,Metadata_Well,Cells_x\nP,A01,"1,5"\n', "Cells_x holds '1,5', which is no number"),
-        ("p.csv", b"Metadata_Plate,Metadata_Well,Cells_x\nP,,1\n", "1 of 1 rows name no well, the first is row 1"),
-        ("p.csv", b"Metadata_Plate,Metadata_Well,Cells_x\n,A01,1\n", "1 of 1 rows name no plate"),
+        ("p.csv", b"Metadata_Plate,Metadata_Well,Cells_x\nP,A01,low\n", "Cells_x holds 'low', which is not a number"),
+        ("p.csv", b'Metadata_Plate,Metadata_Well,Cells_x\nP,A01,"1,5"\n', "Cells_x holds '1,5', which is not a number"),
+        ("p.csv", b"Metadata_Plate,Metadata_Well,Cells_x\nP,,1\n", "1 of 1 rows have no well, the first is row 1"),
+        ("p.csv", b"Metadata_Plate,Metadata_Well,Cells_x\n,A01,1\n", "1 of 1 rows have no plate"),
         ("p.csv", b"Metadata_Plate,Metadata_Well,Cells_x\nP,A01,1,2\n", "p.csv"),
         ("p.csv", "Metadata_Plate,Metadata_Well,Metadata_dose,Cells_x\nP,A01,µM,1\n".encode("latin-1"), "not UTF-8"),
         ("p.csv.gz", b"no gzip", "p.csv.gz"),
@@ -148,7 +148,7 @@ def test_nested_or_doubled_parquet_columns_are_refused(tmp_path):
     pq.write_table(
         pa.table({"Metadata_Plate": ["P"], "Metadata_Well": ["A1"], "Cells_x": [[1.0, 2.0]]}), tmp_path / "n.parquet"
     )
-    with pytest.raises(ValueError, match=r"n.parquet: Cells_x holds .*, which is no number"):
+    with pytest.raises(ValueError, match=r"n.parquet: Cells_x holds .*, which is not a number"):
         read_profiles(tmp_path / "n.parquet")
     pq.write_table(
         pa.table([["P"], ["A1"], [1.0], [2.0]], ["Metadata_Plate", "Metadata_Well", "C", "C"]), tmp_path / "d.parquet"

@@ -72,9 +72,9 @@ def test_wells_have_one_spelling():
     text = pd.Series(["A1", "a01", "A001", " A01", "P24", "aF48", "h9"])
     assert as_wells(text, "x").tolist() == ["A01"] * 4 + ["P24", "AF48", "H09"]
     for wrong in ("A0", "A49", "AG01", "1A", "A1B", "well", "A-1", "Ａ1"):
-        with pytest.raises(ValueError, match=r"map.txt: .* is no well"):
+        with pytest.raises(ValueError, match=r"map.txt: .* is not a well"):
             as_wells(pd.Series(["A01", wrong]), "map.txt")
-    with pytest.raises(ValueError, match=r"map.txt: 2 of 3 rows name no well, the first is row 2"):
+    with pytest.raises(ValueError, match=r"map.txt: 2 of 3 rows have no well, the first is row 2"):
         as_wells(pd.Series(["A01", None, " "]), "map.txt")
 
 
@@ -128,8 +128,8 @@ def test_blank_lines_short_lines_and_a_byte_order_mark_are_read(tmp_path):
         ("m.txt", b"well_position\tbroad_sample\nA01\tX\tY\n", "line 2 has 3 cells; the header has 2"),
         ("m.txt", b"well_position\tbroad_sample\tbroad_sample\nA01\tX\tY\n", "column 'broad_sample' appears twice"),
         ("m.txt", b"well_position\t\tbroad_sample\nA01\tX\tY\n", "column 2 has no name"),
-        ("m.txt", b"well_position\tbroad_sample\n\tX\n", "1 of 1 rows name no well"),
-        ("m.txt", b"well_position\tbroad_sample\nQ99\tX\n", "'Q99' is no well"),
+        ("m.txt", b"well_position\tbroad_sample\n\tX\n", "1 of 1 rows have no well"),
+        ("m.txt", b"well_position\tbroad_sample\nQ99\tX\n", "'Q99' is not a well"),
     ],
 )
 def test_a_broken_table_is_refused_by_name(tmp_path, name, content, words):

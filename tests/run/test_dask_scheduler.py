@@ -119,7 +119,7 @@ def test_a_fault_of_every_well_ends_the_run_and_quarantines_none(demo, capsys, m
         for wells in (WELLS, WELLS[:2]):
             monkeypatch.setenv("JUMPGPU_POISON", " ".join(f"{well} raises" for well in wells))
             assert main([*elsewhere, "--wells", *wells]) == 75
-            assert "well after well fails, so the fault is not theirs; A0" in capsys.readouterr().err
+            assert "well after well fails, so the wells are not at fault; A0" in capsys.readouterr().err
         assert jumpgpu.open_plate("out/ONE").wells == []
         monkeypatch.setenv("JUMPGPU_POISON", "")
         assert main(elsewhere) == 0

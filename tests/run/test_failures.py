@@ -139,7 +139,7 @@ def test_what_cannot_pass_is_not_tried_again(run, error):
 
 
 def test_the_field_of_an_impossible_number_is_found(run):
-    launches = Launches(larger_than(0, NotFinite("Cells_Number_Object_Number is not finite, which it always is")))
+    launches = Launches(larger_than(0, NotFinite("Cells_Number_Object_Number is not finite, though it should always be")))
     with pytest.raises(RuntimeError, match="P A01 site 1: Cells_Number"):
         batches.begin(RAW.part(0, 4), run, launches)()
     assert launches.sizes == [4, 2, 1]

@@ -204,4 +204,4 @@ def test_files_of_the_same_size_that_were_changed_are_told(demo, tmp_path, capsy
     image = next(tmp_path.rglob("r01c01f01p01-ch5sk1fk1fl1.tiff"))
     os.utime(image, (1, 1))
     assert main(options) == 0
-    assert "1 image files were changed or copied since their wells were made" in capsys.readouterr().err
+    assert "1 image files were changed or copied since their wells were measured" in capsys.readouterr().err

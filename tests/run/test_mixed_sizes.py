@@ -102,5 +102,5 @@ def test_above_8192_pixels_is_refused(tmp_path: Path) -> None:
     images = write_wells(tmp_path, ["A01"], (1,))
     for number in NUMBERS.values():
         write_tiff(images / image_name("A01", 1, number), np.zeros((4, 8193), np.uint16))
-    with pytest.raises(ValueError, match="declares 4 x 8193 pixels; a field has 1 to 8192 a side"):
+    with pytest.raises(ValueError, match="declares 4 x 8193 pixels; a field has 1 to 8192 per side"):
         measured(tmp_path, "out", illumination="none")

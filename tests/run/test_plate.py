@@ -117,7 +117,7 @@ def test_a_run_is_resumed(demo, capsys, tmp_path):
     assert main([*demo, "--output", "whole"]) == 0
     output = (tmp_path / "out/DEMO.zarr/B/02/zarr.json").stat()
     assert main(demo) == 0
-    assert "1 of 2 wells are there already" in capsys.readouterr().err
+    assert "1 of 2 wells are measured already" in capsys.readouterr().err
     assert (tmp_path / "out/DEMO.zarr/B/02/zarr.json").stat() == output
     assert contents(tmp_path / "out" / "DEMO.zarr") == contents(tmp_path / "whole" / "DEMO.zarr")
     assert main(demo) == 0
@@ -192,7 +192,7 @@ def test_a_dry_run_says_and_writes_nothing(demo, capsys, tmp_path):
         "channels: DNA=ch5",
         "read: 32 files",
         "2349 features",
-        "there already: 0 wells",
+        "measured already: 0 wells",
     ):
         assert words in out
     assert not (tmp_path / "out").exists()
@@ -203,11 +203,11 @@ def test_a_dry_run_says_and_writes_nothing(demo, capsys, tmp_path):
     [
         (["--plate", "../x"], "no plate barcode"),
         (["--plate", "NOPE"], "no plate NOPE in images"),
-        (["--images", "nowhere"], "images root nowhere is no folder"),
+        (["--images", "nowhere"], "images root nowhere does not exist"),
         (["--wells", "Z99"], "no well at row 26, column 99"),
         (["--wells", "C03"], "DEMO has no images of well C03"),
         (["--sites", "7"], "DEMO has no site 7"),
-        (["--sites", "x"], "'x' is no site number"),
+        (["--sites", "x"], "'x' is not a site number"),
         (["--config", "absent.toml"], "absent.toml"),
         (["--config", "nopreset"], "unknown preset"),
         (["--masks", "images"], "DEMO: none of 4 sites has a label image of its nuclei, such as images/A01_s1_Nuclei"),
@@ -230,7 +230,7 @@ def test_bad_options_end_with_2(demo, capsys):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
         assert stop.value.code == 2
-    assert "no plate is named" in capsys.readouterr().err
+    assert "no plate was given" in capsys.readouterr().err
     assert main(["--plate", "DEMO", "--images", "ftp://elsewhere/x"]) == 2
     assert "only folders and s3://, gs:// and az:// URLs" in capsys.readouterr().err
 

@@ -56,7 +56,7 @@ def test_a_dry_run_that_would_work_says_so(demo, capsys):
     out = capsys.readouterr().out
     assert "refused" not in out
     assert "DEMO: 2 wells, 4 sites, " in out
-    assert "there already: 0 wells" in out
+    assert "measured already: 0 wells" in out
 
 
 def test_another_illumination_is_named(demo, capsys):

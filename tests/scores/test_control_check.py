@@ -123,9 +123,9 @@ def test_a_check_that_cannot_be_says_why():
     one = profiles[profiles["Metadata_Plate"] == "P1"]
     checks = check_replicating(one, features, 4)
     assert "one plate" in of(checks, "position").reason
-    assert of(checks, "position").line().startswith("negative controls that share only a position: no check: ")
+    assert of(checks, "position").line().startswith("negative controls that share only a position: not checked: ")
     few = profiles[(profiles["Metadata_control_type"] != "negcon") | profiles["Metadata_Well"].str.startswith("A")]
-    assert "8 at least" in of(check_replicating(few, features, 4), "position").reason
+    assert "at least 8 are needed" in of(check_replicating(few, features, 4), "position").reason
     assert judge_units("row", [np.ones(3)] * 2, np.zeros(500), np.random.default_rng(0)).reason
 
 

@@ -60,7 +60,7 @@ def test_a_well_without_features_is_left_out_by_name(profiles, score, bad):
     well = f"P1 {profiles.loc[row, 'Metadata_Well']} (lacks 96 of 100 features)"
     assert set(settings["wells_left_out"]) == {well}
     assert (settings["features"], settings["features_given"]) == (100, 100)
-    assert f"1 well is left out for want of features: {well}" in result.findings
+    assert f"1 well is left out because features are missing: {well}" in result.findings
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -161,7 +161,7 @@ def test_cell_lines_are_scored(shared):
     n = len(feature_columns(profiles))
     assert counts == [524, 660, 632]
     assert profiles.attrs["findings"] == [
-        f"{n} features are in common, of 524 to 660 a plate: the others are not scored"
+        f"{n} features are on every plate, of 524 to 660 per plate; the others are not scored"
         + ("; so few say little of either" if 2 * n < 524 else "")
     ]
     score = percent_replicating(profiles, "Metadata_cell_line", draws=500)
@@ -175,11 +175,11 @@ def test_few_features_in_common_are_a_finding(profiles):
     few = concatenate([plates[0].drop(columns=features[42:]), plates[1].drop(columns=features[:40])])
     assert feature_columns(few) == features[40:42]
     assert few.attrs["findings"] == [
-        "2 features are in common, of 42 to 60 a plate: the others are not scored; so few say little of either"
+        "2 features are on every plate, of 42 to 60 per plate; the others are not scored; so few say little of either"
     ]
     two = percent_matching(plates[0].drop(columns=features[42:]), plates[1].drop(columns=features[:40]), draws=50)
     assert two.settings["features"] == 2
-    assert "2 features are in common, of 42 and 60: the others are not scored" in two.findings
+    assert "2 features are in common, of 42 and 60; the others are not scored" in two.findings
 
 
 @pytest.mark.parametrize("score", SCORES)

@@ -168,7 +168,7 @@ def test_the_command_extracts_into_a_bucket_resumes_and_others_read_it(bucket, t
     assert main([*known, "--output", OUT, "--wells", "B02"]) == 0
     assert main([*known, "--output", OUT]) == 3
     err = capsys.readouterr().err
-    assert "1 of 2 wells are there already" in err
+    assert "1 of 2 wells are measured already" in err
     assert f"see {OUT}/quarantine.csv" in err
     assert "estimated from 3 fields (kept in s3://results/run 1/illum/DEMO)" in err
     here = {k: v for k, v in contents(tmp_path / "here").items() if not k.endswith(".lock")}
@@ -180,7 +180,7 @@ def test_the_command_extracts_into_a_bucket_resumes_and_others_read_it(bucket, t
     assert len(plate.to_pandas()) == 12
     assert main([*known, "--output", OUT, "--dry-run"]) == 0
     assert f"write: {OUT}/DEMO.zarr" in (told := capsys.readouterr().out)
-    assert "there already: 2 wells" in told
+    assert "measured already: 2 wells" in told
     assert export([f"{OUT}/DEMO.zarr", "--format", "csv", "--output", "exported"]) == 0
     assert len(list((tmp_path / "exported").iterdir())) == 1
 

@@ -133,7 +133,7 @@ def test_another_wells_table_is_noticed(plate, capsys):
     shutil.copytree(plate / "A" / "02", plate / "A" / "01")
     reseal(plate / "A" / "01", take)
     assert verify([str(plate)]) == 1
-    assert "P A01: Metadata_Well of its rows in cells is not as its record says" in capsys.readouterr().out
+    assert "P A01: Metadata_Well of its rows in cells does not match its record" in capsys.readouterr().out
 
 
 def within(seconds, call):

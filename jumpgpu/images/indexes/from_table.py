@@ -48,7 +48,7 @@ def from_load_data(
             written, name = row.files[key]
             where = f"{path}: {barcode} {row.well} site {row.site} {channel}"
             if name.strip() and not plain_name(name):
-                raise ValueError(f"{where}: {name[:80]!r} is no file name; refused")
+                raise ValueError(f"{where}: {name[:80]!r} is not a file name; refused")
             if name.strip() and written not in folders:
                 if not written and isinstance(root, Path):
                     folders[written] = beside(path, name, barcode, root)

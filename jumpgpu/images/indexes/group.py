@@ -175,5 +175,5 @@ def complete(
 def plain_file(url: str, barcode: str, source: str) -> str:
     """A file name of an index; ValueError for one that means anything but a file in its folder."""
     if not plain_name(url):
-        raise ValueError(f"{barcode}: {source} names {url[:80]!r}, which is no file name; refused")
+        raise ValueError(f"{barcode}: {source} names {url[:80]!r}, which is not a file name; refused")
     return url

@@ -254,7 +254,7 @@ class _Reader:
                 own = tuple(mine or its for mine, its in zip(said, described, strict=True))
                 geometries.setdefault(channel, Counter())[own] += n
         name = self.plate.get("Name") or self.plate.get("PlateID") or ""
-        bad = f"{self.path.name}: {self.bad_positions} positions of images are no lengths; they are left out"
+        bad = f"{self.path.name}: {self.bad_positions} positions of images are not lengths; they are left out"
         notes = (bad,) if self.bad_positions else ()
         held = Counter(image.url for image in self.images)  # a file of one image is read as any other
         images = [dataclasses.replace(i, page=0) if held[i.url] == 1 and i.page == 1 else i for i in self.images]
@@ -266,7 +266,7 @@ def check_all_read(barcode: str, unread: Collection[Place]) -> None:
     """ValueError where channel numbers would be assumed although a file beside the images may say them."""
     if unread:
         raise ValueError(
-            f"{barcode}: {', '.join(map(str, sorted(unread)[:5]))}: an index under a name that is not known "
+            f"{barcode}: {', '.join(map(str, sorted(unread)[:5]))}: an index file with an unknown name "
             f"({', '.join(INDEX_NAMES)}); rename it to the one it is, or move it away to have [plate.numbers] say which "
             "channel is which"
         )

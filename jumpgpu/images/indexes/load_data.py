@@ -128,7 +128,7 @@ def lines(file, path: Place) -> Iterator[str]:  # type: ignore[no-untyped-def]
     """Lines of bounded length."""
     while line := file.readline(MAX_LINE):
         if len(line) == MAX_LINE:
-            raise ValueError(f"{path}: a line of more than {MAX_LINE} characters; no load_data.csv")
+            raise ValueError(f"{path}: a line of more than {MAX_LINE} characters; not a load_data.csv")
         yield line
 
 
@@ -372,7 +372,7 @@ def parse_well(text: str, where: str) -> str:
     """`A01`, `a1` to `A01`; `where` ends in the name of what holds it."""
     match = re.fullmatch(r"([A-Za-z]|[Aa][A-Fa-f])0?([0-9]{1,2})", text.strip())
     if not match:
-        raise ValueError(f"{where} {text[:40]!r} is no well; expected A01 .. P24 (AF48 at most)")
+        raise ValueError(f"{where} {text[:40]!r} is not a well; expected A01 .. P24 (AF48 at most)")
     letters = match[1].upper()
     try:
         return well_name(ord(letters[-1]) - 64 + (26 if len(letters) == 2 else 0), int(match[2]))

@@ -193,7 +193,7 @@ def compiled(settings: PlateSettings) -> "regex.Pattern[str]":
     try:
         pattern = regex.compile(text)
     except (regex.error, RecursionError, OverflowError, MemoryError) as error:
-        raise ValueError(f"{where} is no regular expression: {error}") from error
+        raise ValueError(f"{where} is not a regular expression: {error}") from error
     groups = set(pattern.groupindex)
     if unknown := sorted(groups - set(GROUPS)):
         raise ValueError(f"{where}: unknown group {unknown[0]!r}; known: {', '.join(GROUPS)}")

@@ -91,4 +91,4 @@ def compiled(channel: str, text: str) -> "regex.Pattern[str]":
     try:
         return regex.compile(text)
     except (regex.error, RecursionError, OverflowError, MemoryError) as error:
-        raise ValueError(f"plate.assign.{channel} {text[:80]!r} is no regular expression: {error}") from error
+        raise ValueError(f"plate.assign.{channel} {text[:80]!r} is not a regular expression: {error}") from error

@@ -86,7 +86,7 @@ def layout_v3(declared: Mapping[str, Any], where: str) -> dict[str, Any]:
 def shard_index(inner: Mapping[str, Any], outer: tuple[int, ...], chunks: tuple[int, ...], where: str) -> int:
     """Bytes of the index of a shard: two numbers for each chunk, and a checksum or none."""
     if len(chunks) != len(outer) or any(o % c for o, c in zip(outer, chunks, strict=True)):
-        raise ValueError(f"{where}: shards of {outer} are no whole number of chunks of {chunks}")
+        raise ValueError(f"{where}: shards of {outer} are not a whole number of chunks of {chunks}")
     codecs = [mapping(c, f"{where}: index_codecs") for c in listed(inner.get("index_codecs"), f"{where}: index_codecs", 8)]
     names = [c.get("name") for c in codecs]
     if names not in (["bytes"], ["bytes", "crc32c"]):

@@ -71,9 +71,9 @@ class Group:
         try:
             value = json.loads(self.read(key, MAX_METADATA))
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{self.root}/{key} is no zarr metadata: {' '.join(str(error).split())[:100]}") from error
+            raise ValueError(f"{self.root}/{key} is not zarr metadata: {' '.join(str(error).split())[:100]}") from error
         if not isinstance(value, dict):
-            raise ValueError(f"{self.root}/{key} is no zarr metadata: it holds no object")
+            raise ValueError(f"{self.root}/{key} is not zarr metadata: it holds no object")
         return value
 
     def attributes(self, path: str, version: int | None = None) -> tuple[int, dict[str, Any]]:
@@ -122,7 +122,7 @@ def read_plate(barcode: str, group: Group, settings: PlateSettings) -> Plate:
             absent.append(well)
     fields.sort(key=lambda item: (well_position(item[0]), item[1]))
     if not fields:
-        raise ValueError(f"{where} lists no field" + f"; none of its wells is there ({absent[0]}, ...)" * bool(absent))
+        raise ValueError(f"{where} lists no field" + f"; none of its wells exists ({absent[0]}, ...)" * bool(absent))
     if len(fields) > MAX_SITES:
         raise ValueError(f"{where} has {len(fields)} fields, more than {MAX_SITES}")
     first = first_field(group, [path for _, path in fields], version, where)
@@ -158,7 +158,7 @@ def read_plate(barcode: str, group: Group, settings: PlateSettings) -> Plate:
         sites=tuple(sorted(sites, key=lambda s: (well_position(s.well), s.site))),
         pixel_um=first.pixel_um,
         notes=(f"images: OME-Zarr {VERSIONS[version][0]}, {group.root}",),
-        warnings=tuple(f"{well} is listed by {group.root}, and is not there: left out" for well in absent),
+        warnings=tuple(f"{well} is listed by {group.root} but does not exist; left out" for well in absent),
     )
 
 
@@ -207,7 +207,7 @@ def fields_of(group: Group, path: str, version: int, where: str) -> list[str]:
     images = listed(mapping(attributes.get("well"), f"{where}: well").get("images"), f"{where}: images", 10_000)
     names = [str(mapping(image, f"{where}: images").get("path")) for image in images]
     if bad := [n for n in names if not NAME.fullmatch(n) or len(n) > 60]:
-        raise ValueError(f"{where}: {bad[0][:60]!r} is no field's name; refused")
+        raise ValueError(f"{where}: {bad[0][:60]!r} is not a field's name; refused")
     if len({str(image.get("acquisition")) for image in images}) > 1:
         raise ValueError(f"{where} has several acquisitions; give a plate with one")
     return [f"{path}/{name}" for name in names]
@@ -249,7 +249,7 @@ def read_field(group: Group, path: str, version: int, where: str) -> Field:
     dataset = mapping(listed(scales.get("datasets"), f"{where}: datasets", 64)[0], f"{where}: datasets")
     name = str(dataset.get("path"))
     if not ARRAY_PATH.fullmatch(name) or len(name) > 200:
-        raise ValueError(f"{where}: {name[:60]!r} is no array's path; refused")
+        raise ValueError(f"{where}: {name[:60]!r} is not an array's path; refused")
     array = f"{path}/{name}"
     key = f"{array}/{'zarr.json' if version == 3 else '.zarray'}"
     declared = group.load(key)

@@ -133,7 +133,7 @@ class FieldStore(Store):
         try:
             self._read(own, MAX_METADATA)
         except FileNotFoundError as error:
-            raise Unreachable(f"{self.field.array} is gone, which was there: is its share mounted?") from error
+            raise Unreachable(f"{self.field.array} has disappeared: is its share mounted?") from error
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: Any = None) -> Buffer | None:
         own = f"{self.field.array}/{'zarr.json' if self.field.version == 3 else '.zarray'}"
