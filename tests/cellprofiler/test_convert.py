@@ -270,9 +270,9 @@ def test_broken_pipelines_are_refused_in_one_line(name: str, tmp_path: Path, cap
     ("data", "message"),
     [
         (b"\x89HDF\r\n\x1a\n\0\0", "a CellProfiler project (HDF5)"),
-        (b"{", "no JSON pipeline"),
+        (b"{", "not a JSON pipeline"),
         (b"[" * 100_000, "its first line is not"),
-        (b'{"a":' + b"[" * 100_000, "no JSON pipeline"),
+        (b'{"a":' + b"[" * 100_000, "not a JSON pipeline"),
         (b'{"version": "v6", "modules": 3}', "a list of modules"),
         (b'{"version": "v6", "modules": [{"attributes": []}]}', "module 1 is not a module"),
         (b'{"version": "v6", "modules": [1]}', "module 1 is not a module"),

@@ -142,7 +142,7 @@ def test_load_data_sizes_are_those_of_the_measured_channels(tmp_path: Path) -> N
         (lambda t: t.replace("A01,1", "=SUM(1),1"), "is not a well"),
         (lambda t: t.replace("A01,2", "A01,1"), "A01 site 1 appears twice"),
         (lambda t: t.replace("BR00000001", "BR9"), "no row with Metadata_Plate BR00000001; it has BR9"),
-        (lambda t: t.replace("r01c01f01p01-ch5", "../x/r01c01f01p01-ch5"), "no file name"),
+        (lambda t: t.replace("r01c01f01p01-ch5", "../x/r01c01f01p01-ch5"), "not a file name"),
         (lambda t: t[:-1] + ",1\n", "more cells"),
         (lambda t: "", "no column Metadata_Plate"),
     ],
@@ -159,7 +159,7 @@ def test_errors_name_plate_and_remedy(tmp_path: Path) -> None:
         find_plate("BR7", tmp_path)
     with pytest.raises(FileNotFoundError, match="give --images"):
         find_plate("BR7", tmp_path / "absent")
-    with pytest.raises(ValueError, match="no plate barcode"):
+    with pytest.raises(ValueError, match="not a plate barcode"):
         find_plate("../BR7", tmp_path)
     with pytest.raises(ValueError, match="no HighZBF channel"):
         find_plate("BR00000001", tmp_path, PlateSettings(channels=(*CHANNELS, "HighZBF")))

@@ -68,7 +68,7 @@ def test_plates_of_any_name_are_found_measured_and_exported(tmp_path: Path, name
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_names_that_no_folder_can_have_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="no plate barcode"):
+    with pytest.raises(ValueError, match="not a plate barcode"):
         check_barcode(name)
 
 

@@ -266,7 +266,7 @@ def bad(text: str):
     [
         (lambda lab: shutil.rmtree(lab), "no CellProfiler output"),
         (lambda lab: (lab / "LAB1_Image.csv").unlink(), "no Image.csv"),
-        (bad(""), "no CSV table"),
+        (bad(""), "not a CSV table"),
         (bad("a,b\n1,2\n"), "no column ImageNumber"),
         (bad("ImageNumber,Count_Cells\n1,2\n"), "says no well and site"),
         (bad("ImageNumber,Metadata_Well,Metadata_Site\n1,C05,3\n"), "none of its sites"),
@@ -283,7 +283,7 @@ def test_what_cannot_be_compared_is_said(plate: StoredPlate, lab: Path, spoil, s
 def test_a_file_that_is_no_database(plate: StoredPlate, tmp_path: Path, capsys) -> None:
     (tmp_path / "x.sqlite").write_bytes(b"no database" * 100)
     assert main([str(plate.path), str(tmp_path / "x.sqlite")]) == 2
-    assert "no SQLite file" in capsys.readouterr().err
+    assert "not an SQLite file" in capsys.readouterr().err
 
 
 def test_the_command(plate: StoredPlate, lab: Path, tmp_path: Path, capsys) -> None:

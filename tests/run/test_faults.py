@@ -125,7 +125,7 @@ def test_a_share_that_is_gone_leaves_no_empty_wells(tmp_path, monkeypatch, capsy
 
     monkeypatch.setattr(local, "read_inside", read)
     assert main(options) == 75
-    assert "is the share mounted" in capsys.readouterr().err
+    assert "is the share that held" in capsys.readouterr().err
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     stored = jumpgpu.open_plate("out/DEMO")

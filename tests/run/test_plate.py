@@ -201,7 +201,7 @@ def test_a_dry_run_says_and_writes_nothing(demo, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--plate", "../x"], "no plate barcode"),
+        (["--plate", "../x"], "not a plate barcode"),
         (["--plate", "NOPE"], "no plate NOPE in images"),
         (["--images", "nowhere"], "images root nowhere does not exist"),
         (["--wells", "Z99"], "no well at row 26, column 99"),
