@@ -28,7 +28,7 @@ def lock(path: Path, wait: bool = False) -> FileLock | None:
     another holds it, with `wait` for more than `WAIT_S`; None where the file system knows no locks.
     """
     if path.exists() and not path.is_file():
-        raise OSError(errno.EEXIST, "is no regular file, and should be a lock; remove it", str(path))
+        raise OSError(errno.EEXIST, "is not a regular file but should be a lock; remove it", str(path))
     taken = FileLock(path, WAIT_S, blocking=wait, thread_local=False, preserve_lock_file=True)
     try:
         taken.acquire()

@@ -149,5 +149,5 @@ def test_a_hostile_index_in_a_bucket_is_refused(server, monkeypatch) -> None:  #
         find_source("P1", "s3://plates/MeasurementData.mlf", KNOWN)
     with pytest.raises(ValueError, match=r"P1.HTD: 1048577 bytes, more than an index may have"):
         find_source("P1", "s3://plates/P1.HTD", KNOWN)
-    with pytest.raises(ValueError, match=r"which is no file name; refused"):
+    with pytest.raises(ValueError, match=r"which is not a file name; refused"):
         find_source("P1", "s3://plates/ImageIndex.ColumbusIDX.xml", KNOWN)

@@ -143,7 +143,10 @@ def test_score_writes_table_and_json(output, capsys):
     ("arguments", "message"),
     [
         (["--plate", "P9"], "no plate at"),
-        (["--plate", "P1", "--recipe", "cpjump2"], "unknown recipe 'cpjump2'; did you mean cpjump1-2021-12? expected one of cpjump1-2021-06"),
+        (
+            ["--plate", "P1", "--recipe", "cpjump2"],
+            "unknown recipe 'cpjump2'; did you mean cpjump1-2021-12? expected one of cpjump1-2021-06",
+        ),
         (["--plate", "P1", "--metadata", "/nowhere"], "no such metadata folder"),
         (["--plate", "P1", "--plate", "P1"], "plate P1 was given twice"),
         (["--plate", "P1", "--recipe", "jump-production"], "of one plate map would subtract the treatments"),
