@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from benchmarks.gpu_model.counting import Array, Counted, count_launch
+from jumpgpu.gpu.cuda import CudaDevice
 from tests.simulators.standin_cuda import GPU, HOST_READS, Mode, RawKernel, tensors_in
 
 WAITING = {
@@ -70,10 +71,23 @@ def recorded(only: Callable[[str], bool] = lambda name: True) -> Iterator[Record
             into.operators["to the device"][1] += result.numel() * result.element_size()
         return result
 
+    fetch = CudaDevice.fetch
+
+    def fetched(self: CudaDevice, tensor: torch.Tensor) -> Callable[[], np.ndarray]:
+        wait = fetch(self, tensor)
+
+        def waited() -> np.ndarray:
+            into.waits["fetch"] += 1
+            return wait()
+
+        return waited
+
     try:
+        CudaDevice.fetch = fetched  # type: ignore[method-assign]
         RawKernel.__call__, Mode.account, Mode.move = launch, operator, moved  # type: ignore[method-assign]
         yield into
     finally:
+        CudaDevice.fetch = fetch  # type: ignore[method-assign]
         RawKernel.__call__, Mode.account, Mode.move = call, account, move  # type: ignore[method-assign]
 
 

@@ -1,5 +1,6 @@
 """The cells of a batch counted and boxed, and the one synchronisation, in which the host learns how many there are."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,44 +57,52 @@ class Counted:
         return {"counts": self.counts, "boxes": self.boxes, "class_of": self.class_of, "capacity": self.capacity}
 
 
-def count_objects(common: dict[str, Any], beside: list[torch.Tensor], device: Device) -> Counted:
-    """Count and box the cells, and read what the host must know: the batch's one synchronisation.
+def count_objects(
+    common: dict[str, Any], beside: list[torch.Tensor], device: Device, capacity: int = 0
+) -> Callable[[], Counted]:
+    """Begin to count and box the cells; what is returned reads what the host must know: the batch's one synchronisation.
 
-    `beside`: integers on the device, one a tensor, that are read at the same time.
+    `beside`: integers on the device, one a tensor, that are read at the same time. `capacity`: cells per field that the
+    table has room for, at least; where there are more, they are counted again.
     """
     names, fields, height = common["compartments"], len(common["first"]), common["height"]
     class_of = np.full(1 << names, -1, np.int32)
     class_of[list(CLASS_ORDER[names])] = range(len(CLASS_ORDER[names]))
     classes, told = device.tensor(class_of), fields * len(SEEN)
-    capacity = max(CAPACITY, common["height"] * common["width"] // CAPACITY)
-    while True:
-        counts = device.zeros(fields, capacity, 1 << names, dtype=torch.int32)
-        boxes = device.zeros(fields, capacity, names, 4, dtype=torch.int32)
-        boxes[..., :2] = HIGHEST_SIDE
-        extremes = device.zeros(fields, 2, dtype=torch.int32)
-        device.launch(
-            "count_objects", fields * height, capacity=capacity, counts=counts, boxes=boxes, extremes=extremes, **common
-        )
-        report = device.zeros(told + len(beside), dtype=torch.int64)
-        device.launch(
-            "sum_objects",
-            blocks(fields * capacity),
-            counts=counts,
-            boxes=boxes,
-            extremes=extremes,
-            class_of=classes,
-            compartments=names,
-            capacity=capacity,
-            fields=fields,
-            seen=report[:told].view(torch.uint64),
-        )
-        for i, number in enumerate(beside, told):
-            report[i] = number
-        read = report.tolist()  # the synchronisation
-        seen = dict(zip(SEEN, np.asarray(read[:told], np.int64).reshape(fields, len(SEEN)).T, strict=True))
-        if seen["highest"].max() <= capacity:
-            return Counted(counts, boxes, classes, capacity, seen, read[told:])
-        capacity = int(seen["highest"].max())
+    capacity = capacity or max(CAPACITY, common["height"] * common["width"] // CAPACITY)
+    counts = device.zeros(fields, capacity, 1 << names, dtype=torch.int32)
+    boxes = device.zeros(fields, capacity, names, 4, dtype=torch.int32)
+    boxes[..., :2] = HIGHEST_SIDE
+    extremes = device.zeros(fields, 2, dtype=torch.int32)
+    device.launch(
+        "count_objects", fields * height, capacity=capacity, counts=counts, boxes=boxes, extremes=extremes, **common
+    )
+    report = device.zeros(told + len(beside), dtype=torch.int64)
+    device.launch(
+        "sum_objects",
+        blocks(fields * capacity),
+        counts=counts,
+        boxes=boxes,
+        extremes=extremes,
+        class_of=classes,
+        compartments=names,
+        capacity=capacity,
+        fields=fields,
+        seen=report[:told].view(torch.uint64),
+    )
+    for i, number in enumerate(beside, told):
+        report[i] = number
+    report_of = device.fetch(report)
+
+    def read() -> Counted:
+        told_of = report_of().tolist()  # the synchronisation
+        seen = dict(zip(SEEN, np.asarray(told_of[:told], np.int64).reshape(fields, len(SEEN)).T, strict=True))
+        highest = int(seen["highest"].max())
+        if highest <= capacity:
+            return Counted(counts, boxes, classes, capacity, seen, told_of[told:])
+        return count_objects(common, beside, device, highest)()
+
+    return read
 
 
 def check_numbers(highest: np.ndarray, lowest: np.ndarray, present: np.ndarray) -> None:

@@ -7,7 +7,7 @@ do not nest so gets one list per compartment, and no kernel notices. Which of th
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,7 +18,7 @@ from ..gpu.list_capacity import Capacity, CapacityExceeded
 from ..segmentation.pipeline import segment
 from ..settings.config import SegmentationSettings
 from ..settings.names import channel_order
-from .count_cells import CLASS_ORDER, HIGHEST_SIDE, check_numbers, count_objects
+from .count_cells import CLASS_ORDER, HIGHEST_SIDE, Counted, check_numbers, count_objects
 
 Derived = TypeVar("Derived")
 
@@ -121,13 +121,13 @@ class ObjectBatch:
         return torch.stack([result.select(dim, self.channels.index(c)) for c in channel_order(self.channels)], dim)
 
 
-def find_objects(
+def begin_objects(
     labels: dict[str, torch.Tensor],
     device: Device,
     unfiltered: dict[str, torch.Tensor] | None = None,
     capacity: Capacity | None = None,
-) -> Objects:
-    """Count, box and list the objects of a batch.
+) -> Callable[[], Objects]:
+    """Begin to count and box the objects of a batch; what is returned waits for the count and lists them.
 
     Parameters
     ----------
@@ -137,33 +137,58 @@ def find_objects(
         compartments of any names; they may overlap in any way.
     unfiltered : compartment -> int32 [B, H, W]
         Of which the highest label is wanted.
-    room : Room
+    capacity : Capacity
         What gave room to the lists by which the labels were made.
 
     Returns
     -------
-    Objects
-        On CUDA everything but the counts is still being computed: the one synchronisation reads the counts.
+    A function that gives Objects; on CUDA all of them but the counts is still being computed: it reads the counts, the
+    batch's one synchronisation. It raises ValueError for a negative label or a number without pixels, naming the field's
+    position in the batch, and CapacityExceeded where the labels are wrong, because a list was too short (`capacity` has
+    more then).
 
     Raises
     ------
     TypeError, ValueError
-        For another dtype or shape, a negative label, or a number without pixels, naming the field's position in the batch.
-    CapacityExceeded
-        Where the labels are wrong, because a list was too short: `capacity` has more now.
+        For another dtype or shape.
     """
     names, planes = check_labels(labels)
     fields, height, width = planes[0].shape
     common: dict[str, Any] = dict(compartments=len(names), height=height, width=width, **label_arguments(planes))
     # An image that is a label image too has no label that is not counted anyway.
     others = {name: image for name, image in unfiltered.items() if image is not labels.get(name)} if unfiltered else {}
-    counted = count_objects(common, [*(capacity.counts if capacity else ()), *(i.amax() for i in others.values())], device)
+    beside = [*(capacity.counts if capacity else ()), *(i.amax() for i in others.values())]
+    read = count_objects(common, beside, device)
+    return lambda: list_objects(names, common, read(), tuple(unfiltered or ()), tuple(others), device, capacity)
+
+
+def find_objects(
+    labels: dict[str, torch.Tensor],
+    device: Device,
+    unfiltered: dict[str, torch.Tensor] | None = None,
+    capacity: Capacity | None = None,
+) -> Objects:
+    """Count, box and list the objects of a batch: `begin_objects`, and what it returns, at once."""
+    return begin_objects(labels, device, unfiltered, capacity)()
+
+
+def list_objects(
+    names: tuple[str, ...],
+    common: dict[str, Any],
+    counted: Counted,
+    unfiltered: Sequence[str],
+    others: Sequence[str],
+    device: Device,
+    capacity: Capacity | None,
+) -> Objects:
+    """The objects that were counted, listed. `others`: unfiltered images whose highest label was read along with the count."""
+    fields, height, width = len(common["first"]), common["height"], common["width"]
     lists = len(counted.beside) - len(others)
     if capacity and not capacity.enough(counted.beside[:lists]):
         raise CapacityExceeded
     seen = counted.seen
     check_numbers(seen["highest"], -seen["below"], seen["present"])
-    highest = {name: int(seen["highest"].max()) for name in unfiltered or ()}
+    highest = {name: int(seen["highest"].max()) for name in unfiltered}
     highest |= dict(zip(others, counted.beside[lists:], strict=True))
 
     n, rows = int(seen["highest"].sum()), len(names) * int(seen["highest"].sum())
@@ -281,7 +306,19 @@ def make_batch(
     device: Device,
     capacity: Capacity | None = None,
 ) -> ObjectBatch:
-    """The objects of a batch of fields: listed, its values gathered into list order.
+    """The objects of a batch of fields: listed, its values gathered into list order. Arguments and errors are `begin_batch`'s."""
+    return begin_batch(channels, pixels, labels, unfiltered, device, capacity)()
+
+
+def begin_batch(
+    channels: Sequence[str],
+    pixels: torch.Tensor,
+    labels: dict[str, torch.Tensor],
+    unfiltered: dict[str, torch.Tensor],
+    device: Device,
+    capacity: Capacity | None = None,
+) -> Callable[[], ObjectBatch]:
+    """Begin to count a batch's objects; what is returned waits for the count, lists them and gathers their values.
 
     Parameters
     ----------
@@ -290,9 +327,9 @@ def make_batch(
         Corrected intensity, 0..1.
     labels, unfiltered : compartment -> int32 [B, H, W]
         See `ObjectBatch`; `unfiltered` may be empty.
-    room : see `find_objects`
+    capacity : see `begin_objects`
 
-    Raises TypeError and ValueError as `find_objects`, and where shapes or channels do not match.
+    Raises TypeError and ValueError as `begin_objects`, and where shapes or channels do not match.
     """
     channels = tuple(channels)
     if len(set(channels)) != len(channels):
@@ -303,11 +340,18 @@ def make_batch(
         raise ValueError(
             f"pixels must be [B, C, H, W] with C = {len(channels)} ({', '.join(channels)}), got {list(pixels.shape)}"
         )
-    objects = find_objects(labels, device, unfiltered, capacity)
-    fields, height, width = objects.shape
-    if pixels.shape != (fields, len(channels), height, width):
-        raise ValueError(f"labels are [B, H, W] = {list(objects.shape)}, pixels {list(pixels.shape)}")
+    read = begin_objects(labels, device, unfiltered, capacity)
+    shape = next(iter(labels.values())).shape
+    if pixels.shape != (shape[0], len(channels), *shape[1:]):
+        raise ValueError(f"labels are [B, H, W] = {list(shape)}, pixels {list(pixels.shape)}")
     pixels = pixels.contiguous()
+    return lambda: gathered(ObjectBatch(channels, pixels, dict(labels), dict(unfiltered), read(), pixels), device)
+
+
+def gathered(batch: ObjectBatch, device: Device) -> ObjectBatch:
+    """The batch with its values in list order."""
+    objects, channels, pixels = batch.objects, batch.channels, batch.pixels
+    _, height, width = objects.shape
     values = device.empty(len(channels), objects.pixel.numel(), dtype=torch.float32)
     device.launch(
         "gather_values",
@@ -322,13 +366,20 @@ def make_batch(
         width=width,
         values=values,
     )
-    return ObjectBatch(channels, pixels, dict(labels), dict(unfiltered), objects, values)
+    return replace(batch, values=values)
 
 
 def segment_batch(
     pixels: torch.Tensor, channels: Sequence[str], settings: SegmentationSettings, device: Device
 ) -> ObjectBatch:
-    """Segment a batch of corrected fields and list its objects; the device is waited for once.
+    """Segment a batch of corrected fields and list its objects: `begin_segmentation`, and what it returns, at once."""
+    return begin_segmentation(pixels, channels, settings, device)()
+
+
+def begin_segmentation(
+    pixels: torch.Tensor, channels: Sequence[str], settings: SegmentationSettings, device: Device
+) -> Callable[[], ObjectBatch]:
+    """Launch the segmentation of a batch of corrected fields; what is returned waits for the device, once, and lists its objects.
 
     On CUDA nothing is asked of the device before its objects are counted. Lists whose length only it knows get the capacity
     that `device.capacity` has learnt; a batch for which that was not enough is done again, which the count shows.
@@ -341,12 +392,14 @@ def segment_batch(
 
     Raises ValueError as `segment`.
     """
-    capacity = device.capacity
-    while True:
-        if capacity:
-            capacity.begin()
-        segmented = segment(pixels, tuple(channels), settings, device, capacity)
+    lists = device.capacity.of_batch() if device.capacity else None
+    segmented = segment(pixels, tuple(channels), settings, device, lists)
+    listed = begin_batch(channels, pixels, segmented.labels, segmented.unfiltered, device, lists)
+
+    def read() -> ObjectBatch:
         try:
-            return make_batch(channels, pixels, segmented.labels, segmented.unfiltered, device, capacity)
+            return listed()
         except CapacityExceeded:
-            continue
+            return segment_batch(pixels, channels, settings, device)
+
+    return read

@@ -28,7 +28,8 @@ from .machine import usable_cores
 
 MAX_COMPILERS = 16  # files at once; one takes a second at most
 SAY_EVERY_S = 2.0
-CUDA_BYTES_PER_VALUE = 90  # that a batch takes while it is computed, the pixels of the batch before among them: an estimate
+CUDA_BYTES_PER_VALUE = 102  # that a batch takes while it is computed, with the pixels of the batch before and of the batch
+# after, and its labels: an estimate
 SCRATCH_SHARE = 8  # of the free memory that one launch may take for its blocks' scratch is this part
 # CuPy appends -ftz=true, so a float32 below 1.2e-38 counts as 0 there; no kernel leans on one.
 CUDA_OPTIONS = ("-std=c++17", "-fmad=false", "-prec-div=true", "-prec-sqrt=true")

@@ -18,13 +18,13 @@ class Capacity:
     share  of what could be needed that a list gets
     """
 
-    def __init__(self, share: float = FIRST_SHARE):
-        self.share = share
+    def __init__(self, share: float = FIRST_SHARE, of: "Capacity | None" = None):
+        self.share, self._of = share, of
         self._given: list[tuple[torch.Tensor, int, int]] = []
 
-    def begin(self) -> None:
-        """Forget what was given to a batch that came to nothing."""
-        self._given.clear()
+    def of_batch(self) -> "Capacity":
+        """For one batch, of which others may be under way: it begins with this share, and this one learns what it learns."""
+        return Capacity(self.share, self)
 
     def give(self, count: torch.Tensor, maximum: int) -> int:
         """Places for a list of `count` (one integer on the device) of at most `maximum` entries."""
@@ -34,7 +34,7 @@ class Capacity:
 
     @property
     def counts(self) -> list[torch.Tensor]:
-        """Of each list since `begin`, how many entries it has; on the device."""
+        """Of each list, how many entries it has; on the device."""
         return [count for count, _, _ in self._given]
 
     def enough(self, counts: Sequence[int]) -> bool:
@@ -43,6 +43,8 @@ class Capacity:
         short = [n / maximum for n, (_, capacity, maximum) in zip(counts, given, strict=True) if n > capacity]
         if short:
             self.share = min(1.0, MARGIN * max(short))
+            if self._of:
+                self._of.share = max(self._of.share, self.share)
         return not short
 
 

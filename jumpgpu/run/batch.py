@@ -13,13 +13,14 @@ from ..cli.progress import Progress
 from ..features import granularity
 from ..features import image_quality as quality
 from ..features.families import measure_batch
-from ..features.objects import make_batch, segment_batch
+from ..features.objects import ObjectBatch, begin_batch, begin_segmentation, make_batch
 from ..gpu.cpu import StaleLibrary
 from ..gpu.device import Device
 from ..gpu.failures import DeviceLost, Failure, NotFinite, failure_of
 from ..images.illumination import correct
 from ..images.plate import Plate, Site
 from ..segmentation.grow import grow_cells
+from ..segmentation.pipeline import Segmentation
 from ..settings.names import family_of
 from ..store.layout import OVERVIEW, SiteTable
 from .network_masks import OURS, segment_by_networks
@@ -27,7 +28,8 @@ from .provenance import GROWN, inputs_of
 
 Labels = dict[str, torch.Tensor]  # compartment -> int32 [B, H, W]
 Tables = Callable[[], list[SiteTable]]  # waits for the device, and has a table per field
-Work = Callable[["Raw", "Run"], Tables]  # of a batch in one piece, as `launch`
+Begun = Callable[[], Tables]  # waits for what the host must know of a batch, and launches the rest of it
+Work = Callable[["Raw", "Run"], Begun]  # of a batch in one piece, as `launch`
 SURE = {"Number", "Children", "Parent"}  # families whose numbers always exist
 
 
@@ -55,6 +57,7 @@ class Run:
     pipeline: Any = None  # an imported pipeline's tables (pipeline.PipelineTables)
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # of each well's fields, where they differ
     functions: Mapping[tuple[int, int], torch.Tensor] = field(default_factory=dict)  # illumination of each size, then
+    ahead: list[list[Begun]] = field(default_factory=list)  # batches that are begun before it is their turn, one in each
 
     def parts(self, wells: Sequence[str]) -> "list[tuple[Run, list[str]]]":
         """The run for wells of each size; itself where they do not differ."""
@@ -88,33 +91,60 @@ class Raw:
         return Raw(self.sites[start:stop], self.pixels[start:stop], self.scales[start:stop], given)
 
 
-def begin(raw: Raw, run: Run, work: "Work | None" = None) -> Tables:
-    """Launch what a batch needs, by `launch` or other work; what is returned ends it.
+def begin(raw: Raw, run: Run, work: "Work | None" = None) -> Begun:
+    """Launch a batch up to where the host must know of it, by `launch` or other work; what is returned launches the rest, and
+    what that returns ends it.
 
-    Where memory gives out, now or then, all of the failed batch is given back and it is done again in halves, at once; later
-    batches are no larger than what passed. Raises RuntimeError (by what is returned, too) that names the field that does
-    not pass alone, or the batch of an error that would come again; DeviceLost where the device is gone.
+    Where memory gives out, at any of the three, all of the failed batch is given back, and what was launched of others before
+    it was their turn (they begin again then); the batch is done again in halves, at once; later batches are no larger than
+    what passed, and where that is one field, none is begun before its turn. Raises RuntimeError (by what is returned, too)
+    that names the field that does not pass alone, or the batch of an error that would come again; DeviceLost where the device
+    is gone.
     """
     n = len(raw.sites)
     if not n:
-        return list
+        return lambda: list
     maximum = run.device.max_fields(raw.pixels[0].numel())
     if n > maximum:
-        parts = [raw.part(i, i + maximum) for i in range(0, n, maximum)]
-        first = begin(parts[0], run, work)
-        return lambda: [table for tables in (first(), *(begin(p, run, work)() for p in parts[1:])) for table in tables]
-    end, wrong = tried(lambda: (work or launch)(raw, run))
-    if wrong:
-        tables = by_halves(wrong, raw, run, work)
-        return lambda: tables
-    kept = [end]
-    del end
+        first, *others = (raw.part(i, i + maximum) for i in range(0, n, maximum))
+        return in_parts(begin(first, run, work), others, run, work)
+    ahead: list[Begun] = []
+    if maximum > 1:
+        begun, wrong = tried(lambda: (work or launch)(raw, run))
+        if wrong:
+            tables = by_halves(wrong, raw, run, work)
+            return lambda: lambda: tables
+        ahead.append(begun)
+        del begun
+        if run.device.asynchronous:
+            run.ahead.append(ahead)
 
-    def ended() -> list[SiteTable]:
-        output, wrong = tried(kept.pop())  # nothing else holds what the batch has made
-        return by_halves(wrong, raw, run, work) if wrong else output
+    def go_on() -> Tables:
+        run.ahead[:] = [other for other in run.ahead if other is not ahead]
+        end, wrong = tried(lambda: (ahead.pop() if ahead else (work or launch)(raw, run))())
+        if wrong:
+            tables = by_halves(wrong, raw, run, work)
+            return lambda: tables
+        kept = [end]
+        del end
 
-    return ended
+        def ended() -> list[SiteTable]:
+            output, wrong = tried(kept.pop())  # nothing else holds what the batch has made
+            return by_halves(wrong, raw, run, work) if wrong else output
+
+        return ended
+
+    return go_on
+
+
+def in_parts(first: Begun, others: Sequence[Raw], run: Run, work: "Work | None") -> Begun:
+    """A batch of which one part is begun, and the others are done when that has ended."""
+
+    def go_on() -> Tables:
+        end = first()
+        return lambda: [*end(), *(table for part in others for table in begin(part, run, work)()())]
+
+    return go_on
 
 
 def tried(step: Callable[[], Any]) -> tuple[Any, tuple[Failure, str] | None]:
@@ -136,32 +166,55 @@ def by_halves(wrong: tuple[Failure, str], raw: Raw, run: Run, work: "Work | None
     where = f"{run.plate.barcode} {first}"
     if failure is Failure.LOST:
         raise DeviceLost(f"{where}: {run.device.description} failed, and this process cannot use it any more: {text}")
-    if n == 1:
+    alone = not any(run.ahead)
+    if n == 1 and (alone or failure is Failure.OTHER):
         raise RuntimeError(f"{where}: {text}")
     if failure is Failure.OTHER:
         raise RuntimeError(f"{where} to {last}: {text}")
+    for other in run.ahead:
+        other.clear()
     half = -(-n // 2)
     run.device.give_back(half * raw.pixels[0].numel())
-    run.progress.say(f"{where} and {n - 1} more fields: {text}; trying again, {half} at a time", "retry")
-    return begin(raw, run, work)()
+    what, how = (f" and {n - 1} more fields", f"{half} at a time") if n > 1 else ("", "with nothing beside it")
+    run.progress.say(f"{where}{what}: {text}; trying again, {how}", "retry")
+    return begin(raw, run, work)()()
 
 
-def launch(raw: Raw, run: Run) -> Tables:
-    """A batch in one piece. It waits for the device once, where objects are counted; what is returned waits for the rest."""
-    options, fetch, given, sites = run.options, run.device.fetch, raw.given, raw.sites
+def launch(raw: Raw, run: Run) -> Begun:
+    """A batch in one piece. What is returned waits for the device where objects are counted, and launches what measures them;
+    what that returns waits for the rest.
+
+    The next batch is launched between the two, so that the device has work while the host learns of this one and launches
+    its measures. Networks, and cells grown from given nuclei, ask the device on their way: all of theirs comes after.
+    """
+    options, given, config = run.options, raw.given, run.options.config
+    if (given and run.settings["labels"] == GROWN) or (not given and config.segmentation.method != OURS):
+        return lambda: measures_of(labelled(raw, run), raw, run)
     pixels = correct(raw.pixels, run.illumination, device=run.device, scales=raw.scales)  # float32 [B, C, H, W], 0..1
-    if given and run.settings["labels"] == GROWN:
-        grown = grow_cells(pixels, run.plate.channels, given["Nuclei"], options.config.segmentation, run.device)
-        batch = make_batch(run.plate.channels, pixels, grown.labels, grown.unfiltered, run.device)
-    elif given:
-        batch = make_batch(run.plate.channels, pixels, given, {}, run.device)
-    elif options.config.segmentation.method != OURS:
-        names = [f"{run.plate.barcode} {well} site {site}" for well, site in sites]
-        segmentation, say = options.config.segmentation, run.progress.say
-        masks = segment_by_networks(pixels, run.plate.channels, segmentation, run.device, names, say)
-        batch = make_batch(run.plate.channels, pixels, masks.labels, masks.unfiltered, run.device)
+    channels = run.plate.channels
+    if given:
+        counted = begin_batch(channels, pixels, given, {}, run.device)
     else:
-        batch = segment_batch(pixels, run.plate.channels, options.config.segmentation, run.device)
+        counted = begin_segmentation(pixels, channels, options.config.segmentation, run.device)
+    return lambda: measures_of(counted(), raw, run)
+
+
+def labelled(raw: Raw, run: Run) -> ObjectBatch:
+    """The objects of a batch whose labels are found by asking the device on the way."""
+    config, channels, device = run.options.config.segmentation, run.plate.channels, run.device
+    pixels = correct(raw.pixels, run.illumination, device=device, scales=raw.scales)
+    masks: Segmentation
+    if raw.given:
+        masks = grow_cells(pixels, channels, raw.given["Nuclei"], config, device)
+    else:
+        names = [f"{run.plate.barcode} {well} site {site}" for well, site in raw.sites]
+        masks = segment_by_networks(pixels, channels, config, device, names, run.progress.say)
+    return make_batch(channels, pixels, masks.labels, masks.unfiltered, device)
+
+
+def measures_of(batch: ObjectBatch, raw: Raw, run: Run) -> Tables:
+    """Launch what measures a batch's objects; what is returned waits for it, and has the tables."""
+    options, fetch, sites = run.options, run.device.fetch, raw.sites
     values = fetch(measure_batch(batch, options.config.features, run.device))
     images = {name: fetch(image) for name, image in batch.labels.items()} if options.save_labels else {}
     overviews = fetch(shrink(batch.pixels)) if options.save_overview or options.save_labels else None

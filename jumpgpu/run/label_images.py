@@ -21,7 +21,7 @@ from ..storage.atomic import write_whole
 from ..store.layout import SiteTable
 from ..store.outline_pictures import PictureStyle, draw
 from ..store.reader import open_plate
-from .batch import Raw, Run, Tables, begin, shrink
+from .batch import Begun, Raw, Run, Tables, begin, shrink
 from .network_masks import OURS, segment_by_networks
 from .plate import Outcome, chosen_wells, open_store, outcome, prepare, read, say_blurred, say_empty
 from .provenance import inputs_of
@@ -47,7 +47,10 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: Pict
         with open_store(run) as store, BackgroundWriter(store, plate.images.relative, progress, options.strict) as writer:
             there = set(wells) - set(store.missing_wells())
 
-            def launch(raw: Raw, run: Run) -> Tables:
+            def launch(raw: Raw, run: Run) -> Begun:
+                return lambda: labels_of(raw, run)
+
+            def labels_of(raw: Raw, run: Run) -> Tables:
                 pixels = correct(raw.pixels, run.illumination, device=device, scales=raw.scales)
                 if config.segmentation.method == OURS:
                     result = segment(pixels, plate.channels, config.segmentation, device)
@@ -62,7 +65,7 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: Pict
                 return partial(list, label_tables(raw.sites, pixels, result, run))
 
             def compute(fields: FieldBatch, run: Run) -> tuple[FieldBatch, list[SiteTable]]:
-                return fields, begin(Raw(fields.sites, fields.pixels, fields.scales), run, launch)()
+                return fields, begin(Raw(fields.sites, fields.pixels, fields.scales), run, launch)()()
 
             for part, chosen in run.parts(store.missing_wells()):
                 work = partial(compute, run=part)

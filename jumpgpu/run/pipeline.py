@@ -18,7 +18,7 @@ from ..settings.names import COMPARTMENTS
 from ..steps.run import run_steps
 from ..steps.state import State
 from ..store.layout import ObjectTable, SiteTable
-from .batch import Raw, Run, Tables, position_of, shrink
+from .batch import Begun, Raw, Run, Tables, position_of, shrink
 from .provenance import inputs_of
 
 
@@ -74,8 +74,13 @@ def cells_of(steps: Sequence[kinds.Step], state: State) -> tuple[str, ...]:
     return tuple(sorted(result, key=lambda n: (COMPARTMENTS.index(n) if n in COMPARTMENTS else len(COMPARTMENTS), n)))
 
 
-def launch_steps(raw: Raw, run: Run) -> Tables:
-    """A batch's tables, as `batch.launch` gives those of the presets."""
+def launch_steps(raw: Raw, run: Run) -> Begun:
+    """A batch's tables, as `batch.launch` gives those of the presets; its steps ask the device on their way, so all comes at once."""
+    return lambda: tables_of_steps(raw, run)
+
+
+def tables_of_steps(raw: Raw, run: Run) -> Tables:
+    """Run an imported pipeline's steps over a batch, field by field."""
     plate, options = run.plate, run.options
     assert run.pipeline is not None
     ones = torch.ones_like(run.illumination)

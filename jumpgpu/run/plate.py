@@ -29,7 +29,7 @@ from ..settings.names import COMPARTMENTS, counted
 from ..store.layout import Layout
 from ..store.reader import open_plate
 from ..store.writer import PlateWriter
-from .batch import Labels, Raw, Run, Tables, begin
+from .batch import Begun, Labels, Raw, Run, begin
 from .functions import open_functions
 from .network_masks import OURS, check_network_masks
 from .networks import check_networks, with_networks
@@ -71,17 +71,23 @@ def fill_wells(store: PlateWriter, run: "Run", wells: Sequence[str]) -> None:
         run.device.divided(run.threads),
         in_threads(read(run, wells), lambda fields: compute(fields, run), run.threads) as batches,
     ):
-        # On CUDA a batch's table is waited for once the next batch is launched, so that the device is never without work.
-        for fields, tables in trailing(batches, run.device.asynchronous):
+        # On CUDA the count of a batch's objects is waited for once the next batch's segmentation is launched, and its table once
+        # the next batch's measures are, so that the device is never without work.
+        behind = run.device.asynchronous
+        launched = ((fields, go_on()) for fields, go_on in trailing(batches, behind))
+        for fields, tables in trailing(launched, behind):
             writer.put(fields, tables())
 
 
-def compute(fields: FieldBatch, run: Run) -> tuple[FieldBatch, Tables]:
-    """A batch of raw fields to its tables: on the CPU made here, on CUDA when they are asked for."""
+def compute(fields: FieldBatch, run: Run) -> tuple[FieldBatch, Begun]:
+    """A batch of raw fields to its tables: on the CPU made here, on CUDA begun."""
     fields, given = take_masks(fields, run)
     work = launch_steps if run.options.config.steps else None
-    tables = begin(Raw(fields.sites, fields.pixels, fields.scales, given), run, work)
-    return fields, tables if run.device.asynchronous else partial(list, tables())
+    begun = begin(Raw(fields.sites, fields.pixels, fields.scales, given), run, work)
+    if run.device.asynchronous:
+        return fields, begun
+    tables = begun()()
+    return fields, lambda: lambda: tables
 
 
 def chosen_wells(plate: Plate, options: Options) -> dict[str, dict[int, Site]]:

@@ -15,7 +15,7 @@ from tests.simulators.standin_cuda import standin
 from tests.simulators.ways import HostDevice, assert_equal_bits
 
 CHANNELS = ("DNA", "RNA")
-ONCE = {"tolist": 1}
+ONCE = {"fetch": 1}  # of the counts of objects; the table is fetched by who asks for the batch
 
 
 def raw(seed: int = 8) -> torch.Tensor:
@@ -66,7 +66,7 @@ def test_a_batch_whose_lists_were_too_short_is_done_again() -> None:
         assert device.capacity is not None
         device.capacity.share = 1e-6
         recording, _, values = on_standin("cpjump1", device, {})
-        assert recording.waits["tolist"] == 2
+        assert recording.waits["fetch"] == 2
         assert_equal_bits(values, want, "done again")
         recording, _, values = on_standin("cpjump1", device, {})  # it has learnt
         assert recording.waits == ONCE

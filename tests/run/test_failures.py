@@ -19,10 +19,10 @@ RAW = batches.Raw(SITES, torch.zeros(32, 1, 2, 2, dtype=torch.uint16), [(65535.0
 
 
 class Launches:
-    """A batch's work that makes a tensor and fails; what of the failed batches is alive when one begins."""
+    """A batch's work that makes a tensor and fails: when it is begun, goes on or ends. What of the failed is alive when one begins."""
 
-    def __init__(self, fails: Any, late: bool = False):
-        self.fails, self.late = fails, late
+    def __init__(self, fails: Any, when: str = "begun"):
+        self.fails, self.when = fails, when
         self.sizes: list[int] = []
         self.held: list[int] = []
         self.output: list[weakref.ref[torch.Tensor]] = []
@@ -44,16 +44,22 @@ class Launches:
                     raise error from None if len(sites) % 2 else error
             return [(site, float(big.sum()) * 0) for site in sites]
 
-        if self.late:
-            return end
+        if self.when == "ends":
+            return lambda: end
+        if self.when == "goes on":
+            return lambda: kept_of(end())
         output = end()
-        return lambda: output
+        return lambda: lambda: output
+
+
+def kept_of(output: Any) -> Any:
+    return lambda: output
 
 
 def run_on(device: Any) -> Any:
     said: list[str] = []
     progress = types.SimpleNamespace(say=lambda text, *_: said.append(text))
-    return types.SimpleNamespace(plate=types.SimpleNamespace(barcode="P"), progress=progress, device=device, said=said)
+    return types.SimpleNamespace(plate=types.SimpleNamespace(barcode="P"), progress=progress, device=device, said=said, ahead=[])
 
 
 @pytest.fixture
@@ -76,19 +82,19 @@ MEMORY = [
 ]
 
 
-@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("when", ["begun", "goes on", "ends"])
 @pytest.mark.parametrize("error", MEMORY, ids=lambda e: f"{type(e).__name__} {e}"[:40])
-def test_a_failed_batch_is_freed_halved_and_remembered(run, error, late):
-    launches = Launches(larger_than(8, error), late)
+def test_a_failed_batch_is_freed_halved_and_remembered(run, error, when):
+    launches = Launches(larger_than(8, error), when)
     gc.disable()  # nothing waits for the collector
     try:
         given = {"Cells": torch.zeros(32, 2, 2, dtype=torch.int32)}
-        tables = batches.begin(replace(RAW, given=given), run, launches)()
+        tables = batches.begin(replace(RAW, given=given), run, launches)()()
         assert [site for site, _ in tables] == SITES
         assert launches.sizes == [32, 16, 8, 8, 8, 8]
         assert not any(launches.held), "a failed batch's tensors are held while it is tried again"
         launches.sizes.clear()
-        batches.begin(RAW.part(0, 20), run, launches)()
+        batches.begin(RAW.part(0, 20), run, launches)()()
         assert launches.sizes == [8, 8, 4]  # the next batch knows
     finally:
         gc.enable()
@@ -101,7 +107,7 @@ def test_a_failed_batch_is_freed_halved_and_remembered(run, error, late):
 
 def test_a_field_that_does_not_pass_alone_is_named(run):
     with pytest.raises(RuntimeError, match="P A01 site 1: CUDA out of memory"):
-        batches.begin(RAW.part(0, 4), run, Launches(larger_than(0, MEMORY[0])))()
+        batches.begin(RAW.part(0, 4), run, Launches(larger_than(0, MEMORY[0])))()()
 
 
 LOST = [
@@ -118,12 +124,12 @@ LOST = [
 ]
 
 
-@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("when", ["begun", "goes on", "ends"])
 @pytest.mark.parametrize("text", LOST)
-def test_a_lost_device_is_named_and_nothing_is_tried_again(run, text, late):
-    launches = Launches(larger_than(0, RuntimeError(text)), late)
+def test_a_lost_device_is_named_and_nothing_is_tried_again(run, text, when):
+    launches = Launches(larger_than(0, RuntimeError(text)), when)
     with pytest.raises(DeviceLost, match=r"P A01 site 1: cpu .* failed, and this process cannot use it any more: "):
-        batches.begin(RAW, run, launches)()
+        batches.begin(RAW, run, launches)()()
     assert launches.sizes == [32]
 
 
@@ -133,7 +139,7 @@ def test_a_lost_device_is_named_and_nothing_is_tried_again(run, text, late):
 def test_what_cannot_pass_is_not_tried_again(run, error):
     launches = Launches(larger_than(0, error))
     with pytest.raises(type(error)):
-        batches.begin(RAW, run, launches)()
+        batches.begin(RAW, run, launches)()()
     assert launches.sizes == [32]
     assert failure_of(error) is Failure.OTHER
 
@@ -141,7 +147,7 @@ def test_what_cannot_pass_is_not_tried_again(run, error):
 def test_the_field_of_an_impossible_number_is_found(run):
     launches = Launches(larger_than(0, NotFinite("Cells_Number_Object_Number is not finite, though it should always be")))
     with pytest.raises(RuntimeError, match="P A01 site 1: Cells_Number"):
-        batches.begin(RAW.part(0, 4), run, launches)()
+        batches.begin(RAW.part(0, 4), run, launches)()()
     assert launches.sizes == [4, 2, 1]
 
 
