@@ -37,7 +37,7 @@ from benchmarks.machine import RESULTS, spread, write_json
 from benchmarks.memory import repeat_plate
 from jumpgpu.cli.options import options_from
 from jumpgpu.features.families import measure_batch
-from jumpgpu.features.objects import segment_batch
+from jumpgpu.features.objects import begin_segmentation, segment_batch
 from jumpgpu.gpu.cuda import CudaDevice
 from jumpgpu.gpu.kernel_source import kernel_sources
 from jumpgpu.gpu.list_capacity import Capacity
@@ -55,7 +55,7 @@ SITES = 9  # of a well, as JUMP's plates have
 SMALL = 48, 64  # pixels of a field on which torch's operators run
 RELEASING = {  # calls that let go of the lock while they work: where they are, and by what name
     "read": ("jumpgpu.storage.local", "Local.read"),
-    "compress": ("numcodecs.blosc", "Blosc.encode"),
+    "compress": ("numcodecs.blosc", "compress"),
     "write": ("jumpgpu.storage.atomic", "write_folder"),
 }
 
@@ -79,7 +79,7 @@ class Nowhere:
 
 
 class NoDevice(CudaDevice):
-    """CUDA's device without CUDA; `known` is what the host gets for what it fetches, by shape."""
+    """CUDA's device without CUDA; `known` is what the host gets for what it fetches, by shape, or what it reads of counts."""
 
     def __init__(self, kind: str = "meta", known: dict[tuple[int, ...], np.ndarray] | None = None, batch: int = 1):
         self.torch = torch.device(kind)
@@ -88,6 +88,7 @@ class NoDevice(CudaDevice):
         self._cupy = types.SimpleNamespace(cuda=types.SimpleNamespace(Device=Nowhere))
         self.description = "no device"
         self.launches = 0
+        self.counts: np.ndarray | None = None
 
     def _kernel(self, kernel: str) -> Any:
         return self._count, kernel_sources()[kernel][1]
@@ -108,6 +109,10 @@ class NoDevice(CudaDevice):
         return torch.empty(result.shape, dtype=result.dtype).copy_(result).to(self.torch)
 
     def fetch(self, tensor: torch.Tensor) -> Callable[[], np.ndarray]:
+        if self.counts is not None and is_count(tensor):
+            result = np.zeros(len(tensor), np.int64)  # lists had room
+            result[: len(self.counts)] = self.counts
+            return lambda: result
         return lambda: self.known[tuple(tensor.shape)]
 
     def compile(self, say: Callable[[str], None] = lambda text: None) -> float:
@@ -118,6 +123,11 @@ class NoDevice(CudaDevice):
 
     def synchronize(self) -> None:
         pass
+
+
+def is_count(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is what the host reads where objects are counted."""
+    return tensor.dtype == torch.int64 and tensor.dim() == 1
 
 
 class Replay:
@@ -133,29 +143,25 @@ class Replay:
         y, x = torch.meshgrid(torch.arange(SMALL[0]), torch.arange(SMALL[1]), indexing="ij")
         light = sum(torch.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 50) for cy, cx in ((12, 15), (34, 46)))
         self.small = (0.02 + 0.8 * light).float().expand(batch, len(plate.channels), -1, -1).contiguous()
-        self.tolist, self.counted = torch.Tensor.tolist, []
-        with mock.patch.object(torch.Tensor, "tolist", lambda tensor: self.noted(tensor)):
+        fetch, counted = device.fetch, []
+
+        def noting(tensor: torch.Tensor) -> Callable[[], np.ndarray]:
+            wait = fetch(tensor)
+            if is_count(tensor):
+                counted.append(wait().copy())
+            return wait
+
+        with mock.patch.object(device, "fetch", noting):
             segment_batch(self.small, plate.channels, options.config.segmentation, device)
         self.device = NoDevice("cpu")
         self.device.scratch_bytes = 1  # of which nothing is used
+        self.device.counts = counted[-1]
 
-    def noted(self, tensor: torch.Tensor) -> Any:
-        result = self.tolist(tensor)
-        if tensor.dtype == torch.int64 and tensor.dim() == 1 and len(result) > len(self.counted):
-            self.counted = result
-        return result
-
-    def as_counted(self, tensor: torch.Tensor) -> Any:
-        """What the host reads where objects are counted: of the small fields, with lists that had room."""
-        result = self.tolist(tensor)
-        told = tensor.dtype == torch.int64 and tensor.dim() == 1 and len(result) >= len(self.counted)
-        return [*self.counted, *[0] * (len(result) - len(self.counted))] if told else result
-
-    def segment(self, pixels: torch.Tensor, channels: Any, settings: Any, device: NoDevice) -> Any:
-        with mock.patch.object(torch.Tensor, "tolist", lambda tensor: self.as_counted(tensor)):
-            small = segment_batch(self.small, channels, settings, self.device)
+    def begin(self, pixels: torch.Tensor, channels: Any, settings: Any, device: NoDevice) -> Callable[[], Any]:
+        small = begin_segmentation(self.small, channels, settings, self.device)
         objects = types.SimpleNamespace(n_cells=self.n_cells)
-        return types.SimpleNamespace(small=small, objects=objects, labels={}, pixels=pixels, channels=channels)
+        rest = {"objects": objects, "labels": {}, "pixels": pixels, "channels": channels}
+        return lambda: types.SimpleNamespace(small=small(), **rest)
 
     def measure(self, objects: Any, settings: Any, device: NoDevice) -> torch.Tensor:
         measure_batch(objects.small, settings, self.device)
@@ -183,7 +189,7 @@ def without_cuda(replay: Replay) -> Iterator[None]:
             (torch.Tensor, "record_stream", lambda self, stream: None),
             (torch, "empty", unpinned),
             (ring_buffer, "make_images", output),
-            (batch, "segment_batch", replay.segment),
+            (batch, "begin_segmentation", replay.begin),
             (batch, "measure_batch", replay.measure),
             *((torch.cuda, name, Nowhere) for name in ("Stream", "Event", "stream", "current_stream")),
         ):

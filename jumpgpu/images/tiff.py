@@ -17,7 +17,7 @@ import numpy as np
 import tifffile
 
 from ..gpu.cpu import decode_lzw
-from ..storage.local import Files, Planes
+from ..storage.local import Files, has_planes
 from .lossless import JPEG_2000, JPEG_XL, check_segment
 from .png import decode_png, header, is_png
 from .tiff_tags import ASKED, DESCRIPTION, PHOTOMETRIC, UIC2, USUAL, Grey, judge_tags
@@ -72,7 +72,7 @@ def decode(file: str, images: Files, out: np.ndarray) -> Grey:
 
     Everything the file declares is checked before its pixels are touched; nothing is allocated by what it declares.
     """
-    if isinstance(images, Planes):
+    if has_planes(images):
         images.read_plane(file, out)
         return Grey()
     data, status = images.read_with_status(file, file_limit(out.shape))
@@ -106,7 +106,7 @@ def load(
     and what the file says of its counts.
     """
     n = 2 * size[0] * size[1]
-    if isinstance(images, Planes):
+    if has_planes(images):
         at, memory = reserve(n)
         images.read_plane(file, memory.view(np.uint16).reshape(size))
         return at, None, Grey()
@@ -290,9 +290,10 @@ def plain_strips(data: bytes, size: tuple[int, ...]) -> Strips | None:
     offsets, counts, step = result[273], result[279], min(rows[0], size[0])
     if len(offsets) != -(-size[0] // step) or len(counts) != len(offsets):
         return None
-    if any(o == 0 or c == 0 or o + c > len(data) for o, c in zip(offsets, counts, strict=True)):
+    places = strip_places(offsets, counts, step, size)
+    if not places[:, :2].all() or int(places[:, :2].sum(axis=1).max()) > len(data):
         return None
-    return Strips(strip_places(offsets, counts, step, size), order != "<", result[317] == (2,))
+    return Strips(places, order != "<", result[317] == (2,))
 
 
 def described(data: bytes, value: bytes, count: int, order: str) -> bool:
@@ -353,7 +354,7 @@ def lone_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
 
 def header_size(file: str, images: Files) -> tuple[int, int]:
     """Height and width that an image declares."""
-    if isinstance(images, Planes):
+    if has_planes(images):
         height, width = images.plane_size(file)
     else:
         data = images.read(file, 4 * MAX_SIDE * MAX_SIDE + MAX_OVERHEAD)

@@ -121,6 +121,8 @@ def begin(raw: Raw, run: Run, work: "Work | None" = None) -> Begun:
 
     def go_on() -> Tables:
         run.ahead[:] = [other for other in run.ahead if other is not ahead]
+        if not ahead and run.device.max_fields(raw.pixels[0].numel()) < n:  # given back for another's sake
+            return begin(raw, run, work)()
         end, wrong = tried(lambda: (ahead.pop() if ahead else (work or launch)(raw, run))())
         if wrong:
             tables = by_halves(wrong, raw, run, work)
@@ -227,7 +229,9 @@ def measures_of(batch: ObjectBatch, raw: Raw, run: Run) -> Tables:
         table = values()
         check_finite(table, run.columns, run.sure)
         start = np.cumsum([0, *n_cells]).tolist()
-        odd = [granularity.doubtful(table[start[b] : start[b + 1]], run.columns) for b in range(len(sites))]
+        odd: list[dict[str, int]] = [{} for _ in sites]
+        if granularity.doubtful(table, run.columns):
+            odd = [granularity.doubtful(table[start[b] : start[b + 1]], run.columns) for b in range(len(sites))]
         labels = {name: image() for name, image in images.items()}
         overview = overviews().astype(np.uint16) if overviews else None
         measured = measures() if measures else None

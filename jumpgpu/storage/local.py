@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import BinaryIO, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 
@@ -57,6 +57,11 @@ class Planes(Files, Protocol):
         """Fill `out`, uint16 [H, W]; an error as `Files.read`'s where the plane is anything else."""
 
 
+def has_planes(files: Files) -> TypeGuard[Planes]:
+    """Whether names stand for planes; asked for every image, which a protocol's own check is too slow for."""
+    return hasattr(files, "read_plane")
+
+
 @dataclass(frozen=True)
 class Local:
     """Files on this machine.
@@ -100,8 +105,10 @@ def read_inside(file: str, roots: Sequence[Path], limit: int) -> tuple[bytes, St
     Of a page (`pages.py`) a file of its own.
     """
     name, page = split_page(file)
-    real = Path(os.path.realpath(name))
-    if not any(real.is_relative_to(root) for root in roots):
+    real = os.path.realpath(name)
+    if not any(real.startswith(os.path.join(root, "")) for root in roots) and not any(
+        Path(real).is_relative_to(root) for root in roots
+    ):
         raise ValueError(f"a symlink leads outside the images root {roots[0]}; give --images the folder it leads to")
     with open_regular(real) as handle:
         status = os.fstat(handle.fileno())

@@ -33,7 +33,7 @@ def array_files(key: str, array: np.ndarray, attributes: Mapping[str, Any], axes
 
     `axes` names the dimensions of an image, a letter each.
     """
-    from numcodecs import Blosc, VLenUTF8
+    from numcodecs import VLenUTF8, blosc
 
     strings = array.dtype.kind in "OU"
     metadata = array_metadata(array.shape, "string" if strings else array.dtype.name) | {"attributes": dict(attributes)}
@@ -42,7 +42,7 @@ def array_files(key: str, array: np.ndarray, attributes: Mapping[str, Any], axes
     files = {check_key(f"{key}/zarr.json"): json.dumps(metadata).encode()}
     if array.size:
         chunk = VLenUTF8().encode(array.astype(object)) if strings else np.ascontiguousarray(array)
-        files[chunk_key(key, array.ndim)] = Blosc("lz4", 5, not strings).encode(chunk)
+        files[chunk_key(key, array.ndim)] = blosc.compress(chunk, b"lz4", 5, blosc.NOSHUFFLE if strings else blosc.SHUFFLE)
     return files
 
 

@@ -108,7 +108,7 @@ class SiteTable:
         record: dict[str, Any] = {
             "site": self.site,
             "cells": len(self.numbers),
-            "inputs": [asdict(i) for i in self.inputs],
+            "inputs": [dict(vars(i)) for i in self.inputs],
             "checks": checks,
         }
         if np.array_equal(self.numbers, np.arange(1, len(self.numbers) + 1)):
@@ -331,9 +331,14 @@ class Layout:
 
 def nonfinite(columns: Sequence[str], parts: Sequence[np.ndarray]) -> dict[str, dict[str, int]]:
     """NaN and infinite values of a table by column, where there are any."""
-    nan = sum((np.isnan(part).sum(axis=0) for part in parts), np.zeros(len(columns), np.int64))
-    inf = sum((np.isinf(part).sum(axis=0) for part in parts), np.zeros_like(nan))
-    return {columns[i]: {"nan": int(nan[i]), "inf": int(inf[i])} for i in np.flatnonzero(nan + inf).tolist()}
+    finite = np.ones(len(columns), bool)
+    for part in parts:
+        finite &= np.isfinite(part).all(axis=0)
+    result = {}
+    for i in np.flatnonzero(~finite).tolist():
+        values = np.concatenate([part[:, i] for part in parts])
+        result[columns[i]] = {"nan": int(np.isnan(values).sum()), "inf": int(np.isinf(values).sum())}
+    return result
 
 
 def file_record(key: str, data: bytes) -> dict[str, Any]:

@@ -64,6 +64,23 @@ def read_attributes(folder: Place) -> dict[str, Any]:
 
 def misfit(value: Any, form: Any, name: str = "record") -> str:
     """The first part of a record that is not of its form, and what it is; '' where all is."""
+    return "" if fits(value, form) else described_misfit(value, form, name)
+
+
+def fits(value: Any, form: Any) -> bool:
+    """Whether a record is of its form; most are, and a plate has tens of thousands of parts."""
+    if isinstance(form, list):
+        return isinstance(value, list) and all(fits(v, form[0]) for v in value)
+    if isinstance(form, dict):
+        if not isinstance(value, dict) or ("*" in form and not all(fits(v, form["*"]) for v in value.values())):
+            return False
+        return all(fits(value.get(k), f) for k, f in form.items() if k != "*")
+    if not isinstance(form, type) or not isinstance(value, form):
+        return False
+    return (form is bool or not isinstance(value, bool)) and not (form is int and value < 0)
+
+
+def described_misfit(value: Any, form: Any, name: str) -> str:
     if isinstance(form, list):
         parts = [(f"{name}[{i}]", v, form[0]) for i, v in enumerate(value)] if isinstance(value, list) else None
     elif isinstance(form, dict) and isinstance(value, dict):
@@ -74,7 +91,7 @@ def misfit(value: Any, form: Any, name: str = "record") -> str:
         parts = [] if sound and not (form is int and value < 0) else None
     if parts is None:
         return f"{name[:100]} is {str(value)[:40]!r}"
-    return next(filter(None, (misfit(v, f, n) for n, v, f in parts)), "")
+    return next(filter(None, (described_misfit(v, f, n) for n, v, f in parts)), "")
 
 
 def stored_wells(plate: Place) -> list[str]:
