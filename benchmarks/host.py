@@ -79,7 +79,7 @@ class Nowhere:
 
 
 class NoDevice(CudaDevice):
-    """CUDA's device without CUDA; `known` is what the host gets for what it fetches, by shape, or what it reads of counts."""
+    """CUDA's device without CUDA; the host gets `known` by shape for what it fetches, `counts` where objects are counted."""
 
     def __init__(self, kind: str = "meta", known: dict[tuple[int, ...], np.ndarray] | None = None, batch: int = 1):
         self.torch = torch.device(kind)

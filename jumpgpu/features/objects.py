@@ -140,20 +140,13 @@ def begin_objects(
     capacity : Capacity
         What gave room to the lists by which the labels were made.
 
-    Returns
-    -------
-    A function that gives Objects; on CUDA all of them but the counts is still being computed: it reads the counts, the
-    batch's one synchronisation. It raises ValueError for a negative label or a number without pixels, naming the field's
-    position in the batch, and CapacityExceeded where the labels are wrong, because a list was too short (`capacity` has
-    more then).
-
-    Raises
-    ------
-    TypeError, ValueError
-        For another dtype or shape.
+    What is returned reads the counts, the batch's one synchronisation; on CUDA all else of Objects is still being computed.
+    It raises ValueError for a negative label or a number without pixels, naming the field's position in the batch, and
+    CapacityExceeded where the labels are wrong, because a list was too short (`capacity` has more then). TypeError and
+    ValueError, at once, for another dtype or shape.
     """
     names, planes = check_labels(labels)
-    fields, height, width = planes[0].shape
+    _, height, width = planes[0].shape
     common: dict[str, Any] = dict(compartments=len(names), height=height, width=width, **label_arguments(planes))
     # An image that is a label image too has no label that is not counted anyway.
     others = {name: image for name, image in unfiltered.items() if image is not labels.get(name)} if unfiltered else {}
@@ -181,7 +174,7 @@ def list_objects(
     device: Device,
     capacity: Capacity | None,
 ) -> Objects:
-    """The objects that were counted, listed. `others`: unfiltered images whose highest label was read along with the count."""
+    """The objects that were counted, listed. `others`: unfiltered images whose highest label was read with the count."""
     fields, height, width = len(common["first"]), common["height"], common["width"]
     lists = len(counted.beside) - len(others)
     if capacity and not capacity.enough(counted.beside[:lists]):
@@ -306,7 +299,7 @@ def make_batch(
     device: Device,
     capacity: Capacity | None = None,
 ) -> ObjectBatch:
-    """The objects of a batch of fields: listed, its values gathered into list order. Arguments and errors are `begin_batch`'s."""
+    """The objects of a batch of fields: listed, its values gathered into list order; as `begin_batch`, at once."""
     return begin_batch(channels, pixels, labels, unfiltered, device, capacity)()
 
 
@@ -379,7 +372,7 @@ def segment_batch(
 def begin_segmentation(
     pixels: torch.Tensor, channels: Sequence[str], settings: SegmentationSettings, device: Device
 ) -> Callable[[], ObjectBatch]:
-    """Launch the segmentation of a batch of corrected fields; what is returned waits for the device, once, and lists its objects.
+    """Launch the segmentation of a batch of corrected fields; what is returned waits, once, and lists its objects.
 
     On CUDA nothing is asked of the device before its objects are counted. Lists whose length only it knows get the capacity
     that `device.capacity` has learnt; a batch for which that was not enough is done again, which the count shows.

@@ -92,14 +92,14 @@ class Raw:
 
 
 def begin(raw: Raw, run: Run, work: "Work | None" = None) -> Begun:
-    """Launch a batch up to where the host must know of it, by `launch` or other work; what is returned launches the rest, and
-    what that returns ends it.
+    """Launch a batch up to where the host must know of it, by `launch` or other work; what is returned launches the rest,
+    and what that returns ends it.
 
-    Where memory gives out, at any of the three, all of the failed batch is given back, and what was launched of others before
-    it was their turn (they begin again then); the batch is done again in halves, at once; later batches are no larger than
-    what passed, and where that is one field, none is begun before its turn. Raises RuntimeError (by what is returned, too)
-    that names the field that does not pass alone, or the batch of an error that would come again; DeviceLost where the device
-    is gone.
+    Where memory gives out, at any of the three, all of the failed batch is given back, and what was launched of others
+    before it was their turn (they begin again then); the batch is done again in halves, at once; later batches are no larger
+    than what passed, and where that is one field, none is begun before its turn. Raises RuntimeError (by what is returned,
+    too) that names the field that does not pass alone, or the batch of an error that would come again; DeviceLost where the
+    device is gone.
     """
     n = len(raw.sites)
     if not n:
@@ -183,8 +183,8 @@ def by_halves(wrong: tuple[Failure, str], raw: Raw, run: Run, work: "Work | None
 
 
 def launch(raw: Raw, run: Run) -> Begun:
-    """A batch in one piece. What is returned waits for the device where objects are counted, and launches what measures them;
-    what that returns waits for the rest.
+    """A batch in one piece. What is returned waits for the device where objects are counted, and launches what measures
+    them; what that returns waits for the rest.
 
     The next batch is launched between the two, so that the device has work while the host learns of this one and launches
     its measures. Networks, and cells grown from given nuclei, ask the device on their way: all of theirs comes after.

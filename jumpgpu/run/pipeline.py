@@ -75,7 +75,7 @@ def cells_of(steps: Sequence[kinds.Step], state: State) -> tuple[str, ...]:
 
 
 def launch_steps(raw: Raw, run: Run) -> Begun:
-    """A batch's tables, as `batch.launch` gives those of the presets; its steps ask the device on their way, so all comes at once."""
+    """A batch's tables, as `batch.launch` gives those of the presets; its steps ask the device, so all comes at once."""
     return lambda: tables_of_steps(raw, run)
 
 

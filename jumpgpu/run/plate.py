@@ -10,7 +10,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -38,6 +38,9 @@ from .provenance import GROWN, NUCLEI, check_inputs, inputs_of, judge, labels_of
 from .worker_threads import held_by, in_threads, trailing
 from .writer import BackgroundWriter
 
+if TYPE_CHECKING:
+    import pandas
+
 ESTIMATE_BATCH = 4  # fields, summed together
 REFUSED = "would be refused"
 CELLS_PER_FIELD = 90  # for the estimate of a store's size
@@ -51,9 +54,10 @@ def extract_plate(plate: Plate, options: Options, device: Device) -> "Outcome":
         run = prepare(plate, wells, options, device, progress)
         with open_store(run) as store:
             fill(store, run)
-        done = outcome(plate.barcode, options, wells, time.monotonic() - started)
+        listed = open_plate(options.output / f"{plate.barcode}.zarr").quarantine
+        done = outcome(plate.barcode, options, wells, time.monotonic() - started, listed)
         say_empty(done, plate, wells, options, progress)
-        say_blurred(plate.barcode, options, progress)
+        say_blurred(plate.barcode, options, progress, listed)
     return done
 
 
@@ -71,8 +75,8 @@ def fill_wells(store: PlateWriter, run: "Run", wells: Sequence[str]) -> None:
         run.device.divided(run.threads),
         in_threads(read(run, wells), lambda fields: compute(fields, run), run.threads) as batches,
     ):
-        # On CUDA the count of a batch's objects is waited for once the next batch's segmentation is launched, and its table once
-        # the next batch's measures are, so that the device is never without work.
+        # On CUDA the count of a batch's objects is waited for once the next batch's segmentation is launched, and its table
+        # once the next batch's measures are, so that the device is never without work.
         behind = run.device.asynchronous
         launched = ((fields, go_on()) for fields, go_on in trailing(batches, behind))
         for fields, tables in trailing(launched, behind):
@@ -273,19 +277,22 @@ class Outcome:
         return "  ".join([*parts, *[f"{counted(self.flagged, 'image')} flagged"] * bool(self.flagged)])
 
 
-def outcome(barcode: str, options: Options, wells: Mapping[str, Any], seconds: float) -> Outcome:
-    """The result line's figures, from the records of the wells."""
+def outcome(
+    barcode: str, options: Options, wells: Mapping[str, Any], seconds: float, listed: "pandas.DataFrame | None" = None
+) -> Outcome:
+    """The result line's figures, from the wells' records; `listed` is the stored plate's quarantine, if it is at hand."""
     plate = open_plate(options.output / f"{barcode}.zarr")
     records = [plate.record(well) for well in wells]
-    entries = [(q["well"], q) for q in plate.quarantine.to_dict("records") if q["well"] in wells]
+    listed = plate.quarantine if listed is None else listed
+    entries = [(q["well"], q) for q in listed.to_dict("records") if q["well"] in wells]
     left_out = {(well, q["site"]) for well, q in entries if not q["used"]}
     cells = sum(r["cells"] for r in records)
     return Outcome(barcode, len(wells), cells, len(left_out), sum(bool(q["used"]) for _, q in entries), seconds)
 
 
-def say_blurred(barcode: str, options: Options, progress: Progress) -> None:
-    """Name the fields that are blurred beside the plate's others, a line."""
-    flagged = open_plate(options.output / f"{barcode}.zarr").quarantine
+def say_blurred(barcode: str, options: Options, progress: Progress, listed: "pandas.DataFrame | None" = None) -> None:
+    """Name the fields that are blurred beside the plate's others, a line; `listed` as of `outcome`."""
+    flagged = open_plate(options.output / f"{barcode}.zarr").quarantine if listed is None else listed
     flagged = flagged[flagged["used"].astype(bool) & flagged["reason"].str.startswith("blurred")]
     fields = [
         f"{well} site {site} ({', '.join(members['channel'])})"

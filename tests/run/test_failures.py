@@ -19,7 +19,7 @@ RAW = batches.Raw(SITES, torch.zeros(32, 1, 2, 2, dtype=torch.uint16), [(65535.0
 
 
 class Launches:
-    """A batch's work that makes a tensor and fails: when it is begun, goes on or ends. What of the failed is alive when one begins."""
+    """A batch's work that makes a tensor and fails `when` it is begun, goes on or ends; what of the failed is alive then."""
 
     def __init__(self, fails: Any, when: str = "begun"):
         self.fails, self.when = fails, when
@@ -59,7 +59,9 @@ def kept_of(output: Any) -> Any:
 def run_on(device: Any) -> Any:
     said: list[str] = []
     progress = types.SimpleNamespace(say=lambda text, *_: said.append(text))
-    return types.SimpleNamespace(plate=types.SimpleNamespace(barcode="P"), progress=progress, device=device, said=said, ahead=[])
+    return types.SimpleNamespace(
+        plate=types.SimpleNamespace(barcode="P"), progress=progress, device=device, said=said, ahead=[]
+    )
 
 
 @pytest.fixture

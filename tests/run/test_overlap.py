@@ -1,4 +1,4 @@
-"""On a GPU the next batch's segmentation is queued when the host waits for a batch's count; the stand-in's queue shows it."""
+"""The next batch's segmentation is queued when the host waits for a batch's count; the stand-in's queue shows it."""
 
 from pathlib import Path
 from typing import Any
@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import jumpgpu
-from jumpgpu.gpu.open import open_device
 from jumpgpu.gpu.cuda import CudaDevice
 from jumpgpu.gpu.list_capacity import Capacity
+from jumpgpu.gpu.open import open_device
 from jumpgpu.run import batch as batches
 from tests.gpu.test_cuda import assert_same_numbers, plate  # noqa: F401 (a fixture)
 from tests.run.test_failures import MEMORY, RAW, run_on
@@ -17,7 +17,7 @@ from tests.simulators.standin_cuda import GPU, standin
 
 
 def queued_at_waits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[torch.dtype, int]]:
-    """Of each fetch that is waited for, its dtype and how many steps are queued behind it; the reader's own stream left out."""
+    """Of each fetch that is waited for, its dtype and how many steps are queued behind it; the reader's stream left out."""
     result: list[tuple[torch.dtype, int]] = []
     fetch, main = CudaDevice.fetch, GPU.current()
 
