@@ -2,9 +2,9 @@
 
     python -m benchmarks.gpu_parts --device cuda --images DIR --plate NAME --fields 64 --batch 8 --batch 32 --json FILE
 
-The thread that launches asks the reader for a batch, launches it, waits for the table of the batch before, and hands that to
-the writers. Seconds of the wall clock per field in each; the rest is the program's own. One run of a few fields warms up:
-kernels are compiled, files are in the page cache.
+The thread that launches asks the reader for a batch, launches it, waits for the count of the batch before and for the table
+of the one before that, and hands this to the writers. Seconds of the wall clock per field in each; the rest is the program's
+own. One run of a few fields warms up: kernels are compiled, files are in the page cache.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import dataclasses
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,14 +31,19 @@ from jumpgpu.run import plate as plates
 def parts(plate: Any, options: Any, device: Any) -> dict[str, float]:
     """Seconds of one run, and of it in each part."""
     spent = dict.fromkeys(("reading", "launching", "waiting", "writing"), 0.0)
+    under = threading.local()  # the parts that a thread is in, one within another
 
     def timed(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any, **more: Any) -> Any:
-            start = time.perf_counter()
+            around, start = getattr(under, "name", None), time.perf_counter()
+            under.name = name
             try:
                 return work(*arguments, **more)
             finally:
-                spent[name] += time.perf_counter() - start
+                took, under.name = time.perf_counter() - start, around
+                spent[name] += took
+                if around:
+                    spent[around] -= took
 
         return run
 
@@ -53,10 +59,12 @@ def parts(plate: Any, options: Any, device: Any) -> dict[str, float]:
             batches.close()
 
     def launching(fields: Any, run: Any) -> Any:
-        fields, tables = timed("launching", compute)(fields, run)
-        return fields, timed("waiting", tables)
+        fields, go_on = timed("launching", compute)(fields, run)
+        return fields, timed("launching", go_on)
 
+    fetch = device.fetch
     with (
+        mock.patch.object(device, "fetch", lambda tensor: timed("waiting", fetch(tensor))),
         mock.patch.object(plates, "read", reading),
         mock.patch.object(plates, "compute", launching),
         mock.patch.object(plates.BackgroundWriter, "put", timed("writing", plates.BackgroundWriter.put)),
