@@ -75,9 +75,8 @@ def fits(value: Any, form: Any) -> bool:
         if not isinstance(value, dict) or ("*" in form and not all(fits(v, form["*"]) for v in value.values())):
             return False
         return all(fits(value.get(k), f) for k, f in form.items() if k != "*")
-    if not isinstance(form, type) or not isinstance(value, form):
-        return False
-    return (form is bool or not isinstance(value, bool)) and not (form is int and value < 0)
+    sound = isinstance(form, type) and isinstance(value, form) and (form is bool or not isinstance(value, bool))
+    return sound and not (form is int and value < 0)
 
 
 def described_misfit(value: Any, form: Any, name: str) -> str:
