@@ -119,9 +119,8 @@ def quality(t: Translator, s: Settings) -> None:
         t.wants_loaded = True
         names = load_all(t)
         s["groups"] = [g | {"images": names} for g in s["groups"][:1]]
-        t.say("note", "is of all loaded images; one that no other module uses is not loaded here, and so not measured")
-        if absent := [n for n in t.declared if n not in names]:
-            t.say("image tables", f"image {', '.join(map(printable, absent))}, which no other module uses, is not measured")
+        if not t.declared:
+            t.say("note", "is of all loaded images; one that no other module uses is not loaded here, and so not measured")
     for group in s["groups"]:
         images = images_of(t, group["images"], masked=False)
         yes = {k: group[k] == "Yes" for k in ("scaling", "blur", "saturation", "intensity", "thresholds")}
@@ -135,7 +134,7 @@ def quality(t: Translator, s: Settings) -> None:
 
 
 def load_all(t: Translator) -> list[str]:
-    """The images that the pipeline loads, as far as its modules say: those that some module uses."""
+    """The images that the pipeline loads: those that NamesAndTypes names; of LoadData those that a module uses or flags."""
     for step in t.loaded:
         if step.image not in t.images:
             t.images[step.image] = None
@@ -144,7 +143,8 @@ def load_all(t: Translator) -> list[str]:
             else:
                 t.channels.setdefault(step.image, step.channel)
             t.add(step)
-    return [step.image for step in t.loaded]
+    names = [step.image for step in t.loaded]
+    return names + [t.use(n) for n in t.declared or t.flagged if n not in names]
 
 
 def quality_names(

@@ -91,6 +91,13 @@ def read_modules(t: Translator, pipeline: Pipeline) -> Translator:
     if pipeline.declared is not None:
         text = f"the file declares {pipeline.declared} modules and has {len(pipeline.modules)}; these are read"
         t.findings.append(Finding("note", t.file, "Pipeline", 0, text))
+    t.flagged = dict.fromkeys(
+        match[1]
+        for module in pipeline.modules
+        if module.name == "FlagImage" and module.enabled
+        for value in module.values
+        if (match := re.fullmatch(r"ImageQuality_[A-Za-z]+_(.+?)(_\d+|_\d[FB]?[WS])?", value))
+    )
     for module in pipeline.modules:
         t.module = module
         name = ONCE.get(module.name, module.name)
@@ -183,7 +190,7 @@ def unknown(t: Translator, module: Module) -> None:
     ):
         t.say("note", "is not among the modules that are imported; what needs its output is named above")
     if re.match(r"(Measure|Calculate|Classify|Track)", module.name):
-        image_level = module.name.startswith("MeasureImage") or module.name == "CalculateStatistics"
+        image_level = module.name.startswith(("MeasureImage", "MeasureObjectOverlap", "CalculateStatistics"))
         t.say("image tables" if image_level else "columns", "is not among the modules that are imported")
 
 

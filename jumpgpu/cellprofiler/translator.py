@@ -35,6 +35,7 @@ class Translator:
     loaded: tuple[kinds.Load, ...] = ()  # what an earlier reading of the pipeline loads
     declared: list[str] = field(default_factory=list)  # images that NamesAndTypes names
     groups: list[str] = field(default_factory=list)  # metadata whose values make groups of images
+    flagged: dict[str, None] = field(default_factory=dict)  # images whose quality flags a site
     wants_loaded: bool = False  # a module is of all loaded images
     module: Module | None = None
 

@@ -174,7 +174,14 @@ def test_a_flag_that_cannot_be_honoured_is_said(measurement: list[str], said: st
     assert "'Metadata_QCFlag'" in finding.text
 
 
-def test_images_that_rules_name_and_nothing_uses_are_said() -> None:
+def test_an_image_that_only_a_flag_names_is_loaded() -> None:
+    quality = module("MeasureImageQuality", 6, ["All loaded images", *QUALITY[1:4], "", *QUALITY[5:]])
+    result = imported(quality, NUCLEI, flag([[*SATURATED[:2], "ImageQuality_PercentMaximal_DIC", *SATURATED[3:]]], "Yes"))
+    assert "DIC" in [s.image for s in only(result, kinds.Load)]
+    assert result.verdict["labels"] == "equal"
+
+
+def test_images_that_rules_name_are_loaded_though_nothing_else_uses_them() -> None:
     rules = "NamesAndTypes:[module_num:2|variable_revision_number:8|enabled:True]\n"
     for i, name in enumerate(("single", "DNA", "DIC", "Loaded")):
         objects = "" if i == 0 else "    Name to assign these objects:Cells\n"
@@ -182,7 +189,10 @@ def test_images_that_rules_name_and_nothing_uses_are_said() -> None:
         rules += f"    Name to assign these images:{name}\n{objects}    Select the image type:{kind}\n"
     quality = module("MeasureImageQuality", 6, ["All loaded images", *QUALITY[1:4], "", *QUALITY[5:]])
     result = imported(rules + "\n", quality, NUCLEI)
-    assert [f.text for f in result.of_level("image tables")] == ["image 'DIC', which no other module uses, is not measured"]
+    assert not result.of_level("image tables")
+    (step,) = only(result, table_steps.MeasureImageQuality)
+    assert step.images == ("DNA", "DIC")
+    assert [s.image for s in only(result, kinds.Load)] == ["DNA", "DIC"]
     assert result.missing == ("Cells",)
 
 

@@ -305,6 +305,16 @@ def test_functions_of_groups_smaller_than_a_plate() -> None:
     assert "'Well'" in finding.text
 
 
+@pytest.mark.parametrize("text", ["Name the output image", "Image name", "Name the first output image"])
+def test_an_image_of_a_module_that_is_not_imported_is_none_of_the_plates(text: str) -> None:
+    intensity = "MeasureObjectIntensity:[module_num:20|variable_revision_number:4|enabled:True]"
+    block = f"{intensity}\n    Select images to measure:Gray\n    Select objects to measure:Nuclei"
+    imported = appended("ColorToGray", {"Select the input image": "DNA", text: f"Gray\n\n{block}"})
+    assert imported.verdict == {"labels": "equal", "columns": "missing", "image_tables": "equal"}
+    (finding,) = imported.of_level("columns")
+    assert (finding.module, "Gray" in imported.channels) == ("ColorToGray", False)
+
+
 def test_a_picture_that_a_module_makes_is_no_image_of_the_plate() -> None:
     """An outline's or a heat map's picture is not made here, so that a module that takes it is not taken to load it."""
     settings_of = {"Select the objects": "Cells", "Select neighboring objects to measure": "Cells", "Method": "Adjacent"}
