@@ -59,7 +59,8 @@ def settings(imported: Translated, base: Config | None = None) -> Config:
     stains = {c.lower(): c for c in channels if c.lower() not in known}
     plate = replace(base.plate, channels=channels, stains=base.plate.stains | stains)
     rules = imported.source.assign
-    if set(channels) <= rules.keys() and not (plate.pattern or plate.assign):  # else files are found as any plate's are
+    told = plate.pattern or plate.assign or plate.numbers != PlateSettings().numbers  # by the user, whose word counts
+    if set(channels) <= rules.keys() and not told:  # else files are found as any plate's are
         plate = replace(plate, pattern=imported.source.pattern, assign={c: rules[c] for c in channels})
     return replace(base, plate=plate, steps=imported.steps, functions=imported.function_steps)
 

@@ -139,6 +139,8 @@ def read_sqlite(file: Path) -> LabTables:
                 raise ValueError(f"{file}: no table Image or Per_Image, which CellProfiler's databases have")
             prefix = image.removesuffix("Per_Image") if image != IMAGE else ""
             images = read_table(base, image)
+            if NUMBER not in images:
+                raise ValueError(f"{file}: table {image} has no column {NUMBER}, which CellProfiler's Image table has")
             objects: dict[str, list[pd.DataFrame]] = {}
             for name in names:
                 short = name.removeprefix(prefix)

@@ -130,6 +130,9 @@ def test_a_file_of_two_channels_is_refused(tmp_path: Path) -> None:
     draw(tmp_path / "P1", ["A01d0.tif"])
     with pytest.raises(ValueError, match="follows the rules of"):
         find_plate("P1", tmp_path, config.plate)
+    (tmp_path / "P1/A01d0.tif").rename(tmp_path / "P1/A01w0.tif")
+    with pytest.raises(FileNotFoundError, match="tell 0 of 1 image files; a pipeline's are those of its NamesAndTypes"):
+        find_plate("P1", tmp_path, config.plate)
 
 
 def test_a_pattern_of_the_labs_goes_before_the_rules() -> None:
@@ -137,8 +140,9 @@ def test_a_pattern_of_the_labs_goes_before_the_rules() -> None:
 
     text = pipeline("", {name: f'and (file does contain "d{i}")' for i, name in enumerate(loaded_images())})
     imported = translate([parse_text(text, "lab.cppipe")])
-    base = Config(plate=PlateSettings(pattern="(?P<well>[A-P][0-9]+)_(?P<channel>[a-z]+)"))
-    assert settings(imported, base).plate.assign == {}
+    pattern = PlateSettings(pattern="(?P<well>[A-P][0-9]+)_(?P<channel>[a-z]+)")
+    for plate in (pattern, PlateSettings(numbers={"DNA": 7})):
+        assert settings(imported, Config(plate=plate)).plate.assign == {}
     assert settings(imported).plate.assign.keys() == set(imported.channels)
 
 

@@ -281,6 +281,13 @@ def test_what_cannot_be_compared_is_said(plate: StoredPlate, lab: Path, spoil, s
 
 
 def test_a_file_that_is_no_database(plate: StoredPlate, tmp_path: Path, capsys) -> None:
+    import contextlib
+    import sqlite3
+
+    with contextlib.closing(sqlite3.connect(tmp_path / "without.sqlite")) as base:
+        base.execute("CREATE TABLE MyExpt_Per_Image (Count_Nuclei INTEGER)")
+    assert main([str(plate.path), str(tmp_path / "without.sqlite")]) == 2
+    assert "MyExpt_Per_Image has no column ImageNumber" in capsys.readouterr().err
     (tmp_path / "x.sqlite").write_bytes(b"no database" * 100)
     assert main([str(plate.path), str(tmp_path / "x.sqlite")]) == 2
     assert "not an SQLite file" in capsys.readouterr().err

@@ -79,6 +79,8 @@ def assigned(
     note = f"the rules of [plate.assign] tell {len(images)} of {n} image files"
     if pattern is None and images:
         note += "; nothing tells wells, so that image sets are sites of well A01, in the order of their names"
+    if not images:
+        note += "; a pipeline's are those of its NamesAndTypes: [plate] pattern, assign or numbers of a config replace them"
     note += f"; no well in {no_well[:80]}" if no_well else ""
     note += f"; {other_plates} files are of other plates" if other_plates else ""
     return Assigned(images, (note,))
