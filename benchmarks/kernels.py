@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from benchmarks.machine import Spread, machine, seconds, write_json
 from jumpgpu.features import area_shape as shape
-from jumpgpu.features import correlation, granularity, intensity, texture
+from jumpgpu.features import correlation, costes, granularity, intensity, texture
 from jumpgpu.features import radial_distribution as radial
 from jumpgpu.features.objects import ObjectBatch, make_batch
 from jumpgpu.features.order_statistics import order_statistics
@@ -35,14 +35,17 @@ from jumpgpu.gpu.cpu import decode_lzw
 from jumpgpu.gpu.device import ITEMS, Device
 from jumpgpu.gpu.open import open_device
 from jumpgpu.networks import crops
+from jumpgpu.segmentation.background import background_of
 from jumpgpu.segmentation.basins import find_basins
 from jumpgpu.segmentation.distance_transform import squared_distance
 from jumpgpu.segmentation.expand import grow_by_distance, propagate
-from jumpgpu.segmentation.gaussian import gaussian_taps, smooth
+from jumpgpu.segmentation.gaussian import gaussian_singles, gaussian_taps, smooth
 from jumpgpu.segmentation.label import label_components
+from jumpgpu.segmentation.label_sums import label_sums, shared_pixels
 from jumpgpu.segmentation.threshold import find_threshold, whole_planes
 from jumpgpu.segmentation.watershed import watershed
-from jumpgpu.settings.config import FeatureSettings, GranularitySettings, ThresholdSettings
+from jumpgpu.settings.config import BackgroundSettings, FeatureSettings, GranularitySettings, ThresholdSettings
+from jumpgpu.steps.images import tubeness
 
 
 @dataclass(frozen=True)
@@ -402,6 +405,87 @@ def project_5_planes(setting: Setting) -> tuple[Work, dict[str, Work]]:
             np.maximum(images, plane, out=images)
 
     return work, {"NumPy": by_numpy}
+
+
+@case
+def smoothed_background_100(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """The background of one field: minima of blocks of 100 pixels, a Gaussian of 200, as an image of single precision."""
+    from centrosome.cpmorphology import block
+
+    image, sigma = setting.image, 200 / 2.35
+    tensor = setting.device.tensor(image[None, None])
+    work = lambda: background_of(tensor, 0, BackgroundSettings(100, 200.0), setting.device)  # noqa: E731
+
+    def rival() -> None:
+        labels, index = block(image.shape, (100, 100))
+        minima = np.asarray(ndimage.minimum(image, labels, index), np.float32)[labels]
+        ndimage.gaussian_filter(minima, sigma, mode="constant") / ndimage.gaussian_filter(np.ones(image.shape), sigma)
+
+    return work, {"SciPy": rival}
+
+
+@case
+def gaussian_singles_20(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """A Gaussian of size 20 (sigma 8.5) of an image of single precision, with SciPy's bits."""
+    tensor = setting.device.tensor(setting.image[None])
+    return lambda: gaussian_singles(tensor, 20 / 2.35, setting.device, mirrored=True), {
+        "scipy.ndimage.gaussian_filter": lambda: ndimage.gaussian_filter(setting.image, 20 / 2.35)
+    }
+
+
+@case
+def tubeness_2(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """Tubes of sigma 2 by the Hessian's eigenvalues."""
+    from centrosome.filter import hessian
+
+    tensor = setting.device.tensor(setting.image[None])
+    return lambda: tubeness(tensor, 2.0, setting.device), {
+        "centrosome.filter.hessian": lambda: hessian(
+            ndimage.gaussian_filter(setting.image, 2.0), return_hessian=False, return_eigenvectors=False
+        )
+    }
+
+
+@case
+def costes_thresholds(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """Costes' thresholds of two whole images of 16 bits, CellProfiler's "Faster"."""
+    from cp_measure.core.measurecolocalization import bisection_costes
+
+    second = np.clip(0.5 * setting.image + 0.5 * np.roll(setting.image, 7, 1), 0, 1).astype(np.float32)
+    pixels = setting.device.tensor(np.stack([setting.image, second])[None])
+    a, b = setting.image.ravel().astype(float), second.ravel().astype(float)
+    return lambda: costes.thresholds(pixels, [[0, 1]], 65535, setting.device), {
+        "cp_measure": lambda: bisection_costes(None, None, a, b, 65535)
+    }
+
+
+@case
+def zernike_of_intensity(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """30 Zernike moments of every cell's intensity in two channels."""
+    from cp_measure.bulk import get_core_measurements
+
+    batch, rival = setting.batch(("Cells",), ("DNA", "RNA")), get_core_measurements()["radial_zernikes"]
+    images = [plane.numpy().astype(np.float64) for plane in batch.pixels[0]]
+    return lambda: radial.zernike(fresh(batch), setting.device), {
+        "cp_measure": lambda: [rival(setting.cells_of_nuclei, image) for image in images]
+    }
+
+
+@case
+def places_of_objects(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """Pixels and centres of every cell, and what cells share with nuclei."""
+    cells, nuclei = setting.cells_of_nuclei, setting.nuclei
+    n, m = int(cells.max()) + 1, int(nuclei.max()) + 1
+    a, b = (setting.device.tensor(v[None]) for v in (cells, nuclei))
+    y, x = np.mgrid[: setting.size, : setting.size]
+
+    def rival() -> None:
+        for weight in (None, x.ravel(), y.ravel()):
+            np.bincount(cells.ravel(), weight, minlength=n)
+        np.bincount((cells * m + nuclei).ravel(), minlength=n * m)
+
+    work = lambda: (label_sums(a, n, setting.device), shared_pixels(a, b, n, m, setting.device))  # noqa: E731
+    return work, {"numpy.bincount": rival}
 
 
 def fresh(batch: ObjectBatch) -> ObjectBatch:

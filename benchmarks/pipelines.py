@@ -158,7 +158,8 @@ def run_cellprofiler(job: dict[str, Any], images: Mapping[str, tuple[np.ndarray,
         np.save(folder / f"{i}.npy", pixels)
         entries[name] = {"file": str(folder / f"{i}.npy"), "divisor": divisor}
     (folder / "job.json").write_text(json.dumps({**job, "images": entries, "output": str(folder)}))
-    run_command([python, "-I", HERE / "cellprofiler_run.py", folder / "job.json"], OMP_NUM_THREADS="1")
+    if not (folder / "run.json").is_file():
+        run_command([python, "-I", HERE / "cellprofiler_run.py", folder / "job.json"], OMP_NUM_THREADS="1")
     result: list[dict] = json.loads((folder / "run.json").read_text())["modules"]
     return result
 
@@ -208,14 +209,16 @@ def number_of(module: str) -> int:
     return int(found[1]) if found else 0
 
 
-def run_pipeline(path: Path, well: str, shared: Path, device: Device) -> Run:
+def run_pipeline(path: Path, well: str, shared: Path, device: Device, keep: Path | None = None) -> Run:
+    """`keep`: where CellProfiler's outcome is kept, and is taken from where it is there."""
     imported = translate([read_pipeline(path)])
     mapped = (path.parent / "mapping.json").is_file()
     name = path.parent.name if mapped else path.stem
     result = Run(name.rpartition("__")[0] or name if not mapped else name, well, imported.verdict)
     given = images_of_reference(imported, path.parent, shared) if mapped else images_by_name(imported, shared, well)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+        folder = Path(temporary) if keep is None else keep / f"{name}_{well}"
+        folder.mkdir(parents=True, exist_ok=True)
         theirs = run_cellprofiler({"pipeline": str(path.resolve())}, given.images, folder)
         tables = {p.stem.removeprefix("table_"): table_of(p) for p in folder.glob("table_*.npz")}
         steps = [as_listed(s, {n: set(t.columns) for n, t in tables.items()}) for s in imported.steps]
@@ -235,14 +238,14 @@ def table_of(path: Path) -> pd.DataFrame:
 
 
 def by_module(theirs: list[dict], ours: Mapping[str, float]) -> list[Module]:
-    """Modules that both did, and those of CellProfiler that ended with an error, with nothing of ours to hold against."""
+    """Modules that both did something in, and those of CellProfiler that ended with an error, which are held against nothing."""
     seconds: dict[int, float] = {}
     for name, value in ours.items():
         seconds[number_of(name)] = seconds.get(number_of(name), 0.0) + value
     return [
         Module(m["number"], m["module"], m["cpu_s"], seconds[m["number"]], m["error"])
         for m in theirs
-        if m["number"] in seconds and not m["error"]
+        if m["number"] in seconds and not m["error"] and not m["idle"]
     ] + [Module(m["number"], m["module"], 0.0, 0.0, m["error"]) for m in theirs if m["error"]]
 
 
@@ -292,6 +295,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="parts of names; default: all")
     parser.add_argument("--wells", nargs="+", default=["M02"], help="real fields; of references their own")
     parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[2] / "shared")
+    parser.add_argument("--keep", type=Path, help="keep CellProfiler's outcomes here, and take those that are here")
     parser.add_argument("--maximum", type=int, default=6, help="columns to list of each")
     parser.add_argument("--json", type=Path, default=RESULTS / "pipelines.json", help="where runs are added")
     args = parser.parse_args()
@@ -304,7 +308,7 @@ def main() -> None:
         if args.names and not any(n in str(path.relative_to(args.folder)) for n in args.names):
             continue
         for well in ["D14"] if references else args.wells:
-            run = run_pipeline(path, well, args.shared, device)
+            run = run_pipeline(path, well, args.shared, device, args.keep)
             print_run(run, args.maximum)
             kept = asdict(replace(run, compared=None)) | {"agrees": run.agrees, "both": run.both, "ratio": run.ratio}
             kept["labels"] = run.compared.labels if run.compared else {}

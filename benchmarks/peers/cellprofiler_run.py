@@ -59,6 +59,7 @@ class Run:
     def run(self, module):
         module.show_window = False
         workspace = Workspace(self.pipeline, module, self.images, self.objects, self.measurements, self.lists)
+        before = self.held()
         line = {"number": module.module_num, "module": module.module_name, "error": ""}
         start = 0.0
         try:
@@ -67,7 +68,17 @@ class Run:
             module.run(workspace)
         except Exception as error:  # noqa: BLE001 any module's own
             line["error"] = repr(error)
+        line["idle"] = not line["error"] and self.held() == before
         return {**line, "cpu_s": time.process_time() - start if start else 0.0}
+
+    def held(self):
+        """How much there is by now: a module that adds nothing was told of no image (those that LoadData would list)."""
+        of = self.measurements.get_object_names()
+        return (
+            len(self.images.names),
+            len(self.objects.object_names),
+            sum(len(self.measurements.get_feature_names(n)) for n in of),
+        )
 
     def save(self, folder):
         for name in self.objects.object_names:

@@ -47,11 +47,12 @@ def values_of(pixels: torch.Tensor, device: Device) -> Values:
     pixels : any float type, any shape; NaN and infinities are left out
     """
     flat = pixels.float().flatten()
-    flat = flat[flat.isfinite()]
+    if not bool(flat.sum().isfinite()):
+        flat = flat[flat.isfinite()]
     if not flat.numel():
         return Values(flat, dict.fromkeys(COLUMNS, 0.0), 0.0)
     plane = flat.view(1, -1).contiguous()
-    ordered = ascending(plane, device) if bool((plane >= 0).all()) else torch.sort(plane).values
+    ordered = ascending(plane, device) if bool(plane.amin() >= 0) else torch.sort(plane).values
     table, _ = of_sorted(ordered, 0, device)
     row = table[0].tolist()
     return Values(ordered[0], dict(zip(COLUMNS, row[2:], strict=True)), row[0])

@@ -242,17 +242,21 @@ def kapur(pixels: np.ndarray) -> float:
 
 
 @lru_cache(maxsize=2)
-def noise(shape: tuple[int, ...]) -> np.ndarray:
-    """The seeded normal numbers that CellProfiler blurs every image of a shape with."""
-    return np.random.RandomState(0).normal(size=shape)
+def noise(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The seeded normal numbers that CellProfiler blurs every image of a shape with, and 1 less each of them."""
+    result = np.random.RandomState(0).normal(size=shape)
+    return result, 1 - result
 
 
 def noisy_logs(pixels: np.ndarray) -> np.ndarray:
     """Logarithms to base 2 of pixels that are moved by a normally distributed share of 2^-8, float64; none above 0."""
     small = np.float32(2.0**-NOISE_BITS)
-    image = np.clip(pixels, small, 1).astype(pixels.dtype)
-    lower, upper, r = np.log2(image), np.log2(image + small), noise(pixels.shape)
-    return np.minimum(upper * r + (1 - r) * lower, 0.0)
+    image = np.clip(pixels, small, 1).astype(pixels.dtype, copy=False)
+    lower, (r, rest) = np.log2(image), noise(pixels.shape)
+    image += small
+    result = np.log2(image, out=image) * r
+    result += rest * lower
+    return np.minimum(result, 0.0, out=result)
 
 
 def weighted_variance(pixels: np.ndarray, above: np.ndarray, valid: np.ndarray | None = None) -> float:
@@ -271,21 +275,24 @@ def weighted_variance(pixels: np.ndarray, above: np.ndarray, valid: np.ndarray |
 
 def sum_of_entropies(pixels: np.ndarray, above: np.ndarray, valid: np.ndarray | None = None) -> float:
     """Negative entropies of the logarithms' histograms in foreground and background; parameters as `weighted_variance`."""
-    everywhere = np.ones(pixels.shape, bool) if valid is None else valid
-    floor = pixels[everywhere].max() / 256 if everywhere.any() else 0
+    chosen = pixels if valid is None else pixels[valid]
+    floor = chosen.max() / 256 if chosen.size else 0
     if floor == 0:
         return 0.0
     logs = noisy_logs(np.maximum(pixels, floor))
     lower, upper = logs.min(), logs.max()
     if lower == upper:
-        return math.log2(everywhere.sum())
-    inside, outside = above & everywhere, ~above & everywhere
-    if not (inside.any() and outside.any()):
+        return math.log2(chosen.size)
+    logs -= lower
+    logs *= 256 / (upper - lower)
+    bins = logs.astype(np.int64)
+    np.minimum(bins, 255, out=bins)
+    bins += above.astype(np.int64) << 8
+    both = np.bincount(bins.ravel() if valid is None else bins[valid], minlength=512)
+    if not (both[:256].any() and both[256:].any()):
         return 0.0
-    bins = np.minimum(((logs - lower) * (256 / (upper - lower))).astype(np.int64), 255)
     result = 0.0
-    for part in (inside, outside):
-        counts = np.bincount(bins[part], minlength=256)
+    for counts in (both[256:], both[:256]):
         p = counts[counts > 0] / counts.sum()
         result += float(np.sum(p * np.log2(p)))
     return result

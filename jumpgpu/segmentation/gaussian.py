@@ -12,6 +12,8 @@ from ..gpu.device import Device
 PIECE = 512  # pixels of a row that a block smooths
 ROWS = 32  # rows of a block of smooth_threshold
 RADIUS = 256  # widest half filter
+LINE = 1024  # pixels of a row that a block of filter_rows does (filter_axes.cu: PIECE)
+WIDEST = 1024  # widest half filter there (filter_axes.cu: RADIUS)
 EPSILON = float(np.finfo(np.float64).eps)
 
 
@@ -37,6 +39,7 @@ def gaussian_taps(
     return tuple(v / (float(Decimal(2.0 * float(np.pi)).sqrt()) * sigma) for v in side)
 
 
+@lru_cache(maxsize=64)
 def edge_weights(taps: tuple[float, ...], n: int) -> np.ndarray:
     """What the filter makes of n ones with zeros beyond: float64 [n]."""
     ones = np.pad(np.ones(n), len(taps) - 1)
@@ -106,3 +109,36 @@ def smooth_valid(images: torch.Tensor, valid: torch.Tensor, taps: tuple[float, .
     """Smoothed float64 [B, H, W] images of which only the bool [B, H, W] `valid` pixels count, over the weight of those."""
     weighed = smooth(torch.where(valid, images, 0.0), taps, device)
     return weighed / (smooth(valid.double(), taps, device) + EPSILON)
+
+
+def gaussian_singles(images: torch.Tensor, sigma: float, device: Device, *, mirrored: bool = False) -> torch.Tensor:
+    """SciPy's gaussian_filter of float32 [B, H, W] images, each axis rounded to float32, mirrored at the border; or else
+    divided by the weight that lies within the image."""
+    taps = gaussian_taps(sigma, widest=WIDEST)
+    b, h, w = images.shape
+    half, result = torch.empty_like(images), torch.empty_like(images)
+    common: dict[str, Any] = {
+        "tap": device.tensor(np.array(taps)),
+        "height": h,
+        "width": w,
+        "radius": len(taps) - 1,
+        "mirrored": int(mirrored),
+    }
+    device.launch("filter_columns", b * h, image=images.contiguous(), filtered=half, **common)
+    device.launch(
+        "filter_rows",
+        b * h * -(-w // LINE),
+        image=half,
+        edge_y=device.tensor(edge_weights(taps, h)),
+        edge_x=device.tensor(edge_weights(taps, w)),
+        weighed=int(not mirrored),
+        epsilon=EPSILON,
+        filtered=result,
+        **common,
+    )
+    return result
+
+
+def fits(sigma: float) -> bool:
+    """Whether `gaussian_singles` can be so wide."""
+    return int(4.0 * sigma + 0.5) <= WIDEST

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..gpu.device import Device
 from ..segmentation.background import MAX, background_of, blocks_of
-from ..segmentation.gaussian import EPSILON
+from ..segmentation.gaussian import EPSILON, fits, gaussian_singles
 from ..settings import steps as kinds
 from ..settings.config import BackgroundSettings
 from .state import Image, State
@@ -32,7 +32,7 @@ def illumination(state: State, step: kinds.Illumination, device: Device) -> None
     for b, plane in enumerate(image.pixels.cpu().numpy()):
         mask = None if image.valid is None else image.valid[b].cpu().numpy()
         average = to_average(plane, mask, step)
-        dilated, function = function_of(average, mask, step)
+        dilated, function = function_of(average, mask, step, device)
         for name, part in ((step.average, average), (step.dilated, dilated), (step.output, function)):
             if name:
                 parts[name].append(part)
@@ -67,7 +67,7 @@ def to_average(plane: Plane, mask: Plane | None, step: kinds.Illumination) -> Pl
     return np.where(inside, minima[index], 0).astype(np.float32)
 
 
-def function_of(average: Plane, mask: Plane | None, step: kinds.Illumination) -> tuple[Plane, Plane]:
+def function_of(average: Plane, mask: Plane | None, step: kinds.Illumination, device: Device) -> tuple[Plane, Plane]:
     """The dilated average and the function, float32 [H, W], of an average of which the pixels in `mask` count.
 
     Of a plate's average CellProfiler forgets the mask once it has dilated or smoothed it.
@@ -79,7 +79,10 @@ def function_of(average: Plane, mask: Plane | None, step: kinds.Illumination) ->
         kernel = circular_gaussian(step.dilation, 3 * step.dilation)
         dilated = weighed(average, mask, lambda image: ndimage.convolve(image, kernel, mode="constant"))
         mask = None if step.plate else mask
-    smoothed = SMOOTHING[step.smoothing](dilated, mask, step)
+    if step.smoothing == "gaussian" and mask is None and fits(sigma := filter_size(step, dilated.shape) / 2.35):
+        smoothed = gaussian_singles(device.tensor(dilated[None]), sigma, device)[0].cpu().numpy()
+    else:
+        smoothed = SMOOTHING[step.smoothing](dilated, mask, step)
     mask = None if step.plate and step.smoothing != "none" else mask
     if step.smoothing == "median":
         smoothed = smoothed.astype(np.float32) / np.float32(65535)
@@ -226,6 +229,6 @@ class PlateAverage:
         assert self.sum is not None
         inside = self.count > 0
         mean = np.where(inside, self.sum / np.maximum(self.count, 1), 0).astype(np.float32)
-        dilated, function = function_of(mean, None if inside.all() else inside, self.step)
+        dilated, function = function_of(mean, None if inside.all() else inside, self.step, device)
         kept = ((self.step.average, mean), (self.step.dilated, dilated), (self.step.output, function))
         return {name: Image(device.tensor(part[None])) for name, part in kept if name}

@@ -10,7 +10,7 @@ import torch
 from ..features.granularity import opening
 from ..features.skeleton import thin, thin_by_table
 from ..gpu.device import Device
-from ..segmentation.gaussian import EPSILON, gaussian_taps, smooth
+from ..segmentation.gaussian import fits, gaussian_singles, gaussian_taps
 from ..segmentation.threshold import Planes, above_threshold, find_threshold, mean_of, whole_planes
 from ..settings import steps as kinds
 from ..settings.config import ThresholdSettings
@@ -19,7 +19,6 @@ from .illumination import fitted, weighed
 from .image_tables import parted, record
 from .state import Image, State
 
-WIDEST = 150.0  # size of a Gaussian that the kernels smooth by
 MAX_PIXELS = 1 << 28  # of a resized image
 
 
@@ -32,11 +31,14 @@ def illuminate(state: State, step: kinds.Illuminate, device: Device) -> None:
             f"{list(function.shape[-2:])}"
         )
     result = image.pixels / function if step.method == "divide" else image.pixels - function
-    if step.clip_low or step.method == "subtract":
-        result = torch.where(result < 0, 0, result)
-    if step.clip_high:
-        result = torch.where(result > 1, 1, result)
+    clip(result, step.clip_low or step.method == "subtract", step.clip_high)
     state.images[step.output] = Image(result.float(), image.valid, image.crop, image.scale)
+
+
+def clip(image: torch.Tensor, low: bool, high: bool) -> None:
+    """In place, to 0 and 1; NaN stays."""
+    if (low or high) and image.is_floating_point():
+        image.clamp_(0.0 if low else None, 1.0 if high else None)
 
 
 def resize(state: State, step: kinds.Resize, device: Device) -> None:
@@ -99,12 +101,11 @@ def image_math(state: State, step: kinds.Math, device: Device) -> None:
         result = result * step.factor
     if step.addend != 0:
         result = result + step.addend
-    if step.clip_low:
-        result = torch.where(result < 0, 0, result)
-    if step.clip_high:
-        result = torch.where(result > 1, 1, result)
-    if step.replace_nan:
-        result = torch.where(result.isnan(), 0, result)
+    if any(result is value for value in values) and result.is_floating_point():
+        result = result.clone()
+    clip(result, step.clip_low, step.clip_high)
+    if step.replace_nan and result.is_floating_point():
+        result.nan_to_num_(0.0, torch.inf, -torch.inf)
     state.images[step.output] = with_mask(result, images, step)
 
 
@@ -163,9 +164,8 @@ def smooth_image(state: State, step: kinds.Smooth, device: Device) -> None:
     image = state.images[step.image]
     _, h, w = image.pixels.shape
     size = min(30.0, max(1.0, (h + w) / 2 / 40)) if step.size is None else step.size
-    if step.method == "gaussian" and image.valid is None and image.pixels.dtype == torch.float32 and size <= WIDEST:
-        taps = gaussian_taps(size / 2.35)
-        result = smooth(image.pixels.double().contiguous(), taps, device, single=True, epsilon=EPSILON)
+    if step.method == "gaussian" and image.valid is None and image.pixels.dtype == torch.float32 and fits(size / 2.35):
+        result = gaussian_singles(image.pixels, size / 2.35, device)
     else:
         planes = []
         for b, plane in enumerate(image.pixels.cpu().numpy()):
@@ -213,7 +213,7 @@ def enhance(state: State, step: kinds.Enhance, device: Device) -> None:
         return
     data = image.pixels if image.valid is None else torch.where(image.valid, image.pixels, 0)
     if step.feature == "tubeness":
-        result = tubeness(data, step.sigma)
+        result = tubeness(data, step.sigma, device)
         if step.rescale:
             result = stretch(result)
     else:
@@ -235,9 +235,19 @@ def open_by_disk(data: torch.Tensor, radius: int, device: Device) -> torch.Tenso
     return result
 
 
-def tubeness(data: torch.Tensor, sigma: float) -> torch.Tensor:
+def tubeness(data: torch.Tensor, sigma: float, device: Device) -> torch.Tensor:
     """The negative curvature across bright lines, float64 [B, H, W]: of the Hessian's larger eigenvalue (centrosome's
-    hessian)."""
+    hessian). A float64 image is smoothed and differentiated in doubles."""
+    if data.dtype == torch.float32 and fits(sigma):
+        b, h, w = data.shape
+        result = device.empty(b, h, w, dtype=torch.float64)
+        smoothed = gaussian_singles(data, sigma, device, mirrored=True)
+        device.launch("tubeness", b * h, image=smoothed, height=h, width=w, square=float(sigma) ** 2, tubes=result)
+        return result
+    return tubeness_of_doubles(data, sigma)
+
+
+def tubeness_of_doubles(data: torch.Tensor, sigma: float) -> torch.Tensor:
     smoothed = gaussian_mirrored(data, sigma)
     rows, columns, across = (torch.zeros(data.shape, dtype=torch.float64, device=data.device) for _ in range(3))
     s = smoothed

@@ -11,6 +11,7 @@ from ..features.neighbors import contacts_and_nearest
 from ..features.objects import ObjectBatch, make_batch
 from ..features.radial_distribution import MEASUREMENTS as RINGS
 from ..gpu.device import Device
+from ..segmentation.label_sums import shared_pixels
 from ..settings import steps as kinds
 from ..settings.config import (
     CorrelationSettings,
@@ -243,11 +244,10 @@ def beyond(every: torch.Tensor, output: ObjectSet, device: Device) -> torch.Tens
     there is none:
     int32 [B, H, W]. Of several that a kept object overlaps the one with most pixels has its number."""
     result = torch.zeros_like(every)
+    shared = shared_pixels(output.labels, every, 1 + max(output.counts, default=0), int(every.max()) + 1, device)
     for b, n in enumerate(output.counts):
-        flat, own = every[b].flatten().long(), output.labels[b].flatten().long()
-        size = int(flat.max()) + 1
-        both = (flat > 0) & (own > 0)
-        overlap = torch.bincount(own[both] * size + flat[both], minlength=(n + 1) * size).view(-1, size)[: n + 1]
+        flat = every[b].flatten()
+        size, overlap = shared.shape[2], shared[b, : n + 1]
         table = torch.zeros(size, dtype=torch.int64, device=every.device)
         of = overlap.argmax(1)
         numbers = torch.arange(n + 1, device=every.device)
@@ -256,7 +256,7 @@ def beyond(every: torch.Tensor, output: ObjectSet, device: Device) -> torch.Tens
         rest = (torch.bincount(flat, minlength=size) > 0) & (table == 0)
         rest[0] = False
         table = torch.where(rest, n + rest.cumsum(0), table)
-        result[b] = table[flat].view(every.shape[1:]).to(torch.int32)
+        result[b] = table.to(torch.int32)[flat.long()].view(every.shape[1:])
     return result.contiguous()
 
 
@@ -265,7 +265,8 @@ def few_neighbors(table: torch.Tensor, output: ObjectSet, around: torch.Tensor, 
     at = 0
     names = list(NEIGHBORS)
     for b, n in enumerate(output.counts):
-        there, highest = len(torch.unique(around[b][around[b] > 0])), int(not_small[b].max())
+        there = int((torch.bincount(around[b].flatten())[1:] > 0).sum())
+        highest = int(not_small[b].max())
         rows = slice(at, at + n)
         if there < 2 <= highest:
             table[rows, names.index("FirstClosestDistance")] = torch.nan

@@ -7,6 +7,7 @@ import torch
 
 from ..gpu.device import Device
 from ..segmentation.label import apply_table, label_extents, label_maximum
+from ..segmentation.label_sums import label_sums, shared_pixels
 from ..segmentation.pipeline import eroded, identify_primary
 from ..segmentation.secondary import identify_secondary
 from ..segmentation.threshold import mean_of
@@ -36,7 +37,7 @@ def primary(state: State, step: kinds.Primary, device: Device) -> None:
     state.image_measured[f"Threshold_OrigThreshold_{step.objects}"] = original
     state.image_measured[f"Threshold_FinalThreshold_{step.objects}"] = final
     parted(state, step.objects, image, settings.threshold, result.above, device)
-    locate(state, step.objects, state.add(step.objects, labels, result.unedited, not_small, counts), z=True)
+    locate(state, step.objects, state.add(step.objects, labels, result.unedited, not_small, counts), device, z=True)
     state.valid[step.objects] = image.valid
 
 
@@ -62,12 +63,12 @@ def secondary(state: State, step: kinds.Secondary, device: Device) -> None:
         new_seeds = apply_table(seeds.labels, table, device)
     produced = state.add(step.objects, labels, every, every, counts, family)
     state.valid[step.objects] = image.valid
-    locate(state, step.objects, produced, z=True)
+    locate(state, step.objects, produced, device, z=True)
     relate(state, step.seeds, step.objects, device)
     if new_seeds is not None and step.new_seeds:
         kept = state.add(step.new_seeds, new_seeds, seeds.unedited, seeds.not_small, counts, produced.family)
         state.valid[step.new_seeds] = state.valid.get(step.seeds)
-        locate(state, step.new_seeds, kept, z=True)
+        locate(state, step.new_seeds, kept, device, z=True)
         relate(state, step.seeds, step.new_seeds, device)
         relate(state, step.new_seeds, step.objects, device)
 
@@ -107,7 +108,7 @@ def tertiary(state: State, step: kinds.Tertiary, device: Device) -> None:
         cytoplasm=labels,
     )
     counts = highest(labels, larger.counts)
-    locate(state, step.objects, state.add(step.objects, labels, labels, labels, counts, larger.family), z=False)
+    locate(state, step.objects, state.add(step.objects, labels, labels, labels, counts, larger.family), device, z=False)
     children, parents = relation(larger, state.objects[step.objects], device)
     if step.shrink:
         relate(state, step.smaller, step.objects, device)
@@ -175,7 +176,7 @@ def filtered(
     others = torch.where((labels == 0) & (source.labels != 0), 0, source.not_small)
     produced = state.add(output, labels, source.unedited, others, counts, family)
     state.valid[output] = state.valid.get(name)
-    locate(state, output, produced, z=True)
+    locate(state, output, produced, device, z=True)
     relate(state, name, output, device)
     return produced.family
 
@@ -229,7 +230,7 @@ def mask_objects(state: State, step: kinds.MaskObjects, device: Device) -> None:
         parent = numbers[(numbers > 0) & (numbers <= counts.view(-1, 1))]
     family = None if step.renumber else source.family
     produced = state.add(step.output, labels.contiguous(), source.unedited, source.unedited, counts, family)
-    locate(state, step.output, produced, z=False)
+    locate(state, step.output, produced, device, z=False)
     of_source = torch.cat([row[1 : n + 1] for row, n in zip(there, source.counts, strict=True)])
     record_relation(state, step.objects, step.output, of_source.double(), parent.double())
 
@@ -311,11 +312,10 @@ def relation(parents: ObjectSet, children: ObjectSet, device: Device) -> tuple[t
     none):
     float64 [parents], [children]."""
     count, parent = [], []
-    for b, (n_p, n_c) in enumerate(zip(parents.counts, children.counts, strict=True)):
-        p, c = parents.labels[b].flatten().long(), children.labels[b].flatten().long()
-        both = (p > 0) & (c > 0)
-        overlap = torch.bincount(c[both] * (n_p + 1) + p[both], minlength=(n_c + 1) * (n_p + 1)).view(n_c + 1, n_p + 1)
-        of = overlap[1:].argmax(1) if n_c else torch.zeros(0, dtype=torch.int64, device=p.device)
+    rows, columns = 1 + max(children.counts, default=0), 1 + max(parents.counts, default=0)
+    shared = shared_pixels(children.labels, parents.labels, rows, columns, device)
+    for overlap, n_p, n_c in zip(shared, parents.counts, children.counts, strict=True):
+        of = overlap[1 : n_c + 1, : n_p + 1].argmax(1)
         parent.append(of.double())
         count.append(torch.bincount(of, minlength=n_p + 1)[1:].double())
     return torch.cat(count), torch.cat(parent)
@@ -330,18 +330,13 @@ def record_relation(state: State, parent: str, child: str, count: torch.Tensor, 
     state.record(child, {f"Parent_{parent}": of})
 
 
-def locate(state: State, name: str, produced: ObjectSet, *, z: bool) -> None:
+def locate(state: State, name: str, produced: ObjectSet, device: Device, *, z: bool) -> None:
     """Centres and numbers, as every module that makes objects records them."""
-    labels = produced.labels
-    _, h, w = labels.shape
-    y = torch.arange(h, dtype=torch.float64, device=labels.device).repeat_interleave(w)
-    x = torch.arange(w, dtype=torch.float64, device=labels.device).repeat(h)
+    sums = label_sums(produced.labels, 1 + max(produced.counts, default=0), device).double()
     parts = []
     for b, n in enumerate(produced.counts):
-        flat = labels[b].flatten().long()
-        area = torch.bincount(flat, minlength=n + 1)[1 : n + 1].double()
-        sums = [torch.bincount(flat, weights=v, minlength=n + 1)[1 : n + 1] for v in (x, y)]
-        parts.append(torch.stack([sums[0] / area, sums[1] / area, torch.arange(1, n + 1, device=area.device).double()]))
+        area, x, y = sums[b, 1 : n + 1].T
+        parts.append(torch.stack([x / area, y / area, torch.arange(1, n + 1, device=area.device).double()]))
     result = torch.cat(parts, 1)
     columns = {"Location_Center_X": result[0], "Location_Center_Y": result[1]}
     if z:

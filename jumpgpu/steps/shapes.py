@@ -41,7 +41,7 @@ def expand(state: State, step: kinds.Expand, device: Device) -> None:
         )
     counts = highest(labels, source.counts)
     produced = state.add(step.output, labels, unedited, not_small, counts, source.family)
-    locate(state, step.output, produced, z=False)
+    locate(state, step.output, produced, device, z=False)
 
 
 def resized(plane: Labels, step: kinds.Expand) -> NDArray[Any]:
@@ -73,7 +73,7 @@ def reshape(state: State, step: filter_steps.Reshape, device: Device) -> None:
         unedited, not_small = (per_plane(p, centers_of, device) for p in (source.unedited, source.not_small))
     family = None if step.renumber or step.method == "centers" else source.family
     produced = state.add(step.output, labels, unedited, not_small, highest(labels, source.counts), family)
-    locate(state, step.output, produced, z=True)
+    locate(state, step.output, produced, device, z=True)
     relate(state, step.objects, step.output, device)
 
 
@@ -135,4 +135,4 @@ def image_to_objects(state: State, step: filter_steps.ImageToObjects, device: De
     inside = pixels if pixels.dtype == torch.bool else pixels > 0.5
     labels = per_plane(inside, lambda plane: ndimage.label(plane, corners)[0], device)
     produced = state.add(step.output, labels, labels, labels, highest(labels, (0,) * len(labels)))
-    locate(state, step.output, produced, z=True)
+    locate(state, step.output, produced, device, z=True)

@@ -21,6 +21,33 @@ constexpr int SPAN = 32, TOGETHER = 8; // pixels that share their columns of blo
 
 struct Lowest { int32_t pixel[PIECE], block[MAX]; };     // bits: the order of non-negative floats is that of their bits
 struct Piece { double sum[PIECE]; double column[MAX + TOGETHER]; };
+
+// s.sum[x - x0] = sum over the columns of blocks of s.column[k] * weight_x[k][x], left to right, of pixels x0 .. x1 of a row.
+JG_FN void add_columns(
+    Piece& s, const double* __restrict__ weight_x, const int32_t* __restrict__ reach, int width, int columns, int x0, int x1)
+{
+    double* __restrict__ sum = s.sum;
+    for (int a = x0, first = 0, end = 0; a < x1; a += SPAN) {
+        // first .. end: the columns of blocks that reach one of these pixels. A weight of 0, of one that does not, changes nothing.
+        const int b = jg::smaller(x1, a + SPAN);
+        while (first < columns && reach[2 * first + 1] <= a) ++first;
+        while (end < columns && reach[2 * end] < b) ++end;
+        JG_FOR_OWN(x, a, b) sum[x - x0] = 0;
+        for (int k = first; k < end; k += TOGETHER) {
+            double value[TOGETHER];
+            const double* wx[TOGETHER];
+            for (int j = 0; j < TOGETHER; ++j) {
+                value[j] = k + j < end ? s.column[k + j] : 0;
+                wx[j] = weight_x + int64_t(jg::smaller(k + j, columns - 1)) * width;
+            }
+            JG_FOR_OWN(x, a, b) {
+                double part = sum[x - x0];
+                JG_UNROLL for (int j = 0; j < TOGETHER; ++j) part += value[j] * wx[j][x];
+                sum[x - x0] = part;
+            }
+        }
+    }
+}
 }  // namespace
 
 // In   pixels    float32 [B, C, H, W]   0..1
@@ -78,31 +105,11 @@ extern "C" __global__ void __launch_bounds__(128, 6) subtract_background(
         if (weight != 0) JG_FOR(k, columns) s.column[k] += weight * double(block[r * columns + k]);
     }
     __syncthreads();
-    double* __restrict__ sum = s.sum;
-    for (int a = x0, first = 0, end = 0; a < x1; a += SPAN) {
-        // first .. end: the columns of blocks that reach one of these pixels. A weight of 0, of one that does not, changes nothing.
-        const int b = jg::smaller(x1, a + SPAN);
-        while (first < columns && reach[2 * first + 1] <= a) ++first;
-        while (end < columns && reach[2 * end] < b) ++end;
-        JG_FOR_OWN(x, a, b) sum[x - x0] = 0;
-        for (int k = first; k < end; k += TOGETHER) {
-            double value[TOGETHER];
-            const double* wx[TOGETHER];
-            for (int j = 0; j < TOGETHER; ++j) {
-                value[j] = k + j < end ? s.column[k + j] : 0;
-                wx[j] = weight_x + int64_t(jg::smaller(k + j, columns - 1)) * width;
-            }
-            JG_FOR_OWN(x, a, b) {
-                double part = sum[x - x0];
-                JG_UNROLL for (int j = 0; j < TOGETHER; ++j) part += value[j] * wx[j][x];
-                sum[x - x0] = part;
-            }
-        }
-    }
+    add_columns(s, weight_x, reach, width, columns, x0, x1);
     const float* __restrict__ in = pixels + ((field * channels + channel) * height + y) * width;
     double* __restrict__ out = corrected + (field * height + y) * width;
     JG_FOR_OWN(x, x0, x1) {
-        const double v = double(in[x]) - sum[x - x0];
+        const double v = double(in[x]) - s.sum[x - x0];
         out[x] = jg::smaller(jg::larger(v, 0.0), 1.0);
     }
 }
@@ -124,19 +131,15 @@ extern "C" __global__ void __launch_bounds__(128, 6) smoothed_background(
     const int x1 = jg::smaller(width, x0 + PIECE), y = int(blockIdx.x) / pieces % height;
     const int64_t field = int(blockIdx.x) / pieces / height;
     const float* __restrict__ block = minima + field * rows * columns;
-    JG_FOR(k, columns) {
-        double sum = 0;
-        for (int r = 0; r < rows; ++r) sum += weight_y[int64_t(y) * rows + r] * double(block[r * columns + k]);
-        s.column[k] = double(float(sum));
+    JG_FOR(k, columns + TOGETHER) s.column[k] = 0;
+    for (int r = 0; r < rows; ++r) {
+        const double weight = weight_y[int64_t(y) * rows + r];
+        if (weight != 0) JG_FOR(k, columns) s.column[k] += weight * double(block[r * columns + k]);
     }
+    JG_FOR(k, columns) s.column[k] = double(float(s.column[k]));
     __syncthreads();
     float* __restrict__ out = background + (field * height + y) * width;
-    JG_FOR_OWN(x, x0, x1) s.sum[x - x0] = 0;
-    for (int k = 0; k < columns; ++k) {
-        const double value = s.column[k];
-        const double* __restrict__ wx = weight_x + int64_t(k) * width;
-        JG_FOR_OWN(x, x0, x1) if (x >= reach[2 * k] && x < reach[2 * k + 1]) s.sum[x - x0] += value * wx[x];
-    }
+    add_columns(s, weight_x, reach, width, columns, x0, x1);
     JG_FOR_OWN(x, x0, x1) out[x] = float(double(float(s.sum[x - x0])) / (edge_y[y] * edge_x[x] + epsilon));
 }
 JG_REGISTER(smoothed_background)

@@ -290,9 +290,11 @@ OF_PIPELINES = {
     "project_sum",
     "flood_in_queue",
     "radial_centre_rings",
+    "shared_pixels",
     "smoothed_background",
     "spread_in_queue",
     "thin_in_order",
+    "tubeness",
 }
 
 
