@@ -238,7 +238,7 @@ def table_of(path: Path) -> pd.DataFrame:
 
 
 def by_module(theirs: list[dict], ours: Mapping[str, float]) -> list[Module]:
-    """Modules that both did something in, and those of CellProfiler that ended with an error, which are held against nothing."""
+    """Modules that both did something in, and those of CellProfiler that ended with an error."""
     seconds: dict[int, float] = {}
     for name, value in ours.items():
         seconds[number_of(name)] = seconds.get(number_of(name), 0.0) + value

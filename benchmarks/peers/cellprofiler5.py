@@ -1,7 +1,7 @@
 """CellProfiler 5's library (cellprofiler-library-nightly) on given fields and masks: its measurements by object set.
 
-Runs in its own environment with two arguments: an .npz file as of the other peers (benchmarks/peers/__init__.py) of one field,
-and the .npz file to write, `<Object>/<column>` -> float64 [n]. Settings are those of configs/cpjump1.toml.
+Runs in its own environment with two arguments: an .npz file as of the other peers (benchmarks/peers/__init__.py) of one
+field, and the .npz file to write, `<Object>/<column>` -> float64 [n]. Settings are those of configs/cpjump1.toml.
 """
 
 import sys
