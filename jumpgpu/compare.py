@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
         "the rest.",
         "jumpgpu compare out/BR00117010.zarr cellprofiler_output/",
         "jumpgpu compare out/BR00117010.zarr lab.sqlite --names FilteredNuclei=Nuclei CorrDNA=DNA",
-        status="0 all of theirs is equal or within tolerance, 2 bad use, 3 there are findings",
+        status="0 all columns are equal or within tolerance, 2 bad use, 3 there are findings",
     )
     add = output.add_argument
     add("plate", metavar="PLATE", help="a plate's .zarr folder, or its path without the suffix")

@@ -17,8 +17,9 @@ from .cli.exit_status import BAD_USE, DONE, QUARANTINED, STOPPED, events_only, e
 from .cli.progress import write_event
 from .gpu.open import open_device
 from .images.locate import find_source
-from .run.label_images import segment_plate
-from .run.plate import chosen_wells
+from .run.label_images import judge_labels, segment_plate
+from .run.plate import REFUSED, chosen_wells
+from .settings.names import counted
 from .store.outline_pictures import PictureStyle
 
 
@@ -29,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
-    log_json, left_out = False, 0
+    log_json, left_out, refused = False, 0, False
     try:
         given = vars(parser().parse_args(arguments))
         drawn = {name: given.pop(f"outline_{name}") for name in ("channels", "panels", "format")}
@@ -47,9 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 outlines.check(plate.barcode, plate.channels)
             if dry_run:
                 target = Path(options.output) / f"{plate.barcode}.zarr"
-                print(f"{plate.barcode}: labels of {sum(map(len, wells.values()))} sites of {len(wells)} wells to {target}")
+                n_sites = counted(sum(map(len, wells.values())), "site")
+                print(f"{plate.barcode}: labels of {n_sites} of {counted(len(wells), 'well')} to {target}")
+                try:
+                    judge_labels(plate, options, open_device(options.device, options.threads))
+                except (ValueError, OSError) as error:
+                    print(f"  {REFUSED}: {error}")
+                    refused = True
         if dry_run:
-            return DONE
+            return BAD_USE if refused else DONE
         device = open_device(options.device, options.threads)
     except STOPPED as error:
         return failed(*explain(error, go_on="", otherwise=BAD_USE), log_json)

@@ -14,7 +14,7 @@ from ..storage.faults import REFUSED, may_pass
 from .progress import write_event
 
 DONE, BAD_USE, QUARANTINED, TRY_AGAIN = 0, 2, 3, 75
-GO_ON = "finished wells are kept, and the same command goes on from there"
+GO_ON = "finished wells are kept; the same command resumes the run"
 STOPPED = (OSError, ValueError, MemoryError, RuntimeError, KeyboardInterrupt)  # what ends a run in words
 Main = Callable[..., int]
 

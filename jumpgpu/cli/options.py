@@ -124,8 +124,8 @@ def parser(name: str = "extract") -> argparse.ArgumentParser:
     else:
         output = command_parser(
             "extract",
-            "Measure the cells of Cell Painting plates: images in, one zarr store per plate out. A run that was stopped is "
-            "run again and goes on where it stopped.",
+            "Measure the cells of Cell Painting plates: images in, one zarr store per plate out. The "
+            "same command resumes a run that was stopped.",
             "jumpgpu extract BR00117010 --images /data/images --output out",
             "jumpgpu extract BR00117010 --output out --wells D14      # from the Cell Painting Gallery",
             status=STATUS,

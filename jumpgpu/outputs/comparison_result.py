@@ -82,7 +82,7 @@ class Comparison:
             elif s.alike < s.matched:
                 result.append(f"{s.name}: {s.matched - s.alike} of {s.matched} objects have another area or centre")
         for tables, names in alike(self.lacking):
-            result.append(f"{tables}: {counted(names)} of theirs not in the plate: {listed(names)}")
+            result.append(f"{tables}: {counted(names)} of CellProfiler's not in the plate: {listed(names)}")
         wrong: dict[str, list[str]] = {}
         for column in self.columns:
             if column.status == "differs":

@@ -57,7 +57,7 @@ def check_plate(
     inner = is_inner(profiles["Metadata_Well"], plate_format)
     samples = as_text(profiles[group])
     if outer := sorted(set(samples[treated]) - set(samples[treated & inner])):
-        result.append(f"{len(outer)} of {samples[treated].nunique()} treatments are in outer wells only")
+        result.append(f"{len(outer)} of {samples[treated].nunique()} treatments only in outer wells")
     if controls is not None and controls.any() and not (controls & inner).any():
         result.append("all negative controls are in outer wells: edge effects and treatment effects cannot be told apart")
     return [f"{plate}: {line}" for line in result]

@@ -24,9 +24,32 @@ from ..store.reader import open_plate
 from .batch import Begun, Raw, Run, Tables, begin, shrink
 from .network_masks import OURS, segment_by_networks
 from .plate import Outcome, chosen_wells, open_store, outcome, prepare, read, say_blurred, say_empty
-from .provenance import inputs_of
+from .provenance import inputs_of, judge
 from .worker_threads import in_threads
 from .writer import BackgroundWriter
+
+
+def labels_alone(options: Options) -> Options:
+    """Options with no feature to measure and labels to save."""
+    features = dataclasses.replace(options.config.features, families=(), embedding=EmbeddingSettings())
+    return dataclasses.replace(options, config=dataclasses.replace(options.config, features=features), save_labels=True)
+
+
+def refuse_features(plate: Plate, options: Options) -> None:
+    """ValueError where the output holds the plate's features, which label images alone would replace."""
+    target = options.output / f"{plate.barcode}.zarr"
+    if target.exists() and (n := len(open_plate(target).columns)):
+        raise ValueError(
+            f"{target} holds {n} features of the plate, and segment writes label images alone; give another --output, or "
+            "add labels to the features with jumpgpu extract --save-labels"
+        )
+
+
+def judge_labels(plate: Plate, options: Options, device: Device) -> None:
+    """ValueError or OSError where `segment_plate` would be refused."""
+    options = labels_alone(options)
+    refuse_features(plate, options)
+    judge(plate, device, options, chosen_wells(plate, options))
 
 
 def segment_plate(plate: Plate, options: Options, device: Device, outlines: PictureStyle | None) -> Outcome:
@@ -38,10 +61,9 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: Pict
     if outlines:
         outlines.check(plate.barcode, plate.channels)
     started = time.monotonic()
-    features = dataclasses.replace(options.config.features, families=(), embedding=EmbeddingSettings())
-    config = dataclasses.replace(options.config, features=features)
-    options = dataclasses.replace(options, config=config, save_labels=True)
+    options = labels_alone(options)
     wells = chosen_wells(plate, options)
+    refuse_features(plate, options)
     with Progress(plate.barcode, sum(map(len, wells.values())), options.quiet, options.log_json) as progress:
         run = prepare(plate, wells, options, device, progress)
         with open_store(run) as store, BackgroundWriter(store, plate.images.relative, progress, options.strict) as writer:
@@ -52,11 +74,11 @@ def segment_plate(plate: Plate, options: Options, device: Device, outlines: Pict
 
             def labels_of(raw: Raw, run: Run) -> Tables:
                 pixels = correct(raw.pixels, run.illumination, device=device, scales=raw.scales)
-                if config.segmentation.method == OURS:
-                    result = segment(pixels, plate.channels, config.segmentation, device)
+                if options.config.segmentation.method == OURS:
+                    result = segment(pixels, plate.channels, options.config.segmentation, device)
                 else:
                     names = [f"{plate.barcode} {well} site {site}" for well, site in raw.sites]
-                    settings = config.segmentation
+                    settings = options.config.segmentation
                     result = segment_by_networks(pixels, plate.channels, settings, device, names, progress.say)
                 if outlines:
                     images = {name: image.cpu().numpy() for name, image in result.labels.items()}

@@ -33,7 +33,9 @@ def headline(result: Score | MeanPrecision | Hits | Picture | Baselines) -> str:
         return f"{shares}  {len(result.table)} scored{controls}"
     if isinstance(result, Hits):
         counts = {k: v for k, v in result.summary().items() if k.startswith("n_")}
-        return "  ".join([f"{len(result.table)} rows", *(f"{v} {k.removeprefix('n_')}" for k, v in counts.items())])
+        return "  ".join(
+            [f"{len(result.table)} rows", *(f"{v} {k.removeprefix('n_').replace('_', ' ')}" for k, v in counts.items())]
+        )
     if isinstance(result, Picture):
         explained = [f"{100 * share:.1f} % of variance" for share in result.settings.get("explained", ())]
         return "  ".join([f"{len(result.table)} wells", f"{result.settings['features']} features", *explained])

@@ -50,10 +50,10 @@ class ThresholdSettings:
     window: int | None = None  # pixels of a block's side: an adaptive threshold, within 0.7 and 1.5 of the global one
     smoothing: float = 0.0  # CellProfiler's threshold smoothing scale
     correction: float = 1.0  # the threshold is multiplied by it
-    lower: float = 0.0  # and then raised to this, intensity 0..1
-    upper: float = 1.0  # or lowered to this
-    log_transform: bool = False  # Otsu: of the logarithms
-    middle_class: str = "foreground"  # otsu3: to which the middle class goes
+    lower: float = 0.0  # the threshold is at least this, intensity 0..1
+    upper: float = 1.0  # and at most this
+    log_transform: bool = False  # Otsu: threshold the logarithms
+    middle_class: str = "foreground"  # otsu3: where the middle class belongs
     manual: float = 0.0  # the threshold of method 'manual'
     lower_outliers: float = 0.05  # robust_background: fraction of the darkest pixels dropped
     upper_outliers: float = 0.05  # robust_background: fraction of the brightest pixels dropped
@@ -66,35 +66,35 @@ class ThresholdSettings:
 class PrimarySettings:
     """Nuclei (CellProfiler IdentifyPrimaryObjects)."""
 
-    channel: str = "DNA"  # in which nuclei are found
+    channel: str = "DNA"  # the channel in which nuclei are found
     background: BackgroundSettings | None = field(default_factory=BackgroundSettings)  # "none": not subtracted
     threshold: ThresholdSettings = field(
         default_factory=lambda: ThresholdSettings(smoothing=3.0, correction=1.25, lower=0.014, upper=1.0)
     )
     min_diameter: float = 10.0  # pixels, of a disk of the same area
     max_diameter: float = 75.0  # pixels
-    discard_size: bool = True  # nuclei outside these diameters
-    discard_border: bool = True  # nuclei that touch the image's border
-    declump: str = "shape"  # how touching nuclei are told apart: shape, intensity, none
-    dividing_lines: str = "shape"  # and where they are parted: shape, intensity, propagate, none
+    discard_size: bool = True  # drop nuclei outside these diameters
+    discard_border: bool = True  # drop nuclei that touch the image's border
+    declump: str = "shape"  # how touching nuclei are separated: shape, intensity, none
+    dividing_lines: str = "shape"  # where the line between them runs: shape, intensity, propagate, none
     smoothing: float | None = 7.0  # declumping filter's size, pixels; None: from min_diameter
-    suppression: float | None = 8.0  # maxima nearer than this are one; None: from min_diameter
+    suppression: float | None = 8.0  # maxima closer than this count as one, pixels; None: from min_diameter
     low_resolution_maxima: bool = True  # look for maxima at a lower resolution, above a diameter of 10 pixels
     fill_holes: str = "never"  # never, after_declump, both
-    max_objects: int | None = None  # a field with more has none
+    max_objects: int | None = None  # a field with more nuclei keeps none
 
 
 @dataclass(frozen=True)
 class SecondarySettings:
     """Cells (CellProfiler IdentifySecondaryObjects)."""
 
-    channel: str = "RNA"  # in which cells are found
+    channel: str = "RNA"  # the channel in which cells are found
     method: str = "watershed"  # watershed, watershed_gradient, propagation, distance, distance_b
     threshold: ThresholdSettings = field(default_factory=lambda: ThresholdSettings(lower=0.005, upper=0.014))
     distance: int = 10  # method 'distance': pixels per cell reaches beyond its nucleus
     regularization: float = 0.05  # method 'propagation': weight of distance against brightness
     fill_holes: bool = True  # of cells
-    discard_border: bool = False  # cells that touch the image's border, with their nuclei
+    discard_border: bool = False  # drop cells that touch the image's border, with their nuclei
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class CorrelationSettings:
     threshold: float = 15.0  # percent of the object's maximum
     costes: bool = False  # Correlation_Costes too
     order: tuple[str, ...] = ()  # of the channels of a pair, in its name and for Costes; the others follow by name
-    costes_mode: str = "faster"  # how its thresholds are looked for: faster, fast, accurate
+    costes_mode: str = "faster"  # how its thresholds are searched: faster, fast, accurate
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class FeatureSettings:
     shape: ShapeSettings = field(default_factory=ShapeSettings)
     neighbors: NeighborsSettings = field(default_factory=NeighborsSettings)
     embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
-    image_quality: bool = False  # whole images too: blur, saturation, threshold
+    image_quality: bool = False  # measure whole images too: blur, saturation, threshold
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class PlateSettings:
 
     images: str | None = None  # root folder or URL when --images is not given
     channels: tuple[str, ...] = CHANNELS  # measured channels; brightfield planes are added here
-    numbers: dict[str, int] = field(  # Phenix channel number of each, where the plate does not say; a file adds to these
+    numbers: dict[str, int] = field(  # Phenix channel numbers, where nothing else says; a file adds to these
         default_factory=lambda: {
             "Mito": 1,
             "AGP": 2,
@@ -192,16 +192,16 @@ class PlateSettings:
             "Brightfield": 8,
         }
     )
-    scale: float | None = None  # what counts are divided by to be 0 to 1; else as each image says, 65535 where it does not
+    scale: float | None = None  # the count that is intensity 1; otherwise what each image says, else 65535
     pattern: str | None = None  # regular expression of file names, with groups well (or row, column), site, channel, ...
-    assign: dict[str, str] = field(default_factory=dict)  # channel -> regular expression that its files' paths have
+    assign: dict[str, str] = field(default_factory=dict)  # channel -> regular expression that matches its files' paths
     plane: int | None = None  # the plane to read where there are several
     planes: dict[str, tuple[int, ...]] = field(default_factory=dict)  # channel -> its planes to read
     projection: str = "none"  # of a field's planes: max, mean; none reads one plane
     time: int | None = None  # the time point to read where there are several
     c_axis: dict[str, int] = field(default_factory=dict)  # OME-Zarr: channel -> place on the C axis, from 0; else by label
     remap: dict[str, str] = field(default_factory=dict)  # load_data.csv: path or URL prefix -> folder here
-    stains: dict[str, str] = field(  # names of channels, or words in them, in any case, to channels; a file adds to these
+    stains: dict[str, str] = field(  # a channel's name or words in it, in any case -> channel; a file adds to these
         default_factory=lambda: {
             "hoechst 33342": "DNA",
             "hoechst": "DNA",

@@ -142,3 +142,30 @@ def test_an_unknown_channel_of_a_picture_is_told_before_anything_is_read(tmp_pat
     ]
     assert main([*given, *options]) == 0
     assert (tmp_path / "out/DEMO_outlines/A01_s1.svg").read_bytes().startswith(b"<svg ")
+
+
+def test_a_dry_run_says_what_would_be_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features are not replaced by label images, nor label images by those of other settings; nothing is written."""
+    write_images(tmp_path, wells=("A01",), sites=(1,))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.toml").write_text('[features]\nfamilies = ["number"]\nimage_quality = false\n')
+    given = ["DEMO", "--images", "images", "--illumination", "none", "--device", "cpu", "--output", "out"]
+    assert extract([*given, "--config", "small.toml"]) == 0
+    before = contents(tmp_path / "out")
+    for dry, said in (([], capsys.readouterr), (["--dry-run"], capsys.readouterr)):
+        assert main([*given, *dry]) == 2
+        text = "".join(said())
+        assert "out/DEMO.zarr holds" in text
+        assert "segment writes label images alone; give another --output" in text
+        assert ("would be refused: " in text) == bool(dry)
+    assert contents(tmp_path / "out") == before
+    given[-1] = "labels"
+    assert main(given) == 0
+    (tmp_path / "small.toml").write_text("[segmentation.nuclei]\nmin_diameter = 12\n")
+    capsys.readouterr()
+    assert main([*given, "--config", "small.toml", "--dry-run"]) == 2
+    assert "config.segmentation.nuclei.min_diameter: stored 10" in capsys.readouterr().out
+    assert main([*given, "--dry-run"]) == 0
+    assert "DEMO: labels of 1 site of 1 well to labels/DEMO.zarr" in capsys.readouterr().out

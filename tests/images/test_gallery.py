@@ -148,7 +148,7 @@ def test_a_network_that_ends_leaves_nothing_quarantined_and_the_run_goes_on_late
     gallery.fault = lambda method, path, n: "drop" if "/r01c02" in path else None
     assert run("--output", "out") == 75
     err = capsys.readouterr().err
-    assert re.search(r"error: s3://\S+ .*r01c02.*cannot be reached \(2 tries.*the same command goes on from there", err)
+    assert re.search(r"error: s3://\S+ .*r01c02.*cannot be reached \(2 tries.*the same command resumes the run", err)
     assert not (work / "out/quarantine.csv").exists()
     gallery.fault = lambda method, path, n: None
     asked = gallery.count("GET", ".tiff")

@@ -44,7 +44,7 @@ def test_findings_of_a_plate():
         "P1: 2 of the plate map's 7 wells have no profile: D04, D05",
         "P1: 1 negative control; medians and MADs of fewer than 8 are mostly noise",
         "P1: 1 treatment missing from the treatment table: A-1",
-        "P1: 3 of 4 treatments are in outer wells only",
+        "P1: 3 of 4 treatments only in outer wells",
         "P1: all negative controls are in outer wells: edge effects and treatment effects cannot be told apart",
     ]
 

@@ -255,8 +255,10 @@ def test_the_hour_on_real_fields_with_a_labs_own_names_and_masks(installed, shar
     masks = f"{extract} --config lab.toml --masks masks".replace(" --save-labels", "")
     alone = hour.run("bash", f"{masks} --output alone").stdout
     grown = hour.run("bash", f"{masks} --grow-cells --output grown").stdout
-    assert "526 nuclei" in alone
+    assert "526 cells" in alone
     assert "526 cells" in grown
+    sets = "print(*[sorted({c.split('_')[0] for c in jumpgpu.open_plate(p).columns}) for p in ('alone/LAB1', 'grown/LAB1')])"
+    assert hour.run("python", f"import jumpgpu\n{sets}").stdout.strip() == "['Nuclei'] ['Cells', 'Cytoplasm', 'Nuclei']"
     hour.run("bash", "jumpgpu report lab/LAB1.zarr && jumpgpu verify lab/LAB1.zarr")
     hour.run("python", "import jumpgpu; jumpgpu.open_plate('lab/LAB1.zarr').show('d14', 5).savefig('d14.png')")
     assert (tmp_path / "d14.png").stat().st_size > 10_000
