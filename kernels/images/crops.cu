@@ -117,9 +117,9 @@ extern "C" __global__ void __launch_bounds__(128, 8) cut_crops(
     const int left = jg::larger(0, jg::smaller(window, -ox)), right = jg::larger(left, jg::smaller(window, width - ox));
     if (taps == 1) {
         for (int i = jg::warp_id(); i < size; i += jg::warps()) {
-            const auto along = [&](auto act) { each_of_row(s, oy + i, ox, left, right, size, jg::lane(), jg::WARP, act); };
-            if (half) along([&](int j, float z) { rounded[i * size + j] = half_of(z); });
-            else along([&](int j, float z) { whole[i * size + j] = z; });
+            const int y = oy + i, lane = jg::lane();
+            if (half) each_of_row(s, y, ox, left, right, size, lane, jg::WARP, [&](int j, float z) { rounded[i * size + j] = half_of(z); });
+            else each_of_row(s, y, ox, left, right, size, lane, jg::WARP, [&](int j, float z) { whole[i * size + j] = z; });
         }
         return;
     }

@@ -38,3 +38,11 @@ def test_every_kernel_is_launched_by_name() -> None:
     text = "".join(p.read_text() for p in files)
     missing = [n for n in kernel_sources() if f'"{n}"' not in text and f'"{n.rpartition("_")[0]}"' not in text]
     assert not missing, f"kernels that nothing launches: {missing}"
+
+
+@pytest.mark.parametrize("path", sorted({*FILES, *kernel_folder().rglob("*.cuh")}), ids=lambda p: p.name)
+def test_no_lambda_has_an_auto_parameter(path: Path) -> None:
+    """NVRTC 12, which `make compilers` brings, takes one for a function of the host's and refuses it."""
+    text = re.sub(r"//[^\n]*", "", path.read_text())
+    lines = [text[: m.start()].count("\n") + 1 for m in re.finditer(r"\]\s*\([^()]*\bauto\b[^()]*\)\s*(->|mutable|\{)", text)]
+    assert not lines, f"{path.name}: lines {lines}; write the type, or a function object with a template"
