@@ -44,5 +44,6 @@ def test_every_kernel_is_launched_by_name() -> None:
 def test_no_lambda_has_an_auto_parameter(path: Path) -> None:
     """NVRTC 12, which `make compilers` brings, takes one for a function of the host's and refuses it."""
     text = re.sub(r"//[^\n]*", "", path.read_text())
-    lines = [text[: m.start()].count("\n") + 1 for m in re.finditer(r"\]\s*\([^()]*\bauto\b[^()]*\)\s*(->|mutable|\{)", text)]
+    found = re.finditer(r"\]\s*\([^()]*\bauto\b[^()]*\)\s*(->|mutable|\{)", text)
+    lines = [text[: m.start()].count("\n") + 1 for m in found]
     assert not lines, f"{path.name}: lines {lines}; write the type, or a function object with a template"
