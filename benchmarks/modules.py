@@ -71,6 +71,7 @@ def enhanced(theirs: dict[str, Any], **ours: Any) -> Case:
 def resized(factor: float) -> Case:
     by = "Resize by a fraction or multiple of the original size"
     theirs = {"x_name": "In", "y_name": "Out", "size_method": by, "resizing_factor_x": factor, "resizing_factor_y": factor}
+    theirs["interpolation"] = "Bilinear"
     return Case("resize.Resize", theirs, (kinds.Resize("In", "Out", factor, factor),))
 
 

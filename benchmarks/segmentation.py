@@ -6,6 +6,7 @@ python -m benchmarks.segmentation --shared ../shared --truth
 
 import argparse
 import dataclasses
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from scipy import ndimage
 from skimage import feature, filters, segmentation
 
 from benchmarks.machine import RESULTS, seconds, write_json
+from benchmarks.peers import ENVIRONMENTS
+from benchmarks.pipelines import run_cellprofiler
 from jumpgpu.drawing.fields import Effects, draw_field, falloff, make_tiles
 from jumpgpu.gpu.device import Device
 from jumpgpu.gpu.open import open_device
@@ -140,6 +143,7 @@ class Score:
     """Nuclei found against nuclei that are there.
 
     f1      at each of LEVELS
+    aji     aggregated Jaccard index: overlaps of true nuclei with what fits each best, over their unions and what fits none
     missed  true nuclei that no found one covers by half or more
     split   true nuclei of which two or more found ones lie mostly inside
     merged  found nuclei in which two or more true ones lie mostly
@@ -148,6 +152,7 @@ class Score:
     truth: int
     n_segmented: int
     f1: tuple[float, ...]
+    aji: float
     missed: int
     split: int
     merged: int
@@ -166,7 +171,13 @@ def score(result: np.ndarray, truth: np.ndarray) -> Score:
     covered = shared.max(0, initial=0) >= 0.5 * area_truth[1:]
     of_found, of_truth = shared > 0.5 * area_found[1:, None], shared > 0.5 * area_truth[None, 1:]
     missed = int((~covered & (area_truth[1:] > 0)).sum())
-    return Score(present, n, f1, missed, int((of_found.sum(0) > 1).sum()), int((of_truth.sum(1) > 1).sum()))
+    best = iou.argmax(0) if n else np.zeros(m, int)
+    fits = (iou.max(0, initial=0) > 0) & (area_truth[1:] > 0)
+    chosen = np.unique(best[fits])
+    joined = shared[best, np.arange(m)][fits].sum() if n else 0
+    unions = np.where(fits, union[best, np.arange(m)] if n else 0, area_truth[1:]).sum()
+    aji = float(joined / max(1, unions + np.delete(area_found[1:], chosen).sum()))
+    return Score(present, n, f1, aji, missed, int((of_found.sum(0) > 1).sum()), int((of_truth.sum(1) > 1).sum()))
 
 
 def by_skimage(image: np.ndarray) -> np.ndarray:
@@ -178,6 +189,38 @@ def by_skimage(image: np.ndarray) -> np.ndarray:
     seeds = np.zeros(mask.shape, np.int32)
     seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
     return np.asarray(segmentation.watershed(-distance, seeds, mask=mask))
+
+
+def by_cellprofiler(dna: np.ndarray, settings: PrimarySettings) -> np.ndarray:
+    """CellProfiler's own IdentifyPrimaryObjects with the same settings, of an image without a background."""
+    t = settings.threshold
+    theirs = {
+        "x_name": "DNA",
+        "y_name": "Nuclei",
+        "use_advanced": True,
+        "size_range": [int(settings.min_diameter), int(settings.max_diameter)],
+        "exclude_size": settings.discard_size,
+        "exclude_border_objects": settings.discard_border,
+        "unclump_method": "Shape",
+        "watershed_method": "Shape",
+        "automatic_smoothing": False,
+        "smoothing_filter_size": settings.smoothing,
+        "automatic_suppression": False,
+        "maxima_suppression_size": settings.suppression,
+        "low_res_maxima": settings.low_resolution_maxima,
+        "fill_holes": "Never",
+        "threshold.threshold_scope": "Global",
+        "threshold.global_operation": "Minimum Cross-Entropy",
+        "threshold.threshold_smoothing_scale": t.smoothing,
+        "threshold.threshold_correction_factor": t.correction,
+        "threshold.threshold_range": [t.lower, t.upper],
+    }
+    module = {"module": "identifyprimaryobjects.IdentifyPrimaryObjects", "settings": theirs}
+    with tempfile.TemporaryDirectory() as folder:
+        (line,) = run_cellprofiler({"modules": [module]}, {"DNA": (dna, None)}, Path(folder))
+        if line["error"]:
+            raise RuntimeError(line["error"])
+        return np.asarray(np.load(Path(folder) / "labels_Nuclei.npy", allow_pickle=False), np.int64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,15 +265,16 @@ def compare_truth(shared: Path) -> list[dict[str, Any]]:
     device = open_device("cpu")
     rows = []
     for batch in (drawn_by_hand(shared), *map(drawn_by_us, DENSITIES)):
-        for tool, labels in (
-            ("jumpgpu", nuclei_of(batch, device)),
-            ("scikit-image", by_skimage(batch.dna).astype(np.int64)),
-        ):
+        tools = {"jumpgpu": nuclei_of(batch, device), "scikit-image": by_skimage(batch.dna).astype(np.int64)}
+        if batch.settings.background is None and (ENVIRONMENTS / "cellprofiler").is_dir():
+            tools["CellProfiler"] = by_cellprofiler(batch.dna, batch.settings)
+            print(f"pixels that differ from CellProfiler: {int((tools['jumpgpu'] != tools['CellProfiler']).sum())}")
+        for tool, labels in tools.items():
             result = score(labels, batch.truth)
             rows.append({"scene": batch.name, "tool": tool, **dataclasses.asdict(result)})
             f1 = " ".join(f"{v:.3f}" for v in result.f1)
             faults = f"{result.missed} {result.split} {result.merged}"
-            print(f"{batch.name:22} {tool:12} {result.truth:4d} {result.n_segmented:4d}  {f1}  {faults}")
+            print(f"{batch.name:22} {tool:12} {result.truth:4d} {result.n_segmented:4d}  {f1}  {result.aji:.3f}  {faults}")
     return rows
 
 

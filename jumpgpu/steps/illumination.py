@@ -60,6 +60,11 @@ def to_average(plane: Plane, mask: Plane | None, step: kinds.Illumination) -> Pl
     if not step.background or step.smoothing == "splines":
         return np.asarray(plane if mask is None else np.where(mask, plane, 0), np.float32)
     index, count = blocks_of(plane.shape, step.block)
+    if mask is None:  # blocks are rectangles
+        columns = int(index[0, -1]) + 1
+        starts = [np.flatnonzero(np.diff(line, prepend=-1)) for line in (index[:, 0] // columns, index[0])]
+        least = np.minimum.reduceat(np.minimum.reduceat(plane, starts[0], 0), starts[1], 1)
+        return np.asarray(least.ravel()[index], np.float32)
     inside = np.ones(plane.shape, bool) if mask is None else mask
     minima = np.full(count, np.inf)
     np.minimum.at(minima, index[inside], plane[inside])
