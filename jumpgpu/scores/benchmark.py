@@ -114,7 +114,7 @@ def benchmark(
             if others is not None and other is None and task in ("matching", "transfer"):
                 continue
             try:
-                for row in measured(task, one, other, own, common, nulls, split):
+                for row in measured(task, one, other, own, common, nulls, findings):
                     shown = {"representation": one.name, "kind": one.kind, "features": one.n_features}
                     rows.append(shown | {"condition": condition, "task": task} | row)
             except ValueError as error:
@@ -148,12 +148,13 @@ def measured(
     controls: pd.DataFrame | str | None,
     common: dict[str, Any],
     nulls: dict[str, Any],
-    split: str,
+    findings: list[str],
 ) -> Iterator[dict[str, Any]]:
-    """The rows of one representation and task."""
+    """The rows of one representation and task; `findings` gets what their intervals are not."""
     if task == "replicating":
         given = {k: nulls[k] for k in ("null_wells", "draws")}
         score = percent_replicating(one.profiles, **common, **given, controls=controls)
+        findings += [f"{task}: {held}" for held in [score.settings["interval_held"]] if held]
         yield (
             {"measure": "percent replicating", "value": score.percent, "chance": 5.0, "n": len(score.table)}
             | ends(score.interval)
@@ -173,6 +174,7 @@ def measured(
         score = percent_matching(
             one.profiles, between, str(nulls["label"]), **common, draws=nulls["draws"], controls=controls
         )
+        findings += [f"{task}: {held}" for held in [score.settings["interval_held"]] if held]
         yield (
             {"measure": "percent matching", "value": score.percent, "chance": 5.0, "n": len(score.table)}
             | ends(score.interval)

@@ -2,7 +2,8 @@
 
 Replicates of one treatment belong together: a well drawn twice would correlate with itself, so treatments (or controls'
 positions) are resampled whole. A treatment drawn w times counts w times, and a null set counts with the product of its
-members' counts, so that the threshold moves with the treatments that make it.
+members' counts, so that the threshold moves with the treatments that make it. Where sets take so many of the treatments that
+most resamples leave none whole (16 of 18), the threshold is held as it was drawn, and `held_null` says so.
 """
 
 import numpy as np
@@ -10,6 +11,11 @@ import numpy as np
 from .common import PERCENTILE
 
 RESAMPLES = 500
+TRIALS = 100  # resamples that say whether a null's sets outlive them
+HELD = (
+    "the interval holds the null's threshold as drawn: its sets take {k} of {n} treatments, so that most resamples leave no "
+    "set whole"
+)
 
 
 def percent_interval(
@@ -21,6 +27,8 @@ def percent_interval(
     null_random: np.random.Generator | None = None,
 ) -> tuple[float, float]:
     """Bootstrap interval of the percent of values above the null's 95th percentile.
+
+    The threshold is resampled with the null's units, and held where half of the resamples or more leave no set whole.
 
     Parameters
     ----------
@@ -49,14 +57,15 @@ def percent_interval(
         n_units = n_null = max(n_units, n_null)
     order = np.argsort(null, kind="stable")
     ordered, ordered_members = null[order], null_members[order]
+    held = held_null(null_members)
     shares = []
     for _ in range(RESAMPLES):
         counts = np.bincount(random.integers(n_units, size=n_units), minlength=n_units).astype(float)
+        weights = counts[members].prod(axis=1)
         of_null = counts
         if null_random is not None:
             of_null = np.bincount(null_random.integers(n_null, size=n_null), minlength=n_null).astype(float)
-        cumulative = np.cumsum(of_null[ordered_members].prod(axis=1))
-        weights = counts[members].prod(axis=1)
+        cumulative = np.cumsum(np.ones(len(ordered)) if held else of_null[ordered_members].prod(axis=1))
         if cumulative[-1] == 0 or weights.sum() == 0:
             continue
         at = np.searchsorted(cumulative, PERCENTILE / 100 * cumulative[-1])
@@ -66,6 +75,23 @@ def percent_interval(
         return float("nan"), float("nan")
     low, high = np.percentile(shares, [2.5, 97.5])
     return float(low), float(high)
+
+
+def held_null(null_members: np.ndarray) -> str:
+    """Why a null's threshold is not resampled with its units, int [N, k]; empty where it is.
+
+    Half of the resamples of n units or more hold no set whole where the sets that a resample can hold are too few: judged on
+    resamples of its own.
+    """
+    null_members = np.atleast_2d(null_members.T).T
+    units = np.unique(null_members)
+    random, n = np.random.Generator(np.random.PCG64(0)), int(null_members.max()) + 1
+    lost = 0
+    for _ in range(TRIALS):
+        counts = np.zeros(n, bool)
+        counts[random.choice(units, len(units))] = True
+        lost += not counts[null_members].all(axis=1).any()
+    return HELD.format(k=null_members.shape[1], n=len(units)) if 2 * lost >= TRIALS else ""
 
 
 def mean_interval(values: np.ndarray, random: np.random.Generator) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from ..profiles.platemap import SAMPLE
 from ..profiles.text_tables import label_text, split_labels
 from .common import DRAWS, Complete, Score, choose_wells, chunks, complete, correlations, generator, groups_by_size, judge
 from .control_check import check_matching, own_features
-from .intervals import percent_interval
+from .intervals import held_null, percent_interval
 
 LABEL = "Metadata_gene"
 
@@ -122,6 +122,8 @@ def percent_matching(
     findings += filter(None, (c.finding() for c in checks))
     offset = 0 if others is None else len(names_a)
     units = np.column_stack([np.concatenate([i, null_i[drawn]]), np.concatenate([j, null_j[drawn]]) + offset])
+    settings["interval_held"] = held_null(units[len(i) :])
+    findings += filter(None, [settings["interval_held"]])
     interval = percent_interval(
         table["value"].to_numpy(),
         units[: len(i)],

@@ -21,7 +21,7 @@ from .common import (
     medians_within,
 )
 from .control_check import check_replicating, negative_controls, own_features
-from .intervals import percent_interval
+from .intervals import held_null, percent_interval
 from .position_null import CONTROLS, position_sets
 
 WELLS, POSITION = "wells", "position"  # what a null set is: wells of different treatments, or wells of one position
@@ -120,7 +120,7 @@ def percent_replicating(
         table = judge(table, medians)
     random = generator("replicating interval", condition, group, seed)
     apart = generator("replicating interval of the null", condition, group, seed) if null == POSITION else None
-    interval = percent_interval(values, np.arange(len(labels)), medians, members, random, apart)
+    interval, held = percent_interval(values, np.arange(len(labels)), medians, members, random, apart), held_null(members)
     checks = check_replicating(
         controls if controls is not None else profiles,
         chosen.features if controls is None else own_features(controls, also),
@@ -136,8 +136,8 @@ def percent_replicating(
         condition,
         table,
         medians,
-        {**settings, "draws": draws, "seed": seed, **chosen.settings()},
-        (*check_controls(profiles), *chosen.findings(), *filter(None, (c.finding() for c in checks))),
+        {**settings, "draws": draws, "seed": seed, "interval_held": held, **chosen.settings()},
+        (*check_controls(profiles), *chosen.findings(), *filter(None, (held, *(c.finding() for c in checks)))),
         interval,
         tuple(checks),
     )

@@ -6,7 +6,7 @@ import pytest
 
 from jumpgpu.profiles.platemap import feature_columns
 from jumpgpu.scores.common import concatenate
-from jumpgpu.scores.intervals import mean_interval, percent_interval
+from jumpgpu.scores.intervals import held_null, mean_interval, percent_interval
 from jumpgpu.scores.mean_average_precision import replicability
 from jumpgpu.scores.percent_replicating import percent_replicating
 from jumpgpu.scores.position_null import CONTROLS, TREATMENTS, position_sets
@@ -159,3 +159,29 @@ def test_nothing_scored_has_no_interval():
     )
     assert np.isnan(low)
     assert np.isnan(high)
+
+
+def test_a_null_whose_sets_outlive_no_resample_is_held_and_said():
+    """16 of 18 treatments in a set: a resample of treatments leaves no set whole, and the interval was nan."""
+    random = np.random.default_rng(0)
+    members = np.stack([random.permutation(18)[:16] for _ in range(500)])
+    values, null = np.where(np.arange(18) < 12, 3.0, -3.0), random.normal(size=500)
+    low, high = percent_interval(values, np.arange(18), null, members, np.random.default_rng(1))
+    resampled = [100 * (values[random.integers(18, size=18)] > 0).mean() for _ in range(4000)]
+    np.testing.assert_allclose([low, high], np.percentile(resampled, [2.5, 97.5]), atol=6)  # in steps of 100 / 18
+    assert held_null(members).endswith("take 16 of 18 treatments, so that most resamples leave no set whole")
+    assert held_null(members[:, :4]) == ""
+    assert held_null(np.arange(20)) == ""
+
+
+def test_a_score_says_that_its_null_is_held():
+    plates, _ = draw_position_plates(0, 0.0, n_features=30)
+    few = []
+    for plate in plates:  # 6 treatments of many wells: a set of the null takes all of them
+        control = plate["Metadata_control_type"].eq("negcon")
+        names = [None if c else f"T{i % 6}" for i, c in zip(plate.index, control, strict=True)]
+        few.append(plate.assign(Metadata_broad_sample=names)[control | (plate.index < 120)])
+    score = percent_replicating(concatenate(few), draws=200)
+    assert np.isfinite(score.interval).all()
+    assert score.settings["interval_held"] in score.findings
+    assert percent_replicating(concatenate(plates), draws=200).settings["interval_held"] == ""
