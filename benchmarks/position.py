@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 
 from jumpgpu.profiles.files import read_profiles
+from jumpgpu.profiles.normalize import normalize
 from jumpgpu.profiles.platemap import SAMPLE, is_negcon
 from jumpgpu.profiles.position import correct_position
-from jumpgpu.profiles.recipe import PositionSettings
+from jumpgpu.profiles.recipe import NormalizeSettings, PositionSettings
 from jumpgpu.scores.common import concatenate
 from jumpgpu.scores.mean_average_precision import replicability
 from jumpgpu.scores.percent_replicating import percent_replicating
@@ -119,29 +120,34 @@ def ends(values: list[float], digits: int) -> str:
     return f"[{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def synthetic(seeds: int) -> None:
+def synthetic(seeds: Sequence[int], effects: Sequence[float] = EFFECTS) -> None:
     """Recall of 200 actives and false positives among 120 inactives, judged by wells and by position."""
     rows: dict[str, list[list[float]]] = {}
-    for seed in range(seeds):
+    for seed in seeds:
         clean, active = draw_position_plates(seed, 0.0)
-        rows.setdefault("no effect", []).append(rates(concatenate(clean), active))
-        for effect in EFFECTS:
+        rows.setdefault("no effect", []).append(rates(clean, active))
+        for effect in effects:
             moved, _ = draw_position_plates(seed, effect)
             fixed, _ = correct_position(moved, PositionSettings(seed=seed))
             for name, plates in ((f"effect {effect}", moved), (f"effect {effect}, corrected", fixed)):
-                rows.setdefault(name, []).append(rates(concatenate(plates), active))
+                rows.setdefault(name, []).append(rates(plates, active))
     words = ("DMSO", "recall", "false", "recall by position", "false by position")
+    clean = np.array(rows["no effect"])
     for name, result in rows.items():
-        mean, error = np.mean(result, 0), np.std(result, 0, ddof=1) / np.sqrt(seeds)
-        print(
-            f"{name:24s} {seeds} seeds"
-            + "".join(f"  {w} {m:.1f} +- {e:.1f}" for w, m, e in zip(words, mean, error, strict=True)),
-            flush=True,
-        )
+        for label, values in ((name, np.array(result)), (f"{name}: change", np.array(result) - clean)):
+            if values is not clean and (values != 0).any():
+                mean, error = values.mean(0), values.std(0, ddof=1) / np.sqrt(len(values))
+                figures = (f"  {w} {m:.1f} +- {e:.1f}" for w, m, e in zip(words, mean, error, strict=True))
+                print(f"{label:24s} {len(values)} seeds" + "".join(figures), flush=True)
 
 
-def rates(profiles: pd.DataFrame, active: set[str]) -> list[float]:
-    """Percent of same-position controls that pass; of actives and inactives above the usual null, then by position."""
+def rates(plates: Sequence[pd.DataFrame], active: set[str]) -> list[float]:
+    """Percent of same-position controls that pass; of actives and inactives above the usual null, then by position.
+
+    Plates are normalised by their controls first, as a recipe does after a correction: what all wells of a plate share would
+    make them all alike.
+    """
+    profiles = concatenate([normalize(p, "negcon", NormalizeSettings())[0] for p in plates])
     score = percent_replicating(profiles, draws=1000)
     check = next(c for c in score.checks if c.place == "position")
     table = score.table.set_index(SAMPLE)
@@ -156,11 +162,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.position", description=__doc__)
     parser.add_argument("--profiles", type=Path, metavar="DIR", help="published profiles, a file per plate")
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="drawn sets of plates (default: %(default)s)")
+    parser.add_argument("--effect", type=float, action="append", metavar="E", help="of drawn plates (default: 0.4 and 0.7)")
     options = parser.parse_args(argv)
     if options.profiles:
         published(options.profiles)
     if options.seeds > 1:
-        synthetic(options.seeds)
+        synthetic(range(options.seeds), options.effect or EFFECTS)
     return 0
 
 

@@ -1,10 +1,14 @@
 """A smooth surface over a plate's rows and columns, for thousands of features at once, with shrinkage that the data choose.
 
 Kriging: a feature's value at a position is a mean, a smooth random surface and noise. The surface's covariance has a smooth
-part (Gaussian in the distance between wells), a part for the outermost wells and one for whole rows and columns. How
-strong the surface is beside the noise is found for every feature by restricted maximum likelihood (REML; 0, no surface,
-is among the choices), and the covariance's shape for all features together. The same arithmetic is a random-effects model
-with known covariances, or a smoothing spline whose penalty REML chose.
+part (Gaussian in the distance between wells), a part for the outermost wells, together and ring by ring, and one for whole
+rows and columns. How strong the surface is beside the noise is found for every feature by restricted maximum likelihood
+(REML; 0, no surface, is among the choices), and the covariance's shape for all features together. The same arithmetic is a
+random-effects model with known covariances, or a smoothing spline whose penalty REML chose.
+
+What places do is much the same in all features: a few patterns (an edge, a gradient) in different mixtures. So the
+covariance is then learned: that of the fitted surfaces over the features takes the place of the one before, and surfaces
+are fitted anew, a few times over. Patterns that noise made in few features die out, since each fit shrinks them again.
 
 Fitted robustly, values far from the surface are drawn in (Huber's pseudo-values), and a position that is unlike its
 neighbours in many features, as an active treatment's is, gets a larger noise in all of them.
@@ -22,6 +26,7 @@ HUBER = 1.5  # residuals beyond so many scales are drawn in
 FIRST = 2.5  # the same before there is a surface
 CAP = 5.0  # a feature counts for at most this many scales in how unlike its neighbours a position is
 ROUNDS = 4  # of fitting and drawing in
+LEARNED = 4  # more, each with the covariance of the surfaces before
 SAMPLE_FEATURES = 150  # features on which the covariance's shape is chosen
 
 
@@ -57,7 +62,8 @@ def covariance(a: Positions, b: Positions, shape: tuple[float, float, float]) ->
     length, lines, edge = shape
     smooth = np.exp(-(a.distances(b) ** 2) / (2 * length**2))
     lines_part = lines * ((a.row[:, None] == b.row).astype(float) + (a.column[:, None] == b.column))
-    total: np.ndarray = smooth + edge * np.exp(-(a.edge[:, None] + b.edge).astype(float)) + lines_part
+    ring = 1.0 + (a.edge[:, None] == b.edge)  # a part that rings share and one of each ring
+    total: np.ndarray = smooth + edge * np.exp(-(a.edge[:, None] + b.edge).astype(float)) * ring + lines_part
     return total
 
 
@@ -90,10 +96,12 @@ class Surface:
         ordinary: right where every position is a control.
     noise : float64 [P], optional
         Variance of each position's noise beside the others' (fewer plates: larger); 1 without.
+    learned : int
+        Rounds in which the covariance is learned from the surfaces; 0: it stays what `shape` says.
 
     Attributes
     ----------
-    shape : (length, lines, edge) of the covariance
+    shape : (length, lines, edge) of the covariance, before it is learned
     ratio : float64 [F], the surface's variance over the noise's; 0: no surface, a mean
     noise : float64 [P], each position's noise variance beside a control's
     """
@@ -105,6 +113,7 @@ class Surface:
         scale: np.ndarray | None = None,
         noise: np.ndarray | None = None,
         shapes: Sequence[tuple[float, float, float]] = SHAPES,
+        learned: int = LEARNED,
     ) -> None:
         if len(positions) < 4:
             raise ValueError(f"a surface over {len(positions)} wells; it needs 4 at least")
@@ -115,12 +124,36 @@ class Surface:
             middle = np.median(values, axis=0)
             pseudo = middle + np.clip(values - middle, -FIRST * scale, FIRST * scale)
             self.noise = base * activity(values - middle, scale)
+        self.patterns, self.offset = np.eye(len(positions)), np.zeros(len(positions))
         rounds = 1 if scale is None else ROUNDS
-        for i in range(rounds):
+        for i in range(rounds + learned):
+            if i >= rounds:
+                self._learn()
             self._fit(pseudo, shapes if i in (0, rounds // 2) else [self.shape])
-            if scale is not None and i < rounds - 1:
+            if scale is not None and i < rounds + learned - 1:
                 pseudo = self.fitted + np.clip(values - self.fitted, -HUBER * scale, HUBER * scale)
                 self.noise = base * activity(values - self.fitted, scale)
+
+    def kernel(self, positions: Positions) -> np.ndarray:
+        """Covariance of the surface between positions and those it was fitted to: float64 [Q, P]."""
+        k: np.ndarray = covariance(positions, self.positions, self.shape) @ self.patterns + self.offset
+        return k
+
+    def _learn(self) -> None:
+        """The covariance of the fitted surfaces, in units of each feature's noise, as the surface's covariance.
+
+        A surface is linear in the covariance to the fitted positions, and so is the new covariance: patterns and offset.
+        """
+        given = self.weights * self.ratio / np.sqrt(self.variance)
+        surfaces = self.kernel(self.positions) @ given
+        centre = surfaces.T @ (1 / self.noise) / (1 / self.noise).sum()
+        surfaces -= centre
+        size = (surfaces**2).sum() / len(surfaces)
+        if size > 0:
+            self.patterns, self.offset = (
+                self.patterns @ (given @ surfaces.T) / size,
+                (self.offset @ given - centre) @ surfaces.T / size,
+            )
 
     def _fit(self, pseudo: np.ndarray, shapes: Sequence[tuple[float, float, float]]) -> None:
         n, n_features = pseudo.shape
@@ -129,15 +162,19 @@ class Surface:
         basis = np.concatenate([weight[:, None], np.eye(n)[:, : n - 1]], axis=1)
         contrasts = np.linalg.qr(basis)[0][:, 1:]
         some = np.unique(np.linspace(0, n_features - 1, min(n_features, SAMPLE_FEATURES)).astype(int))
-        best = -np.inf
-        for shape in shapes:
-            k = weight[:, None] * covariance(self.positions, self.positions, shape) * weight
+        best, chosen = -np.inf, shapes[0]
+        for self.shape in shapes:
+            k = self.kernel(self.positions)
+            k = weight[:, None] * (k + k.T) / 2 * weight
             w, v = np.linalg.eigh(contrasts.T @ k @ contrasts)
             w, u = np.maximum(w, 0), contrasts @ v
             likelihood = restricted_likelihood(w, (u.T @ scaled[:, some]) ** 2)[0].sum()
             if likelihood > best:
-                best, self.shape, eigenvalues, vectors = likelihood, shape, w, u
-        self.ratio = restricted_likelihood(eigenvalues, (vectors.T @ scaled) ** 2)[1]
+                best, chosen, eigenvalues, vectors = likelihood, self.shape, w, u
+        self.shape = chosen
+        squares = (vectors.T @ scaled) ** 2
+        self.ratio = restricted_likelihood(eigenvalues, squares)[1]
+        self.variance = np.maximum((squares / (self.ratio * eigenvalues[:, None] + 1)).mean(axis=0), 1e-300)
         self.eigenvalues, self.vectors = eigenvalues, vectors
         self._solve(pseudo)
 
@@ -147,7 +184,7 @@ class Surface:
         z = self.vectors.T @ (weight[:, None] * pseudo)
         self.weights = weight[:, None] * (self.vectors @ (z / (self.ratio * self.eigenvalues[:, None] + 1)))
         self.fitted = pseudo - self.noise[:, None] * self.weights
-        smooth = covariance(self.positions, self.positions, self.shape) @ self.weights
+        smooth = self.kernel(self.positions) @ self.weights
         self.mean = (self.fitted - self.ratio * smooth).mean(axis=0)
         leverage = np.empty_like(self.weights)  # of the restricted inverse: what leaving a position out divides by
         for r in np.unique(self.ratio):
@@ -170,7 +207,7 @@ class Surface:
 
     def predict(self, positions: Positions) -> np.ndarray:
         """Mean and surface at these positions: float64 [Q, F]."""
-        surface: np.ndarray = self.mean + self.ratio * (covariance(positions, self.positions, self.shape) @ self.weights)
+        surface: np.ndarray = self.mean + self.ratio * (self.kernel(positions) @ self.weights)
         return surface
 
     def predict_left_out(self) -> np.ndarray:

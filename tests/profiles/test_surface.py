@@ -22,7 +22,7 @@ def drawn(n=70, n_features=5, seed=0):
 
 def test_predictions_are_kernel_ridge_on_what_the_mean_leaves():
     where, values = drawn()
-    surface, others = Surface(where, values), positions(40, 9)
+    surface, others = Surface(where, values, learned=0), positions(40, 9)
     k = covariance(where, where, surface.shape)
     for f in range(1, values.shape[1]):
         ratio = surface.ratio[f]
@@ -54,15 +54,50 @@ def test_the_likelihood_is_the_density_of_contrasts():
 
 def test_a_position_left_out_is_a_refit_without_it(monkeypatch):
     where, values = drawn()
-    whole = Surface(where, values)
+    whole = Surface(where, values, learned=0)
     for i in (0, 13, 69):
         keep = np.arange(len(where)) != i
         for r in np.unique(whole.ratio):
             monkeypatch.setattr("jumpgpu.profiles.surface.RATIOS", np.array([r]))  # the same ratio, the same shape
-            refit = Surface(where.take(keep), values[keep], shapes=[whole.shape])
+            refit = Surface(where.take(keep), values[keep], shapes=[whole.shape], learned=0)
             same = whole.ratio == r
             expected = refit.predict(where.take(np.array([i])))[0, same]
             np.testing.assert_allclose(whole.predict_left_out()[i, same], expected, rtol=0, atol=1e-8)
+
+
+def patterned(seed, n_features=60):
+    """A few patterns in different mixtures: a gradient, a bow and the outer ring, and noise of variance 1."""
+    random = np.random.default_rng(seed)
+    whole = Positions(*np.divmod(np.arange(384), 24), 16, 24)
+    y, x = (whole.row - 7.5) / 7.5, (whole.column - 11.5) / 11.5
+    truth = np.column_stack([x, y * y, whole.edge == 0]) @ random.normal(size=(3, n_features))
+    return whole, truth, truth + random.normal(size=truth.shape)
+
+
+def test_a_learned_covariance_is_that_of_the_surfaces_before():
+    whole, _, values = patterned(0)
+    fitted = np.arange(384) % 4 > 0
+    before = Surface(whole.take(fitted), values[fitted], learned=0)
+    after = Surface(whole.take(fitted), values[fitted], learned=1)
+    sizes = np.sqrt(before.variance)  # of each feature's noise
+    surfaces = [(before.predict(p) - before.mean) / sizes for p in (whole, whole.take(fitted))]
+    surfaces = [s - surfaces[1].mean(axis=0) for s in surfaces]
+    expected = surfaces[0] @ surfaces[1].T
+    expected /= np.trace(surfaces[1] @ surfaces[1].T) / fitted.sum()
+    np.testing.assert_allclose(after.kernel(whole), expected, rtol=0, atol=1e-8)
+
+
+def test_patterns_that_features_share_are_learned():
+    """Half the error of surfaces that know of no other feature."""
+    errors = []
+    for seed in range(3):
+        whole, truth, values = patterned(seed)
+        fitted = np.arange(384) % 4 > 0
+        apart = whole.take(~fitted)
+        found = [Surface(whole.take(fitted), values[fitted], learned=n).predict(apart) for n in (0, 4)]
+        errors.append([((f - truth[~fitted]) ** 2).mean() for f in found])
+    alone, learned = np.mean(errors, axis=0)
+    assert learned < 0.55 * alone
 
 
 def test_noise_alone_gives_no_surface_and_a_plane_is_found():
