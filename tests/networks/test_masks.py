@@ -255,3 +255,70 @@ def test_cellpose_at_random_weights(device: Device, tmp_path: Path) -> None:
     labels = find_labels(torch.rand(2, 5, 96, 80), ("DNA", "ER", "RNA", "AGP", "Mito"), settings, device)
     assert labels["Nuclei"].shape == (2, 96, 80)
     assert labels["Nuclei"].dtype == torch.int32
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_stardist_at_random_weights(device: Device, tmp_path: Path) -> None:
+    """The real architecture, its weights drawn: the labels are those that the library finds in the image by itself."""
+    models = pytest.importorskip("stardist.models", reason="stardist is not installed", exc_type=Exception)
+    import tensorflow
+
+    tensorflow.keras.utils.set_random_seed(0)
+    small = models.Config2D(n_rays=16, grid=(2, 2), unet_n_depth=2, unet_n_filter_base=8, net_conv_after_unet=16)
+    model = models.StarDist2D(small, name="random", basedir=str(tmp_path))
+    model.keras_model.save_weights(str(tmp_path / "random" / "weights_best.h5"))
+    (tmp_path / "random" / "thresholds.json").write_text('{"prob": 0.5, "nms": 0.4}')
+    pixels = torch.rand(2, 5, 96, 80, generator=torch.Generator().manual_seed(0))
+    network = NetworkMaskSettings(nuclei=str(tmp_path / "random"), probability=0.3)
+    settings = SegmentationSettings(method="stardist", network=network)
+    labels = find_labels(pixels, ("DNA", "ER", "RNA", "AGP", "Mito"), settings, device)["Nuclei"]
+    assert labels.dtype == torch.int32
+    assert labels.max() > 2  # random weights find something, such as it is
+    for field, found in zip(pixels[:, 0].numpy(), labels.numpy(), strict=True):
+        low, high = np.percentile(field, [1, 99.8])
+        expected = model.predict_instances((field - low) / (high - low + 1e-20), prob_thresh=0.3)[0]
+        np.testing.assert_array_equal(found, expected)
+
+
+DEEPSEA = """
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+import torch
+from deepsea.model import DeepSeaSegmentation
+from scipy import ndimage
+
+
+@cache
+def net():
+    with (files("deepsea") / "trained_models" / "segmentation.pth").open("rb") as file:
+        weights = torch.load(file, map_location="cpu", weights_only=True)
+    model = DeepSeaSegmentation(n_channels=1, n_classes=2)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+@torch.inference_mode()
+def nuclei(fields, channels):
+    image = fields[:, list(channels).index("DNA")][:, None]
+    least, most = image.amin((2, 3), keepdim=True), image.amax((2, 3), keepdim=True)
+    inside = net()((image - least) / (most - least) * 2 - 1)[0].argmax(1)
+    return np.stack([ndimage.label(i)[0] for i in inside.numpy()])
+"""
+
+
+@pytest.mark.slow
+def test_a_package_that_ships_its_weights(root: Path, device: Device) -> None:
+    """DeepSea (pip install --no-deps deepsea) has trained weights in its wheel: images to cells by them, in one run."""
+    pytest.importorskip("deepsea", reason="deepsea is not installed")
+    (root / "deepsea_nets.py").write_text(DEEPSEA)
+    settings = config(root, f'nuclei = "{root / "deepsea_nets.py"}:nuclei"')
+    plate = extract(root, settings, "deepsea")
+    cells = plate.to_pandas()
+    assert len(cells) > 3
+    assert set(plate.settings["networks"]["segmentation"]) == {"deepsea_nets.py"}
+    for well in plate.wells:
+        labels = plate.labels(well, 1)
+        assert labels["Nuclei"].max() == labels["Cells"].max() == (cells["Metadata_Well"] == well).sum()
