@@ -86,6 +86,14 @@ def write_metadata(folder: Path, platemap: dict[str, str | None], plates: list[s
     pd.DataFrame(treatments).to_csv(folder / "external" / "demo_metadata.tsv", sep="\t", index=False)
 
 
+def position_patterns() -> np.ndarray:
+    """What the places of a drawn plate of 384 wells do, float64 [384, 9]: gradients, curvature, two outer rings, waves."""
+    row, column = np.divmod(np.arange(384), 24)
+    y, x = (row - 7.5) / 7.5, (column - 11.5) / 11.5
+    ring = np.minimum.reduce([row, 15 - row, column, 23 - column])
+    return np.column_stack([y, x, y * y, x * x, y * x, ring == 0, 0.5 * (ring == 1), np.sin(3 * y), np.cos(2 * x)])
+
+
 def draw_position_plates(
     seed: int,
     effect: float = 1.0,
@@ -103,7 +111,6 @@ def draw_position_plates(
     """
     random = np.random.default_rng([seed, 17])
     names = [well_name(1 + i // 24, 1 + i % 24) for i in range(384)]
-    row, column = np.divmod(np.arange(384), 24)
     order = random.permutation(384)
     samples: list[str | None] = [f"T{i:03d}-a" for i in range(384)]
     for i in order[:n_controls]:
@@ -112,9 +119,7 @@ def draw_position_plates(
     active = set(random.permutation(treated)[:n_active].tolist())
     directions = random.normal(size=(384, n_features)) * strength * random.uniform(0.3, 1.2, (384, 1))
     signal = np.where(np.isin(np.arange(384), list(active))[:, None], directions, 0)
-    y, x = (row - 7.5) / 7.5, (column - 11.5) / 11.5
-    ring = np.minimum.reduce([row, 15 - row, column, 23 - column])
-    shapes = np.column_stack([y, x, y * y, x * x, y * x, ring == 0, 0.5 * (ring == 1), np.sin(3 * y), np.cos(2 * x)])
+    shapes = position_patterns()
     few = random.normal(size=(shapes.shape[1], 4)) @ random.normal(size=(4, n_features))
     surface = shapes @ (0.35 * random.normal(size=(shapes.shape[1], n_features)) + 0.25 * few)
     loadings = random.normal(size=(20, n_features)) * 0.27
