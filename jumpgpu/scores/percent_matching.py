@@ -122,8 +122,9 @@ def percent_matching(
     findings += filter(None, (c.finding() for c in checks))
     offset = 0 if others is None else len(names_a)
     units = np.column_stack([np.concatenate([i, null_i[drawn]]), np.concatenate([j, null_j[drawn]]) + offset])
-    settings["interval_held"] = held_null(units[len(i) :])
-    findings += filter(None, [settings["interval_held"]])
+    held = held_null(units[len(i) :])
+    settings["interval_held"] = held
+    findings += [held] if held else []
     interval = percent_interval(
         table["value"].to_numpy(),
         units[: len(i)],
