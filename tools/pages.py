@@ -82,7 +82,7 @@ def config_page() -> str:
     lines = ["# Settings", ""]
     lines += [
         "A settings file is TOML. What it does not say has the default below, which is CPJUMP1's. An unknown key or word",
-        "and a number out of range are refused by file and key. `python -m jumpgpu.config FILE` prints all settings of a",
+        "and a number out of range are refused by file and key. `jumpgpu config FILE` prints all settings of a",
         "file or preset.",
         "",
     ]
@@ -121,7 +121,7 @@ def columns_page() -> str:
     lines += [
         "A column is `Compartment_Family_Measure_...`, as CellProfiler names it, such as",
         "`Nuclei_Texture_Contrast_RNA_5_02_256`. The list, in stored order, is `configs/columns.txt`;",
-        "`python -m jumpgpu.columns --explain NAME` says all of this of one column.",
+        "`jumpgpu columns --explain NAME` explains one column.",
         "",
     ]
     for name, family in FAMILIES.items():

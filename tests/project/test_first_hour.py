@@ -186,7 +186,7 @@ def test_every_command_of_the_documentation_runs(installed, tmp_path, fields, re
     hour = Hour(tmp_path, images, *installed)
     done = 0
     for page in PAGES:
-        before = "" if page != "index" else "\n".join(t for language, t in parts("README") if language == "python")
+        before = ""
         for language, text in parts(page):
             text = text.replace("/data/images", str(images)).replace("BR00117012", "BR00117011")
             if "import scanpy" in text:
