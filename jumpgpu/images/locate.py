@@ -38,7 +38,7 @@ def find_source(barcode: str, images: str | Place | None, settings: PlateSetting
     if settings.time is not None:  # each time point is a plate of its own name
         barcode = barcode.removesuffix(f"_t{settings.time}")
     plate = found_source(barcode, images, settings, cache)
-    if settings.pattern and not any(note.startswith("[plate] pattern") for note in plate.notes):
+    if settings.pattern and not settings.assign and not any(note.startswith("[plate] pattern") for note in plate.notes):
         unused = f"[plate] pattern is not used: {plate.channel_source} says which file is which"
         plate = dataclasses.replace(plate, warnings=(*plate.warnings, unused))
     return plate

@@ -20,10 +20,20 @@ from ..gpu.cpu import decode_lzw
 from ..storage.local import Files, has_planes
 from .lossless import JPEG_2000, JPEG_XL, check_segment
 from .png import decode_png, header, is_png
-from .tiff_tags import ASKED, DESCRIPTION, PHOTOMETRIC, UIC2, USUAL, Grey, judge_tags
+from .tiff_tags import ASKED, DESCRIPTION, PHOTOMETRIC, PHOTOMETRICS, UIC2, USUAL, Grey, judge_tags
 
 MAX_SIDE = 8192  # pixels; the largest camera of these microscopes has 2160
 JPEG = b"\xff\xd8\xff"
+OTHER_KINDS = {
+    b"\x1f\x8b": "a file packed by gzip",
+    b"PK\x03\x04": "a ZIP archive",
+    b"\0\0\0\x0cjP": "a JPEG 2000 file",
+    b"\xff\x0a": "a JPEG XL file",
+    b"\0\0\0\x0cJXL": "a JPEG XL file",
+    b"BM": "a BMP file",
+    b"GIF8": "a GIF file",
+    b"RIFF": "a WebP file",
+}
 MAX_OVERHEAD = 1 << 20  # bytes of a TIFF beside its pixels; Harmony's tags have 85,000
 COMPRESSIONS = (1, 5, 8, 32773, 32946, 50000)  # none, LZW, deflate, PackBits, deflate, zstd: all lossless
 # Tags of `plain_strips`, what they are where a file has none (0: it must have one) and must be: width, height,
@@ -147,8 +157,7 @@ def copied(data: bytes, strips: Strips, reserve: Callable[[int], tuple[int, np.n
 @contextlib.contextmanager
 def reader(data: bytes, size: tuple[int, ...]) -> Iterator[tifffile.TiffPage]:
     """A TIFF's page, which has the type and size of a field's image and strips within the file."""
-    if data.startswith(JPEG):
-        raise ValueError("a JPEG file, whose grey values are not the camera's; expected TIFF or PNG")
+    check_kind(data)
     with io.BytesIO(data) as stream, tifffile.TiffFile(stream, is_ome=False) as tiff:
         page = single_page(tiff)
         if page.shape != size:
@@ -163,6 +172,16 @@ def reader(data: bytes, size: tuple[int, ...]) -> Iterator[tifffile.TiffPage]:
             for offset, count in zip(offsets, counts, strict=True):
                 check_segment(data[offset : offset + count], int(page.compression), tile, page.bitspersample)
         yield page
+
+
+def check_kind(data: bytes) -> None:
+    """ValueError, by name, for a file of another format that is often called .tif or .png."""
+    if data.startswith(JPEG):
+        raise ValueError("a JPEG file, whose grey values are not the camera's; expected TIFF or PNG")
+    if not data:
+        raise ValueError("an empty file")
+    if name := next((name for mark, name in OTHER_KINDS.items() if data.startswith(mark)), ""):
+        raise ValueError(f"{name}, expected TIFF or PNG")
 
 
 def judge_page(page: tifffile.TiffPage) -> Grey:
@@ -327,14 +346,18 @@ def file_limit(size: tuple[int, ...]) -> int:
 def single_page(tiff: tifffile.TiffFile) -> tifffile.TiffPage:
     """The one page of a grey TIFF of 8 or 16 bits; ValueError where there are more or it is something else."""
     page = lone_page(tiff)
+    if page.compression not in (*COMPRESSIONS, *JPEG_2000, *JPEG_XL):
+        name = getattr(page.compression, "name", "unknown").replace("_", " ")
+        raise ValueError(
+            f"compression {int(page.compression)} ({name}), expected none, LZW, deflate, PackBits, zstd, JPEG 2000 or JPEG "
+            "XL without loss"
+        )
+    if len(page.shape) == 3 and (name := PHOTOMETRICS.get(int(page.photometric))):
+        raise ValueError(f"{name} pixels of shape {page.shape}, expected grey ones [H, W]")
     if page.dtype not in (np.uint8, np.uint16) or len(page.shape) != 2:
         raise ValueError(f"{page.dtype} pixels of shape {page.shape}, expected uint8 or uint16 [H, W]")
     if page.bitspersample not in (8, 16):
         raise ValueError(f"{page.bitspersample} bits per sample, expected 8 or 16")
-    if page.compression not in (*COMPRESSIONS, *JPEG_2000, *JPEG_XL):
-        raise ValueError(
-            f"compression {page.compression}, expected none, LZW, deflate, PackBits, zstd, JPEG 2000 or JPEG XL without loss"
-        )
     return page
 
 
@@ -360,6 +383,7 @@ def header_size(file: str, images: Files) -> tuple[int, int]:
         data = images.read(file, 4 * MAX_SIDE * MAX_SIDE + MAX_OVERHEAD)
         if is_png(data):
             return checked_size(*header(data)[:2])
+        check_kind(data)
         with io.BytesIO(data) as stream, tifffile.TiffFile(stream, is_ome=False) as tiff:
             height, width = single_page(tiff).shape
     return checked_size(height, width)

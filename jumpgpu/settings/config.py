@@ -174,6 +174,10 @@ class FeatureSettings:
     image_quality: bool = False  # measure whole images too: blur, saturation, threshold
 
 
+class PhenixNumbers(dict[str, int]):
+    """`plate.numbers` where nobody gives any: they are not taken for another microscope's, as the same ones of a file are."""
+
+
 @dataclass(frozen=True)
 class PlateSettings:
     """How a plate's files name their channels and where plates are found."""
@@ -181,16 +185,9 @@ class PlateSettings:
     images: str | None = None  # root folder or URL when --images is not given
     channels: tuple[str, ...] = CHANNELS  # measured channels; brightfield planes are added here
     numbers: dict[str, int] = field(  # Phenix channel numbers, where nothing else says; a file adds to these
-        default_factory=lambda: {
-            "Mito": 1,
-            "AGP": 2,
-            "RNA": 3,
-            "ER": 4,
-            "DNA": 5,
-            "HighZBF": 6,
-            "LowZBF": 7,
-            "Brightfield": 8,
-        }
+        default_factory=lambda: PhenixNumbers(
+            {"Mito": 1, "AGP": 2, "RNA": 3, "ER": 4, "DNA": 5, "HighZBF": 6, "LowZBF": 7, "Brightfield": 8}
+        )
     )
     scale: float | None = None  # the count that is intensity 1; otherwise what each image says, else 65535
     pattern: str | None = None  # regular expression of file names, with groups well (or row, column), site, channel, ...
@@ -296,10 +293,13 @@ def build(kind: Any, table: dict[str, Any], where: str) -> Any:
     values = {key: convert(hints[key], value, f"{where}: {key}") for key, value in table.items()}
     if kind is PlateSettings:  # what a lab adds leaves the rest
         values |= {
-            key: extended(key, values[key], where) for key in ("numbers", "stains", "c_axis", "planes") if key in values
+            key: extended(key, values[key], where)
+            for key in ("numbers", "stains", "c_axis", "planes", "assign")
+            if key in values
         }
         if "channels" in values:
-            values["channels"] = tuple(KNOWN.get(c.lower(), c) for c in values["channels"])
+            values["channels"] = tuple(KNOWN.get(c.strip().lower(), c) for c in values["channels"])
+        check_channel_keys(values, where)
     try:
         output = kind(**values)
     except TypeError as error:  # a step without one of its keys
@@ -308,15 +308,29 @@ def build(kind: Any, table: dict[str, Any], where: str) -> Any:
     return output
 
 
+def check_channel_keys(values: dict[str, Any], where: str) -> None:
+    """ValueError for a number, plane or place that the file gives to a channel that nothing knows."""
+    stains = values.get("stains", PlateSettings().stains)
+    known = {*KNOWN.values(), *stains.values(), *values.get("channels", ()), *values.get("assign", ())}
+    for key in ("numbers", "c_axis", "planes"):
+        if unknown := [c for c in values.get(key, ()) if c not in known]:
+            near = get_close_matches(unknown[0], known, 1)
+            meant = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(
+                f"{where}: {key}: unknown channel {unknown[0]!r}; {meant}known are {', '.join(KNOWN.values())} and those of "
+                "[plate.stains]"
+            )
+
+
 def extended(key: str, given: dict[str, Any], where: str) -> dict[str, Any]:
-    """`plate.numbers`, `stains`, `c_axis` or `planes` of a file, added to the default ones; keys are alike in any case.
+    """`plate.numbers`, `stains`, `c_axis`, `planes` or `assign` of a file, added to the defaults; keys match in any case.
 
     A number that the file gives to a channel is taken from the one that has it by default.
     """
     output: dict[str, Any] = {}
     for name, value in given.items():
-        known = " ".join(name.lower().split()) if key == "stains" else KNOWN.get(name.lower(), name)
-        value = KNOWN.get(value.lower(), value) if key == "stains" else value
+        known = " ".join(name.lower().split()) if key == "stains" else KNOWN.get(name.strip().lower(), name)
+        value = KNOWN.get(value.strip().lower(), value) if key == "stains" else value
         if output.setdefault(known, value) != value:
             raise ValueError(f"{where}: {key} gives two values for {name!r}: {output[known]} and {value}")
     defaults: dict[str, Any] = getattr(PlateSettings(), key)

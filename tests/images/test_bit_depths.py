@@ -180,3 +180,25 @@ def test_a_plate_of_8_bits(tmp_path: Path, device: Device, kind: str) -> None:
     result = correct(batch.pixels, functions, device=device, scales=batch.scales).numpy()
     np.testing.assert_array_equal(result, batch.pixels.numpy().astype(np.float32) / np.float32(255))
     assert batch.checks[0][0][0] == (batch.pixels[0, 0].numpy() == 255).mean()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\xff\xd8\xff\xe0" + bytes(99), "a JPEG file"),
+        (b"", "an empty file"),
+        (b"\x1f\x8b" + bytes(99), "a file packed by gzip"),
+        (imagecodecs.jpeg2k_encode(WIDE), "a JPEG 2000 file"),
+        (imagecodecs.jpegxl_encode(WIDE), "a JPEG XL file"),
+        (
+            tiff(np.dstack([WIDE] * 3), {262: (SHORT, (2,)), 277: (SHORT, (3,)), 258: (SHORT, (16, 16, 16))}),
+            "RGB pixels of shape",
+        ),
+        (tiff(NARROW, {259: (SHORT, (7,))}), r"compression 7 \(JPEG\)"),
+    ],
+)
+def test_a_plate_of_another_format_is_refused_by_its_name(tmp_path: Path, data: bytes, message: str) -> None:
+    for path in (images := write_plate(tmp_path)).iterdir():
+        path.write_bytes(data)
+    with pytest.raises(ValueError, match=f"no image can be read; the first is .*{message}"):
+        field_size(find_plate("BR00000001", images))

@@ -10,7 +10,7 @@ import jumpgpu
 from jumpgpu.export import main as export
 from jumpgpu.images.locate import find_plate
 from jumpgpu.images.reader import read_fields
-from jumpgpu.settings.config import Config, FeatureSettings, PlateSettings
+from jumpgpu.settings.config import Config, FeatureSettings, PlateSettings, load_config
 from jumpgpu.settings.names import CHANNELS, check_barcode
 from jumpgpu.verify import main as verify
 from tests.helpers.image_plates import NUMBERS, index_xml, noise, write_plate
@@ -101,3 +101,26 @@ def test_a_folder_of_plates_is_no_measurement(tmp_path: Path) -> None:
     (tmp_path / "Images").mkdir()
     with pytest.raises(FileNotFoundError, match=r"no plate P3"):
         find_plate("P3", tmp_path, PlateSettings())
+
+
+@pytest.mark.parametrize("key", ["dna", "DNA", " Dna "])
+@pytest.mark.parametrize("table", ["numbers", "c_axis", "planes", "assign"])
+def test_keys_of_channels_in_any_case(tmp_path: Path, key: str, table: str) -> None:
+    path = tmp_path / "c.toml"
+    value = "'x'" if table == "assign" else "7"
+    path.write_text(f'[plate]\nchannels = [" dna", "ER"]\n[plate.{table}]\n"{key}" = {value}\n')
+    plate = load_config(path).plate
+    assert plate.channels == ("DNA", "ER")
+    assert getattr(plate, table)["DNA"] == {"assign": "x", "planes": (7,)}.get(table, 7)
+    assert not [k for k in getattr(plate, table) if k.strip() != k or (k.lower() == "dna" and k != "DNA")]
+
+
+@pytest.mark.parametrize("table", ["numbers", "c_axis", "planes"])
+def test_a_number_of_a_channel_that_nothing_knows_is_refused(tmp_path: Path, table: str) -> None:
+    """A misspelled key took the number from the channel that has it by default."""
+    path = tmp_path / "c.toml"
+    path.write_text(f"[plate.{table}]\nMitoo = 5\n")
+    with pytest.raises(ValueError, match=rf"plate: {table}: unknown channel 'Mitoo'; did you mean Mito\? known are DNA"):
+        load_config(path)
+    path.write_text(f'[plate.stains]\n"my dye" = "Actin2"\n[plate.{table}]\nActin2 = 5\n')
+    assert "Actin2" in getattr(load_config(path).plate, table)

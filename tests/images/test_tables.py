@@ -210,3 +210,73 @@ def test_a_file_that_is_no_table_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(ValueError, match=rf"{name} is a file, and no table of images .*give --images the folder"):
         find_plate(BARCODE, tmp_path / name)
+
+
+def with_prefix(frame: pd.DataFrame) -> pd.DataFrame:
+    """As CellProfiler's LoadData has its columns."""
+    return frame.rename(columns=lambda c: f"Image_{c}" if c.startswith(("FileName", "PathName")) else c)
+
+
+WRITTEN = {
+    "a pandas index": lambda frame: frame.to_csv(),
+    "Excel's sep= line": lambda frame: "sep=;\r\n" + frame.to_csv(index=False, sep=";", lineterminator="\r\n"),
+    "a separator at each line's end": lambda frame: "".join(f"{line},\n" for line in frame.to_csv(index=False).splitlines()),
+    "every cell quoted": lambda frame: frame.to_csv(index=False, quoting=1),
+    "columns in another order": lambda frame: frame[sorted(frame.columns, reverse=True)].to_csv(index=False),
+    "empty lines": lambda frame: frame.to_csv(index=False) + "\n\n" + "," * (len(frame.columns) - 1) + "\n",
+    "wells without zeros": lambda frame: frame.replace({"A01": "a1", "B03": "b3"}).to_csv(index=False),
+    "LoadData's Image_ before names": lambda frame: with_prefix(frame).to_csv(index=False),
+    "LoadData's names, packed": lambda frame: parquet(with_prefix(frame)),
+    "categories": lambda frame: parquet(frame.astype("category")),
+    "pandas' own types": lambda frame: parquet(frame.convert_dtypes()),
+}
+
+
+@pytest.mark.parametrize("kind", ["load_data", "samplesheet"])
+@pytest.mark.parametrize("written", WRITTEN)
+def test_tables_as_programs_write_them(tmp_path: Path, written: str, kind: str) -> None:
+    images = write_plate(tmp_path / "data set")
+    frame = frame_of(str(images)) if kind == "load_data" else sheet_of(str(images))
+    data = WRITTEN[written](frame)
+    table = tmp_path / "data set" / f"t.{'csv' if isinstance(data, str) else 'parquet'}"
+    table.write_bytes(data.encode() if isinstance(data, str) else data)
+    check(find_plate(BARCODE, table))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda path, root: f"file://{path}".replace(" ", "%20"),
+        lambda path, root: f"file://localhost{path}".replace(" ", "%20"),
+        lambda path, root: f"file:{path}".replace(" ", "%20"),
+        lambda path, root: str(path.relative_to(root)),
+        lambda path, root: f"./{path.relative_to(root)}",
+        lambda path, root: str(path.relative_to(root)).replace("/", "\\"),
+        lambda path, root: f"D:\\microscope\\{path.relative_to(root)}".replace("/", "\\"),
+    ],
+)
+def test_paths_as_people_write_them(tmp_path: Path, form) -> None:  # type: ignore[no-untyped-def]
+    root = tmp_path / "data set"
+    images = write_plate(root)
+    frame = sheet_of(str(images))
+    frame["path"] = [form(Path(p), root) for p in frame["path"]]
+    (root / "sheet.csv").write_text(frame.to_csv(index=False))
+    check(find_plate(BARCODE, root / "sheet.csv"))
+    (images.parent / "samplesheet.csv").write_text(frame.to_csv(index=False))  # found; paths from the images root on
+    (root / "sheet.csv").unlink()
+    check(find_plate(BARCODE, root))
+    urls = frame_of(str(images))[["Metadata_Plate", "Metadata_Well", "Metadata_Site"]]
+    for channel, number in NUMBERS.items():
+        rows = zip(urls["Metadata_Well"], urls["Metadata_Site"], strict=True)
+        urls[f"URL_Orig{channel}"] = [form(images / image_name(w, s, number), root) for w, s in rows]
+    (root / "urls.csv").write_text(urls.to_csv(index=False))
+    check(find_plate(BARCODE, root / "urls.csv"))
+
+
+def test_cells_beyond_the_columns_are_refused(tmp_path: Path) -> None:
+    images = write_plate(tmp_path)
+    lines = frame_of(str(images)).to_csv().splitlines()  # with an index
+    lines[2] += ",more"
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="line 3: more cells than the 13 columns"):
+        find_plate(BARCODE, tmp_path / "t.csv")

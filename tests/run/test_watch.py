@@ -167,3 +167,12 @@ def test_the_command_watches(tmp_path: Path, drawn: Path, capsys: pytest.Capture
     assert main([*given, "--config", str(config), "--device", "cpu", "--watch", "0.1"]) == 0
     assert list(open_plate(tmp_path / "out" / "P1.zarr").wells) == WELLS
     assert "3 wells" in capsys.readouterr().out
+
+
+def test_a_watch_shares_its_wells_among_workers(tmp_path: Path, drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (drawn / "Index.idx.xml").write_text(index_xml(tuple(WELLS), (1, 2), STAINS, "P1", shape=SMALL))
+    config = tmp_path / "c.toml"
+    config.write_text('[features]\nfamilies = ["number", "shape", "intensity"]\n')
+    given = ["--plate", "P1", "--images", str(drawn), "--output", str(tmp_path / "out"), "--illumination", "none"]
+    assert main([*given, "--config", str(config), "--device", "cpu", "--watch", "0.1", "--workers", "2"]) == 0
+    check_same(tmp_path, drawn)

@@ -38,6 +38,7 @@ SHEET = ("channel", "path", "plate", "well", "site")  # columns of a samplesheet
 SEPARATORS = ",;\t"
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 TABLES = [f"{name}{suffix}" for name in ("load_data", "load_data_with_illum", "samplesheet") for suffix in SUFFIXES]
+BEYOND = "\0"  # no column's name
 MAX_COLUMNS = 1000  # of a Parquet table
 MAX_UNPACKED = 1 << 30  # bytes that it says to hold
 
@@ -156,20 +157,23 @@ class SeparatedRows:
         rows = lines(file, path)
         header = next(rows, "")
         separator = max(SEPARATORS, key=header.count)
+        if said := re.fullmatch(r"sep=(.)\s*", header):  # Excel's
+            separator, header = said[1], next(rows, "")
         self.reader = csv.reader(chain([header], rows), delimiter=separator, strict=True)
-        self.fieldnames = [name.strip() for name in next(self.reader, [])]
+        self.fieldnames = [plain_column(name) for name in next(self.reader, [])]
 
     @property
     def line_num(self) -> int:
         return self.reader.line_num
 
     def __iter__(self) -> Iterator[dict[str, str]]:
-        """Text by column; '' of cells beyond the columns."""
+        """Text by column; what lies beyond the columns by `BEYOND`. A column without a name (pandas' index) is left out."""
         n = len(self.fieldnames)
         for cells in self.reader:
             if cells:
                 row = dict(zip(self.fieldnames, [*cells, *[""] * (n - len(cells))], strict=False))
-                yield row | {"": cells[n]} if len(cells) > n else row
+                row.pop("", None)
+                yield row | {BEYOND: cells[n]} if len(cells) > n else row
 
 
 class ParquetRows:
@@ -184,25 +188,34 @@ class ParquetRows:
             self.file = parquet.ParquetFile(pyarrow.PythonFile(file, mode="r"))
             said = self.file.metadata
             unpacked = sum(said.row_group(i).total_byte_size for i in range(said.num_row_groups))
-            self.fieldnames = list(self.file.schema_arrow.names)
+            self.written = {plain_column(name): name for name in self.file.schema_arrow.names}
+            self.fieldnames = [plain_column(name) for name in self.file.schema_arrow.names]
         except self.errors as error:
             raise ValueError(f"{path}: not a Parquet table ({' '.join(str(error).split())[:100]})") from error
         if said.num_columns > MAX_COLUMNS or said.num_rows > MAX_ROWS or unpacked > MAX_UNPACKED:
             raise ValueError(f"{path}: {said.num_rows} rows, {said.num_columns} columns, {unpacked} bytes; no load_data")
 
     def __iter__(self) -> Iterator[dict[str, str]]:
-        wanted = [c for c in self.fieldnames if c.startswith(("Metadata_", *PREFIXES)) or c.lower() in SHEET]
+        wanted = {
+            written: c for c, written in self.written.items() if c.startswith(("Metadata_", *PREFIXES)) or c.lower() in SHEET
+        }
         try:
-            for batch in self.file.iter_batches(1024, columns=wanted):
+            for batch in self.file.iter_batches(1024, columns=list(wanted)):
                 for row in batch.to_pylist():
                     self.line_num += 1
-                    yield {name: "" if value is None else str(value)[:MAX_LINE] for name, value in row.items()}
+                    yield {wanted[name]: "" if value is None else str(value)[:MAX_LINE] for name, value in row.items()}
         except self.errors as error:
             raise ValueError(f"{self.path}: not a Parquet table ({' '.join(str(error).split())[:100]})") from error
 
 
+def plain_column(name: str) -> str:
+    """A column's name without blanks around it, and without the `Image_` that CellProfiler has before files and folders."""
+    name = name.strip()
+    return rest if (rest := name.removeprefix("Image_")).startswith(PREFIXES) else name
+
+
 def collect(table: SeparatedRows | ParquetRows, path: Place, barcode: str) -> LoadData:
-    header = list(table.fieldnames or [])
+    header = [name for name in table.fieldnames or [] if name]
     if {*SHEET} <= {name.lower() for name in header}:
         return collect_sheet(table, path, barcode)
     if repeated := [c for c, n in Counter(header).items() if n > 1]:
@@ -221,7 +234,7 @@ def collect(table: SeparatedRows | ParquetRows, path: Place, barcode: str) -> Lo
     said: Counter[tuple[str, ...]] = Counter()
     for cells in table:
         where = f"{path} line {table.line_num}"
-        if "" in cells:
+        if BEYOND in cells:
             raise ValueError(f"{where}: more cells than the {len(header)} columns")
         if not same_plate(cells["Metadata_Plate"], barcode):
             if len(plates) < 5:
@@ -260,13 +273,13 @@ def collect(table: SeparatedRows | ParquetRows, path: Place, barcode: str) -> Lo
 
 def collect_sheet(table: SeparatedRows | ParquetRows, path: Place, barcode: str) -> LoadData:
     """The sites of a samplesheet, whose rows are images."""
-    names = {name.lower(): name for name in table.fieldnames or []}
+    names = {name.lower(): name for name in table.fieldnames or [] if name}
     rows: dict[tuple[str, int], Row] = {}
     channels: dict[str, None] = {}
     plates: set[str] = set()
     for cells in table:
         where = f"{path} line {table.line_num}"
-        if "" in cells:
+        if BEYOND in cells:
             raise ValueError(f"{where}: more cells than the {len(names)} columns")
         channel, file, plate, well, site = (cells[names[column]].strip() for column in SHEET)
         if not same_plate(plate, barcode):
@@ -355,9 +368,10 @@ def location(cells: dict[str, str], columns: tuple[str, ...]) -> tuple[str, str]
 
 
 def split_url(text: str) -> tuple[str, str]:
-    """A URL, or a path, to folder and file name."""
-    folder, _, name = plain_path(text.strip()).rpartition("/")
-    return folder, name
+    """A URL, or a path of any system, to folder and file name."""
+    path = plain_path(text.strip())
+    end = max(path.rfind("/"), -1 if "://" in path else path.rfind("\\"))
+    return path[: max(end, 0)], path[end + 1 :]
 
 
 def plain_path(text: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import regex
 
-from ...settings.config import PlateSettings
+from ...settings.config import PhenixNumbers, PlateSettings
 from ...storage.buckets import Place
 from ..channels import match_channels
 from ..plate import Plate
@@ -264,7 +264,7 @@ def channels_of(
             raise ValueError(f"{barcode}: {named.source} names no channel {unnamed[0]}, which files in {folder} have")
         return match_channels(barcode, names, named.source, settings), named.source, ()
     numbers = {int(t): t for t in texts if t.isdigit()}
-    said = settings.numbers != PlateSettings().numbers
+    said = not isinstance(settings.numbers, PhenixNumbers)
     if len(numbers) < len(texts) or not (rule.numbered or said):
         stains = {" ".join(key.lower().split()) for key in settings.stains}
         names = {t: str(int(t)) if t.isdigit() and t.lower() not in stains else t for t in texts}
