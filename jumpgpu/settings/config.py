@@ -175,7 +175,7 @@ class FeatureSettings:
 
 
 class PhenixNumbers(dict[str, int]):
-    """`plate.numbers` where nobody gives any: they are not taken for another microscope's, as the same ones of a file are."""
+    """`plate.numbers` where nobody gives any; not taken for another microscope's, as the same ones of a file are."""
 
 
 @dataclass(frozen=True)
