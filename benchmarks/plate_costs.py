@@ -4,7 +4,7 @@
     python -m benchmarks.plate_costs check --wells 384 --sites 9
 
 Fields are drawn, with cells in proportion to their area. `fields` runs jumpgpu extract (cpjump1, no illumination) as a
-process of its own on two and on six fields: CPU seconds per field are a quarter of the difference, memory is the larger run's.
+process of its own on two and on six fields: CPU seconds per field are a quarter of the difference, memory is of the larger.
 `check` runs jumpgpu check-plate on a plate whose sampled images are drawn; every other file, of which it asks the size, is
 sparse and about as long. What counting the cells of the first site of every well adds (--sister, --metadata) is apart.
 """

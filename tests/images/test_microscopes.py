@@ -6,6 +6,7 @@ Models: fmi-faim/faim-ipa, resources/CV8000 (MeasurementData.mlf, .mrf, .mes) an
 import time
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -27,7 +28,10 @@ BTS = 'xmlns:bts="http://www.yokogawa.co.jp/BTS/BTSSchema/1.0"'
 
 def put(path: Path, well: str, site: int, number: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_tiff(path, noise(well, site, number))
+    if path.suffix == ".png":
+        path.write_bytes(imagecodecs.png_encode(noise(well, site, number)))
+    else:
+        write_tiff(path, noise(well, site, number))
 
 
 def check_pixels(plate: object, numbers: dict[str, int], sites: list[tuple[str, int]]) -> None:
@@ -290,6 +294,10 @@ def test_names_are_their_microscopes(name: str, rule: str | None) -> None:
         ("{row:03d}{column:03d}-{site}-001001{n:03d}.tif", FIRST),
         ("P1_{well}_T0001F{site:03d}L01A01Z01C{n:02d}.tif", FIRST),
         ("P1_{well}_s{site}_w{n}.tif", FIRST),
+        ("{well}_s{site}_w{n}.png", FIRST),  # RxRx's
+        ("My_plate_1_{well}_s{site}_w1{n}.TIF", {c: 10 + n for c, n in FIRST.items()}),
+        ("R{row:02d}C{column:02d}F{site:02d}P01-CH{n}T01.TIFF", FIRST),
+        ("P1_{well}_T0001F{site:03d}L01A01Z01C{n:02d}.png", FIRST),
     ],
 )
 def test_folders_without_index(tmp_path: Path, template: str, numbers: dict[str, int]) -> None:
@@ -300,13 +308,13 @@ def test_folders_without_index(tmp_path: Path, template: str, numbers: dict[str,
             put(tmp_path / "P1" / name, well, site, n)
     settings = PlateSettings() if "ch{n}" in template else PlateSettings(numbers=numbers)
     plate = find_plate("P1", tmp_path, settings)
-    check_pixels(plate, numbers, SITES)
+    check_pixels(plate, FIRST if "w1{n}" in template else numbers, SITES)
     lost = Path(plate.sites[2].files[1] or "")
     lost.unlink()
     again = find_plate("P1", tmp_path, settings)
     bad = [p for fields in read_fields(again) for p in fields.quarantined]
     assert [(p.well, p.site, p.channel) for p in bad] == [("B03", 1, "ER")]
-    assert bad[0].file == (str(lost) if "_w{n}" not in template else "")
+    assert bad[0].file == (str(lost) if "_w" not in template else "")
 
 
 def test_two_kinds_of_names_in_a_folder_are_refused(tmp_path: Path) -> None:

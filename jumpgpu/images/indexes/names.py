@@ -53,22 +53,25 @@ class Named:
 
 PHENIX = re.compile(
     r"r(?P<row>\d{2})c(?P<column>\d{2})f(?P<site>\d{2,4})p(?P<plane>\d{2,4})-ch(?P<channel>\d{1,2})sk(?P<time>\d{1,6})"
-    r"fk\d{1,4}fl\d{1,4}\.tiff?"
+    r"fk\d{1,4}fl\d{1,4}\.tiff?",
+    re.IGNORECASE,
 )
 HARMONY_5 = re.compile(
-    r"r(?P<row>\d{2})c(?P<column>\d{2})f(?P<site>\d{2,4})p(?P<plane>\d{2,4})-ch(?P<channel>\d{1,2})t(?P<time>\d{2,6})\.tiff?"
+    r"r(?P<row>\d{2})c(?P<column>\d{2})f(?P<site>\d{2,4})p(?P<plane>\d{2,4})-ch(?P<channel>\d{1,2})t(?P<time>\d{2,6})\.tiff?",
+    re.IGNORECASE,
 )
-IMAGEXPRESS = re.compile(  # in a path: TimePoint_1/ZStep_1/PLATE_A01_s1_w1.TIF
-    rf"(?:timepoint_(?P<time>\d{{1,5}})/)?(?:zstep_(?P<plane>\d{{1,4}})/)?[^/]{{1,200}}?_{WELL}(?:_s(?P<site>\d{{1,4}}))?"
-    rf"(?:_w(?P<channel>\d))?{GUID}\.tiff?",
+IMAGEXPRESS = re.compile(  # in a path: TimePoint_1/ZStep_1/PLATE_A01_s1_w1.TIF; RxRx's B02_s1_w1.png too
+    rf"(?:timepoint_(?P<time>\d{{1,5}})/)?(?:zstep_(?P<plane>\d{{1,4}})/)?(?:[^/]{{1,200}}?_|(?=[^/_]{{3,4}}_s\d{{1,4}}_w\d))"
+    rf"{WELL}(?:_s(?P<site>\d{{1,4}}))?(?:_w(?P<channel>\d{{1,2}}?))?{GUID}\.(?:tiff?|png)",
     re.IGNORECASE,
 )
 CELLVOYAGER = re.compile(
-    rf"[^/]{{1,200}}_{WELL}_T(?P<time>\d{{4}})F(?P<site>\d{{3}})L\d{{2}}A\d{{2}}Z(?P<plane>\d{{2,3}})C(?P<channel>\d{{2}})\.tiff?",
+    rf"[^/]{{1,200}}_{WELL}_T(?P<time>\d{{4}})F(?P<site>\d{{3}})L\d{{2}}A\d{{2}}Z(?P<plane>\d{{2,3}})C(?P<channel>\d{{2}})\.(?:tiff?|png)",
     re.IGNORECASE,
 )
 COLUMBUS = re.compile(
-    r"(?P<row>\d{3})(?P<column>\d{3})-(?P<site>\d{1,4})-(?P<plane>\d{3})(?P<time>\d{3})(?P<channel>\d{3})\.tiff?"
+    r"(?P<row>\d{3})(?P<column>\d{3})-(?P<site>\d{1,4})-(?P<plane>\d{3})(?P<time>\d{3})(?P<channel>\d{3})\.(?:tiff?|png)",
+    re.IGNORECASE,
 )
 RULES = (
     Rule("Phenix", "r01c01f01p01-ch1sk1fk1fl1.tiff", PHENIX, numbered=True),
