@@ -389,6 +389,22 @@ def header_size(file: str, images: Files) -> tuple[int, int]:
     return checked_size(height, width)
 
 
+def check_written(file: str, images: Files) -> None:
+    """An error of `MALFORMED` where an image file ends before its pixels do, as one that is being written."""
+    if isinstance(images, Planes):
+        return
+    data = images.read(file, 4 * MAX_SIDE * MAX_SIDE + MAX_OVERHEAD)
+    if is_png(data):
+        if not data.rstrip(b"\0").endswith(b"IEND\xaeB`\x82"):
+            raise ValueError("truncated: a PNG without its end")
+        return
+    check_kind(data)
+    with io.BytesIO(data) as stream, tifffile.TiffFile(stream, is_ome=False) as tiff:
+        size = single_page(tiff).shape
+    with reader(data, size):
+        pass
+
+
 def checked_size(height: int, width: int) -> tuple[int, int]:
     if max(height, width) > MAX_SIDE or min(height, width) < 1:
         raise ValueError(f"declares {height} x {width} pixels; a field has 1 to {MAX_SIDE} per side")

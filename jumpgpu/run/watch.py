@@ -5,19 +5,21 @@ Nothing is kept beside the store: a watch that was stopped is started again, and
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from ..cli.options import Options
 from ..cli.progress import Progress
 from ..images.locate import find_source
 from ..images.plate import Plate
+from ..images.tiff import MALFORMED, check_written, one_line
 from ..storage.buckets import RemotePath
 from ..store.reader import open_plate
 from .plate import Outcome, chosen_wells
 from .plates import extract_plates
 
 LONGEST_WAIT = 15.0  # seconds between two looks at the files
+PATIENCE = 10  # times the seconds to settle, for which a file that ends too early is waited for
 FIXED = ("none", "flatfield")  # illumination that does not depend on images still to come; a folder's is fixed too
 
 
@@ -64,9 +66,9 @@ def watch_plate(
         except (FileNotFoundError, ValueError) as error:  # its index may be half written
             plate, line = None, f"{barcode}: waiting: {error}"
         if plate:
-            ready, waiting = watched.ready(plate, options)
             stored = options.output / f"{plate.barcode}.zarr"
             there = set(open_plate(stored).wells) if exists(stored) else set()
+            ready, waiting = watched.ready(plate, options, there)
             todo = [well for well in ready if well not in there]
             if todo:
                 chosen = dataclasses.replace(options, wells=tuple(todo))
@@ -108,8 +110,12 @@ class Watched:
             self.changed[key] = seen, now
         return now - self.changed[key][1] >= self.settle
 
-    def ready(self, plate: Plate, options: Options) -> tuple[list[str], dict[str, str]]:
-        """Wells that are complete and steady, and what the others wait for."""
+    def since(self, key: str) -> float:
+        """Seconds since what is seen of a well was last seen to change."""
+        return self.clock() - self.changed[key][1]
+
+    def ready(self, plate: Plate, options: Options, there: Collection[str] = ()) -> tuple[list[str], dict[str, str]]:
+        """Wells that are complete and steady, and what the others wait for; `there`: wells that need no look any more."""
         by_well: dict[str, list[int]] = {}
         files: dict[str, list[str | None]] = {}
         for site in plate.sites:
@@ -130,6 +136,8 @@ class Watched:
                 waiting[well] = f"{absent} files missing" if absent else f"{few} sites fewer than other wells"
             elif not steady:
                 waiting[well] = f"files changed less than {self.settle:g} s ago"
+            elif well not in there and self.since(well) < PATIENCE * self.settle and (why := unfinished(plate, files[well])):
+                waiting[well] = why
             else:
                 ready.append(well)
         return ready, waiting
@@ -142,6 +150,18 @@ class Watched:
         """Whether the list of wells is the plate's: chosen, or of an index or table that has not changed lately."""
         steady = self.steady("", hash(tuple((s.well, s.site, s.files) for s in plate.sites)))
         return bool(options.wells) or (listed(plate) and steady)
+
+
+def unfinished(plate: Plate, files: Iterable[str | None]) -> str:
+    """Why a well's files are not whole yet, '' where they are: room that was made for a file is not the file."""
+    for file in files:
+        try:
+            check_written(file or "", plate.images)
+        except ConnectionError:
+            raise
+        except MALFORMED as error:
+            return f"{plate.images.relative(file or '')}: {one_line(error)}"
+    return ""
 
 
 def listed(plate: Plate) -> bool:

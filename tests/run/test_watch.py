@@ -176,3 +176,28 @@ def test_a_watch_shares_its_wells_among_workers(tmp_path: Path, drawn: Path, cap
     given = ["--plate", "P1", "--images", str(drawn), "--output", str(tmp_path / "out"), "--illumination", "none"]
     assert main([*given, "--config", str(config), "--device", "cpu", "--watch", "0.1", "--workers", "2"]) == 0
     check_same(tmp_path, drawn)
+
+
+@pytest.mark.parametrize("kind", ["cut short", "room of zeros"])
+def test_a_file_that_is_not_whole_is_waited_for(tmp_path: Path, drawn: Path, kind: str) -> None:
+    """A copy that has stalled, or has its whole size and no content yet, is no file that has settled."""
+    share = tmp_path / "share" / "P1" / "Images"
+    arrive(drawn, share, *[n for well in WELLS for n in names_of(well)])
+    (share / "Index.idx.xml").write_text(index_xml(tuple(WELLS), (1, 2), STAINS, "P1", shape=SMALL))
+    slow = names_of("B02")[3]
+    data = (drawn / slow).read_bytes()
+    (share / slow).write_bytes(data[: len(data) // 2] if kind == "cut short" else bytes(len(data)))
+    rounds = start(tmp_path, Microscope([lambda: None, lambda: arrive(drawn, share, slow)]))
+    assert rounds == [(2, 0), (1, 0)]
+    check_same(tmp_path, drawn)
+
+
+def test_a_file_that_stays_broken_leaves_its_site_out(tmp_path: Path, drawn: Path) -> None:
+    share = tmp_path / "share" / "P1" / "Images"
+    arrive(drawn, share, *[n for well in WELLS for n in names_of(well)])
+    (share / "Index.idx.xml").write_text(index_xml(tuple(WELLS), (1, 2), STAINS, "P1", shape=SMALL))
+    broken = share / names_of("B02")[3]
+    broken.write_bytes(broken.read_bytes()[:2000])
+    clock = Microscope([])
+    assert start(tmp_path, clock) == [(2, 0), (1, 1)]
+    assert 80 <= clock.now < 120  # ten times the 8 s
