@@ -149,7 +149,11 @@ def block_of(free: Sequence[str], absent: Sequence[str], channels: Sequence[str]
     """Lines of a settings file: a guess which channel each free name is, and the channels there are names for."""
     pairs = list(zip(free, absent, strict=False)) or [(name, "other") for name in free]
     lacking = absent[len(free) :]
-    lines = [f"[plate.stains]\n{chr(10).join(f'{json.dumps(n)} = {json.dumps(c)}' for n, c in pairs)}"] if pairs else []
+    lines = (
+        [f"[plate.stains]\n{chr(10).join(f'{json.dumps(n, ensure_ascii=False)} = {json.dumps(c)}' for n, c in pairs)}"]
+        if pairs
+        else []
+    )
     if lacking:
         kept = [c for c in channels if c not in lacking]
         lines.insert(0, f"[plate]\nchannels = {json.dumps(kept)}   # no image is left for {', '.join(lacking)}")

@@ -391,7 +391,7 @@ def header_size(file: str, images: Files) -> tuple[int, int]:
 
 def check_written(file: str, images: Files) -> None:
     """An error of `MALFORMED` where an image file ends before its pixels do, as one that is being written."""
-    if isinstance(images, Planes):
+    if has_planes(images):
         return
     data = images.read(file, 4 * MAX_SIDE * MAX_SIDE + MAX_OVERHEAD)
     if is_png(data):
