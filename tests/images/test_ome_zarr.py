@@ -307,7 +307,7 @@ def test_a_first_field_or_a_well_that_is_missing_loses_only_that(tmp_path, tiffs
     shutil.rmtree(tmp_path / "p.ome.zarr" / "/".join(well))
     result = find_source(BARCODE, tmp_path / "p.ome.zarr", PlateSettings())
     assert result.sites == tuple(s for s in whole.sites if s.well != lost)
-    assert result.warnings == (f"{lost} is listed by {tmp_path / 'p.ome.zarr'}, and is not there: left out",)
+    assert result.warnings == (f"{lost} is listed by {tmp_path / 'p.ome.zarr'} but does not exist; left out",)
     for path in (tmp_path / "p.ome.zarr/A").iterdir():
         if path.is_dir():
             shutil.rmtree(path)
