@@ -9,8 +9,8 @@ measured of the real fields before. What no GPU's host is spared is done: files 
 does that), tables are put together, compressed, digested and written.
 
 Fields per second on n cores: at most n over the CPU seconds per field, and at most 1 over those under the GIL, which are
-all but those within calls that let go of it (reading, compressing, digests, writing). Both are marginal: those of the
-whole plate less those of one well.
+all but those within calls that let go of it (reading, copying strips, compressing, digests, writing). Both are marginal:
+those of the whole plate less those of one well.
 """
 
 import argparse
@@ -55,6 +55,7 @@ SITES = 9  # of a well, as JUMP's plates have
 SMALL = 48, 64  # pixels of a field on which torch's operators run
 RELEASING = {  # calls that let go of the lock while they work: where they are, and by what name
     "read": ("jumpgpu.storage.local", "Local.read"),
+    "copy": ("jumpgpu.images.tiff", "copy_bytes"),
     "compress": ("numcodecs.blosc", "compress"),
     "write": ("jumpgpu.storage.atomic", "write_folder"),
 }

@@ -147,11 +147,16 @@ def copied(data: bytes, strips: Strips, reserve: Callable[[int], tuple[int, np.n
     places[:, 0] = np.cumsum(counts) - counts
     at, memory = reserve(int(counts.sum()))
     if (offsets[1:] == offsets[:-1] + counts[:-1]).all():  # as most writers lay them
-        memory[:] = np.frombuffer(data, np.uint8, len(memory), offsets[0])
+        copy_bytes(memory, data, int(offsets[0]))
     else:
         for to, offset, count in zip(places[:, 0].tolist(), offsets.tolist(), counts.tolist(), strict=True):
             memory[to : to + count] = np.frombuffer(data, np.uint8, count, offset)
     return at, replace(strips, places=places)
+
+
+def copy_bytes(memory: np.ndarray, data: bytes, offset: int) -> None:
+    """Fill memory, uint8, with bytes from an offset on; NumPy lets go of Python's lock meanwhile."""
+    memory[:] = np.frombuffer(data, np.uint8, len(memory), offset)
 
 
 @contextlib.contextmanager
@@ -309,10 +314,9 @@ def plain_strips(data: bytes, size: tuple[int, ...]) -> Strips | None:
     offsets, counts, step = result[273], result[279], min(rows[0], size[0])
     if len(offsets) != -(-size[0] // step) or len(counts) != len(offsets):
         return None
-    places = strip_places(offsets, counts, step, size)
-    if not places[:, :2].all() or int(places[:, :2].sum(axis=1).max()) > len(data):
+    if any(o == 0 or c == 0 or o + c > len(data) for o, c in zip(offsets, counts, strict=True)):
         return None
-    return Strips(places, order != "<", result[317] == (2,))
+    return Strips(strip_places(offsets, counts, step, size), order != "<", result[317] == (2,))
 
 
 def described(data: bytes, value: bytes, count: int, order: str) -> bool:
