@@ -299,7 +299,10 @@ class StoredPlate(PlateTables):
         arrays = [key.removesuffix("/zarr.json") for key in files if key.endswith("/0/zarr.json")]
         if not arrays:
             raise ValueError(f"{self.barcode} {well} site {site} has no {what}; extract with {option} stores them")
-        return {key.split("/")[-2]: read_array(files, key) for key in arrays}
+        try:
+            return {key.split("/")[-2]: read_array(files, key) for key in arrays}
+        except ValueError as error:
+            raise ValueError(f"{self.barcode} {well}: {error}") from error
 
     def show(
         self,

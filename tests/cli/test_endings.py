@@ -1,11 +1,13 @@
 """How commands end: interrupted, stopped, with nobody listening, with an output that cannot be."""
 
 import errno
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -200,3 +202,73 @@ def test_every_command_is_one_of_these():
     for name in COMMANDS:
         main = importlib.import_module(module_of(name)).main
         assert hasattr(main, "__wrapped__") or name in ("extract", "segment"), name
+
+
+def pipes(folder):
+    """Every option of every command that takes a file, with a pipe in its place."""
+    (folder / "map.txt").write_text("well_position\tbroad_sample\tcontrol_type\nA01\t\tnegcon\n")
+    (folder / "metadata" / "external").mkdir(parents=True)
+    os.mkfifo(folder / "metadata" / "external" / "x_compound_metadata.tsv")
+    for name in (
+        "pipe.toml",
+        "pipe.txt",
+        "pipe.csv",
+        "pipe.parquet",
+        "pipe.json",
+        "pipe.cppipe",
+        "pipe.sqlite",
+        "load_data.csv",
+    ):
+        os.mkfifo(folder / name)
+    image = f"{EXTRACT} --output out"
+    return [
+        image.replace("small.toml", "pipe.toml"),
+        image.replace("--images images", "--images load_data.csv"),
+        f"{image} --pipeline pipe.cppipe",
+        "segment --plate DEMO --images images --config pipe.toml",
+        "profile P --recipe pipe.toml --platemap map.txt",
+        "profile P --platemap pipe.txt",
+        "profile P --platemap map.txt --treatments pipe.csv",
+        "profile P --platemap map.txt --flag-cells pipe.toml",
+        "profile pipe.parquet",
+        "profile pipe.csv",
+        "score replicating pipe.parquet",
+        "score map pipe.csv",
+        "score replicating P --recipe pipe.toml",
+        "benchmark pipe.parquet pipe.parquet",
+        "report P.zarr --scores pipe.json",
+        "report P.zarr --metadata metadata",
+        "export P.zarr --format csv --platemap pipe.txt",
+        "export P.zarr --format csv --platemap map.txt --treatments pipe.csv",
+        "export P.zarr --format csv --flag-cells pipe.toml",
+        "compare P.zarr pipe.sqlite",
+        "compare P.zarr pipe.csv",
+        "check-plate DEMO --images images --config pipe.toml",
+        "columns --config pipe.toml",
+        "config pipe.toml",
+        "tables --metadata metadata",
+        "import-cppipe pipe.cppipe",
+    ]
+
+
+def test_no_command_waits_for_a_pipe(demo, monkeypatch, capsys):
+    """In one process: each ends within seconds with bad use, or without the pipe where it need not read it."""
+    monkeypatch.chdir(demo)
+    for line in pipes(demo):
+        name, *words = line.split()
+        module = importlib.import_module(f"jumpgpu.{name.replace('-', '_')}")
+        answer = []
+
+        def run(module=module, words=words, answer=answer):
+            try:
+                answer.append(module.main(words))
+            except SystemExit as end:
+                answer.append(end.code)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(60)
+        said = capsys.readouterr()
+        assert answer, f"{line}: still waiting"
+        assert answer[0] == 2, (line, answer, said)
+        assert "Traceback" not in said.err

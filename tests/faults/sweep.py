@@ -42,7 +42,7 @@ OFF, WATCH, BY_SITE, BY_NUMBER = range(4)
 LIMIT_S = 300  # of a case
 UNTOLD = {".jumpgpu.lock"}  # files that say nothing
 SAID = ("stdout", "stderr")
-TIMES = re.compile(r"\d+(\.\d+)? m?s\b|\d+(\.\d+)?(?= fields)|\d+(\.\d+)? [GM]B")  # of what a command prints
+TIMES = re.compile(r"\d+(\.\d+)? m?s\b|\d+(\.\d+)?(?= fields)|\d+(\.\d+)? [GM]i?B")  # of what a command prints
 
 
 @dataclass(frozen=True)

@@ -224,3 +224,23 @@ def test_an_interrupted_run_ends_its_workers_and_listens_to_this_machine_only(de
     plate = jumpgpu.open_plate("out/LONG")
     assert plate.verify() == []
     assert 0 < len(plate.wells) < 24
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_stopped_is_started_anew(demo, tmp_path, monkeypatch):
+    """SIGSTOP to the one worker, as a batch system or a debugger does: the run goes on without it and ends as ever."""
+    monkeypatch.setattr(workers, "SILENT", 45.0)
+    start, stopped = workers.LocalWorkers._start, []
+
+    def stop(self, i):
+        process = start(self, i)
+        if not stopped:  # the first there is, before it has done anything
+            stopped.append(process)
+            os.kill(process.pid, signal.SIGSTOP)
+        return process
+
+    monkeypatch.setattr(workers.LocalWorkers, "_start", stop)
+    assert main([*demo[2:], "--output", "out", "--workers", "1", "--threads", "1"]) == 0
+    assert stopped[0].returncode == -signal.SIGKILL
+    assert main([*demo[2:], "--output", "one", "--threads", "1"]) == 0
+    assert stored(tmp_path / "out") == stored(tmp_path / "one")

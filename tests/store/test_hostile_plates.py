@@ -14,17 +14,21 @@ from numcodecs import Blosc
 import jumpgpu
 from jumpgpu.config import main as config
 from jumpgpu.export import main as export
+from jumpgpu.extract import main as extract
 from jumpgpu.import_cppipe import main as import_cppipe
 from jumpgpu.report import main as report
+from jumpgpu.segment import main as segment
+from jumpgpu.storage import claims
 from jumpgpu.storage.atomic import read_file
 from jumpgpu.storage.claims import lock
 from jumpgpu.store.arrays import digest
 from jumpgpu.store.layout import node, sealed
 from jumpgpu.store.writer import write_csv
 from jumpgpu.verify import main as verify
-from tests.helpers.plates import write_plate
+from tests.helpers.plates import write_images, write_plate
 
 X = "tables/cells/X/c.0.0"
+DEMO = ["--plate", "DEMO", "--images", "images", "--device", "cpu", "--quiet", "--threads", "1"]
 
 
 @pytest.fixture
@@ -171,3 +175,91 @@ def test_nobody_waits_for_a_pipe(tmp_path, plate, capsys):
         (plate / key).write_bytes(kept)
     assert verify([str(plate)]) == 0
     assert within(20, lambda: report([str(plate), "--scores", str(pipe)])) == 2
+
+
+def bomb(kind):
+    """A zstd chunk of 100 kB that unpacks to 2 GB, as it says itself, or says to unpack to little."""
+    data = Blosc("zstd", 9, Blosc.SHUFFLE).encode(np.zeros(1 << 26, np.float32))
+    return data[:4] + struct.pack("<I", 2_000_000_000) + data[8:] if kind == "says it" else data
+
+
+@pytest.mark.parametrize("kind", ["says it", "all of it"])
+@pytest.mark.parametrize("key", ["1/labels/nuclei/0/c.0.0", "1/labels/cells/0/c.0.0", "1/0/c.0.0.0"])
+def test_a_bomb_among_label_images_and_overviews_is_not_unpacked(plate, tmp_path, capsys, key, kind):
+    """What draws: the page with its pictures, outlines of a plate that is there, label images in Python."""
+    put(plate / "A" / "01", key, bomb(kind))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    verify([str(plate)])  # whose business are digests: it unpacks no picture
+    assert report([str(plate), "--output", str(tmp_path / "page"), "--pictures", "all"]) in (0, 2)
+    stored = jumpgpu.open_plate(plate)
+    with pytest.raises(ValueError, match=r"P A01: 1/.* cannot be read: a chunk holds \d+ bytes, expected"):
+        stored.labels("A01", 1) if "labels" in key else stored.overview("A01", 1)
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+
+
+@pytest.mark.parametrize("kind", ["says it", "all of it"])
+def test_a_bomb_given_as_masks_costs_its_site(tmp_path, capsys, monkeypatch, kind):
+    """A plate of OME-Zarr labels, as --masks takes it, one of whose chunks is a bomb."""
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path, wells=("A01",), sites=(1, 2))
+    (tmp_path / "small.toml").write_text('[features]\nfamilies = ["number"]\n')
+    words = ["--config", "small.toml", "--illumination", "none", *DEMO]
+    assert extract([*words, "--masks", "masks", "--save-labels", "--output", "first"]) == 0
+    assert segment([*words[:-2], "--output", "drawn"]) == 0
+    put(tmp_path / "drawn/DEMO.zarr/A/01", "2/labels/nuclei/0/c.0.0", bomb(kind))
+    put(tmp_path / "first/DEMO.zarr/A/01", "2/labels/nuclei/0/c.0.0", bomb(kind))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert segment([*words[:-2], "--output", "drawn", "--outlines"]) == 2
+    assert "DEMO A01: 2/labels/nuclei" in capsys.readouterr().err
+    assert extract([*words, "--masks", "first/DEMO.zarr", "--output", "second"]) == 3
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+    (left_out,) = jumpgpu.open_plate("second/DEMO").quarantine.to_dict("records")
+    assert (left_out["well"], int(left_out["site"])) == ("A01", 2), left_out
+    capsys.readouterr()
+
+
+def huge(path, shape):
+    """An .npy file that declares an array and, where that is many, is as long as it by a hole."""
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        file.truncate(min(4 * int(np.prod(shape, dtype=object)), 3 << 30))
+
+
+@pytest.mark.parametrize("shape", [(10**6, 10**6), (1 << 15, 1 << 14), (56 * 64,)])
+def test_an_illumination_function_that_declares_much_is_not_read(tmp_path, capsys, monkeypatch, shape):
+    """By every command that reads one: given in a folder, and where an estimate is kept."""
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path, wells=("A01",), sites=(1,))
+    (tmp_path / "small.toml").write_text('[features]\nfamilies = ["number"]\n')
+    (tmp_path / "light").mkdir()
+    channels = ("DNA", "ER", "RNA", "AGP", "Mito")
+    for channel in channels:
+        huge(tmp_path / "light" / f"Illum{channel}.npy", shape)
+    words = DEMO
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for command, more in ((extract, ["--masks", "masks"]), (segment, [])):
+        config = ["--config", "small.toml"]
+        assert command([*words, *config, *more, "--illumination", "light", "--output", "out"]) == 2
+        assert "light/Illum" in capsys.readouterr().err
+    estimated = [*words, "--masks", "masks", "--config", "small.toml", "--illumination", "estimate", "--save-overview"]
+    assert extract([*estimated, "--output", "out"]) == 0
+    kept = sorted((tmp_path / "out/illum/DEMO").glob("*.npy"))
+    assert len(kept) == len(channels)
+    for file in kept:
+        huge(file, shape)
+    assert report(["out/DEMO.zarr", "--images", "images"]) in (0, 2)
+    assert extract([*estimated, "--output", "out", "--overwrite"]) in (0, 2)
+    assert "Traceback" not in capsys.readouterr().err
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+
+
+def test_a_lock_that_a_stopped_process_holds_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "WAIT_S", 0.5)
+    holder = lock(tmp_path / ".jumpgpu.lock")
+    with pytest.raises(BlockingIOError, match="is it stopped"), claims.gate(tmp_path):
+        pass
+    claims.release(holder)
+    with claims.gate(tmp_path):
+        pass
