@@ -54,7 +54,7 @@ CORES = (2, 16)
 SITES = 9  # of a well, as JUMP's plates have
 SMALL = 48, 64  # pixels of a field on which torch's operators run
 RELEASING = {  # calls that let go of the lock while they work: where they are, and by what name
-    "read": ("jumpgpu.storage.local", "Local.read"),
+    "read": ("jumpgpu.storage.local", "Local.read_with_status"),
     "copy": ("jumpgpu.images.tiff", "copy_bytes"),
     "compress": ("numcodecs.blosc", "compress"),
     "write": ("jumpgpu.storage.atomic", "write_folder"),
