@@ -121,7 +121,7 @@ def test_imagexpress_without_description_takes_no_phenix_numbers(tmp_path: Path)
     for well, site in SITES:
         for wave in range(1, 6):
             put(tmp_path / "P1" / f"P1_{well}_s{site}_w{wave}.tif", well, site, wave)
-    with pytest.raises(ValueError, match=r"(?s)no DNA channel.* in the file names .*\[plate.stains\]\n  \"1\" = \"DNA\""):
+    with pytest.raises(ValueError, match=r"(?s)no DNA channel.* in the file names .*\[plate.stains\]\n\"1\" = \"DNA\""):
         find_plate("P1", tmp_path)
     check_pixels(find_plate("P1", tmp_path, PlateSettings(numbers=FIRST)), FIRST, SITES)
     stains = {**PlateSettings().stains, **{str(n): c for c, n in FIRST.items()}}
@@ -242,7 +242,7 @@ def test_cellvoyager_channels_are_called_by_target_else_filter_else_asked_for(tm
     stains = {**PlateSettings().stains, **{k.lower(): v for k, v in filters.items()}}
     check_pixels(find_plate("P1", tmp_path, PlateSettings(stains=stains)), FIRST, SITES)
     (tmp_path / "P1" / "five.mes").unlink()
-    with pytest.raises(ValueError, match=r"(?s)no DNA channel.* in MeasurementData.mlf.*\n  \"1\" = \"DNA\""):
+    with pytest.raises(ValueError, match=r"(?s)no DNA channel.* in MeasurementData.mlf.*\n\"1\" = \"DNA\""):
         find_plate("P1", tmp_path)
 
 
