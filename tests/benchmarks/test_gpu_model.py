@@ -280,6 +280,9 @@ def test_a_real_launch_grows_with_its_image(gpu: Gpu):
 
 # Launched by options and imported pipelines that none of the model's workloads has yet: docs/limits.md.
 OF_PIPELINES = {
+    "filter_columns",
+    "filter_rows",
+    "label_sums",
     "basin_hang",
     "basin_survey",
     "count_crops",
