@@ -10,6 +10,7 @@ from .recipe import STATISTICS
 
 OBJECT_COLUMNS = ("Metadata_Site", "Metadata_ObjectNumber")  # identify a cell within its well
 COUNT = "Metadata_Object_Count"  # cells of the well (pycytominer's name)
+BLOCK = 256  # columns that are added at a time: a well's rows of them fit a cache
 
 
 class Plate(Protocol):
@@ -41,14 +42,18 @@ def aggregate(plate: Plate, statistic: str = "mean") -> pd.DataFrame:
         raise ValueError(f"unknown statistic {statistic!r}; expected one of {STATISTICS}")
     identities, profiles = [], []
     features: list[str] = []
+    columns: pd.Index | None = None
     for well, cells in read_wells(plate):
-        names = [c for c in cells.columns if not c.startswith("Metadata_")]
-        if features and names != features:
-            raise ValueError(f"well {well} has other features than the wells before it; extract the plate again")
-        features = names
+        if columns is None or not cells.columns.equals(columns):
+            names = [c for c in cells.columns if not c.startswith("Metadata_")]
+            if features and names != features:
+                raise ValueError(f"well {well} has other features than the wells before it; extract the plate again")
+            features, columns = names, cells.columns
+            last = list(columns[len(columns) - len(names) :]) == names
         if len(cells) == 0:
             continue
-        profiles.append(summarize(cells[features].to_numpy(), statistic))
+        values = cells.iloc[:, len(columns) - len(features) :] if last else cells[features]  # the one is no copy
+        profiles.append(summarize(values.to_numpy(), statistic))
         identities.append(
             {
                 "Metadata_Plate": str(cells["Metadata_Plate"].iloc[0]),
@@ -70,15 +75,21 @@ def read_wells(plate: Plate) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def summarize(values: np.ndarray, statistic: str) -> np.ndarray:
     """float [N, F] to float64 [F], over the rows; nan counts as absent."""
-    missing = np.isnan(values)
     if statistic == "median":
+        missing = np.isnan(values)
         sorted_values = np.sort(values.astype(np.float64), axis=0)  # nan last
         n = len(values) - missing.sum(axis=0)
         low = np.take_along_axis(sorted_values, np.maximum(n - 1, 0)[None] // 2, axis=0)[0]
         high = np.take_along_axis(sorted_values, np.minimum(n // 2, len(values) - 1)[None], axis=0)[0]
         return np.where(n > 0, np.where(low == high, low, (low + high) / 2), np.nan)
+    n_columns = values.shape[1]
+    mean = np.empty(n_columns)
+    starts = range(0, max(1, n_columns - 1), BLOCK)  # the last block has two columns or more: of one, NumPy adds by halves
     with np.errstate(invalid="ignore"):  # nan from no value, or from infinities of both signs
-        rows = np.ascontiguousarray(np.where(missing, 0, values))  # one order of summation, however the rows lie in memory
-        totals = rows.sum(axis=0, dtype=np.float64)
-        mean: np.ndarray = totals / (len(values) - missing.sum(axis=0))
+        for start in starts:
+            here = slice(start, start + BLOCK if start != starts[-1] else n_columns)
+            rows = np.array(values[:, here], order="C")  # one order of summation, however the rows lie in memory
+            missing = np.isnan(rows)
+            rows[missing] = 0
+            mean[here] = rows.sum(axis=0, dtype=np.float64) / (len(values) - missing.sum(axis=0))
     return mean

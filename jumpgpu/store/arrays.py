@@ -153,8 +153,9 @@ def read_metadata(data: bytes, key: str) -> dict[str, Any]:
     raise ValueError(f"{key} cannot be read: its metadata are not as jumpgpu writes them")
 
 
-def unpack(data: bytes | memoryview, n_bytes: int, key: str) -> bytes:
-    """A Blosc chunk's content; ValueError where it declares or holds another number of bytes, before memory is taken."""
+def unpack(data: bytes | memoryview, n_bytes: int, key: str, into: np.ndarray | None = None) -> bytes:
+    """A Blosc chunk's content, or that written `into` an array of its size; ValueError where it declares or holds another
+    number of bytes, before memory is taken."""
     from numcodecs.blosc import decompress
 
     declared, packed = struct.unpack_from("<I4xI", data, 4) if len(data) >= 16 else (-1, 0)
@@ -163,7 +164,7 @@ def unpack(data: bytes | memoryview, n_bytes: int, key: str) -> bytes:
     if data[2] >> 5 != LZ4:
         raise ValueError(f"{key} cannot be read: a chunk is not packed by LZ4")
     try:
-        result: bytes = decompress(data)
+        result: bytes = decompress(data, into)
     except RuntimeError as error:
         raise ValueError(f"{key} cannot be read: {error}") from error
     return result
@@ -194,13 +195,18 @@ class Chunks:
 
     def decode(self, i: int, chunk: bytes | memoryview) -> np.ndarray:
         """Columns of chunk `i`, [columns, rows]; ValueError where it is not as it was written."""
+        values = np.empty((COLUMNS_PER_CHUNK, self.shape[0]), self.dtype)
+        self._decode(i, chunk, values)
+        return values
+
+    def _decode(self, i: int, chunk: bytes | memoryview, into: np.ndarray) -> None:
+        """Columns of chunk `i` into [columns, rows], contiguous; as `decode`."""
         if len(chunk) != self.sizes[i] or digest(chunk) != self.digests[HEX * i : HEX * (i + 1)]:
             first = i * COLUMNS_PER_CHUNK
             raise ValueError(
                 f"{self.key}/c.0.0 is not as it was written (columns {first} to {first + COLUMNS_PER_CHUNK - 1})"
             )
-        n_bytes = COLUMNS_PER_CHUNK * self.shape[0] * self.dtype.itemsize
-        return np.frombuffer(unpack(chunk, n_bytes, self.key), self.dtype).reshape(COLUMNS_PER_CHUNK, self.shape[0])
+        unpack(chunk, COLUMNS_PER_CHUNK * self.shape[0] * self.dtype.itemsize, self.key, into)
 
     def fill(self, out: np.ndarray, file: bytes) -> None:
         """Give `out`, [columns, rows], all of the table from its file; ValueError where that is not as it was written."""
@@ -214,8 +220,11 @@ class Chunks:
             )
         whole = memoryview(file)
         for i, start in enumerate(self.offsets[:-1]):
-            first = i * COLUMNS_PER_CHUNK
-            out[first : first + COLUMNS_PER_CHUNK] = self.decode(i, whole[start : start + self.sizes[i]])[: len(out) - first]
+            chunk, here = whole[start : start + self.sizes[i]], out[i * COLUMNS_PER_CHUNK : (i + 1) * COLUMNS_PER_CHUNK]
+            if len(here) == COLUMNS_PER_CHUNK and here.flags.c_contiguous:
+                self._decode(i, chunk, here)
+            else:
+                here[:] = self.decode(i, chunk)[: len(here)]
 
 
 def read_chunks(data: bytes, key: str) -> Chunks | None:
