@@ -31,12 +31,12 @@ struct TotalScratch {
 // The totals of a direction: the thread's own sums over cells, and those over the marginals. Bin k of a marginal is at
 // k * STRIDE: level (1 .. S - 1, the lowest level of the object being shift + 1), sum of levels (below 2 S), difference (from
 // -S to S, 0 at S). `ways` is 2 where sums and differences were counted one way round. Ends with a barrier.
-template <int STRIDE> JG_FN void sum_direction(
-    const uint32_t* __restrict__ level, const uint32_t* __restrict__ sum, const uint32_t* __restrict__ diff, int S, int shift,
+template <int STRIDE, class T> JG_FN void sum_direction(
+    const T* __restrict__ level, const T* __restrict__ sum, const T* __restrict__ diff, int S, int shift,
     uint64_t ways, const int64_t* __restrict__ logs, int drop, uint64_t* mine, TotalScratch& scratch,
     uint64_t* __restrict__ total_out, double* __restrict__ moment_out)
 {
-    const auto apart = [&](int k) { return ways * (uint64_t(diff[(S + k) * STRIDE]) + (k ? diff[(S - k) * STRIDE] : 0u)); };
+    const auto apart = [&](int k) { return ways * (uint64_t(diff[(S + k) * STRIDE]) + (k ? uint64_t(diff[(S - k) * STRIDE]) : 0u)); };
     JG_FOR(k, S) if (k >= 1) {
         const uint64_t m = level[k * STRIDE], kk = uint64_t(k + shift);
         mine[PAIRS] += m; mine[I1] += m * kk; mine[I2] += m * kk * kk; mine[LOG_I] += m * uint64_t(logs[m] >> drop);

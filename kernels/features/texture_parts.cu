@@ -18,8 +18,13 @@ constexpr int MAX_ROWS = 4, MAX_CLASSES = 7;         // compartments of a cell; 
 constexpr int MAX_SIDE = 192;                         // levels of all classes
 constexpr int CAPACITY = 2 * DIRECTIONS * MAX_SIDE * (MAX_SIDE + 1);           // entries of a block's matrices (texture.py)
 
+constexpr int SMALL = 1 << 15;                        // pixels of a cell below which counts, of pairs both ways too, fit 16 bits
+
+template <class T> struct alignas(8) Marginals {
+    T level[DIRECTIONS * (LEVELS + 2)], sum[DIRECTIONS * (2 * LEVELS + 4)], diff[DIRECTIONS * (2 * LEVELS + 4)];
+};
 struct Parts {
-    uint32_t level[DIRECTIONS * (LEVELS + 2)], sum[DIRECTIONS * (2 * LEVELS + 4)], diff[DIRECTIONS * (2 * LEVELS + 4)];
+    union { Marginals<uint16_t> narrow; Marginals<uint32_t> wide; } marginals;
     TotalScratch scratch;
     int lo[MAX_CLASSES], hi[MAX_CLASSES];
 };
@@ -63,6 +68,121 @@ JG_FN Classes classes_of(
 JG_FN bool worth(int side, int span, int n) {
     return jg::larger(side, span) <= MAX_SIDE && side * side <= 8 * n && span * span <= 8 * n;
 }
+
+// Class c's levels are lo[c] .. lo[c] + width[c] - 1; its rows and columns of the matrix begin at at[c]. Column 0 takes the
+// neighbours that do not count.
+struct Matrices { int lo[MAX_CLASSES], width[MAX_CLASSES], at[MAX_CLASSES + 1]; };
+struct Cell {
+    const int64_t *start, *stop, *logs;
+    const int32_t* scale;
+    int scales, channels, channel, compartments, cell, cells;
+};
+struct Output { uint64_t* totals; double* moment; int32_t* highest; uint8_t* wanted; };
+
+// A bin is the counts of all directions. Bins first .. first + n - 1 of `to` get those of `from` that are `shift` bins before
+// them: as words of 64 bits, in which no count reaches the next. A word is the same thread's here and in clear_bins.
+template <class T> JG_FN void add_bins(T* to, const T* from, int first, int n, int shift) {
+    constexpr int EACH = 8 / int(sizeof(T)), WORDS = DIRECTIONS / EACH;
+    JG_FOR_OWN(w, WORDS * first, WORDS * (first + n)) {
+        uint64_t a, b;
+        memcpy(&a, to + EACH * w, 8);
+        memcpy(&b, from + EACH * (w - WORDS * shift), 8);
+        a += b;
+        memcpy(to + EACH * w, &a, 8);
+    }
+}
+template <class T> JG_FN void clear_bins(T* to, int n) {
+    constexpr int EACH = 8 / int(sizeof(T)), WORDS = DIRECTIONS / EACH;
+    JG_FOR_OWN(w, 0, WORDS * n) {
+        const uint64_t none = 0;
+        memcpy(to + EACH * w, &none, 8);
+    }
+}
+
+// The totals of a cell in a channel: its pairs are counted in numbers of type T, and a compartment's classes added up, a row at
+// a time while it is in the nearest cache.
+template <class T> JG_FN void add_up(
+    const Cell& of, const Classes& classes, const Matrices& m, int n, int stride, const int32_t* __restrict__ spot,
+    const int32_t* __restrict__ line, const uint16_t* __restrict__ code, T* __restrict__ count, Marginals<T>& s,
+    TotalScratch& scratch, const Output& out)
+{
+    const int side = m.at[classes.n], pitch = DIRECTIONS * (side + 1);
+    const int64_t* __restrict__ logs = of.logs;
+    for (int scale_at = 0; scale_at < of.scales; ++scale_at) {
+        const int far = of.scale[scale_at];
+        const int step[DIRECTIONS] = {far, far * stride + far, far * stride, far * stride - far};
+        JG_FOR(e, side * pitch) count[e] = 0;
+        __syncthreads();
+        JG_FOR(i, n) {
+            if (line[i] < 0) continue;
+            const uint16_t* __restrict__ p = code + spot[i];
+            T* __restrict__ row = count + line[i];
+            JG_UNROLL for (int d = 0; d < DIRECTIONS; ++d) jg::tally(row + p[step[d]] + d);
+        }
+        __syncthreads();
+        for (int k = 0; k < of.compartments; ++k) {
+            // The compartment's levels are shift + 1 .. shift + levels; its matrix has S columns, the first unused.
+            const int64_t row_of = int64_t(k) * of.cells + of.cell, item = row_of * of.channels + of.channel;
+            int low = LEVELS, high = classes.from[k] < classes.to[k] ? 0 : -1;
+            for (int c = classes.from[k]; c < classes.to[k]; ++c) {
+                low = m.width[c] ? jg::smaller(low, m.lo[c]) : low;
+                high = jg::larger(high, m.width[c] ? m.lo[c] + m.width[c] - 1 : 0);
+            }
+            const int levels = jg::larger(0, high + 1 - low), shift = low - 1, S = levels + 1, size = DIRECTIONS * S;
+            const int drop = sizeof(T) < 4 ? 0 : coarser(of.stop[row_of] - of.start[row_of]);
+            T* __restrict__ whole = count + side * pitch;
+            JG_ONCE { out.highest[item] = high; out.wanted[item] = 0; }
+            JG_FOR(e, DIRECTIONS * (2 * S + 2)) { s.sum[e] = 0; s.diff[e] = 0; }
+            JG_FOR(e, DIRECTIONS * (S + 1)) s.level[e] = 0;
+            __syncthreads();
+            for (int i = 1; i <= levels; ++i) {
+                T* __restrict__ row = whole + (i - 1) * size;
+                clear_bins(row, S);
+                for (int c = classes.from[k]; c < classes.to[k]; ++c) {
+                    const int mine = i + shift - m.lo[c];
+                    if (mine < 0 || mine >= m.width[c]) continue;
+                    const T* __restrict__ from = count + (m.at[c] + mine) * pitch;
+                    for (int d = classes.from[k]; d < classes.to[k]; ++d)
+                        add_bins(row, from, m.lo[d] - shift, m.width[d], m.lo[d] - shift - (m.at[d] + 1));
+                }
+                __syncthreads();
+                add_bins(s.sum, row, i + 1, levels, i);
+                add_bins(s.diff, row, S - i + 1, levels, S - i);
+                add_bins(s.level, row, 1, levels, 0);
+            }
+            __syncthreads();
+            JG_FOR(i, levels) {
+                T t[DIRECTIONS] = {};
+                for (int j = 1; j <= levels; ++j)
+                    JG_UNROLL for (int d = 0; d < DIRECTIONS; ++d) t[d] += whole[i * size + DIRECTIONS * j + d];
+                for (int d = 0; d < DIRECTIONS; ++d) s.level[DIRECTIONS * (i + 1) + d] += t[d];
+            }
+            __syncthreads();
+            uint64_t square[DIRECTIONS] = {}, log_cells[DIRECTIONS] = {};
+            for (int i = jg::warp_id(); i < levels; i += jg::warps()) {        // below the diagonal: either half is the same
+                const T* __restrict__ across = whole + i * size + DIRECTIONS;
+                const T* __restrict__ down = whole + DIRECTIONS * (i + 1);
+                for (int j = jg::lane(); j < i; j += jg::WARP)
+                    JG_UNROLL for (int d = 0; d < DIRECTIONS; ++d) {
+                        const uint32_t both = uint32_t(across[DIRECTIONS * j + d]) + down[j * size + d];
+                        square[d] += uint64_t(both) * both;
+                        log_cells[d] += both * uint64_t(logs[both] >> drop);
+                    }
+            }
+            for (int d = 0; d < DIRECTIONS; ++d) {
+                uint64_t mine[TOTALS] = {2 * square[d], 2 * log_cells[d]};
+                JG_FOR(i, levels) {
+                    const uint32_t both = 2 * uint32_t(whole[i * size + DIRECTIONS * (i + 1) + d]);
+                    mine[SQUARE] += uint64_t(both) * both;
+                    mine[LOG_CELLS] += both * uint64_t(logs[both] >> drop);
+                }
+                const int64_t plane = (item * of.scales + scale_at) * DIRECTIONS + d;
+                sum_direction<DIRECTIONS>(s.level + d, s.sum + d, s.diff + d, S, shift, 2, logs, drop, mine, scratch,
+                                          out.totals + plane * TOTALS, out.moment + plane);
+            }
+        }
+    }
+}
 }  // namespace
 
 // In   values      float32 [C, P]             intensity by listed pixel, 0..1
@@ -78,7 +198,8 @@ JG_FN bool worth(int side, int span, int n) {
 // Work spots       int32   [blocks, capacity]     each pixel's place in the cell's padded box
 //      rows        int32   [blocks, capacity]     its level; then its row among the matrices, -1 where it does not count
 //      codes       uint16  [blocks, capacity]     the padded box: each pixel's column, 0 where it does not count
-//      counts      uint32  [blocks, 296448]   matrices of both kinds; the four directions stand together
+//      counts      uint32  [blocks, 296448]   matrices of both kinds; the four directions stand together; two to a word where
+//                                             a cell is small
 // Out  totals, moment, highest  of texture_count, for the rows that are done here
 //      wanted      uint8   [K * N, C]         1: not done here; 1 before
 extern "C" __global__ void __launch_bounds__(128, 4) texture_parts(
@@ -132,103 +253,29 @@ extern "C" __global__ void __launch_bounds__(128, 4) texture_parts(
                 jg::gather_max(&s.hi[c], hi);
             }
             __syncthreads();
-            // The class's levels are lo .. lo + width - 1; its rows and columns of the matrix begin at `at`. Column 0 takes
-            // the neighbours that do not count.
-            int lo[MAX_CLASSES], width[MAX_CLASSES], at[MAX_CLASSES + 1];
-            at[0] = 0;
+            Matrices levels = {};
             int minimum = LEVELS, maximum = 0;
             for (int c = 0; c < classes.n; ++c) {
-                lo[c] = jg::larger(1, int(remap[s.lo[c]]));
-                width[c] = jg::larger(0, int(remap[s.hi[c]]) + 1 - lo[c]);
-                at[c + 1] = at[c] + width[c];
-                minimum = jg::smaller(minimum, lo[c]);
-                maximum = jg::larger(maximum, lo[c] + width[c] - 1);
+                levels.lo[c] = jg::larger(1, int(remap[s.lo[c]]));
+                levels.width[c] = jg::larger(0, int(remap[s.hi[c]]) + 1 - levels.lo[c]);
+                levels.at[c + 1] = levels.at[c] + levels.width[c];
+                minimum = jg::smaller(minimum, levels.lo[c]);
+                maximum = jg::larger(maximum, levels.lo[c] + levels.width[c] - 1);
             }
-            const int side = at[classes.n], pitch = DIRECTIONS * (side + 1);
+            const int side = levels.at[classes.n], pitch = DIRECTIONS * (side + 1);
             if (side == 0 || !worth(side, maximum + 1 - minimum, n)) continue;
             for (int c = 0; c < classes.n; ++c)
                 JG_FOR_OWN(i, classes.end[c], classes.end[c + 1]) {
-                    const int g = int(remap[line[i]]) - lo[c];
-                    code[spot[i]] = uint16_t(g < 0 ? 0 : DIRECTIONS * (at[c] + g + 1));
-                    line[i] = g < 0 ? -1 : (at[c] + g) * pitch;
+                    const int g = int(remap[line[i]]) - levels.lo[c];
+                    code[spot[i]] = uint16_t(g < 0 ? 0 : DIRECTIONS * (levels.at[c] + g + 1));
+                    line[i] = g < 0 ? -1 : (levels.at[c] + g) * pitch;
                 }
-            for (int scale_at = 0; scale_at < scales; ++scale_at) {
-                const int far = scale[scale_at];
-                const int step[DIRECTIONS] = {far, far * stride + far, far * stride, far * stride - far};
-                JG_FOR(e, side * pitch) count[e] = 0;
-                __syncthreads();
-                JG_FOR(i, n) {
-                    if (line[i] < 0) continue;
-                    const uint16_t* __restrict__ p = code + spot[i];
-                    uint32_t* __restrict__ row = count + line[i];
-                    JG_UNROLL for (int d = 0; d < DIRECTIONS; ++d) jg::tally(row + p[step[d]] + d);
-                }
-                __syncthreads();
-                for (int k = 0; k < compartments; ++k) {
-                    // The compartment's levels are shift + 1 .. shift + levels; its matrix has S columns, the first unused.
-                    const int64_t row_of = int64_t(k) * cells + cell, item = row_of * channels + channel;
-                    int low = LEVELS, high = classes.from[k] < classes.to[k] ? 0 : -1;
-                    for (int c = classes.from[k]; c < classes.to[k]; ++c) {
-                        low = width[c] ? jg::smaller(low, lo[c]) : low;
-                        high = jg::larger(high, width[c] ? lo[c] + width[c] - 1 : 0);
-                    }
-                    const int levels = jg::larger(0, high + 1 - low), shift = low - 1, S = levels + 1, size = DIRECTIONS * S;
-                    const int drop = coarser(stop[row_of] - start[row_of]);
-                    uint32_t* __restrict__ whole = count + side * pitch;
-                    JG_ONCE { highest[item] = high; wanted[item] = 0; }
-                    JG_FOR(e, DIRECTIONS * (2 * S + 2)) { s.sum[e] = 0; s.diff[e] = 0; }
-                    JG_FOR(e, DIRECTIONS * (S + 1)) s.level[e] = 0;
-                    JG_FOR(e, levels * size) whole[e] = 0;
-                    __syncthreads();
-                    for (int c = classes.from[k]; c < classes.to[k]; ++c)
-                        for (int i = 0; i < width[c]; ++i) {
-                            const uint32_t* __restrict__ from = count + (at[c] + i) * pitch;
-                            uint32_t* __restrict__ row = whole + (lo[c] + i - low) * size;
-                            for (int d = classes.from[k]; d < classes.to[k]; ++d) {
-                                const int skip = DIRECTIONS * (lo[d] - shift), left = DIRECTIONS * (at[d] + 1) - skip;
-                                JG_FOR_OWN(e, skip, skip + DIRECTIONS * width[d]) row[e] += from[left + e];
-                            }
-                        }
-                    __syncthreads();
-                    for (int i = 1; i <= levels; ++i) {
-                        const uint32_t* __restrict__ row = whole + (i - 1) * size;
-                        const int to_sum = DIRECTIONS * i, to_diff = DIRECTIONS * (S - i);
-                        JG_FOR_OWN(e, to_sum + DIRECTIONS, to_sum + size) s.sum[e] += row[e - to_sum];
-                        JG_FOR_OWN(e, to_diff + DIRECTIONS, to_diff + size) s.diff[e] += row[e - to_diff];
-                        JG_FOR_OWN(e, DIRECTIONS, size) s.level[e] += row[e];
-                    }
-                    __syncthreads();
-                    JG_FOR(i, levels) {
-                        uint32_t t[DIRECTIONS] = {};
-                        for (int j = 1; j <= levels; ++j)
-                            JG_UNROLL for (int d = 0; d < DIRECTIONS; ++d) t[d] += whole[i * size + DIRECTIONS * j + d];
-                        for (int d = 0; d < DIRECTIONS; ++d) s.level[DIRECTIONS * (i + 1) + d] += t[d];
-                    }
-                    __syncthreads();
-                    uint64_t square[DIRECTIONS] = {}, log_cells[DIRECTIONS] = {};
-                    for (int i = jg::warp_id(); i < levels; i += jg::warps()) {        // below the diagonal: either half is the same
-                        const uint32_t* __restrict__ across = whole + i * size + DIRECTIONS;
-                        const uint32_t* __restrict__ down = whole + DIRECTIONS * (i + 1);
-                        for (int j = jg::lane(); j < i; j += jg::WARP)
-                            JG_UNROLL for (int d = 0; d < DIRECTIONS; ++d) {
-                                const uint32_t m = across[DIRECTIONS * j + d] + down[j * size + d];
-                                square[d] += uint64_t(m) * m;
-                                log_cells[d] += m * uint64_t(logs[m] >> drop);
-                            }
-                    }
-                    for (int d = 0; d < DIRECTIONS; ++d) {
-                        uint64_t mine[TOTALS] = {2 * square[d], 2 * log_cells[d]};
-                        JG_FOR(i, levels) {
-                            const uint32_t m = 2 * whole[i * size + DIRECTIONS * (i + 1) + d];
-                            mine[SQUARE] += uint64_t(m) * m;
-                            mine[LOG_CELLS] += m * uint64_t(logs[m] >> drop);
-                        }
-                        const int64_t plane = (item * scales + scale_at) * DIRECTIONS + d;
-                        sum_direction<DIRECTIONS>(s.level + d, s.sum + d, s.diff + d, S, shift, 2, logs, drop, mine, s.scratch,
-                                                  totals + plane * TOTALS, moment + plane);
-                    }
-                }
-            }
+            const Cell of = {start, stop, logs, scale, scales, channels, channel, compartments, cell, cells};
+            const Output out = {totals, moment, highest, wanted};
+            if (n < SMALL)
+                add_up(of, classes, levels, n, stride, spot, line, code, reinterpret_cast<uint16_t*>(count), s.marginals.narrow,
+                       s.scratch, out);
+            else add_up(of, classes, levels, n, stride, spot, line, code, count, s.marginals.wide, s.scratch, out);
         }
     }
 }

@@ -166,6 +166,14 @@ JG_FN void tally(uint32_t* bin) {                      // adds the constant 1 an
     host::add_block(bin, 1u);
 #endif
 }
+JG_FN void tally(uint16_t* bin) {                      // of a bin that stays below 2^16: a GPU adds to the word that holds it
+#if defined(JG_CUDA)
+    const uint64_t at = reinterpret_cast<uint64_t>(bin);
+    atomicAdd(reinterpret_cast<uint32_t*>(at & ~uint64_t(3)), at & 2 ? 1u << 16 : 1u);
+#else
+    host::add_block(bin, uint16_t(1));
+#endif
+}
 JG_FN void gather_min(int* dst, int mine) {          // every thread of the block calls these two
     mine = warp_min(mine);
 #if defined(JG_CUDA)
