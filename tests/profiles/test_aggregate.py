@@ -1,4 +1,4 @@
-"""A well's means: every feature's cells added one after the other, whatever the width of the table and its order in memory."""
+"""A well's means: every feature's cells added in turn, whatever the width of the table and its order in memory."""
 
 import numpy as np
 import pytest
