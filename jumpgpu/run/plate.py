@@ -26,6 +26,7 @@ from ..segmentation.background import check_width
 from ..segmentation.pipeline import check as check_segmentation
 from ..segmentation.threshold import check_window
 from ..settings.names import COMPARTMENTS, counted
+from ..storage.faults import may_pass
 from ..store.layout import Layout
 from ..store.reader import open_plate
 from ..store.writer import PlateWriter
@@ -362,5 +363,7 @@ def describe(plate: Plate, options: Options, device: Device | None = None) -> st
         try:
             judge(plate, device, options, wells)
         except (ValueError, OSError) as error:
+            if may_pass(error):
+                raise
             lines.append(f"  {REFUSED}: {error}".replace("\n", "\n  "))
     return "\n".join(lines)

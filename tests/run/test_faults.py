@@ -205,3 +205,12 @@ def test_files_of_the_same_size_that_were_changed_are_told(demo, tmp_path, capsy
     os.utime(image, (1, 1))
     assert main(options) == 0
     assert "1 image files were changed or copied since their wells were measured" in capsys.readouterr().err
+
+
+def test_a_dry_run_that_cannot_look_is_worth_trying_again(demo, monkeypatch, capsys):
+    def judge(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "out/DEMO.zarr/zarr.json")
+
+    monkeypatch.setattr("jumpgpu.run.plate.judge", judge)
+    assert main([*demo, "--illumination", "none", "--dry-run"]) == 75
+    assert "out/DEMO.zarr/zarr.json" in capsys.readouterr().err
