@@ -208,7 +208,7 @@ def test_every_command_of_the_documentation_runs(installed, tmp_path, fields, re
                 if language == "bash":
                     again = hour.run(language, text.replace("/data/images", str(images)))
             assert "24 of 24 wells are measured already" in again.stderr
-    assert done >= 30
+    assert done >= 28
     for output in ("out/BR00117010.html", "out/index.html", "look/BR00117010_outlines/B02_s1.png", "B02.png", "cells.png"):
         assert (tmp_path / output).stat().st_size > 1000, output
     page = (tmp_path / "out" / "BR00117010.html").read_text(encoding="utf-8")
