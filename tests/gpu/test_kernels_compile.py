@@ -34,7 +34,7 @@ def test_every_kernel_is_registered_once(path: Path) -> None:
 def test_every_kernel_is_launched_by_name() -> None:
     """By the package or by a ways test; variants may be named by their stem ("histogram")."""
     tests = Path(__file__).parents[1]
-    files = [*(tests.parent / "jumpgpu").rglob("*.py"), *(tests / "ways").glob("test_*.py")]
+    files = [*(tests.parent / "jumpgpu").rglob("*.py"), *(tests / "ways").rglob("test_*.py")]
     text = "".join(p.read_text() for p in files)
     missing = [n for n in kernel_sources() if f'"{n}"' not in text and f'"{n.rpartition("_")[0]}"' not in text]
     assert not missing, f"kernels that nothing launches: {missing}"

@@ -59,7 +59,7 @@ def test_the_interpreter_checks_what_it_is_given():
 
 def test_every_kernel_has_a_ways_test(request: pytest.FixtureRequest) -> None:
     """In a run of all ways tests, this one near their end: a kernel that no work launched is named."""
-    files = {p for p in Path(__file__).parent.glob("test_*.py") if "way.check(" in p.read_text()}
+    files = {p for p in Path(__file__).parent.rglob("test_*.py") if "way.check(" in p.read_text()}
     collected = {item.path for item in request.session.items}
     if (
         files - collected

@@ -13,7 +13,7 @@ from jumpgpu.images.reader import read_fields
 from jumpgpu.settings.config import PlateSettings
 from jumpgpu.storage import buckets
 from tests.helpers.image_plates import NUMBERS, index_xml, write_plate
-from tests.images.test_microscopes import FIRST, PATTERN, SITES, STAINS, htd, put, write_cellvoyager
+from tests.images.indexes.test_microscopes import FIRST, PATTERN, SITES, STAINS, htd, put, write_cellvoyager
 
 KNOWN, NUMBERED = PlateSettings(stains=STAINS), PlateSettings(numbers=FIRST)
 WAVES, HARMONY = "x_{well}_s{site}_w{n}.tif", "r{row:02d}c{column:02d}f{site:02d}p01-ch{n}t01.tiff"
