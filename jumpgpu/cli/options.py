@@ -224,11 +224,9 @@ def given(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
 def settle(given: dict[str, Any]) -> tuple[list[str], Options, bool]:
     """What `parse` returns, from the parser's values."""
-    barcodes, dry_run = list(dict.fromkeys(given.pop("plate"))), given.pop("dry_run")
+    barcodes, dry_run = list(dict.fromkeys(map(check_barcode, given.pop("plate")))), given.pop("dry_run")
     for name in ("plates", "pipeline", "accept_differences", "watch"):  # the command's own
         given.pop(name, None)
-    for barcode in barcodes:
-        check_barcode(barcode)
     if given["wells"]:
         given["wells"] = [w for text in given["wells"] for w in text.replace(",", " ").split()]
     if given["sites"]:

@@ -33,7 +33,7 @@ def find_source(barcode: str, images: str | Place | None, settings: PlateSetting
 
     Raises as those do, and ConnectionError where a bucket is out of reach.
     """
-    check_barcode(barcode)
+    barcode = check_barcode(barcode)
     check_channels(settings)
     if settings.time is not None:  # each time point is a plate of its own name
         barcode = barcode.removesuffix(f"_t{settings.time}")
@@ -75,7 +75,7 @@ def find_plate(barcode: str, images: str | Path, settings: PlateSettings | None 
     Raises FileNotFoundError where nothing is found, ValueError where it is ambiguous, malformed or lacks a channel.
     """
     settings = settings or PlateSettings()
-    check_barcode(barcode)
+    barcode = check_barcode(barcode)
     check_channels(settings)
     if settings.time is not None:  # each time point is a plate of its own name
         barcode = barcode.removesuffix(f"_t{settings.time}")

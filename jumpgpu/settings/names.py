@@ -4,6 +4,7 @@ Column names and their stored order are CellProfiler's, as exported for CPJUMP1 
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 CHANNELS = ("DNA", "ER", "RNA", "AGP", "Mito")  # order of the C axis
@@ -120,7 +121,8 @@ def counted(n: int, word: str) -> str:
 
 
 def check_barcode(plate: str) -> str:
-    """The barcode itself, if it can safely name a folder; ValueError otherwise."""
+    """The barcode, its umlauts as one character each, if it can safely name a folder; ValueError otherwise."""
+    plate = unicodedata.normalize("NFC", plate)
     long = len(plate.encode("utf-8", "replace")) > 200
     if long or not BARCODE.fullmatch(plate) or ".." in plate or plate[-1] in " .":
         raise ValueError(

@@ -75,7 +75,9 @@ def test_names_that_no_folder_can_have_are_refused(name: str) -> None:
 def test_an_umlaut_of_one_character_or_two(tmp_path: Path) -> None:
     for form in ("NFC", "NFD"):
         write_plate(tmp_path / form, barcode=unicodedata.normalize(form, "Zürich"))
-        assert len(find_plate(unicodedata.normalize("NFC", "Zürich"), tmp_path / form).sites) == 6
+        for typed in ("NFC", "NFD"):  # macOS completes names to the second
+            plate = find_plate(unicodedata.normalize(typed, "Zürich"), tmp_path / form)
+            assert [len(plate.sites), plate.barcode] == [6, "Z\u00fcrich"]
 
 
 @pytest.mark.parametrize("given", ["the folder", "its Images"])

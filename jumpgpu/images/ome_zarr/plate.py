@@ -108,7 +108,7 @@ def read_plate(barcode: str, group: Group, settings: PlateSettings) -> Plate:
 
     A field's site is its path where that is a number; where the plate has a field 0, all are counted from 1.
     """
-    check_barcode(barcode)
+    barcode = check_barcode(barcode)
     where = f"{barcode}: {group.root}"
     version, attributes = group.attributes("")
     plate = mapping(attributes.get("plate"), f"{where}: plate")
