@@ -142,12 +142,19 @@ JG_REGISTER(basin_resolve)
 // A pass: the pixel's key and index, its basin and the other one.
 struct Pass { uint32_t key; int32_t p, mine, other; };
 
-// Tells both basins of a row's passes of each, as key and place in the list, which is in raster order.
-JG_FN void tell(const Pass* list, int count, int start, uint64_t* best) {
+// Tells both basins of a row's passes of each, as key and place in the list, which is in raster order. ALONE: no other block
+// has to do with the plane.
+template <bool ALONE> JG_FN void tell(const Pass* list, int count, int start, uint64_t* best) {
     for (int j = jg::lane(); j < count; j += jg::WARP) {
         const uint64_t order = jg::order_of(list[j].key, start + j);
-        jg::lower_to(best + list[j].mine, order);
-        jg::lower_to(best + list[j].other, order);
+        if constexpr (ALONE) {
+            jg::lower_to(best + list[j].mine, order);
+            jg::lower_to(best + list[j].other, order);
+        } else {
+            const int both[2] = {list[j].mine, list[j].other};
+            for (int i : both)
+                if (order < jg::atomic_read(best + i)) jg::atomic_min(best + i, order);
+        }
     }
 }
 
@@ -185,13 +192,15 @@ extern "C" __global__ void __launch_bounds__(128, 8) basin_passes(
         if (jg::lane() == 0) pass_count[row] = n;
         if (!telling) continue;
         __syncwarp();
-        tell(list, n, start, best + int64_t(plane) * capacity);
+        tell<false>(list, n, start, best + int64_t(plane) * capacity);
     }
 }
 JG_REGISTER(basin_passes)
 
 // Gives a row's passes their basins' new names, drops those that now lie inside one basin, and tells every basin its lowest pass.
-JG_FN void survey_row(const int32_t* __restrict__ up, bool renamed, int start, Pass* list, int32_t* pass_count, uint64_t* best) {
+template <bool ALONE> JG_FN void survey_row(
+    const int32_t* __restrict__ up, bool renamed, int start, Pass* list, int32_t* pass_count, uint64_t* best)
+{
     int count = *pass_count;
     if (count == 0) return;
     if (renamed) {
@@ -204,7 +213,7 @@ JG_FN void survey_row(const int32_t* __restrict__ up, bool renamed, int start, P
         __syncwarp();
         if (jg::lane() == 0) *pass_count = count;
     }
-    tell(list, count, start, best);
+    tell<ALONE>(list, count, start, best);
 }
 
 // The basin that basin i hangs itself on by its lowest pass; of two that chose each other the first is the root, which stays.
@@ -235,7 +244,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) basin_survey(
     for (int y = y0 + jg::warp_id(); y < jg::smaller(y0 + jg::BAND, height); y += jg::warps()) {
         const int64_t row = int64_t(plane) * height + y;
         const int start = y ? pass_end[row - 1] : 0;
-        survey_row(up + int64_t(plane) * capacity, true, start, reinterpret_cast<Pass*>(passes) + int64_t(plane) * maximum + start,
+        survey_row<false>(up + int64_t(plane) * capacity, true, start, reinterpret_cast<Pass*>(passes) + int64_t(plane) * maximum + start,
                    pass_count + row, best + int64_t(plane) * capacity);
     }
 }
@@ -327,7 +336,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1) basin_forest(
         __syncthreads();
         for (int y = jg::warp_id(); y < height; y += jg::warps()) {
             const int start = y ? pass_end[y - 1] : 0;
-            survey_row(up, r > 1, start, list + start, pass_count + y, best);
+            survey_row<true>(up, r > 1, start, list + start, pass_count + y, best);
         }
         JG_ONCE counts.live = 0;
         __syncthreads();
