@@ -16,7 +16,6 @@ from ..images.reader import field_size, read_fields
 from ..settings import steps as kinds
 from ..settings.config import Config, step_table
 from ..steps.illumination import PlateAverage
-from ..steps.run import run_steps
 from ..steps.state import Image
 from ..storage.buckets import Place
 
@@ -87,6 +86,8 @@ def passes(
     plate: Plate, steps: Sequence[kinds.Step], device: Device, batch: int, workers: int | None
 ) -> tuple[dict[str, Image], int, tuple[str, ...]]:
     """The plate's images by name, of how many fields they are made, and what was left out."""
+    from ..steps.run import run_steps  # with SciPy, which few runs need
+
     images: dict[str, Image] = {}
     notes: dict[str, None] = {}
     n_fields, todo = 0, list(steps)
@@ -117,6 +118,8 @@ def one_pass(
     workers: int | None,
 ) -> tuple[dict[str, Image], int, list[str]]:
     """The averages' functions by name, of how many fields, and what was left out; `before` leads to what is averaged."""
+    from ..steps.run import run_steps  # with SciPy, which few runs need
+
     loaded = {s.channel for s in before if isinstance(s, kinds.Load)}
     channels = [c for c in plate.channels if c in loaded]
     sums = [PlateAverage(s) for s in averages]

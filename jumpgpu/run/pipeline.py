@@ -15,7 +15,6 @@ from ..gpu.device import Device
 from ..images.illumination import correct
 from ..settings import steps as kinds
 from ..settings.names import COMPARTMENTS
-from ..steps.run import run_steps
 from ..steps.state import State
 from ..store.layout import ObjectTable, SiteTable
 from .batch import Begun, Raw, Run, Tables, position_of, shrink
@@ -56,6 +55,8 @@ def check_pipeline(steps: Sequence[kinds.Step], channels: Sequence[str]) -> None
 
 def tables_of(steps: Sequence[kinds.Step], channels: Sequence[str], size: tuple[int, int], device: Device) -> PipelineTables:
     """What the steps give, found by running them over a blank field of the plate's size."""
+    from ..steps.run import run_steps  # with SciPy, which few runs need
+
     blank = device.zeros(1, *size, dtype=torch.float32)
     one = torch.ones(size, dtype=torch.float32, device=device.torch)
     state = run_steps(steps, dict.fromkeys(channels, blank), dict.fromkeys(channels, one), device, skip=False)
@@ -81,6 +82,8 @@ def launch_steps(raw: Raw, run: Run) -> Begun:
 
 def tables_of_steps(raw: Raw, run: Run) -> Tables:
     """Run an imported pipeline's steps over a batch, field by field."""
+    from ..steps.run import run_steps  # with SciPy, which few runs need
+
     plate, options = run.plate, run.options
     assert run.pipeline is not None
     ones = torch.ones_like(run.illumination)

@@ -1,5 +1,6 @@
 """The GPU model: what it counts on launches whose bytes and instructions are known, its arithmetic, and its page."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import itertools
@@ -113,8 +114,10 @@ def test_blocks_are_taken_evenly():
 
 
 def test_waits_and_operators_are_recorded():
-    with standin(), recorded() as recording:
-        values = open_device("cuda").tensor(torch.arange(1000, dtype=torch.float32))
+    with standin(), contextlib.ExitStack() as stack:
+        device = open_device("cuda")  # which tries the device before it is recorded
+        recording = stack.enter_context(recorded())
+        values = device.tensor(torch.arange(1000, dtype=torch.float32))
         assert int((values > 5).sum()) == 994
         picked = values[values > 990]
         torch.nonzero(values)
