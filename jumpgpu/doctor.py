@@ -20,6 +20,7 @@ from pathlib import Path
 from . import __version__
 from .cli.exit_status import BAD_USE, TRY_AGAIN, command, run_command
 from .cli.parser import command_parser
+from .storage.atomic import remove_folder
 from .storage.faults import may_pass
 
 GOOD, POOR, BAD, FAILS = "ok", "note", "MISSING", "FAILS"  # the last: what may do later
@@ -176,20 +177,24 @@ def disk(folder: Path) -> tuple[str, str, str, float]:
     """Free space, the speed of a synced write and of reading it back (which the system's cache may speed up), and the
     fields a second that reading allows."""
     try:
-        with tempfile.NamedTemporaryFile(dir=folder) as file:
+        part = Path(tempfile.mkdtemp(dir=folder, prefix=".jumpgpu-"))
+        try:
             data = os.urandom(1 << 20) * (PROBE >> 20)
             start = time.perf_counter()
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            written = PROBE / (time.perf_counter() - start) / 1e6
-            if hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            start = time.perf_counter()
-            file.seek(0)
-            while file.read(1 << 20):
-                pass
-            read = PROBE / (time.perf_counter() - start) / 1e6
+            with (part / "probe").open("w+b") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                written = PROBE / (time.perf_counter() - start) / 1e6
+                if hasattr(os, "posix_fadvise"):
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                start = time.perf_counter()
+                file.seek(0)
+                while file.read(1 << 20):
+                    pass
+                read = PROBE / (time.perf_counter() - start) / 1e6
+        finally:
+            remove_folder(part)
         free = shutil.disk_usage(folder).free / 2**30
     except OSError as error:
         return FAILS if may_pass(error) else BAD, f"disk {folder}", error.strerror or str(error), 0.0

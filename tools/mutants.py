@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from jumpgpu.gpu import kernel_source as kernel_files
-from jumpgpu.segmentation.label import BACKGROUND, FOREGROUND, find_components
+from jumpgpu.segmentation.label import BACKGROUND, FOREGROUND, find_components, number_points
 from tests.simulators.ways import HostDevice, Way, Work, assert_equal_bits
 from tests.ways.test_texture import work as texture_work
 
@@ -42,6 +42,11 @@ def tiled(device: Any) -> Any:
 def components(device: Any) -> Any:
     mask = torch.rand(2, 70, 141, generator=torch.Generator().manual_seed(3)) < 0.55
     return find_components(device.tensor(mask.to(torch.uint8)), FOREGROUND | BACKGROUND, device).root
+
+
+def points(device: Any) -> Any:
+    drawn = torch.rand(2, 9, 300, generator=torch.Generator().manual_seed(4)) < 0.3
+    return number_points(device.tensor(drawn.to(torch.uint8)), device)
 
 
 @dataclass(frozen=True)
@@ -79,14 +84,14 @@ MUTANTS = (
         "clear-barrier",
         "no barrier between clearing and counting a matrix",
         "features/texture.cu",
-        lost("JG_FOR(k, copies * D * S * S) s.cell[k] = 0;\n                    "),
+        lost("JG_FOR(k, D * S * S) s.cell[k] = 0;\n            "),
         whole,
     ),
     Mutant(
         "count-barrier",
         "no barrier between counting and adding a matrix",
         "features/texture.cu",
-        lost("                }\n                ", "\n                add_rows<true>"),
+        lost("step + plane % DIRECTIONS, 1);\n            "),
         whole,
     ),
     Mutant(
@@ -97,17 +102,17 @@ MUTANTS = (
         tiled,
     ),
     Mutant(
-        "margin-barrier",
-        "no barrier before the marginals are summed",
+        "matrix-barrier",
+        "no barrier between a matrix's sums and the next matrix",
         "features/texture.cu",
-        lost("            }\n            ", "\n            sum_direction<1>("),
+        lost("moment_out + plane);\n            ", "\n            continue;"),
         whole,
     ),
     Mutant(
         "not-cleared",
         "a matrix is not cleared",
         "features/texture.cu",
-        (("JG_FOR(k, copies * D * S * S) s.cell[k] = 0;", ""),),
+        (("JG_FOR(k, D * S * S) s.cell[k] = 0;", ""), ("JG_FOR(k, copies * D * S * S) s.cell[k] = 0;", "")),
         whole,
     ),
     Mutant(
@@ -134,7 +139,7 @@ MUTANTS = (
         "a barrier that one thread alone reaches",
         "features/texture.cuh",
         (("JG_ONCE {\n        for", "JG_ONCE {\n        __syncthreads();\n        for"),),
-        whole,
+        tiled,
     ),
     Mutant(
         "plain-tally",
@@ -170,14 +175,14 @@ MUTANTS = (
         "block_sum without the barrier before its parts are read",
         "jg/jg.cuh",
         lost("            if (l % 32 == 0) s.part[l / 32][k] = t;\n        }\n    }\n    "),
-        whole,
+        tiled,
     ),
     Mutant(
         "count-scratch-barrier",
         "block_count without the barrier before its parts are read",
         "jg/jg.cuh",
         lost("        if (lane() == 0) s.part[warp_id()][k] = t;\n    }\n    "),
-        whole,
+        points,
     ),
     Mutant(
         "plain-join",

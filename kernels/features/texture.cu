@@ -394,7 +394,6 @@ extern "C" __global__ void __launch_bounds__(128, 4) texture_count(
                     __syncthreads();
                 }
             }
-            __syncthreads();
             sum_direction<1>(s.level, s.sum, s.diff, S, shift, ways, logs, drop, mine, s.scratch,
                              total_out + (plane + d) * TOTALS, moment_out + plane + d);
         }

@@ -135,7 +135,7 @@ def test_micrometres_become_pixels() -> None:
 
 
 def test_families_without_a_model(device: Device) -> None:
-    with pytest.raises(ValueError, match=r"families has 'embedding', and no \[\[features.embedding.models\]\]"):
+    with pytest.raises(ValueError, match=r"families has 'embedding', but no \[\[features.embedding.models\]\]"):
         all_columns(channels=CHANNELS, settings=FeatureSettings(families=("embedding",)))
 
 

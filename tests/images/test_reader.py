@@ -165,7 +165,7 @@ def short_lzw(path: Path) -> None:
         (garbage, "unreadable"),
         (wrong_size, "40 x 40 pixels, expected 40 x 56"),
         (wrong_dtype, "float32"),
-        (colour, "uint16"),
+        (colour, "RGB pixels of shape"),
         (two_pages, "more than one page"),
         (folder, "regular file|directory"),
         (jpeg, "unreadable"),

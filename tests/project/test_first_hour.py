@@ -57,6 +57,7 @@ ELSEWHERE = {  # commands that are shown and not run here: how they begin, or co
     "s3://": "a bucket",
     "extract BR00117010 --wells A01 --output out": "the public bucket",
     "--images plate.ome.zarr": "an OME-Zarr plate; tests/images/test_ome_zarr.py has them",
+    "-m benchmarks.": "CellProfiler, in an environment of its own",
     ".cppipe": "a CellProfiler pipeline; tests/cellprofiler has them",
     "cellprofiler_output/": "CellProfiler's tables; tests/outputs/test_comparison.py has them",
     "P1": "four plates and a network; tests/networks has small ones",

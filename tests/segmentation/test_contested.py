@@ -44,7 +44,6 @@ def test_keys(kind: int, share: float, device: Device) -> None:
 def test_a_list_that_is_too_short_is_filled_and_says_so(device: Device) -> None:
     contested, images, _ = drawn(0.6)
     capacity = Capacity(0.1)
-    capacity.begin()
     keys = contested_keys(contested, {"kind": INTENSITY, "image": images}, device, capacity).numpy()
     places = -(-contested.numel() // 10)
     listed = np.flatnonzero(keys != OUTSIDE)
