@@ -56,10 +56,19 @@ class Parser(argparse.ArgumentParser):
             hints = []
             for word in message.removeprefix("unrecognized arguments: ").split():
                 option = word.partition("=")[0]
-                if option.startswith("-") and (near := get_close_matches(option, self.options(), 1, 0.7)):
+                if not option.startswith("-"):
+                    continue
+                if having := self.commands_with(option):
+                    hints.append(f"{option} is an option of {' and '.join(having)}")
+                elif near := get_close_matches(option, self.options(), 1, 0.7):
                     hints.append(f"did you mean {near[0]}?")
             message += "; " + " ".join(dict.fromkeys(hints)) if hints else ""
         super().error(message)
+
+    def commands_with(self, option: str) -> list[str]:
+        """The commands within this one that have an option."""
+        inner = [a for a in self._actions if isinstance(a, argparse._SubParsersAction)]
+        return [parser.prog for a in inner for parser in a.choices.values() if option in parser.options()]
 
     def options(self) -> list[str]:
         """Every option of this parser and of the commands within it."""

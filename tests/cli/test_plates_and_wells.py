@@ -82,6 +82,7 @@ def test_a_command_without_a_plate_or_with_a_misspelled_option_says_what_to_do(c
         (["extract", "P", "--imgaes", "x"], "unrecognized arguments: --imgaes x; did you mean --images?"),
         (["profile", "P", "--metdata=x"], "did you mean --metadata?"),
         (["score", "map", "P", "--nul-size", "3"], "did you mean --null-size?"),
+        (["score", "matching", "P", "--null-wells", "4"], "--null-wells is an option of jumpgpu score replicating"),
         (["verify", "P", "--zzz"], "unrecognized arguments: --zzz\n"),
     ):
         with pytest.raises(SystemExit) as ended:
