@@ -62,4 +62,4 @@ def centers(row: Row, _: int) -> Settings:
 
 
 def image_to_objects(row: Row, _: int) -> Settings:
-    return row.named(("image", "output", "binary", "keep_labels", "background", "connectivity"))
+    return row.named(("image", "output", "binary", "preserve", "background", "connectivity"))

@@ -1,5 +1,7 @@
 """Names for the settings of modules that make images, by revision."""
 
+import re
+
 from .rows import Row, Settings
 
 # fmt: off
@@ -124,3 +126,21 @@ def two_images(row: Row, _: int) -> Settings:
 
 def objects_to_image(row: Row, _: int) -> Settings:
     return row.named(("objects", "output", "mode"))
+
+
+def color_to_gray(row: Row, revision: int) -> Settings:
+    """`planes`: (which, output) that it is split into; `weights`: (which, weight) of one grey image. Counted from 0."""
+    image, how = row.take(2)
+    kind = row.take()[0] if revision > 1 else "RGB"
+    output, rgb = row.take()[0], [(i, weight) for i, weight in enumerate(row.take(3))]
+    split = [(i, name) for i, (want, name) in enumerate(row.take(2) for _ in range(3)) if want == "Yes"]
+    hsv = [row.take(2) for _ in range(3)] if revision > 2 else []
+    channels = [row.take(3) for _ in range(row.count())] if revision > 1 else []
+    if kind == "Channels":
+        numbered = [(int(re.sub(r"\D", "", c) or 1) - 1, weight, name) for c, weight, name in channels]
+        split, rgb = [(i, name) for i, _, name in numbered], [(i, weight) for i, weight, _ in numbered]
+    if how == "Combine":
+        return {"image": image, "output": output, "weights": rgb, "planes": [], "kind": kind}
+    if kind == "HSV":
+        split = [(i, name) for i, (want, name) in enumerate(hsv) if want == "Yes"]
+    return {"image": image, "weights": [], "planes": split, "kind": kind}

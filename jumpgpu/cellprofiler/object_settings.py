@@ -128,7 +128,7 @@ def filter_objects(row: Row, revision: int) -> Settings:
     result: Settings = dict(zip(("mode", "choice", "enclosing"), row.take(3), strict=True))
     row.take({4: 5, 5: 4, 6: 5, 7: 5}.get(revision, 3))  # outlines, and where rules lie
     n_limits, additional = row.count(), row.count()
-    row.take(0 if revision < 7 else 1)  # by which parent
+    result["assignment"] = "Both parents" if revision < 7 else row.take()[0]
     result["removed"] = ""
     if revision > 8:
         keep, removed = row.take(2)
@@ -168,3 +168,52 @@ def relate(row: Row, revision: int) -> Settings:
     result["save"] = {2: "No", 3: "No", 4: "Yes"}.get(revision) or row.take()[0]
     result["saved"] = saved if revision == 4 else (row.take()[0] if revision == 5 else "None")
     return result | {"step_parents": some(row.values)}
+
+
+def resize_objects(row: Row, revision: int) -> Settings:
+    """`factors` and `size` of rows and columns; `like`: an image."""
+    result = row.named(("objects", "output", "method"))
+    if revision == 3:
+        x, y, _, width, height, _ = row.take(6)
+    else:
+        factor, width, height = row.take(3)
+        x = y = factor
+    like = row.take()[0] if revision > 1 else "None"
+    return result | {"factors": [y, x], "size": [height, width], "like": like}
+
+
+def regroup(row: Row, revision: int) -> Settings:
+    """SplitOrMergeObjects, once RelabelObjects and ReassignObjectNumbers."""
+    names = ("objects", "output", "method", "distance", "guided", "image", "fraction", "by")
+    result = row.named(names) | {"of": "Distance", "parent": "None", "hull": "Disconnected"}
+    row.take(2 if revision < 5 else 0)  # outlines
+    result["of"], result["parent"] = row.take(2)
+    return result | ({"hull": row.take()[0]} if revision > 3 else {})
+
+
+def watershed(row: Row, revision: int) -> Settings:
+    result = row.named(("image", "output")) | {"advanced": row.take()[0] if revision > 2 else "No"}
+    result |= row.named(("generate", "markers", "mask"))
+    rest = ("connectivity", "compactness") if revision > 1 else ()
+    return (
+        {"connectivity": "1", "compactness": "0.0"}
+        | result
+        | row.named((*rest, "footprint", "downsample"))
+        | {"lines": row.take()[0] if revision > 1 and row.values else "No"}
+    )
+
+
+def overlap(row: Row, revision: int) -> Settings:
+    """MeasureObjectOverlap; `truth` and `test`."""
+    result = row.named(("truth", "test"))
+    return result | {"distance": row.take()[0] if row.values else "No"}
+
+
+def image_overlap(row: Row, revision: int) -> Settings:
+    if 1 < revision < 5:
+        row.take(1)  # objects or images
+    return overlap(row, revision)
+
+
+def image_skeleton(row: Row, _: int) -> Settings:
+    return row.named(("image",))

@@ -1,17 +1,16 @@
 """Modules that filter images and reshape objects, as steps."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from importlib.util import find_spec
 
 from ..settings import filter_steps as kinds
 from ..settings.image_steps import Skeletonize
 from .findings import Unsupported
+from .of_objects import CENTROSOME
 from .parse import printable
 from .rows import Settings, numbers
 from .translator import Translator, word
 
-CENTROSOME = "needs centrosome: pip install 'jumpgpu[cellprofiler]'"
 MORPH = (
     *("branchpoints", "bridge", "clean", "convex hull", "diag", "distance", "endpoints", "fill", "hbreak", "majority"),
     *("remove", "shrink", "skel", "skelpe", "spur", "thicken", "thin", "vbreak"),  # openlines fails in CellProfiler 4.2.8
@@ -51,12 +50,13 @@ def filtered(method: str) -> Callable[[Translator, Settings], None]:
         n = numbers(s["size"], t.module)[0]
         if not 0 < n <= 1000:
             raise Unsupported(f"a size of {n:g}; here above 0, to 1000")
-        step = kinds.FilterImage(t.use(s["image"]), s["output"], method, n, module=t.by)
-        if "reach" in s:
-            step = replace(step, reach=int(numbers(s["reach"], t.module)[0]), cutoff=numbers(s["cutoff"], t.module)[0])
-        t.make(s["output"], step)
+        t.make(s["output"], kinds.FilterImage(t.use(s["image"]), s["output"], method, n, module=t.by))
 
     return handler
+
+
+def reduce_noise(t: Translator, s: Settings) -> None:
+    raise Unsupported("non-local means, which scikit-image has computed otherwise since 0.19")
 
 
 def rescale(t: Translator, s: Settings) -> None:
@@ -157,10 +157,12 @@ def reshaped(method: str) -> Callable[[Translator, Settings], None]:
 
 
 def image_to_objects(t: Translator, s: Settings) -> None:
-    if s["binary"] not in ("Yes", "True"):
-        raise Unsupported("takes an image's values for objects' numbers")
-    if numbers(s["background"], t.module) != [0]:
-        raise Unsupported("a background other than 0")
-    corners = numbers(s["connectivity"], t.module)[0] != 1
-    t.add(kinds.ImageToObjects(t.use(s["image"]), s["output"], corners, module=t.by))
+    background, connectivity = (int(numbers(s[k], t.module)[0]) for k in ("background", "connectivity"))
+    values = "binary" if s["binary"] in ("Yes", "True") else "numbers" if s["preserve"] in ("Yes", "True") else "pieces"
+    if background and values == "binary":
+        raise Unsupported("a background other than 0 of a binary image")
+    if values == "numbers":
+        t.say("note", "of numbers that no pixel has CellProfiler's rows move up; here they stay theirs")
+    image = t.use(s["image"])
+    t.add(kinds.ImageToObjects(image, s["output"], connectivity != 1, values, background, module=t.by))
     t.output(s["output"], thresholds=False)

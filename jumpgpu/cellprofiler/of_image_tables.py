@@ -2,10 +2,10 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from ..settings import object_steps, table_steps
 from ..settings import steps as kinds
-from ..settings import table_steps
 from .findings import Unsupported
 from .parse import printable
 from .rows import Settings, numbers
@@ -23,6 +23,10 @@ SOURCES = {
     "Measurements for all objects in each image": "all",
 }
 SITE = "Metadata_Site"  # the one of an image's metadata that is a number here too
+OVERLAP = (
+    *("Ffactor", "Precision", "Recall", "TruePosRate", "FalsePosRate", "TrueNegRate", "FalseNegRate", "RandIndex"),
+    "AdjustedRandIndex",
+)
 WHOLE = ("Across entire image", "Images", "Both")
 
 
@@ -198,6 +202,30 @@ def area(t: Translator, s: Settings) -> None:
         t.measured |= {
             f"AreaOccupied_{m}_{n}" for m in ("AreaOccupied", "Perimeter", "TotalArea") for n in (*objects, *images)
         }
+
+
+def image_skeleton(t: Translator, s: Settings) -> None:
+    for name in images_of(t, [s["image"]]):
+        t.add(object_steps.MeasureImageSkeleton(name, module=t.by))
+        t.measured |= {f"Skeleton_{m}_{name}" for m in ("Branches", "Endpoints")}
+
+
+def overlap(of: str) -> Callable[[Translator, Settings], None]:
+    """MeasureObjectOverlap or MeasureImageOverlap."""
+
+    def handler(t: Translator, s: Settings) -> None:
+        if s["distance"] in ("Yes", "True"):
+            t.say("image tables", "the earth mover's distance is not measured")
+        try:
+            truth, test = ((t.set_of if of == "objects" else t.use)(s[k]) for k in ("truth", "test"))
+        except Unsupported as error:
+            t.say("image tables", f"{error.cause or error}; the overlap is not measured")
+            return
+        t.add(object_steps.MeasureOverlap(truth, test, of, module=t.by))
+        place = f"{truth}_{test}" if of == "objects" else test
+        t.measured |= {f"Overlap_{m}_{place}" for m in OVERLAP}
+
+    return handler
 
 
 def flag(t: Translator, s: Settings) -> None:

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..settings import steps as kinds
-from .findings import Unsupported
+from .findings import Cause, Unsupported
 from .parse import Module, printable
 from .rows import Settings, numbers
 from .thresholds import threshold_settings
@@ -288,6 +288,41 @@ def skeletonize(t: Translator, s: Settings) -> None:
 
 
 def objects_to_image(t: Translator, s: Settings) -> None:
-    if not s["mode"].startswith("Binary"):
-        raise Unsupported(f"an image of objects in {s['mode']}")
-    t.make(s["output"], kinds.ObjectsImage(t.set_of(s["objects"]), s["output"], module=t.by))
+    mode = word(
+        "an image of objects", s["mode"].split(" ")[0], {"Binary": "binary", "Grayscale": "grayscale", "uint16": "numbers"}
+    )
+    t.make(s["output"], kinds.ObjectsImage(t.set_of(s["objects"]), s["output"], mode, module=t.by))
+
+
+COLOURS = ("Red", "Green", "Blue")
+
+
+def color_to_gray(t: Translator, s: Settings) -> None:
+    """A colour image's planes are grey images of the plate, each of a channel of its own."""
+    image = s["image"]
+    if s["kind"] == "HSV" and s["planes"]:
+        raise Unsupported("splits colours into hue, saturation and value")
+    if image in t.images and image not in t.colours:
+        t.use(image)  # says why, where it is not made
+        raise Unsupported(f"takes the colours of {printable(image)}, which other modules take for a grey image")
+    t.images[image] = Cause("ColorToGray", t.module.number if t.module else 0, f"image {printable(image)} is in colours")
+    channels = {i: f"{t.channel_of_stem(image)}{plane_name(s, i)}" for i, _ in (*s["planes"], *s["weights"])}
+    names = dict(s["planes"]) or {i: f"{image}{plane_name(s, i)}" for i in channels}
+    for i, name in names.items():
+        t.colours.setdefault(image, {}).setdefault(i, name)
+        if t.images.get(name) is None and name not in t.images:
+            t.images[name] = None
+            t.channels[name] = channels[i]
+            t.add(kinds.Load(name, channels[i]))
+    listed = ", ".join(f"{plane_name(s, i)} as {channels[i]}" for i in names)
+    t.say("note", f"colour images are not read; give the planes of {printable(image)} as grey images of channels: {listed}")
+    if s["weights"]:
+        weights = tuple(numbers(w, t.module)[0] for _, w in s["weights"])
+        if sum(weights) == 0:
+            raise Unsupported("weights that sum to 0")
+        images = tuple(names[i] for i, _ in s["weights"])
+        t.make(s["output"], kinds.GrayOfColors(s["output"], images, weights, module=t.by))
+
+
+def plane_name(s: Settings, i: int) -> str:
+    return COLOURS[i] if i < 3 and s["kind"] != "Channels" else f"Plane{i + 1}"

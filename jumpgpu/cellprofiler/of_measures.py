@@ -75,13 +75,12 @@ def shape(t: Translator, s: Settings) -> None:
 
 
 def neighbors(t: Translator, s: Settings) -> None:
-    if s["objects"] != s["neighbors"]:
-        raise Unsupported(f"neighbours of {printable(s['objects'])} among {printable(s['neighbors'])}")
+    among = t.set_of(s["neighbors"])
     method = {"Adjacent": "adjacent", "Expand until adjacent": "expanded"}.get(s["method"], "within")
     distance = int(numbers(s["distance"], t.module)[0]) if method == "within" else 1
     for name in t.measured_sets([s["objects"]]):
         discarded = s["discarded"] in ("Yes", "True")
-        t.add(kinds.MeasureNeighbors(name, name, method, distance, discarded, module=t.by))
+        t.add(kinds.MeasureNeighbors(name, among, method, distance, discarded, module=t.by))
 
 
 def distribution(t: Translator, s: Settings) -> None:

@@ -3,6 +3,7 @@
 import math
 from importlib.util import find_spec
 
+from ..settings import object_steps
 from ..settings import steps as kinds
 from ..settings.config import PrimarySettings, SecondarySettings, ThresholdSettings
 from .findings import Unsupported
@@ -19,6 +20,7 @@ OVERLAPS = {
 }
 DECLUMP = {"Shape": "shape", "Intensity": "intensity", "None": "none"}
 LINES = DECLUMP | {"Propagate": "propagate"}
+CENTROSOME = "needs centrosome: pip install 'jumpgpu[cellprofiler]'"
 HOLES = {"Never": "never", "After declumping only": "after_declump", "After both thresholding and declumping": "both"}
 SECONDARY = {
     "Watershed - Image": "watershed",
@@ -43,6 +45,7 @@ DISTANCES: dict[str, tuple[str, ...]] = {
     "Both": ("centroid", "minimum"),
 }
 LIMIT = {"Erase": True, "Continue": False, "None": False}  # CellProfiler 2's Truncate became None
+EXTREMES = {f"{word}{each}": word.lower() for word in ("Minimal", "Maximal") for each in ("", " per object")}
 BASIC = {  # what CellProfiler takes where "Use advanced settings?" is No
     "declump": "Intensity",
     "lines": "Intensity",
@@ -119,6 +122,14 @@ def filter_objects(t: Translator, s: Settings) -> None:
                 raise Unsupported(f"filters by {printable(measurement)}, which is not measured")
         measurements = tuple(m for m, *_ in limits)
         t.add(kinds.Filter(names[0], outputs[0], False, measurements, low, high, module=t.by, **common))
+    elif s["mode"] == "Measurements" and s["limits"]:
+        keep, measurement = word("filters", s["choice"], EXTREMES), s["limits"][0][0]
+        if measurement not in t.columns_of(names[0]):
+            raise Unsupported(f"filters by {printable(measurement)}, which is not measured")
+        enclosing = t.set_of(s["enclosing"]) if s["choice"].endswith("per object") else ""
+        most = word("objects in several others", s["assignment"], {"Both parents": False, "Parent with most overlap": True})
+        common |= {"keep": keep, "enclosing": enclosing, "most_overlap": bool(enclosing) and most}
+        t.add(kinds.Filter(names[0], outputs[0], False, (measurement,), module=t.by, **common))
     else:
         raise Unsupported(f"filters by {s['mode']}, {s['choice']}")
     for output in filter(None, [*outputs, s["removed"]]):
@@ -154,3 +165,82 @@ def relate(t: Translator, s: Settings) -> None:
     t.add(kinds.Relate(parent, child, s["means"] == "Yes", saved, distances, steps, module=t.by))
     if saved:
         t.output(saved, thresholds=False)
+
+
+def resize_objects(t: Translator, s: Settings) -> None:
+    name, output = t.set_of(s["objects"]), s["output"]
+    if s["method"] == "Factor":
+        y, x = (numbers(f, t.module)[0] for f in s["factors"])
+        if not (0 < y <= 100 and 0 < x <= 100):
+            raise Unsupported(f"factors {y:g} and {x:g}; here above 0, to 100")
+        step = object_steps.ResizeObjects(name, output, y, x, module=t.by)
+    elif s["method"] == "Dimensions":
+        height, width = (int(numbers(v, t.module)[0]) for v in s["size"])
+        step = object_steps.ResizeObjects(name, output, height=height, width=width, module=t.by)
+    elif s["method"] == "Match Image":
+        step = object_steps.ResizeObjects(name, output, like=t.use(s["like"]), module=t.by)
+    else:
+        raise Unsupported(f"resizes by {printable(s['method'])}")
+    if s["method"] != "Factor" or min(y, x) < 1:
+        t.say("note", "an object too small to be left has no row in CellProfiler; here its values are missing")
+    t.add(step)
+    t.output(output, thresholds=False)
+
+
+def regroup(t: Translator, s: Settings) -> None:
+    """Split, or merge (once Unify) by distance or by parent."""
+    name, output = t.set_of(s["objects"]), s["output"]
+    if s["method"] == "Split":
+        step = object_steps.Regroup(name, output, "split", module=t.by)
+    elif s["method"] not in ("Merge", "Unify"):
+        raise Unsupported(f"changes objects by {printable(s['method'])}")
+    elif s["of"] == "Per-parent":
+        hull = s["hull"] == "Convex hull"
+        if hull and not find_spec("centrosome"):
+            raise Unsupported(CENTROSOME)
+        if not any(is_parent(step, s["parent"], name) for step in t.steps):
+            raise Unsupported(f"merges by {printable(s['parent'])}, which is no parent of {printable(name)}")
+        step = object_steps.Regroup(name, output, "parent", parent=t.set_of(s["parent"]), hull=hull, module=t.by)
+    else:
+        by = word("merges", s["by"], {"Closest point": "closest", "Centroids": "centroids"})
+        guide = t.use(s["image"]) if s["guided"] in ("Yes", "True") else ""
+        if guide and by == "centroids" and not find_spec("centrosome"):
+            raise Unsupported(CENTROSOME)
+        distance, fraction = int(numbers(s["distance"], t.module)[0]), numbers(s["fraction"], t.module)[0]
+        step = object_steps.Regroup(name, output, "merge", distance, guide, fraction, by, module=t.by)
+    t.add(step)
+    t.output(output, thresholds=False)
+
+
+def is_parent(step: kinds.Step, parent: str, child: str) -> bool:
+    """Whether a step relates the two: RelateObjects, or one that makes the children of their parents."""
+    parents = {getattr(step, k, "") for k in ("parent", "seeds", "larger", "smaller")}
+    made = {getattr(step, k, "") for k in ("child", "output", "new_seeds", "saved")}
+    if isinstance(step, kinds.Secondary | kinds.Tertiary):
+        made.add(step.objects)
+    elif isinstance(objects := getattr(step, "objects", ()), str):
+        parents.add(objects)
+    return parent in parents and child in made
+
+
+def watershed(t: Translator, s: Settings) -> None:
+    if s["advanced"] in ("Yes", "True"):
+        raise Unsupported("watershed with advanced settings")
+    image, output = t.use(s["image"]), s["output"]
+    if s["generate"] == "Distance":
+        if not find_spec("mahotas"):
+            raise Unsupported("watershed from distances needs mahotas: pip install 'jumpgpu[cellprofiler]'")
+        footprint, downsample = (int(numbers(s[k], t.module)[0]) for k in ("footprint", "downsample"))
+        if not (1 <= footprint <= 1000 and 1 <= downsample <= 100):
+            raise Unsupported(f"a footprint of {footprint}, downsampling by {downsample}")
+        step = object_steps.Watershed(image, output, footprint=footprint, downsample=downsample, module=t.by)
+    elif s["generate"] == "Markers":
+        markers, mask = t.use(s["markers"]), t.use(s["mask"]) if s["mask"] not in ("", "None", "Leave blank") else ""
+        corners, compactness = numbers(s["connectivity"], t.module)[0] != 1, numbers(s["compactness"], t.module)[0]
+        if s["lines"] in ("Yes", "True"):
+            raise Unsupported("lines between basins, which scikit-image has drawn otherwise since 0.19")
+        step = object_steps.Watershed(image, output, markers, mask, corners, compactness, module=t.by)
+    else:
+        raise Unsupported(f"watershed from {printable(s['generate'])}")
+    t.add(step)
+    t.output(output, thresholds=False)

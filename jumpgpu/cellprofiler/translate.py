@@ -137,6 +137,8 @@ def handle(t: Translator, handler: Callable[[Translator, Settings], None], modul
             t.lose(settings["output"], cause)
         elif "output" in settings:
             t.images[settings["output"]] = cause
+        for _, name in settings.get("planes", ()):
+            t.images[name] = cause
         if settings.get("save") == "Yes":
             t.lose(settings["saved"], cause)
 
@@ -198,6 +200,7 @@ HANDLERS: dict[str, Callable[[Translator, Settings], None]] = {
     "CorrectIlluminationApply": of_images.illuminate,
     "CorrectIlluminationCalculate": of_images.calculate,
     "Resize": of_images.resize,
+    "ColorToGray": of_images.color_to_gray,
     "ImageMath": of_images.image_math,
     "Smooth": of_images.smooth,
     "EnhanceOrSuppressFeatures": of_images.enhance,
@@ -212,7 +215,7 @@ HANDLERS: dict[str, Callable[[Translator, Settings], None]] = {
     "DilateImage": of_filters.filtered("dilation"),
     "GaussianFilter": of_filters.filtered("gaussian"),
     "MedianFilter": of_filters.filtered("median"),
-    "ReduceNoise": of_filters.filtered("reduce_noise"),
+    "ReduceNoise": of_filters.reduce_noise,
     "RemoveHoles": of_filters.filtered("remove_holes"),
     "RescaleIntensity": of_filters.rescale,
     "EnhanceEdges": of_filters.edges,
@@ -229,6 +232,9 @@ HANDLERS: dict[str, Callable[[Translator, Settings], None]] = {
     "ExpandOrShrinkObjects": of_objects.expand,
     "MaskObjects": of_objects.mask_objects,
     "RelateObjects": of_objects.relate,
+    "ResizeObjects": of_objects.resize_objects,
+    "SplitOrMergeObjects": of_objects.regroup,
+    "Watershed": of_objects.watershed,
     "MeasureColocalization": of_measures.colocalization,
     "MeasureGranularity": of_measures.granularity,
     "MeasureObjectIntensity": of_measures.intensity,
@@ -240,6 +246,9 @@ HANDLERS: dict[str, Callable[[Translator, Settings], None]] = {
     "MeasureImageIntensity": of_image_tables.intensity,
     "MeasureImageQuality": of_image_tables.quality,
     "MeasureImageAreaOccupied": of_image_tables.area,
+    "MeasureImageSkeleton": of_image_tables.image_skeleton,
+    "MeasureObjectOverlap": of_image_tables.overlap("objects"),
+    "MeasureImageOverlap": of_image_tables.overlap("images"),
     "FlagImage": of_image_tables.flag,
     "CalculateMath": of_measures.calculate_math,
     "ClassifyObjects": of_measures.classify,
@@ -248,7 +257,7 @@ MAKE_OBJECTS = [
     HANDLERS[name]
     for name in (
         *("ExpandOrShrinkObjects", "MaskObjects", "ErodeObjects", "DilateObjects", "FillObjects"),
-        *("ShrinkToObjectCenters", "ConvertImageToObjects"),
+        *("ShrinkToObjectCenters", "ConvertImageToObjects", "ResizeObjects", "SplitOrMergeObjects", "Watershed"),
     )
 ]
 assert set(HANDLERS) == set(READERS)

@@ -27,6 +27,7 @@ class Translator:
     steps: list[kinds.Step] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     channels: dict[str, str] = field(default_factory=dict)  # loaded image -> channel
+    colours: dict[str, dict[int, str]] = field(default_factory=dict)  # colour image -> its planes' images
     saved: set[str] = field(default_factory=set)  # images that SaveImages writes
     functions: set[str] = field(default_factory=set)  # images that are loaded functions
     masked: set[str] = field(default_factory=set)  # images of which not all pixels count

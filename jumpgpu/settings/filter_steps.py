@@ -8,21 +8,18 @@ from .steps import Step
 
 @dataclass(frozen=True)
 class FilterImage(Step):
-    """Opening, Closing, ErodeImage, DilateImage, GaussianFilter, MedianFilter, ReduceNoise, RemoveHoles.
+    """Opening, Closing, ErodeImage, DilateImage, GaussianFilter, MedianFilter, RemoveHoles.
 
-    `size` is the structuring element's (`element` disk, diamond, square, star), sigma, the window, the patch or the
-    diameter of holes; `reach` and `cutoff` are those of ReduceNoise.
+    `size` is the structuring element's (`element` disk, diamond, square, star), sigma, the window or the diameter of holes.
     """
 
     do = "filter_image"
     makes = "image"
     image: str
     output: str
-    method: str  # opening, closing, erosion, dilation, gaussian, median, reduce_noise, remove_holes
+    method: str  # opening, closing, erosion, dilation, gaussian, median, remove_holes
     size: float
     element: str = "disk"
-    reach: int = 11
-    cutoff: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -96,12 +93,17 @@ class Reshape(Step):
 
 @dataclass(frozen=True)
 class ImageToObjects(Step):
-    """ConvertImageToObjects of what is above a half: pieces that touch, corners too (`corners`), in the order of rows."""
+    """ConvertImageToObjects of what is above a half: pieces that touch, corners too (`corners`), in the order of rows.
+
+    `values` "pieces": of pixels of one count (of 65535), but for the count `background`; "numbers": the counts themselves.
+    """
 
     do = "image_to_objects"
     image: str
     output: str
     corners: bool = True
+    values: str = "binary"  # binary, pieces, numbers
+    background: int = 0
 
 
 KINDS: dict[str, type[Step]] = {kind.do: kind for kind in (

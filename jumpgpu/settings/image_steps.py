@@ -97,6 +97,17 @@ class Resize(Step):
 
 
 @dataclass(frozen=True)
+class GrayOfColors(Step):
+    """ColorToGray: the weighted mean of planes of a colour image."""
+
+    do = "gray_of_colors"
+    makes = "image"
+    output: str
+    images: tuple[str, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Math(Step):
     """ImageMath; an operand is an image, or an image measurement where `measurements` has its name."""
 
@@ -212,9 +223,10 @@ class Skeletonize(Step):
 
 @dataclass(frozen=True)
 class ObjectsImage(Step):
-    """ConvertObjectsToImage, binary."""
+    """ConvertObjectsToImage: where there are any ("binary"), their numbers, or these over the highest ("grayscale")."""
 
     do = "objects_to_image"
     makes = "image"
     objects: str
     output: str
+    mode: str = "binary"  # binary, grayscale, numbers

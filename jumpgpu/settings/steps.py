@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .config import STEP_KINDS, PrimarySettings, SecondarySettings
 from .image_steps import Crop as Crop
 from .image_steps import Enhance as Enhance
+from .image_steps import GrayOfColors as GrayOfColors
 from .image_steps import Illuminate as Illuminate
 from .image_steps import Illumination as Illumination
 from .image_steps import KeepFunction as KeepFunction
@@ -59,7 +60,11 @@ class Tertiary(Step):
 
 @dataclass(frozen=True)
 class Filter(Step):
-    """FilterObjects: those at the border, or outside limits of measurements; `others` follow by number."""
+    """FilterObjects: those at the border, or outside limits of measurements; `others` follow by number.
+
+    `keep` "minimal" or "maximal": only the object of that value of the one measurement, or (`enclosing`) one such object in
+    each of other objects. Where it lies in several, it is both's, or (`most_overlap`) that of which it has most pixels.
+    """
 
     do = "filter_objects"
     objects: str
@@ -71,6 +76,9 @@ class Filter(Step):
     others: tuple[str, ...] = ()
     other_outputs: tuple[str, ...] = ()
     removed: str = ""
+    keep: str = "limits"  # limits, minimal, maximal
+    enclosing: str = ""
+    most_overlap: bool = False
 
 
 @dataclass(frozen=True)

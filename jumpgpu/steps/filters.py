@@ -59,18 +59,12 @@ def filter_image(state: State, step: kinds.FilterImage, device: Device) -> None:
             return ndimage.gaussian_filter(values, step.size, mode="nearest")
         if step.method == "median":
             return ndimage.median_filter(plane, int(step.size), mode="constant")
-        if step.method == "reduce_noise":
-            from skimage.restoration import denoise_nl_means
-
-            return np.asarray(
-                denoise_nl_means(plane, int(step.size), step.reach, step.cutoff, fast_mode=True, preserve_range=True)
-            )
         if step.method == "remove_holes":
             inside = plane if plane.dtype == bool else plane > 0.5
             return without_holes(inside, np.pi * (step.size / 2) ** 2)
         return greyscale(plane, step.method, footprint(step.element, step.size))
 
-    per_plane(state, step.image, step.output, of_plane, device, single=step.method in ("gaussian", "reduce_noise"))
+    per_plane(state, step.image, step.output, of_plane, device, single=step.method == "gaussian")
 
 
 def without_holes(inside: Plane, area: float) -> NDArray[np.bool_]:

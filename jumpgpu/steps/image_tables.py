@@ -4,15 +4,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from ..features.families import family
 from ..features.objects import make_batch
 from ..gpu.device import Device
-from ..image_features import colocalization, granularity, intensity, quality, texture, thresholds
+from ..image_features import colocalization, granularity, intensity, overlap, quality, texture, thresholds
 from ..segmentation.threshold import find_threshold, whole_planes
+from ..settings import object_steps, table_steps
 from ..settings import steps as kinds
-from ..settings import table_steps
 from ..settings.config import FeatureSettings, GranularitySettings, ShapeSettings, ThresholdSettings
 from .state import Image, Skipped, State
 
@@ -136,6 +137,32 @@ def image_correlation(state: State, step: table_steps.MeasureImageCorrelation, d
         mode, levels = step.costes_mode, state.levels(step.images)
         parts.append(colocalization.measure(planes, step.threshold, step.metrics, device, mode, levels, known))
     record_each(state, "", parts, "Correlation_{}")
+
+
+def image_skeleton(state: State, step: object_steps.MeasureImageSkeleton, device: Device) -> None:
+    planes = planes_of(state, state.images[step.image])
+    record_each(state, step.image, [overlap.nodes(p.bool().cpu().numpy()) for p in planes], "Skeleton_{}_" + step.image)
+
+
+def measure_overlap(state: State, step: object_steps.MeasureOverlap, device: Device) -> None:
+    parts = []
+    if step.of == "objects":
+        truth, test = (state.objects[n].labels.cpu().numpy() for n in (step.truth, step.test))
+    else:
+        truth, test = (planes_of(state, state.images[n]).bool().cpu().numpy() for n in (step.truth, step.test))
+    if truth.shape != test.shape:
+        raise ValueError(f"{step.truth} is {list(truth.shape[1:])}, {step.test} {list(test.shape[1:])} pixels")
+    for b, (a, other) in enumerate(zip(truth, test, strict=True)):
+        if step.of == "objects":
+            parts.append(overlap.of_objects(a, other))
+            continue
+        mask = np.ones(a.shape, bool)
+        for name in (step.truth, step.test):
+            valid = state.images[name].valid
+            mask &= True if valid is None else valid[b].cpu().numpy()
+        parts.append(overlap.of_images(a, other, mask))
+    name = f"{step.truth}_{step.test}" if step.of == "objects" else step.test
+    record_each(state, name, parts, "Overlap_{}_" + name)
 
 
 def parted(state: State, name: str, image: Image, settings: ThresholdSettings, above: torch.Tensor, device: Device) -> None:

@@ -75,6 +75,14 @@ def resized(plane: np.ndarray, size: tuple[int, int], order: int, mode: str, *, 
     return np.asarray(result, np.float32)
 
 
+def gray_of_colors(state: State, step: kinds.GrayOfColors, device: Device) -> None:
+    """In double precision, one plane after the other."""
+    images = [state.images[name] for name in step.images]
+    total = sum(step.weights)
+    planes = [i.pixels.double() * (w / total) for i, w in zip(images, step.weights, strict=True)]
+    state.images[step.output] = Image(reduce(torch.add, planes).float(), scale=images[0].scale)
+
+
 def image_math(state: State, step: kinds.Math, device: Device) -> None:
     """Numbers are rounded as NumPy rounds them: a float32 image stays one."""
     images = [state.images[name] for name in step.images if name]
@@ -372,4 +380,9 @@ def skeletonize(state: State, step: kinds.Skeletonize, device: Device) -> None:
 
 
 def objects_to_image(state: State, step: kinds.ObjectsImage, device: Device) -> None:
-    state.images[step.output] = Image(state.objects[step.objects].labels > 0)
+    labels = state.objects[step.objects].labels
+    if step.mode == "binary":
+        state.images[step.output] = Image(labels > 0)
+        return
+    highest = labels.flatten(1).amax(1).clamp(min=1).view(-1, 1, 1) if step.mode == "grayscale" else 1
+    state.images[step.output] = Image((labels.double() / highest).float())

@@ -21,6 +21,7 @@ from ..settings.config import (
     ShapeSettings,
     TextureSettings,
 )
+from .among import neighbors_among
 from .state import ObjectSet, State
 
 MAX_TOGETHER = 4  # object sets of one batch
@@ -206,6 +207,9 @@ def radial_zernike(state: State, step: kinds.MeasureZernike, device: Device) -> 
 
 def neighbors(state: State, step: kinds.MeasureNeighbors, device: Device) -> None:
     """Of `step.objects` among themselves; see features/neighbors.py."""
+    if step.objects != step.among:
+        neighbors_among(state, step, device)
+        return
     output = state.objects[step.objects]
     scale = {"adjacent": "Adjacent", "expanded": "Expanded"}.get(step.method, str(step.distance))
     columns = [f"Neighbors_{m}_{scale}" for m in NEIGHBORS]

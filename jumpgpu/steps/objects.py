@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from ..gpu.device import Device
 from ..segmentation.label import apply_table, label_extents, label_maximum
@@ -151,8 +153,10 @@ def filter_objects(state: State, step: kinds.Filter, device: Device) -> None:
     if step.border:
         keep = there & ~border_of(source.labels, capacity, Image(source.labels), device)
         keep &= label_extents(source.labels, capacity, device)[0] > 0
-    else:
+    elif step.keep == "limits":
         keep = there & within(state, step, capacity)
+    else:
+        keep = there & extreme(state, step, capacity)
     keep = keep.clone()
     keep[:, 0] = False
     table, counts = numbered(keep.to(torch.int32))
@@ -193,6 +197,54 @@ def within(state: State, step: kinds.Filter, capacity: int) -> torch.Tensor:
             result[b, 1 : n + 1] &= ~values.isnan() & (values >= low) & (values <= high)
         at += n
     return result.to(source.labels.device)
+
+
+def extreme(state: State, step: kinds.Filter, capacity: int) -> torch.Tensor:
+    """bool [B, capacity]: the object with the minimal or maximal measurement, or that in each enclosing one."""
+    source = state.objects[step.objects]
+    result = torch.zeros(len(source.counts), capacity, dtype=torch.bool)
+    at = 0
+    for b, n in enumerate(source.counts):
+        values = state.measured[step.objects][step.measurements[0]][at : at + n].cpu().numpy().astype(float)
+        at += n
+        best = -values if step.keep == "maximal" else values
+        if not n:
+            continue
+        if not step.enclosing:
+            result[b, 1 + int(np.argmin(best))] = True
+            continue
+        enclosing = state.objects[step.enclosing]
+        labels, around = source.labels[b].cpu().numpy(), enclosing.labels[b].cpu().numpy()
+        if labels.shape != around.shape:
+            raise ValueError(f"objects {step.objects} and {step.enclosing} are of images of other sizes")
+        each = (
+            first_in_each(labels, around, values, step.keep) if not step.most_overlap else first_free(labels, around, best)
+        )
+        result[b, each] = True
+    return result.to(source.labels.device)
+
+
+def first_in_each(labels: NDArray[np.int32], around: NDArray[np.int32], values: NDArray[np.float64], keep: str) -> list[int]:
+    """The object of extreme value in each of others; of equals SciPy says which."""
+    numbers = np.arange(1, int(around.max()) + 1)
+    outside, position = (np.inf, ndimage.minimum_position) if keep == "minimal" else (-np.inf, ndimage.maximum_position)
+    places = position(np.concatenate([[outside], values])[labels], around, numbers) if len(numbers) else []
+    return sorted({int(labels[tuple(map(int, p))]) for p in places} - {0})
+
+
+def first_free(labels: NDArray[np.int32], around: NDArray[np.int32], values: NDArray[np.float64]) -> list[int]:
+    """Objects by their values: each takes the enclosing object with most of its pixels that no other has taken."""
+    both = (labels > 0) & (around > 0)
+    pairs, area = np.unique(np.stack([labels[both], around[both]]), axis=1, return_counts=True)
+    pairs = pairs[:, np.lexsort((-area, values[pairs[0] - 1]))]
+    taken: dict[int, int] = {}
+    placed = before = 0
+    for child, parent in pairs.T.tolist():
+        placed = placed if child == before else 0
+        before = child
+        if not placed and parent not in taken:
+            taken[parent] = placed = child
+    return sorted(taken.values())
 
 
 def mask_objects(state: State, step: kinds.MaskObjects, device: Device) -> None:
@@ -310,10 +362,12 @@ def means(state: State, step: kinds.Relate, parent: torch.Tensor) -> None:
 def relation(parents: ObjectSet, children: ObjectSet, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
     """How many children each parent has, and each child's parent (the one it overlaps most, of equals the first; 0 for
     none):
-    float64 [parents], [children]."""
+    float64 [parents], [children]. Of sets of images of other sizes the part that both have counts."""
     count, parent = [], []
+    h, w = (min(a, b) for a, b in zip(parents.labels.shape[1:], children.labels.shape[1:], strict=True))
     rows, columns = 1 + max(children.counts, default=0), 1 + max(parents.counts, default=0)
-    shared = shared_pixels(children.labels, parents.labels, rows, columns, device)
+    of_children, of_parents = (o.labels[:, :h, :w].contiguous() for o in (children, parents))
+    shared = shared_pixels(of_children, of_parents, rows, columns, device)
     for overlap, n_p, n_c in zip(shared, parents.counts, children.counts, strict=True):
         of = overlap[1 : n_c + 1, : n_p + 1].argmax(1)
         parent.append(of.double())

@@ -7,15 +7,16 @@ from typing import Any
 import torch
 
 from ..gpu.device import Device
-from ..settings import filter_steps, table_steps
+from ..settings import filter_steps, object_steps, table_steps
 from ..settings import steps as kinds
-from . import calculate, filters, illumination, image_tables, images, measures, objects, shapes
+from . import calculate, filters, illumination, image_tables, images, measures, objects, regroup, shapes
 from .state import Image, Skipped, State
 
 HANDLERS: dict[type[kinds.Step], Callable[[State, Any, Device], None]] = {
     kinds.Illuminate: images.illuminate,
     kinds.Illumination: illumination.illumination,
     kinds.Resize: images.resize,
+    kinds.GrayOfColors: images.gray_of_colors,
     kinds.Math: images.image_math,
     kinds.Smooth: images.smooth_image,
     kinds.Enhance: images.enhance,
@@ -30,6 +31,9 @@ HANDLERS: dict[type[kinds.Step], Callable[[State, Any, Device], None]] = {
     filter_steps.Edges: filters.edges,
     filter_steps.Reshape: shapes.reshape,
     filter_steps.ImageToObjects: shapes.image_to_objects,
+    object_steps.ResizeObjects: regroup.resize_objects,
+    object_steps.Regroup: regroup.regroup,
+    object_steps.Watershed: regroup.watershed,
     kinds.Primary: objects.primary,
     kinds.Secondary: objects.secondary,
     kinds.Tertiary: objects.tertiary,
@@ -52,6 +56,8 @@ HANDLERS: dict[type[kinds.Step], Callable[[State, Any, Device], None]] = {
     table_steps.MeasureImageTexture: image_tables.image_texture,
     table_steps.MeasureImageGranularity: image_tables.image_granularity,
     table_steps.MeasureImageCorrelation: image_tables.image_correlation,
+    object_steps.MeasureImageSkeleton: image_tables.image_skeleton,
+    object_steps.MeasureOverlap: image_tables.measure_overlap,
     table_steps.Flag: image_tables.flag,
     kinds.CalculateMath: calculate.calculate_math,
     kinds.Classify: measures.classify,

@@ -19,7 +19,7 @@ from .state import State
 Labels = NDArray[np.int32]
 
 
-def per_plane(labels: torch.Tensor, of_plane: Callable[[Labels], NDArray[Any]], device: Device) -> torch.Tensor:
+def per_plane(labels: torch.Tensor, of_plane: Callable[[NDArray[Any]], NDArray[Any]], device: Device) -> torch.Tensor:
     """int32 [B, H, W] of label images."""
     planes = [np.asarray(of_plane(plane)).astype(np.int32) for plane in labels.cpu().numpy()]
     return device.tensor(np.stack(planes))
@@ -131,8 +131,19 @@ def eroded(inside: NDArray[np.bool_], element: NDArray[np.bool_], step: filter_s
 
 def image_to_objects(state: State, step: filter_steps.ImageToObjects, device: Device) -> None:
     pixels = state.images[step.image].pixels
-    corners = ndimage.generate_binary_structure(2, 2 if step.corners else 1)
-    inside = pixels if pixels.dtype == torch.bool else pixels > 0.5
-    labels = per_plane(inside, lambda plane: ndimage.label(plane, corners)[0], device)
+
+    def of_plane(plane: NDArray[Any]) -> NDArray[Any]:
+        if step.values == "binary":
+            inside = plane if plane.dtype == bool else plane > 0.5
+            return np.asarray(ndimage.label(inside, ndimage.generate_binary_structure(2, 2 if step.corners else 1))[0])
+        counts = plane.astype(np.uint16) * 65535 if plane.dtype == bool else np.rint(plane * plane.dtype.type(65535))
+        counts = np.clip(counts, 0, 65535).astype(np.int32)
+        if step.values == "numbers":
+            return counts
+        from skimage.measure import label
+
+        return np.asarray(label(counts, background=step.background, connectivity=2 if step.corners else 1))
+
+    labels = per_plane(pixels, of_plane, device)
     produced = state.add(step.output, labels, labels, labels, highest(labels, (0,) * len(labels)))
     locate(state, step.output, produced, device, z=True)

@@ -281,8 +281,8 @@ def test_masking_by_objects_that_are_not_made() -> None:
 
 
 def test_an_unknown_module_is_said_once() -> None:
-    makes = appended("SplitOrMergeObjects", {"Select the input objects": "Cells", "Name the new objects": "Merged"})
-    assert [(f.level, f.module) for f in makes.findings if f.module == "SplitOrMergeObjects"] == [
+    makes = appended("EditObjectsManually", {"Select the objects": "Cells", "Name the edited objects": "Merged"})
+    assert [(f.level, f.module) for f in makes.findings if f.module == "EditObjectsManually"] == [
         ("labels", makes.findings[0].module)
     ]
     assert makes.missing == ("Merged",)
@@ -309,10 +309,10 @@ def test_functions_of_groups_smaller_than_a_plate() -> None:
 def test_an_image_of_a_module_that_is_not_imported_is_none_of_the_plates(text: str) -> None:
     intensity = "MeasureObjectIntensity:[module_num:20|variable_revision_number:4|enabled:True]"
     block = f"{intensity}\n    Select images to measure:Gray\n    Select objects to measure:Nuclei"
-    imported = appended("ColorToGray", {"Select the input image": "DNA", text: f"Gray\n\n{block}"})
+    imported = appended("UnmixColors", {"Select the input image": "DNA", text: f"Gray\n\n{block}"})
     assert imported.verdict == {"labels": "equal", "columns": "missing", "image_tables": "equal"}
     (finding,) = imported.of_level("columns")
-    assert (finding.module, "Gray" in imported.channels) == ("ColorToGray", False)
+    assert (finding.module, "Gray" in imported.channels) == ("UnmixColors", False)
 
 
 def test_a_picture_that_a_module_makes_is_no_image_of_the_plate() -> None:

@@ -1,10 +1,12 @@
-"""What CellProfiler 4.2.8.1 makes of `modules.cppipe` on three small images: `python make.py` in its own environment.
+"""What CellProfiler 4.2.8.1 makes of a pipeline here on three small images, and on them as one in colours.
 
-`expected.json` has a checksum of every image, mask and label image, the sum of every image, and every column.
+`python make.py modules` in its environment.
+`modules.json`, `more.json` have a checksum of every image, mask and label image, the sum of every image, and columns.
 """
 
 import json
 import logging
+import sys
 import zlib
 from pathlib import Path
 
@@ -12,6 +14,10 @@ import numpy as np
 
 HERE = Path(__file__).parent
 SIZE = 160
+COLUMNS = (
+    *("Count_", "Math_", "Distance_", "Crop_", "Parent_", "Children_", "Location_Center", "Mean_"),
+    *("Neighbors_", "Overlap_", "Skeleton_"),
+)
 
 
 def images() -> dict[str, np.ndarray]:
@@ -32,7 +38,7 @@ def checksum(values: np.ndarray) -> int:
     return zlib.crc32((np.ascontiguousarray(values, np.float64) + 0.0).tobytes())
 
 
-def run() -> dict:
+def run(name: str) -> dict:
     import cellprofiler_core.preferences
 
     cellprofiler_core.preferences.set_headless()
@@ -43,13 +49,15 @@ def run() -> dict:
     from cellprofiler_core.workspace import Workspace
 
     pipeline, measurements, lists, objects = Pipeline(), Measurements(), ImageSetList(), ObjectSet()
-    pipeline.load(str(HERE / "modules.cppipe"))
+    pipeline.load(str(HERE / f"{name}.cppipe"))
     measurements.group_number = measurements.group_index = 1
     for name in ("Group_Index", "Group_Number"):
         measurements.add_image_measurement(name, 1)
     loaded = lists.get_image_set(0)
     for name, image in images().items():
         loaded.add(name, Image(image.astype(np.float32) / np.float32(65535), scale=65535.0))
+    planes = np.stack(list(images().values()), 2)
+    loaded.add("OrigColor", Image(planes.astype(np.float32) / np.float32(65535), scale=65535.0))
     workspace = Workspace(pipeline, None, loaded, objects, measurements, lists)
     for module in pipeline.modules(True):
         workspace.set_module(module)
@@ -58,6 +66,8 @@ def run() -> dict:
         module.run(workspace)
     result: dict = {"images": {}, "masks": {}, "labels": {}, "columns": {}}
     for name in loaded.names:
+        if name == "OrigColor":
+            continue
         image = loaded.get_image(name)
         result["images"][name] = [checksum(image.pixel_data), float(np.nansum(image.pixel_data, dtype=float))]
         if image.has_mask:
@@ -72,13 +82,12 @@ def run() -> dict:
         result["columns"][name] = {
             column: [float(f"{v:.9g}") for v in np.atleast_1d(measurements.get_current_measurement(name, column))]
             for column in measurements.get_feature_names(name)
-            if column.startswith(
-                ("Count_", "Math_", "Distance_", "Crop_", "Parent_", "Children_", "Location_Center", "Mean_")
-            )
+            if column.startswith(COLUMNS)
         }
     return result
 
 
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
-    (HERE / "expected.json").write_text(json.dumps(run(), separators=(",", ":")).replace('],"', '],\n"') + "\n")
+    of = sys.argv[1]
+    (HERE / f"{of}.json").write_text(json.dumps(run(of), separators=(",", ":")).replace('],"', '],\n"') + "\n")
