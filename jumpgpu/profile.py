@@ -9,8 +9,8 @@ from typing import Self
 
 from .cli.exit_status import command, run_command
 from .cli.parser import add_plates, command_parser
-from .profiles.make import STEPS, plan, profile
-from .profiles.recipe import LEVELS, REFERENCES
+from .profiles.make import plan, profile
+from .profiles.recipe import LEVELS, REFERENCES, STEPS
 from .settings.names import counted
 
 

@@ -1,8 +1,10 @@
 """Profiles as files: Parquet and AnnData written, Parquet and CSV read, ours or others'."""
 
 import csv
+import dataclasses
 import fnmatch
 import gzip
+import importlib.metadata
 import json
 import warnings
 import zlib
@@ -16,13 +18,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .. import __version__
 from ..settings.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS, check_file_name
-from ..storage.atomic import read_file, whole_file
+from ..storage.atomic import read_file, whole_file, write_whole
 from ..storage.faults import may_pass
 from ..store.annotation import variables
 from ..store.h5ad import write_h5ad
 from .conventions import identity_columns, one_line, prefixed
 from .platemap import feature_columns, some
+from .recipe import Recipe
 from .text_tables import as_text, as_wells, check_header, numbers
 
 MISSING = (
@@ -210,3 +214,24 @@ def feature_numbers(values: pd.Series, path: Path) -> pd.Series:
     if (wrong := read.isna() & text.notna()).any():
         raise ValueError(f"{path}: {values.name} holds {str(text[wrong].iloc[0])[:40]!r}, which is not a number")
     return read.astype(float)
+
+
+def write_record(
+    path: Path,
+    recipe: Recipe,
+    tables: Sequence[str],
+    plates: Sequence[str],
+    numbers: dict[str, Any],
+    excluded: Sequence[str] = (),
+) -> None:
+    """Beside a plate's tables: recipe, tables and plates of the run, numbers versions of the cells, programs' versions."""
+    versions = {name: importlib.metadata.version(name) for name in ("pycytominer", "pandas", "numpy", "scipy")}
+    record = {
+        "recipe": dataclasses.asdict(recipe),
+        "tables": list(tables),
+        "plates": list(plates),
+        "numbers": numbers,
+        "excluded_wells": list(excluded),
+        "versions": {"jumpgpu": __version__, **versions},
+    }
+    write_whole(path, json.dumps(record, indent=1) + "\n")

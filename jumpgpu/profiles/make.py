@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from .. import __version__
 from ..settings.names import counted
 from ..storage.atomic import write_whole
 from ..storage.buckets import place_of
@@ -26,17 +24,16 @@ from .batch import describe_effects, effects_by_step
 from .cell_quality import FLAGGED, WithoutFlagged, add_shares, flag_plate, load_cell_rules
 from .consensus import consensus as consensus_of
 from .excluded import Excluded
-from .files import RECORD, numbers_beside, read_profiles, write_anndata, write_table
+from .files import RECORD, numbers_beside, read_profiles, write_anndata, write_record, write_table
 from .outputs import ProfileOutputs
 from .pipeline import FEATURES, barcode_of, make_profiles
 from .platemap import common_features, feature_columns
-from .recipe import Recipe, load_recipe
+from .recipe import Recipe, in_words, load_recipe, reduce
 from .recipe import check as check_recipe
 from .standard_errors import standard_errors as errors_of_means
 from .together import concatenate
 
 StrPath = str | os.PathLike[str]
-STEPS = ("well_position", "cell_count", "position", "inverse_normal", "sphere", "combat", "harmony")  # may be left out
 TABLES = (  # of a plate's profiles, the first there is is scored, and returned
     "normalized_feature_select_negcon_batch",
     "normalized_feature_select_negcon_plate",
@@ -342,18 +339,6 @@ def check_free(output: Path, plate: str) -> None:
         raise FileExistsError(f"{there.parent} has profiles of {plate} already; --overwrite replaces them")
 
 
-def in_words(recipe: Recipe) -> str:
-    """A recipe's steps in one line; every setting stands in the record beside the profiles."""
-    by = {"all": "all wells", "negcon": "the negative controls"}
-    steps = [f"{recipe.aggregate} over cells", *(f"corrected for {c.replace('_', ' ')}" for c in recipe.corrections)]
-    steps.append("normalised by " + " and by ".join(by[r] for r in recipe.normalize.references))
-    over = "each plate" if recipe.select.level == "plate" else "all plates"
-    steps.append(f"features selected over {over} ({', '.join(recipe.select.operations) or 'no rule'})")
-    steps += ["sphered"] * (recipe.sphere is not None)
-    steps += [f"{name} over {column}" for name, column in (("ComBat", recipe.combat), ("Harmony", recipe.harmony)) if column]
-    return "; ".join(steps)
-
-
 def group_of(table: pd.DataFrame) -> str:
     """The column that names a treatment, by convention."""
     return next((c for c in conventions.GROUP if c in table), platemaps.SAMPLE)
@@ -401,28 +386,6 @@ def annotate_plate(
     return annotated, platemap, [f for findings in (*read, annotated.attrs["findings"]) for f in findings]
 
 
-def reduce(recipe: Recipe, without: Sequence[str], level: str | None, references: Sequence[str] | None) -> Recipe:
-    """The recipe without the named steps, with the level of selection and the references that are given."""
-    normalize, select = recipe.normalize, recipe.select
-    if "inverse_normal" in without:
-        normalize = dataclasses.replace(normalize, inverse_normal=False)
-    if references:
-        normalize = dataclasses.replace(normalize, references=tuple(dict.fromkeys(references)))
-    if level is not None:
-        select = dataclasses.replace(select, level=level)
-    recipe = dataclasses.replace(
-        recipe,
-        corrections=tuple(c for c in recipe.corrections if c not in without),
-        normalize=normalize,
-        select=select,
-        sphere=None if "sphere" in without else recipe.sphere,
-        combat=None if "combat" in without else recipe.combat,
-        harmony=None if "harmony" in without else recipe.harmony,
-    )
-    check_recipe(recipe)
-    return recipe
-
-
 def summarize(features: pd.DataFrame) -> str:
     """`5792 features, negcon: 12 with MAD 0 dropped, 912 selected` for each reference."""
     parts = [f"{features['feature'].nunique()} features"]
@@ -431,24 +394,3 @@ def summarize(features: pd.DataFrame) -> str:
         degenerate = dropped.str.startswith(("MAD 0", "missing in all")).sum()
         parts.append(f"{reference}: {degenerate} without a MAD dropped, {(dropped == '').sum()} selected")
     return "  ".join(parts)
-
-
-def write_record(
-    path: Path,
-    recipe: Recipe,
-    tables: Sequence[str],
-    plates: Sequence[str],
-    numbers: dict[str, Any],
-    excluded: Sequence[str] = (),
-) -> None:
-    """Beside a plate's tables: recipe, tables and plates of the run, numbers versions of the cells, programs' versions."""
-    versions = {name: importlib.metadata.version(name) for name in ("pycytominer", "pandas", "numpy", "scipy")}
-    record = {
-        "recipe": dataclasses.asdict(recipe),
-        "tables": list(tables),
-        "plates": list(plates),
-        "numbers": numbers,
-        "excluded_wells": list(excluded),
-        "versions": {"jumpgpu": __version__, **versions},
-    }
-    write_whole(path, json.dumps(record, indent=1) + "\n")

@@ -4,7 +4,9 @@ A recipe is data only. The presets are files in `configs/recipes/`: `cpjump1-202
 published settings of CPJUMP1, `jumpgpu` is our default, `jump-production` is in the manner of the JUMP production data.
 """
 
+import dataclasses
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +20,7 @@ OPERATIONS = ("frequency", "variance", "correlation", "missing", "blocklist", "o
 LEVELS = ("plate", "batch")
 ZERO_MADS = ("keep", "drop")
 NULLS = ("typical", "matched")  # wells a draw: the median group's number for all, or each group's own
+STEPS = ("well_position", "cell_count", "position", "inverse_normal", "sphere", "combat", "harmony")  # may be left out
 SPHERINGS = ("PCA", "ZCA", "PCA-cor", "ZCA-cor")  # pycytominer's names
 
 
@@ -141,3 +144,37 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
         raise ValueError(
             f"{where}: score.null_wells is {score.null_wells!r}; expected one of {NULLS}, or a number from 2 on"
         )
+
+
+def reduce(recipe: Recipe, without: Sequence[str], level: str | None, references: Sequence[str] | None) -> Recipe:
+    """The recipe without the named steps, with the level of selection and the references that are given."""
+    normalize, select = recipe.normalize, recipe.select
+    if "inverse_normal" in without:
+        normalize = dataclasses.replace(normalize, inverse_normal=False)
+    if references:
+        normalize = dataclasses.replace(normalize, references=tuple(dict.fromkeys(references)))
+    if level is not None:
+        select = dataclasses.replace(select, level=level)
+    recipe = dataclasses.replace(
+        recipe,
+        corrections=tuple(c for c in recipe.corrections if c not in without),
+        normalize=normalize,
+        select=select,
+        sphere=None if "sphere" in without else recipe.sphere,
+        combat=None if "combat" in without else recipe.combat,
+        harmony=None if "harmony" in without else recipe.harmony,
+    )
+    check(recipe)
+    return recipe
+
+
+def in_words(recipe: Recipe) -> str:
+    """A recipe's steps in one line; every setting stands in the record beside the profiles."""
+    by = {"all": "all wells", "negcon": "the negative controls"}
+    steps = [f"{recipe.aggregate} over cells", *(f"corrected for {c.replace('_', ' ')}" for c in recipe.corrections)]
+    steps.append("normalised by " + " and by ".join(by[r] for r in recipe.normalize.references))
+    over = "each plate" if recipe.select.level == "plate" else "all plates"
+    steps.append(f"features selected over {over} ({', '.join(recipe.select.operations) or 'no rule'})")
+    steps += ["sphered"] * (recipe.sphere is not None)
+    steps += [f"{name} over {column}" for name, column in (("ComBat", recipe.combat), ("Harmony", recipe.harmony)) if column]
+    return "; ".join(steps)
