@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from .cli.exit_status import command, run_command
 from .cli.parser import command_parser
-from .settings.config import as_toml, load_config
+from .settings.config import load_config
+from .settings.toml import as_toml
 
 
 def parser() -> argparse.ArgumentParser:

@@ -20,7 +20,8 @@ from .cellprofiler.parse import Pipeline, printable, read_pipeline
 from .cellprofiler.translate import translate
 from .cli.exit_status import command, run_command
 from .cli.parser import command_parser
-from .settings.config import Config, PlateSettings, build, step_table, toml_lines
+from .settings.config import Config, PlateSettings, build
+from .settings.toml import step_table, toml_lines
 from .storage.atomic import write_whole
 
 NOT_HONOURED = 1  # exit status of --strict

@@ -23,7 +23,7 @@ from typing import Any
 
 import jumpgpu
 from jumpgpu.features.glossary import FAMILIES
-from jumpgpu.settings import config
+from jumpgpu.settings import config, toml
 from jumpgpu.settings.limits import LIMITS, Range
 from jumpgpu.settings.networks import ModelSettings
 
@@ -100,9 +100,7 @@ def config_page() -> str:
         for field in own:
             value = getattr(settings, field.name)
             shown = (
-                "see below"
-                if isinstance(value, dict) and value
-                else f"`{config.toml_value(value) if value != {} else '{}'}`"
+                "see below" if isinstance(value, dict) and value else f"`{toml.toml_value(value) if value != {} else '{}'}`"
             )
             cells = (f"`{field.name}`", shown, allowed(kind.__name__, field.name, hints[field.name]), meaning[field.name])
             lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
@@ -111,7 +109,7 @@ def config_page() -> str:
             value = getattr(settings, field.name)
             if isinstance(value, dict) and value:
                 lines += ["```toml", f"[{path}.{field.name}]"]
-                lines += [f"{config.toml_key(k)} = {config.toml_value(v)}" for k, v in value.items()] + ["```", ""]
+                lines += [f"{toml.toml_key(k)} = {toml.toml_value(v)}" for k, v in value.items()] + ["```", ""]
     return ended(lines)
 
 

@@ -14,7 +14,8 @@ from ..images.illumination_files import Illumination, read_kept, save_illuminati
 from ..images.plate import Plate
 from ..images.reader import field_size, read_fields
 from ..settings import steps as kinds
-from ..settings.config import Config, step_table
+from ..settings.config import Config
+from ..settings.toml import step_table
 from ..steps.illumination import PlateAverage
 from ..steps.state import Image
 from ..storage.buckets import Place

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from .config import Config, build, config_folder, load_config, step_table
+from .config import Config, build, config_folder, load_config
 from .networks import EmbeddingSettings, ModelSettings
+from .toml import step_table
 
 # How to raise one: CONTRIBUTING.md, "When stored values change".
 VERSIONS = {

@@ -13,8 +13,9 @@ from jumpgpu.cellprofiler.translate import translate
 from jumpgpu.cellprofiler.verdict import settings
 from jumpgpu.gpu.device import Device
 from jumpgpu.settings import steps as kinds
-from jumpgpu.settings.config import Config, as_toml, build
+from jumpgpu.settings.config import Config, build
 from jumpgpu.settings.limits import check_all
+from jumpgpu.settings.toml import as_toml
 from tools.pipelines import run_reference
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"

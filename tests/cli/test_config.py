@@ -8,7 +8,8 @@ import pytest
 
 from jumpgpu.config import main
 from jumpgpu.profiles.recipe import load_recipe
-from jumpgpu.settings.config import Config, as_toml, config_folder, load_config
+from jumpgpu.settings.config import Config, config_folder, load_config
+from jumpgpu.settings.toml import as_toml
 
 NUCLEI, CELLS = "segmentation.nuclei", "segmentation.cells"
 

@@ -17,8 +17,9 @@ from jumpgpu.gpu.device import Device
 from jumpgpu.images.locate import find_plate
 from jumpgpu.networks.models import load
 from jumpgpu.run.networks import plate_statistics
-from jumpgpu.settings.config import Config, FeatureSettings, as_toml, load_config
+from jumpgpu.settings.config import Config, FeatureSettings, load_config
 from jumpgpu.settings.networks import EmbeddingSettings, ModelSettings
+from jumpgpu.settings.toml import as_toml
 from jumpgpu.store.reader import StoredPlate
 from tests.helpers.plates import write_images
 from tests.helpers.scenes import CHANNELS, drawn_labels, drawn_scene
