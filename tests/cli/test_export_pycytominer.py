@@ -1,5 +1,6 @@
 """Exported files as pycytominer, anndata, pandas and SQLite read them, against what was stored."""
 
+import contextlib
 import sqlite3
 import warnings
 from pathlib import Path
@@ -107,7 +108,7 @@ def test_pycytominer_aggregates_the_sqlite_as_we_do(plate: StoredPlate, statisti
 def test_sqlite_is_laid_out_as_cytominer_databases(plate: StoredPlate, tmp_path: Path) -> None:
     path = tmp_path / "cells.sqlite"
     export(plate, path)
-    with sqlite3.connect(path) as base:
+    with contextlib.closing(sqlite3.connect(path)) as base:
         tables = {r[0] for r in base.execute("select name from sqlite_master where type = 'table'")}
         assert tables == {"Image", "Cells", "Cytoplasm", "Nuclei"}
         images = pd.read_sql("select * from Image", base)

@@ -73,7 +73,7 @@ def saved(kind: str, folder: Path, code: str) -> ModelSettings:
     return settings(f"{code}:net", weights=str(folder / "net.pth"))
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 @pytest.mark.parametrize("kind", ["script", "export", "safetensors", "pth"])
 def test_every_kind_gives_what_the_module_gives(kind: str, tmp_path: Path, code: str) -> None:
     model = saved(kind, tmp_path, code)
@@ -158,7 +158,7 @@ class Harm:
 
 
 @pytest.mark.parametrize("name", ["net.pt", "net.pth", "net.pt2", "whole.pth"])
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_no_pickle_is_run(name: str, tmp_path: Path, code: str) -> None:
     done, file = tmp_path / "done", tmp_path / name
     if name == "whole.pth":

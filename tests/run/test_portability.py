@@ -37,6 +37,7 @@ def fsync(descriptor):
     flush(descriptor)
 os.fsync = fsync
 shutil._use_fd_functions = False
+shutil._win_path_needs_curdir = lambda command, mode: False  # asks Windows itself, from Python 3.12
 """,
     "darwin": """
 import fcntl

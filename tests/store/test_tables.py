@@ -1,5 +1,6 @@
 """What a plate's tables hold beside cells: the Image table, object sets of a lab's own, embeddings, AnnData's fields."""
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -310,7 +311,7 @@ def test_tables_are_exported(plate, tmp_path):
     export(plate, tmp_path / "i.h5ad", objects="Image")
     np.testing.assert_array_equal(anndata.read_h5ad(tmp_path / "i.h5ad").X, image.iloc[:, 3:].to_numpy())
     export(plate, tmp_path / "all.sqlite")
-    with sqlite3.connect(tmp_path / "all.sqlite") as base:
+    with contextlib.closing(sqlite3.connect(tmp_path / "all.sqlite")) as base:
         result = pd.read_sql("select * from Image", base)
         np.testing.assert_array_equal(result[["Image_Count_Cells", *IMAGE]].to_numpy(), image.iloc[:, 3:].to_numpy())
         assert len(result) == 4, "a site without cells has its row"
