@@ -20,7 +20,7 @@ from ..settings.config import PlateSettings
 from ..storage.buckets import FIRST_TRIES, Place, RemotePath, in_parallel, is_url, place_of
 from ..storage.prefetch import RemoteFiles, cached, keep
 from .folders import images_in, is_measurement, named, read_folder
-from .indexes import load_data
+from .indexes import load_data, table_rows
 from .indexes.from_table import from_load_data, prefix_of
 from .indexes.listing import RemoteFolder
 from .plate import Plate, plain_name
@@ -168,7 +168,7 @@ def from_table(
     barcode: str, path: RemotePath, source: RemotePath, batch: RemotePath | None, files: RemoteFiles, settings: PlateSettings
 ) -> Plate:
     """The plate as a load_data.csv in the bucket lists it."""
-    data = files.fetch(str(path), load_data.MAX_BYTES)
+    data = files.fetch(str(path), table_rows.MAX_BYTES)
 
     def find(written: str, *, name: str, where: str) -> RemotePath:
         if written.strip():
