@@ -34,6 +34,7 @@ from jumpgpu.features.order_statistics import order_statistics
 from jumpgpu.gpu.cpu import decode_lzw
 from jumpgpu.gpu.device import ITEMS, Device
 from jumpgpu.gpu.open import open_device
+from jumpgpu.image_features import texture as image_texture
 from jumpgpu.networks import crops
 from jumpgpu.segmentation.background import background_of
 from jumpgpu.segmentation.basins import find_basins
@@ -128,6 +129,18 @@ def reconstruction_16(setting: Setting) -> tuple[Work, dict[str, Work]]:
 
     return lambda: granularity.levels_of(find_basins(key, 4, setting.device), setting.device), {
         "skimage.morphology.reconstruction": rival
+    }
+
+
+@case
+def texture_image(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """13 Haralick features of a whole image, three scales, four directions, 256 levels."""
+    from mahotas.features import haralick
+
+    pixels = setting.device.tensor(setting.image)
+    levels = np.rint(setting.image * 255).astype(np.uint8)
+    return lambda: image_texture.measure(pixels, (3, 5, 10), 256, setting.device), {
+        "mahotas.features.haralick": lambda: [haralick(levels, distance=scale) for scale in (3, 5, 10)]
     }
 
 

@@ -6,11 +6,14 @@ correlation and the thresholds other than Otsu's of two classes are done here.
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from ..features.image_quality import local_focus, power_slope
+from ..features.texture import DIRECTIONS
 from ..gpu.device import Device
 from .intensity import Values, values_of
+from .texture import levels_of, pairs
 from .thresholds import threshold_of
 
 INTENSITY = (  # in CellProfiler's order
@@ -70,27 +73,21 @@ def focus(pixels: torch.Tensor, values: Values, scales: Sequence[int], device: D
     scores = table[0].tolist()
     result = {"FocusScore_{}": values.focus}
     result |= {f"LocalFocusScore_{{}}_{s}": score for s, score in zip(scales, scores[1:], strict=False)}
-    result |= {f"Correlation_{{}}_{s}": value for s, value in zip(scales, correlations(pixels, scales), strict=True)}
+    result |= {f"Correlation_{{}}_{s}": value for s, value in zip(scales, correlations(pixels, scales, device), strict=True)}
     return result | {"PowerLogLogSlope_{}": scores[-1]}
 
 
-def correlations(pixels: torch.Tensor, scales: Sequence[int]) -> list[float]:
+def correlations(pixels: torch.Tensor, scales: Sequence[int], device: Device) -> list[float]:
     """Haralick's correlation of pixels that stand a scale apart in a row, of eight grey levels from the darkest to the
     brightest (centrosome's H3); 0 where it does not exist."""
     image = pixels.float()
-    minimum, maximum = image.amin(), image.amax()
-    span = (maximum - minimum).double() if bool(maximum > minimum) else torch.ones((), dtype=torch.float64)
-    levels = ((image - minimum).double() / span.to(image.device) * GREY_LEVELS).floor()
-    levels = levels.clamp(0, GREY_LEVELS - 1).to(torch.int32)
-    result = []
-    for scale in scales:
-        if scale >= image.shape[1]:
-            result.append(0.0)
-            continue
-        codes = levels[:, :-scale] * GREY_LEVELS + levels[:, scale:]
-        counts = torch.bincount(codes.flatten(), minlength=GREY_LEVELS**2).view(GREY_LEVELS, GREY_LEVELS).tolist()
-        result.append(correlation_of(counts))
-    return result
+    minimum, maximum = (float(v) for v in image.aminmax())
+    span = float(np.float32(maximum) - np.float32(minimum)) if maximum > minimum else 1.0
+    grey = levels_of(image, GREY_LEVELS, device, (minimum, span))
+    steps = [(0, scale) for scale in scales]
+    groups = [(steps[i : i + DIRECTIONS] + [(0, image.shape[1])] * DIRECTIONS)[:DIRECTIONS] for i in range(0, len(steps), 4)]
+    counts = pairs(grey, groups, GREY_LEVELS, device).view(torch.int32).sum(1, dtype=torch.int64).movedim(3, 1).flatten(0, 1)
+    return [correlation_of(table) for table in counts[: len(steps)].tolist()]
 
 
 def correlation_of(counts: Sequence[Sequence[int]]) -> float:

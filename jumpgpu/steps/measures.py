@@ -1,6 +1,8 @@
 """Steps that measure: a feature family of `jumpgpu.features` over the object sets and images that a module names."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -8,7 +10,7 @@ from ..features import families, radial_centres
 from ..features import skeleton as skeletons
 from ..features.neighbors import MEASUREMENTS as NEIGHBORS
 from ..features.neighbors import contacts_and_nearest
-from ..features.objects import ObjectBatch, make_batch
+from ..features.objects import ObjectBatch, gathered, make_batch
 from ..features.radial_distribution import MEASUREMENTS as RINGS
 from ..gpu.device import Device
 from ..segmentation.label_sums import shared_pixels
@@ -25,6 +27,8 @@ from .among import neighbors_among
 from .state import ObjectSet, State
 
 MAX_TOGETHER = 4  # object sets of one batch
+OF_OBJECTS = ("outlines", "areas", "depths")  # what batches of other images of the same sets share
+ALIAS = re.compile(r"~(\d{3})~")
 METRICS = {
     "correlation": ("Correlation",),
     "manders": ("Manders",),
@@ -51,31 +55,44 @@ def batch_of(state: State, images: Sequence[str], names: Sequence[str], device: 
                 raise ValueError(f"image {name} is {list(plane.shape[1:])}, objects {names[0]} are {list(shape[1:])} pixels")
         pixels = (
             torch.stack(planes, 1) if planes else sets[0].labels.new_zeros((shape[0], 1, *shape[1:]), dtype=torch.float32)
-        )
-        labels = {f"{k}": s.labels for k, s in enumerate(sets)}
-        channels = [alias(i) for i in range(max(1, len(images)))]
-        batch = make_batch(channels, pixels.contiguous(), labels, {}, device)
+        ).contiguous()
+        channels = tuple(alias(i) for i in range(max(1, len(images))))
+        if listed := batches_of(state, names):
+            batch = gathered(replace(listed[0], channels=channels, pixels=pixels, values=pixels, derived={}), device)
+        else:
+            batch = make_batch(channels, pixels, {f"{k}": s.labels for k, s in enumerate(sets)}, {}, device)
         batch.derived["levels"] = state.levels(images)
         batch.derived["costes"] = state.costes.setdefault(tuple(images), {})
         state.batches[key] = batch
     result = state.batches[key]
-    assert isinstance(result, ObjectBatch)
+    for other in batches_of(state, names):
+        for what in OF_OBJECTS:
+            if what in other.derived:
+                result.derived.setdefault(what, other.derived[what])
     return result
 
 
+def batches_of(state: State, names: Sequence[str]) -> list[ObjectBatch]:
+    """Batches of these object sets, of whatever images: their objects are listed once."""
+    return [batch for (_, of), batch in state.batches.items() if of == tuple(names)]
+
+
 def together(state: State, names: Sequence[str]) -> list[list[str]]:
-    """Object sets in groups that one batch can hold: those that share numbers. A set whose numbers have gaps takes a set
-    of its
-    family along, in which there are none."""
+    """Object sets in groups that one batch can hold: those that share numbers, whole cells first, in which the others lie.
+
+    The rest of a family comes along where there is room: a set whose numbers have gaps needs one in which there are none,
+    and modules that ask for several of them have one batch.
+    """
     groups: dict[int, list[str]] = {}
     for name in dict.fromkeys(names):
         groups.setdefault(state.objects[name].family, []).append(name)
     result = []
     for family, members in groups.items():
+        every = sorted((n for n, s in state.objects.items() if s.family == family), key=lambda n: not state.objects[n].whole)
         for at in range(0, len(members), MAX_TOGETHER - 1):
             part = members[at : at + MAX_TOGETHER - 1]
-            part += [n for n, s in state.objects.items() if s.family == family and n not in part][: MAX_TOGETHER - len(part)]
-            result.append(part)
+            part += [n for n in every if n not in part][: MAX_TOGETHER - len(part)]
+            result.append([n for n in every if n in part])
     return result
 
 
@@ -117,10 +134,7 @@ def measure_family(
 
 def named(column: str, images: Sequence[str]) -> str:
     """A column of a batch without its object set, its aliases replaced by the images' names."""
-    result = column.split("_", 1)[1]
-    for i, image in enumerate(images):
-        result = result.replace(alias(i), image)
-    return result
+    return ALIAS.sub(lambda match: images[int(match[1])], column.split("_", 1)[1])
 
 
 def record(state: State, result: dict[str, dict[str, torch.Tensor]]) -> None:
@@ -237,9 +251,14 @@ def touching(
     state: State, group: Sequence[str], k: int, own: torch.Tensor, around: torch.Tensor, distances: list[int], device: Device
 ) -> tuple[ObjectBatch, torch.Tensor, torch.Tensor]:
     """What features/neighbors.py counts of set k of a group, whose labels are `own`, among those `around`."""
-    pixels = own.new_zeros((own.shape[0], 1, *own.shape[1:]), dtype=torch.float32)
-    labels = {f"{j}": own if j == k else state.objects[n].labels for j, n in enumerate(group)}
-    batch = make_batch(["~"], pixels, labels, {f"{k}": around}, device)
+    if own is state.objects[group[k]].labels:
+        batch = (batches_of(state, group) or [batch_of(state, (), group, device)])[0]
+        highest = {f"{k}": int(around.max())}
+        batch = replace(batch, objects=replace(batch.objects, unfiltered=highest))
+    else:
+        pixels = own.new_zeros((own.shape[0], 1, *own.shape[1:]), dtype=torch.float32)
+        labels = {f"{j}": own if j == k else state.objects[n].labels for j, n in enumerate(group)}
+        batch = make_batch(["~"], pixels, labels, {f"{k}": around}, device)
     return batch, *contacts_and_nearest(batch, k, around.contiguous(), distances, device)
 
 

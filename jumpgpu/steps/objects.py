@@ -63,7 +63,7 @@ def secondary(state: State, step: kinds.Secondary, device: Device) -> None:
         table, counts = numbered(label_maximum(seeds.labels, labels, capacity, device))
         labels, family = apply_table(labels, table, device), None
         new_seeds = apply_table(seeds.labels, table, device)
-    produced = state.add(step.objects, labels, every, every, counts, family)
+    produced = state.add(step.objects, labels, every, every, counts, family, whole=True)
     state.valid[step.objects] = image.valid
     locate(state, step.objects, produced, device, z=True)
     relate(state, step.seeds, step.objects, device)
@@ -178,7 +178,7 @@ def filtered(
         table = torch.nn.functional.pad(table, (0, 1 + max(source.counts) - table.shape[1]))
     labels = apply_table(source.labels, table, device)
     others = torch.where((labels == 0) & (source.labels != 0), 0, source.not_small)
-    produced = state.add(output, labels, source.unedited, others, counts, family)
+    produced = state.add(output, labels, source.unedited, others, counts, family, whole=source.whole)
     state.valid[output] = state.valid.get(name)
     locate(state, output, produced, device, z=True)
     relate(state, name, output, device)

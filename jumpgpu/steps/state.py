@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from ..features.objects import ObjectBatch
+
 
 class Skipped(Exception):
     """A step that ends a field: FlagImage with "Skip image set if flagged?"; the text says why."""
@@ -37,6 +39,7 @@ class ObjectSet:
     not_small   int32 [B, H, W]   those of them that count as neighbours (CellProfiler's small_removed_segmented)
     counts      objects of each field
     family      sets of one family share numbers: number n of one is the counterpart of number n of another
+    whole       whether they are whole cells, in which those of the same number in other sets lie
     """
 
     labels: torch.Tensor
@@ -44,6 +47,7 @@ class ObjectSet:
     not_small: torch.Tensor
     counts: tuple[int, ...]
     family: int
+    whole: bool = False
 
     @property
     def n(self) -> int:
@@ -58,7 +62,7 @@ class State:
     objects: dict[str, ObjectSet] = field(default_factory=dict)
     measured: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
     image_measured: dict[str, torch.Tensor] = field(default_factory=dict)
-    batches: dict[tuple[object, ...], object] = field(default_factory=dict)
+    batches: dict[tuple[tuple[str, ...], tuple[str, ...]], ObjectBatch] = field(default_factory=dict)  # by images and sets
     of_other_centres: set[tuple[str, str]] = field(default_factory=set)  # columns of rings around other objects' centres
     centres: dict[tuple[str, str, str], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     costes: dict[tuple[str, ...], Any] = field(default_factory=dict)  # thresholds of images together, found once
@@ -75,12 +79,14 @@ class State:
         not_small: torch.Tensor,
         counts: torch.Tensor,
         family: int | None = None,
+        *,
+        whole: bool = False,
     ) -> ObjectSet:
         """A new object set; `family` None: its numbers are its own."""
         if family is None:
             self.families += 1
             family = self.families
-        result = ObjectSet(labels, unedited, not_small, tuple(counts.tolist()), family)
+        result = ObjectSet(labels, unedited, not_small, tuple(counts.tolist()), family, whole)
         self.objects[name] = result
         self.measured.setdefault(name, {})
         self.image_measured[f"Count_{name}"] = counts.double()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from jumpgpu.gpu.device import Device
 from jumpgpu.image_features import quality, thresholds
 
 # Both read float32 logarithms off sorted pixels; ours adds their squares in float64, theirs in float32.
@@ -93,13 +94,13 @@ def test_a_black_image_parts_into_nothing() -> None:
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("kind", ["plain", "saturated", "dark"])
-def test_correlations_of_eight_grey_levels(kind: str) -> None:
+def test_correlations_of_eight_grey_levels(kind: str, device: Device) -> None:
     image = drawn(kind)
     scales = (1, 5, 20, 60)
     with np.errstate(invalid="ignore"):  # of one column there is none, which CellProfiler records as 0
         expected = [centrosome.haralick.Haralick(image, np.ones(image.shape, int), 0, s).H3()[0] for s in scales]
-    assert quality.correlations(torch.from_numpy(image), scales) == pytest.approx(np.nan_to_num(expected), rel=1e-9)
+    assert quality.correlations(device.tensor(image), scales, device) == pytest.approx(np.nan_to_num(expected), rel=1e-9)
 
 
-def test_correlations_that_do_not_exist_are_0() -> None:
-    assert quality.correlations(torch.full((5, 7), 0.5), (1, 6, 7, 100)) == [0, 0, 0, 0]
+def test_correlations_that_do_not_exist_are_0(device: Device) -> None:
+    assert quality.correlations(torch.full((5, 7), 0.5), (1, 6, 7, 100), device) == [0, 0, 0, 0]

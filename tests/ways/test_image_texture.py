@@ -1,0 +1,24 @@
+"""Pairs of grey levels of whole images give the same bits in every way there is to run them."""
+
+import pytest
+import torch
+
+from jumpgpu.image_features import quality, texture
+
+SCALES = {"within the image": (1, 3), "wider than it is high": (7, 16), "beyond it": (40,)}
+
+
+def drawn(height: int, width: int, spread: float) -> torch.Tensor:
+    return torch.rand(height, width, generator=torch.Generator().manual_seed(3)) * spread
+
+
+@pytest.mark.parametrize("scales", SCALES.values(), ids=SCALES)
+@pytest.mark.parametrize("levels", [256, 17])
+def test_texture_of_an_image_in_all_ways(way, scales, levels):
+    pixels = drawn(13, 31, 0.04 if levels == 256 else 1.0)
+    way.check(lambda device: torch.tensor([*texture.measure(device.tensor(pixels), scales, levels, device).values()]))
+
+
+def test_correlations_of_grey_levels_in_all_ways(way):
+    pixels = drawn(11, 29, 0.7) - 0.1
+    way.check(lambda device: torch.tensor(quality.correlations(device.tensor(pixels), (1, 2, 5, 13, 30), device)))
