@@ -59,9 +59,7 @@ def measure(pixels: torch.Tensor, scales: Sequence[int], levels: int, device: De
     return result
 
 
-def levels_of(
-    pixels: torch.Tensor, levels: int, device: Device, within: tuple[float, float] | None = None
-) -> torch.Tensor:
+def levels_of(pixels: torch.Tensor, levels: int, device: Device, within: tuple[float, float] | None = None) -> torch.Tensor:
     """Grey levels of a float32 [H, W] image, uint8: of 0..1, by 8 bits; or from a minimum on, over a span."""
     remap = np.arange(256) if levels == 256 else np.arange(256) / 255 * (levels - 1)  # truncated
     grey = device.empty(*pixels.shape, dtype=torch.uint8)
