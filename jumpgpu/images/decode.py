@@ -13,7 +13,7 @@ import torch
 from ..gpu.device import Device
 from .focus import EVERY, FULL, Counts
 from .lzw import decode_strips
-from .tiff import Strips
+from .strips import Strips
 
 COUNTS = 9  # of an image (decode.cu)
 SWAP, PREDICT = 1, 2

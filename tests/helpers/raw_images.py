@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from jumpgpu.images.decode import Loaded
-from jumpgpu.images.tiff import Strips
+from jumpgpu.images.strips import Strips
 from tests.helpers.lzw_encoder import encode
 
 

@@ -166,7 +166,7 @@ def test_codes_that_the_device_reads_are_not_decoded_by_the_host(tmp_path: Path,
     write_plate(tmp_path, wells=("A01", "A02"), sites=(1, 2, 3))
     plate = find_plate("BR00000001", tmp_path)
     want = said(plate, 4, None)
-    monkeypatch.setattr("jumpgpu.images.tiff.decode_lzw", None)
+    monkeypatch.setattr("jumpgpu.images.strips.decode_lzw", None)
     monkeypatch.setattr("jumpgpu.images.site.decode", None)
     monkeypatch.setattr("jumpgpu.images.site.count_image", None)
     with standin():

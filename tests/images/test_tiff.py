@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from jumpgpu.images.tiff import MALFORMED, Strips, lzw_strips, plain_strips, reader
+from jumpgpu.images.strips import Strips, lzw_strips, plain_strips
+from jumpgpu.images.tiff import MALFORMED, reader
 
 SHAPE = 41, 33
 FILES = list(itertools.product("<>", (False, True), (7, 41, None)))

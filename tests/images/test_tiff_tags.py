@@ -17,7 +17,8 @@ from jumpgpu.images.focus import check_image, count_image, top_of
 from jumpgpu.images.illumination import correct, open_illumination
 from jumpgpu.images.locate import find_plate
 from jumpgpu.images.reader import read_fields
-from jumpgpu.images.tiff import decode, load, plain_strips
+from jumpgpu.images.strips import plain_strips
+from jumpgpu.images.tiff import decode, load
 from jumpgpu.images.tiff_tags import FULL_SCALE, Grey
 from jumpgpu.settings.config import PlateSettings
 from jumpgpu.storage.local import Local

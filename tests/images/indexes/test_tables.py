@@ -191,7 +191,7 @@ def test_an_image_that_a_samplesheet_lacks_costs_its_site(tmp_path: Path) -> Non
 
 
 def test_packed_tables_are_bounded_and_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from jumpgpu.images.indexes import load_data
+    from jumpgpu.images.indexes import table_rows
 
     table = tmp_path / "load_data.csv.gz"
     whole = gzip.compress(load_data_csv(".").encode())
@@ -199,7 +199,7 @@ def test_packed_tables_are_bounded_and_refused(tmp_path: Path, monkeypatch: pyte
         table.write_bytes(data)
         with pytest.raises(ValueError, match="not packed by gzip, or cut short"):
             read_load_data(table, BARCODE)
-    monkeypatch.setattr(load_data, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(table_rows, "MAX_BYTES", 100_000)
     table.write_bytes(gzip.compress(load_data_csv(".").encode() + b"\n" * 10_000_000))
     with pytest.raises(ValueError, match="unpacks to more than"):
         read_load_data(table, BARCODE)
