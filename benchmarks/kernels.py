@@ -43,6 +43,7 @@ from jumpgpu.segmentation.expand import grow_by_distance, propagate
 from jumpgpu.segmentation.gaussian import gaussian_singles, gaussian_taps, smooth
 from jumpgpu.segmentation.label import label_components
 from jumpgpu.segmentation.label_sums import label_sums, shared_pixels
+from jumpgpu.segmentation.ranks import order_by_quicksort
 from jumpgpu.segmentation.threshold import find_threshold, whole_planes
 from jumpgpu.segmentation.watershed import watershed
 from jumpgpu.settings.config import BackgroundSettings, FeatureSettings, GranularitySettings, ThresholdSettings
@@ -444,6 +445,14 @@ def gaussian_singles_20(setting: Setting) -> tuple[Work, dict[str, Work]]:
     return lambda: gaussian_singles(tensor, 20 / 2.35, setting.device, mirrored=True), {
         "scipy.ndimage.gaussian_filter": lambda: ndimage.gaussian_filter(setting.image, 20 / 2.35)
     }
+
+
+@case
+def order_by_quicksort_of_counts(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """How often each value of a field occurs, in the order of an older NumPy's sort."""
+    counts = np.bincount(np.unique(setting.image, return_inverse=True)[1].ravel())
+    tensor = setting.device.tensor(counts[None].astype(np.int32))
+    return lambda: order_by_quicksort(tensor, setting.device), {"numpy.argsort": lambda: np.argsort(counts)}
 
 
 @case

@@ -1,14 +1,17 @@
 """Public pipelines beside CellProfiler, both run on the same real field now: labels, columns, and CPU by module.
 
     benchmarks/peers/setup cellprofiler
-    python -m benchmarks.pipelines ../shared/data/pipelines --wells M02     all pipelines of a folder, or some by name
-    python -m benchmarks.pipelines ../shared/data/pipeline_references       runs that have a mapping.json
+    python -m benchmarks.pipelines ../shared/data/pipelines --fields M02 HT29   all pipelines of a folder, or some by name
+    python -m benchmarks.pipelines ../shared/data/pipeline_references           runs that have a mapping.json
+    python -m tools.pipelines page ../shared/data/pipelines                     the table of docs/cellprofiler.md
 
 Prints of each: the importer's verdict, whether CellProfiler's run agrees (as `tools.pipelines references` means it), and the
 ratio of CPU seconds, CellProfiler's over ours. "both" counts those that are equal by the verdict and agree when run.
 
 Images go by the pipelines' names (`OrigDNA`, `CorrER` ...); what the plate does not have is another well's ER image, so that
-nothing correlates by design. Functions that a pipeline loads are the plate's flat fields. Both sides begin with the same
+nothing correlates by design. Fields are wells of the U2OS plate (N09 sparse, M02 crowded), or CellProfiler's examples of
+HT29 and of fly cells (Kc167), 8 bits; these have three channels, and what they lack is one of them, turned. Functions that a
+pipeline loads are the plate's flat fields. Both sides begin with the same
 float32 pixels in memory; ours is the faster of two runs after a first, in one thread; modules that only load, save or draw
 are left out. What several modules share (an object batch, sorted pixels) is counted where it is first asked for.
 """
@@ -49,6 +52,18 @@ WORDS = {
     "AGP": "agp actin pm red rfp",
     "Mito": "mito mitochondria cy5 ph3",
 }
+EXAMPLES = {  # images of DNA and two more
+    "HT29": ("ExampleHuman", [f"AS_09125_050116030001_D03f00d{k}.tif" for k in range(3)]),
+    "Kc167": ("ExampleFly", [f"01_POS002_{k}.TIF" for k in "DFR"]),
+}
+OF_EXAMPLE = {
+    "DNA": (0, None),
+    "AGP": (1, None),
+    "RNA": (2, None),
+    "Mito": (1, 0),
+    "ER": (2, 0),
+    "": (0, 1),
+}  # and which axis is turned
 CHANNEL_OF = {word: channel for channel, words in WORDS.items() for word in words.split()}
 
 
@@ -107,22 +122,35 @@ def plane(shared: Path, well: str, channel: str) -> np.ndarray:
     return np.asarray(imagecodecs.tiff_decode((folder / name).read_bytes()))
 
 
-def flat_field(shared: Path, channel: str) -> np.ndarray:
+def plane_of_example(shared: Path, name: str, channel: str, turns: int = 0) -> np.ndarray:
+    """uint8 [H, W]; an image that the example lacks is another one, turned."""
+    folder, files = EXAMPLES[name]
+    which, axis = OF_EXAMPLE[channel]
+    image = imagecodecs.tiff_decode((shared / "data/examples" / folder / "images" / files[which]).read_bytes())
+    if image.ndim != 2 or image.dtype != np.uint8:
+        raise ValueError(f"{name} {channel} is no grey image of 8 bits")
+    return np.ascontiguousarray(np.roll(image if axis is None else np.flip(image, axis), 97 * turns, 0))
+
+
+def flat_field(shared: Path, channel: str, size: tuple[int, ...] = (1080, 1080)) -> np.ndarray:
     with np.load(shared / f"data/cellprofiler/flatfield/Illum{channel}.npz", allow_pickle=False) as archive:
-        return np.asarray(archive["illum"], np.float32)
+        return np.asarray(archive["illum"], np.float32)[: size[0], : size[1]]
 
 
-def images_by_name(imported: Translated, shared: Path, well: str) -> Given:
+def images_by_name(imported: Translated, shared: Path, field: str) -> Given:
     """Every image that the pipeline loads, by the word in its name."""
     images: dict[str, tuple[np.ndarray, float | None]] = {}
-    others = [w for w in ("M02", "A21", "N09", "D08") if w != well]
+    others = [w for w in ("M02", "A21", "N09", "D08") if w != field]
+    size = plane_of_example(shared, field, "DNA").shape if field in EXAMPLES else (1080, 1080)
     for step in loads(imported):
         word = re.sub("^(orig|corrected|corr|raw|pre|crop|rescaled|illum)_?", "", step.image.lower())
-        channel = CHANNEL_OF.get(re.sub("[^a-z0-9]", "", word))
+        channel = CHANNEL_OF.get(re.sub("[^a-z0-9]", "", word), "")
         if step.function:
-            images[step.image] = flat_field(shared, channel or "ER"), None
+            images[step.image] = flat_field(shared, channel or "ER", size), None
+        elif field in EXAMPLES:
+            images[step.image] = plane_of_example(shared, field, channel, 0 if channel else len(images)), 255.0
         elif channel:
-            images[step.image] = plane(shared, well, channel), 65535.0
+            images[step.image] = plane(shared, field, channel), 65535.0
         else:
             images[step.image] = plane(shared, others[len(images) % len(others)], "ER"), 65535.0
     return Given(images, {s.image: s.channel for s in loads(imported)})
@@ -189,17 +217,18 @@ def timed() -> Iterator[dict[str, float]]:
 
 def run_ours(steps: list[kinds.Step], given: Given, device: Device, runs: int = 3) -> tuple[State, dict[str, float]]:
     """The last run's state, and the seconds of the fastest after the first."""
-    pixels, functions = {}, {}
+    pixels, functions, scales = {}, {}, {}
     for name, (image, divisor) in given.images.items():
         if divisor:
             scaled = image.astype(np.float32) / np.float32(divisor)
             pixels[given.channels[name]] = torch.from_numpy(scaled[None])
+            scales[given.channels[name]] = divisor
         else:
             functions[given.channels[name]] = torch.from_numpy(image)
     taken = []
     for _ in range(runs):
         with timed() as seconds:
-            state = runner.run_steps(steps, pixels, functions, device, skip=False)
+            state = runner.run_steps(steps, pixels, functions, device, scales, skip=False)
         taken.append(seconds)
     return state, min(taken[1:] or taken, key=lambda s: sum(s.values()))
 
@@ -214,7 +243,7 @@ def run_pipeline(path: Path, well: str, shared: Path, device: Device, keep: Path
     imported = translate([read_pipeline(path)])
     mapped = (path.parent / "mapping.json").is_file()
     name = path.parent.name if mapped else path.stem
-    result = Run(name.rpartition("__")[0] or name if not mapped else name, well, imported.verdict)
+    result = Run(name if mapped else path.name, well, imported.verdict)
     given = images_of_reference(imported, path.parent, shared) if mapped else images_by_name(imported, shared, well)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) if keep is None else keep / f"{name}_{well}"
@@ -289,11 +318,24 @@ def print_run(run: Run, lines: int) -> None:
         print(f"    differs: {column}: {text}")
 
 
+def kept(run: Run) -> dict[str, Any]:
+    """What the JSON file has of a run."""
+    result = asdict(replace(run, compared=None, modules=[])) | {"agrees": run.agrees, "both": run.both}
+    result |= {"ratio": round(run.ratio, 1), "modules": len(run.modules)}
+    result["cpu_s"] = [round(sum(m.cellprofiler_s for m in run.modules), 2), round(sum(m.ours_s for m in run.modules), 3)]
+    result["errors"] = [f"{m.module} ({m.number}): {m.error}" for m in run.modules if m.error]
+    if (c := run.compared) is not None:
+        result |= {"labels": c.labels, "counts": c.counts, "columns": [c.agree, c.columns], "choice": c.left_out}
+        result |= {"images": [c.image_agree, c.image_columns], "absent": c.absent[:20], "differ": c.differ}
+        result["image_differ"] = c.image_differ
+    return result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="*", help="parts of names; default: all")
-    parser.add_argument("--wells", nargs="+", default=["M02"], help="real fields; of references their own")
+    parser.add_argument("--fields", nargs="+", default=["M02"], help="wells, HT29, Kc167; of references their own")
     parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[2] / "shared")
     parser.add_argument("--keep", type=Path, help="keep CellProfiler's outcomes here, and take those that are here")
     parser.add_argument("--maximum", type=int, default=6, help="columns to list of each")
@@ -307,13 +349,10 @@ def main() -> None:
     for path in paths:
         if args.names and not any(n in str(path.relative_to(args.folder)) for n in args.names):
             continue
-        for well in ["D14"] if references else args.wells:
+        for well in ["D14"] if references else args.fields:
             run = run_pipeline(path, well, args.shared, device, args.keep)
             print_run(run, args.maximum)
-            kept = asdict(replace(run, compared=None)) | {"agrees": run.agrees, "both": run.both, "ratio": run.ratio}
-            kept["labels"] = run.compared.labels if run.compared else {}
-            kept["columns"] = [run.compared.agree, run.compared.columns] if run.compared else []
-            runs[f"{run.name} {well}"] = kept
+            runs[f"{run.name} {well}"] = kept(run)
             write_json(args.json, {"runs": runs})
     count = [sum(bool(r[k]) for r in runs.values()) for k in ("agrees", "both")]
     print(f"{len(runs)} runs: {count[0]} agree, {count[1]} are equal by the verdict too (both)")

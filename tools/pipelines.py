@@ -2,12 +2,16 @@
 
     python -m tools.pipelines verdicts ../shared/data/pipelines
     python -m tools.pipelines references ../shared/data/pipeline_references [NAME ...]
+    python -m tools.pipelines page ../shared/data/pipelines
+
+The last writes the table of docs/cellprofiler.md from verdicts and from the runs that benchmarks/pipelines.py left.
 
 A reference is a folder with `pipeline.cppipe`, `mapping.json` (which file each image and function is), CellProfiler's label
 images and tables. Labels are equal where every pixel is. A column agrees when |ours - theirs| <= 1e-6 + 1e-4 |theirs| for
 99.9 % of the objects, NaN equal to NaN (docs/parity.md); columns of an object set are compared only where its labels are
 equal. Left out are objects where CellProfiler leaves a choice to an unstable sort: several brightest pixels
-(Location_MaxIntensity), several pixels farthest from the edge (RadialDistribution from the objects' own centres).
+(Location_MaxIntensity), several pixels farthest from the edge (RadialDistribution from the objects' own centres); and those
+whose Orientation is 90 degrees, to which rounding gives a sign (and means over children of which one is such).
 `python -m benchmarks.pipelines` runs CellProfiler itself beside ours and counts both, verdict and agreement.
 """
 
@@ -193,6 +197,8 @@ def compare(result: Compared, state: State, name: str, theirs: pd.DataFrame) -> 
 def of_choice(state: State, name: str, column: str) -> np.ndarray:
     """Objects of which a column is CellProfiler's choice among equals: bool [n]."""
     image = ""
+    if column.endswith("AreaShape_Orientation"):
+        return upright(state, name, column)
     if column.startswith("Location_MaxIntensity_"):
         image = column.split("_", 3)[3]
     elif not column.startswith("RadialDistribution_") or (name, column) in state.of_other_centres:
@@ -202,6 +208,18 @@ def of_choice(state: State, name: str, column: str) -> np.ndarray:
     if key not in known:
         known[key] = several(state, name, image)
     return known[key]
+
+
+def upright(state: State, name: str, column: str) -> np.ndarray:
+    """Objects whose orientation is 90 degrees one way or the other, or that of a child of theirs: bool [n]."""
+    if column == "AreaShape_Orientation":
+        return np.abs(state.measured[name][column].cpu().numpy()) > 90 - 1e-6
+    child = column.removeprefix("Mean_").removesuffix("_AreaShape_Orientation")
+    result = np.zeros(state.objects[name].n + 1, bool)
+    if child in state.objects and f"Parent_{name}" in state.measured[child]:
+        parent = state.measured[child][f"Parent_{name}"].cpu().numpy().astype(int)
+        result[parent[upright(state, child, "AreaShape_Orientation")]] = True
+    return result[1:]
 
 
 def several(state: State, name: str, image: str) -> np.ndarray:
@@ -235,9 +253,69 @@ def swapped(column: str) -> str:
     return f"{head}_{measure}_{second}_{first}" if head == "Correlation" and measure in ("Correlation", "Overlap") else ""
 
 
+def page(folder: Path, runs: Mapping[str, dict]) -> str:
+    """A row per pipeline: the verdict, what remains, and CellProfiler's own runs by field."""
+    rows = [
+        "| pipeline | verdict: labels, columns | remaining lines | fields on which CellProfiler's run agrees | CPU |",
+        "|---|---|---|---|---|",
+    ]
+    for path in sorted(p for p in folder.iterdir() if p.suffix in (".cppipe", ".cpproj", ".json")):
+        imported = translate([read_pipeline(path)])
+        remaining = dict.fromkeys(
+            f"{f.level}: {f.text}" for f in imported.of_level("labels", "values", "columns", "image tables")
+        )
+        of = {r["well"]: r for r in runs.values() if r["name"] == path.name}
+        fields = [f"{well} {outcome(r)}" for well, r in of.items()]
+        ratios = [f"1/{r['ratio']:.0f}" for r in of.values() if r["ratio"]]
+        verdict = ", ".join(imported.verdict[k] for k in ("labels", "columns"))
+        cells = (short(path), verdict, "; ".join(remaining) or "none", "; ".join(fields) or "not run", ", ".join(ratios))
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def short(path: Path) -> str:
+    """A file's name without what the names of its folder repeat."""
+    owner, _, rest = path.name.partition("__")
+    parts = [p for p in rest.rpartition(".")[0].split("__") if p not in ("analysis", "JUMP_production")] or [path.stem]
+    owner = owner.partition("+")[2]
+    return f"{owner}: {' '.join(parts)}" if owner != "imaging-platform-pipelines" else " ".join(parts)
+
+
+def outcome(run: dict) -> str:
+    """Objects, object columns, image columns; or what does not agree."""
+    if run["error"]:
+        return f"not run: {run['error']}"
+    wrong = {name: n for name, n in run["labels"].items() if n}
+    agree, columns = run["columns"]
+    images, of_images = run["images"]
+    count = sum(ours for ours, _ in run["counts"].values())
+    text = f"{count} objects, {agree} of {columns}, {images} of {of_images}"
+    return (
+        text
+        + (f", pixels of {', '.join(wrong)} differ" if wrong else "")
+        + f", {run['modules']} modules" * bool(run["errors"])
+    )
+
+
+BEGIN, END = "<!-- runs: python -m tools.pipelines page -->", "<!-- end of runs -->"
+
+
+def write_page(folder: Path) -> None:
+    root = Path(__file__).resolve().parents[1]
+    runs = json.loads((root / "benchmarks/results/pipelines.json").read_text())["runs"]
+    path = root / "docs/cellprofiler.md"
+    before, rest = path.read_text(encoding="utf-8").split(BEGIN)
+    both = Counter(r["name"] for r in runs.values() if r["both"])
+    agree, total = sum(r["agrees"] for r in runs.values()), len(runs)
+    text = (
+        f"{agree} of {total} runs agree; {len(both)} pipelines are equal by the verdict and in every object column of a run."
+    )
+    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{page(folder, runs)}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("verdicts", "references"))
+    parser.add_argument("what", choices=("verdicts", "references", "page"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="*", help="of references; default: all")
     parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[2] / "shared")
@@ -249,6 +327,9 @@ def main() -> None:
             f"complete: {result['equal', 'equal']} of {sum(result.values())}; "
             f"labels: {sum(n for (labels, _), n in result.items() if labels == 'equal')}"
         )
+        return
+    if args.what == "page":
+        write_page(args.folder)
         return
     device, complete = open_device("cpu"), 0
     folders = sorted(p.parent for p in args.folder.glob("*/pipeline.cppipe"))

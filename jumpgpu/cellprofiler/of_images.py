@@ -190,13 +190,6 @@ def smooth(t: Translator, s: Settings) -> None:
     method = word("smoothing", s["method"], SMOOTH)
     if method in ("median", "circular_average") and not find_spec("centrosome"):
         raise Unsupported(f"smoothing by {s['method']} needs centrosome: pip install 'jumpgpu[cellprofiler]'")
-    if method == "median" and s["image"] in t.masked:
-        raise Unsupported("smooths a masked image by medians, which centrosome since 1.3 computes otherwise")
-    if method == "median":
-        t.say(
-            "note",
-            "CellProfiler's medians are of 255 levels from an unstable sort: some pixels differ by a level between NumPys",
-        )
     size = None if s["auto"] == "Yes" else numbers(s["size"], t.module)[0]
     if size is not None and not 0 < size <= 1000:
         raise Unsupported(f"a size of {size:g}; here above 0, to 1000")

@@ -162,6 +162,8 @@ def relate(t: Translator, s: Settings) -> None:
     distances = word("distances of children", s["distances"], DISTANCES)
     steps = tuple(t.set_of(name) for name in s["step_parents"]) if distances and s["steps"] == "Yes" else ()
     saved = s["saved"] if s["save"] == "Yes" else ""
+    if s["means"] == "Yes" and any(isinstance(step, kinds.MeasureShape) and child in step.objects for step in t.steps):
+        t.say("note", "means of children's Orientation: of one that stands upright rounding says whether it is 90 or -90")
     t.add(kinds.Relate(parent, child, s["means"] == "Yes", saved, distances, steps, module=t.by))
     if saved:
         t.output(saved, thresholds=False)
@@ -236,10 +238,12 @@ def watershed(t: Translator, s: Settings) -> None:
         step = object_steps.Watershed(image, output, footprint=footprint, downsample=downsample, module=t.by)
     elif s["generate"] == "Markers":
         markers, mask = t.use(s["markers"]), t.use(s["mask"]) if s["mask"] not in ("", "None", "Leave blank") else ""
-        corners, compactness = numbers(s["connectivity"], t.module)[0] != 1, numbers(s["compactness"], t.module)[0]
+        corners = numbers(s["connectivity"], t.module)[0] != 1
+        if numbers(s["compactness"], t.module) != [0]:
+            raise Unsupported("compact basins")
         if s["lines"] in ("Yes", "True"):
             raise Unsupported("lines between basins, which scikit-image has drawn otherwise since 0.19")
-        step = object_steps.Watershed(image, output, markers, mask, corners, compactness, module=t.by)
+        step = object_steps.Watershed(image, output, markers, mask, corners, module=t.by)
     else:
         raise Unsupported(f"watershed from {printable(s['generate'])}")
     t.add(step)

@@ -12,9 +12,11 @@ from ..gpu.device import Device
 ENTERS = 3  # times that a pixel enters the queue of ways at most
 
 
-def flood_in_queue(values: torch.Tensor, mask: torch.Tensor, seeds: torch.Tensor, device: Device) -> torch.Tensor:
+def flood_in_queue(
+    values: torch.Tensor, mask: torch.Tensor, seeds: torch.Tensor, device: Device, *, corners: bool = True
+) -> torch.Tensor:
     """scikit-image 0.18.3's watershed of float64 [B, H, W] heights in a bool or uint8 mask, from int32 seeds, in eight
-    directions:
+    directions, or without `corners` in four:
     int32 [B, H, W]."""
     b, h, w = values.shape
     labels = device.empty(b, h, w, dtype=torch.int32)
@@ -26,6 +28,7 @@ def flood_in_queue(values: torch.Tensor, mask: torch.Tensor, seeds: torch.Tensor
         seeds=seeds.contiguous(),
         height=h,
         width=w,
+        directions=8 if corners else 4,
         labels=labels,
         heap=device.empty(b, 2 * h * w, dtype=torch.float64),
     )

@@ -54,7 +54,6 @@ class Watershed(Step):
     markers: str = ""
     mask: str = ""
     corners: bool = False  # of a pixel's neighbours, where there are markers
-    compactness: float = 0.0
     footprint: int = 8
     downsample: int = 1
 

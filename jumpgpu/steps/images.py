@@ -11,6 +11,7 @@ from ..features.granularity import opening
 from ..features.skeleton import thin, thin_by_table
 from ..gpu.device import Device
 from ..segmentation.gaussian import fits, gaussian_singles, gaussian_taps
+from ..segmentation.ranks import ranked
 from ..segmentation.threshold import Planes, above_threshold, find_threshold, mean_of, whole_planes
 from ..settings import steps as kinds
 from ..settings.config import ThresholdSettings
@@ -178,12 +179,14 @@ def smooth_image(state: State, step: kinds.Smooth, device: Device) -> None:
         planes = []
         for b, plane in enumerate(image.pixels.cpu().numpy()):
             mask = None if image.valid is None else image.valid[b].cpu().numpy()
-            planes.append(smoothed_plane(plane, mask, step, size))
+            planes.append(smoothed_plane(plane, mask, step, size, device))
         result = device.tensor(np.stack(planes))
     state.images[step.output] = Image(result.float(), image.valid, image.crop, image.scale)
 
 
-def smoothed_plane(plane: np.ndarray, mask: np.ndarray | None, step: kinds.Smooth, size: float) -> np.ndarray:
+def smoothed_plane(
+    plane: np.ndarray, mask: np.ndarray | None, step: kinds.Smooth, size: float, device: Device
+) -> np.ndarray:
     """One image of any type, smoothed; of a masked image only what counts does."""
     from scipy import ndimage
 
@@ -193,7 +196,12 @@ def smoothed_plane(plane: np.ndarray, mask: np.ndarray | None, step: kinds.Smoot
     if step.method == "median":
         from centrosome.filter import median_filter
 
-        return np.asarray(median_filter(plane, inside, size / 2 + 1))
+        if not inside.any():
+            return plane
+        level, levels = ranked(plane[inside], device)
+        whole = np.zeros(plane.shape, int)  # whole numbers that it ranks no further
+        whole[inside] = level
+        return np.asarray(levels[median_filter(whole, inside, size / 2 + 1)])
     if step.method == "circular_average":
         from centrosome.filter import circular_average_filter
 

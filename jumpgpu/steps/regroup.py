@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
 from ..gpu.device import Device
+from ..segmentation.queue import flood_in_queue
 from ..settings import object_steps
 from .objects import highest, locate, record_relation, relate
 from .shapes import per_plane
@@ -133,27 +134,19 @@ def carried(every: torch.Tensor, labels: torch.Tensor, device: Device) -> torch.
 
 
 def watershed(state: State, step: object_steps.Watershed, device: Device) -> None:
+    """Basins that touch and bear one number are one object."""
     from skimage.measure import label
 
     image = state.images[step.image]
-    planes = []
-    for b, plane in enumerate(image.pixels.cpu().numpy()):
-        if not step.markers:
-            planes.append(label(by_distance(plane, step)))
-            continue
-        from skimage.segmentation import watershed as flood
-
-        markers = state.images[step.markers].pixels[b].cpu().numpy()
-        mask = state.images[step.mask].pixels[b].cpu().numpy() if step.mask else None
-        basins = flood(
-            plane,
-            markers.astype(np.int32),
-            connectivity=2 if step.corners else 1,
-            mask=mask,
-            compactness=step.compactness,
-        )
-        planes.append(label(basins))
-    labels = device.tensor(np.stack(planes).astype(np.int32))
+    if step.markers:
+        markers = state.images[step.markers].pixels.to(torch.int32)
+        inside = state.images[step.mask].pixels != 0 if step.mask else torch.ones_like(markers, dtype=torch.bool)
+        if not image.pixels.shape == markers.shape == inside.shape:
+            raise ValueError(f"images {step.image}, {step.markers} and {step.mask or 'no mask'} are of different sizes")
+        basins = flood_in_queue(image.pixels.double(), inside, markers, device, corners=step.corners)
+        labels = per_plane(basins, label, device)
+    else:
+        labels = per_plane(image.pixels, lambda plane: label(by_distance(plane, step)), device)
     produced = state.add(step.output, labels, labels, labels, highest(labels, (0,) * len(labels)))
     state.valid[step.output] = image.valid
     locate(state, step.output, produced, device, z=True)

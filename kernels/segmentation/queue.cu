@@ -64,11 +64,12 @@ JG_FN double without_last_bit(double way) {
 }  // namespace
 
 // In   value   float64 [B, H, W];  mask  uint8 [B, H, W];  seeds  int32 [B, H, W], of which those outside the mask do not count
+//      directions   8, or 4 without corners
 // Out  labels  int32 [B, H, W]
 //      heap    float64 [B, 2 H W]   scratch
 extern "C" __global__ void __launch_bounds__(128, 8) flood_in_queue(
     const double* __restrict__ value, const uint8_t* __restrict__ mask, const int32_t* __restrict__ seeds, int32_t height,
-    int32_t width, int32_t* __restrict__ labels, double* __restrict__ heap)
+    int32_t width, int32_t directions, int32_t* __restrict__ labels, double* __restrict__ heap)
 {
     const int plane = height * width;
     const int64_t at = int64_t(blockIdx.x) * plane;
@@ -85,7 +86,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) flood_in_queue(
         while (n > 0) {
             const int place = pop(entries, n, before).place, y = place / width, x = place % width;
             constexpr int DY[8] = {-1, 0, 0, 1, -1, -1, 1, 1}, DX[8] = {0, -1, 1, 0, -1, 1, -1, 1};
-            for (int k = 0; k < 8; ++k) {
+            for (int k = 0; k < directions; ++k) {
                 const int to_y = y + DY[k], to_x = x + DX[k], to = to_y * width + to_x;
                 if (to_y < 0 || to_y >= height || to_x < 0 || to_x >= width || !inside[to] || label[to]) continue;
                 label[to] = label[place];

@@ -298,6 +298,7 @@ OF_PIPELINES = {
     "grey_levels",
     "grey_pairs",
     "grey_sums",
+    "order_by_quicksort",
     "radial_centre_rings",
     "shared_pixels",
     "smoothed_background",

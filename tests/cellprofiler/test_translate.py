@@ -212,37 +212,6 @@ def test_beside_cellprofilers_own_run(name: str, device: Device) -> None:
     assert result.image_columns > 30
 
 
-def test_a_median_of_a_masked_image_is_refused() -> None:
-    """centrosome computes it otherwise since 1.3 than the version of CellProfiler 4.2.8 did."""
-    text = text_of("cpjump1_analysis_load_data.cppipe")
-    at = text.index("MeasureObjectIntensity:")
-    header = "[module_num:1|svn_version:'Unknown'|variable_revision_number:{}|enabled:True|wants_pause:False]"
-    mask = f"MaskImage:{header.format(3)}\n" + "\n".join(
-        f"    {name}:{value}"
-        for name, value in (
-            *(("Select the input image", "DNA"), ("Name the output image", "MaskedDNA"), ("Use objects", "Objects")),
-            *(("Select object for mask", "Nuclei"), ("Select image for mask", "None"), ("Invert the mask?", "No")),
-        )
-    )
-
-    def smooth(of: str, method: str) -> str:
-        names = ("Select the input image", "Name the output image", "Select smoothing method", "Calculate automatically?")
-        values = (of, "Smooth", method, "Yes", "16", "0.1", "No")
-        lines = [f"    {n}:{v}" for n, v in zip((*names, "Typical size", "Edge", "Clip"), values, strict=True)]
-        return "\n".join([f"Smooth:{header.format(2)}", *lines])
-
-    def translated(of: str, method: str):
-        result = text[at:]
-        line = next(row for row in result.splitlines() if row.strip().startswith("Select images to measure"))
-        changed = result.replace(line, f"{line}, Smooth", 1)
-        return translate([parse_text(f"{text[:at]}{mask}\n\n{smooth(of, method)}\n\n{changed}", "x.cppipe")])
-
-    medians = translated("DNA", "Median Filter")
-    assert translated("MaskedDNA", "Median Filter").verdict["columns"] == "missing"
-    assert translated("MaskedDNA", "Gaussian Filter").verdict["columns"] == medians.verdict["columns"] == "equal"
-    assert any(f.level == "note" and "unstable sort" in f.text for f in medians.findings)
-
-
 HEADER = "[module_num:20|svn_version:'Unknown'|variable_revision_number:3|enabled:True|wants_pause:False]"
 MASK_OBJECTS = {
     "Select objects to be masked": "Cells",

@@ -8,6 +8,7 @@ from jumpgpu.features.objects import make_batch
 from jumpgpu.gpu.device import Device
 from jumpgpu.segmentation.gaussian import gaussian_taps, smooth
 from jumpgpu.segmentation.queue import flood_in_queue, spread_in_queue
+from jumpgpu.segmentation.ranks import order_by_quicksort
 from jumpgpu.segmentation.threshold import find_threshold, whole_planes
 from jumpgpu.settings.config import ThresholdSettings
 from tests.simulators.ways import Way
@@ -29,9 +30,17 @@ def test_floods(way: Way) -> None:
 
     def work(device: Device) -> object:
         given = [device.tensor(t) for t in (heights, mask, seeds)]
-        return flood_in_queue(*given, device), spread_in_queue(*given[1:], device)
+        four = flood_in_queue(*given, device, corners=False)
+        return flood_in_queue(*given, device), four, spread_in_queue(*given[1:], device)
 
     way.check(work)
+
+
+def test_sorting(way: Way) -> None:
+    """Counts with equals, and such as a heap has to sort."""
+    counts = torch.from_numpy(np.random.default_rng(5).geometric(0.4, (2, 75)).astype(np.int32))
+    hard = torch.tensor([[*range(1, 160, 2), *range(2, 161, 2)]], dtype=torch.int32)
+    way.check(lambda device: [order_by_quicksort(device.tensor(v), device) for v in (counts, hard)])
 
 
 def test_thinning(way: Way) -> None:

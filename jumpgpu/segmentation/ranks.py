@@ -1,0 +1,42 @@
+"""An image's values in 255 levels and fewer, as centrosome ranks them for its medians: kernels/segmentation/quicksort.cu."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..gpu.device import Device
+
+WAITING = 96  # quicksort.cu
+LEVELS = 255
+
+
+def order_by_quicksort(values: torch.Tensor, device: Device) -> torch.Tensor:
+    """Places of int32 [B, N] counts, the smallest first, of equals in the order of NumPy 1.23's argsort: int32 [B, N]."""
+    b, n = values.shape
+    order = device.empty(b, n, dtype=torch.int32)
+    stack = device.empty(b, WAITING, dtype=torch.int32)
+    device.launch("order_by_quicksort", b, value=values.contiguous(), n=n, order=order, stack=stack)
+    return order
+
+
+def ranked(values: NDArray[Any], device: Device) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+    """The level of each value [N], and what the levels stand for.
+
+    The rarest values are merged with the next ones, until few enough are left; of those that stand next to each other not
+    all at once.
+    """
+    levels, table = np.unique(values, return_inverse=True)
+    counts = np.bincount(table)
+    while len(levels) > LEVELS:
+        n = len(levels)
+        order = order_by_quicksort(device.tensor(counts[None].astype(np.int32)), device)[0].cpu().numpy()
+        rare = np.zeros(n + 1, bool)
+        rare[order[: n + 1 - LEVELS]] = True
+        merged = rare[:-1] & ((np.arange(n) & 2 == 0) | ~rare[1:])
+        merged[0] = False
+        new = np.cumsum(~merged) - 1
+        table, levels = new[table], levels[~merged]
+        counts = np.bincount(new, counts).astype(np.int64)
+    return table.astype(np.uint8), levels
