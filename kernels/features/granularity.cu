@@ -19,6 +19,7 @@
 constexpr int SCALES = 16;
 constexpr int32_t BESIDE = -jg::HIGHEST - 1;           // beyond the plane: above every value when unsigned, below when signed
 constexpr int LEVELS = SCALES + 2;                     // I, E_1 .. E_16, and one that is beside the plane
+constexpr int LINE = 16;                              // pixels: rows of the ring are whole lines of a cache
 constexpr int AHEAD = 8;                               // basins that a CPU fetches ahead
 
 // No level yet: E_k of every basin is 0, the lowest value there is.
@@ -50,16 +51,21 @@ JG_REGISTER(granularity_clear)
 // In   key      uint32  [P, H + 2, W + 2]
 //      basin    int32   [P, H + 2, W + 2]
 // In, out  levels  int32  [P, capacity, SCALES]  bits of a value
-// Out  ring     int32   [P, LEVELS, 8, W + 2]  scratch
+// Out  ring     int32   [P, LEVELS, 8, W rounded up to lines, and two lines]  scratch
 JG_FN int32_t lower(int32_t a, int32_t b) { return int32_t(jg::smaller(uint32_t(a), uint32_t(b))); }
 JG_FN int32_t max_of(int32_t a, int32_t b, int32_t c) { return jg::larger(jg::larger(a, b), c); }
 JG_FN int together(int k) { return k < 3 ? 2 : k < 7 ? 4 : 8; }     // rows: k + 1 at most, so that 2 of them span 2k + 1 steps
 
 // A row of E_k from three of E_(k-1), and what it makes of the highest. Rows begin at the frame.
-template <bool FIRST> JG_FN void erode_row(const int32_t* __restrict__ above, const int32_t* __restrict__ here,
+template <bool FIRST> JG_APART void erode_row(const int32_t* __restrict__ above, const int32_t* __restrict__ here,
     const int32_t* __restrict__ below, int width, int32_t* __restrict__ to, int32_t* __restrict__ highest)
 {
-    for (int x = 1 + jg::lane(); x <= width; x += jg::WARP) {
+#if defined(JG_SERIAL)
+    const int n = (width + LINE - 1) / LINE * LINE;      // whole vectors; what is beyond the row means nothing
+#else
+    const int n = width;
+#endif
+    for (int x = 1 + jg::lane(); x <= n; x += jg::WARP) {
         const int32_t v = lower(lower(lower(above[x], below[x]), lower(here[x - 1], here[x + 1])), here[x]);
         to[x] = v;
         highest[x] = FIRST ? v : jg::larger(highest[x], v);
@@ -81,21 +87,21 @@ extern "C" __global__ void __launch_bounds__(544) granularity_erode(
     const uint32_t* __restrict__ key, const int32_t* __restrict__ basin, int32_t height, int32_t width, int32_t capacity,
     int32_t* levels, int32_t* ring)
 {
-    const int pitch = width + 2, plane = int(blockIdx.x);
+    const int pitch = width + 2, wide = (width + LINE - 1) / LINE * LINE + 2 * LINE, plane = int(blockIdx.x);
     const int64_t base = int64_t(plane) * (height + 2) * pitch;
     int32_t* level = levels + int64_t(plane) * capacity * SCALES;
-    ring += int64_t(plane) * LEVELS * 8 * pitch;
-    int32_t* beside = ring + (LEVELS - 1) * 8 * pitch;
-    JG_FOR(x, pitch) beside[x] = BESIDE;
+    ring += int64_t(plane) * LEVELS * 8 * wide + LINE - 1;
+    int32_t* beside = ring + (LEVELS - 1) * 8 * wide;
+    JG_FOR(x, wide - LINE + 1) beside[x] = BESIDE;
     __syncthreads();
     for (int s = 0; s <= height + 2 * SCALES; ++s) {
         for (int k = jg::warp_id(); k <= SCALES; k += jg::warps()) {
             const int y = s - 2 * k;
             if (y < 0 || y > height) continue;
-            int32_t* mine = ring + k * 8 * pitch;
+            int32_t* mine = ring + k * 8 * wide;
             if (k == 0) {
                 if (y == height) continue;
-                int32_t* to = mine + (y & 3) * pitch;
+                int32_t* to = mine + (y & 3) * wide;
                 const uint32_t* __restrict__ from = key + base + int64_t(y + 1) * pitch;
                 for (int x = 1 + jg::lane(); x <= width; x += jg::WARP) to[x] = jg::bits_of_key(from[x]);
                 if (jg::lane() == 0) to[0] = to[width + 1] = BESIDE;
@@ -105,21 +111,21 @@ extern "C" __global__ void __launch_bounds__(544) granularity_erode(
                 continue;
             }
             const int rows = together(k), stack = y / rows;
-            int32_t* highest = mine + 4 * pitch;
+            int32_t* highest = mine + 4 * wide;
             if (y % rows == 0 || y == height) {            // the stack before is whole: the one above it is looked at, the last too
                 for (int t = jg::larger(0, (y - 1) / rows - 1); t * rows < (y == height ? height : y - rows); ++t)
-                    look(t ? highest + ((t - 1) & 3) * pitch : beside, highest + (t & 3) * pitch,
-                         (t + 1) * rows < height ? highest + ((t + 1) & 3) * pitch : beside,
+                    look(t ? highest + ((t - 1) & 3) * wide : beside, highest + (t & 3) * wide,
+                         (t + 1) * rows < height ? highest + ((t + 1) & 3) * wide : beside,
                          basin + base + int64_t(t * rows + 1) * pitch + 1, width, level + k - 1);
             }
             if (y == height) continue;
-            const int32_t* from = ring + (k - 1) * 8 * pitch;
-            const int32_t* here = from + (y & 3) * pitch;
-            const int32_t* above = y ? from + ((y - 1) & 3) * pitch : beside;
-            const int32_t* below = y + 1 < height ? from + ((y + 1) & 3) * pitch : beside;
-            highest += (stack & 3) * pitch;
-            if (y % rows == 0) erode_row<true>(above, here, below, width, mine + (y & 3) * pitch, highest);
-            else erode_row<false>(above, here, below, width, mine + (y & 3) * pitch, highest);
+            const int32_t* from = ring + (k - 1) * 8 * wide;
+            const int32_t* here = from + (y & 3) * wide;
+            const int32_t* above = y ? from + ((y - 1) & 3) * wide : beside;
+            const int32_t* below = y + 1 < height ? from + ((y + 1) & 3) * wide : beside;
+            highest += (stack & 3) * wide;
+            if (y % rows == 0) erode_row<true>(above, here, below, width, mine + (y & 3) * wide, highest);
+            else erode_row<false>(above, here, below, width, mine + (y & 3) * wide, highest);
         }
         __syncthreads();
     }

@@ -99,6 +99,54 @@ template <class T> JG_FN void clear_bins(T* to, int n) {
     }
 }
 
+// What a class's pixels from .. to - 1 are among the matrices: their rows in place of their levels, and their columns in the box.
+JG_APART void place_codes(int from, int to, int lo, int at, int pitch, const uint8_t* __restrict__ remap,
+                          const int32_t* __restrict__ spot, int32_t* __restrict__ line, uint16_t* __restrict__ code)
+{
+    JG_FOR_OWN(i, from, to) {
+        const int g = int(remap[line[i]]) - lo;
+        code[spot[i]] = uint16_t(g < 0 ? 0 : DIRECTIONS * (at + g + 1));
+        line[i] = g < 0 ? -1 : (at + g) * pitch;
+    }
+}
+
+// Pairs of all pixels with their neighbours in the four directions. Where a pixel's counts are is known before one of them is
+// written: a load that comes after a store waits until it is clear that they do not meet.
+template <class T> JG_APART void count_pairs(
+    int n, const int32_t* __restrict__ spot, const int32_t* __restrict__ line, const uint16_t* __restrict__ code,
+    const int* __restrict__ step, T* __restrict__ count)
+{
+    const uint16_t *right = code + step[0], *across = code + step[1], *down = code + step[2], *back = code + step[3];
+    JG_FOR(i, n) {
+        if (line[i] < 0) continue;
+        const int64_t at = spot[i], row = line[i];
+        const int64_t a = row + right[at], b = row + across[at] + 1, c = row + down[at] + 2, d = row + back[at] + 3;
+        jg::tally(count + a);
+        jg::tally(count + b);
+        jg::tally(count + c);
+        jg::tally(count + d);
+    }
+}
+
+// Of the entries below the diagonal, which with those above are pairs both ways: squares, and m log m.
+template <class T> JG_APART void sum_below(
+    const T* __restrict__ whole, int levels, int size, const int64_t* __restrict__ logs, int drop, uint64_t* __restrict__ square,
+    uint64_t* __restrict__ log_cells)
+{
+    uint64_t squares[DIRECTIONS] = {}, of_logs[DIRECTIONS] = {};
+    for (int i = jg::warp_id(); i < levels; i += jg::warps()) {
+        const T* __restrict__ across = whole + i * size + DIRECTIONS;
+        const T* __restrict__ down = whole + DIRECTIONS * (i + 1);
+        for (int j = jg::lane(); j < i; j += jg::WARP)
+            JG_UNROLL for (int d = 0; d < DIRECTIONS; ++d) {
+                const uint32_t both = uint32_t(across[DIRECTIONS * j + d]) + down[j * size + d];
+                squares[d] += uint64_t(both) * both;
+                of_logs[d] += both * uint64_t(logs[both] >> drop);
+            }
+    }
+    for (int d = 0; d < DIRECTIONS; ++d) { square[d] = squares[d]; log_cells[d] = of_logs[d]; }
+}
+
 // The totals of a cell in a channel: its pairs are counted in numbers of type T, and a compartment's classes added up, a row at
 // a time while it is in the nearest cache.
 template <class T> JG_FN void add_up(
@@ -113,12 +161,7 @@ template <class T> JG_FN void add_up(
         const int step[DIRECTIONS] = {far, far * stride + far, far * stride, far * stride - far};
         JG_FOR(e, side * pitch) count[e] = 0;
         __syncthreads();
-        JG_FOR(i, n) {
-            if (line[i] < 0) continue;
-            const uint16_t* __restrict__ p = code + spot[i];
-            T* __restrict__ row = count + line[i];
-            JG_UNROLL for (int d = 0; d < DIRECTIONS; ++d) jg::tally(row + p[step[d]] + d);
-        }
+        count_pairs(n, spot, line, code, step, count);
         __syncthreads();
         for (int k = 0; k < of.compartments; ++k) {
             // The compartment's levels are shift + 1 .. shift + levels; its matrix has S columns, the first unused.
@@ -159,16 +202,7 @@ template <class T> JG_FN void add_up(
             }
             __syncthreads();
             uint64_t square[DIRECTIONS] = {}, log_cells[DIRECTIONS] = {};
-            for (int i = jg::warp_id(); i < levels; i += jg::warps()) {        // below the diagonal: either half is the same
-                const T* __restrict__ across = whole + i * size + DIRECTIONS;
-                const T* __restrict__ down = whole + DIRECTIONS * (i + 1);
-                for (int j = jg::lane(); j < i; j += jg::WARP)
-                    JG_UNROLL for (int d = 0; d < DIRECTIONS; ++d) {
-                        const uint32_t both = uint32_t(across[DIRECTIONS * j + d]) + down[j * size + d];
-                        square[d] += uint64_t(both) * both;
-                        log_cells[d] += both * uint64_t(logs[both] >> drop);
-                    }
-            }
+            sum_below(whole, levels, size, logs, drop, square, log_cells);
             for (int d = 0; d < DIRECTIONS; ++d) {
                 uint64_t mine[TOTALS] = {2 * square[d], 2 * log_cells[d]};
                 JG_FOR(i, levels) {
@@ -265,11 +299,7 @@ extern "C" __global__ void __launch_bounds__(128, 4) texture_parts(
             const int side = levels.at[classes.n], pitch = DIRECTIONS * (side + 1);
             if (side == 0 || !worth(side, maximum + 1 - minimum, n)) continue;
             for (int c = 0; c < classes.n; ++c)
-                JG_FOR_OWN(i, classes.end[c], classes.end[c + 1]) {
-                    const int g = int(remap[line[i]]) - levels.lo[c];
-                    code[spot[i]] = uint16_t(g < 0 ? 0 : DIRECTIONS * (levels.at[c] + g + 1));
-                    line[i] = g < 0 ? -1 : (levels.at[c] + g) * pitch;
-                }
+                place_codes(classes.end[c], classes.end[c + 1], levels.lo[c], levels.at[c], pitch, remap, spot, line, code);
             const Cell of = {start, stop, logs, scale, scales, channels, channel, compartments, cell, cells};
             const Output out = {totals, moment, highest, wanted};
             if (n < SMALL)

@@ -24,12 +24,15 @@ typedef long long int64_t;    typedef unsigned long long uint64_t;
 #  define JG_SHARED(T, name) __shared__ T name
 #  define JG_REGISTER(kernel)
 #  define JG_UNROLL _Pragma("unroll")
+#  define JG_APART static __device__ __forceinline__
 #else
 #  include "host/jg_host.h"
 #  define JG_UNROLL
+#  define JG_APART static __attribute__((noinline))
 #endif
 
 #define JG_FN static __device__ __forceinline__
+// JG_APART is JG_FN, but for a CPU a function of its own: a hot loop within a long kernel would have its pointers in memory.
 #define JG_ONCE if (threadIdx.x == 0)
 #define JG_FOR(i, n) for (int i = int(threadIdx.x), jg_n_##i = (n); i < jg_n_##i; i += int(blockDim.x))
 // Bin k goes to the same thread whatever the range is, so loops over the same bins need no barrier between them.
@@ -424,10 +427,19 @@ JG_FN int take_place(int* count) {
 template <int K> struct Vec { double v[K]; };
 template <int K> struct SumScratch { double part[LANES / 32][K]; };
 
+#if defined(JG_SERIAL)
+// 32 sums as a tree, which are used up; of offsets that are known, so that the first two are vectors.
+JG_FN double folded(double* a) {
+    for (int l = 0; l < 16; ++l) a[l] += a[l + 16];
+    for (int l = 0; l < 8; ++l) a[l] += a[l + 8];
+    const double b[4] = {a[0] + a[4], a[1] + a[5], a[2] + a[6], a[3] + a[7]};
+    return (b[0] + b[2]) + (b[1] + b[3]);
+}
+#endif
+
 // Sum of f(0) .. f(n-1), the same bits in every build: virtual lane l adds f(l), f(l+LANES), ... in order, each 32
 // lanes fold as a tree (offsets 16, 8, 4, 2, 1), the LANES/32 partial sums add in order. Ends with a barrier.
 template <int K, class F> JG_FN Vec<K> block_sum(int n, SumScratch<K>& s, F f) {
-    Vec<K> out;
 #if defined(JG_SERIAL)
     double acc[K][LANES] = {};
     int i0 = 0;
@@ -440,18 +452,16 @@ template <int K, class F> JG_FN Vec<K> block_sum(int n, SumScratch<K>& s, F f) {
         const Vec<K> x = f(i0 + l);
         for (int k = 0; k < K; ++k) acc[k][l] += x.v[k];
     }
+    Vec<K> out;
     for (int k = 0; k < K; ++k) {
         double total = 0;
-        for (int g = 0; g < LANES; g += 32) {
-            double* a = acc[k] + g;
-            for (int o = 16; o; o /= 2)
-                for (int l = 0; l < o; ++l) a[l] += a[l + o];
-            total += a[0];
-        }
+        for (int g = 0; g < LANES; g += 32) total += folded(acc[k] + g);
         out.v[k] = total;
     }
     (void)s;
+    return out;
 #else
+    Vec<K> out;
     for (int l = int(threadIdx.x); l < LANES; l += int(blockDim.x)) {
         double acc[K] = {};
         for (int i = l; i < n; i += LANES) {
@@ -470,8 +480,8 @@ template <int K, class F> JG_FN Vec<K> block_sum(int n, SumScratch<K>& s, F f) {
         out.v[k] = total;
     }
     __syncthreads();
-#endif
     return out;
+#endif
 }
 
 // K sums over rows, with the same bits in every build: row j belongs to group j % G; each group adds its rows in order, and

@@ -14,13 +14,15 @@ from tests.simulators.ways import assert_equal_bits
 
 def measure(device: Device) -> torch.Tensor:
     """Every family on a few cells."""
-    pixels = torch.rand(2, 2, 45, 59, generator=torch.Generator().manual_seed(2))
+    pixels = torch.rand(2, 4, 45, 59, generator=torch.Generator().manual_seed(2))
     cells = torch.zeros(2, 45, 59, dtype=torch.int32)
     cells[0, 0:19, 2:22], cells[0, 19:40, 15:59], cells[1, 3, 3], cells[1, 14:34, 18:47] = 1, 2, 1, 2
     nuclei = cells.clone()
     nuclei[0, 0:4], nuclei[0, 30:], nuclei[1, 20:] = 0, 0, 0
     labels = {"Cells": cells, "Nuclei": nuclei, "Cytoplasm": torch.where(nuclei > 0, 0, cells)}
-    batch = make_batch(("DNA", "RNA"), device.tensor(pixels), {k: device.tensor(v) for k, v in labels.items()}, {}, device)
+    batch = make_batch(
+        ("DNA", "RNA", "ER", "AGP"), device.tensor(pixels), {k: device.tensor(v) for k, v in labels.items()}, {}, device
+    )
     return measure_batch(batch, FeatureSettings(), device)
 
 
