@@ -259,18 +259,33 @@ def page(folder: Path, runs: Mapping[str, dict]) -> str:
         "| pipeline | verdict: labels, columns | remaining lines | fields on which CellProfiler's run agrees | CPU |",
         "|---|---|---|---|---|",
     ]
+    same = references(folder)
     for path in sorted(p for p in folder.iterdir() if p.suffix in (".cppipe", ".cpproj", ".json")):
         imported = translate([read_pipeline(path)])
         remaining = dict.fromkeys(
             f"{f.level}: {f.text}" for f in imported.of_level("labels", "values", "columns", "image tables")
         )
-        of = {r["well"]: r for r in runs.values() if r["name"] == path.name}
+        of = {r["well"]: r for r in runs.values() if r["name"] in (path.name, same.get(path.name))}
         fields = [f"{well} {outcome(r)}" for well, r in of.items()]
         ratios = [f"1/{r['ratio']:.0f}" for r in of.values() if r["ratio"]]
         verdict = ", ".join(imported.verdict[k] for k in ("labels", "columns"))
         cells = (short(path), verdict, "; ".join(remaining) or "none", "; ".join(fields) or "not run", ", ".join(ratios))
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def references(folder: Path) -> dict[str, str]:
+    """Pipelines of which a whole run is kept: the file's name and the reference's."""
+    files = {path.name: settings_of(path) for path in folder.iterdir() if path.suffix in (".cppipe", ".cpproj")}
+    kept = {
+        path.parent.name: settings_of(path)
+        for path in sorted((folder.parent / "pipeline_references").glob("*/pipeline.cppipe"))
+    }
+    return {name: reference for name, of in files.items() for reference, other in kept.items() if of == other}
+
+
+def settings_of(path: Path) -> list[tuple]:
+    return [(m.name, m.revision, m.enabled, m.values) for m in read_pipeline(path).modules]
 
 
 def short(path: Path) -> str:

@@ -4,6 +4,7 @@ Objects are matched within a site and set, by number where their centres agree, 
 compared between objects of equal area and centre, so that another outline is told apart from another measurement.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,7 +16,7 @@ import pandas as pd
 from ..store.reader import StoredPlate
 from .cellprofiler_tables import object_tables, sets_of
 from .comparison_result import EQUAL, TOLERANCE, Column, Comparison, ObjectSet, listed
-from .lab_tables import KEY, OBJECT, LabTables, place_by_files, read_lab_tables
+from .lab_tables import KEY, OBJECT, LabTables, place_by_files, read_lab_tables, shortened
 
 SAME_PLACE, NEAR = 1.0, 5.0  # pixels between centres: of one number, of objects of other numbers
 CENTRES = (("AreaShape_Center_X", "AreaShape_Center_Y"), ("Location_Center_X", "Location_Center_Y"))
@@ -67,6 +68,7 @@ def compare_tables(plate: StoredPlate, lab: Path, names: Mapping[str, str] | Non
     Raises FileNotFoundError and ValueError where there is nothing to compare, saying what was looked for.
     """
     tables = read_lab_tables(lab)
+    lengthened(plate, tables, names or {})
     renamed(tables, names or {})
     files = {
         PurePosixPath(i["file"]).name: (well, site["site"])
@@ -83,6 +85,34 @@ def compare_tables(plate: StoredPlate, lab: Path, names: Mapping[str, str] | Non
     compare_objects(plate, tables, keys, result)
     compare_images(plate, tables, keys, result)
     return result
+
+
+def lengthened(plate: StoredPlate, tables: LabTables, names: Mapping[str, str]) -> None:
+    """Columns that ExportToDatabase shortened under the names that they were made from, where the plate has such ones."""
+    if not tables.longest:
+        return
+    theirs = {own: name for name, own in names.items()}
+    words = re.compile("|".join(rf"(?<![^_]){re.escape(own)}(?![^_])" for own in theirs) or "(?!)")
+    made: dict[str, dict[str, str]] = {}
+    for name, columns in {**sets_of(plate), "Image": tuple(plate.image_table(plate.wells[:1]).columns)}.items():
+        whole = [words.sub(lambda match: theirs[match[0]], f"{name}_{c.removeprefix(f'{name}_')}") for c in columns]
+        of = theirs.get(name, name)
+        short = {shortened(c, tables.longest).removeprefix(f"{of}_"): c.removeprefix(f"{of}_") for c in whole}
+        made[of] = {c: long for c, long in short.items() if c not in short.values()}
+    n = 0
+    for name, table in {**tables.objects, "Image": tables.images}.items():
+        longer = {c: made.get(name, {}).get(c, c) for c in table.columns}
+        longer = {c: long for c, long in longer.items() if c != long and long not in table.columns}
+        n += len(longer)
+        changed = table.rename(columns=longer)
+        if name == "Image":
+            tables.images = changed
+        else:
+            tables.objects[name] = changed
+    if n:
+        tables.notes.append(
+            f"{n} columns are known by the names that ExportToDatabase shortens to {tables.longest} characters"
+        )
 
 
 def renamed(tables: LabTables, names: Mapping[str, str]) -> None:

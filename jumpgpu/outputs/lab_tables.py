@@ -34,11 +34,13 @@ class LabTables:
 
     images   a row per image set: `_image`, `_well`, `_site`, `_plate` where they are known, its columns without `Image_`
     objects  set -> a row per object: `_image`, ObjectNumber, columns without the set's name
+    longest how long names of columns may be at most, where longer ones were shortened; 0: as long as they are
     notes    what a reader should know
     """
 
     images: pd.DataFrame = field(default_factory=pd.DataFrame)
     objects: dict[str, pd.DataFrame] = field(default_factory=dict)
+    longest: int = 0
     notes: list[str] = field(default_factory=list)
 
 
@@ -133,7 +135,9 @@ def read_sqlite(file: Path) -> LabTables:
 
     try:
         with contextlib.closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as base:
-            names = [row[0] for row in base.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")]
+            query = "SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY type, name"
+            kinds = dict(base.execute(query).fetchall())  # tables first
+            names = list(kinds)
             image = next((n for n in names if n == IMAGE or n.endswith("Per_Image")), None)
             if image is None:
                 raise ValueError(f"{file}: no table Image or Per_Image, which CellProfiler's databases have")
@@ -142,17 +146,36 @@ def read_sqlite(file: Path) -> LabTables:
             if NUMBER not in images:
                 raise ValueError(f"{file}: table {image} has no column {NUMBER}, which CellProfiler's Image table has")
             objects: dict[str, list[pd.DataFrame]] = {}
+            longest = max(map(len, images.columns))
             for name in names:
                 short = name.removeprefix(prefix)
                 if name == image or not name.startswith(prefix) or short in NOT_OBJECTS:
                     continue
                 table = read_table(base, name)
                 if NUMBER in table:
+                    longest = max(longest, *map(len, table.columns))
                     for of, rows in sets_of_table(table, short.removeprefix("Per_")).items():
-                        objects.setdefault(of, []).append(by_image(rows))
+                        if kinds[name] == "table" or of not in objects:  # a view shows what tables of sets hold
+                            objects.setdefault(of, []).append(by_image(rows))
     except sqlite3.DatabaseError as error:
         raise ValueError(f"{file}: not an SQLite file: {error}") from error
-    return finished([by_image(images)], objects)
+    result = finished([by_image(images)], objects)
+    result.longest = longest if prefix else 0
+    return result
+
+
+def shortened(name: str, longest: int) -> str:
+    """A column's name as ExportToDatabase shortens it: other characters become _, then letters go from the end, vowels
+    first, those after the first _ before all others."""
+    name = re.sub("[^0-9a-zA-Z_$]", "_", name)
+    for begin in (max(name.find("_"), 0), 0):
+        for letters in ("aeiou", "bcdfghjklmnpqrstvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"):
+            for i in range(len(name) - 1, begin - 1, -1):
+                if len(name) <= longest:
+                    return name
+                if name[i] in letters:
+                    name = name[:i] + name[i + 1 :]
+    return name
 
 
 def read_table(base: "sqlite3.Connection", name: str) -> pd.DataFrame:

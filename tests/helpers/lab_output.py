@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from jumpgpu.outputs.lab_tables import shortened
 from jumpgpu.store.layout import Input, Layout, ObjectTable, SiteTable
 from jumpgpu.store.writer import PlateWriter
 
@@ -59,8 +60,9 @@ def read_csv(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, float_precision="round_trip")
 
 
-def as_database(folder: Path, target: Path, *, combined: bool) -> None:
-    """ExportToSpreadsheet's files as ExportToDatabase's tables: one for every set, or Per_Object of sets with one number."""
+def as_database(folder: Path, target: Path, *, combined: bool, view: bool = False, longest: int = 64) -> None:
+    """ExportToSpreadsheet's files as ExportToDatabase's tables: one for every set, or Per_Object of sets with one number,
+    or Per_Object as a view of the sets' tables; names of columns shortened as it shortens them."""
     image = read_csv(folder / "LAB1_Image.csv")
     image.columns = [c if c == "ImageNumber" else f"Image_{c}" for c in image.columns]
     tables = {}
@@ -74,5 +76,11 @@ def as_database(folder: Path, target: Path, *, combined: bool) -> None:
             both.to_sql("Lab_Per_Object", base, index=False)
             del tables["Cells"], tables["Nuclei"]
         for name, table in tables.items():
-            table.drop(columns="ObjectNumber").to_sql(f"Lab_Per_{name}", base, index=False)
+            short = table.rename(columns=lambda c: shortened(c, longest))
+            short.drop(columns="ObjectNumber").to_sql(f"Lab_Per_{name}", base, index=False)
+        if view:
+            number = "Number_Object_Number"
+            chosen = f"SELECT Lab_Per_Cells.ImageNumber, Cells_{number} AS ObjectNumber, Lab_Per_Cells.*, Lab_Per_Nuclei.*"
+            on = f"Lab_Per_Cells.ImageNumber = Lab_Per_Nuclei.ImageNumber AND Cells_{number} = Nuclei_{number}"
+            base.execute(f"CREATE VIEW Lab_Per_Object AS {chosen} FROM Lab_Per_Cells INNER JOIN Lab_Per_Nuclei ON {on}")
         base.commit()

@@ -13,6 +13,7 @@ from jumpgpu.compare import main
 from jumpgpu.outputs.comparison import compare_tables, swapped, tied
 from jumpgpu.outputs.comparison_page import comparison_page
 from jumpgpu.outputs.comparison_result import as_json, summary
+from jumpgpu.outputs.lab_tables import shortened
 from jumpgpu.store.reader import StoredPlate, open_plate
 from tests.helpers.lab_output import as_database, read_csv, write_lab_plate
 
@@ -219,14 +220,41 @@ def test_several_sets_in_one_file(plate: StoredPlate, lab: Path) -> None:
     assert not [c for c in result.columns if c.status == "differs"]
 
 
-@pytest.mark.parametrize("combined", [False, True])
-def test_databases(plate: StoredPlate, lab: Path, tmp_path: Path, combined: bool) -> None:
-    as_database(lab, tmp_path / "lab.db", combined=combined)
+@pytest.mark.parametrize("form", [{"combined": False}, {"combined": True}, {"combined": False, "view": True}], ids=str)
+def test_databases(plate: StoredPlate, lab: Path, tmp_path: Path, form: dict[str, bool]) -> None:
+    """A table per set, all in one, or a view of the sets' tables, whose rows are no others."""
+    as_database(lab, tmp_path / "lab.db", **form)
     result = compare_tables(plate, tmp_path / "lab.db")
     assert result.findings == []
     assert set(result.sets) == {"Cells", "Nuclei", "Speckles"}
     assert {c.status for c in result.columns} == {"equal"}
     assert len(result.columns) == 25
+
+
+def test_names_that_a_database_shortens(plate: StoredPlate, lab: Path, tmp_path: Path) -> None:
+    as_database(lab, tmp_path / "lab.db", combined=False, longest=33)
+    result = compare_tables(plate, tmp_path / "lab.db")
+    assert result.findings == []
+    assert {c.status for c in result.columns} == {"equal"}
+    assert len(result.columns) == 25
+    assert any("shortens to 33 characters" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    ("longest", "name", "short"),
+    [  # CellProfiler 4.2.8.1's own
+        (
+            64,
+            "FilteredNuclei_Texture_DifferenceVariance_CorrMitochondria_10_03_256",
+            "FilteredNuclei_Texture_DifferenceVariance_CorrMitchndr_10_03_256",
+        ),
+        (30, "FilteredNuclei_Texture_DifferenceVariance_CorrMitochondria_10_03_256", "FilteredNuclei_T_DV__10_03_256"),
+        (30, "Cells_Intensity_IntegratedIntensityEdge_Orig-DNA dye", "Cells_Intnsty_IntgrtdIE_O_DNA_"),
+        (64, "Nuclei_AreaShape_Area", "Nuclei_AreaShape_Area"),
+    ],
+)
+def test_shortened(longest: int, name: str, short: str) -> None:
+    assert shortened(name, longest) == short
 
 
 def test_cytominer_database(tmp_path: Path) -> None:
