@@ -9,9 +9,9 @@ The last writes the table of docs/cellprofiler.md from verdicts and from the run
 A reference is a folder with `pipeline.cppipe`, `mapping.json` (which file each image and function is), CellProfiler's label
 images and tables. Labels are equal where every pixel is. A column agrees when |ours - theirs| <= 1e-6 + 1e-4 |theirs| for
 99.9 % of the objects, NaN equal to NaN (docs/parity.md); columns of an object set are compared only where its labels are
-equal. Left out are objects where CellProfiler leaves a choice to an unstable sort: several brightest pixels
-(Location_MaxIntensity), several pixels farthest from the edge (RadialDistribution from the objects' own centres); and those
-whose Orientation is 90 degrees, to which rounding gives a sign (and means over children of which one is such).
+equal. Left out are objects where CellProfiler leaves a choice to an unstable sort: several brightest pixels of a masked
+image (Location_MaxIntensity), several pixels farthest from the edge (RadialDistribution from the objects' own centres); and
+those whose Orientation is 90 degrees, to which rounding gives a sign (and means over children of which one is such).
 `python -m benchmarks.pipelines` runs CellProfiler itself beside ours and counts both, verdict and agreement.
 """
 
@@ -201,6 +201,8 @@ def of_choice(state: State, name: str, column: str) -> np.ndarray:
         return upright(state, name, column)
     if column.startswith("Location_MaxIntensity_"):
         image = column.split("_", 3)[3]
+        if state.images[image].valid is None:
+            return np.zeros(state.objects[name].n, bool)
     elif not column.startswith("RadialDistribution_") or (name, column) in state.of_other_centres:
         return np.zeros(state.objects[name].n, bool)
     key = name, image

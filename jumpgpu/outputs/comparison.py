@@ -99,6 +99,14 @@ def lengthened(plate: StoredPlate, tables: LabTables, names: Mapping[str, str]) 
         of = theirs.get(name, name)
         short = {shortened(c, tables.longest).removeprefix(f"{of}_"): c.removeprefix(f"{of}_") for c in whole}
         made[of] = {c: long for c, long in short.items() if c not in short.values()}
+    for name, columns in sets_of(plate).items():
+        of = theirs.get(name, name)
+        for aggregate in AGGREGATES:
+            whole = [
+                words.sub(lambda match: theirs[match[0]], f"{aggregate}_{name}_{c.removeprefix(f'{name}_')}")
+                for c in columns
+            ]
+            made["Image"] |= {shortened(c, tables.longest): c for c in whole if len(c) > tables.longest}
     n = 0
     for name, table in {**tables.objects, "Image": tables.images}.items():
         longer = {c: made.get(name, {}).get(c, c) for c in table.columns}

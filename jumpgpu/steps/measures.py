@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from ..features import families, radial_centres
@@ -14,6 +15,7 @@ from ..features.objects import ObjectBatch, gathered, make_batch
 from ..features.radial_distribution import MEASUREMENTS as RINGS
 from ..gpu.device import Device
 from ..segmentation.label_sums import shared_pixels
+from ..segmentation.ranks import order_by_quicksort
 from ..settings import steps as kinds
 from ..settings.config import (
     CorrelationSettings,
@@ -147,6 +149,34 @@ def intensity(state: State, step: kinds.MeasureIntensity, device: Device) -> Non
     places = measure_family(state, "location", FeatureSettings(), step.images, step.objects, device)
     for name, columns in places.items():
         state.record(name, {c: v for c, v in columns.items() if not c.startswith("Location_Center_")})
+        for image in step.images if state.objects[name].n else ():
+            brightest(state, name, image, device)
+
+
+def brightest(state: State, name: str, image: str, device: Device) -> None:
+    """Of several brightest pixels of an object CellProfiler's place is that which its sort of the field's objects puts last.
+    Of masked images it stays the first."""
+    output, of = state.objects[name], state.images[image]
+    columns = [state.measured[name][f"Location_MaxIntensity_{axis}_{image}"] for axis in "YX"]
+    if of.valid is not None or of.pixels.ndim != 3:
+        return
+    at = 0
+    for labels, plane, n in zip(output.labels, of.pixels, output.counts, strict=True):
+        y, x = torch.nonzero(labels, as_tuple=True)
+        number, values = labels[y, x].long(), plane[y, x]
+        maximum = torch.full((n + 1,), -torch.inf, dtype=values.dtype, device=values.device)
+        maximum = maximum.scatter_reduce(0, number, values, "amax")
+        several = torch.bincount(number[values == maximum[number]], minlength=n + 1) > 1
+        if bool(several.any()):
+            ranks = torch.unique(values, return_inverse=True)[1].to(torch.int32)
+            order = order_by_quicksort(ranks[None], device)[0].cpu().numpy()
+            last = np.zeros(n + 1, np.int64)
+            last[number.cpu().numpy()[order]] = order
+            chosen = several[1:].nonzero().flatten()
+            place = torch.from_numpy(last).to(y.device)[chosen + 1]
+            for column, coordinate in zip(columns, (y, x), strict=True):
+                column[at + chosen.to(column.device)] = coordinate[place].to(column)
+        at += n
 
 
 def shape(state: State, step: kinds.MeasureShape, device: Device) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 HERE = Path(__file__).parent
 SIZE = 160
 COLUMNS = (
-    *("Count_", "Math_", "Distance_", "Crop_", "Parent_", "Children_", "Location_Center", "Mean_"),
+    *("Count_", "Math_", "Distance_", "Crop_", "Parent_", "Children_", "Location_Center", "Location_Max", "Mean_"),
     *("Neighbors_", "Overlap_", "Skeleton_"),
 )
 
