@@ -1,6 +1,6 @@
 """The host's part of a run on a GPU, with a device that returns at once: reading, launching, tables, compressing, writing.
 
-    python -m benchmarks.host --images ../shared/data/fields --plate BR00117010
+    python -m benchmarks.host --images ../shared/data/fields --plate BR00117010 --batch 8 32
 
 The images are repeated, in turn, to a plate of `--fields` fields, which `jumpgpu.extract`'s own stages take to a store. The
 device is CUDA's class without CUDA: its launches check and pack their arguments and go nowhere, torch's operators run on
@@ -9,15 +9,17 @@ measured of the real fields before. What no GPU's host is spared is done: files 
 does that), tables are put together, compressed, digested and written.
 
 Fields per second on n cores: at most n over the CPU seconds per field, and at most 1 over those under the GIL, which are
-all but those within calls that let go of it (reading, copying strips, compressing, digests, writing). Both are marginal:
-those of the whole plate less those of one well.
+all but those within calls that let go of it: the system's own (open, read, write, ...), copying strips and tables,
+compressing, digests of 2 KB and more, torch's sorting and summing of fields. All that Python does around them counts, and
+torch's other operators wholly, though they let go of it as well. What the clocks take is measured with a call that does
+nothing, and left out. Both are marginal: those of the whole plate less those of one well.
 """
 
 import argparse
 import contextlib
 import dataclasses
 import functools
-import hashlib
+import importlib
 import os
 import shutil
 import sys
@@ -53,12 +55,19 @@ from jumpgpu.run.plate import extract_plate
 CORES = (2, 16)
 SITES = 9  # of a well, as JUMP's plates have
 SMALL = 48, 64  # pixels of a field on which torch's operators run
-RELEASING = {  # calls that let go of the lock while they work: where they are, and by what name
-    "read": ("jumpgpu.storage.local", "Local.read_with_status"),
-    "copy": ("jumpgpu.images.tiff", "copy_bytes"),
-    "compress": ("numcodecs.blosc", "compress"),
-    "write": ("jumpgpu.storage.atomic", "write_folder"),
+READING = ["open", "read", "close", "stat", "lstat", "fstat", "readlink"]
+WRITING = ["write", "mkdir", "rmdir", "unlink", "rename", "fsync", "fdatasync"]
+RELEASING = {  # calls that let go of the lock while they work: where they are, and by what names
+    "system": {"os": [*READING, *WRITING], "jumpgpu.storage.atomic": ["sync_file_system"]},
+    "copy": {"jumpgpu.images.strips": ["copy_bytes"]},
+    "tables": {"jumpgpu.store.arrays": ["turn", "joined"], "numpy": ["isfinite"]},
+    "compress": {"numcodecs.blosc": ["compress"]},
+    "digest": {"hashlib": ["sha256"]},
+    "operators": {"torch": ["sort", "cumsum"]},
 }
+KEPT_BELOW = 2048  # bytes, of which a digest is made without letting go of the lock
+CALLS = 2000  # of nothing, to know what the clocks take
+CLOCKS = "clocks"
 
 
 class Nowhere:
@@ -198,34 +207,56 @@ def without_cuda(replay: Replay) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def released() -> Iterator[dict[str, float]]:
-    """Within it, CPU seconds within calls that let go of Python's lock, by what they do."""
-    spent = dict.fromkeys((*RELEASING, "digest"), 0.0)
-    lock = threading.Lock()
+class Released:
+    """CPU seconds within calls that let go of Python's lock, by what they do, and those of the clocks that tell."""
 
-    def timed(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    def __init__(self) -> None:
+        self.calls = dict.fromkeys(RELEASING, 0)
+        self.seconds = dict.fromkeys(RELEASING, 0.0)
+        self.lock = threading.Lock()
+
+    def timed(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(work)
         def run(*arguments: Any, **more: Any) -> Any:
+            if name == "digest" and (not arguments or len(arguments[0]) < KEPT_BELOW):
+                return work(*arguments, **more)
             start = time.thread_time()
             try:
                 return work(*arguments, **more)
             finally:
                 took = time.thread_time() - start
-                with lock:
-                    spent[name] += took
+                with self.lock:
+                    self.seconds[name] += took
+                    self.calls[name] += 1
 
         return run
 
-    with contextlib.ExitStack() as stack:
-        for name, (module, path) in RELEASING.items():
-            owner: Any = __import__(module, fromlist=["_"])
-            *parents, last = path.split(".")
-            for parent in parents:
-                owner = getattr(owner, parent)
-            stack.enter_context(mock.patch.object(owner, last, timed(name, getattr(owner, last))))
-        stack.enter_context(mock.patch.object(hashlib, "sha256", timed("digest", hashlib.sha256)))
-        yield spent
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Within it, the calls are timed."""
+        with contextlib.ExitStack() as stack:
+            for name, owners in RELEASING.items():
+                for module, functions in owners.items():
+                    owner = importlib.import_module(module)
+                    for function in functions:
+                        timed = self.timed(name, getattr(owner, function))
+                        stack.enter_context(mock.patch.object(owner, function, timed))
+            yield
+
+    def result(self) -> dict[str, float]:
+        """Seconds of each kind, and of the clocks, which a call that does nothing tells."""
+        empty = Released()
+        nothing, watched = time.time, empty.timed("system", time.time)
+        start = time.thread_time()
+        for _ in range(CALLS):
+            nothing()
+        bare = time.thread_time() - start
+        for _ in range(CALLS):
+            watched()
+        around = (time.thread_time() - start - 2 * bare) / CALLS
+        within = (empty.seconds["system"] - bare) / CALLS
+        seconds = {name: max(0.0, self.seconds[name] - within * n) for name, n in self.calls.items()}
+        return {**seconds, CLOCKS: around * sum(self.calls.values())}
 
 
 def taken(plate: Any, options: Any, wells: Any, replay: Replay, batch_size: int, folder: Path) -> dict[str, float]:
@@ -233,12 +264,14 @@ def taken(plate: Any, options: Any, wells: Any, replay: Replay, batch_size: int,
     device = NoDevice("meta", {replay.table.shape: replay.table}, batch_size)
     replay.device.launches = 0
     chosen = dataclasses.replace(options, output=folder / "out", wells=wells)
-    with released() as spent:
+    released = Released()
+    with released.watching():
         wall, start = time.perf_counter(), time.process_time()
         extract_plate(plate, chosen, device)
         used, took = time.process_time() - start, time.perf_counter() - wall
     shutil.rmtree(chosen.output)
-    return {"cpu": used, "wall": took, "launches": device.launches + replay.device.launches, **spent}
+    spent = released.result()
+    return {"cpu": used - spent[CLOCKS], "wall": took, "launches": device.launches + replay.device.launches, **spent}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -247,7 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--plate", required=True)
     parser.add_argument("--config", default="cpjump1")
     parser.add_argument("--fields", type=int, default=216)
-    parser.add_argument("--batch", type=int, default=24, help="a multiple of the images' sites (default: %(default)s)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[8, 32], help="fields a batch, one or more (default: 8 32)")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, default=RESULTS / "host.json")
     options = parser.parse_args(arguments)
@@ -265,38 +298,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
             }
         )
         plate = find_source(options.plate, chosen.images_root, chosen.config.plate, None)
-        replay = Replay(plate, chosen, options.batch)
-        first = plate.select(None, None)[0].well
-        more = options.fields - sum(site.well == first for site in plate.select(None, None))
-        runs: list[dict[str, float]] = []
-        with without_cuda(replay):
-            for repeat in range(options.repeats + 1):
-                whole, one = (taken(plate, chosen, w, replay, options.batch, folder) for w in (None, [first]))
-                if repeat:  # the first warms up
-                    runs.append({k: (whole[k] - one[k]) / more for k in whole})
-    cpu, gil = [r["cpu"] for r in runs], [r["cpu"] - sum(r[k] for k in (*RELEASING, "digest")) for r in runs]
-    seconds, locked = spread(cpu), spread(gil)
+        results = {str(n): measured(plate, chosen, n, options.repeats, folder) for n in options.batch}
     figures = {
         "plate": options.plate,
         "config": options.config,
         "fields": options.fields,
         "sites_a_well": SITES,
-        "batch": options.batch,
-        "launches_a_batch": runs[-1]["launches"] * options.batch,
-        "cpu_s_per_field": seconds,
-        "gil_s_per_field": locked,
-        "wall_s_per_field": spread([r["wall"] for r in runs]),
-        "released_s_per_field": {k: spread([r[k] for r in runs]).median for k in (*RELEASING, "digest")},
-        "fields_a_second": {str(n): min(n / seconds.median, 1 / locked.median) for n in CORES},
+        "batches": results,
         "cores_here": len(os.sched_getaffinity(0)),
     }
     write_json(options.json, figures)
-    rates = ", ".join(f"{rate:.0f} on {n} cores" for n, rate in figures["fields_a_second"].items())
-    print(
-        f"{1e3 * seconds.median:.1f} ms of CPU a field, {1e3 * locked.median:.2f} ms of it under Python's lock: "
-        f"{rates} (fields/s)"
-    )
+    for n, result in results.items():
+        seconds, locked = result["cpu_s_per_field"], result["gil_s_per_field"]
+        rates = ", ".join(f"{rate:.0f} on {cores} cores" for cores, rate in result["fields_a_second"].items())
+        print(
+            f"batches of {n}: {1e3 * seconds.median:.1f} ms of CPU a field, {1e3 * locked.median:.2f} "
+            f"({1e3 * locked.minimum:.2f} to {1e3 * locked.maximum:.2f}) of it under Python's lock: {rates} (fields/s)"
+        )
     return 0
+
+
+def measured(plate: Any, options: Any, n_fields: int, repeats: int, folder: Path) -> dict[str, Any]:
+    """Figures of a plate in batches of so many fields; the first batch's cells are those of all."""
+    replay = Replay(plate, options, n_fields)
+    sites = plate.select(None, None)
+    more = sum(site.well != sites[0].well for site in sites)
+    runs: list[dict[str, float]] = []
+    with without_cuda(replay):
+        for repeat in range(repeats + 1):
+            whole, one = (taken(plate, options, w, replay, n_fields, folder) for w in (None, [sites[0].well]))
+            if repeat:  # the first warms up
+                runs.append({k: (whole[k] - one[k]) / more for k in whole})
+    seconds = spread([r["cpu"] for r in runs])
+    locked = spread([r["cpu"] - sum(r[k] for k in RELEASING) for r in runs])
+    return {
+        "launches_a_batch": runs[-1]["launches"] * n_fields,
+        "cpu_s_per_field": seconds,
+        "gil_s_per_field": locked,
+        "wall_s_per_field": spread([r["wall"] for r in runs]),
+        "released_s_per_field": {k: spread([r[k] for r in runs]).median for k in RELEASING},
+        "clocks_s_per_field": spread([r[CLOCKS] for r in runs]).median,
+        "fields_a_second": {str(n): min(n / seconds.median, 1 / locked.median) for n in CORES},
+    }
 
 
 if __name__ == "__main__":

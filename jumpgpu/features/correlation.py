@@ -81,7 +81,7 @@ def measure(batch: ObjectBatch, settings: FeatureSettings, device: Device) -> to
         levels=order.levels,
         stats=stats,
         field=objects.field,
-        pairs=device.tensor(pairs, torch.int32),
+        pairs=device.constant(tuple(map(tuple, pairs)), torch.int32),
         compartments=len(objects.compartments),
         cells=n,
         n_pairs=len(pairs),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,14 @@ class Counted:
         return {"counts": self.counts, "boxes": self.boxes, "class_of": self.class_of, "capacity": self.capacity}
 
 
+@cache
+def classes_of(names: int) -> np.ndarray:
+    """The place of each combination of compartments in their order, -1 for none: int32 [2 ** names]."""
+    result = np.full(1 << names, -1, np.int32)
+    result[list(CLASS_ORDER[names])] = range(len(CLASS_ORDER[names]))
+    return result
+
+
 def count_objects(
     common: dict[str, Any], beside: list[torch.Tensor], device: Device, capacity: int = 0
 ) -> Callable[[], Counted]:
@@ -66,9 +75,7 @@ def count_objects(
     table has room for, at least; where there are more, they are counted again.
     """
     names, fields, height = common["compartments"], len(common["first"]), common["height"]
-    class_of = np.full(1 << names, -1, np.int32)
-    class_of[list(CLASS_ORDER[names])] = range(len(CLASS_ORDER[names]))
-    classes, told = device.tensor(class_of), fields * len(SEEN)
+    classes, told = device.constant(classes_of(names)), fields * len(SEEN)
     capacity = capacity or max(CAPACITY, common["height"] * common["width"] // CAPACITY)
     counts = device.zeros(fields, capacity, 1 << names, dtype=torch.int32)
     boxes = device.zeros(fields, capacity, names, 4, dtype=torch.int32)

@@ -7,6 +7,7 @@ A family is a module of this package with `columns(compartment, channels, settin
 
 import importlib
 from collections.abc import Sequence
+from functools import cache
 from types import ModuleType
 
 import torch
@@ -31,9 +32,10 @@ EMBEDDING = "embedding"  # the family of networks and its module: measured where
 MAX_LAYOUTS = 16  # kept between batches
 
 
+@cache
 def family(name: str) -> ModuleType:
     """A family's module; ValueError for a name that is none."""
-    if name not in (*FAMILIES, EMBEDDING):
+    if name not in FAMILIES and name != EMBEDDING:
         raise ValueError(f"unknown feature family {name!r}; expected one of {(*FAMILIES, EMBEDDING)}")
     return importlib.import_module(f"{__package__}.{FAMILIES.get(name, name)}")
 

@@ -122,7 +122,7 @@ def measure(batch: ObjectBatch, settings: FeatureSettings, device: Device) -> to
             spectrum=spectrum,
         )
     table = spectrum.view(len(objects.compartments), objects.n, channels, SCALES)[..., : wanted.spectrum]
-    return batch.by_name(table, 2).permute(1, 0, 3, 2).flatten(1)
+    return batch.by_name(table, 2, device).permute(1, 0, 3, 2).flatten(1)
 
 
 def check(settings: GranularitySettings) -> None:
@@ -186,9 +186,16 @@ def levels_of(
 
 def sampled(height: int, width: int, settings: GranularitySettings, device: Device) -> Grid:
     """The sampling of a field's planes."""
-    half = settings.subsampling
-    y, x = (axis(np.arange(math.ceil(n * half)) / half, n) for n in (height, width))
+    y, x = (axes(n, settings.subsampling, settings.background_subsampling)[0] for n in (height, width))
     return Grid.of(y, x, device)
+
+
+@lru_cache(maxsize=16)
+def axes(n: int, half: float, again: float) -> tuple[Axis, Axis, Axis]:
+    """Along an axis of n pixels: their sampling, that sampled once more for the background, and the way back from there."""
+    whole = axis(np.arange(math.ceil(n * half)) / half, n)
+    small = axis(np.arange(math.ceil(n * half * again)) / again, whole.n)
+    return whole, small, axis(stretched(whole.n, n * half * again, n * half), small.n)
 
 
 def foreground(planes: torch.Tensor, grid: Grid, settings: GranularitySettings, device: Device) -> torch.Tensor:
@@ -200,23 +207,17 @@ def foreground(planes: torch.Tensor, grid: Grid, settings: GranularitySettings, 
 def foreground_keys(planes: torch.Tensor, grid: Grid, settings: GranularitySettings, device: Device) -> torch.Tensor:
     """Framed keys of the sampled planes [P, H, W] without their background."""
     n, height, width = planes.shape
-    image, half, again = sample(planes, grid, device), settings.subsampling, settings.background_subsampling
-    inner = [
-        axis(np.arange(math.ceil(s * half * again)) / again, m) for s, m in zip((height, width), grid.shape, strict=True)
-    ]
-    small = Grid.of(inner[0], inner[1], device)
+    image = sample(planes, grid, device)
+    y, x = (axes(side, settings.subsampling, settings.background_subsampling) for side in (height, width))
+    small = Grid.of(y[1], x[1], device)
     background = opening(sample(image, small, device), settings.radius, device)
-    outer = [
-        axis(stretched(m, s * half * again, s * half), b.n)
-        for s, m, b in zip((height, width), grid.shape, inner, strict=True)
-    ]
     key = device.empty(n, grid.shape[0] + 2, grid.shape[1] + 2, dtype=torch.uint32)
     device.launch(
         "granularity_keys",
         bands(n, grid.shape[0] + 2),
         image=image,
         background=background,
-        **Grid.of(outer[0], outer[1], device).tables(),
+        **Grid.of(y[2], x[2], device).tables(),
         back_height=small.shape[0],
         back_width=small.shape[1],
         height=grid.shape[0],
@@ -237,7 +238,7 @@ def shaved(key: torch.Tensor, device: Device) -> torch.Tensor:
 def opening(planes: torch.Tensor, radius: int, device: Device) -> torch.Tensor:
     """Grey opening of float32 [P, H, W], not negative, with the disk dy^2 + dx^2 <= radius^2."""
     n, height, width = planes.shape
-    half = device.tensor([math.isqrt(radius * radius - dx * dx) for dx in range(radius + 1)], torch.int32)
+    half = device.constant(tuple(math.isqrt(radius * radius - dx * dx) for dx in range(radius + 1)), torch.int32)
     for maximum in (0, 1):
         image, planes = planes, device.empty(n, height, width, dtype=torch.float32)
         device.launch(
@@ -307,7 +308,7 @@ def part_weights(batch: ObjectBatch, parts: Parts, settings: GranularitySettings
     filled = parts.pattern > 0
     low, high = [], []
     for side, sampling in enumerate((y, x)):
-        at = device.tensor(sampling.at)
+        at = device.constant(sampling.at)
         first = at[parts.box[side]].long()
         last = at[(parts.box[2 + side] - 1).clamp(min=0)].long() + 2
         low.append(first)
@@ -330,12 +331,12 @@ def part_weights(batch: ObjectBatch, parts: Parts, settings: GranularitySettings
         care=parts.care,
         box=box,
         start=start,
-        row_first=device.tensor(rows.first),
-        row_count=device.tensor(rows.count),
-        row_share=device.tensor(rows.share),
-        column_first=device.tensor(across.first),
-        column_count=device.tensor(across.count),
-        column_share=device.tensor(across.share),
+        row_first=device.constant(rows.first),
+        row_count=device.constant(rows.count),
+        row_share=device.constant(rows.share),
+        column_first=device.constant(across.first),
+        column_count=device.constant(across.count),
+        column_share=device.constant(across.share),
         compartments=len(objects.compartments),
         parts=parts.pattern.shape[1],
         row_reach=rows.share.shape[1],

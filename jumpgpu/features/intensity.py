@@ -29,13 +29,13 @@ def columns(compartment: str, channels: Sequence[str], settings: FeatureSettings
 
 def measure(batch: ObjectBatch, settings: FeatureSettings, device: Device) -> torch.Tensor:
     """float64 [N, F]: the compartments' columns one after the other."""
-    return by_cell(batch, intensities(batch, device)[..., : len(MEASUREMENTS)])
+    return by_cell(batch, intensities(batch, device)[..., : len(MEASUREMENTS)], device)
 
 
-def by_cell(batch: ObjectBatch, result: torch.Tensor) -> torch.Tensor:
+def by_cell(batch: ObjectBatch, result: torch.Tensor, device: Device) -> torch.Tensor:
     """[R, C, M] of object rows and channels in C order, as [N, K * M * C] with channels in the order of names."""
     k, n = len(batch.objects.compartments), batch.objects.n
-    result = batch.by_name(result, 1)
+    result = batch.by_name(result, 1, device)
     return result.reshape(k, n, *result.shape[1:]).permute(1, 0, 3, 2).flatten(1)
 
 

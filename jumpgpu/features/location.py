@@ -45,7 +45,7 @@ def measure(batch: ObjectBatch, settings: FeatureSettings, device: Device) -> to
     x, y, max_x, max_y = intensities(batch, device)[..., len(INTENSITIES) :].unbind(2)
     z = flat.expand(-1, channels)
     mass_z = torch.where(torch.isnan(x), torch.nan, z)
-    places = by_cell(batch, torch.stack([x, y, mass_z, max_x, max_y, z], dim=2))
+    places = by_cell(batch, torch.stack([x, y, mass_z, max_x, max_y, z], dim=2), device)
     places = places.reshape(objects.n, len(objects.compartments), 6 * channels)
     parts = []
     for k, compartment in enumerate(objects.compartments):

@@ -6,7 +6,9 @@ distances and angle, as in CellProfiler; the numbers of the closest are among th
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
+import numpy as np
 import torch
 
 from ..gpu.device import Device
@@ -88,8 +90,8 @@ def contacts_and_nearest(
         stop=objects.stop[k * n : (k + 1) * n],
         field=objects.field,
         number=objects.number,
-        distances=device.tensor(distances, torch.int32),
-        spans=device.tensor(disks(distances)),
+        distances=device.constant(tuple(distances), torch.int32),
+        spans=device.constant(disks(tuple(distances))),
         n_distances=len(distances),
         rows=max(distances) + 1,
         contacts=contacts,
@@ -119,12 +121,13 @@ def words_of_maps(largest: int, margin: int, height: int, width: int) -> int:
     return MAPS * (around // WORD + 2 * (height + 2 * margin) + 3)
 
 
-def disks(distances: list[int]) -> torch.Tensor:
+@lru_cache(maxsize=16)
+def disks(distances: tuple[int, ...]) -> np.ndarray:
     """How far disks reach to either side, int32 [D, 2, S] in rows 0 .. S - 1 from the centre: of d, and of d + 1/2."""
-    return torch.tensor(
+    return np.array(
         [
             [[math.isqrt(max(square - row * row, 0)) for row in range(max(distances) + 1)] for square in (d * d, d * d + d)]
             for d in distances  # (d + 1/2)^2 for whole numbers is d^2 + d
         ],
-        dtype=torch.int32,
+        np.int32,
     )

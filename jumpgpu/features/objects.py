@@ -116,9 +116,10 @@ class ObjectBatch:
         result: Derived = self.derived[name]
         return result
 
-    def by_name(self, result: torch.Tensor, dim: int) -> torch.Tensor:
+    def by_name(self, result: torch.Tensor, dim: int, device: Device) -> torch.Tensor:
         """`result` with channels along `dim`, in C order, put into the order of names."""
-        return torch.stack([result.select(dim, self.channels.index(c)) for c in channel_order(self.channels)], dim)
+        order = tuple(map(self.channels.index, channel_order(self.channels)))
+        return result.index_select(dim, device.constant(order, torch.int64))
 
 
 def begin_objects(

@@ -87,9 +87,9 @@ def measure(batch: ObjectBatch, settings: FeatureSettings, device: Device) -> to
     result = sums_of_rings(batch, depth, ring, bins, device)
     fills = areas(batch, device)[:, 0] == height * width  # no pixel is outside, so none has a distance to the edge
     result = result.masked_fill(fills[:, None, None, None], torch.nan)
-    parts = [batch.by_name(result, 1).transpose(1, 2).flatten(1)]
+    parts = [batch.by_name(result, 1, device).transpose(1, 2).flatten(1)]
     if wanted := zernike_measures(settings):
-        parts.append(batch.by_name(zernike(batch, device)[:, :, : len(wanted)], 1).transpose(1, 2).flatten(1))
+        parts.append(batch.by_name(zernike(batch, device)[:, :, : len(wanted)], 1, device).transpose(1, 2).flatten(1))
     table = torch.cat(parts, dim=1)
     return table.view(len(objects.compartments), objects.n, table.shape[1]).transpose(0, 1).flatten(1)
 

@@ -6,6 +6,7 @@ are left out. Names end in scale (pixels), direction (00 right, 01 down right, 0
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,13 @@ class Counts:
     logs: torch.Tensor
 
 
+@lru_cache(maxsize=8)
+def grey_levels(n: int) -> np.ndarray:
+    """The grey level of each of 256 values, of n: uint8 [256]."""
+    levels = np.arange(256) if n == 256 else np.arange(256) / 255 * (n - 1)  # truncated
+    return levels.astype(np.uint8)
+
+
 def count(batch: ObjectBatch, texture: TextureSettings, device: Device, *, together: bool) -> Counts:
     """The matrices' sums. `together`: a cell's compartments from one count where that pays, as it does on a CPU."""
     objects = batch.objects
@@ -70,7 +78,6 @@ def count(batch: ObjectBatch, texture: TextureSettings, device: Device, *, toget
     _, height, width = objects.shape
     distances = [min(scale, max(height, width)) for scale in texture.scales]  # no object has a pair farther apart
     pad = max(distances)
-    remap = np.arange(256) if texture.levels == 256 else np.arange(256) / 255 * (texture.levels - 1)  # truncated
     counts = Counts(
         device.empty(rows, channels, scales, DIRECTIONS, TOTALS, dtype=torch.uint64),
         device.empty(rows, channels, scales, DIRECTIONS, dtype=torch.float64),
@@ -86,9 +93,9 @@ def count(batch: ObjectBatch, texture: TextureSettings, device: Device, *, toget
         "box": objects.box,
         "schedule": objects.schedule,
         "wanted": wanted,
-        "remap": device.tensor(remap.astype(np.uint8)),
+        "remap": device.constant(grey_levels(texture.levels)),
         "logs": counts.logs,
-        "scale": device.tensor(distances, dtype=torch.int32),
+        "scale": device.constant(tuple(distances), torch.int32),
         "scales": scales,
         "pad": pad,
         "channels": channels,
@@ -163,7 +170,7 @@ def finish(batch: ObjectBatch, counts: Counts, device: Device) -> torch.Tensor:
         scales=scales,
         features=features,
     )
-    by_row = batch.by_name(features, 1).permute(0, 4, 1, 2, 3).flatten(1)
+    by_row = batch.by_name(features, 1, device).permute(0, 4, 1, 2, 3).flatten(1)
     return by_row.reshape(len(objects.compartments), objects.n, by_row.shape[1]).transpose(0, 1).flatten(1)
 
 

@@ -14,14 +14,11 @@ from torch import dtype as DType
 
 from .device import BLOCK, MAX_FIELDS, Device
 from .kernel_source import (
-    NUMPY_TYPES,
     Argument,
     check_launch,
-    check_names,
-    check_scalar,
-    check_tensor,
     full_source,
     kernel_sources,
+    pack,
 )
 from .list_capacity import Capacity
 from .machine import usable_cores
@@ -119,6 +116,8 @@ class CudaDevice(Device):
         return time.monotonic() - start
 
     def _kernel(self, kernel: str) -> tuple[Any, tuple[Argument, ...]]:
+        if known := self._kernels.get(kernel):
+            return known
         with self._lock:
             if kernel not in self._kernels:
                 if kernel not in kernel_sources():
@@ -137,14 +136,7 @@ class CudaDevice(Device):
     def launch(self, kernel: str, grid: int, *, block: int = BLOCK, **values: Any) -> None:
         check_launch(kernel, grid, block)
         with self._cupy.cuda.Device(self.torch.index):
-            function, arguments = self._kernel(kernel)
-            check_names(kernel, arguments, values)
-            packed = tuple(
-                NUMPY_TYPES[torch.uint64](check_tensor(kernel, a, values[a.name], self.torch))
-                if a.pointer
-                else NUMPY_TYPES[a.dtype](check_scalar(kernel, a, values[a.name]))
-                for a in arguments
-            )
+            function, packed = self._kernel(kernel)[0], pack(kernel, values, self.torch)
             if grid:
                 with self._stream():
                     function((grid,), (block,), packed)

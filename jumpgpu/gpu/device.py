@@ -22,6 +22,7 @@ from .list_capacity import Capacity
 BLOCK = 128  # threads per block: the lanes of jg::block_sum
 MAX_FIELDS = 32  # a batch
 ITEMS = 4096  # items per block in JG_FOR_ITEMS (jg::ITEMS)
+CONSTANTS = 256  # tables that a device keeps; a batch has 40
 KEPT = 8  # results of a function that `kept_by_device` keeps
 FEW = 128  # items of a block of JG_FOR_FEW (one_item_per_thread.cuh)
 
@@ -55,6 +56,22 @@ class Device(abc.ABC):
     def tensor(self, array: Any, dtype: DType | None = None) -> Tensor:
         """A NumPy array, list or tensor as a contiguous tensor on this device."""
         return torch.as_tensor(array, dtype=dtype).to(self.torch).contiguous()
+
+    def constant(self, values: np.ndarray | tuple[Any, ...], dtype: DType | None = None) -> Tensor:
+        """A table that does not change, on this device: made once, and kept with the device.
+
+        A tuple is known by its values, an array by being the same object, as a function with a cache gives it; nothing may
+        write to it or to the tensor.
+        """
+        kept: dict[Any, tuple[Any, Tensor]] = vars(self).setdefault("_constants", {})
+        key = values if isinstance(values, tuple) else id(values), dtype
+        known = kept.get(key)
+        if known is None:
+            known = kept[key] = values, self.tensor(values, dtype)  # with the array, whose number nothing else has then
+            with contextlib.suppress(StopIteration, KeyError, RuntimeError):  # another thread may do the same
+                while len(kept) > CONSTANTS:
+                    del kept[next(iter(kept))]
+        return known[1]
 
     def fetch(self, tensor: Tensor) -> Callable[[], np.ndarray]:
         """Begin to copy a tensor to the host; what is returned waits until it is there, and has it."""

@@ -158,6 +158,43 @@ def check_names(kernel: str, arguments: tuple[Argument, ...], values: dict[str, 
         raise TypeError(f"{kernel}: arguments do not match its signature; {'; '.join(parts)}")
 
 
+def pack(kernel: str, values: dict[str, Any], device: torch.device) -> tuple[Any, ...]:
+    """Values as NumPy scalars in a kernel's own order, addresses for tensors; TypeError or ValueError for a wrong one.
+
+    What is right is told without a call of ours for each: a batch has 1,500 arguments, and Python's lock is held meanwhile.
+    """
+    if len(values) != len(plan(kernel)):
+        check_names(kernel, kernel_sources()[kernel][1], values)
+    packed = []
+    try:
+        for name, dtype, pointer, kind, low, high, argument in plan(kernel):
+            value = values[name]
+            if pointer:
+                right = type(value) is torch.Tensor and value.dtype is dtype and value.device == device
+                if not right or not value.is_contiguous():
+                    check_tensor(kernel, argument, value, device)
+                packed.append(kind(value.data_ptr()))
+            elif type(value) is int and low <= value <= high:
+                packed.append(kind(value))
+            else:
+                packed.append(kind(check_scalar(kernel, argument, value)))
+    except KeyError:
+        check_names(kernel, kernel_sources()[kernel][1], values)
+        raise
+    return tuple(packed)
+
+
+@cache
+def plan(kernel: str) -> list[tuple[str, torch.dtype, bool, Any, float, float, Argument]]:
+    """What `pack` asks of each argument: name, type, whether it is a tensor, what it becomes, and the integers it holds."""
+    arguments = kernel_sources()[kernel][1]
+    result: list[tuple[str, torch.dtype, bool, Any, float, float, Argument]] = []
+    for a in arguments:
+        ends = (1, 0) if a.pointer or a.dtype.is_floating_point else (a.low, a.high)
+        result.append((a.name, a.dtype, a.pointer, NUMPY_TYPES[torch.uint64 if a.pointer else a.dtype], *ends, a))
+    return result
+
+
 def check_launch(kernel: str, grid: int, block: int) -> None:
     """ValueError for a grid or a block that no device runs."""
     if not 0 <= grid < 2**31:

@@ -86,8 +86,11 @@ def make_images(
 
 def strips_of(images: Sequence[Loaded], n_bytes: int) -> np.ndarray:
     """All strips, int64 [S, 4] as `lzw.decode_strips` takes them; an image has so many bytes of pixels."""
-    moved = [i.strips.places + np.array([i.at, 0, i.image * n_bytes, 0]) for i in images if i.strips]
-    return np.concatenate([np.zeros((0, 4), np.int64), *moved])
+    given = [(i.strips.places, i.at, i.image * n_bytes) for i in images if i.strips]
+    result = np.concatenate([np.zeros((0, 4), np.int64), *(places for places, _, _ in given)])
+    moved = np.array([place for _, *place in given], np.int64).reshape(-1, 2)
+    result[:, [0, 2]] += moved.repeat([len(places) for places, _, _ in given], axis=0)
+    return result
 
 
 def places_of(images: Sequence[Loaded]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import imagecodecs
@@ -15,6 +15,7 @@ from .tiff_tags import ASKED, DESCRIPTION, USUAL
 # Tags of `plain_strips`, what they are where a file has none (0: it must have one) and must be: width, height,
 # bits, compression, first bit, offsets, samples, rows, byte counts, planes, predictor, kind of number.
 PLAIN = {256: 0, 257: 0, 258: 0, 259: 0, 266: 1, 273: 0, 277: 1, 278: 0, 279: 0, 284: 1, 317: 1, 339: 1}
+DEFAULTS = {code: (default,) if default else () for code, default in PLAIN.items()}
 FIXED = {258: 16, 259: 5, 266: 1, 277: 1, 284: 1, 339: 1}
 OTHERS = {322, 323, 324, 325, 330, 33628, 34412, 34710, 65420} | (ASKED - PLAIN.keys() - {DESCRIPTION})  # left to tifffile
 
@@ -68,7 +69,7 @@ def plain_strips(data: bytes, size: tuple[int, ...]) -> Strips | None:
             tags[code] = struct.unpack_from(letter, value if inside else data, 0 if inside else where)
         elif code in PLAIN:
             return None
-    result = {code: tags.get(code, (default,) if default else ()) for code, default in PLAIN.items()}
+    result = DEFAULTS | tags
     height, width, rows = result[257], result[256], result[278]
     fixed = all(result[code] == (value,) for code, value in FIXED.items())
     if not fixed or (*height, *width) != size or result[317] not in ((1,), (2,)) or len(rows) != 1 or not rows[0]:
@@ -105,24 +106,27 @@ def lzw_strips(page: tifffile.TiffPage, size: tuple[int, ...]) -> Strips | None:
 
 
 def strip_places(offsets: Sequence[int], counts: Sequence[int], rows: int, size: tuple[int, ...]) -> np.ndarray:
-    """`Strips.places` of strips of so many rows each."""
-    start = np.arange(len(offsets), dtype=np.int64) * (2 * rows * size[1])
-    length = np.minimum(2 * rows * size[1], 2 * size[0] * size[1] - start)
-    return np.column_stack([np.array([offsets, counts], np.int64).T, start, length])
+    """`Strips.places` of the strips of an image, of so many rows each but the last."""
+    step, n = 2 * rows * size[1], len(offsets)
+    places = np.empty((n, 4), np.int64)
+    places[:, 0], places[:, 1], places[:, 2], places[:, 3] = offsets, counts, np.arange(0, n * step, step), step
+    places[-1, 3] = 2 * size[0] * size[1] - (n - 1) * step
+    return places
 
 
 def copied(data: bytes, strips: Strips, reserve: Callable[[int], tuple[int, np.ndarray]]) -> tuple[int, Strips]:
     """Strips copied one after the other into reserved memory: its number, and where they are there."""
-    offsets, counts = strips.places[:, 0], strips.places[:, 1]
     places = strips.places.copy()
-    places[:, 0] = np.cumsum(counts) - counts
-    at, memory = reserve(int(counts.sum()))
-    if (offsets[1:] == offsets[:-1] + counts[:-1]).all():  # as most writers lay them
-        copy_bytes(memory, data, int(offsets[0]))
+    offsets, ends, starts = strips.places[:, 0], places[:, 1].cumsum(), places[:, 0]
+    starts[0], starts[1:] = 0, ends[:-1]
+    at, memory = reserve(int(ends[-1]))
+    first = int(offsets[0])
+    if len(starts) == 1 or (starts == offsets - first).all():  # as most writers lay them
+        copy_bytes(memory, data, first)
     else:
-        for to, offset, count in zip(places[:, 0].tolist(), offsets.tolist(), counts.tolist(), strict=True):
-            memory[to : to + count] = np.frombuffer(data, np.uint8, count, offset)
-    return at, replace(strips, places=places)
+        for to, offset, end in zip(starts.tolist(), offsets.tolist(), ends.tolist(), strict=True):
+            memory[to:end] = np.frombuffer(data, np.uint8, end - to, offset)
+    return at, Strips(places, strips.swap, strips.predict)
 
 
 def copy_bytes(memory: np.ndarray, data: bytes, offset: int) -> None:

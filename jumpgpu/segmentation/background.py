@@ -67,8 +67,8 @@ def block_minima(pixels: torch.Tensor, channel: int, settings: BackgroundSetting
         "block_minimum",
         b * rows,
         pixels=pixels,
-        y_start=device.tensor(y_start),
-        x_start=device.tensor(x_start),
+        y_start=device.constant(y_start),
+        x_start=device.constant(x_start),
         minima=minima,
         channels=c,
         channel=channel,
@@ -85,7 +85,6 @@ def less_background(
 ) -> torch.Tensor:
     """One channel of pixels less the smoothed minima of blocks, within 0..1: float64 [B, H, W]."""
     b, c, h, w = pixels.shape
-    _, weight_y, _ = block_weights(h, settings)
     _, weight_x, reach = block_weights(w, settings)
     corrected = device.empty(b, h, w, dtype=torch.float64)
     device.launch(
@@ -93,9 +92,9 @@ def less_background(
         b * h * -(-w // PIECE),
         pixels=pixels,
         minima=minima,
-        weight_y=device.tensor(np.ascontiguousarray(weight_y.T)),
-        weight_x=device.tensor(weight_x),
-        reach=device.tensor(reach),
+        weight_y=device.constant(turned_weights(h, settings)),
+        weight_x=device.constant(weight_x),
+        reach=device.constant(reach),
         corrected=corrected,
         channels=c,
         channel=channel,
@@ -139,6 +138,12 @@ def block_weights(n: int, settings: BackgroundSettings) -> tuple[np.ndarray, np.
     start = block_starts(n, settings)
     weight, reach, edge = gaussian_sums(n, settings)
     return start, weight / edge, reach
+
+
+@lru_cache(maxsize=16)
+def turned_weights(n: int, settings: BackgroundSettings) -> np.ndarray:
+    """The weights of `block_weights` with a row per pixel."""
+    return np.ascontiguousarray(block_weights(n, settings)[1].T)
 
 
 def block_starts(n: int, settings: BackgroundSettings) -> np.ndarray:

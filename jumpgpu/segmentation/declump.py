@@ -111,7 +111,7 @@ def find_seeds(
     b, h, w = mask.shape
     scale = 10.0 / settings.min_diameter if settings.low_resolution_maxima and settings.min_diameter > 10 else 1.0
     side = math.ceil(max(h, w) * scale)
-    offsets = device.tensor(disk(max(1.0, suppression(settings, scale) - 0.5), side))
+    offsets = device.constant(disk(max(1.0, suppression(settings, scale) - 0.5), side))
     maxima = device.empty(b, h, w, dtype=torch.uint8)
     inside: dict[str, Any] = {"height": h, "width": w, "mask": mask, "root": components.root}
     inside |= {"offset": offsets, "n_offsets": len(offsets), "maxima": maxima}

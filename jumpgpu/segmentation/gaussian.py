@@ -53,9 +53,9 @@ def edge_weights(taps: tuple[float, ...], n: int) -> np.ndarray:
 
 def _weights(taps: tuple[float, ...], h: int, w: int, device: Device) -> dict[str, Any]:
     return {
-        "tap": device.tensor(np.array(taps)),
-        "edge_y": device.tensor(edge_weights(taps, h)),
-        "edge_x": device.tensor(edge_weights(taps, w)),
+        "tap": device.constant(taps, torch.float64),
+        "edge_y": device.constant(edge_weights(taps, h)),
+        "edge_x": device.constant(edge_weights(taps, w)),
         "height": h,
         "width": w,
         "radius": len(taps) - 1,

@@ -72,7 +72,8 @@ class Grid:
 
     @staticmethod
     def of(y: Axis, x: Axis, device: Device) -> "Grid":
-        rows, columns, row_weights, column_weights = (device.tensor(a) for a in (y.at, x.at, y.weights, x.weights))
+        """Of axes that a function keeps: their tables are copied once."""
+        rows, columns, row_weights, column_weights = (device.constant(a) for a in (y.at, x.at, y.weights, x.weights))
         return Grid(rows, columns, row_weights, column_weights, y.step if y.step == x.step else 0, (y.n, x.n))
 
     def tables(self) -> dict[str, Any]:

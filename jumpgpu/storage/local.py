@@ -5,10 +5,12 @@ files of their own. What reads images asks `Plate.images`, and does not know whi
 """
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeGuard, runtime_checkable
 
@@ -18,6 +20,7 @@ from .faults import patiently
 from .pages import read_page, split_page
 
 NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+READ = os.O_RDONLY | NONBLOCK | getattr(os, "O_BINARY", 0)
 
 
 Status = tuple[int, str]  # bytes, and a mark that is another one when the content was changed
@@ -89,6 +92,9 @@ class Local:
             return ABSENT
 
     def relative(self, file: str) -> str:
+        home = f"{self.folder}/"
+        if file.startswith(home) and "/." not in file and "//" not in file:  # as almost all are
+            return file.removeprefix(home)
         return os.path.relpath(file, self.folder)
 
     def ahead(self, files: Iterable[str], limit: int) -> contextlib.AbstractContextManager[None]:
@@ -105,18 +111,68 @@ def read_inside(file: str, roots: Sequence[Path], limit: int) -> tuple[bytes, St
     Of a page (`pages.py`) a file of its own.
     """
     name, page = split_page(file)
-    real = os.path.realpath(name)
-    if not any(real.startswith(os.path.join(root, "")) for root in roots) and not any(
-        Path(real).is_relative_to(root) for root in roots
-    ):
-        raise ValueError(f"a symlink leads outside the images root {roots[0]}; give --images the folder it leads to")
-    with open_regular(real) as handle:
-        status = os.fstat(handle.fileno())
+    descriptor, status = open_inside(name, roots)
+    try:
         if page:
-            return read_page(handle, page, limit), status_of(status)
+            with open(descriptor, "rb", closefd=False) as handle:
+                return read_page(handle, page, limit), status_of(status)
         if status.st_size > limit:
             raise ValueError(f"{status.st_size} bytes, more than {limit} for an image of this size")
-        return handle.read(limit), status_of(status)
+        return read_whole(descriptor, status.st_size), status_of(status)
+    finally:
+        os.close(descriptor)
+
+
+def open_inside(name: str, roots: Sequence[Path]) -> tuple[int, os.stat_result]:
+    """Open a regular file that lies inside the roots; the caller closes it.
+
+    Where it lies is asked of the system about the very file that is open: that is a call where resolving a name takes one
+    per folder, and nobody can exchange a symlink in between.
+    """
+    try:
+        descriptor = os.open(name, READ)
+    except OSError:
+        check_inside(os.path.realpath(name), roots)
+        raise
+    try:
+        try:
+            real = os.readlink(f"/proc/self/fd/{descriptor}")
+        except OSError:  # a system without
+            real = os.path.realpath(name)
+        if not real.startswith(prefixes(tuple(roots))):
+            check_inside(os.path.realpath(name), roots)
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotRegular(f"{name}: not a regular file")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, status
+
+
+@cache
+def prefixes(roots: tuple[Path, ...]) -> tuple[str, ...]:
+    """How names of files inside the roots begin."""
+    return tuple(os.path.join(root, "") for root in roots)
+
+
+def check_inside(real: str, roots: Sequence[Path]) -> None:
+    """ValueError for a resolved name outside the roots."""
+    if not any(Path(real).is_relative_to(root) for root in roots):
+        raise ValueError(f"a symlink leads outside the images root {roots[0]}; give --images the folder it leads to")
+
+
+def read_whole(descriptor: int, n: int) -> bytes:
+    """An open file's first `n` bytes, or what there is of them."""
+    data = os.read(descriptor, n)
+    if len(data) < n:  # the system gives 2 GB at most at a time
+        parts = [data]
+        while part := os.read(descriptor, n - sum(map(len, parts))):
+            parts.append(part)
+        data = b"".join(parts)
+    return data
 
 
 class NotRegular(ValueError):

@@ -24,7 +24,7 @@ def page_name(file: str, page: int) -> str:
 
 def split_page(file: str) -> tuple[str, int]:
     """The file that a name means, and its page from 1; 0 where it names none."""
-    match = NAME.fullmatch(file)
+    match = NAME.fullmatch(file) if "#" in file else None
     return (match[1], int(match[2])) if match else (file, 0)
 
 

@@ -62,7 +62,7 @@ def table_files(key: str, parts: Sequence[np.ndarray], n_columns: int, dtype: st
     columns[n_columns:] = 0
     row = 0
     for part in parts:
-        columns[:n_columns, row : row + len(part)] = part.T
+        turn(part, columns[:n_columns, row : row + len(part)])
         row += len(part)
     starts = range(0, len(columns), COLUMNS_PER_CHUNK) if n_rows else ()
     chunks = [compress(columns[i : i + COLUMNS_PER_CHUNK], b"lz4", 5, SHUFFLE, 0) for i in starts]
@@ -72,8 +72,18 @@ def table_files(key: str, parts: Sequence[np.ndarray], n_columns: int, dtype: st
     files = {check_key(f"{key}/zarr.json"): json.dumps(metadata).encode()}
     if chunks:
         index = chunk_index(sizes)
-        files[chunk_key(key, 2)] = b"".join([*chunks, index, struct.pack("<I", crc32c(index))])
+        files[chunk_key(key, 2)] = joined([*chunks, index, struct.pack("<I", crc32c(index))])
     return files
+
+
+def turn(part: np.ndarray, into: np.ndarray) -> None:
+    """Rows to columns; NumPy lets go of Python's lock meanwhile."""
+    into[:] = part.T
+
+
+def joined(parts: Sequence[bytes]) -> bytes:
+    """Bytes one after the other; Python lets go of its lock meanwhile where they are a megabyte and more."""
+    return b"".join(parts)
 
 
 def chunk_key(key: str, ndim: int) -> str:

@@ -20,7 +20,7 @@ def test_a_plate_is_read_launched_and_written(tmp_path, monkeypatch, capsys):
     arguments = ["--images", str(tmp_path / "images"), "--plate", "DRAWN", "--fields", "8", "--batch", "2"]
     assert host.main([*arguments, "--repeats", "1", "--json", str(out)]) == 0
     assert sorted(written) == sorted(2 * ["A01", "A01", "A02", "A03", "A04"])  # the whole and one well, a warm-up and a run
-    figures = json.loads(out.read_text())
+    figures = json.loads(out.read_text())["batches"]["2"]
     assert figures["launches_a_batch"] > 80  # as many as a batch has on a GPU
     # Seconds are differences of two short runs: of their size nothing can be said here, of what is made of them it can.
     seconds, locked = figures["cpu_s_per_field"]["median"], figures["gil_s_per_field"]["median"]

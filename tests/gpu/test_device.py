@@ -11,8 +11,8 @@ import torch
 
 from jumpgpu.gpu import cpu as devices
 from jumpgpu.gpu.cpu import CpuDevice
-from jumpgpu.gpu.device import Device, blocks
-from jumpgpu.gpu.kernel_source import Argument, check_scalar, full_source, kernel_sources, signatures
+from jumpgpu.gpu.device import CONSTANTS, Device, blocks
+from jumpgpu.gpu.kernel_source import Argument, check_scalar, full_source, kernel_sources, pack, signatures
 from jumpgpu.gpu.open import open_device
 
 
@@ -51,11 +51,15 @@ def test_an_unknown_kernel_is_named(device):
 def test_a_wrong_argument_is_told(device, change, error, message):
     with pytest.raises(error, match=message):
         logs(device, **change)
+    with pytest.raises(error, match=message):  # as CUDA's arguments
+        pack("texture_logs", {"entries": 5, "logs": torch.zeros(5, dtype=torch.int64), **change}, device.torch)
 
 
 def test_a_missing_argument_is_told(device):
     with pytest.raises(TypeError, match="missing logs"):
         device.launch("texture_logs", 1, entries=5)
+    with pytest.raises(TypeError, match="missing entries; not known: entry"):
+        pack("texture_logs", {"entry": 5, "logs": torch.zeros(5, dtype=torch.int64)}, device.torch)
     with pytest.raises(TypeError, match="missing entries; not known: entry"):
         device.launch("texture_logs", 1, entry=5, logs=torch.zeros(5, dtype=torch.int64))
 
@@ -229,3 +233,28 @@ sys.exit(os.waitstatus_to_exitcode(status))
 def test_the_pool_starts_anew_after_a_fork():
     done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+# ---- tables that do not change
+
+
+def test_a_constant_is_copied_once():
+    """A tuple by its values and type, an array by being the same object; each device has its own."""
+    device, table = CpuDevice(), np.arange(3)
+    assert device.constant((1, 2), torch.int32) is device.constant((1, 2), torch.int32)
+    assert device.constant((1, 2), torch.float64).dtype == torch.float64
+    assert device.constant(table) is device.constant(table)
+    assert device.constant(table.copy()).tolist() == [0, 1, 2]
+    assert device.constant(table) is not CpuDevice().constant(table)
+    for k in range(CONSTANTS + 5):
+        assert device.constant((k,), torch.int32).tolist() == [k]
+    assert len(vars(device)["_constants"]) == CONSTANTS
+    assert device.constant(table).tolist() == [0, 1, 2]
+
+
+def test_arguments_are_packed_in_the_kernels_own_order(device):
+    out = torch.zeros(5, dtype=torch.int64)
+    packed = pack("texture_logs", {"logs": out, "entries": np.int64(5)}, device.torch)
+    by_name = dict(zip([a.name for a in kernel_sources()["texture_logs"][1]], packed, strict=True))
+    assert by_name == {"logs": out.data_ptr(), "entries": 5}
+    assert {name: type(value) for name, value in by_name.items()} == {"logs": np.uint64, "entries": np.int64}
