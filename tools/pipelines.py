@@ -11,7 +11,7 @@ images and tables. Labels are equal where every pixel is. A column agrees when |
 99.9 % of the objects, NaN equal to NaN (docs/parity.md); columns of an object set are compared only where its labels are
 equal. Left out are objects where CellProfiler leaves a choice to an unstable sort: several brightest pixels of a masked
 image (Location_MaxIntensity), several pixels farthest from the edge (RadialDistribution from the objects' own centres); and
-those whose Orientation is 90 degrees, to which rounding gives a sign (and means over children of which one is such).
+those whose Orientation is 90 or 45 degrees, to which rounding gives a sign (and means over children of which one is such).
 `python -m benchmarks.pipelines` runs CellProfiler itself beside ours and counts both, verdict and agreement.
 """
 
@@ -19,6 +19,7 @@ import argparse
 import dataclasses
 import json
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -213,9 +214,10 @@ def of_choice(state: State, name: str, column: str) -> np.ndarray:
 
 
 def upright(state: State, name: str, column: str) -> np.ndarray:
-    """Objects whose orientation is 90 degrees one way or the other, or that of a child of theirs: bool [n]."""
+    """Objects whose orientation is 90 or 45 degrees one way or the other, or that of a child of theirs: bool [n]."""
     if column == "AreaShape_Orientation":
-        return np.abs(state.measured[name][column].cpu().numpy()) > 90 - 1e-6
+        angle = np.abs(state.measured[name][column].cpu().numpy())
+        return (np.abs(angle - 90) < 1e-6) | (np.abs(angle - 45) < 1e-6)
     child = column.removeprefix("Mean_").removesuffix("_AreaShape_Orientation")
     result = np.zeros(state.objects[name].n + 1, bool)
     if child in state.objects and f"Parent_{name}" in state.measured[child]:
@@ -307,11 +309,13 @@ def outcome(run: dict) -> str:
     images, of_images = run["images"]
     count = sum(ours for ours, _ in run["counts"].values())
     text = f"{count} objects, {agree} of {columns}, {images} of {of_images}"
-    return (
-        text
-        + (f", pixels of {', '.join(wrong)} differ" if wrong else "")
-        + f", {run['modules']} modules" * bool(run["errors"])
-    )
+    families: dict[str, set[str]] = {}
+    for column, of in {**run["differ"], **run["image_differ"]}.items():
+        match = re.search(r"(AreaShape|Correlation|RadialDistribution)_[A-Za-z]+", column)
+        families.setdefault(match[0] if match else column, set()).add(of.split(",")[0] if " of " in of else "the image")
+    for family, places in families.items():
+        text += f" ({family} of {', '.join(sorted(places)) if len(places) < 4 else 'several objects'})"
+    return text + (f", pixels of {', '.join(wrong)} differ" if wrong else "")
 
 
 BEGIN, END = "<!-- runs: python -m tools.pipelines page -->", "<!-- end of runs -->"

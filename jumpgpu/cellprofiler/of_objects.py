@@ -163,7 +163,7 @@ def relate(t: Translator, s: Settings) -> None:
     steps = tuple(t.set_of(name) for name in s["step_parents"]) if distances and s["steps"] == "Yes" else ()
     saved = s["saved"] if s["save"] == "Yes" else ""
     if s["means"] == "Yes" and any(isinstance(step, kinds.MeasureShape) and child in step.objects for step in t.steps):
-        t.say("note", "means of children's Orientation: of one that stands upright rounding says whether it is 90 or -90")
+        t.say("note", "means of children's Orientation: of one that stands upright, or is round, rounding gives the sign")
     t.add(kinds.Relate(parent, child, s["means"] == "Yes", saved, distances, steps, module=t.by))
     if saved:
         t.output(saved, thresholds=False)

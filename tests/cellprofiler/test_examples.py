@@ -28,7 +28,6 @@ EXAMPLES = {
 # machine.
 KNOWN = {
     "ExampleHuman": {
-        "Nuclei_AreaShape_Orientation": "1 of 288 objects, e.g. 15",
         **{
             f"Nuclei_AreaShape_Zernike_{n}_{m}": "1 of 289 objects, e.g. 133"
             for n in range(10)
