@@ -1,34 +1,94 @@
 """AnnData files (.h5ad), written so that no error is lost: HDF5 swallows some, or ends the process by them."""
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
+from ..storage.faults import patiently
+
 if TYPE_CHECKING:
     import anndata
 
+OWN_BLOCK = 1 << 16  # bytes; HDF5's own blocks are smaller, those of arrays that are larger do not matter
+
 
 class Watched:
-    """A file that HDF5 reads or writes through Python. It hears of no error; `error` is the first there was."""
+    """A file that HDF5 reads or writes through Python. It hears of no write that fails: it can end the process by one.
 
-    def __init__(self, file: BinaryIO):
-        self.file = file
+    Once a write fails no other is tried, and HDF5 is given back what it wrote: its own blocks, not the values of arrays,
+    which it never asks for. A read is tried again. `error` is the first error there was; a file written is then of no use.
+    """
+
+    def __init__(self, file: BinaryIO, path: Path):
+        self.file, self.path = file.fileno(), path
+        self.at, self.end = 0, os.fstat(self.file).st_size
         self.error: OSError | None = None
+        self.kept: dict[int, bytes] = {}  # by offset, the later the later
 
-    def __getattr__(self, name: str) -> Any:
-        call = getattr(self.file, name)
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self.at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.at, os.SEEK_END: self.end}[whence]
+        return self.at
 
-        def watched(*arguments: Any) -> Any:
+    def tell(self) -> int:
+        return self.at
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def truncate(self, size: int) -> int:
+        self.tried(lambda: os.ftruncate(self.file, size))
+        self.end = size
+        return size
+
+    def write(self, data: memoryview) -> int:
+        n, begin = len(data), self.at
+
+        def put() -> None:
+            done = 0
+            while done < n:
+                done += os.pwrite(self.file, data[done:], begin + done)
+
+        if not self.tried(put) and n <= OWN_BLOCK:
+            self.kept.pop(begin, None)
+            self.kept[begin] = bytes(data)
+        self.at += n
+        self.end = max(self.end, self.at)
+        return n
+
+    def readinto(self, buffer: memoryview) -> int:
+        n, begin = len(buffer), self.at
+        try:
+            data = patiently(lambda: os.pread(self.file, n, begin), self.path)
+        except OSError as error:
+            self.error = self.error or error.with_traceback(None)
+            raise
+        buffer[: len(data)] = data
+        buffer[len(data) :] = bytes(n - len(data))
+        for start, block in self.kept.items():
+            first, last = max(start, begin), min(start + len(block), begin + n)
+            if first < last:
+                buffer[first - begin : last - begin] = block[first - start : last - start]
+        self.at += n
+        return n
+
+    def read(self, n: int) -> bytes:
+        """By this h5py knows a file."""
+        data = bytearray(n)
+        self.readinto(memoryview(data))
+        return bytes(data)
+
+    def tried(self, call: Callable[[], object]) -> bool:
+        """Whether a call that changes the file, the first that fails being the last one made, was made."""
+        if self.error is None:
             try:
-                return call(*arguments)
+                call()
             except OSError as error:
-                self.error = self.error or error
-                return len(arguments[0]) if arguments and hasattr(arguments[0], "__len__") else 0
-
-        return watched
+                self.error = named(error.with_traceback(None), self.path)  # a traceback would hold HDF5's memory
+        return self.error is None
 
 
 @contextlib.contextmanager
@@ -37,16 +97,16 @@ def hdf5_file(path: Path, mode: Literal["r", "w"]) -> Iterator[Any]:
     import h5py
 
     with open(path, "rb" if mode == "r" else "x+b", buffering=0) as file:
-        watched = Watched(file)
+        watched = Watched(file, path)
         try:
             with h5py.File(watched, mode) as group:
                 yield group
         except Exception as error:
             if watched.error:
-                raise named(watched.error, path) from error
+                raise watched.error from error
             raise
         if watched.error:
-            raise named(watched.error, path)
+            raise watched.error
 
 
 def write_h5ad(data: "anndata.AnnData", path: Path) -> None:
