@@ -37,6 +37,7 @@ class PlateTables:
         self.wells = stored_wells(path)
         self.known_names: dict[str, list[str]] = {}  # columns by table
         self._places: dict[str, dict[str, int]] = {}
+        self._homes: dict[str, Place] = {}  # wells' folders, looked at once for links that lead out of the plate
 
     def record(self, well: str) -> dict[str, Any]:
         """A well's record: its sites and their inputs, cells, quarantine, non-finite counts, checksums."""
@@ -67,7 +68,9 @@ class PlateTables:
         return self.wells if wells is None else list(dict.fromkeys(spelled_well(well) for well in wells))
 
     def _home(self, well: str) -> Place:
-        return home_of(self.path, well, f"{self.barcode} {well}")
+        if well not in self._homes:
+            self._homes[well] = home_of(self.path, well, f"{self.barcode} {well}")
+        return self._homes[well]
 
     def files_of(self, well: str, record: Mapping[str, Any], prefix: str) -> dict[str, bytes]:
         return verified_files(self._home(well), record, prefix, f"{self.barcode} {well}")
@@ -204,7 +207,9 @@ class PlateTables:
             here = slice(row, row := row + n)
             site[here] = np.repeat([s["site"] for s in record["sites"]], [rows_in(s, table) for s in record["sites"]])
             if table == "cells" and all(s.get("numbers") == "from 1 on" for s in record["sites"]):
-                number[here] = [i for s in record["sites"] for i in range(1, s["cells"] + 1)]
+                number[here] = (
+                    np.concatenate([np.arange(1, 1 + s["cells"], dtype=np.int32) for s in record["sites"]]) if n else []
+                )
                 continue
             result = read_array(self.files_of(well, record, f"{key}/"), key)
             self._check_shape(well, result.shape, (n,))
