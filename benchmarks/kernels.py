@@ -34,7 +34,9 @@ from jumpgpu.features.order_statistics import order_statistics
 from jumpgpu.gpu.cpu import decode_lzw
 from jumpgpu.gpu.device import ITEMS, Device
 from jumpgpu.gpu.open import open_device
+from jumpgpu.image_features import granularity as image_granularity
 from jumpgpu.image_features import texture as image_texture
+from jumpgpu.image_features.thresholds import threshold_of
 from jumpgpu.networks import crops
 from jumpgpu.segmentation.background import background_of
 from jumpgpu.segmentation.basins import find_basins
@@ -142,6 +144,35 @@ def texture_image(setting: Setting) -> tuple[Work, dict[str, Work]]:
     levels = np.rint(setting.image * 255).astype(np.uint8)
     return lambda: image_texture.measure(pixels, (3, 5, 10), 256, setting.device), {
         "mahotas.features.haralick": lambda: [haralick(levels, distance=scale) for scale in (3, 5, 10)]
+    }
+
+
+@case
+def otsu_3(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """Otsu's threshold of three classes of a whole image, its pixels in order (theirs sorts them)."""
+    from centrosome.threshold import get_otsu_threshold
+
+    image = setting.image
+    ordered = np.sort(image.ravel())
+    return lambda: threshold_of("Otsu_3FW", ordered, image, setting.device), {
+        "centrosome.threshold": lambda: get_otsu_threshold(image, two_class_otsu=False)
+    }
+
+
+@case
+def granularity_image(setting: Setting) -> tuple[Work, dict[str, Work]]:
+    """The granular spectrum of a whole image, 16 scales; the rival erodes and reconstructs, without taking the background."""
+    plane = np.ascontiguousarray(setting.image[::4, ::4])
+
+    def rival() -> None:
+        eroded = plane
+        for _ in range(16):
+            eroded = ndimage.grey_erosion(eroded, footprint=disk(1))
+            reconstruction(eroded, plane, footprint=disk(1)).mean()
+
+    pixels = setting.device.tensor(setting.image[None])
+    return lambda: image_granularity.spectrum(pixels, GranularitySettings(), setting.device), {
+        "skimage.morphology.reconstruction": rival
     }
 
 

@@ -8,13 +8,14 @@ are over the sampled pixels, not over those of an object at full resolution.
 import numpy as np
 import torch
 
-from ..features.granularity import check, foreground_keys, levels_of, sampled, shaved
+from ..features.granularity import SCALES, check, foreground_keys, levels_of, sampled, shaved
 from ..gpu.device import Device
 from ..segmentation.basins import find_basins
 from ..settings.config import GranularitySettings
 
 TOP = 0x7FFFFFFF  # a key is this less the bits of its value (jg.cuh: key_of)
 LEAST = 2.220446049250313e-16
+BAND = 32  # rows that a block adds up (granularity_spectrum.cu)
 
 
 def spectrum(pixels: torch.Tensor, settings: GranularitySettings, device: Device) -> np.ndarray:
@@ -30,14 +31,13 @@ def spectrum(pixels: torch.Tensor, settings: GranularitySettings, device: Device
         key = foreground_keys(pixels[p : p + 1].contiguous(), grid, settings, device)
         basins = find_basins(shaved(key, device), 4, device)
         levels = levels_of(basins, device)[0]
-        bits, of = bits_of(basins.key), basins.basin[0, 1:-1, 1:-1].long()
+        bands = -(-basins.shape[1] // BAND)
+        sums = device.empty(bands, SCALES, dtype=torch.float64)
+        plane = {"key": basins.key, "basin": basins.basin, "levels": levels, "height": basins.shape[1], "width": basins.shape[2]}
+        device.launch("granularity_sums", bands, **plane, sums=sums)
         start = np.mean(bits_of(key).view(torch.float32).cpu().numpy())
-        before, whole = float(start), max(float(start), LEAST)
-        for k in range(settings.spectrum):
-            opened = torch.minimum(bits, levels[:, k][of]).view(torch.float32)
-            mean = float(np.mean(opened.cpu().numpy(), dtype=np.float64))
-            result[p, k] = (before - mean) * 100 / whole
-            before = mean
+        means = sums.sum(0).cpu().numpy()[: settings.spectrum] / (basins.shape[1] * basins.shape[2])
+        result[p] = -np.diff(means, prepend=float(start)) * 100 / max(float(start), LEAST)
     return result
 
 

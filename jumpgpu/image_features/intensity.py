@@ -58,9 +58,8 @@ def values_of(pixels: torch.Tensor, device: Device) -> Values:
     return Values(ordered[0], dict(zip(COLUMNS, row[2:], strict=True)), row[0])
 
 
-def measure(pixels: torch.Tensor, device: Device, percentiles: Sequence[int] = ()) -> dict[str, float]:
-    """MeasureImageIntensity's measures of some pixels by name; all 0 of no pixel."""
-    values = values_of(pixels, device)
+def measure(values: Values, percentiles: Sequence[int] = ()) -> dict[str, float]:
+    """MeasureImageIntensity's measures by name; all 0 of no pixel."""
     result = {name: values.measures[name] for name in IMAGE_INTENSITY if name in values.measures}
     result |= {name: values.percentile(percent) for name, percent in QUARTILES.items()}
     return {name: result[name] for name in IMAGE_INTENSITY} | {f"Percentile_{p}": values.percentile(p) for p in percentiles}

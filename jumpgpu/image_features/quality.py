@@ -12,7 +12,7 @@ import torch
 from ..features.image_quality import local_focus, power_slope
 from ..features.texture import DIRECTIONS
 from ..gpu.device import Device
-from .intensity import Values, values_of
+from .intensity import Values
 from .texture import levels_of, pairs
 from .thresholds import threshold_of
 
@@ -26,6 +26,7 @@ GREY_LEVELS = 8  # of the texture correlation
 
 def measure(
     pixels: torch.Tensor,
+    values: Values,
     scales: Sequence[int],
     thresholds: Sequence[str],
     device: Device,
@@ -39,10 +40,10 @@ def measure(
     Parameters
     ----------
     pixels : float32 [H, W]
+    values : of these pixels
     scales : of LocalFocusScore and Correlation, pixels, at least 1
     thresholds : methods, with what tells one method's variants apart: `Otsu_2W`, `Otsu_3FS`, `MoG_25`, `Kapur`
     """
-    values = values_of(pixels, device)
     result: dict[str, float] = {}
     if blur:
         result |= focus(pixels, values, scales, device)
@@ -55,7 +56,7 @@ def measure(
         if method == "Otsu_2W" and bool((values.ordered[:1] >= 0).all()):
             value = values.measures["ThresholdOtsu"]
         else:
-            value = threshold_of(method, values.ordered.cpu().numpy(), pixels.float().cpu().numpy())
+            value = threshold_of(method, values.ordered.cpu().numpy(), pixels.float().cpu().numpy(), device)
         result[f"Threshold{name}_{{}}" + f"_{variant}" * bool(variant)] = value
     return result
 

@@ -1,8 +1,8 @@
 """Thresholds of whole images that are measured but cut nothing (MeasureImageQuality), and how well a threshold parts an
 image (the Threshold_WeightedVariance and Threshold_SumOfEntropies of CellProfiler's Identify modules).
 
-Both are done on the host, by NumPy, whatever the device is: they are of sorted pixels and histograms, and CellProfiler's
-numbers depend on NumPy's seeded random numbers.
+Both are done on the host, by NumPy, whatever the device is, but for sums over all pixels: they are of sorted pixels and
+histograms, and CellProfiler's numbers depend on NumPy's seeded random numbers.
 
 Source: centrosome's threshold.py, otsu.py and smooth.py. Oracle: centrosome (tests/image_features/test_thresholds.py).
 """
@@ -12,6 +12,9 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
+import torch
+
+from ..gpu.device import Device
 
 METHODS = ("Otsu", "MoG", "Background", "RobustBackground", "RidlerCalvard", "Kapur", "MCT")
 ALL = (  # "Use all thresholding methods"
@@ -23,7 +26,7 @@ SAMPLE = 512**2  # pixels that a mixture of Gaussians is fitted to
 NOISE_BITS = 8
 
 
-def threshold_of(method: str, ordered: np.ndarray, pixels: np.ndarray) -> float:
+def threshold_of(method: str, ordered: np.ndarray, pixels: np.ndarray, device: Device) -> float:
     """A threshold by one of MeasureImageQuality's methods.
 
     Parameters
@@ -37,7 +40,7 @@ def threshold_of(method: str, ordered: np.ndarray, pixels: np.ndarray) -> float:
     if name not in METHODS:
         raise ValueError(f"unknown threshold method {method!r}; expected one of {METHODS}")
     if name == "Otsu":
-        return otsu(ordered, variant)
+        return otsu(ordered, variant, device)
     pixels = pixels.ravel()
     if len(pixels) < 3:
         return 1.0 if name == "MoG" else 0.0
@@ -47,10 +50,10 @@ def threshold_of(method: str, ordered: np.ndarray, pixels: np.ndarray) -> float:
         return mixture_of_gaussians(pixels, int(variant) / 100)
     if name == "Kapur":
         return kapur(pixels)
-    return SORTED[name](ordered)
+    return ridler_calvard(ordered, device) if name == "RidlerCalvard" else SORTED[name](ordered)
 
 
-def otsu(ordered: np.ndarray, variant: str) -> float:
+def otsu(ordered: np.ndarray, variant: str, device: Device) -> float:
     """Two or three classes of the logarithms, split between quantiles where weighted variance, or entropy, is least."""
     values = ordered[ordered >= 0]
     if not len(values):
@@ -61,62 +64,81 @@ def otsu(ordered: np.ndarray, variant: str) -> float:
     low, high = logs[0], logs[-1]
     scaled = np.zeros_like(logs) if low == high else (logs - low) / (high - low)
     if variant.startswith("2"):
-        cut = two_classes(scaled, variant.endswith("S"))
+        cut = two_classes(scaled, variant.endswith("S"), device)
     else:
-        cut = three_classes(scaled, variant.endswith("S"))[0 if "F" in variant else 1]
+        cut = three_classes(scaled, variant.endswith("S"), device)[0 if "F" in variant else 1]
     return float(np.exp(low + cut * (high - low)))
 
 
-def running_variance(values: np.ndarray) -> np.ndarray:
-    """Of the first 1, 2, 3 ... values, float64; 0 of one."""
-    mean = values.cumsum() / np.arange(1, len(values) + 1)
-    steps = (values[1:] - mean[:-1]) * (values[1:] - mean[1:])
-    return np.concatenate([[0.0], steps.cumsum() / np.arange(1, len(values))])
+def running_variance(values: np.ndarray, at: np.ndarray, back: np.ndarray, device: Device) -> np.ndarray:
+    """Variance, sum and sum of squares of the values up to some places, and of those from some places on.
+
+    Parameters
+    ----------
+    values : float32 [n]
+    at, back : int [k], ascending
+
+    float64 [2, k, 3], in the order of `at` and `back`; the variance of one value is 0; sums are added in float32.
+    """
+    n = len(values)
+    result = device.empty(2, len(at), 3, dtype=torch.float64)
+    device.launch(
+        "running_variance",
+        2,
+        block=32,
+        values=device.tensor(values),
+        places=device.tensor(np.stack([at, n - 1 - back[::-1]]), torch.int64),
+        n=n,
+        count=len(at),
+        result=result,
+    )
+    ahead, behind = result.cpu().numpy()
+    return np.stack([ahead, behind[::-1]])
 
 
-def two_classes(values: np.ndarray, entropy: bool) -> float:
+def two_classes(values: np.ndarray, entropy: bool, device: Device) -> float:
     n = len(values)
     if n == 1:
         return float(values[0])
     step = n // min(256, n)
     spare = 1 / 512 if entropy else 0.0
-    low = (running_variance(values) + spare)[0 : n - 1 : step]
-    high = (running_variance(values[::-1])[::-1] + spare)[1:n:step]
-    weights = np.arange(0, n - 1, step), n - np.arange(1, n, step)
+    below, above = np.arange(0, n - 1, step), np.arange(1, n, step)
+    low, high = running_variance(values, below, above, device)[..., 0] + spare
     score = np.zeros(len(low))
-    for variance, weight in zip((low, high), weights, strict=True):
+    for variance, weight in ((low, below), (high, n - above)):
         if entropy:
             with np.errstate(divide="ignore", invalid="ignore"):
                 score += np.nan_to_num(weight * np.log(variance * weight * ENTROPY), nan=0.0, posinf=np.inf, neginf=-np.inf)
         else:
             score += variance * weight
-    cuts, best = values[1:n:step], int(np.argmin(score))
+    cuts, best = values[above], int(np.argmin(score))
     return float(cuts[max(best - 1, 0)] + cuts[min(best + 1, len(cuts) - 1)]) / 2
 
 
-def three_classes(values: np.ndarray, entropy: bool) -> tuple[float, float]:
+def three_classes(values: np.ndarray, entropy: bool, device: Device) -> tuple[float, float]:
     n = len(values)
     bins = min(128, n)
     step = n // bins
     spare = 1 / 512 if entropy else 0.0
     at = np.arange(0, n, step)
-    low = (running_variance(values) + spare)[at]
-    back = running_variance(values[::-1]) + spare
-    total, squares = values.cumsum(), (values**2).cumsum()
-    i, j = np.meshgrid(at, at, indexing="ij")
-    apart = (j - i).astype(float)
+    back = (n - 1 - at)[::-1] if entropy else at  # the variance of the last 1, 1 + step ... values, or from each place on
+    ahead, behind = running_variance(values, at, back, device)
+    low, high = ahead[:, 0] + spare, behind[:, 0] + spare
+    total, squares = ahead[:, 1:].T.astype(np.float32)
+    i, j = np.meshgrid(np.arange(len(at)), np.arange(len(at)), indexing="ij")
+    apart = (at[j] - at[i]).astype(float)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean, mean_square = (total[j] - total[i]) / apart, (squares[j] - squares[i]) / apart
         middle = mean_square - mean**2 + spare
         if entropy:
             share = at / n
             low = entropy_score(low, share)
-            high = entropy_score(back[at], share)[::-1]
+            high = entropy_score(high[::-1], share)[::-1]
             middle = entropy_score(middle, apart / n)
-            of_low, of_high = i // step, j // step
+            of_low, of_high = i, j
         else:
-            low, high, middle = low * at, back[::-1][at] * (n - at), apart * middle
-            of_low, of_high = i * bins // n, j * bins // n
+            low, high, middle = low * at, high * (n - at), apart * middle
+            of_low, of_high = at[i] * bins // n, at[j] * bins // n
     middle[(i >= j) | np.isnan(middle)] = np.inf
     score = low[of_low] + middle + high[of_high]
     first, second = np.argwhere(score == score.min())[0]
@@ -150,12 +172,12 @@ def robust_background(ordered: np.ndarray) -> float:
     return float(np.mean(kept) + np.std(kept) * 2)
 
 
-def ridler_calvard(ordered: np.ndarray) -> float:
+def ridler_calvard(ordered: np.ndarray, device: Device) -> float:
     """Halfway between the means of both classes of the logarithms, until it stays."""
     logs = np.log(np.maximum(ordered, ordered[-1] / 256))
     low, high = logs[0], logs[-1]
     scaled = (logs - low) / (high - low)
-    before, cut = 0.0, two_classes(scaled, entropy=False)
+    before, cut = 0.0, two_classes(scaled, entropy=False, device=device)
     while abs(before - cut) > 1e-5:
         before = cut
         at = int(np.searchsorted(scaled, before))
@@ -181,7 +203,6 @@ def maximum_correlation(ordered: np.ndarray) -> float:
 SORTED: dict[str, Callable[[np.ndarray], float]] = {
     "Background": background,
     "RobustBackground": robust_background,
-    "RidlerCalvard": ridler_calvard,
     "MCT": maximum_correlation,
 }
 

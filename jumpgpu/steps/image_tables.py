@@ -57,8 +57,20 @@ def image_intensity(state: State, step: kinds.MeasureImageIntensity, device: Dev
                         f"image {step.image} is {list(plane.shape)}, objects {objects} are {list(labels.shape)} pixels"
                     )
                 inside = labels > 0 if inside is None else (labels > 0) & inside
-            parts.append(intensity.measure(plane if inside is None else plane[inside], device, step.percentiles))
+            parts.append(intensity.measure(values_of(state, name, plane, inside, device), step.percentiles))
         record_each(state, name, parts, "Intensity_{}_" + name)
+
+
+def values_of(state: State, name: str, plane: torch.Tensor, inside: torch.Tensor | None, device: Device) -> intensity.Values:
+    """What one of an image's planes comes to; of a single field's whole image kept for the next module that asks."""
+    if inside is not None:
+        return intensity.values_of(plane.masked_select(inside), device)
+    pixels, values = state.values.get(name, (None, None))
+    if values is None or pixels is None or pixels.data_ptr() != plane.data_ptr() or pixels.shape != plane.shape:
+        values = intensity.values_of(plane, device)
+        if fields_of(state) == 1:
+            state.values[name] = plane, values
+    return values
 
 
 def image_quality(state: State, step: table_steps.MeasureImageQuality, device: Device) -> None:
@@ -67,7 +79,10 @@ def image_quality(state: State, step: table_steps.MeasureImageQuality, device: D
         image = state.images[name]
         if step.scaling:
             record(state, f"ImageQuality_Scaling_{name}", [image.scale] * fields_of(state))
-        parts = [quality.measure(p, step.scales, step.thresholds, device, **wanted) for p in planes_of(state, image)]
+        parts = [
+            quality.measure(p, values_of(state, name, p, None, device), step.scales, step.thresholds, device, **wanted)
+            for p in planes_of(state, image)
+        ]
         if parts[0]:
             record_each(state, name, parts, "ImageQuality_{}")
 

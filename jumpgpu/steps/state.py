@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..features.objects import ObjectBatch
+from ..image_features.intensity import Values
 
 
 class Skipped(Exception):
@@ -66,6 +67,7 @@ class State:
     of_other_centres: set[tuple[str, str]] = field(default_factory=set)  # columns of rings around other objects' centres
     centres: dict[tuple[str, str, str], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     costes: dict[tuple[str, ...], Any] = field(default_factory=dict)  # thresholds of images together, found once
+    values: dict[str, tuple[torch.Tensor, Values]] = field(default_factory=dict)  # of whole images, with their pixels
     valid: dict[str, torch.Tensor | None] = field(default_factory=dict)  # of object sets: which pixels of their image count
     families: int = 0
     site: float = float("nan")  # the field's number

@@ -12,6 +12,7 @@
 // Order    jg::block_sum; the runs add in order.
 #include "jg/jg.cuh"
 
+constexpr int CHUNK = 256;                             // pixels whose levels are known before their sums are
 constexpr int RUN = 16384, SUMS = 10;                  // pixels, a, b, aa, bb, ab, smallest and largest of a and b
 
 // In   pixels      float32 [B, C, H, W]
@@ -117,25 +118,50 @@ extern "C" __global__ void __launch_bounds__(128, 8) costes_levels(
     const double scale = levels / line[2 * item], zero = line[2 * item + 1];
     uint64_t* __restrict__ out = sums + int64_t(item) * (levels + 2) * 6;
     constexpr double ONE = 1099511627776.0;
-    JG_FOR(i, n) {
-        const double near_a = a[i] * double(levels), near_b = (b[i] - zero) * scale;   // the levels but for roundings
-        int k = int(jg::smaller(jg::larger(near_a, 0.0), double(levels)));
-        while (k <= levels && a[i] >= limit_a[k]) ++k;
-        while (k > 0 && a[i] < limit_a[k - 1]) --k;
-        int l = int(jg::smaller(jg::larger(near_b, 0.0), double(levels)));
-        while (l <= levels && b[i] >= limit_b[l]) ++l;
-        while (l > 0 && b[i] < limit_b[l - 1]) --l;
+    // Of limits that rise, how many are at or below a value, of which `near` is nearly one less; without a branch where that holds.
+    const auto passed = [&](float value, const float* __restrict__ limits, double near) {
+        int k = int(jg::smaller(jg::larger(near, 0.0), double(levels)));
+        k += (value >= limits[k]) + ((k < levels) & (value >= limits[jg::smaller(k + 1, levels)]));
+        while (k <= levels && value >= limits[k]) ++k;
+        while (k > 0 && value < limits[k - 1]) --k;
+        return k;
+    };
+    const auto level = [&](int i) {
+        return jg::smaller(passed(a[i], limit_a, a[i] * double(levels)), passed(b[i], limit_b, (b[i] - zero) * scale));
+    };
+    const auto parts = [&](int i, int64_t* part) {
         const double x = a[i] - shift_a, y = b[i] - shift_b;
-        const int64_t part[6] = {1, int64_t(x * ONE), int64_t(y * ONE), int64_t(x * x * ONE), int64_t(y * y * ONE), int64_t(x * y * ONE)};
-        uint64_t* __restrict__ at = out + int64_t(jg::smaller(k, l)) * 6;
-        for (int j = 0; j < 6; ++j) {
+        part[0] = 1;
+        part[1] = int64_t(x * ONE);
+        part[2] = int64_t(y * ONE);
+        part[3] = int64_t(x * x * ONE);
+        part[4] = int64_t(y * y * ONE);
+        part[5] = int64_t(x * y * ONE);
+    };
 #if defined(JG_SERIAL)
-            at[j] += uint64_t(part[j]);                  // one run a plane: no other block writes here
-#else
-            jg::atomic_sum(&at[j], uint64_t(part[j]));
-#endif
+    for (int first_i = 0; first_i < n; first_i += CHUNK) {   // one run a plane: no other block writes here
+        int32_t place[CHUNK];
+        const int count = jg::smaller(CHUNK, n - first_i);
+        for (int i = 0; i < count; ++i) {
+            place[i] = level(first_i + i);
+            jg::fetch_to_write(out + int64_t(place[i]) * 6);
+            jg::fetch_to_write(out + int64_t(place[i]) * 6 + 5);
+        }
+        for (int i = 0; i < count; ++i) {
+            int64_t part[6];
+            parts(first_i + i, part);
+            uint64_t* __restrict__ at = out + int64_t(place[i]) * 6;
+            for (int j = 0; j < 6; ++j) at[j] += uint64_t(part[j]);
         }
     }
+#else
+    JG_FOR(i, n) {
+        int64_t part[6];
+        parts(i, part);
+        uint64_t* __restrict__ at = out + int64_t(level(i)) * 6;
+        for (int j = 0; j < 6; ++j) jg::atomic_sum(&at[j], uint64_t(part[j]));
+    }
+#endif
 }
 JG_REGISTER(costes_levels)
 

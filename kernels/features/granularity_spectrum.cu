@@ -167,3 +167,30 @@ extern "C" __global__ void __launch_bounds__(128, 8) granularity_spectrum(
     }
 }
 JG_REGISTER(granularity_spectrum)
+
+// Means over whole planes.
+//
+// Launch   one block a band of BAND rows, any size; 1 KB of shared memory.
+// In   key      uint32 [H + 2, W + 2]   framed
+//      basin    int32  [H + 2, W + 2]
+//      levels   int32  [capacity, SCALES]
+// Out  sums     float64 [bands, SCALES]   of R_1 .. R_16 over a band's pixels
+constexpr int BAND = 32;                               // granularity.py: BAND
+extern "C" __global__ void __launch_bounds__(128, 8) granularity_sums(
+    const uint32_t* __restrict__ key, const int32_t* __restrict__ basin, const int32_t* __restrict__ levels, int32_t height,
+    int32_t width, double* __restrict__ sums)
+{
+    typedef jg::RowScratch<GROUPS, SCALES> Scratch;
+    JG_SHARED(Scratch, s);
+    const int y0 = int(blockIdx.x) * BAND, rows = jg::smaller(BAND, height - y0);
+    jg::row_sums<GROUPS, SCALES>(rows, s, [&](int y, jg::AddTo<SCALES> add) {
+        const int64_t at = int64_t(y0 + y + 1) * (width + 2) + 1;
+        for (int x = 0; x < width; ++x) {
+            const int bits = jg::bits_of_key(key[at + x]);
+            const int32_t* __restrict__ own = levels + int64_t(basin[at + x]) * SCALES;
+            add([&](int k) { return double(jg::float_of(jg::smaller(bits, own[k]))); });
+        }
+    });
+    JG_FOR(k, SCALES) sums[int64_t(blockIdx.x) * SCALES + k] = s.part[0][k];
+}
+JG_REGISTER(granularity_sums)

@@ -25,33 +25,31 @@ JG_FN bool before_all(const Entry& a, const Entry& b) {
     return a.value != b.value || a.tie != b.tie ? before(a, b) : a.place < b.place;
 }
 
-template <class F> JG_FN void push(Entry* heap, int& n, Entry entry, F less) {
+// An entry's place is found before it is written; the comparisons are the sources', whose entries swap places on the way.
+// An entry's place is found before it is written; the comparisons are the sources', whose entries swap places on the way.
+template <class F> JG_FN void push(Entry* heap, int& n, const Entry& entry, F less) {
     int child = n++;
-    heap[child] = entry;
     while (child > 0) {
         const int parent = (child + 1) / 2 - 1;
-        if (!less(heap[child], heap[parent])) break;
-        const Entry held = heap[parent];
-        heap[parent] = heap[child];
-        heap[child] = held;
+        if (!less(entry, heap[parent])) break;
+        heap[child] = heap[parent];
         child = parent;
     }
+    heap[child] = entry;
 }
 
 template <class F> JG_FN Entry pop(Entry* heap, int& n, F less) {
     const Entry first = heap[0];
     if (--n == 0) return first;
-    heap[0] = heap[n];
-    for (int i = 0, minimum = 0;; i = minimum) {
-        const int left = 2 * i + 1, right = left + 1;
-        if (left >= n) break;
-        if (less(heap[left], heap[i])) minimum = left;
-        if (right < n && less(heap[right], heap[minimum])) minimum = right;
-        if (minimum == i) break;
-        const Entry held = heap[i];
-        heap[i] = heap[minimum];
-        heap[minimum] = held;
+    const Entry last = heap[n];
+    int i = 0;
+    for (int child = 1; child < n; child = 2 * i + 1) {
+        child += child + 1 < n && less(heap[child + 1], heap[child]);
+        if (!less(heap[child], last)) break;
+        heap[i] = heap[child];
+        i = child;
     }
+    heap[i] = last;
     return first;
 }
 

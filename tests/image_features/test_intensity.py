@@ -34,7 +34,7 @@ def expected(values: np.ndarray) -> dict[str, float]:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_measures_of_values(n: int, sign: int, device: Device) -> None:
     values = (np.random.default_rng(n).integers(0, 900, n) / 65535).astype(np.float32) * np.float32(sign)
-    result = intensity.measure(device.tensor(torch.from_numpy(values)), device, (3, 97))
+    result = intensity.measure(intensity.values_of(device.tensor(values), device), (3, 97))
     wanted = expected(values)
     assert list(result) == list(wanted)
     # sums in float64 on both sides, in another order
@@ -42,9 +42,9 @@ def test_measures_of_values(n: int, sign: int, device: Device) -> None:
 
 
 def test_no_pixel_gives_0_and_infinite_ones_are_left_out(device: Device) -> None:
-    assert set(intensity.measure(torch.zeros(0), device, (10,)).values()) == {0.0}
+    assert set(intensity.measure(intensity.values_of(torch.zeros(0), device), (10,)).values()) == {0.0}
     values = torch.tensor([0.5, float("nan"), 0.25, float("inf")])
-    result = intensity.measure(values, device)
+    result = intensity.measure(intensity.values_of(values, device))
     assert (result["TotalArea"], result["TotalIntensity"], result["MaxIntensity"]) == (2, 0.75, 0.5)
 
 
@@ -54,9 +54,10 @@ def test_quality_is_that_of_the_image_quality_family(device: Device) -> None:
     image = device.tensor(torch.from_numpy((rng.integers(0, 3000, (70, 90)) / 65535).astype(np.float32)))
     family = image_quality.measure_images(image[None, None], ("DNA",), device, (7, 20))[0].tolist()
     named = dict(zip(image_quality.columns(("DNA",), (7, 20)), family, strict=True))
-    result = quality.measure(image, (7, 20, 80), ("Otsu_2W", "MCT"), device)
+    values = intensity.values_of(image, device)
+    result = quality.measure(image, values, (7, 20, 80), ("Otsu_2W", "MCT"), device)
     for name, value in named.items():
         assert result[name.removeprefix("Image_ImageQuality_").replace("DNA", "{}")] == value, name
     assert {"LocalFocusScore_{}_80", "Correlation_{}_7", "ThresholdMCT_{}"} <= set(result)
-    only = quality.measure(image, (), ("Kapur",), device, blur=False, saturation=False, intensity=False)
+    only = quality.measure(image, values, (), ("Kapur",), device, blur=False, saturation=False, intensity=False)
     assert list(only) == ["ThresholdKapur_{}"]

@@ -43,32 +43,34 @@ def arguments(method: str) -> tuple[str, dict]:
 @pytest.mark.oracle
 @pytest.mark.parametrize("kind", ["plain", "saturated", "dark"])
 @pytest.mark.parametrize("method", thresholds.ALL)
-def test_methods(method: str, kind: str) -> None:
+def test_methods(method: str, kind: str, device: Device) -> None:
     image = drawn(kind)
     name, options = arguments(method)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = oracle.get_threshold(name, oracle.TM_GLOBAL, image, **options)[1]
-    assert thresholds.threshold_of(method, np.sort(image.ravel()), image) == pytest.approx(float(expected), rel=RELATIVE)
+    found = thresholds.threshold_of(method, np.sort(image.ravel()), image, device)
+    assert found == pytest.approx(float(expected), rel=RELATIVE)
 
 
 @pytest.mark.oracle
-def test_a_sample_of_a_large_image() -> None:
+def test_a_sample_of_a_large_image(device: Device) -> None:
     image = np.tile(drawn("plain"), (9, 9))
     assert image.size > thresholds.SAMPLE
     expected = oracle.get_threshold("MoG", oracle.TM_GLOBAL, image, object_fraction=0.25)[1]
-    assert thresholds.threshold_of("MoG_25", np.sort(image.ravel()), image) == pytest.approx(float(expected), rel=RELATIVE)
+    found = thresholds.threshold_of("MoG_25", np.sort(image.ravel()), image, device)
+    assert found == pytest.approx(float(expected), rel=RELATIVE)
 
 
 @pytest.mark.parametrize("method", thresholds.ALL)
-def test_one_value_is_its_own_threshold(method: str) -> None:
+def test_one_value_is_its_own_threshold(method: str, device: Device) -> None:
     image = np.full((20, 30), 0.25, np.float32)
-    assert thresholds.threshold_of(method, np.sort(image.ravel()), image) == pytest.approx(0.25)
+    assert thresholds.threshold_of(method, np.sort(image.ravel()), image, device) == pytest.approx(0.25)
 
 
-def test_an_unknown_method_is_named() -> None:
+def test_an_unknown_method_is_named(device: Device) -> None:
     with pytest.raises(ValueError, match="'Triangle'"):
-        thresholds.threshold_of("Triangle", np.ones(4, np.float32), np.ones(4, np.float32))
+        thresholds.threshold_of("Triangle", np.ones(4, np.float32), np.ones(4, np.float32), device)
 
 
 @pytest.mark.oracle
