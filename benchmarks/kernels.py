@@ -161,7 +161,7 @@ def otsu_3(setting: Setting) -> tuple[Work, dict[str, Work]]:
 
 @case
 def granularity_image(setting: Setting) -> tuple[Work, dict[str, Work]]:
-    """The granular spectrum of a whole image, 16 scales; the rival erodes and reconstructs, without taking the background."""
+    """The granular spectrum of a whole image, 16 scales; the rival takes no background from it."""
     plane = np.ascontiguousarray(setting.image[::4, ::4])
 
     def rival() -> None:
