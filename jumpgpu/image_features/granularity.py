@@ -33,14 +33,16 @@ def spectrum(pixels: torch.Tensor, settings: GranularitySettings, device: Device
         levels = levels_of(basins, device)[0]
         bands = -(-basins.shape[1] // BAND)
         sums = device.empty(bands, SCALES, dtype=torch.float64)
-        plane = {
-            "key": basins.key,
-            "basin": basins.basin,
-            "levels": levels,
-            "height": basins.shape[1],
-            "width": basins.shape[2],
-        }
-        device.launch("granularity_sums", bands, **plane, sums=sums)
+        device.launch(
+            "granularity_sums",
+            bands,
+            key=basins.key,
+            basin=basins.basin,
+            levels=levels,
+            height=basins.shape[1],
+            width=basins.shape[2],
+            sums=sums,
+        )
         start = np.mean(bits_of(key).view(torch.float32).cpu().numpy())
         means = sums.sum(0).cpu().numpy()[: settings.spectrum] / (basins.shape[1] * basins.shape[2])
         result[p] = -np.diff(means, prepend=float(start)) * 100 / max(float(start), LEAST)
