@@ -262,8 +262,9 @@ def run_pipeline(path: Path, well: str, shared: Path, device: Device, keep: Path
 
 
 def table_of(path: Path) -> pd.DataFrame:
+    """Columns of which CellProfiler has fewer rows, those of objects that are gone left out, end with nan."""
     with np.load(path, allow_pickle=False) as archive:
-        return pd.DataFrame({n: archive[n] for n in archive.files})
+        return pd.DataFrame({n: pd.Series(archive[n]) for n in archive.files})
 
 
 def by_module(theirs: list[dict], ours: Mapping[str, float]) -> list[Module]:

@@ -269,7 +269,7 @@ def page(folder: Path, runs: Mapping[str, dict]) -> str:
         remaining = dict.fromkeys(
             f"{f.level}: {f.text}" for f in imported.of_level("labels", "values", "columns", "image tables")
         )
-        of = {r["well"]: r for r in runs.values() if r["name"] in (path.name, same.get(path.name))}
+        of = {r["well"]: r for r in runs.values() if r["name"] in (path.name, same.get(path.name)) and objects_of(r)}
         fields = [f"{well} {outcome(r)}" for well, r in of.items()]
         ratios = [f"1/{r['ratio']:.0f}" for r in of.values() if r["ratio"]]
         verdict = ", ".join(imported.verdict[k] for k in ("labels", "columns"))
@@ -300,6 +300,11 @@ def short(path: Path) -> str:
     return f"{owner}: {' '.join(parts)}" if owner != "imaging-platform-pipelines" else " ".join(parts)
 
 
+def objects_of(run: dict) -> int:
+    """How many there are of all sets; a run without any says nothing."""
+    return sum(ours for ours, _ in run.get("counts", {}).values())
+
+
 def outcome(run: dict) -> str:
     """Objects, object columns, image columns; or what does not agree."""
     if run["error"]:
@@ -307,8 +312,7 @@ def outcome(run: dict) -> str:
     wrong = {name: n for name, n in run["labels"].items() if n}
     agree, columns = run["columns"]
     images, of_images = run["images"]
-    count = sum(ours for ours, _ in run["counts"].values())
-    text = f"{count} objects, {agree} of {columns}, {images} of {of_images}"
+    text = f"{objects_of(run)} objects, {agree} of {columns}, {images} of {of_images}"
     families: dict[str, set[str]] = {}
     for column, of in {**run["differ"], **run["image_differ"]}.items():
         match = re.search(r"(AreaShape|Correlation|RadialDistribution)_[A-Za-z]+", column)
@@ -324,6 +328,7 @@ BEGIN, END = "<!-- runs: python -m tools.pipelines page -->", "<!-- end of runs 
 def write_page(folder: Path) -> None:
     root = Path(__file__).resolve().parents[1]
     runs = json.loads((root / "benchmarks/results/pipelines.json").read_text())["runs"]
+    runs = {name: run for name, run in runs.items() if objects_of(run)}
     path = root / "docs/cellprofiler.md"
     before, rest = path.read_text(encoding="utf-8").split(BEGIN)
     both = Counter(r["name"] for r in runs.values() if r["both"])
