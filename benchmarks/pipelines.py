@@ -321,8 +321,11 @@ def print_run(run: Run, lines: int) -> None:
 
 def kept(run: Run) -> dict[str, Any]:
     """What the JSON file has of a run."""
-    result = asdict(replace(run, compared=None, modules=[])) | {"agrees": run.agrees, "both": run.both}
-    result |= {"ratio": round(run.ratio, 1), "modules": len(run.modules)}
+    result = asdict(replace(run, compared=None, modules=[])) | {
+        "agrees": run.agrees,
+        "both": run.both,
+        "ratio": round(run.ratio, 1),
+    }
     result["cpu_s"] = [round(sum(m.cellprofiler_s for m in run.modules), 2), round(sum(m.ours_s for m in run.modules), 3)]
     result["errors"] = [f"{m.module} ({m.number}): {m.error}" for m in run.modules if m.error]
     if (c := run.compared) is not None:

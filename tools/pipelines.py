@@ -319,6 +319,7 @@ def outcome(run: dict) -> str:
         families.setdefault(match[0] if match else column, set()).add(of.split(",")[0] if " of " in of else "the image")
     for family, places in families.items():
         text += f" ({family} of {', '.join(sorted(places)) if len(places) < 4 else 'several objects'})"
+    text += "".join(f" ({error.split(':')[0]} ends with an error in CellProfiler)" for error in run["errors"])
     return text + (f", pixels of {', '.join(wrong)} differ" if wrong else "")
 
 
