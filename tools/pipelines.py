@@ -332,11 +332,14 @@ def write_page(folder: Path) -> None:
     runs = {name: run for name, run in runs.items() if objects_of(run)}
     path = root / "docs/cellprofiler.md"
     before, rest = path.read_text(encoding="utf-8").split(BEGIN)
-    both = Counter(r["name"] for r in runs.values() if r["both"])
+    same = {reference: name for name, reference in references(folder).items()}
+    both: dict[str, bool] = {}  # a file: whether all of its runs agree
+    for run in runs.values():
+        name = same.get(run["name"], run["name"])
+        both[name] = both.get(name, True) and bool(run["both"])
     agree, total = sum(r["agrees"] for r in runs.values()), len(runs)
-    text = (
-        f"{agree} of {total} runs agree; {len(both)} pipelines are equal by the verdict and in every object column of a run."
-    )
+    text = f"{agree} of {total} runs agree; of {len(both)} pipelines {sum(both.values())} are equal by the verdict and in "
+    text += "every object column of each run."
     path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{page(folder, runs)}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
