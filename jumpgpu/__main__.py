@@ -52,10 +52,18 @@ def usage() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its own exit status, or 2 for a command that does not exist."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is not None:
+        return run(arguments)
+    from .cli.exit_status import run_command
+
+    return run_command(run, sys.argv[1:])  # from here on it can be interrupted, while it is imported too
+
+
+def run(arguments: Sequence[str]) -> int:
+    words = list(arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         if words[1:] and words[1] in COMMANDS:
-            return main([words[1], "--help"])
+            return run([words[1], "--help"])
         print(usage(), file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
     if words[0] == "--version":
@@ -72,10 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if words[0] in LIGHT:  # help and bad use end here, before torch is imported
         importlib.import_module("jumpgpu.cli.options").parser(words[0]).parse_args(words[1:])
-    from .cli.exit_status import run_command
-
-    run = importlib.import_module(module_of(words[0])).main
-    status: int = run(words[1:]) if arguments is not None else run_command(run, words[1:])
+    status: int = importlib.import_module(module_of(words[0])).main(words[1:])
     return status
 
 

@@ -16,6 +16,7 @@ from .scores.benchmark_page import write_benchmark
 from .scores.mean_average_precision import NULL_SIZE
 from .scores.selection import judging_controls, pairs_of_conditions
 from .scores.transfer import SPLITS
+from .settings.names import check_file_name
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,8 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 done, 2 bad use."""
     options = parser().parse_args(arguments)
     start = time.perf_counter()
+    name = check_file_name(options.name or "benchmark", "--name")
     results = judge(options)
-    files = write_benchmark(results, options.output / "scores", options.name or "benchmark", not options.no_figures)
+    files = write_benchmark(results, options.output / "scores", name, not options.no_figures)
     for result in results:
         for line in result.findings:
             tell(line)

@@ -20,6 +20,7 @@ from .images.locate import find_source
 from .profiles.platemap import CONTROL, NEGCON, find_platemap, find_treatments
 from .settings.config import load_config
 from .settings.names import spelled_well
+from .storage.atomic import write_whole
 from .store.reader import open_plate
 
 FINDINGS = 3
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\n".join(f"finding: {finding}" for finding in report.findings) or "nothing was found")
     if options.json:
         seen = {"plate": plate.barcode, "findings": report.findings, "images": [dataclasses.asdict(k) for k in report.looks]}
-        Path(options.json).write_text(json.dumps(seen, indent=1, allow_nan=True))
+        write_whole(Path(options.json), json.dumps(seen, indent=1, allow_nan=True))
     return FINDINGS if report.findings else 0
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from . import __version__
 from .cli.exit_status import BAD_USE, TRY_AGAIN, command, run_command
 from .cli.parser import command_parser
-from .storage.atomic import remove_folder
-from .storage.faults import may_pass
+from .storage.faults import REFUSED, may_pass
+from .storage.staging import remove_folder, staging_folder
 
 GOOD, POOR, BAD, FAILS = "ok", "note", "MISSING", "FAILS"  # the last: what may do later
 PROBE = 1 << 26  # bytes written to tell the disk's speed
@@ -177,7 +177,7 @@ def disk(folder: Path) -> tuple[str, str, str, float]:
     """Free space, the speed of a synced write and of reading it back (which the system's cache may speed up), and the
     fields a second that reading allows."""
     try:
-        part = Path(tempfile.mkdtemp(dir=folder, prefix=".jumpgpu-"))
+        part = staging_folder(folder, ".jumpgpu-")
         try:
             data = os.urandom(1 << 20) * (PROBE >> 20)
             start = time.perf_counter()
@@ -197,7 +197,12 @@ def disk(folder: Path) -> tuple[str, str, str, float]:
             remove_folder(part)
         free = shutil.disk_usage(folder).free / 2**30
     except OSError as error:
-        return FAILS if may_pass(error) else BAD, f"disk {folder}", error.strerror or str(error), 0.0
+        return (
+            FAILS if may_pass(error) and error.errno not in REFUSED else BAD,
+            f"disk {folder}",
+            error.strerror or str(error),
+            0.0,
+        )
     speed = f"{free:.0f} GiB free, {written:.0f} MB/s written and synced, {read:.0f} MB/s read"
     return (GOOD if free > 5 else POOR), f"disk {folder}", f"{speed} ({read / FIELD_MB:.0f} fields/s)", read / FIELD_MB
 

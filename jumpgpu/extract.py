@@ -29,9 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log_json, left_out = False, 0
     try:
         asked = given(arguments)
+        if log_json := asked["log_json"]:
+            events_only()
         if asked["pipeline"]:
             asked["images"] = table_in(asked["images"], asked["pipeline"])
-            asked["config"] = read_pipelines(asked["pipeline"], asked["config"], asked["accept_differences"])
+            asked["config"] = read_pipelines(asked["pipeline"], asked["config"], asked["accept_differences"], log_json)
         watch = asked["watch"]
         barcodes, options, dry_run = settle(asked)
         if watch is not None:
@@ -39,9 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if len(barcodes) > 1:
                 raise ValueError("--watch: one plate at a time; start another watch for another plate")
             check_channels(options.config.plate)
-        log_json = options.log_json
-        if log_json:
-            events_only()
         plates = []
         if watch is None or dry_run:
             plates = [find_source(b, options.images_root, options.config.plate, options.cache) for b in barcodes]
@@ -80,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return QUARANTINED if left_out else DONE
 
 
-def read_pipelines(files: Sequence[str], config: str | None, accept: bool) -> Config:
+def read_pipelines(files: Sequence[str], config: str | None, accept: bool, log_json: bool) -> Config:
     """The settings that CellProfiler pipelines mean; their verdict goes to stderr. ValueError where it stops the run."""
     from .cellprofiler.parse import read_pipeline  # only here: a start without pipelines is the faster
     from .cellprofiler.translate import translate
@@ -88,7 +87,10 @@ def read_pipelines(files: Sequence[str], config: str | None, accept: bool) -> Co
 
     base = load_config(config) if config else Config()
     imported = translate([read_pipeline(file) for file in files])
-    print(told(imported, files), file=sys.stderr)
+    if log_json:
+        write_event("warning", message=told(imported, files))
+    else:
+        print(told(imported, files), file=sys.stderr)
     if (why := stops(imported)) and not accept:
         raise ValueError(f"{why}; --accept-differences runs the pipeline without what is listed above")
     if not imported.steps:

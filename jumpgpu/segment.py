@@ -33,14 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log_json, left_out, refused = False, 0, False
     try:
         given = vars(parser().parse_args(arguments))
+        if log_json := given["log_json"]:
+            events_only()
         drawn = {name: given.pop(f"outline_{name}") for name in ("channels", "panels", "format")}
         drawn["channels"] = tuple(c for text in drawn["channels"] for c in text.split(","))
         style = PictureStyle(**drawn)
         outlines = style if given.pop("outlines") or style != PictureStyle() else None
         barcodes, options, dry_run = command.settle(given)
-        log_json = options.log_json
-        if log_json:
-            events_only()
         plates = [find_source(b, options.images_root, options.config.plate, options.cache) for b in barcodes]
         for plate in plates:
             wells = chosen_wells(plate, options)

@@ -15,11 +15,12 @@ else is drawn.
 
 import argparse
 import csv
+import io
 import json
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
@@ -34,6 +35,8 @@ from .drawing.fields import Drawn, Effects, draw_field, falloff, falloff_coeffic
 from .gpu.machine import usable_cores
 from .settings.config import PlateSettings
 from .settings.names import CHANNELS, check_barcode, well_name, well_position
+from .storage.atomic import whole_file, write_whole
+from .storage.faults import of_file
 
 DRAWING = 1  # counts changes of what is drawn: another number, other pixels
 PIXEL_M = 5.979760809567617e-07
@@ -180,13 +183,19 @@ def draw_plate(output: Path, plate: str, settings: SyntheticSettings, threads: i
     rows = [row for table in tables for row in table]
     header = ["plate", "well", "site", "treatment", "strength", "object", "y", "x", "nucleus_area", "cell_area"]
     header += ["touches_border", *(f"signal_{c}" for c in CHANNELS)]
-    with open(truth / "cells.csv", "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
+    write_whole(truth / "cells.csv", as_csv([header, *rows]))
     for channel, plane in zip(CHANNELS, light, strict=True):
-        np.save(truth / f"Illum{channel}.npy", plane / plane.min())
-    (folder / "Index.idx.xml").write_text("".join(index_lines(plate, settings, list(layout))), encoding="utf-8")
-    record.write_text(json.dumps({**wanted, "n_fields": len(jobs), "n_cells": len(rows)}), encoding="utf-8")
+        with whole_file(truth / f"Illum{channel}.npy") as part:
+            np.save(part, plane / plane.min())
+    write_whole(folder / "Index.idx.xml", "".join(index_lines(plate, settings, list(layout))))
+    write_whole(record, json.dumps({**wanted, "n_fields": len(jobs), "n_cells": len(rows)}))
     return len(jobs), len(rows)
+
+
+def as_csv(rows: Iterable[Sequence[object]], end: str = "\r\n") -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator=end).writerows(rows)
+    return text.getvalue()
 
 
 def image_name(well: str, site: int, number: int) -> str:
@@ -196,7 +205,10 @@ def image_name(well: str, site: int, number: int) -> str:
 
 def write_tiff(path: Path, image: np.ndarray) -> None:
     """An LZW TIFF of one strip, as Harmony's are."""
-    tifffile.imwrite(path, image, compression="lzw", photometric="minisblack", metadata=None, rowsperstrip=image.shape[0])
+    with of_file(path):
+        tifffile.imwrite(
+            path, image, compression="lzw", photometric="minisblack", metadata=None, rowsperstrip=image.shape[0]
+        )
 
 
 def index_lines(plate: str, settings: SyntheticSettings, wells: Sequence[str]) -> Iterator[str]:
@@ -247,16 +259,15 @@ def write_metadata(output: Path, plates: Sequence[str], settings: SyntheticSetti
     if barcodes.is_file():
         with open(barcodes, newline="", encoding="utf-8") as file:
             known = [row["Assay_Plate_Barcode"] for row in csv.DictReader(file)]
-    with open(barcodes, "w", newline="", encoding="utf-8") as file:
-        rows = [[p, MAP] for p in dict.fromkeys([*known, *plates])]
-        csv.writer(file, lineterminator="\n").writerows([["Assay_Plate_Barcode", "Plate_Map_Name"], *rows])
+    rows = [[p, MAP] for p in dict.fromkeys([*known, *plates])]
+    write_whole(barcodes, as_csv([["Assay_Plate_Barcode", "Plate_Map_Name"], *rows], "\n"))
     lines = ["well_position\tbroad_sample\tsolvent"]
     lines += [f"{well}\t{compound.sample}\tDMSO" for well, compound in plate_map(settings).items()]
-    (maps / f"{MAP}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_whole(maps / f"{MAP}.txt", "\n".join(lines) + "\n")
     lines = ["broad_sample\tInChIKey\tpert_iname\tpubchem_cid\tgene\tpert_type\tcontrol_type\tsmiles"]
     lines += [f"{c.sample}\t\t{c.name}\t\t{c.gene}\ttrt\t\t" for c in compounds()]
     lines += ["\t\tDMSO\t\t\tcontrol\tnegcon\t"]
-    (external / "SYNTHETIC_compound_metadata.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_whole(external / "SYNTHETIC_compound_metadata.tsv", "\n".join(lines) + "\n")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -15,7 +15,7 @@ PACKAGES: dict[str, set[str]] = {
     "storage": set(),
     "drawing": {"settings"},
     "cellprofiler": {"settings"},
-    "cli": {"settings", "storage"},
+    "cli": {"settings", "gpu", "storage"},
     "images": {"settings", "gpu", "storage"},
     "segmentation": {"settings", "gpu"},
     "networks": {"settings", "gpu"},

@@ -4,16 +4,21 @@ import errno
 import functools
 import logging
 import os
-import signal
+import select
+import stat
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..storage.faults import REFUSED, may_pass
+from ..gpu.failures import Failure, Lasting, failure_of
+from ..storage.faults import REFUSED, UNSUPPORTED, may_pass
+from ..storage.staging import heed, remove_left, stopped
 from .progress import write_event
 
 DONE, BAD_USE, QUARANTINED, TRY_AGAIN = 0, 2, 3, 75
+UNHEARD_S = 10.0  # that standard error, a full pipe, is waited for
+AT_ONCE = 1000  # characters: a pipe that has room takes 4096 bytes whole
 GO_ON = "finished wells are kept; the same command resumes the run"
 STOPPED = (OSError, ValueError, MemoryError, RuntimeError, KeyboardInterrupt)  # what ends a run in words
 Main = Callable[..., int]
@@ -27,21 +32,23 @@ def explain(error: BaseException, output: Any = None, go_on: str = GO_ON, otherw
     otherwise : the status of a RuntimeError
     """
     hint = f"; {go_on}" if go_on else ""
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt) or stopped():
         return f"interrupted{hint}", TRY_AGAIN
     if isinstance(error, BlockingIOError):
         return str(error), TRY_AGAIN
-    if isinstance(error, FileNotFoundError | ValueError):
+    if isinstance(error, FileNotFoundError | ValueError | Lasting | NotImplementedError):
         return str(error), BAD_USE
     if isinstance(error, OSError) and not isinstance(error, ConnectionError):
         place = error.filename or output
         if isinstance(error, FileExistsError) and error.strerror == os.strerror(errno.EEXIST):
             return f"{place} exists and is not a folder", BAD_USE
         text = f"{error.strerror or error}: {place}" if place else str(error)
+        if error.errno in UNSUPPORTED:
+            return f"{text}; the file system does not do this", BAD_USE
         if error.errno in REFUSED:
             return text + "; give an --output that can be written" * (output is not None), BAD_USE
         return (f"{text}{hint}", TRY_AGAIN) if may_pass(error) else (text, BAD_USE)
-    if isinstance(error, RuntimeError) and otherwise == BAD_USE:
+    if isinstance(error, RuntimeError) and otherwise == BAD_USE and failure_of(error) is Failure.OTHER:
         return str(error) or type(error).__name__, BAD_USE
     return f"{str(error) or 'out of memory'}{hint}", TRY_AGAIN
 
@@ -72,17 +79,19 @@ def command(run: Main) -> Main:
 
 def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
     """A command as a process: stopped it is interrupted, and nobody need listen to what it says."""
-    fill_descriptors()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.stdout = Patient(sys.stdout or open(os.devnull, "w"), only=BrokenPipeError)  # noqa: SIM115
-    sys.stderr = Patient(sys.stderr or open(os.devnull, "w"), only=OSError)  # noqa: SIM115
     try:
+        fill_descriptors()
+        heed()
+        sys.stdout = Patient(sys.stdout or open(os.devnull, "w"), only=BrokenPipeError)  # noqa: SIM115
+        sys.stderr = Patient(sys.stderr or open(os.devnull, "w"), only=OSError, wait_s=UNHEARD_S)  # noqa: SIM115
         status = main(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return failed("interrupted", TRY_AGAIN)
     except OSError as error:  # of standard output
         return failed(*explain(error, "standard output", go_on=""))
+    finally:
+        remove_left()
     return status
 
 
@@ -96,17 +105,35 @@ def fill_descriptors() -> None:
 
 
 class Patient:
-    """A stream to which writing fails in silence where an error is of the kind `only`: nobody listens any more."""
+    """A stream to which writing fails in silence where an error is of the kind `only`: nobody listens any more.
 
-    def __init__(self, stream: Any, only: type[OSError]):
-        self._stream, self._only = stream, only
+    A pipe that is full is waited for, whether it waits by itself or not: for ever, or `wait_s` seconds, after which words
+    get lost until there is room for them again.
+    """
+
+    def __init__(self, stream: Any, only: type[OSError], wait_s: float | None = None):
+        self._stream, self._only, self._wait_s = stream, only, wait_s
+        self._heard, self._pipe = True, is_pipe(stream)
 
     def write(self, text: str) -> int:
         try:
-            self._stream.write(text)
+            for start in range(0, len(text), AT_ONCE) if self._pipe else ():
+                if self._has_room():
+                    self._stream.write(text[start : start + AT_ONCE])
+                    self._stream.flush()
+            if not self._pipe:
+                self._stream.write(text)
         except self._only:
             self._give_up()
         return len(text)
+
+    def _has_room(self) -> bool:
+        """Wait until a pipe takes what is written at once."""
+        wait = None if self._wait_s is None else 1000 * self._wait_s * self._heard
+        poll = select.poll()
+        poll.register(self._stream.fileno(), select.POLLOUT)
+        self._heard = bool(poll.poll(wait))
+        return self._heard
 
     def flush(self) -> None:
         try:
@@ -119,9 +146,19 @@ class Patient:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, self._stream.fileno())
         os.close(null)
+        self._pipe = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def is_pipe(stream: Any) -> bool:
+    """Whether a stream may be full, and can be waited for."""
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except (OSError, ValueError):
+        return False
+    return hasattr(select, "poll") and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
 
 
 def events_only() -> None:

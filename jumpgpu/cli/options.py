@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import errno
 import os
 import re
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from ..settings.config import Config, load_config
 from ..settings.limits import check_all
 from ..settings.names import check_barcode, spelled_well, well_position
 from ..storage.buckets import Place, place_of
+from ..storage.local import check_folder
 from .parser import add_plates, command_parser
 
 STATUS = "0 done, 2 bad use, 3 done but for sites that were left out, 75 worth trying again"
@@ -57,8 +57,8 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if isinstance(self.output, Path) and self.output.exists() and not self.output.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "Not a folder", str(self.output))
+        if isinstance(self.output, Path):
+            check_folder(self.output)
         if self.masks is not None and not self.masks.is_dir():
             raise FileNotFoundError(f"masks folder {self.masks} does not exist")
         if self.grow_cells and self.masks is None:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from .device import BLOCK, MAX_FIELDS, Device
+from .failures import Lasting
 from .kernel_source import (
     C_TYPES,
     Argument,
@@ -35,7 +36,7 @@ HUGE_BYTES = 1 << 30  # of the heap that ask for such pages
 SCRATCH_SHARE = 8  # of the free memory that one launch may take for its blocks' scratch is this part
 
 
-class StaleLibrary(RuntimeError):
+class StaleLibrary(Lasting):
     """The host library was built from other kernel sources than those that are there."""
 
 

@@ -107,12 +107,15 @@ class CudaDevice(Device):
 
         with ThreadPoolExecutor(min(usable_cores(), MAX_COMPILERS), thread_name_prefix="compile") as pool:
             waiting = [pool.submit(load, path) for path in files if path not in self._modules]
-            for n, done in enumerate(as_completed(waiting), 1):
-                done.result()
-                now = time.monotonic()
-                if now - said > SAY_EVERY_S:
-                    said = now
-                    say(f"compiling the kernels for this GPU, once: {n} of {len(waiting)} files")
+            try:
+                for n, done in enumerate(as_completed(waiting), 1):
+                    done.result()
+                    now = time.monotonic()
+                    if now - said > SAY_EVERY_S:
+                        said = now
+                        say(f"compiling the kernels for this GPU, once: {n} of {len(waiting)} files")
+            finally:  # somebody who interrupts does not wait for all the files
+                pool.shutdown(wait=True, cancel_futures=True)
         return time.monotonic() - start
 
     def _kernel(self, kernel: str) -> tuple[Any, tuple[Argument, ...]]:

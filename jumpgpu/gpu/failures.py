@@ -47,6 +47,10 @@ class Failure(enum.Enum):
     OTHER = enum.auto()
 
 
+class Lasting(RuntimeError):
+    """What the same command would meet again, whenever it is given."""
+
+
 class DeviceLost(RuntimeError):
     """The device failed in a way after which the process cannot use it."""
 

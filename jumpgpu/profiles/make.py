@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from ..settings.names import counted
+from ..settings.names import check_file_name, counted
 from ..storage.atomic import write_whole
 from ..storage.buckets import place_of
 from ..storage.faults import may_pass
+from ..storage.local import check_folder
 from ..store.reader import StoredPlate, open_plate
 from . import conventions
 from . import design_checks as designs
@@ -285,6 +286,7 @@ def plan(
     overwrite: bool = False,
 ) -> list[str]:
     """What `profile` would read and write, a line per plate, or why it would be refused; no cell is read."""
+    check_folder(Path(output))
     lines = []
     for plate in plates:
         name = name_of(plate)
@@ -360,7 +362,8 @@ def read_wells(
         if needs_cells:
             raise ValueError(f"{path}: {needs_cells[0]} needs a plate's cells, and this is a table of wells")
         table = read_profiles(path, recipe.features, *columns)
-        return table, numbers_beside(path, barcode_of(table))
+        barcode = check_file_name(barcode_of(table), f"{path}: the plate (Metadata_Plate)")
+        return table, numbers_beside(path, barcode)
     stored = open_plate(path if path.suffix == ".zarr" else folder / os.fspath(plate))
     return cells_to_wells(stored), stored.numbers
 

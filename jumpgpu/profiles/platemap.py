@@ -50,7 +50,7 @@ def find_platemap(folder: str | Path, plate: str) -> Path:
         alike = sorted(b for b in barcodes if b.lstrip("0") == plate.lstrip("0"))
         hint = f"; {alike[0]} is another barcode" if alike and not names else ""
         raise ValueError(f"{plate}: {result} in {tables[0]}{hint}; give one by --platemap")
-    name = check_file_name(names.pop(), f"{plate}: Plate_Map_Name")
+    name = check_file_name(names.pop(), f"{tables[0]}: {plate}: Plate_Map_Name")
     wanted = {f"{name}{suffix}" for suffix in SUFFIXES}
     files = sorted(p for p in folder.rglob("*") if p.name in wanted and p.is_file())
     if len(files) != 1:

@@ -16,7 +16,7 @@ from ..features.families import measure_batch
 from ..features.objects import ObjectBatch, begin_batch, begin_segmentation, make_batch
 from ..gpu.cpu import StaleLibrary
 from ..gpu.device import Device
-from ..gpu.failures import DeviceLost, Failure, NotFinite, failure_of
+from ..gpu.failures import DeviceLost, Failure, Lasting, NotFinite, failure_of
 from ..images.illumination import correct
 from ..images.plate import Plate, Site
 from ..segmentation.grow import grow_cells
@@ -169,10 +169,12 @@ def by_halves(wrong: tuple[Failure, str], raw: Raw, run: Run, work: "Work | None
     if failure is Failure.LOST:
         raise DeviceLost(f"{where}: {run.device.description} failed, and this process cannot use it any more: {text}")
     alone = not any(run.ahead)
+    lasts = failure is Failure.OTHER and run.device.name == "cpu"  # of a GPU nobody knows
+    error = Lasting if lasts else RuntimeError
     if n == 1 and (alone or failure is Failure.OTHER):
-        raise RuntimeError(f"{where}: {text}")
+        raise error(f"{where}: {text}")
     if failure is Failure.OTHER:
-        raise RuntimeError(f"{where} to {last}: {text}")
+        raise error(f"{where} to {last}: {text}")
     for other in run.ahead:
         other.clear()
     half = -(-n // 2)

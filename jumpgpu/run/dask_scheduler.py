@@ -235,6 +235,13 @@ class _Work:
 
         try:
             return task.future.result(timeout=PATIENCE) if task.future.done() else None
+        except RuntimeError as error:
+            if "deserialization of the task graph" not in str(error):
+                raise
+            raise ValueError(  # a scheduler looks into what it hands on
+                f"the scheduler at {self.address} cannot read jumpgpu's tasks: start it where jumpgpu of this version is "
+                "installed too, as the workers are"
+            ) from error
         except (KilledWorker, CancelledError, TimeoutError):
             if self.client.status != "running":
                 raise RuntimeError(f"the scheduler at {self.address} is gone") from None

@@ -13,6 +13,7 @@ import torch
 
 from ..cli.options import Options
 from ..cli.progress import Progress
+from ..gpu.cpu import StaleLibrary
 from ..gpu.device import Device
 from ..gpu.open import open_device
 from ..images.locate import find_source
@@ -68,7 +69,7 @@ def make_wells(token: str, barcode: str, options: Options, wells: Sequence[str])
     with open_store(run, last=False) as store:
         try:
             fill(store, run)
-        except OSError:
+        except (OSError, StaleLibrary):
             raise
         except Exception as error:  # whatever a well's content can raise costs this well
             if options.strict and isinstance(error, ValueError):

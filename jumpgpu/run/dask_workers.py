@@ -3,6 +3,7 @@
 Everything that is started here listens on the loopback alone; a scheduler elsewhere is talked to by TLS or not at all.
 """
 
+import asyncio
 import contextlib
 import dataclasses
 import ipaddress
@@ -105,11 +106,40 @@ def connect(options: Options) -> Iterator[tuple["Client", "LocalWorkers | None"]
         logger.setLevel(logging.CRITICAL)
         workers = stack.enter_context(LocalWorkers(options)) if options.workers else None
         where = workers.scheduler if workers else options.scheduler
+        if options.scheduler:
+            check_versions(options.scheduler)
         try:
             client = Client(where, timeout=PATIENCE, set_as_default=False)
         except OSError as error:
             raise RuntimeError(f"no Dask scheduler answers at {where}: {error}") from error
         yield stack.enter_context(client), workers
+
+
+def check_versions(address: str) -> None:
+    """ValueError where a scheduler or a worker of it has another version of Dask than this process: odd things fail then."""
+    import distributed
+    from distributed.core import rpc
+    from distributed.security import Security
+
+    async def ask() -> dict[str, Any]:
+        arguments = Security().get_connection_args("client")
+        async with rpc(address, connection_args=arguments) as scheduler:
+            workers = await scheduler.broadcast(msg={"op": "versions"})
+            answers = {"the scheduler": await scheduler.versions(), **{f"worker {w}": v for w, v in workers.items()}}
+        return {who: answer["packages"]["distributed"] for who, answer in answers.items()}
+
+    try:
+        there = asyncio.run(asyncio.wait_for(ask(), PATIENCE))
+    except (OSError, TimeoutError) as error:
+        raise RuntimeError(f"no Dask scheduler answers at {address}: {error or type(error).__name__}") from error
+    here: str = distributed.__version__  # type: ignore[attr-defined]
+    others = [f"{who} has {version}" for who, version in there.items() if version != here]
+    if others:
+        more = f" and {len(others) - 3} more" * (len(others) > 3)
+        raise ValueError(
+            f"--scheduler {address}: this process has Dask (distributed) {here}, {', '.join(others[:3])}{more}; install the "
+            "same version everywhere"
+        )
 
 
 class LocalWorkers:

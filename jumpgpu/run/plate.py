@@ -35,7 +35,7 @@ from .functions import open_functions
 from .network_masks import OURS, check_network_masks
 from .networks import check_networks, with_networks
 from .pipeline import check_pipeline, launch_steps, tables_of
-from .provenance import GROWN, NUCLEI, check_inputs, inputs_of, judge, labels_of, made_with, name_of, settings_of
+from .provenance import GROWN, NUCLEI, as_stored, check_inputs, inputs_of, judge, labels_of, made_with, name_of, settings_of
 from .worker_threads import held_by, in_threads, trailing
 from .writer import BackgroundWriter
 
@@ -122,6 +122,9 @@ def prepare(
     compartments = COMPARTMENTS[-1:] if kind == NUCLEI else COMPARTMENTS
     names = [] if steps else columns(compartments, plate.channels, options.config.features)
     progress.say(f"{plate.barcode}: channels {plate.channel_line}")
+    options, line = as_stored(plate, options, wells)
+    if line:
+        progress.say(line)
     device.compile(lambda text: progress.say(f"{plate.barcode}: {text}"))
     judge(plate, device, options, wells)
     n_fields = sum(map(len, wells.values()))
@@ -348,6 +351,7 @@ def describe(plate: Plate, options: Options, device: Device | None = None) -> st
     absent = sum(i.bytes < 0 for i in inputs)
     megabytes = CELLS_PER_FIELD * n_sites * len(names) * 4 * 0.8 / 1e6
     what = "an imported pipeline's columns" if steps else f"{len(names)} features, about {megabytes:.0f} MB"
+    options, note = as_stored(plate, options, wells)
     lines = [
         f"{plate.barcode}: {counted(len(wells), 'well')}, {counted(n_sites, 'site')}, {plate.folder}",
         f"  channels: {plate.channel_line}",
@@ -358,6 +362,7 @@ def describe(plate: Plate, options: Options, device: Device | None = None) -> st
         f"  write: {target}, {what}",
         f"  measured already: {counted(len(there), 'well')}"
         + ", which would be measured again" * bool(there and options.overwrite),
+        *[f"  {note.partition(': ')[2]}"] * bool(note),
     ]
     if device:
         try:

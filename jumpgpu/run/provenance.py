@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,7 @@ from ..storage.buckets import Place
 from ..storage.local import Local, Status
 from ..store.layout import Input, well_key
 from ..store.records import read_attributes, stored_wells
-from ..store.resume import changed_settings, refuse
+from ..store.resume import PICTURES, changed_settings, refuse
 from ..store.writer import PlateWriter, changed_inputs
 
 NUCLEI, GROWN = "given nuclei", "cells grown from given nuclei"
@@ -54,6 +54,23 @@ def settings_of(plate: Plate, device: Device, illumination: Sequence[torch.Tenso
         "saved": [name for name, asked in saved.items() if asked],
         **({"networks": networks} if networks else {}),
     }
+
+
+def as_stored(plate: Plate, options: Options, wells: Collection[str]) -> tuple[Options, str]:
+    """Options that save what the stored plate's wells have saved, whether it is asked for or not; and a line that says so.
+
+    Not where all of the plate is measured again.
+    """
+    path = options.output / f"{plate.barcode}.zarr"
+    if not path.exists() or (options.overwrite and set(stored_wells(path)) <= set(wells)):
+        return options, ""
+    saved = read_attributes(path)["settings"].get("saved", ())
+    labels, overview = options.save_labels or "labels" in saved, options.save_overview or "overview" in saved
+    result = replace(options, save_labels=labels, save_overview=overview)
+    if result == options or (set(wells) <= set(stored_wells(path)) and not options.overwrite):
+        return result, ""
+    what = " and ".join(PICTURES[name] for name in saved)
+    return result, f"{plate.barcode}: the plate was made with {what}, so the wells that are measured now get them too"
 
 
 def labels_of(plate: Plate, options: Options) -> str:

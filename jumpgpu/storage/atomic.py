@@ -12,17 +12,17 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .buckets import Place, RemotePath, in_parallel
+from .faults import of_file
 from .file_system import sync_file_system, syncs_whole
 from .local import NotRegular, open_regular
+from .staging import remove_folder, staging_folder
 
 RECORD = "zarr.json"
 KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
-TRIES = 3  # of removing a folder
 FEW = 4  # files that are synced one by one, wherever they lie
 BINARY = getattr(os, "O_BINARY", 0)  # Windows would write other bytes for a line's end
 NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, NotRegular)  # and no fault of the system
@@ -67,7 +67,8 @@ def sync_directory(path: Path) -> None:
     descriptor = open_folder(path)
     if descriptor is not None:
         try:
-            sync_file(descriptor)
+            with of_file(path):
+                sync_file(descriptor)
         finally:
             os.close(descriptor)
 
@@ -76,22 +77,14 @@ def write_new(path: Path | str, data: bytes, sync: bool = True) -> None:
     """Write a new file, and sync its bytes; FileExistsError if it is there."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o666)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        if sync:
-            sync_file(descriptor)
+        with of_file(path):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if sync:
+                sync_file(descriptor)
     finally:
         os.close(descriptor)
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove a folder that nobody needs, if it can be: what stays is no error, and the next run removes it."""
-    for _ in range(TRIES):
-        with contextlib.suppress(OSError):  # rmtree does not ignore all
-            shutil.rmtree(folder, ignore_errors=True)
-        if not os.path.lexists(folder):
-            return
 
 
 @contextlib.contextmanager
@@ -104,11 +97,12 @@ def whole_file(path: Path, overwrite: bool = True) -> Iterator[Path]:
         raise FileExistsError(errno.EEXIST, "exists already; --overwrite replaces it", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     start = path.name.encode()[:100].decode(errors="ignore")
-    folder = Path(tempfile.mkdtemp(prefix=f".{start}.", dir=path.parent))
+    folder = staging_folder(path.parent, f".{start}.")
     part = folder / path.name
     try:
-        yield part
-        move_into_place(part, path)
+        with of_file(path):
+            yield part
+            move_into_place(part, path)
     finally:
         remove_folder(folder)
 
@@ -119,14 +113,15 @@ def whole_folder(path: Path, overwrite: bool = True) -> Iterator[Path]:
     if path.exists() and not overwrite:
         raise FileExistsError(errno.EEXIST, "exists already; --overwrite replaces it", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".staging.", dir=path.parent))
+    staging = staging_folder(path.parent, ".staging.")
     try:
         (staging / "new").mkdir()
-        yield staging / "new"
-        for file in sorted((staging / "new").rglob("*")):
-            if file.is_file():
-                with open(file, "r+b") as stream:
-                    sync_file(stream.fileno())
+        with of_file(path):
+            yield staging / "new"
+            for file in sorted((staging / "new").rglob("*")):
+                if file.is_file():
+                    with open(file, "r+b") as stream:
+                        sync_file(stream.fileno())
         if path.exists():
             os.rename(path, staging / "old")
         os.rename(staging / "new", path)
@@ -143,7 +138,7 @@ def placed_together(folder: Path) -> Iterator[Callable[[Path], Path]]:
     place, those that came are whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    staging, paths = Path(tempfile.mkdtemp(prefix=".staging.", dir=folder)), dict[Path, Path]()
+    staging, paths = staging_folder(folder, ".staging."), dict[Path, Path]()
 
     def place(path: Path) -> Path:
         part = staging / f"{len(paths)}{path.suffix}"
@@ -151,10 +146,12 @@ def placed_together(folder: Path) -> Iterator[Callable[[Path], Path]]:
         return part
 
     try:
-        yield place
+        with of_file(folder):
+            yield place
         for part, path in paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            move_into_place(part, path)
+            with of_file(path):
+                move_into_place(part, path)
     finally:
         remove_folder(staging)
 
@@ -298,7 +295,8 @@ def write_folder(files: Mapping[str, bytes], fresh: Path) -> None:
                     folders.add(folder)
             write_new(f"{fresh}/{key}", data, sync=not together)
         if home is not None and together:
-            sync_file_system(home)
+            with of_file(fresh):
+                sync_file_system(home)
         else:
             for folder in sorted(folders, key=lambda f: -len(f)):
                 sync_directory(fresh / folder)

@@ -9,15 +9,16 @@ import glob
 import json
 import os
 import socket
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from .atomic import TRIES, read_file, remove_folder
+from .atomic import read_file
 from .buckets import Place, RemotePath
+from .faults import of_file
+from .staging import TRIES, remove_folder, staging_folder
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # file systems without flock
 WAIT_S = 600.0  # for who holds a lock that is waited for: it may be stopped, or on a machine that is gone
@@ -87,11 +88,12 @@ class Claim:
                 )
             else:
                 self.others.append(f"process {other['process']} on {other['host']}")
-        self.staging = Path(tempfile.mkdtemp(prefix=f".{plate}.run-", dir=output))
+        self.staging = staging_folder(output, f".{plate}.run-")
         record = {"process": os.getpid(), "host": socket.gethostname(), "wells": wells}
         try:
             self._lock = lock(self.staging / "lock")
-            (self.staging / "claim.json").write_text(json.dumps(record), encoding="utf-8")
+            with of_file(self.staging / "claim.json"):
+                (self.staging / "claim.json").write_text(json.dumps(record), encoding="utf-8")
         except BaseException:
             self.release()
             raise

@@ -5,10 +5,11 @@ pauses, and then ends the run (`Unreachable`, exit status 75): it is nobody's fa
 for it. A file that is not there, or is no file, will be so tomorrow.
 """
 
+import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -26,6 +27,7 @@ LASTING = {  # errors that say something of a name, a file, or of what was asked
     errno.ENOTEMPTY,
     errno.EXDEV,
 }
+UNSUPPORTED = {errno.ENOSYS, errno.EOPNOTSUPP, errno.EILSEQ, errno.ENODEV}  # by the place, whoever asks, and whenever
 REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}  # till somebody gives leave
 
 
@@ -38,6 +40,17 @@ def may_pass(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return True
     return (isinstance(error, OSError) and error.errno not in LASTING | {None}) or isinstance(error, ConnectionError)
+
+
+@contextlib.contextmanager
+def of_file(file: str | os.PathLike[str]) -> Iterator[None]:
+    """What is done to one file: an error that names none (reading, writing and syncing do not) names it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = os.fspath(file)
+        raise
 
 
 def patiently(call: Callable[[], T], file: str | os.PathLike[str]) -> T:

@@ -16,7 +16,7 @@ from typing import BinaryIO, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 
-from .faults import patiently
+from .faults import of_file, patiently
 from .pages import read_page, split_page
 
 NONBLOCK = getattr(os, "O_NONBLOCK", 0)
@@ -175,6 +175,13 @@ def read_whole(descriptor: int, n: int) -> bytes:
     return data
 
 
+def check_folder(path: Path) -> None:
+    """NotADirectoryError where a folder is not and cannot be, since there is a file in its place or above it."""
+    there = next((p for p in (path, *path.parents) if os.path.lexists(p)), Path())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "Not a folder", str(there))
+
+
 class NotRegular(ValueError):
     """A pipe or a device in the place of a file."""
 
@@ -182,7 +189,7 @@ class NotRegular(ValueError):
 @contextlib.contextmanager
 def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A regular file, opened for reading; ValueError for a pipe or a device, which could be waited for for ever."""
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | NONBLOCK)) as handle:
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | NONBLOCK)) as handle, of_file(path):
         if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
             raise NotRegular(f"{os.fspath(path)}: not a regular file")
         yield handle

@@ -23,6 +23,8 @@ class Watched:
     which it never asks for. A read is tried again. `error` is the first error there was; a file written is then of no use.
     """
 
+    called_from_c = True  # signals wait
+
     def __init__(self, file: BinaryIO, path: Path):
         self.file, self.path = file.fileno(), path
         self.at, self.end = 0, os.fstat(self.file).st_size

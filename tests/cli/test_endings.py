@@ -1,5 +1,6 @@
 """How commands end: interrupted, stopped, with nobody listening, with an output that cannot be."""
 
+import contextlib
 import errno
 import importlib
 import json
@@ -14,6 +15,8 @@ import pytest
 
 from jumpgpu.__main__ import COMMANDS
 from jumpgpu.cli.exit_status import command, explain
+from jumpgpu.gpu.cpu import StaleLibrary
+from jumpgpu.gpu.failures import DeviceLost
 from jumpgpu.storage.faults import Unreachable
 from tests.conftest import CHECKOUT
 from tests.helpers.plates import write_images, write_plate
@@ -182,6 +185,12 @@ def test_quarantine_reasons_name_no_folder(demo):
         (OSError("no number: a library's word on content"), 2),
         (ValueError("bad"), 2),
         (RuntimeError("bad"), 2),
+        (StaleLibrary("built from other sources"), 2),
+        (NotImplementedError("not by this device"), 2),
+        (OSError(errno.EFBIG, "x", "f"), 2),
+        (OSError(errno.EOPNOTSUPP, "x", "f"), 2),
+        (DeviceLost("CUDA error: an illegal memory access was encountered"), 75),
+        (RuntimeError("CUDA out of memory"), 75),
     ],
 )
 def test_statuses(error, status, capsys):
@@ -192,6 +201,33 @@ def test_statuses(error, status, capsys):
     assert main([]) == status
     assert capsys.readouterr().err.startswith("error: ")
     assert explain(RuntimeError("a device failed"), "out")[1] == 75
+    lasts = isinstance(error, StaleLibrary | NotImplementedError)
+    assert not lasts or explain(error, "out")[1] == 2  # for extract and segment, too
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("wait", [0.15, 0.5, 1.0])
+def test_a_command_is_stopped_in_words_while_it_is_imported(tmp_path, number, wait):
+    """The moment is counted from where Python runs `jumpgpu`; torch's import takes seconds."""
+    (tmp_path / "told.py").write_text(
+        "import os, sys\nimport jumpgpu.cli.exit_status as e\nreal = e.fill_descriptors\n"
+        "def told():\n    real()\n    os.write(1, b'begun\\n')\n"
+        "e.fill_descriptors = told\n"
+        "from jumpgpu.__main__ import main\nsys.argv = ['jumpgpu', *sys.argv[1:]]\nsys.exit(main())\n"
+    )
+    command = [sys.executable, "told.py", "export", "none.zarr", "--output", "out"]
+    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == b"begun\n"
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(wait)
+            process.send_signal(number)
+            said = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
+    assert process.returncode in (75, 2), said  # or it had found that there is no plate
+    assert b"Traceback" not in said
+    assert (b"interrupted" in said) == (process.returncode == 75)
 
 
 def test_every_command_is_one_of_these():

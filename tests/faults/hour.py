@@ -22,7 +22,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.faults.sweep import OFF, preload, said_by
+from tests.faults.runs import said_by
+from tests.faults.sweep import OFF, preload
 
 BY_LOT = 4
 FIRST, LAST = 5, 240  # seconds between which a kill falls

@@ -9,25 +9,19 @@ command then ends as the undisturbed one did. Each case is a line of FOLDER/case
 """
 
 import argparse
-import contextlib
 import ctypes
 import errno
-import hashlib
-import importlib
-import io
 import json
 import os
 import random
-import re
-import shutil
-import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.commands import COMMANDS, write_inputs
+from tests.faults.commands import COMMANDS
+from tests.faults.runs import Runs, ended, said_by, told
 
 SHIM = Path(__file__).with_name("shim.c")
 READS = ("EIO", "ESTALE", "EMFILE", "ENOMEM", "ETIMEDOUT")
@@ -37,12 +31,7 @@ ERRNOS = {
     "read": ("EIO", "ESTALE", "ENOTCONN", "ENOMEM", "ETIMEDOUT"),
 }
 ERRNOS |= dict.fromkeys(("write", "sync", "rename", "mkdir", "remove"), WRITES)
-TMPFS = 0x01021994  # synced as whole as ext4 here, so that the sweep may run in memory
 OFF, WATCH, BY_SITE, BY_NUMBER = range(4)
-LIMIT_S = 300  # of a case
-UNTOLD = {".jumpgpu.lock"}  # files that say nothing
-SAID = ("stdout", "stderr")
-TIMES = re.compile(r"\d+(\.\d+)? m?s\b|\d+(\.\d+)?(?= fields)|\d+(\.\d+)? [GM]i?B")  # of what a command prints
 
 
 @dataclass(frozen=True)
@@ -69,145 +58,27 @@ def preload(folder: Path) -> dict[str, str]:
     return {**os.environ, "LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
 
 
-class Folder:
-    """What lies in a folder: its files' bytes, which are read again where a file is another or was written to."""
-
-    def __init__(self, path: Path):
-        self.path, self.known = path, dict[str, tuple[tuple[int, ...], bytes]]()
-
-    def files(self) -> dict[str, bytes]:
-        """Every file's bytes by its name, and b'' for every folder, whose name ends with a slash."""
-        result, self.known, before = dict[str, bytes](), {}, self.known
-        for home, folders, names in os.walk(self.path):
-            below = home[len(str(self.path)) + 1 :]
-            result |= {os.path.join(below, name, ""): b"" for name in folders}
-            for name in names:
-                key, status = os.path.join(below, name), os.lstat(os.path.join(home, name))
-                mark = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-                kept = before.get(key)
-                data = kept[1] if kept and kept[0] == mark else Path(home, name).read_bytes()
-                self.known[key], result[key] = (mark, data), data
-        return dict(sorted(result.items()))
-
-    def restore(self, wanted: dict[str, bytes]) -> None:
-        """Make the folder hold `wanted`, and nothing else."""
-        there = self.files()
-        for key in sorted(set(there) - set(wanted), reverse=True):
-            (self.path / key).rmdir() if key.endswith("/") else (self.path / key).unlink()
-        for key, data in wanted.items():
-            if key.endswith("/"):
-                (self.path / key).mkdir(exist_ok=True)
-            elif there.get(key) != data:
-                (self.path / key).unlink(missing_ok=True)
-                (self.path / key).write_bytes(data)
-
-
-def told(files: dict[str, bytes]) -> dict[str, bytes]:
-    """The files that say something."""
-    return {key: data for key, data in files.items() if not key.endswith("/") and Path(key).name not in UNTOLD}
-
-
-def said_by(work: Path) -> str:
-    """The end of what a command said."""
-    return "".join((work / file).read_text()[-1500:] for file in SAID if (work / file).exists())
-
-
-class Sweep:
+class Sweep(Runs):
     """The cases of some commands, run one after another by forks of this process, which has the shim preloaded."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
-        self.work = folder / "work"
-        self.log, self.modules, self.results = folder / "calls.log", folder / "modules", folder / "cases.jsonl"
-        self.ready = folder / "ready"  # the modules that the commands import, once their inputs are made
+        super().__init__(folder)
+        self.log, self.results = folder / "calls.log", folder / "cases.jsonl"
         self.shim = ctypes.CDLL(os.environ["LD_PRELOAD"])
         self.shim.faults_set.argtypes = [ctypes.c_int, ctypes.c_uint64, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p]
-        for command in COMMANDS.values():
-            importlib.import_module(f"jumpgpu.{command.module}")
-        from jumpgpu.storage import faults, file_system
-
-        faults.PAUSES_S = (0.0, 0.0, 0.0)
-        file_system.KNOWN.add(TMPFS)
-        self.goes_on: dict[str, str] = {}  # what a state that a case left comes to, by its digest
         self.cases = read_cases(self.results)
         self.known = {(case.command, case.key, case.number) for case in self.cases}
 
-    def prepare(self) -> None:
-        """The inputs, what the commands make of them undisturbed, and all that they import."""
-        from jumpgpu.synthetic import main as draw
-
-        start, made = self.folder / "start", self.folder / "made"
-        self.starts = {False: start, True: made}
-        if self.ready.exists():
-            for module in self.ready.read_text().split():
-                with contextlib.suppress(Exception):
-                    importlib.import_module(module)
-            return
-        for folder in (start, made):
-            shutil.rmtree(folder, ignore_errors=True)
-        (start / "in").mkdir(parents=True)
-        (start / "out").mkdir()
-        shape = ["--wells", "2", "--sites", "1", "--size", "160", "--cells", "5"]
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            assert draw(["--output", str(start / "in" / "images"), "--plate", "DEMO", *shape]) == 0
-        write_inputs(start / "in")
-        shutil.copytree(start, made, symlinks=True)
-        for name, command in COMMANDS.items():
-            shutil.rmtree(self.work, ignore_errors=True)
-            shutil.copytree(made, self.work)
-            status = self.run(name, OFF, imports=True)
-            assert status == command.status, f"{name} ends with {status}: {said_by(self.work)}"
-            for module in self.modules.read_text().split():
-                with contextlib.suppress(Exception):
-                    importlib.import_module(module)
-            for file in SAID:
-                (self.work / file).unlink()
-            shutil.rmtree(made)
-            shutil.copytree(self.work, made)
-        self.ready.write_text("\n".join(name for name in list(sys.modules) if name != "__main__"))
-
-    def run(self, name: str, mode: int, wanted: int = 0, number: int = 0, imports: bool = False) -> int:
+    def run(self, name: str, mode: int, wanted: int = 0, number: int = 0) -> int:
         """A command in the work folder, with a fault; its status, or minus the signal that ended it."""
-        command = COMMANDS[name]
-        process = os.fork()
-        if not process:
-            status = 99
-            try:
-                signal.alarm(LIMIT_S)
-                if pools := sys.modules.get("dask.threaded"):  # threads did not come along
-                    pools.default_pool = None
-                    pools.pools.clear()
-                os.chdir(self.work)
-                for to, file in enumerate(SAID, 1):
-                    os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), to)
-                roots = f"{self.work}/in:{self.work}/out".encode()
-                self.shim.faults_set(mode, wanted, number, roots, str(self.log).encode() if mode != OFF else b"")
-                status = importlib.import_module(f"jumpgpu.{command.module}").main(command.arguments.split())
-            except SystemExit as end:
-                status = end.code if isinstance(end.code, int) else 1
-            except BaseException:  # noqa: BLE001 - told by the status
-                import traceback
+        main, set_faults = self.main(name), self.shim.faults_set
 
-                traceback.print_exc()
-                status = 98
-            finally:
-                self.shim.faults_set(OFF, 0, 0, b"", b"")
-                if imports:
-                    self.modules.write_text("\n".join(name for name in list(sys.modules) if name != "__main__"))
-                sys.stderr.flush()
-                sys.stdout.flush()
-                os._exit(status)
-        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        def work() -> int:
+            roots = f"{self.work}/in:{self.work}/out".encode()
+            set_faults(mode, wanted, number, roots, str(self.log).encode() if mode != OFF else b"")
+            return main()
 
-    def begin(self, name: str) -> None:
-        """The work folder as the command begins with it, and the command run once: what it keeps in memory is there."""
-        shutil.rmtree(self.work, ignore_errors=True)
-        shutil.copytree(self.starts[COMMANDS[name].later], self.work)
-        self.out = Folder(self.work / "out")
-        self.begun = self.out.files()
-        with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), contextlib.redirect_stderr(null):
-            os.chdir(self.work)
-            importlib.import_module(f"jumpgpu.{COMMANDS[name].module}").main(COMMANDS[name].arguments.split())
+        return ended(self.started(work, finish=lambda: set_faults(OFF, 0, 0, b"", b"")))
 
     def watched(self, name: str, mode: int, wanted: int = 0, number: str = "EIO") -> tuple[int, str]:
         """A command in a folder as new, with a fault; its status, and what the shim logged."""
@@ -249,63 +120,6 @@ class Sweep:
             file.write(json.dumps(vars(case)) + "\n")
         if wrong:
             print(f"  {key} {number} {what}: status {status}: {wrong}\n{said_by(self.work)}", flush=True)
-
-    def printed(self) -> str:
-        return TIMES.sub("", (self.work / "stdout").read_text())
-
-    def judge(self, name: str, status: int) -> str:
-        """What is wrong with what a case left, in words."""
-        files = self.out.files()
-        after = told(files)
-        if status == COMMANDS[name].status:
-            return differences(after, self.good) or ("" if self.printed() == self.said else "says something else")
-        if status != 75:
-            return "undocumented status"
-        if "Traceback (most recent" in said_by(self.work):
-            return "a traceback"
-        if left := [key for key in files if any(part.startswith(".") and part not in UNTOLD for part in key.split("/"))]:
-            return f"left behind: {left[0]}"
-        if damaged := [
-            k for k, v in after.items() if v not in (self.good.get(k), self.begun.get(k)) and not own_metadata(k)
-        ]:
-            return f"damaged: {damaged[0]}"
-        digest = hashlib.sha256(repr([name, sorted(files.items())]).encode()).hexdigest()
-        if digest not in self.goes_on:
-            self.goes_on[digest] = self.end(name)
-        return self.goes_on[digest]
-
-    def end(self, name: str) -> str:
-        """What is wrong where the command is run once more on what a case left."""
-        if name.startswith(("extract", "segment")) and (lost := lost_sites(self.work)):
-            return f"lost: {lost}"
-        before, ended = said_by(self.work), self.run(name, OFF)
-        if ended != COMMANDS[name].status:
-            return f"does not go on: {said_by(self.work)[-300:]}; before: {before[-300:]}"
-        return differences(told(self.out.files()), self.good)
-
-
-def own_metadata(key: str) -> bool:
-    """Whether a file says which wells a plate has: with fewer it says other things, which the next run ends."""
-    return key.endswith((".zarr/zarr.json", "/tables/zarr.json")) or ".zarr/tables/" in key
-
-
-def differences(after: dict[str, bytes], good: dict[str, bytes]) -> str:
-    absent, further = sorted(set(good) - set(after)), sorted(set(after) - set(good))
-    other = sorted(k for k in set(after) & set(good) if after[k] != good[k])
-    result = [f"absent: {k}" for k in absent] + [f"further: {k}" for k in further] + [f"other: {k}" for k in other]
-    return "; ".join(result[:3])
-
-
-def lost_sites(work: Path) -> str:
-    from jumpgpu import open_plate
-
-    for path in (work / "out").rglob("DEMO.zarr"):
-        plate = open_plate(path)
-        if len(plate.quarantine):
-            return str(plate.quarantine.iloc[0].to_dict())
-        if problems := plate.verify():
-            return problems[0]
-    return ""
 
 
 def table_of(cases: list[Case]) -> str:

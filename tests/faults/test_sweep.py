@@ -1,6 +1,7 @@
 """The sweep of `sweep.py`: a few faults of every command here, each call site with each errno where there is time."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 from tests.conftest import CHECKOUT
+from tests.faults.commands import COMMANDS
 
 pytestmark = [
     pytest.mark.mechanics,
@@ -15,6 +17,27 @@ pytestmark = [
         not sys.platform.startswith("linux") or not shutil.which("gcc"), reason="the shim needs Linux and gcc"
     ),
 ]
+
+
+def endings(folder, *options):
+    """What came of signals, streams and outputs; all of it sound."""
+    command = [sys.executable, "-m", "tests.faults.endings", "--output", str(folder / "endings"), *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+    process = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, env=environment)
+    print(process.stdout)
+    assert process.returncode == 0, process.stdout[-4000:] + process.stderr[-4000:]
+    return [json.loads(line) for line in (folder / "endings" / "endings.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_every_command_ends_well_whatever_stops_it_or_does_not_hear_it(tmp_path):
+    """Ctrl-C and SIGTERM at moments by lot, streams closed, full or on a full disk, outputs that cannot be written."""
+    cases = endings(tmp_path)
+    stopped = [case for case in cases if case["kind"] == "signals" and case["status"] == 75]
+    assert len(stopped) > 30  # others had ended
+    assert max(case["cpu_seconds"] for case in stopped) <= 2
+    assert {case["command"] for case in cases} == set(COMMANDS)
+    assert all(sum(case["kind"] == kind for case in cases) >= 33 for kind in ("signals", "streams", "outputs"))
 
 
 def swept(folder, *options):

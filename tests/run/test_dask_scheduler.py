@@ -10,6 +10,7 @@ import sys
 import time
 
 import dask
+import distributed
 import psutil
 import pytest
 from distributed import LocalCluster
@@ -244,3 +245,19 @@ def test_a_worker_that_is_stopped_is_started_anew(demo, tmp_path, monkeypatch):
     assert stopped[0].returncode == -signal.SIGKILL
     assert main([*demo[2:], "--output", "one", "--threads", "1"]) == 0
     assert stored(tmp_path / "out") == stored(tmp_path / "one")
+
+
+@pytest.mark.parametrize("here", [None, "2023.3.0"])
+def test_another_version_of_dask_is_refused_by_name(demo, capsys, monkeypatch, here):
+    """What a scheduler of 2023.3 or 2025.5 and this process do together: a TypeError, or a graph that cannot be read."""
+    there = distributed.__version__
+    with workers_in_threads() as cluster:
+        monkeypatch.setattr(distributed, "__version__", here or there)
+        address = cluster.scheduler_address
+        status = main([*demo, "--output", "out", "--scheduler", address, "--quiet"])
+    said = capsys.readouterr().err
+    assert status == (2 if here else 0), said
+    worker = f"the scheduler has {there}, worker tcp://127.0.0.1:"
+    words = f"error: --scheduler {address}: this process has Dask (distributed) 2023.3.0, {worker}"
+    assert said.startswith(words) == bool(here)
+    assert not here or said.count("\n") == 1

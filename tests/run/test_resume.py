@@ -97,6 +97,32 @@ def test_labels_are_added_to_a_plate_that_has_none(demo, tmp_path, capsys):
     assert main([*demo[:-2], "--illumination", "none", "--quiet"]) == 0  # and without labels it goes on too
 
 
+def test_a_plate_with_labels_goes_on_with_labels_whether_they_are_asked_for_or_not(demo, capsys):
+    """`demo` ends with --output: a plate whose first well was stored with label images, the same command without them."""
+    plain = [*demo, "--illumination", "none"]
+    assert main([*plain, "--save-labels", "--wells", "A01"]) == 0
+    capsys.readouterr()
+    assert main([*plain, "--dry-run"]) == 0
+    assert "the plate was made with label images and overviews, so the wells that" in capsys.readouterr().out
+    assert main(plain) == 0
+    assert "DEMO: the plate was made with label images and overviews, so the wells" in capsys.readouterr().err
+    plate = jumpgpu.open_plate("out/DEMO")
+    assert plate.verify() == []
+    assert len(plate.wells) > 1
+    cells = plate.to_pandas()
+    for well in plate.wells:
+        for site in (1, 2):
+            n = len(cells[(cells.Metadata_Well == well) & (cells.Metadata_Site == site)])
+            assert plate.labels(well, site)["Cells"].max() == n
+    assert main(plain) == 0  # nothing is missing: nothing to say
+    assert "made with label images" not in capsys.readouterr().err
+    assert main([*plain, "--overwrite", "--wells", "A01"]) == 0  # one of several: as the others are
+    assert jumpgpu.open_plate("out/DEMO").labels("A01", 1)["Cells"].any()
+    assert main([*plain, "--overwrite"]) == 0  # all anew: as asked
+    with pytest.raises(ValueError, match="has no label images"):
+        jumpgpu.open_plate("out/DEMO").labels("A01", 1)
+
+
 @pytest.mark.parametrize(
     ("table", "said"),
     [
