@@ -249,7 +249,7 @@ def test_a_worker_that_is_stopped_is_started_anew(demo, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("here", [None, "2023.3.0"])
 def test_another_version_of_dask_is_refused_by_name(demo, capsys, monkeypatch, here):
-    """What a scheduler of 2023.3 or 2025.5 and this process do together: a TypeError, or a graph that cannot be read."""
+    """A scheduler of 2023.3, as it is, answers this process with a TypeError."""
     there = distributed.__version__
     with workers_in_threads() as cluster:
         monkeypatch.setattr(distributed, "__version__", here or there)
