@@ -168,7 +168,10 @@ def brightest(state: State, name: str, image: str, device: Device) -> None:
         maximum = maximum.scatter_reduce(0, number, values, "amax")
         several = torch.bincount(number[values == maximum[number]], minlength=n + 1) > 1
         if bool(several.any()):
-            ranks = torch.unique(values, return_inverse=True)[1].to(torch.int32)
+            if values.dtype == torch.float32 and bool((values >= 0).all()):
+                ranks = (values + 0.0).view(torch.int32)  # bits are in the order of values
+            else:
+                ranks = torch.unique(values, return_inverse=True)[1].to(torch.int32)
             order = order_by_quicksort(ranks[None], device)[0].cpu().numpy()
             last = np.zeros(n + 1, np.int64)
             last[number.cpu().numpy()[order]] = order
