@@ -25,6 +25,7 @@ from jumpgpu.settings.names import CHANNELS
 from jumpgpu.steps.illumination import PlateAverage
 from jumpgpu.steps.run import run_steps
 from jumpgpu.steps.state import Image
+from tests.segmentation.test_ranks import twin as introsort
 
 SHAPE = (131, 173)
 Array = np.ndarray
@@ -173,6 +174,22 @@ def test_what_is_kept_besides(device: Device) -> None:
     assert np.ptp(state.images["out"].pixels.numpy()) < np.ptp(state.images["wide"].pixels.numpy())
 
 
+class OlderSort:
+    """NumPy, but for the order of equals in whole numbers, which is 1.23's (CellProfiler 4.2.8's)."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(np, name)
+
+    def argsort(self, counts: Array) -> Array:
+        return np.array(introsort(counts.tolist()))
+
+
+def median_of_older_numpy(image: Array, mask: Array, radius: float) -> Array:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("centrosome.rankorder.np", OlderSort())
+        return np.asarray(filter.median_filter(image, mask, radius))
+
+
 SMOOTH: dict[str, tuple[kinds.Smooth, Callable[[Array, Array], Array]]] = {
     "gaussian": (
         kinds.Smooth("in", "out", "gaussian", 9.0),
@@ -180,10 +197,10 @@ SMOOTH: dict[str, tuple[kinds.Smooth, Callable[[Array, Array], Array]]] = {
             v, lambda u: ndimage.gaussian_filter(u, 9 / 2.35, mode="constant", cval=0), m
         ),
     ),
-    "median": (kinds.Smooth("in", "out", "median", 8.0), lambda v, m: filter.median_filter(v, m, 5.0)),
+    "median": (kinds.Smooth("in", "out", "median", 8.0), lambda v, m: median_of_older_numpy(v, m, 5.0)),
     "automatic": (
         kinds.Smooth("in", "out", "median"),
-        lambda v, m: filter.median_filter(v, m, np.mean(v.shape) / 40 / 2 + 1),
+        lambda v, m: median_of_older_numpy(v, m, np.mean(v.shape) / 40 / 2 + 1),
     ),
     "circular": (
         kinds.Smooth("in", "out", "circular_average", 6.0),
