@@ -84,7 +84,7 @@ clean:
 	rm -rf build dist jumpgpu/lib $(DEMO)
 	rm -rf .cmake .ninja_deps .ninja_log .skbuild-info.json CMakeCache.txt CMakeFiles CMakeInit.txt build.ninja cmake_install.cmake
 
-# The oldest and newest NVRTC 12 and CuPy that are supported, for tests/gpu/test_compilers.py; no GPU is needed.
+# The oldest and newest NVRTC 12, the first that knows sm_100 and sm_120, and the oldest and newest CuPy that are supported, for tests/gpu/test_compilers.py; no GPU is needed.
 compilers: $(VENV)/developed
-	for v in 12.0.140 12.9.86; do $(RUN) -m pip install -q --no-deps --target build/nvrtc/$$v nvidia-cuda-nvrtc-cu12==$$v; done
+	for v in 12.0.140 12.8.93 12.9.86; do $(RUN) -m pip install -q --no-deps --target build/nvrtc/$$v nvidia-cuda-nvrtc-cu12==$$v; done
 	for v in 13.6.0 14.2.0; do $(RUN) -m pip install -q --no-deps --target build/cupy/$$v cupy-cuda12x==$$v fastrlock cuda-pathfinder; done

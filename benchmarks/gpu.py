@@ -3,7 +3,8 @@
     make gpu                    # or: python -m benchmarks.gpu --json FILE
 
 From a checkout with torch, CuPy and the test extra installed; nothing is downloaded. What matters most comes first; each
-step is a process of its own with a limit, and the JSON is written anew after each: what was found is kept whatever comes.
+step is a process of its own with a limit (one that hangs is ended with all that it started), and the JSON is written anew
+after each: what was found is kept whatever comes. A package that is missing costs the steps that need it alone.
 
   prepare      the host library, where it is not built (make lib), and a drawn plate, where the six real fields are not there
   versions     what is there; one kernel on two streams                                     (benchmarks.gpu_first)
@@ -18,16 +19,18 @@ step is a process of its own with a limit, and the JSON is written anew after ea
   sanitize     compute-sanitizer's memcheck over one field, then initcheck, synccheck and racecheck over some cases; a tool
                that the machine refuses, or that its share of the time cuts short, is recorded and fails nothing
 
-Exit status 0: all that could run passed; 1: something failed; 2: no CUDA device, no CuPy or a package missing.
+Exit status 0: all that could run passed; 1: something failed; 2: no CUDA device or no CuPy.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.util
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -49,6 +52,14 @@ TAKES_WAY = re.compile(r"^def test_\w+\([^)]*\bway\b", re.M)
 PRESETS = ("cpjump1", "jump-production")
 FIELDS = 64
 LIMIT_S = 530
+STEP_LIMIT_S = {
+    "prepare": 120,
+    "versions": 60,
+    "functions": 120,
+    "fields": 75,
+    "parts": 90,
+    "throughput": 90,
+}  # of one that hangs
 TEST_LIMIT_S = 60
 REFUSED = re.compile(
     r"not supported|not permitted|ERR_NVGPUCTRPERM|unsupported|no attachable process|failed to initialize", re.I
@@ -84,20 +95,25 @@ Runner = Callable[[Sequence[str], float, dict[str, str]], tuple[int, str]]
 
 
 def run(command: Sequence[str], limit_s: float, environment: dict[str, str]) -> tuple[int, str]:
-    """Status and output of a command; status 124 where it ran past its limit."""
-    try:
-        done = subprocess.run(
+    """Status and output of a command; status 124 where it ran past its limit, and all that it had started is ended."""
+    with tempfile.TemporaryFile() as output:  # a pipe would be waited for as long as any child holds it
+        process = subprocess.Popen(
             command,
             cwd=ROOT,
             env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.STDOUT,
-            text=True,
-            timeout=max(limit_s, 1),
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired as late:
-        return 124, late.output.decode(errors="replace") if isinstance(late.output, bytes) else late.output or ""
-    return done.returncode, done.stdout
+        try:
+            status = process.wait(max(limit_s, 1))
+        except subprocess.TimeoutExpired:
+            status = 124
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # compute-sanitizer leaves the program that it watches behind
+        process.wait()
+        output.seek(0)
+        return status, output.read().decode(errors="replace")
 
 
 def step(name: str, status: int, output: str, seconds: float, **more: Any) -> dict[str, Any]:
@@ -148,7 +164,8 @@ def compare(
 def script(name: str, command: Sequence[str], left: Callable[[], float], runner: Runner, out: Path) -> dict[str, Any]:
     """A step that is a module of ours, and writes its figures as JSON."""
     start = time.monotonic()
-    status, output = runner([sys.executable, "-m", *command, "--json", str(out)], left(), {})
+    limit_s = min(left(), STEP_LIMIT_S[name.split()[0]])
+    status, output = runner([sys.executable, "-m", *command, "--json", str(out)], max(limit_s, 1), {})
     figures = json.loads(out.read_text()) if out.exists() else {}
     return step(name, status, output, time.monotonic() - start, figures=figures)
 
@@ -165,11 +182,11 @@ def prepare(left: Callable[[], float], runner: Runner, folder: Path, images: Pat
     start = time.monotonic()
     status, output = 0, ""
     if not any(library_folder().glob("kernels_*.so")):
-        status, output = runner(["make", "lib"], left(), {})
+        status, output = runner(["make", "lib"], STEP_LIMIT_S["prepare"], {})
     given = Plate(images, "BR00117010", str(images.parent / "cellprofiler" / "flatfield"), True)
     if not images.is_dir() and status == 0:
         command = [sys.executable, "-m", "jumpgpu.synthetic", "--output", str(folder), "--plate", DRAWN]
-        status, output = runner([*command, "--wells", "6", "--sites", "1", "--cells", "88"], left(), {})
+        status, output = runner([*command, "--wells", "6", "--sites", "1", "--cells", "88"], STEP_LIMIT_S["prepare"], {})
         given = Plate(folder, DRAWN, "flatfield", False)
     return step("prepare", status, output, time.monotonic() - start), given
 
@@ -209,9 +226,9 @@ def main(arguments: Sequence[str] | None = None, runner: Runner = run) -> int:
     except RuntimeError as error:
         print(f"benchmarks.gpu: {error}", file=sys.stderr)
         return 2
-    if missing := [p for p in PACKAGES if importlib.util.find_spec(p) is None]:
+    missing = [p for p in PACKAGES if importlib.util.find_spec(p) is None]
+    if missing:
         print(f"benchmarks.gpu: not installed: {', '.join(missing)}; pip install -e '.[cuda,test]'", file=sys.stderr)
-        return 2
     print(device.description, file=sys.stderr)
     end = time.monotonic() + LIMIT_S
 
@@ -220,6 +237,7 @@ def main(arguments: Sequence[str] | None = None, runner: Runner = run) -> int:
 
     sanitizer = shutil.which("compute-sanitizer")
     skipped = [] if sanitizer else ["compute-sanitizer is not installed"]
+    skipped += [f"{p} is not installed: steps that need it fail, the others are run" for p in missing]
     steps: list[dict[str, Any]] = []
 
     def keep(entry: dict[str, Any]) -> None:

@@ -49,7 +49,8 @@ class Figures:
     """All that the page is made of. `launches`: by kernel, of the workload that `workload` names; `digests` of sources.
 
     cpu : seconds of CPU a field and fields a second of the CPU backend, measured, where throughput.json has them
-    host : seconds of CPU a field, and of them under Python's lock, of the host beside a GPU, where host.json has them
+    host : by fields a batch, seconds of CPU a field, and of them under Python's lock, of the host beside a GPU, where
+        host.json has them
     """
 
     plate: str = ""
@@ -60,7 +61,7 @@ class Figures:
     launches: dict[str, list[Counted]] = field(default_factory=dict)
     resources: dict[str, dict[str, Resources]] = field(default_factory=dict)
     cpu: list[float] = field(default_factory=list)
-    host: list[float] = field(default_factory=list)
+    host: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def standard(self) -> list[str]:
@@ -109,7 +110,10 @@ def update(figures: Figures, given: workloads.Fields, kernels: Iterable[str] | N
         figures.cpu = [raw["cpu_s_a_field"]["median"], raw["fields_a_s"]]
     if HOST.exists():
         raw = json.loads(HOST.read_text())
-        figures.host = [raw["cpu_s_per_field"]["median"], raw["gil_s_per_field"]["median"]]
+        figures.host = {
+            n: [batch["cpu_s_per_field"]["median"], batch["gil_s_per_field"]["median"]]
+            for n, batch in raw["batches"].items()
+        }
     return figures
 
 
@@ -199,7 +203,7 @@ def load(path: Path) -> Figures:
         fields=raw["fields"],
         launches={k: [Counted(**c) for c in v] for k, v in raw["launches"].items()},
         cpu=raw.get("cpu", []),
-        host=raw.get("host", []),
+        host=raw.get("host", {}),
         resources={a: {k: Resources(**r) for k, r in v.items()} for a, v in raw["resources"].items()},
     )
 

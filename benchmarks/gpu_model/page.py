@@ -3,7 +3,7 @@
 import math
 import textwrap
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.gpu_model.compiled import ARCHITECTURES, blocks_per_sm
@@ -85,11 +85,12 @@ def whole(figures: Figures) -> list[str]:
             row = [gpu.name, str(fields), f"{ms(t.minimum / fields)} .. {ms(t.maximum / fields)}", ms(t.floor / fields)]
             row += [ms(t.operators / fields), ms(t.copy / fields), ms(host / fields)]
             row += [f"{1 / slow:.0f} .. {1 / fast:.0f}", f"{minutes[0]:.1f} .. {minutes[1]:.1f}"]
-            rows.append([*row, *[with_host(slow, fast, cores, figures.host) for cores in HOST_CORES if figures.host]])
+            host_s = figures.host.get(str(fields))
+            rows.append([*row, *[with_host(slow, fast, cores, host_s) if host_s else "" for cores in HOST_CORES]])
     t = totals(figures, GPUS[0], BATCHES[0])
     head = ["GPU", "fields per batch", "kernels", "their floor", "torch's operators", "copy to it", "host's launches"]
     head += ["fields per second", f"a plate of {WELLS * SITES} fields, minutes"]
-    head += [f"with a host of {cores} cores, fields per second" for cores in HOST_CORES if figures.host]
+    head += [f"with a host of {cores} cores, fields per second" for cores in HOST_CORES]
     lines = ["## A field on each GPU", "", "Milliseconds a field.", "", *table(head, rows)]
     per_pixel = batch.copied / batch.fields / math.prod(batch.shape[1:])
     mine = [k for k in figures.standard if k.startswith(("lzw_", "raw_"))]
@@ -108,9 +109,9 @@ def whole(figures: Figures) -> list[str]:
     if host := figures.host:
         lines += prose(
             f"""The host's work beside the GPU, measured with a device that returns at once (`python -m benchmarks.host`):
-            reading files, launching, tables, compressing and writing take {1e3 * host[0]:.1f} ms of CPU a field,
-            {1e3 * host[1]:.1f} of them at most under Python's lock. A run has the least of the device's rate, what the cores
-            give, and what the lock gives; the last columns say which that is for two and sixteen cores."""
+            reading files, launching, tables, compressing and writing take, per field, {by_batch(host)}. A run has the
+            least of the device's rate, what the cores give, and what the lock gives; the last columns say which that is for
+            two and sixteen cores."""
         )
     if cpu := figures.cpu:
         lines += prose(
@@ -118,6 +119,14 @@ def whole(figures: Figures) -> list[str]:
             second on two cores, {WELLS * SITES / cpu[1] / 3600:.2f} hours per plate, with all of these in it."""
         )
     return lines
+
+
+def by_batch(host: Mapping[str, Sequence[float]]) -> str:
+    """What the host takes per field, by fields a batch, in words."""
+    return "; ".join(
+        f"{1e3 * cpu:.1f} ms of CPU in batches of {n}, {1e3 * locked:.1f} of them at most under Python's lock"
+        for n, (cpu, locked) in host.items()
+    )
 
 
 def with_host(slow: float, fast: float, cores: int, host: Sequence[float]) -> str:

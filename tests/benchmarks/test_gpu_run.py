@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -180,11 +181,14 @@ def test_no_time_left_is_said(monkeypatch, tmp_path):
     assert [f"no time was left for sanitize {t}" for t in gpu.TOOLS[:-3]] == json.loads(out.read_text())["skipped"][:1]
 
 
-def test_a_missing_package_is_named(monkeypatch, tmp_path, capsys):
+def test_a_missing_package_is_named_and_the_rest_is_run(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(gpu, "PACKAGES", ("numpy", "not_a_package"))
     with standin():
-        assert gpu.main(["--json", str(tmp_path / "gpu.json")], Commands()) == 2
+        assert gpu.main(["--json", str(tmp_path / "gpu.json")], Commands()) == 0
     assert "not installed: not_a_package" in capsys.readouterr().err
+    written = json.loads((tmp_path / "gpu.json").read_text())
+    assert "not_a_package is not installed: steps that need it fail, the others are run" in written["skipped"]
+    assert [s["step"] for s in written["steps"]][: len(OWN) + 1] == ["prepare", *OWN]
 
 
 @pytest.mark.parametrize(("status", "kernels"), [(1, ["sum_intensity"]), (124, []), (0, [])])
@@ -202,6 +206,33 @@ def test_a_failure_or_an_empty_comparison_is_a_failure(monkeypatch, tmp_path, ca
 def test_a_command_that_never_ends_is_cut():
     status, _ = gpu.run(["sleep", "30"], 1, {})
     assert status == 124
+
+
+def test_what_a_command_that_is_cut_had_started_ends_with_it(tmp_path):
+    """As compute-sanitizer's program does not by itself: it would hold the device, and the output."""
+    mark = tmp_path / "mark"
+    begun = time.monotonic()
+    status, output = gpu.run(["sh", "-c", f"echo begun; (sleep 4; touch {mark}) & wait"], 1, {})
+    assert (status, output) == (124, "begun\n")
+    assert time.monotonic() - begun < 3
+    time.sleep(3.5)
+    assert not mark.exists()
+
+
+def test_a_step_that_hangs_leaves_time_for_the_others():
+    """Each of the steps before the kernels has its own limit; together they leave the kernels theirs where one hangs."""
+    limits: dict[str, float] = {}
+
+    def runner(command: Sequence[str], limit_s: float, environment: dict[str, str]) -> tuple[int, str]:
+        limits[command[2]] = limit_s
+        return 124, ""
+
+    for name in OWN:
+        gpu.script(name, [name], lambda: 500.0, runner, gpu.ROOT / "absent.json")
+    assert set(limits) == set(OWN)
+    assert max(limits.values()) <= 120 < gpu.LIMIT_S / 4
+    gpu.script("parts", ["parts"], lambda: -3.0, runner, gpu.ROOT / "absent.json")
+    assert limits["parts"] == 1
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ import pytest
 
 from tests.conftest import CHECKOUT
 
-TARGETS = {"12.0": ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90"), "12.9": ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")}
+OF_12 = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")  # Blackwell from 12.8 on
+TARGETS = {"12.0": ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90"), "12.8": OF_12, "12.9": OF_12}
 NVRTC = sorted((CHECKOUT / "build" / "nvrtc").glob("*/nvidia/*/lib/libnvrtc.so*"))
 CUPY = sorted((CHECKOUT / "build" / "cupy").glob("*/cupy"))
 
