@@ -140,7 +140,7 @@ def add_common(command: argparse.ArgumentParser) -> None:
         "--table",
         choices=TABLES,
         metavar="NAME",
-        help="which table of a barcode (default: the first found, feature-selected and by negcon before others)",
+        help="which table of a barcode (default: of the last step, by negative controls before all wells)",
     )
     add(
         "--group",

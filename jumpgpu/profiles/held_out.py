@@ -15,8 +15,10 @@ from typing import Any
 import pandas as pd
 
 from ..settings.config import build
+from ..settings.names import counted
 from .apart import steps_apart, steps_of
-from .platemap import common_features, feature_columns, is_negcon, metadata_columns
+from .files import recorded
+from .platemap import common_features, feature_columns, is_negcon, metadata_columns, some
 from .recipe import Recipe
 from .select import select
 
@@ -62,8 +64,10 @@ def hold_out(files: Sequence[Path], records: Sequence[dict[str, Any]]) -> HeldOu
     recipe: Recipe = build(Recipe, records[0]["recipe"], f"the record of {files[0].name}")
     if any(r["recipe"] != records[0]["recipe"] for r in records):
         return HeldOut(refused="the tables were made by different recipes")
-    plate = str(files[0].parent.name)
-    name = files[0].stem.removeprefix(f"{plate}_")
+    names = {f.stem.removeprefix(f"{f.parent.name}_") for f in files}
+    if len(names) > 1:
+        return HeldOut(refused=f"the tables are of different steps: {', '.join(sorted(names))}")
+    name = names.pop()
     steps = [s for s in ("well_position",) if s in recipe.corrections]
     if steps:
         return HeldOut(refused="circular: " + "; ".join(CIRCULAR[s] for s in steps))
@@ -74,15 +78,32 @@ def hold_out(files: Sequence[Path], records: Sequence[dict[str, Any]]) -> HeldOu
         )
     if "feature_select" not in name:
         return HeldOut(findings=tuple(findings))
+    alone = recipe.select.level == "plate" and not steps_of(name)  # no plate has a part in another's table
+    runs: dict[tuple[Path, tuple[str, ...]], None] = {}
+    for f, record in zip(files, records, strict=True):
+        runs[f.parent.parent, (f.parent.name,) if alone else tuple(record.get("plates", ()))] = None
     try:
-        check, replace = fit_again(files[0].parent.parent, name, recipe, records[0].get("plates", ()))
+        fitted = [fit_again(folder, name, recipe, plates) for folder, plates in runs]
     except (OSError, ValueError, RuntimeError) as error:
         return HeldOut(refused=f"circular: steps of {name} were fitted on these wells and cannot be fitted again ({error})")
-    n = len(feature_columns(check, recipe.features))
+    check = in_common([check for check, _ in fitted], recipe)
+    replace = in_common([replace for _, replace in fitted if replace is not None], recipe)
+    n = 0 if check is None else len(feature_columns(check, recipe.features))
+    if check is None or n < 2:
+        return HeldOut(refused=f"selected without the negative controls, the plates have {counted(n, 'feature')} in common")
     words = [WORDS[s] for s in steps_of(name)]
     done = "selected without the negative controls"
     done += f" and {', '.join(words)} as fitted without those of their positions" if words else ""
+    done += f", run by run ({len(runs)} runs of jumpgpu profile)" if len(runs) > 1 and not alone else ""
     return HeldOut(check, replace, "", (*findings, f"controls are judged on {n} features, {done}"))
+
+
+def in_common(tables: Sequence[pd.DataFrame], recipe: Recipe) -> pd.DataFrame | None:
+    """The controls of several runs together, in the features that all have; None where there is no table."""
+    if len(tables) < 2:
+        return tables[0] if tables else None
+    shared = common_features(tables, recipe.features)
+    return pd.concat([t[[*metadata_columns(t), *shared]] for t in tables], ignore_index=True)
 
 
 def fit_again(folder: Path, name: str, recipe: Recipe, plates: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame | None]:
@@ -92,6 +113,8 @@ def fit_again(folder: Path, name: str, recipe: Recipe, plates: Sequence[str]) ->
     """
     if not plates:
         raise ValueError("the record does not list the run's plates")
+    if len(plates) > 1 and (changed := [p for p in plates if recorded(folder / p, p).get("plates") != list(plates)]):
+        raise ValueError(f"{some(changed)} went through another run of jumpgpu profile since")
     reference = "negcon" if "negcon" in name.split("_") else "all"
     base = "normalized" if reference == "all" else "normalized_negcon"
     tables = [read(folder, p, base) for p in plates]

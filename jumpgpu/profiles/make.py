@@ -35,11 +35,10 @@ from .standard_errors import standard_errors as errors_of_means
 from .together import concatenate
 
 StrPath = str | os.PathLike[str]
-TABLES = (  # of a plate's profiles, the first there is is scored, and returned
-    "normalized_feature_select_negcon_batch",
-    "normalized_feature_select_negcon_plate",
-    "normalized_feature_select_batch",
-    "normalized_feature_select_plate",
+SELECTED = tuple(f"normalized_feature_select_{word}" for word in ("negcon_batch", "negcon_plate", "batch", "plate"))
+STEPS = ("_spherized_combat_harmony", "_combat_harmony", "_spherized_harmony", "_harmony", "_spherized_combat", "_combat")
+TABLES = (  # of a plate's profiles, the first there is, the one of the last step, is scored, and returned
+    *(f"{table}{steps}" for table in SELECTED for steps in (*STEPS, "_spherized", "")),
     "normalized_negcon",
     "normalized",
 )

@@ -194,3 +194,69 @@ def test_a_table_that_cannot_be_fitted_again_is_circular_by_name(run):
     paths, records = files(folder, "normalized_feature_select_negcon_batch")
     (folder / "profiles" / "P2" / "P2_normalized_negcon.parquet").unlink()
     assert "P2_normalized_negcon.parquet is not there" in hold_out(paths, records).refused
+
+
+def in_runs(folder, runs, more=""):
+    """Profiles of four drawn plates in a run of `profile` for each list of plates, by one recipe."""
+    for plate in draw_position_plates(3, 1.0, 4, n_features=30)[0]:
+        plate.to_parquet(folder / f"{plate['Metadata_Plate'][0]}.parquet")
+    (folder / "recipe.toml").write_text(RECIPE.format(corrections="[]") + more)
+    for plates in runs:
+        given = [str(folder / f"{p}.parquet") for p in plates]
+        arguments = ["--output", str(folder), "--recipe", str(folder / "recipe.toml"), "--overwrite"]
+        assert profile([*given, *arguments]) == 0
+
+
+def scored_by_barcode(folder, capsys):
+    capsys.readouterr()
+    arguments = ["P1", "P2", "P3", "P4", "--output", str(folder), "--draws", "500", "--no-figures"]
+    assert score.main(["replicating", *arguments]) == 0
+    return json.loads((folder / "scores" / "replicating.json").read_text())[0], capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("runs", "more"),
+    [((("P1", "P2"), ("P3", "P4")), "[sphere]\nepsilon = 1e-6\n"), ((("P1",), ("P2",), ("P3",), ("P4",)), "")],
+)
+def test_plates_of_several_runs_are_judged_by_the_controls_of_all_of_them(tmp_path, capsys, runs, more):
+    in_runs(tmp_path, runs, more)
+    record, said = scored_by_barcode(tmp_path, capsys)
+    assert record["controls_position_n"] == 64
+    assert record["controls_plate_n"] == 4
+    assert f"run by run ({len(runs)} runs" in said
+    paths = [
+        tmp_path / "profiles" / p / f"{p}_normalized_feature_select_negcon_batch.parquet" for p in ("P1", "P2", "P3", "P4")
+    ]
+    check = hold_out(paths, [recorded(p.parent, p.parent.name) for p in paths]).check
+    assert check["Metadata_Plate"].value_counts().to_dict() == {"P1": 64, "P2": 64, "P3": 64, "P4": 64}
+    if more:  # no plate keeps controls that its sphering was fitted on
+        name = "normalized_feature_select_negcon_batch_spherized"
+        assert name in said
+        paths = [p.with_name(f"{p.parent.name}_{name}.parquet") for p in paths]
+        replace = hold_out(paths, [recorded(p.parent, p.parent.name) for p in paths]).replace
+        assert sorted(replace["Metadata_Plate"].unique()) == ["P1", "P2", "P3", "P4"]
+
+
+def test_a_plate_that_went_through_another_run_since_is_named(tmp_path, capsys):
+    in_runs(tmp_path, [("P1", "P2", "P3", "P4"), ("P3",)], "[sphere]\nepsilon = 1e-6\n")
+    record, _ = scored_by_barcode(tmp_path, capsys)
+    assert record["controls_position_reason"].endswith("(P3 went through another run of jumpgpu profile since)")
+
+
+def test_plates_selected_one_by_one_need_no_common_run(tmp_path, capsys):
+    in_runs(tmp_path, [("P1", "P2", "P3", "P4"), ("P3",)])
+    text = (tmp_path / "recipe.toml").read_text().replace('level = "batch"', 'level = "plate"')
+    (tmp_path / "recipe.toml").write_text(text)
+    for plates in (("P1", "P2"), ("P3", "P4"), ("P1",)):
+        given = [str(tmp_path / f"{p}.parquet") for p in plates]
+        assert profile([*given, "--output", str(tmp_path), "--recipe", str(tmp_path / "recipe.toml"), "--overwrite"]) == 0
+    record, said = scored_by_barcode(tmp_path, capsys)
+    assert record["controls_position_n"] == 64
+    assert "run by run" not in said
+
+
+def test_tables_of_different_steps_cannot_be_judged(run):
+    folder = run()
+    paths, records = files(folder, "normalized_negcon")
+    paths[1] = paths[1].with_name("P2_normalized_feature_select_negcon_batch.parquet")
+    assert hold_out(paths, records).refused.startswith("the tables are of different steps: normalized_feature_select_")
