@@ -16,7 +16,7 @@ from ..profiles.consensus import cell_counts
 from ..profiles.design_checks import treated_wells
 from ..profiles.platemap import is_negcon
 from ..profiles.text_tables import as_text, label_text, split_labels
-from .average_precision import CONVENTIONS
+from .average_precision import CONVENTIONS, THRESHOLD
 from .common import PERCENTILE, complete
 from .mean_average_precision import MeanPrecision
 
@@ -89,8 +89,8 @@ def hits(
     -------
     Hits
         Columns: the treatment, name, label, n_wells, value (mAP), p, q, hit (q < 0.05), position_checked (whether the mAP
-        exceeds the 95th percentile of that of negative controls which share only a position; missing where that cannot be
-        told), cell_count, cell_count_ratio, cell_count_z, toxic. Sorted by q, p, then falling mAP.
+        exceeds the 95th percentile of that of negative controls which share only a position; p < 0.05 where a null by
+        position judged it; missing where that cannot be told), cell_count, cell_count_ratio, cell_count_z, toxic. Sorted by q, p, then falling mAP.
     """
     if convention not in CONVENTIONS:
         raise ValueError(f"unknown p-value convention {convention!r}; expected one of {CONVENTIONS}")
@@ -108,18 +108,24 @@ def hits(
     table["hit"] = result[f"retrieved_{convention}"].to_numpy(bool)
     controls = next((c.values for c in precision.checks if c.place == "position" and len(c.values)), None)
     threshold = None if controls is None else float(np.percentile(controls, PERCENTILE))
-    table["position_checked"] = pd.array(
-        [None] * len(table) if threshold is None else list(table["value"] > threshold), dtype="boolean"
-    )
+    by_position = precision.settings.get("null") == "position"
+    if by_position:
+        checked: list[bool | None] = list(table["p"] < THRESHOLD)
+    else:
+        checked = [None] * len(table) if threshold is None else list(table["value"] > threshold)
+    table["position_checked"] = pd.array(checked, dtype="boolean")
     table, findings = with_counts(table, profiles, group, toxic)
-    if threshold is None:
+    if by_position:
+        findings.append("hits are checked by position with p: the null is by position")
+    elif threshold is None:
         why = next((c.reason for c in precision.checks if c.place == "position"), "") or "no check of controls"
         findings.append(f"no hit is checked by position: {why}")
     elif unsure := int((table["hit"] & ~table["position_checked"].astype(bool)).sum()):
         findings.append(f"{unsure} of {int(table['hit'].sum())} hits do not exceed controls that share only a position")
     table = table.sort_values(["q", "p", "value", group], ascending=[True, True, False, True], ignore_index=True)
     settings = {"group": group, "label": label, "convention": convention, "toxic_ratio": toxic, "toxic_z": TOXIC_Z}
-    settings |= {"position_threshold": threshold}
+    settings |= {k: precision.settings[k] for k in ("null", "null_of") if k in precision.settings}
+    settings |= {"position_threshold": None if by_position else threshold}
     settings |= {
         k: precision.settings[k] for k in ("wells", "features", "features_given", "wells_left_out", "null_size", "seed")
     }

@@ -184,11 +184,11 @@ def replicability(
     meta["negcon"] = negcon.astype(int)
     values = rows[chosen.features].to_numpy(float)
     settings = settings_of(group, null_size, seed, chosen) | {"null": null, "null_of": "negative controls of the plate"}
-    findings, circular = chosen.findings(), []
+    findings, circular, own_place = chosen.findings(), [], False
     served = ("replicability", condition)
     others = others_at_position(meta)
     if null == "position" and 2 * (others[~negcon] >= FEWEST_OTHERS).sum() >= (~negcon).sum():
-        settings["null_of"] = TREATMENTS
+        settings["null_of"], own_place = TREATMENTS, True
         able = (others >= FEWEST_OTHERS) & ~negcon
         if lost_wells := int((~negcon & ~able).sum()):
             findings.append(
@@ -205,7 +205,10 @@ def replicability(
                 raise ValueError(f"{where}: no null by position: {controls}")
             table = judge_by_controls(table, profiles, chosen.features, condition, null_size, seed, where)
     table = table.rename(columns={"sample": group})
+    judged: pd.DataFrame | str
     judged, own = (profiles, chosen.features) if controls is None else (controls, own_features(controls, also))
+    if own_place:  # what controls do among their plate's other controls would be another score
+        judged = "replicates are ranked among wells of their own position, where controls have none of another treatment"
     checks = check_precision(judged, own, condition, null_size, seed, circular=circular)
     findings += filter(None, (c.finding() for c in checks))
     return MeanPrecision("map-replicability", condition, table, settings, tuple(findings), tuple(checks))

@@ -62,6 +62,7 @@ def position_sets(
             f"{where}: no null by position in this layout: {k} plates hold different treatments at "
             f"{len(np.unique(units))} of {positions} positions, and negative controls at {len(shared)} positions "
             f"({FEWEST} at least); use --null wells, or plates of several layouts"
+            + (f"; sets of fewer wells need fewer plates (--null-wells {n})" if 2 <= (n := len(set(plates))) < k else "")
         )
     if all(len(rows) == k for rows in shared):
         return PositionSets(CONTROLS, np.stack(shared), np.arange(len(shared)))

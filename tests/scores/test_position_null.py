@@ -6,6 +6,7 @@ import pytest
 
 from jumpgpu.profiles.platemap import feature_columns
 from jumpgpu.scores.common import concatenate
+from jumpgpu.scores.hits import hits
 from jumpgpu.scores.intervals import held_null, mean_interval, percent_interval
 from jumpgpu.scores.mean_average_precision import replicability
 from jumpgpu.scores.percent_replicating import percent_replicating
@@ -112,6 +113,7 @@ def test_maps_negatives_are_the_wells_of_a_position_where_layouts_allow_it():
     expected = score[~control & (others >= 2)].groupby("sample")["average_precision"].mean()
     assert (~control & (others < 2)).any()
     assert any("left out" in f for f in result.findings)
+    assert all(c.reason.startswith("replicates are ranked among wells of their own position") for c in result.checks)
     np.testing.assert_allclose(result.table.set_index("Metadata_broad_sample")["value"], expected, rtol=0, atol=1e-12)
 
 
@@ -185,3 +187,26 @@ def test_a_score_says_that_its_null_is_held():
     assert np.isfinite(score.interval).all()
     assert score.settings["interval_held"] in score.findings
     assert percent_replicating(concatenate(plates), draws=200).settings["interval_held"] == ""
+
+
+@pytest.mark.parametrize("layouts", [one_layout, several_layouts])
+def test_hits_of_a_null_by_position_are_checked_by_its_p(layouts):
+    profiles = layouts(4)[0]
+    precision = replicability(profiles, null="position", null_size=200)
+    result = hits(precision, profiles)
+    np.testing.assert_array_equal(result.table["position_checked"].astype(bool), result.table["p"] < 0.05)
+    assert result.table["position_checked"].any()
+    assert result.settings["null_of"] == precision.settings["null_of"]
+    assert result.settings["position_threshold"] is None
+    assert "hits are checked by position with p: the null is by position" in result.findings
+
+
+def test_sets_that_no_plates_can_make_say_which_can():
+    profiles = one_layout(6)[0]
+    treated = profiles["Metadata_control_type"] != "negcon"
+    names = profiles["Metadata_broad_sample"].where(~treated, profiles["Metadata_broad_sample"].str[:3])  # ten wells a plate
+    profiles = profiles.assign(Metadata_broad_sample=names)
+    n_plates = profiles["Metadata_Plate"].nunique()
+    with pytest.raises(ValueError, match=rf"sets of fewer wells need fewer plates \(--null-wells {n_plates}\)"):
+        percent_replicating(profiles, null="position", draws=100)
+    assert percent_replicating(profiles, null="position", draws=100, null_wells=n_plates).settings["null_of"] == CONTROLS
