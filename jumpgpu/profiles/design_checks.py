@@ -11,6 +11,7 @@ from .platemap import CONTROL, NEGATIVE, SAMPLE, control_values, is_negcon, some
 from .text_tables import as_text
 
 FORMATS = {96: (8, 12), 384: (16, 24), 1536: (32, 48)}  # wells to rows and columns
+EMPTY = {"Metadata_JCP2022": ("JCP2022_999999",), "Metadata_pert_type": ("empty",)}  # wells that JUMP calls so
 MARGIN = 2  # rows and columns nearest the edge that are outer wells
 FEW_CONTROLS = 8  # fewer give medians and MADs that are mostly noise
 
@@ -45,6 +46,8 @@ def check_plate(
     if group not in profiles:
         return [f"{plate}: no {group} column: nothing says what is in which well"]
     treated = treated_wells(profiles, group)
+    if n := int(empty_wells(profiles).sum()):
+        result.append(f"{counted(n, 'well')} without a treatment (JCP2022_999999 or empty) take no part")
     controls = is_negcon(profiles) if {CONTROL, NEGATIVE} & set(profiles) else None
     if controls is None or not controls.any():
         result += check_controls(profiles)
@@ -125,4 +128,13 @@ def treated_wells(profiles: pd.DataFrame, group: str = SAMPLE) -> pd.Series:
         treated &= as_text(profiles[column]).notna()
     if {CONTROL, NEGATIVE} & set(profiles.columns):
         treated &= ~is_negcon(profiles)
-    return treated
+    return treated & ~empty_wells(profiles)
+
+
+def empty_wells(profiles: pd.DataFrame) -> pd.Series:
+    """bool a row: a well that the metadata call empty by a word."""
+    empty = pd.Series(False, index=profiles.index)
+    for column, words in EMPTY.items():
+        if column in profiles:
+            empty |= as_text(profiles[column]).isin(words)
+    return empty

@@ -342,7 +342,7 @@ def check_free(output: Path, plate: str) -> None:
 
 def group_of(table: pd.DataFrame) -> str:
     """The column that names a treatment, by convention."""
-    return next((c for c in conventions.GROUP if c in table), platemaps.SAMPLE)
+    return next(iter(conventions.groups(table)), platemaps.SAMPLE)
 
 
 def read_wells(
@@ -374,7 +374,7 @@ def annotate_plate(
 
     `metadata` is the folder that is looked in where none is given.
     """
-    if set(conventions.GROUP) & set(table) and map_file is None and folder is None:
+    if conventions.groups(table) and map_file is None and folder is None:
         ignored = ["the treatment table is not used: the table brings its own annotation"] if treatments_file else []
         return table, None, ignored
     folder = folder or metadata

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .combat import combat
-from .conventions import GROUP
+from .conventions import groups
 from .normalize import Fit, correct_cell_count, correct_well_positions, harmonize, normalize, sphere
 from .platemap import SAMPLE, common_features, feature_columns
 from .position import Explained, correct_position
@@ -106,7 +106,7 @@ def correct(
 
 def correct_plates(plates: list[pd.DataFrame], recipe: Recipe) -> tuple[list[pd.DataFrame], Explained]:
     """The correction `position`, by the column that names treatments in these plates."""
-    group = next((c for c in GROUP if all(c in p for p in plates)), SAMPLE)
+    group = next((c for c in groups(plates[0]) if all(c in p for p in plates)), SAMPLE)
     return correct_position(plates, recipe.position, group, recipe.features)
 
 

@@ -21,16 +21,23 @@ def average_precision(
     negative_differ: list[str],
     multilabel: str | None = None,
 ) -> pd.DataFrame:
-    """copairs' average precision a row (a row and label where labels are lists); RuntimeError without copairs."""
+    """copairs' average precision a row (a row and label where labels are lists).
+
+    RuntimeError without copairs; ValueError where no row has a positive, or none a negative.
+    """
     try:
         import copairs.map
         from copairs.map import multilabel as lists
+        from copairs.matching import UnpairedException
     except ImportError as error:
         raise RuntimeError("mean average precision needs copairs: pip install 'jumpgpu[map]'") from error
     arguments = (meta, values, same, differ, negative_same, negative_differ)
-    if multilabel is None:
-        return copairs.map.average_precision(*arguments, progress_bar=False)
-    return lists.average_precision(*arguments, multilabel_col=multilabel, distance="abs_cosine", progress_bar=False)
+    try:
+        if multilabel is None:
+            return copairs.map.average_precision(*arguments, progress_bar=False)
+        return lists.average_precision(*arguments, multilabel_col=multilabel, distance="abs_cosine", progress_bar=False)
+    except UnpairedException as error:
+        raise ValueError(f"nothing can be ranked: {str(error).rstrip('.')}") from error
 
 
 def significance(precision: pd.DataFrame, group: str, served: tuple[str, str], null_size: int, seed: int) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..profiles.platemap import CONTROL, NEGATIVE, feature_columns, is_negcon
-from ..settings.names import well_position
+from ..settings.names import counted, well_position
 from .average_precision import THRESHOLD, average_precision, significance
 from .common import FEWEST_KEPT, PERCENTILE, complete, correlations, draw_groups, generator, medians_within, standardize
 
@@ -108,7 +108,7 @@ def negative_controls(profiles: pd.DataFrame, features: Sequence[str]) -> tuple[
         return profiles.iloc[:0], none, "no negative control in these profiles"
     wells = profiles.loc[negcon, ["Metadata_Plate", "Metadata_Well", *features]]
     if (n := wells["Metadata_Well"].nunique()) < FEWEST:
-        return wells, none, f"negative controls at {n} positions, at least {FEWEST} are needed"
+        return wells, none, f"negative controls at {counted(n, 'position')}, at least {FEWEST} are needed"
     wells = wells.sort_values(["Metadata_Plate", "Metadata_Well"], kind="stable", ignore_index=True)
     try:
         chosen = complete(wells, features)
@@ -306,7 +306,7 @@ def check_precision(
             checks.append(ControlCheck(place, reason="circular: the null is made of these very controls"))
             continue
         if n < fewest or (place == "position" and plates < 2):
-            checks.append(ControlCheck(place, n=n, reason=f"controls at {n} {place}s of {plates} plates"))
+            checks.append(ControlCheck(place, n=n, reason=f"controls at {counted(n, place)} of {counted(plates, 'plate')}"))
             continue
         table = control_precision(at, values, place, condition, null_size, seed)
         if len(table) < fewest:

@@ -90,7 +90,8 @@ def hits(
     Hits
         Columns: the treatment, name, label, n_wells, value (mAP), p, q, hit (q < 0.05), position_checked (whether the mAP
         exceeds the 95th percentile of that of negative controls which share only a position; p < 0.05 where a null by
-        position judged it; missing where that cannot be told), cell_count, cell_count_ratio, cell_count_z, toxic. Sorted by q, p, then falling mAP.
+        position judged it; missing where that cannot be told), cell_count, cell_count_ratio, cell_count_z, toxic. Sorted by
+        q, p, then falling mAP.
     """
     if convention not in CONVENTIONS:
         raise ValueError(f"unknown p-value convention {convention!r}; expected one of {CONVENTIONS}")

@@ -82,6 +82,45 @@ def plain(t):
     )
 
 
+def shouted(t):
+    """Upper case and spaces, the number of cells without a prefix, kinds of wells in words."""
+    return spelled(
+        t,
+        **{
+            "PLATE": t["Metadata_Plate"],
+            "Well ID": t["Metadata_Well"],
+            "Treatment": t["Metadata_broad_sample"].fillna("none"),
+        },
+        Cell_Count=t["Metadata_Object_Count"],
+        **{"Well Type": t["Metadata_control_type"].map({"negcon": "Negative Control"}).fillna("sample")},
+    )
+
+
+def lines(t):
+    """Rows and columns in place of wells, rows as numbers."""
+    return spelled(
+        t,
+        Metadata_PlateID=t["Metadata_Plate"],
+        Metadata_Row=pd.Series([1] * len(t)),
+        Metadata_Col=t["Metadata_Well"].str[1:].astype(int),
+        Metadata_Compound=t["Metadata_broad_sample"].fillna("DMSO control"),
+    )
+
+
+def jump_guides(t):
+    """cpg0016's CRISPR plates: two negative controls of many, by number, and empty wells."""
+    names = t["Metadata_broad_sample"].where(t["Metadata_broad_sample"].notna(), "JCP2022_800002")
+    names = names.where(~t["Metadata_Well"].isin(["A09", "A10"]), "JCP2022_800001")
+    empty = t.head(2).assign(Metadata_Well=["B01", "B02"])
+    t, names = pd.concat([t, empty], ignore_index=True), pd.concat([names, pd.Series(["JCP2022_999999"] * 2)])
+    return spelled(
+        t,
+        Metadata_Plate=t["Metadata_Plate"],
+        Metadata_Well=t["Metadata_Well"],
+        Metadata_JCP2022=names.reset_index(drop=True),
+    )
+
+
 TABLES = {
     chammi: [],
     jump: ["treatments Metadata_JCP2022 (--group)", "negative controls Metadata_pert_type=negcon, 20 wells (--control)"],
@@ -95,6 +134,19 @@ TABLES = {
         "plate Plate (--plate-column); well Well (--well-column); compound, moa as Metadata_",
         "treatments Metadata_compound",
         "negative controls Metadata_compound=DMSO, 20 wells",
+    ],
+    shouted: [
+        "plate PLATE (--plate-column); well Well ID (--well-column); number of cells Cell_Count",
+        "treatments Metadata_Treatment",
+        "negative controls Metadata_Well Type=Negative Control, 20 wells",
+    ],
+    lines: [
+        "plate Metadata_PlateID (--plate-column); well of Metadata_Row and Metadata_Col",
+        "negative controls Metadata_Compound=DMSO control, 20 wells",
+    ],
+    jump_guides: [
+        "negative controls Metadata_JCP2022=JCP2022_800001, JCP2022_800002, 20 wells",
+        "2 wells without a treatment (JCP2022_999999 or empty) take no part",
     ],
 }
 
@@ -147,6 +199,10 @@ def test_published_foreign_plates(shared, tmp_path, capsys):
     table = pd.read_parquet(tmp_path / "scores" / "replicating.parquet")
     assert len(table) == 58
     assert "DMSO" not in set(table["Metadata_broad_sample"])
+    one = ["--plate", str(folder / "SQ00015054.csv.gz"), "--output", str(tmp_path), "--no-figures", "--null-size", "500"]
+    assert score.main(["hits", *one, "--label", "moa"]) == 0  # one plate: no control shares a row with another
+    assert "controls at 24 positions of 1 plate" in capsys.readouterr().err
+    assert len(pd.read_parquet(tmp_path / "scores" / "hits.parquet")) == 58
     assert score.main(["matching", "--plate", str(folder / "SQ00015054.csv.gz"), *run]) == 0
     assert "labels Metadata_moa (--label)" in capsys.readouterr().err
     pairs = pd.read_parquet(tmp_path / "scores" / "matching.parquet")
