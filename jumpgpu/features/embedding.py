@@ -8,6 +8,7 @@ equal to rounding, not to the bit: its own library computes them.
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from ..gpu.device import Device
@@ -33,6 +34,29 @@ def columns_of(model: ModelSettings) -> list[str]:
     n = width(model)
     words = [(model.name, group) if group else (model.name,) for group in model.groups]
     return [feature_name(CELLS, "Embedding", *word, f"{i:04d}") for word in words for i in range(1, n + 1)]
+
+
+def places(names: Sequence[str]) -> dict[str, list[int]]:
+    """Where each model's values (and channel's, where channels go by themselves) stand among columns."""
+    result: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        if name.startswith(f"{CELLS}_Embedding_"):
+            result.setdefault(name.removeprefix(f"{CELLS}_Embedding_").rpartition("_")[0], []).append(i)
+    return result
+
+
+def gaps(values: np.ndarray, where: dict[str, list[int]]) -> dict[str, tuple[int, bool]]:
+    """By model, cells with a value that is not finite, and whether its network must have given it.
+
+    A cell without a pixel in what centres or masks its crop has nan in all of a model's values, as any network may give.
+    """
+    result = {}
+    for model, columns in where.items():
+        own = values[:, columns]
+        if n := int((lacking := ~np.isfinite(own).all(axis=1)).sum()):
+            surely = n == len(own) > 1 or np.isinf(own).any() or not np.isnan(own[lacking]).all()
+            result[model] = n, bool(surely)
+    return result
 
 
 def check(settings: EmbeddingSettings, channels: Sequence[str], pixel_um: float | None) -> None:
@@ -64,6 +88,9 @@ def embed(batch: ObjectBatch, model: ModelSettings, at_a_time: int, device: Devi
     crops = Crops(batch, model, device)
     network = load(model, device.torch)
     parts = [crops_to_values(crops.part(i, i + at_a_time), network, model) for i in range(0, batch.objects.n, at_a_time)]
+    wanted = width(model) * len(model.groups)
+    if odd := next((p.shape[1] for p in parts if p.shape[1] != wanted), None):
+        raise ValueError(f"model {model.name!r} gives {odd} values for some crops and {wanted} for others")
     values = torch.cat(parts) if parts else device.empty(0, len(columns_of(model)), dtype=torch.float32)
     return torch.where(crops.there[:, None], values.to(torch.float64), torch.nan)
 

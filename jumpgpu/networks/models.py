@@ -3,13 +3,14 @@
 No pickle is read: weights are safetensors or tensors alone (torch's `weights_only`).
 """
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
 import threading
 import types
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,24 +43,37 @@ class Network:
 
     def __call__(self, crops: torch.Tensor) -> torch.Tensor:
         """float32 [N, D] of crops [N, K, S, S]; ValueError for a network that gives anything else."""
-        try:
-            with torch.inference_mode():
-                output = self.forward(crops)
-        except MemoryError:
-            raise
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            if "out of memory" in str(error).lower():
-                raise
-            raise ValueError(
-                f"model {self.name!r} does not take crops {list(crops.shape)} of {crops.dtype}: {error}"
-            ) from error
-        if not isinstance(output, torch.Tensor) or output.ndim != 2 or len(output) != len(crops):
+        with (
+            code_of(f"model {self.name!r} does not take crops {list(crops.shape)} of {crops.dtype}"),
+            torch.inference_mode(),
+        ):
+            output = self.forward(crops)
+            if not isinstance(output, torch.Tensor) and hasattr(output, "__dlpack__"):
+                output = torch.from_dlpack(output).to(crops.device)
+        if not isinstance(output, torch.Tensor) or output.ndim != 2 or len(output) != len(crops) or not output.shape[1]:
             given = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
             raise ValueError(
                 f"model {self.name!r} gives {given} for {len(crops)} crops; expected [{len(crops)}, D], a row per crop: end "
                 "it with a pooling, in a function of FILE.py:FUNCTION"
             )
+        if output.is_complex():
+            raise ValueError(f"model {self.name!r} gives {output.dtype}; expected real numbers")
         return output.to(torch.float32)
+
+
+@contextlib.contextmanager
+def code_of(where: str) -> Iterator[None]:
+    """What a user's code raises, as a ValueError that says where; want of memory and a lost device stay what they are."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        text = str(error)
+        if isinstance(error, RuntimeError) and ("out of memory" in text.lower() or "CUDA error" in text):
+            raise
+        kind = "" if type(error) in (RuntimeError, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"{where}: {kind}{text}") from error
 
 
 class RandomConvolutions(torch.nn.Module):
@@ -259,7 +273,9 @@ def _timm(model: ModelSettings) -> torch.nn.Module:
 
 
 def _from_function(model: ModelSettings) -> Any:
-    output = function_of(model.model, f"model {model.name!r}")()
+    function = function_of(model.model, f"model {model.name!r}")
+    with code_of(f"model {model.name!r}: {model.model}() fails"):
+        output = function()
     if model.weights:
         if not isinstance(output, torch.nn.Module):
             raise ValueError(
@@ -279,7 +295,8 @@ def function_of(place: str, where: str) -> Callable[..., Any]:
     assert spec is not None
     assert spec.loader is not None
     module: types.ModuleType = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with code_of(f"{where}: {file} cannot be run"):
+        spec.loader.exec_module(module)
     function = getattr(module, name, None)
     if not callable(function):
         raise ValueError(f"{where}: {file} has no function {name!r}")

@@ -10,7 +10,7 @@ import torch
 
 from ..cli.options import Options
 from ..cli.progress import Progress
-from ..features import granularity
+from ..features import embedding, granularity
 from ..features import image_quality as quality
 from ..features.families import measure_batch
 from ..features.objects import ObjectBatch, begin_batch, begin_segmentation, make_batch
@@ -58,6 +58,7 @@ class Run:
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # of each well's fields, where they differ
     functions: Mapping[tuple[int, int], torch.Tensor] = field(default_factory=dict)  # illumination of each size, then
     ahead: list[list[Begun]] = field(default_factory=list)  # batches that are begun before it is their turn, one in each
+    told: set[str] = field(default_factory=set)  # models whose gaps were told
 
     def parts(self, wells: Sequence[str]) -> "list[tuple[Run, list[str]]]":
         """The run for wells of each size; itself where they do not differ."""
@@ -70,6 +71,24 @@ class Run:
     def sure(self) -> list[int]:
         """Places of the columns whose numbers always exist."""
         return [i for i, n in enumerate(self.columns) if family_of(n) in SURE or n.endswith("_AreaShape_Area")]
+
+    @cached_property
+    def embedded(self) -> dict[str, list[int]]:
+        """Places of each model's columns."""
+        return embedding.places(self.columns)
+
+    def tell_gaps(self, table: np.ndarray, well: str, site: int) -> None:
+        """Say once for each model that some cell has no finite value of it."""
+        for model, (n, surely) in embedding.gaps(table, self.embedded).items():
+            if model in self.told:
+                continue
+            self.told.add(model)
+            why = "its network gives nan or infinity" if surely else "no pixel to centre or mask it by, or the network's nan"
+            where = f"{self.plate.barcode} {well} site {site}: model {model!r}"
+            text = (
+                f"{where} has values that are not finite for {n} of {len(table)} cells ({why}); further ones are not named"
+            )
+            self.progress.say(text, "warning" if surely else "note")
 
 
 @dataclass(frozen=True)
@@ -231,6 +250,8 @@ def measures_of(batch: ObjectBatch, raw: Raw, run: Run) -> Tables:
         table = values()
         check_finite(table, run.columns, run.sure)
         start = np.cumsum([0, *n_cells]).tolist()
+        for b, place in enumerate(sites if run.embedded else ()):
+            run.tell_gaps(table[start[b] : start[b + 1]], *place)
         odd: list[dict[str, int]] = [{} for _ in sites]
         if granularity.doubtful(table, run.columns):
             odd = [granularity.doubtful(table[start[b] : start[b + 1]], run.columns) for b in range(len(sites))]

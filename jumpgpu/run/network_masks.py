@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ..gpu.device import Device
-from ..images.masks import compact, pair
+from ..images.masks import binary, compact, pair
 from ..networks.masks import find_labels
 from ..segmentation.pipeline import Segmentation, primary_of, segment_from
 from ..settings.config import PrimarySettings, SegmentationSettings
@@ -39,16 +39,21 @@ def segment_by_networks(
     settings: SegmentationSettings,
     device: Device,
     names: Sequence[str],
-    say: Callable[[str], None],
+    say: Callable[..., None],
 ) -> Segmentation:
     """Label images of a batch, float32 [B, C, H, W]; `say` is told what is left out of a field, by the name that it has."""
     labels = find_labels(pixels, channels, settings, device)
-    nuclei = labels["Nuclei"].cpu().numpy()
+    found = {name: image.cpu().numpy() for name, image in labels.items()}
+    nuclei = found["Nuclei"]
+    for compartment, planes in found.items():
+        for name, image in zip(names, planes, strict=True):
+            if remark := binary(image):
+                say(f"{name}: {compartment}: {remark}", "warning")
     if "Cells" not in labels:
         numbered = np.stack([compact(np.concatenate([[0], image.ravel()]))[0][1:].reshape(image.shape) for image in nuclei])
         primary = primary_of(device.tensor(numbered.astype(np.int32)), device)
         return segment_from(primary, pixels, tuple(channels), settings, device, {})
-    cells = labels["Cells"].cpu().numpy()
+    cells = found["Cells"]
     images: dict[str, list[np.ndarray]] = {c: [] for c in COMPARTMENTS}
     for b, name in enumerate(names):
         own, notes = pair(nuclei[b], cells[b])

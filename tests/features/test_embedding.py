@@ -231,3 +231,22 @@ def test_statistics_skip_fields_that_cannot_be_read(tmp_path: Path, device: Devi
         broken.write_bytes(b"broken")
     with pytest.raises(ValueError, match=r"no image can be read"):
         plate_statistics(plate, ["DNA"], 64, ones, device)
+
+
+def test_odd_values_of_a_network_are_said_and_odd_rows_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_images(tmp_path)
+    code = tmp_path / "net.py"
+    code.write_text(
+        "import torch\n"
+        "def inf():\n    return lambda crops: crops.mean((2, 3)) / 0\n"
+        "def uneven():\n    return lambda crops: torch.zeros(len(crops), 2 + (len(crops) != 2))\n"
+    )
+    model = 'name = "n"\nmodel = "{}:{}"\nchannels = ["DNA"]\ncrop = 16'
+    plate = extract(tmp_path, config(tmp_path, model.format(code, "inf")), "inf")
+    n = len(plate.to_pandas())
+    assert n > 0
+    said = capsys.readouterr().err
+    assert said.count("model 'n' has values that are not finite for") == 1  # of many fields
+    assert "(its network gives nan or infinity)" in said
+    with pytest.raises(ValueError, match="model 'n' gives 3 values for some crops and 2 for others"):
+        extract(tmp_path, config(tmp_path, model.format(code, "uneven")), "uneven")

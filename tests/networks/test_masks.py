@@ -56,6 +56,26 @@ def small(fields, channels):
 
 def broken(fields, channels):
     return fields["DNA"]
+
+def divides(fields, channels):
+    return 1 / 0
+
+def halves(fields, channels):
+    labels = nuclei(fields, channels)
+    fields.mul_(0.5)
+    return labels
+
+def halves_array(fields, channels):
+    labels = nuclei(fields, channels)
+    fields.numpy()[:] /= 2
+    return labels
+
+def binary(fields, channels):
+    return (nuclei(fields, channels) > 0).astype(np.uint8)
+
+def learns(fields, channels):
+    assert not torch.is_grad_enabled()
+    return nuclei(fields, channels)
 """
 
 
@@ -322,3 +342,24 @@ def test_a_package_that_ships_its_weights(root: Path, device: Device) -> None:
     for well in plate.wells:
         labels = plate.labels(well, 1)
         assert labels["Nuclei"].max() == labels["Cells"].max() == (cells["Metadata_Well"] == well).sum()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("divides", r"segmentation.network.nuclei \(.*:divides\) fails: ZeroDivisionError: division by zero"),
+        ("halves", r"\(.*:halves\) changes the fields it is given, .* work on a copy"),
+        ("halves_array", "changes the fields it is given"),
+    ],
+)
+def test_a_function_that_fails_or_changes_the_fields_is_named(root: Path, name: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        extract(root, config(root, f'nuclei = "{root / "nets.py"}:{name}"'), str(tmp_path / "out"))
+
+
+def test_a_binary_mask_in_place_of_labels_is_said(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    extract(root, config(root, f'nuclei = "{root / "nets.py"}:binary"'), str(tmp_path / "out"))
+    assert "site 1: Nuclei: label 1 in" in (said := capsys.readouterr().err)
+    assert "separate parts, as in a binary mask" in said
+    extract(root, config(root, f'nuclei = "{root / "nets.py"}:learns"'), str(tmp_path / "learns"))
+    assert "binary" not in capsys.readouterr().err

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from jumpgpu.features.embedding import gaps, places
 from jumpgpu.networks.models import RandomConvolutions, identity, load, width
 from jumpgpu.settings.config import Config, build
 from jumpgpu.settings.networks import EmbeddingSettings, ModelSettings
@@ -251,3 +252,81 @@ def test_two_models_of_one_name() -> None:
     table = {"features": {"embedding": {"models": [GOOD, GOOD | {"crop": 64}]}}}
     with pytest.raises(ValueError, match="models: expected each name once, got 'n' 2 times"):
         build(Config, table, "my.toml")
+
+
+ODD = """
+import numpy as np
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self, forward):
+        super().__init__()
+        self.given = forward
+    def forward(self, crops):
+        return self.given(crops)
+
+def fails(error):
+    def forward(crops):
+        raise error
+    return lambda: Net(forward)
+
+key, zero, disk = fails(KeyError("k")), fails(ZeroDivisionError("z")), fails(OSError("d"))
+assertion = fails(AssertionError("odd side"))
+memory = fails(RuntimeError("CUDA out of memory"))
+complex_ = lambda: Net(lambda c: torch.zeros(len(c), 2, dtype=torch.complex64))
+none = lambda: Net(lambda c: c.mean((2, 3))[:, :0])
+array = lambda: lambda c: c.numpy().mean((2, 3))
+needy = lambda size: None
+
+def refuses():
+    raise RuntimeError("no weights")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("key", "does not take crops .*: KeyError: 'k'"),
+        ("assertion", "does not take crops .*: AssertionError: odd side"),
+        ("zero", "ZeroDivisionError: z"),
+        ("disk", "OSError: d"),
+        ("complex_", r"gives torch.complex64; expected real numbers"),
+        ("none", r"gives \[2, 0\] for 2 crops; expected \[2, D\]"),
+        ("needy", r"needy\(\) fails: TypeError: .*missing 1 required"),
+        ("refuses", r"refuses\(\) fails: no weights"),
+    ],
+)
+def test_what_a_users_code_raises_is_an_error_that_names_the_model(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(ODD)
+    with pytest.raises(ValueError, match=rf"model 'net'.*{message}"):
+        width(settings(f"{tmp_path / 'odd.py'}:{name}"))
+
+
+def test_want_of_memory_stays_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(ODD)
+    with pytest.raises(RuntimeError, match=r"^CUDA out of memory$"):
+        width(settings(f"{tmp_path / 'odd.py'}:memory"))
+
+
+def test_a_file_that_does_not_run_is_named(tmp_path: Path) -> None:
+    for text, message in (("def f(:\n", "SyntaxError"), ("import no_such_library\n", "No module named 'no_such_library'")):
+        (tmp_path / "bad.py").write_text(text)
+        with pytest.raises(ValueError, match=rf"model 'net': .*bad.py cannot be run: .*{message}"):
+            width(settings(f"{tmp_path / 'bad.py'}:f"))
+
+
+def test_arrays_are_rows_too(tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(ODD)
+    crops = torch.rand(3, 3, 20, 20)
+    torch.testing.assert_close(load(settings(f"{tmp_path / 'odd.py'}:array"), CPU)(crops), crops.mean((2, 3)))
+
+
+def test_gaps_are_told_once_a_model_and_networks_nan_apart_from_absent_pixels() -> None:
+    names = ["Cells_AreaShape_Area", *(f"Cells_Embedding_a_000{i}" for i in (1, 2)), "Cells_Embedding_b_DNA_0001"]
+    where = places(names)
+    assert where == {"a": [1, 2], "b_DNA": [3]}
+    nan, inf = np.nan, np.inf
+    assert gaps(np.array([[nan, 1, 2, 3], [1, 1, 2, 3.0]]), where) == {}
+    assert gaps(np.array([[1, nan, nan, 3], [1, 1, 2, 3.0]]), where) == {"a": (1, False)}
+    assert gaps(np.array([[1, nan, 2, 3], [1, 1, 2, inf]]), where) == {"a": (1, True), "b_DNA": (1, True)}
+    assert gaps(np.array([[1, nan, nan, 3], [1, nan, nan, 3.0]]), where) == {"a": (2, True)}
