@@ -49,7 +49,7 @@ class Network:
         ):
             output = self.forward(crops)
             if not isinstance(output, torch.Tensor) and hasattr(output, "__dlpack__"):
-                output = torch.from_dlpack(output).to(crops.device)
+                output = torch.utils.dlpack.from_dlpack(output).to(crops.device)
         if not isinstance(output, torch.Tensor) or output.ndim != 2 or len(output) != len(crops) or not output.shape[1]:
             given = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
             raise ValueError(
