@@ -24,8 +24,10 @@ from ..images.reader import read_fields
 from ..networks.crops import CropRule, cut
 from ..outputs.crops import FORMATS, MASKS, CropPart, WellCrops, path_of, write_root, write_well
 from ..settings.config import Config, build
+from ..settings.names import counted
 from ..settings.networks import EmbeddingSettings, ModelSettings
 from ..storage.atomic import write_whole
+from ..storage.staging import remove_folder
 from ..store.reader import StoredPlate
 from .functions import open_functions
 from .networks import plate_statistics
@@ -66,7 +68,7 @@ def export_crops(
     advance : called after each well with its name and its cells
 
     Raises ValueError where the plate has no labels, other functions or images of another size; FileExistsError where the
-    folder holds crops of another kind.
+    folder holds crops of another kind, or would hold crops of two kinds.
     """
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}; expected one of {', '.join(FORMATS)}")
@@ -87,8 +89,10 @@ def export_crops(
     (rule,) = resolved(EmbeddingSettings((rule,)), result.pixel_um, statistics).models
     said = said_of(rule) | {"format": format, "plate_settings": plate.fingerprint}
     record = folder / f"{plate.barcode}_crops.json"
-    if record.is_file() and not overwrite and json.loads(record.read_text()) != said:
-        raise FileExistsError(errno.EEXIST, "holds crops of another kind; --overwrite or another --output", str(record))
+    if record.is_file() and json.loads(record.read_text()) != said:
+        if not overwrite:
+            raise FileExistsError(errno.EEXIST, "holds crops of another kind; --overwrite or another --output", str(record))
+        clear(folder, plate, format, chosen)
     write_whole(record, json.dumps(said, indent=1) + "\n")
     if format == "crops-zarr":
         write_root(folder, plate.barcode)
@@ -101,6 +105,24 @@ def export_crops(
         total += n
         advance(well, n)
     return total
+
+
+def clear(folder: Path, plate: StoredPlate, format: str, wells: Sequence[str]) -> None:
+    """Remove wells' crops of another kind, so that none is taken for one of the new kind, whenever this run ends.
+
+    FileExistsError where wells that are not to be written have such crops too.
+    """
+    there = {well: path for well in plate.wells if (path := path_of(folder, plate.barcode, well, format)).exists()}
+    if others := [well for well in there if well not in wells]:
+        what = f"{counted(len(others), 'well')} beside those asked for, first {others[0]}, hold crops of another kind"
+        raise FileExistsError(errno.EEXIST, f"{what}; overwrite all wells, or give another --output", str(folder))
+    for path in there.values():
+        if not path.is_dir():
+            path.unlink()
+            continue
+        remove_folder(path)
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "holds crops of another kind and cannot be removed", str(path))
 
 
 def said_of(rule: ModelSettings) -> dict[str, Any]:

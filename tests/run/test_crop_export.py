@@ -193,3 +193,36 @@ def test_other_functions_and_missing_labels_are_refused(plate: StoredPlate, tmp_
     )
     assert export(bare, tmp_path / "out", "webdataset") == 2
     assert "has no label images; extract it with --save-labels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format", ["crops-zarr", "webdataset", "h5sc"])
+def test_crops_of_two_kinds_never_stand_together(plate: StoredPlate, tmp_path: Path, capsys, format: str) -> None:
+    first, second = plate.wells[0], plate.wells[1]
+    assert export(plate, tmp_path, format) == 0
+    assert export(plate, tmp_path, format, "--mask", "Cells", "--overwrite", "--wells", first) == 2
+    assert "beside those asked for" in capsys.readouterr().err
+    record = (tmp_path / "DEMO_crops.json").read_text()
+    assert json.loads(record)["mask"] == "none"
+    assert export(plate, tmp_path, format, "--mask", "Cells", "--overwrite") == 0
+    assert export(plate, tmp_path, format, "--mask", "Cells", "--overwrite", "--wells", first) == 0  # of the same kind
+    ending = {"crops-zarr": "", "webdataset": ".tar", "h5sc": ".h5sc"}[format]
+    paths = [tmp_path / (f"DEMO_crops.zarr/{w}" if not ending else f"DEMO_{w}{ending}") for w in (first, second)]
+    assert all(p.exists() for p in paths)
+
+
+def test_a_killed_overwrite_leaves_no_crops_of_the_kind_before(plate, tmp_path, monkeypatch) -> None:
+    assert export(plate, tmp_path, "webdataset") == 0
+    second = tmp_path / f"DEMO_{plate.wells[1]}.tar"
+    before = second.read_bytes()
+
+    def killed(well, path, format):
+        if well.well == plate.wells[1]:
+            raise KeyboardInterrupt
+        return write_well(well, path, format)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("jumpgpu.run.crop_export.write_well", killed)
+        assert export(plate, tmp_path, "webdataset", "--mask", "Cells", "--overwrite") != 0
+    assert not second.exists()
+    assert export(plate, tmp_path, "webdataset", "--mask", "Cells") == 0  # goes on, without --overwrite
+    assert second.read_bytes() != before
