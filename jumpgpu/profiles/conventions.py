@@ -67,8 +67,7 @@ def named(columns: Iterable[object], known: Sequence[str]) -> list[str]:
 def identity_columns(path: Path, table: pd.DataFrame, plate: str | None, well: str | None) -> tuple[pd.DataFrame, list[str]]:
     """A table whose plate and well are Metadata_Plate and Metadata_Well, and what was chosen for them, a line.
 
-    `plate` and `well` name the columns; None takes the first of `PLATE` and of `WELL` that is there. A known number of
-    cells is Metadata_Object_Count.
+    `plate` and `well` name the columns; None takes the first of `PLATE` and of `WELL` that is there.
     """
     chosen, said = dict[str, str](), []
     for wanted, asked, known, option in (
@@ -88,12 +87,18 @@ def identity_columns(path: Path, table: pd.DataFrame, plate: str | None, well: s
         if result != wanted:
             chosen[wanted] = result
             said.append(f"{wanted.removeprefix('Metadata_').lower()} {result} ({option})")
-    table = table.assign(**{wanted: table[result] for wanted, result in chosen.items()})
-    count = next((c for c in named(table.columns, COUNT) if pd.api.types.is_numeric_dtype(table[c].dtype)), COUNT[0])
-    if count != COUNT[0] and COUNT[0] not in table:
-        table = table.assign(**{COUNT[0]: table[count]})
-        said.append(f"number of cells {count}")
-    return table, said
+    return table.assign(**{wanted: table[result] for wanted, result in chosen.items()}), said
+
+
+def with_count(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with Metadata_Object_Count, of a known number of cells; `attrs["findings"]` says of which."""
+    known = [c for c in named(table.columns, COUNT) if pd.api.types.is_numeric_dtype(table[c].dtype)]
+    if COUNT[0] in table or not known:
+        return table
+    findings = [*table.attrs.get("findings", ()), *one_line([f"number of cells {known[0]}"])]
+    table = table.assign(**{COUNT[0]: table[known[0]]})
+    table.attrs["findings"] = findings
+    return table
 
 
 def rows_and_columns(table: pd.DataFrame) -> list[str]:

@@ -203,7 +203,8 @@ def read_parquet(path: Path) -> pd.DataFrame:
     """A Parquet file's columns, whatever pandas index or types its writer noted beside them."""
     if twice := [c for c, n in Counter(pq.read_schema(path).names).items() if n > 1]:
         raise ValueError(f"{path}: column {twice[0]!r} appears twice")
-    return pq.read_table(path).to_pandas(ignore_metadata=True)
+    table = pq.read_table(path).to_pandas(ignore_metadata=True)
+    return table.drop(columns=[c for c in table if str(c).startswith("__index_level_")])  # pandas' own row numbers
 
 
 def feature_numbers(values: pd.Series, path: Path) -> pd.Series:

@@ -74,7 +74,8 @@ def profile(
     Parameters
     ----------
     plates : sequence
-        Open plates, barcodes or `<plate>.zarr` in `folder`, or tables of wells (.parquet, .csv, .csv.gz).
+        Open plates, barcodes or `<plate>.zarr` in `folder`, or tables of wells (.parquet, .csv, .csv.gz), of several
+        plates too.
     metadata : path, optional
         Folder with platemaps/ and external/; `<folder>/metadata` where None. A table with its own annotation needs none.
     platemap, treatments : paths, optional
@@ -195,10 +196,9 @@ def profile(
             return table
 
         def augmented() -> Iterator[pd.DataFrame]:
-            for argument in plates:
-                table, versions = read_wells(
-                    argument, Path(folder), chosen, (plate_column, well_column), cells_to_wells, needs_cells
-                )
+            columns = (plate_column, well_column)
+            given = (read_wells(p, Path(folder), chosen, columns, cells_to_wells, needs_cells) for p in plates)
+            for table, versions in (t for tables in given for t in tables):
                 plate = barcode_of(table)
                 if output is not None and not overwrite:
                     check_free(Path(output), plate)
@@ -352,19 +352,22 @@ def read_wells(
     columns: Sequence[str | None],
     cells_to_wells: Callable[[StoredPlate], pd.DataFrame],
     needs_cells: Sequence[str],
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """A plate's aggregated wells and numbers versions: from its cells, or from a table that already has them."""
+) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
+    """Aggregated wells and numbers versions: of a plate's cells, or of each plate of a table that already has them."""
     if isinstance(plate, StoredPlate):
-        return cells_to_wells(plate), plate.numbers
+        return [(cells_to_wells(plate), plate.numbers)]
     path = place_of(plate)
     if isinstance(path, Path) and path.name.endswith((".parquet", ".csv", ".csv.gz")):
         if needs_cells:
             raise ValueError(f"{path}: {needs_cells[0]} needs a plate's cells, and this is a table of wells")
-        table = read_profiles(path, recipe.features, *columns)
-        barcode = check_file_name(barcode_of(table), f"{path}: the plate (Metadata_Plate)")
-        return table, numbers_beside(path, barcode)
+        table = conventions.with_count(read_profiles(path, recipe.features, *columns))
+        result: list[tuple[pd.DataFrame, dict[str, Any]]] = []
+        for barcode, rows in table.groupby("Metadata_Plate", sort=False):
+            check_file_name(str(barcode), f"{path}: the plate (Metadata_Plate)")
+            result.append((rows.reset_index(drop=True), numbers_beside(path, str(barcode))))
+        return result
     stored = open_plate(path if path.suffix == ".zarr" else folder / os.fspath(plate))
-    return cells_to_wells(stored), stored.numbers
+    return [(cells_to_wells(stored), stored.numbers)]
 
 
 def annotate_plate(

@@ -70,7 +70,7 @@ class Selection:
         for plate in plates if not self.features else ():  # what profile was asked for
             asked = recorded(self.output / "profiles" / plate, plate).get("recipe", {}).get("features", ())
             features = tuple(dict.fromkeys((*features, *asked)))
-        tables = [read_profiles(p, features, self.plate_column, self.well_column) for p in paths]
+        tables = [conventions.with_count(read_profiles(p, features, self.plate_column, self.well_column)) for p in paths]
         for path, table in zip(paths, tables, strict=True):
             tell_all(table.attrs["findings"], str(path))
             tell_all(platemaps.feature_findings(table, features), str(path))

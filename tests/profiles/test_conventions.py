@@ -136,7 +136,8 @@ TABLES = {
         "negative controls Metadata_compound=DMSO, 20 wells",
     ],
     shouted: [
-        "plate PLATE (--plate-column); well Well ID (--well-column); number of cells Cell_Count",
+        "plate PLATE (--plate-column); well Well ID (--well-column)",
+        "read by convention: number of cells Cell_Count",
         "treatments Metadata_Treatment",
         "negative controls Metadata_Well Type=Negative Control, 20 wells",
     ],
@@ -243,3 +244,18 @@ def test_groups_and_labels_by_convention():
     assert name == "Metadata_broad_sample,dose"
     assert joined[name].tolist()[:2] == ["A-1 @ 3", "A-2 @ 3"]
     assert joined[name].isna().sum() == 10
+
+
+def test_a_table_of_several_plates_is_profiled_as_a_table_for_each(tmp_path):
+    tables = [shouted(ours(k)) for k in (0, 1)]
+    pd.concat(tables).to_parquet(tmp_path / "both.parquet")  # with pandas' row numbers, which are no column
+    for k, table in enumerate(tables):
+        table.to_parquet(tmp_path / f"own{k}.parquet")
+    assert profile([str(tmp_path / "both.parquet"), "--output", str(tmp_path / "together")]) == 0
+    assert profile([str(tmp_path / f"own{k}.parquet") for k in (0, 1)] + ["--output", str(tmp_path / "apart")]) == 0
+    for k in (0, 1):
+        name = f"profiles/P{k}/P{k}_normalized_feature_select_negcon_plate.parquet"
+        pd.testing.assert_frame_equal(*(pd.read_parquet(tmp_path / f / name) for f in ("together", "apart")))
+    read = read_profiles(tmp_path / "both.parquet")
+    assert not [c for c in read if "index" in c]
+    assert len(read) == 2 * len(tables[0])
