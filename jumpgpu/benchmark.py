@@ -1,6 +1,7 @@
 """`python -m jumpgpu.benchmark`: representations of the same wells side by side, on CPJUMP1's tasks."""
 
 import argparse
+import dataclasses
 import sys
 import time
 from collections.abc import Sequence
@@ -73,6 +74,7 @@ def judge(options: argparse.Namespace) -> list[Benchmark]:
     else:
         second = None
         sides = [(condition, rows, None) for condition, rows in first.conditions()]
+    held = dict.fromkeys(f for side in (first, second) if side is not None for f in side.held_out.findings)
     results = []
     for condition, rows, others in sides:
         for line in first.design_findings(rows, condition):
@@ -88,25 +90,24 @@ def judge(options: argparse.Namespace) -> list[Benchmark]:
             for line in said if label is None else conventions.one_line(said):
                 tell(f"{condition or 'plates'}: {line}")
         judged = [(first, rows)] if second is None or others is None else [(first, rows), (second, others)]
-        results.append(
-            benchmark(
-                rows,
-                others,
-                group=first.group,
-                label=label,
-                condition=condition,
-                tasks=options.task or TASKS,
-                only=options.only,
-                split=options.split,
-                null_wells=int(wanted) if wanted.isdecimal() else wanted,
-                draws=recipe.score.draws if options.draws is None else options.draws,
-                null_size=options.null_size,
-                seed=options.seed,
-                also=first.features,
-                controls=judging_controls(*judged),
-                advance=lambda name: tell(f"judging {name}"),
-            )
+        result = benchmark(
+            rows,
+            others,
+            group=first.group,
+            label=label,
+            condition=condition,
+            tasks=options.task or TASKS,
+            only=options.only,
+            split=options.split,
+            null_wells=int(wanted) if wanted.isdecimal() else wanted,
+            draws=recipe.score.draws if options.draws is None else options.draws,
+            null_size=options.null_size,
+            seed=options.seed,
+            also=first.features,
+            controls=judging_controls(*judged),
+            advance=lambda name: tell(f"judging {name}"),
         )
+        results.append(dataclasses.replace(result, findings=(*result.findings, *held)))
     return results
 
 

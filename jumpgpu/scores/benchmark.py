@@ -14,6 +14,7 @@ import pandas as pd
 from ..profiles.platemap import SAMPLE, is_negcon
 from ..profiles.text_tables import label_text
 from .common import DRAWS
+from .control_check import ControlCheck, check_retrieval
 from .mean_average_precision import NULL_SIZE, replicability
 from .percent_matching import percent_matching
 from .percent_replicating import percent_replicating
@@ -30,6 +31,7 @@ class Benchmark:
 
     table     representation, kind, features, condition, task, measure, value, low, high (95 %), chance, n, and
               controls_percent, controls_low, controls_high: percent of negative controls that share only a position and pass
+              (of transfer: that the identity retrieves by their position)
     findings  what was not judged, and what the scores found, a line each
     settings  what the numbers depend on
     """
@@ -184,6 +186,12 @@ def measured(
         assert other is not None
         matched = pairs(one.profiles, other.profiles, common["group"], seed=common["seed"], also=common["also"])
         result = baselines(matched, common["condition"])
+        check = transfer_check(one, other, controls, matched.features, common)
+        if check.low > check.further.get("chance", math.inf):
+            findings.append(
+                f"{one.name}: transfer: {check.percent:.1f} % of negative controls find their position in the other "
+                f"condition (chance {check.further['chance']:.1f}): part of retrieval is the position"
+            )
         for row in result.table.to_dict("records"):
             for measure in ("explained_variance", "retrieval"):
                 yield {
@@ -193,7 +201,24 @@ def measured(
                     "high": row[f"{measure}_high"],
                     "chance": row["chance"] if measure == "retrieval" else 0.0,
                     "n": row["treatments"],
+                    **(self_check([check]) if (measure, row["baseline"]) == ("retrieval", "identity") else {}),
                 }
+
+
+def transfer_check(
+    one: Representation,
+    other: Representation,
+    controls: pd.DataFrame | str | None,
+    features: Sequence[str],
+    common: dict[str, Any],
+) -> ControlCheck:
+    """What retrieval says of negative controls that share only a position, by those that may judge it."""
+    sides: list[pd.DataFrame | str] = [one.profiles, other.profiles]
+    if isinstance(controls, str):
+        sides = [controls, controls]
+    elif controls is not None:
+        sides = [controls[controls["Metadata_Plate"].isin(set(r.profiles["Metadata_Plate"]))] for r in (one, other)]
+    return check_retrieval(sides[0], sides[1], features, common["condition"], common["seed"])
 
 
 def ends(interval: tuple[float, float]) -> dict[str, float]:

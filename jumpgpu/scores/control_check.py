@@ -272,6 +272,37 @@ def check_matching(
     return checks
 
 
+def check_retrieval(
+    profiles: pd.DataFrame | str,
+    others: pd.DataFrame | str,
+    features: Sequence[str],
+    condition: str = "",
+    seed: int = 0,
+) -> ControlCheck:
+    """Percent of negative controls of one condition that are nearest, by r, to those of their own position in another.
+
+    By chance one over the number of positions (`further["chance"]`, in percent) are; the interval resamples positions.
+    """
+    if isinstance(profiles, str) or isinstance(others, str):
+        return ControlCheck("position", reason=profiles if isinstance(profiles, str) else str(others))
+    sides = [negative_controls(t, [f for f in features if f in t]) for t in (profiles, others)]
+    if why := next((s[2] for s in sides if s[2]), ""):
+        return ControlCheck("position", reason=why)
+    a, b = (s[0] for s in sides)
+    used = [f for f in features if f in a and f in b and np.isfinite(a[f]).all() and np.isfinite(b[f]).all()]
+    shared = sorted(set(a["Metadata_Well"]) & set(b["Metadata_Well"]))
+    if len(shared) < FEWEST or len(used) < 2:
+        return ControlCheck("position", reason=f"negative controls of both share {counted(len(shared), 'position')}")
+    a = a[a["Metadata_Well"].isin(shared)]
+    means = b.groupby("Metadata_Well")[used].mean().loc[shared]
+    r = standardize(a[used].to_numpy(float)) @ standardize(means.to_numpy(float)).T
+    codes = a["Metadata_Well"].map({w: i for i, w in enumerate(shared)}).to_numpy()
+    shares = pd.Series(np.nan_to_num(r, nan=-2).argmax(axis=1) == codes).groupby(codes).mean().to_numpy(float)
+    low, high = bootstrap_interval(shares, generator("control check", "transfer", condition, seed))
+    chance = {"chance": 100 / len(shared)}
+    return ControlCheck("position", 100 * float(shares.mean()), low, high, len(shared), values=shares, further=chance)
+
+
 def position_means(wells: pd.DataFrame, features: Sequence[str]) -> tuple[np.ndarray, pd.DataFrame]:
     """Standardised mean profile of each control position, float64 [P, F], and its row and column."""
     means = wells.groupby("Metadata_Well", sort=True)[list(features)].mean()

@@ -18,7 +18,8 @@ from ..settings.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS, FAMILIES, spli
 EMBEDDING = "Embedding"
 BUMPS = np.arange(-8, 8.5, 0.5)  # deviations of cell count at which its bumps stand
 COUNT = "cell count"
-TOGETHER = "classical"
+TOGETHER, OTHERS = "classical", "others"
+TAKEN = {COUNT, TOGETHER, OTHERS, *FAMILIES, *COMPARTMENTS}  # names of what is no network
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def representations(profiles: pd.DataFrame, also: Sequence[str] = ()) -> tuple[l
     networks: dict[str, list[str]] = {}
     for column, (_, family, rest) in zip(columns, parts, strict=True):
         if family == EMBEDDING:
-            networks.setdefault(model_of(rest), []).append(column)
+            name = model_of(rest)
+            networks.setdefault(f"{name} (network)" if name in TAKEN else name, []).append(column)
     others = [c for c, (compartment, _, _) in zip(columns, parts, strict=True) if compartment not in COMPARTMENTS]
     sets: list[tuple[str, str, list[str]]] = [(TOGETHER, "classical", classical)]
     for family in FAMILIES[:-1]:
@@ -59,7 +61,7 @@ def representations(profiles: pd.DataFrame, also: Sequence[str] = ()) -> tuple[l
     for compartment in COMPARTMENTS:
         sets.append((compartment, "compartment", [c for c in classical if c.startswith(f"{compartment}_")]))
     sets += [(name, "embedding", members) for name, members in networks.items()]
-    sets.append(("others", "embedding", [c for c in others if c not in classical]))
+    sets.append((OTHERS, "embedding", [c for c in others if c not in classical]))
     result, findings = [], []
     try:
         result.append(count_representation(profiles, metadata))

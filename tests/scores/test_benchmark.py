@@ -8,13 +8,15 @@ import pytest
 
 from jumpgpu.benchmark import main
 from jumpgpu.profiles.files import read_profiles, write_table
+from jumpgpu.profiles.platemap import feature_columns
 from jumpgpu.scores.benchmark import benchmark
 from jumpgpu.scores.common import concatenate
+from jumpgpu.scores.control_check import check_retrieval
 from jumpgpu.scores.mean_average_precision import replicability
 from jumpgpu.scores.percent_replicating import percent_replicating
 from jumpgpu.scores.representations import beside, count_representation, model_of, representations
 from jumpgpu.scores.transfer import split_of
-from tests.helpers.profiles_drawn import draw_effects, draw_plate
+from tests.helpers.profiles_drawn import draw_effects, draw_plate, draw_position_plates
 
 SAMPLES = [f"G{i:02d}-{k}" for i in range(12) for k in "ab"]
 PLATES = ("BR00117010", "BR00117011", "BR00117012", "BR00117013")
@@ -234,3 +236,40 @@ def test_on_drawn_plates_cell_count_alone_lies_below_classical_features(tmp_path
         row = table[table["measure"] == measure].set_index("representation")
         assert row.loc["cell count", "high"] < row.loc["classical", "low"], measure
         assert row.loc["cell count", "value"] < row.loc["random", "value"], measure
+
+
+def moved(seed: int, effect: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Two conditions of two plates each, of one layout, with a position effect."""
+    plates, _ = draw_position_plates(seed, effect, 4, n_features=40)
+    return concatenate(plates[:2]), concatenate(plates[2:])
+
+
+def test_transfer_says_what_controls_that_share_only_a_position_do():
+    features = feature_columns(moved(0, 0.0)[0])
+    clean, held = (check_retrieval(*moved(0, e), features) for e in (0.0, 1.5))
+    assert clean.n == held.n == 64
+    assert clean.further["chance"] == 100 / 64
+    assert clean.percent < 6
+    assert held.low > 3 * held.further["chance"]
+    source, target = moved(0, 1.5)
+    wells = source[source["Metadata_control_type"] == "negcon"]
+    means = target[target["Metadata_control_type"] == "negcon"].groupby("Metadata_Well")[features].mean()
+    r = np.corrcoef(wells[features], means)[: len(wells), len(wells) :]
+    right = means.index[r.argmax(axis=1)] == wells["Metadata_Well"]
+    assert held.percent == pytest.approx(100 * right.mean())
+    result = benchmark(*moved(0, 1.5), tasks=["transfer"], only=["classical"])
+    rows = result.table.set_index("measure")["controls_percent"]
+    assert rows["retrieval, identity"] == held.percent
+    assert rows.notna().sum() == 1
+    assert any("of negative controls find their position in the other condition" in f for f in result.findings)
+    refused = benchmark(*moved(0, 1.5), tasks=["transfer"], only=["classical"], controls="circular: sphered")
+    assert refused.table["controls_percent"].isna().all()
+    bare = [t[t["Metadata_control_type"] != "negcon"] for t in moved(0, 1.5)]
+    assert check_retrieval(*bare, features).reason == "no negative control in these profiles"
+
+
+def test_networks_named_as_features_are_kept_apart(profiles):
+    renamed = profiles.rename(columns=lambda c: c.replace("_Embedding_good_", "_Embedding_Texture_"))
+    names = [r.name for r in representations(renamed)[0]]
+    assert "Texture (network)" in names
+    assert len(set(names)) == len(names)
