@@ -82,3 +82,22 @@ def _intensities(batch: ObjectBatch, device: Device) -> torch.Tensor:
         result=result,
     )
     return result
+
+
+def count_brightest(batch: ObjectBatch, device: Device) -> torch.Tensor:
+    """int32 [R, C]: how many pixels of each object row and channel have its largest value."""
+    objects, channels = batch.objects, len(batch.channels)
+    result = device.empty(objects.rows, channels, dtype=torch.int32)
+    device.launch(
+        "count_brightest",
+        objects.rows * channels,
+        values=batch.values,
+        start=objects.start,
+        stop=objects.stop,
+        schedule=objects.schedule,
+        quantiles=order_statistics(batch, device).quantiles,
+        channels=channels,
+        n_pixels=objects.pixel.numel(),
+        brightest=result,
+    )
+    return result

@@ -8,16 +8,27 @@ from numpy.typing import NDArray
 
 from ..gpu.device import Device
 
-WAITING = 96  # quicksort.cu
+WAITING = 160  # quicksort.cu
 LEVELS = 255
 
 
-def order_by_quicksort(values: torch.Tensor, device: Device) -> torch.Tensor:
-    """Places of int32 [B, N] counts, the smallest first, of equals in the order of NumPy 1.23's argsort: int32 [B, N]."""
+def order_by_quicksort(values: torch.Tensor, device: Device, wanted: torch.Tensor | None = None) -> torch.Tensor:
+    """Places of int32 [B, N] counts, the smallest first, of equals in the order of NumPy 1.23's argsort: int32 [B, N].
+
+    With `wanted`, different values that rise (int32 [M]), only places of those are where the sort puts them.
+    """
     b, n = values.shape
     order = device.empty(b, n, dtype=torch.int32)
-    stack = device.empty(b, WAITING, dtype=torch.int32)
-    device.launch("order_by_quicksort", b, value=values.contiguous(), n=n, order=order, stack=stack)
+    device.launch(
+        "order_by_quicksort",
+        b,
+        value=values.contiguous(),
+        wanted=device.zeros(1, dtype=torch.int32) if wanted is None else wanted.contiguous(),
+        n=n,
+        n_wanted=0 if wanted is None else wanted.numel(),
+        order=order,
+        stack=device.empty(b, WAITING, dtype=torch.int32),
+    )
     return order
 
 

@@ -9,6 +9,7 @@ import torch
 
 from ..features import families, radial_centres
 from ..features import skeleton as skeletons
+from ..features.intensity import count_brightest
 from ..features.neighbors import MEASUREMENTS as NEIGHBORS
 from ..features.neighbors import contacts_and_nearest
 from ..features.objects import ObjectBatch, gathered, make_batch
@@ -149,36 +150,44 @@ def intensity(state: State, step: kinds.MeasureIntensity, device: Device) -> Non
     places = measure_family(state, "location", FeatureSettings(), step.images, step.objects, device)
     for name, columns in places.items():
         state.record(name, {c: v for c, v in columns.items() if not c.startswith("Location_Center_")})
-        for image in step.images if state.objects[name].n else ():
-            brightest(state, name, image, device)
+    for group in together(state, [n for n in step.objects if state.objects[n].n]):
+        batch = batch_of(state, step.images, group, device)
+        brightest = count_brightest(batch, device).view(len(group), batch.objects.n, len(step.images)).cpu()
+        for name in set(group) & set(step.objects):
+            several = brightest[group.index(name), rows_of(state.objects[name], batch.objects.n_cells)] > 1
+            for i, image in enumerate(step.images):
+                if bool(several[:, i].any()):
+                    last_brightest(state, name, image, several[:, i], device)
 
 
-def brightest(state: State, name: str, image: str, device: Device) -> None:
+def last_brightest(state: State, name: str, image: str, several: torch.Tensor, device: Device) -> None:
     """Of several brightest pixels of an object CellProfiler's place is that which its sort of the field's objects puts last.
-    Of masked images it stays the first."""
+    Of masked images it stays the first. `several`: bool [n], objects that have several in single precision."""
     output, of = state.objects[name], state.images[image]
     columns = [state.measured[name][f"Location_MaxIntensity_{axis}_{image}"] for axis in "YX"]
     if of.valid is not None or of.pixels.ndim != 3:
         return
     at = 0
     for labels, plane, n in zip(output.labels, of.pixels, output.counts, strict=True):
-        y, x = torch.nonzero(labels, as_tuple=True)
-        number, values = labels[y, x].long(), plane[y, x]
-        maximum = torch.full((n + 1,), -torch.inf, dtype=values.dtype, device=values.device)
-        maximum = maximum.scatter_reduce(0, number, values, "amax")
-        several = torch.bincount(number[values == maximum[number]], minlength=n + 1) > 1
-        if bool(several.any()):
+        chosen = several[at : at + n].nonzero()[:, 0].to(labels.device)
+        if len(chosen):
+            place = labels.flatten().nonzero()[:, 0]
+            number, values = labels.flatten()[place].long(), plane.flatten()[place]
             if values.dtype == torch.float32 and bool((values >= 0).all()):
                 ranks = (values + 0.0).view(torch.int32)  # bits are in the order of values
             else:
                 ranks = torch.unique(values, return_inverse=True)[1].to(torch.int32)
-            order = order_by_quicksort(ranks[None], device)[0].cpu().numpy()
-            last = np.zeros(n + 1, np.int64)
+            highest = ranks.new_full((n + 1,), -1).scatter_reduce(0, number, ranks, "amax")
+            wanted = torch.zeros(n + 1, dtype=torch.bool, device=labels.device)
+            wanted[chosen + 1] = True
+            order = order_by_quicksort(ranks[None], device, torch.unique(highest[wanted]))[0].long()
+            of_sorted = number[order]
+            order = order[wanted[of_sorted] & (ranks[order] == highest[of_sorted])].cpu().numpy()
+            last = np.full(n + 1, -1)
             last[number.cpu().numpy()[order]] = order
-            chosen = several[1:].nonzero().flatten()
-            place = torch.from_numpy(last).to(y.device)[chosen + 1]
-            for column, coordinate in zip(columns, (y, x), strict=True):
-                column[at + chosen.to(column.device)] = coordinate[place].to(column)
+            pixel = place[torch.from_numpy(last).to(place.device)[chosen + 1]]
+            for column, coordinate in zip(columns, (pixel // plane.shape[-1], pixel % plane.shape[-1]), strict=True):
+                column[at + chosen.to(column.device)] = coordinate.to(column)
         at += n
 
 

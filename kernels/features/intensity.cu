@@ -10,7 +10,7 @@
 // Source   CellProfiler 4.2.8 MeasureObjectIntensity. Of several maxima it takes whichever an unstable sort puts last; the
 //          first in raster order is taken here.
 // Oracle   cp_measure, SciPy (tests/features/test_intensity.py); CellProfiler's own output on the real fields
-// Launch   sum_intensity: one block per object row and channel. finish_intensity: a thread per object row and channel.
+// Launch   sum_intensity, count_brightest: one block per object row and channel. finish_intensity: a thread per object row and channel.
 // Order    jg::block_sum; smallest, largest and the first maximum are integers.
 //
 // Spread is taken about a pixel of the object, sum (v - a)^2 - (sum (v - a))^2 / n: one pass, no digits lost, exactly 0
@@ -148,3 +148,21 @@ extern "C" __global__ void __launch_bounds__(128, 8) finish_intensity(
     }
 }
 JG_REGISTER(finish_intensity)
+
+// In   values, start, stop, schedule, quantiles   of sum_intensity
+// Out  brightest   int32 [R, C]   how many pixels of a row have its largest value
+extern "C" __global__ void __launch_bounds__(128, 8) count_brightest(
+    const float* __restrict__ values, const int64_t* __restrict__ start, const int64_t* __restrict__ stop,
+    const int32_t* __restrict__ schedule, const double* __restrict__ quantiles, int32_t channels, int64_t n_pixels,
+    int32_t* __restrict__ brightest)
+{
+    JG_SHARED(jg::CountScratch<1>, scratch);
+    const int row = schedule[int(blockIdx.x) / channels], c = int(blockIdx.x) % channels;
+    const float* __restrict__ value = values + c * n_pixels + start[row];
+    const float maximum = float(quantiles[(int64_t(row) * channels + c) * QUANTILES + MAX]);
+    uint32_t mine = 0;
+    JG_FOR(i, int(stop[row] - start[row])) mine += value[i] == maximum;
+    const uint64_t total = jg::block_count<1>(jg::Counts<1>{{mine}}, scratch).v[0];
+    JG_ONCE brightest[int64_t(row) * channels + c] = int32_t(total);
+}
+JG_REGISTER(count_brightest)

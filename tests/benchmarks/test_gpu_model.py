@@ -286,6 +286,7 @@ OF_PIPELINES = {
     "filter_columns",
     "filter_rows",
     "label_sums",
+    "count_brightest",
     "count_crops",
     "cut_crops",
     "correct_sums",

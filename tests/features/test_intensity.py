@@ -1,12 +1,13 @@
 """Intensity and Location against cp_measure (CellProfiler's quantile convention), and what it leaves open, against NumPy."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from jumpgpu.features import intensity, location
-from jumpgpu.features.objects import ObjectBatch
+from jumpgpu.features.objects import ObjectBatch, gathered
 from jumpgpu.gpu.device import Device
 from jumpgpu.settings.config import FeatureSettings
 from tests.helpers.scenes import CHANNELS, drawn_labels, drawn_scene, ragged_labels, row_masks
@@ -73,6 +74,19 @@ def test_centers_are_means_of_positions(batch: ObjectBatch, device: Device) -> N
         assert ("Location_Center_Z" in mine) == (compartment != "Cytoplasm")
         if compartment != "Cytoplasm" and len(x):
             assert mine["Location_Center_Z"] == 0
+
+
+def test_how_many_pixels_are_brightest(device: Device) -> None:
+    batch = drawn_scene(device)
+    pixels = (batch.pixels * 40).round() / 40  # so that many are equal
+    batch = gathered(replace(batch, pixels=pixels, values=pixels, derived={}), device)
+    counts, several = intensity.count_brightest(batch, device), 0
+    for row, (field, _, _, mask) in enumerate(row_masks(batch)):
+        for c in range(len(CHANNELS)):
+            values = pixels[field, c].numpy()[mask]
+            assert counts[row, c] == ((values == values.max()).sum() if len(values) else 0)
+            several += int(counts[row, c] > 1)
+    assert several
 
 
 def test_the_first_of_equal_maxima_wins(device: Device) -> None:

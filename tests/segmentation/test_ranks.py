@@ -83,6 +83,20 @@ def test_order(values: list[int], device: Device) -> None:
     assert ours[1].tolist() == twin(values[::-1])
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_places_of_wanted_values(seed: int, device: Device) -> None:
+    """Where only some values are wanted, those stand where the whole sort puts them; others need not."""
+    random = np.random.default_rng(seed)
+    values = torch.from_numpy(random.integers(0, 900, (2, 40_000)).astype(np.int32))
+    wanted = torch.tensor(sorted({0, 899, *random.integers(0, 900, 9).tolist(), 5000}), dtype=torch.int32)
+    some, whole = order_by_quicksort(values, device, wanted), order_by_quicksort(values, device)
+    assert (some != whole).any()
+    for k in range(2):
+        assert sorted(some[k].tolist()) == list(range(40_000))
+        taken = torch.isin(values[k][whole[k].long()], wanted)
+        assert torch.equal(some[k][taken], whole[k][taken])
+
+
 def test_the_hard_case_needs_a_heap(monkeypatch: pytest.MonkeyPatch) -> None:
     heaps: list[int] = []
     monkeypatch.setitem(globals(), "by_heap", lambda values, places: heaps.append(len(places)) or places)

@@ -68,3 +68,4 @@ def test_shape_same_in_all_ways(way: Way) -> None:
 def test_intensity_same_in_all_ways(way: Way) -> None:
     batch = next(small_scenes())
     way.check(lambda device: intensity.intensities(prepared(batch, "outlines", "areas", "order"), device))
+    way.check(lambda device: intensity.count_brightest(prepared(batch, "order"), device))

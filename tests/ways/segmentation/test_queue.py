@@ -40,7 +40,14 @@ def test_sorting(way: Way) -> None:
     """Counts with equals, and such as a heap has to sort."""
     counts = torch.from_numpy(np.random.default_rng(5).geometric(0.4, (2, 75)).astype(np.int32))
     hard = torch.tensor([[*range(1, 160, 2), *range(2, 161, 2)]], dtype=torch.int32)
-    way.check(lambda device: [order_by_quicksort(device.tensor(v), device) for v in (counts, hard)])
+    wanted = torch.tensor([2, 5], dtype=torch.int32)
+    way.check(
+        lambda device: [
+            order_by_quicksort(device.tensor(v), device, device.tensor(wanted) if w else None)
+            for v in (counts, hard)
+            for w in (False, True)
+        ]
+    )
 
 
 def test_thinning(way: Way) -> None:
