@@ -182,9 +182,9 @@ def last_brightest(state: State, name: str, image: str, several: torch.Tensor, d
             wanted[chosen + 1] = True
             order = order_by_quicksort(ranks[None], device, torch.unique(highest[wanted]))[0].long()
             of_sorted = number[order]
-            order = order[wanted[of_sorted] & (ranks[order] == highest[of_sorted])].cpu().numpy()
+            taken = order[wanted[of_sorted] & (ranks[order] == highest[of_sorted])].cpu().numpy()
             last = np.full(n + 1, -1)
-            last[number.cpu().numpy()[order]] = order
+            last[number.cpu().numpy()[taken]] = taken  # in the sort's order: the last one stays
             pixel = place[torch.from_numpy(last).to(place.device)[chosen + 1]]
             for column, coordinate in zip(columns, (pixel // plane.shape[-1], pixel % plane.shape[-1]), strict=True):
                 column[at + chosen.to(column.device)] = coordinate.to(column)
