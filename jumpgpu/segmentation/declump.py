@@ -73,7 +73,10 @@ def separate(
     else:
         landscape = {"squared": squared, "kind": JITTERED if settings.declump == "shape" else DISTANCE}
     if queue:
-        seen = 1.0 - landscape["image"] if settings.dividing_lines == "intensity" else valleys(squared, settings, device)
+        if settings.dividing_lines == "intensity":
+            seen = 1.0 - (images.float() if single else images)
+        else:
+            seen = valleys(squared, settings, device)
         return flood_in_queue(seen, mask, number, device), counts
     labels += flood(contested_keys(contested, landscape, device, capacity), number, device)
     return labels, counts

@@ -15,20 +15,22 @@ ENTERS = 3  # times that a pixel enters the queue of ways at most
 def flood_in_queue(
     values: torch.Tensor, mask: torch.Tensor, seeds: torch.Tensor, device: Device, *, corners: bool = True
 ) -> torch.Tensor:
-    """scikit-image 0.18.3's watershed of float64 [B, H, W] heights in a bool or uint8 mask, from int32 seeds, in eight
-    directions, or without `corners` in four:
-    int32 [B, H, W]."""
+    """scikit-image 0.18.3's watershed of float64 or float32 [B, H, W] heights in a bool or uint8 mask, from int32 seeds, in
+    eight directions, or without `corners` in four:
+    int32 [B, H, W]. Heights may be float32, which the queue has in half the room."""
     b, h, w = values.shape
+    singles = values.dtype == torch.float32 and not bool(values.isnan().any())
     labels = device.empty(b, h, w, dtype=torch.int32)
     device.launch(
         "flood_in_queue",
         b,
-        value=values.contiguous(),
+        value=values.double().contiguous(),
         mask=mask.to(torch.uint8).contiguous(),
         seeds=seeds.contiguous(),
         height=h,
         width=w,
         directions=8 if corners else 4,
+        singles=int(singles),
         labels=labels,
         heap=device.empty(b, 2 * h * w, dtype=torch.float64),
     )

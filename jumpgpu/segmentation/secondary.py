@@ -58,7 +58,7 @@ def identify_secondary(
             inside = (above > 0) | (grown > 0)
             inside = inside if valid is None else inside & valid
             heights = 1.0 - images if settings.method == "watershed" else sobel(images).abs()
-            every = flood_in_queue(heights.double(), inside, grown, device)
+            every = flood_in_queue(heights, inside, grown, device)
     if settings.fill_holes:
         every = fill_holes(every, capacity, device, objects=False)
     return apply_table(every, label_maximum(every, seeds, capacity, device), device), every, original, final, above

@@ -143,7 +143,7 @@ def watershed(state: State, step: object_steps.Watershed, device: Device) -> Non
         inside = state.images[step.mask].pixels != 0 if step.mask else torch.ones_like(markers, dtype=torch.bool)
         if not image.pixels.shape == markers.shape == inside.shape:
             raise ValueError(f"images {step.image}, {step.markers} and {step.mask or 'no mask'} are of different sizes")
-        basins = flood_in_queue(image.pixels.double(), inside, markers, device, corners=step.corners)
+        basins = flood_in_queue(image.pixels, inside, markers, device, corners=step.corners)
         labels = per_plane(basins, label, device)
     else:
         labels = per_plane(image.pixels, lambda plane: label(by_distance(plane, step)), device)

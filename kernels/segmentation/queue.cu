@@ -26,8 +26,7 @@ JG_FN bool before_all(const Entry& a, const Entry& b) {
 }
 
 // An entry's place is found before it is written; the comparisons are the sources', whose entries swap places on the way.
-// An entry's place is found before it is written; the comparisons are the sources', whose entries swap places on the way.
-template <class F> JG_FN void push(Entry* heap, int& n, const Entry& entry, F less) {
+template <class E, class F> JG_FN void push(E* heap, int& n, const E& entry, F less) {
     int child = n++;
     while (child > 0) {
         const int parent = (child + 1) / 2 - 1;
@@ -38,16 +37,28 @@ template <class F> JG_FN void push(Entry* heap, int& n, const Entry& entry, F le
     heap[child] = entry;
 }
 
-template <class F> JG_FN Entry pop(Entry* heap, int& n, F less) {
-    const Entry first = heap[0];
+// The hole goes down to the end along the smaller children, and the last entry from there up to its place: the same place as on the
+// way down, since entries rise along it, and a branch fewer that cannot be foreseen.
+template <class E, class F> JG_FN E pop(E* heap, int& n, F less) {
+    const E first = heap[0];
     if (--n == 0) return first;
-    const Entry last = heap[n];
-    int i = 0;
-    for (int child = 1; child < n; child = 2 * i + 1) {
-        child += child + 1 < n && less(heap[child + 1], heap[child]);
-        if (!less(heap[child], last)) break;
+    const E last = heap[n];
+    int i = 0, child = 1;
+    for (; child + 1 < n; child = 2 * i + 1) {
+        jg::fetch_to_write(heap + jg::smaller(4 * i + 3, n));
+        child += less(heap[child + 1], heap[child]);
         heap[i] = heap[child];
         i = child;
+    }
+    if (child < n) {
+        heap[i] = heap[child];
+        i = child;
+    }
+    while (i > 0) {
+        const int parent = (i + 1) / 2 - 1;
+        if (less(heap[parent], last)) break;
+        heap[i] = heap[parent];
+        i = parent;
     }
     heap[i] = last;
     return first;
@@ -59,15 +70,43 @@ JG_FN double without_last_bit(double way) {
     u.bits &= ~uint64_t(1);
     return u.value;
 }
+
+// Entries of flood_in_queue where heights are float32 values: a height's bits in their order, above a number that is an age, the seeds'
+// being lower than any; seeds of one height are equals. `place` says which pixel a number is.
+JG_FN uint64_t short_entry(double height, uint32_t number) {
+    const int32_t bits = jg::bits_of(float(height) + 0.0f);
+    const uint32_t key = bits < 0 ? ~uint32_t(bits) : uint32_t(bits) | 0x80000000u;
+    return uint64_t(key) << 32 | number;
+}
+
+template <class E, class Make, class Less, class Place> JG_FN void flood(
+    E* entries, const double* __restrict__ v, const uint8_t* __restrict__ inside, int height, int width, int directions,
+    int32_t* __restrict__ label, Make make, Less less, Place place_of)
+{
+    constexpr int DY[8] = {-1, 0, 0, 1, -1, -1, 1, 1}, DX[8] = {0, -1, 1, 0, -1, 1, -1, 1};
+    int n = 0;
+    for (int i = 0; i < height * width; ++i)
+        if (label[i]) push(entries, n, make(v[i], i, true), less);
+    while (n > 0) {
+        const int place = place_of(pop(entries, n, less)), y = place / width, x = place % width;
+        for (int k = 0; k < directions; ++k) {
+            const int to_y = y + DY[k], to_x = x + DX[k], to = to_y * width + to_x;
+            if (to_y < 0 || to_y >= height || to_x < 0 || to_x >= width || !inside[to] || label[to]) continue;
+            label[to] = label[place];
+            push(entries, n, make(v[to], to, false), less);
+        }
+    }
+}
 }  // namespace
 
 // In   value   float64 [B, H, W];  mask  uint8 [B, H, W];  seeds  int32 [B, H, W], of which those outside the mask do not count
 //      directions   8, or 4 without corners
+//      singles      1: the values are of single precision, and entries half as long
 // Out  labels  int32 [B, H, W]
 //      heap    float64 [B, 2 H W]   scratch
 extern "C" __global__ void __launch_bounds__(128, 8) flood_in_queue(
     const double* __restrict__ value, const uint8_t* __restrict__ mask, const int32_t* __restrict__ seeds, int32_t height,
-    int32_t width, int32_t directions, int32_t* __restrict__ labels, double* __restrict__ heap)
+    int32_t width, int32_t directions, int32_t singles, int32_t* __restrict__ labels, double* __restrict__ heap)
 {
     const int plane = height * width;
     const int64_t at = int64_t(blockIdx.x) * plane;
@@ -77,19 +116,22 @@ extern "C" __global__ void __launch_bounds__(128, 8) flood_in_queue(
     JG_FOR(i, plane) label[i] = inside[i] ? seeds[at + i] : 0;
     __syncthreads();
     JG_ONCE {
-        Entry* entries = reinterpret_cast<Entry*>(heap + 2 * at);
-        int n = 0, age = 0;
-        for (int i = 0; i < plane; ++i)
-            if (label[i]) push(entries, n, Entry{v[i], 0, i}, before);
-        while (n > 0) {
-            const int place = pop(entries, n, before).place, y = place / width, x = place % width;
-            constexpr int DY[8] = {-1, 0, 0, 1, -1, -1, 1, 1}, DX[8] = {0, -1, 1, 0, -1, 1, -1, 1};
-            for (int k = 0; k < directions; ++k) {
-                const int to_y = y + DY[k], to_x = x + DX[k], to = to_y * width + to_x;
-                if (to_y < 0 || to_y >= height || to_x < 0 || to_x >= width || !inside[to] || label[to]) continue;
-                label[to] = label[place];
-                push(entries, n, Entry{v[to], ++age, to}, before);
-            }
+        if (singles) {
+            uint64_t* entries = reinterpret_cast<uint64_t*>(heap + 2 * at);
+            int32_t* pixel = reinterpret_cast<int32_t*>(entries + plane);
+            uint32_t n_seeds = 0, number = 0;
+            for (int i = 0; i < plane; ++i) n_seeds += label[i] != 0;
+            flood(entries, v, inside, height, width, directions, label, [&](double h, int i, bool) {
+                pixel[number] = i;
+                return short_entry(h, number++);
+            }, [&](uint64_t a, uint64_t b) {
+                return a < b && ((a ^ b) >> 32 != 0 || uint32_t(b) >= n_seeds);
+            }, [&](uint64_t e) { return int(pixel[uint32_t(e)]); });
+        } else {
+            int age = 0;
+            flood(reinterpret_cast<Entry*>(heap + 2 * at), v, inside, height, width, directions, label,
+                  [&](double h, int i, bool seed) { return Entry{h, seed ? 0 : ++age, i}; }, before,
+                  [](const Entry& e) { return int(e.place); });
         }
     }
 }

@@ -36,8 +36,11 @@ def test_watershed_is_scikit_images(device: Device, levels: int) -> None:
 
 
 @pytest.mark.parametrize("levels", [2, 3, 20])
-def test_watershed_among_equals_is_a_queue(device: Device, levels: int) -> None:
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_watershed_among_equals_is_a_queue(device: Device, levels: int, dtype: type) -> None:
     heights, mask, seeds = drawn(levels, levels)
+    heights = (heights - 0.3).astype(dtype)  # some below 0
+    heights[0, :20] *= -0.0 if dtype is np.float32 else 1.0
     ours = flood_in_queue(torch.from_numpy(heights), torch.from_numpy(mask), torch.from_numpy(seeds), device).numpy()
     for k in range(2):
         np.testing.assert_array_equal(ours[k], twin(heights[k], mask[k], np.where(mask[k], seeds[k], 0)))

@@ -31,7 +31,8 @@ def test_floods(way: Way) -> None:
     def work(device: Device) -> object:
         given = [device.tensor(t) for t in (heights, mask, seeds)]
         four = flood_in_queue(*given, device, corners=False)
-        return flood_in_queue(*given, device), four, spread_in_queue(*given[1:], device)
+        singles = flood_in_queue(given[0].float() - 0.5, *given[1:], device)
+        return flood_in_queue(*given, device), four, singles, spread_in_queue(*given[1:], device)
 
     way.check(work)
 
