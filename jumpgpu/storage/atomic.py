@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .buckets import Place, RemotePath, in_parallel
-from .faults import of_file
+from .faults import REFUSED, of_file
 from .file_system import sync_file_system, syncs_whole
 from .local import NotRegular, open_regular
 from .staging import remove_folder, staging_folder
@@ -322,15 +322,18 @@ def commit_folder(files: Mapping[str, bytes], target: Place, staging: Place, rep
     for leftover in (fresh, old):
         if leftover.exists():
             shutil.rmtree(leftover)
+    moving = False
     try:
         write_folder(files, fresh)
         if replace and target.exists():
             os.rename(target, old)
+        moving = True
         os.rename(fresh, target)  # fails on a folder that has something in it
+        moving = False
         sync_directory(target.parent)
     except OSError as error:
         remove_folder(fresh)
-        if error.errno == errno.ENOTEMPTY:
+        if error.errno == errno.ENOTEMPTY or (moving and error.errno in REFUSED and target.exists()):  # sshfs: EPERM
             raise FileExistsError(errno.EEXIST, "exists already", str(target)) from error
         raise
     finally:

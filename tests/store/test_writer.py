@@ -1,6 +1,7 @@
 """The store: what is written is read back, by us and by others; only whole wells; only equal settings."""
 
 import csv
+import errno
 import json
 import os
 import subprocess
@@ -349,6 +350,22 @@ def test_a_folder_that_is_there_is_not_replaced_unasked(tmp_path):
     assert (tmp_path / "well" / "a").read_bytes() == b"1"
     commit_folder({"a": b"3"}, tmp_path / "well", tmp_path / "..", replace=True)
     assert (tmp_path / "well" / "a").read_bytes() == b"3"
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES, errno.ENOTEMPTY])
+def test_a_folder_that_is_there_is_named_so_by_every_file_system(tmp_path, monkeypatch, number):
+    """sshfs refuses the rename by EPERM where another's folder came first, Windows by EACCES."""
+    (tmp_path / "row").mkdir()
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(FileExistsError):
+        commit_folder({"a": b"1"}, tmp_path / "row", tmp_path / "..")
+    if number != errno.ENOTEMPTY:
+        with pytest.raises(PermissionError):
+            commit_folder({"a": b"1"}, tmp_path / "absent", tmp_path / "..")
 
 
 def test_a_dead_runs_claim_is_swept_away(tmp_path):
