@@ -13,7 +13,7 @@ from typing import Any
 
 from ..gpu.failures import Failure, Lasting, failure_of
 from ..storage.faults import REFUSED, UNSUPPORTED, may_pass
-from ..storage.staging import heed, remove_left, stopped
+from ..storage.staging import heed, heed_no_more, remove_left, stopped
 from .progress import write_event
 
 DONE, BAD_USE, QUARANTINED, TRY_AGAIN = 0, 2, 3, 75
@@ -87,10 +87,12 @@ def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
         status = main(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
+        heed_no_more()
         return failed("interrupted", TRY_AGAIN)
     except OSError as error:  # of standard output
         return failed(*explain(error, "standard output", go_on=""))
     finally:
+        heed_no_more()
         remove_left()
     return status
 

@@ -21,6 +21,7 @@ _left: dict[Path, int] = {}  # folders that are there -> the process that made t
 _came: list[int] = []  # signals that are held back
 _raised: list[int] = []  # that have stopped something
 _held = 0  # blocks that hold them
+_over = False  # whether the command has ended, but for what Python does then
 
 
 def heed() -> None:
@@ -42,6 +43,8 @@ def again(lost: "sys.UnraisableHookArgs") -> None:
 def stop(number: int, frame: FrameType | None) -> None:
     """What a signal does. Code that C calls, where an exception could end the process by a fault of its memory, has a `self`
     whose class says `called_from_c`: it comes later."""
+    if _over:
+        return
     while frame is not None and not getattr(type(frame.f_locals.get("self")), "called_from_c", False):
         frame = frame.f_back
     if _held:
@@ -52,6 +55,17 @@ def stop(number: int, frame: FrameType | None) -> None:
         _came.clear()
         _raised.append(number)
         raise KeyboardInterrupt
+
+
+def heed_no_more() -> None:
+    """Have a process end as it has said: what comes now, or once more, changes nothing.
+
+    Python itself would end by SIGINT, whatever the status, where an interrupt fell in text given to `exec` (every dataclass
+    and named tuple is made by it), until the next such text.
+    """
+    global _over
+    _over = True
+    exec("")
 
 
 def stopped() -> bool:
@@ -71,7 +85,7 @@ def held_back() -> Iterator[None]:
         yield
     finally:
         _held -= 1
-        if _came and not _held:
+        if _came and not _held and not _over:
             _raised.append(_came[0])
             _came.clear()
             raise KeyboardInterrupt

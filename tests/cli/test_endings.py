@@ -308,3 +308,20 @@ def test_no_command_waits_for_a_pipe(demo, monkeypatch, capsys):
         assert answer, f"{line}: still waiting"
         assert answer[0] == 2, (line, answer, said)
         assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    "how", ["exec('raise KeyboardInterrupt')", "[again(0.2 + 0.003 * i) for i in range(60)]; time.sleep(20)"]
+)
+def test_an_interrupt_ends_with_75_wherever_it_falls_and_however_often(tmp_path, how):
+    """Python exits by SIGINT where one fell in text given to `exec`; some more come while the command says that it ends."""
+    (tmp_path / "stopped.py").write_text(
+        "import signal, sys, threading, time\nfrom jumpgpu.cli.exit_status import run_command\n"
+        "def again(s):\n    threading.Timer(s, signal.raise_signal, [signal.SIGTERM]).start()\n"
+        f"def main(arguments):\n    {how}\n    return 0\n"
+        "sys.exit(run_command(main))\n"
+    )
+    process = subprocess.run(
+        [sys.executable, "-m", "stopped"], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert (process.returncode, process.stderr) == (75, "error: interrupted\n")
