@@ -272,7 +272,7 @@ def spearman(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     if len(x) > 8:
         rho, p = spearmanr(x, y)
         return float(rho), float(p)
-    a, b = (v - v.mean() for v in (rankdata(x), rankdata(y)))
+    a, b = (v - v.mean() for v in (rankdata(np.asarray(values, float)) for values in (x, y)))
     orders = np.array(list(itertools.permutations(a)))
     every = orders @ b / np.sqrt((a @ a) * (b @ b))
     return float(every[0]), float((np.abs(every) >= abs(every[0]) - 1e-12).mean())

@@ -25,7 +25,7 @@ def expected(batch: ObjectBatch, share: float) -> dict[str, np.ndarray]:
         cell, labelled = row % batch.objects.n, batch.labels[name][field].numpy() > 0
         for x, y in combinations(sorted(batch.channels), 2):
             planes = [pixels[field, batch.channels.index(c)] for c in (x, y)]
-            ranks = [rankdata(p[labelled], "dense") - 1 for p in planes]
+            ranks = [rankdata(p[labelled].astype(float), "dense") - 1 for p in planes]
             maximum = max(r.max() for r in ranks) + 1
             weights = np.zeros(mask.shape)
             weights[labelled] = 1 - np.abs(ranks[0] - ranks[1]) / maximum

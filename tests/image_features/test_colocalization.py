@@ -25,7 +25,7 @@ def expected(a: np.ndarray, b: np.ndarray, percent: float, limits: tuple[float, 
     tops = [np.float32(percent * float(v.max()) / 100) for v in (a, b)]
     both = (a > tops[0]) & (b > tops[1])
     totals = [v[v > t].sum(dtype=float) for v, t in zip((a, b), tops, strict=True)]
-    ranks = [rankdata(v, "dense") - 1 for v in (a, b)]
+    ranks = [rankdata(v.astype(float), "dense") - 1 for v in (a, b)]
     maximum = max(r.max() for r in ranks) + 1
     weight = (maximum - np.abs(ranks[0] - ranks[1])) / maximum
     x, y = wide_a[both], wide_b[both]

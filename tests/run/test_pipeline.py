@@ -55,8 +55,8 @@ def test_labels_that_would_differ_stop_the_run(tmp_path: Path, accept: bool, cap
     assert old in text
     (tmp_path / "lab.cppipe").write_text(text.replace(old, new))
     if accept:
-        assert read_pipelines([str(tmp_path / "lab.cppipe")], None, accept).steps
+        assert read_pipelines([str(tmp_path / "lab.cppipe")], None, accept, False).steps
     else:
         with pytest.raises(ValueError, match="--accept-differences"):
-            read_pipelines([str(tmp_path / "lab.cppipe")], None, accept)
+            read_pipelines([str(tmp_path / "lab.cppipe")], None, accept, False)
     assert "labels" in capsys.readouterr().err
