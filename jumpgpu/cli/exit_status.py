@@ -91,6 +91,11 @@ def run_command(main: Main, arguments: Sequence[str] | None = None) -> int:
         return failed("interrupted", TRY_AGAIN)
     except OSError as error:  # of standard output
         return failed(*explain(error, "standard output", go_on=""))
+    except Exception:  # DuckDB's own, which is of no kind that a command knows
+        if not stopped():
+            raise
+        heed_no_more()
+        return failed("interrupted", TRY_AGAIN)
     finally:
         heed_no_more()
         remove_left()
