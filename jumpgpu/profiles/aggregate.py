@@ -1,7 +1,9 @@
 """Cells to wells: one profile a well, the well's cells read one well at a time."""
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,8 @@ from .recipe import STATISTICS
 
 OBJECT_COLUMNS = ("Metadata_Site", "Metadata_ObjectNumber")  # identify a cell within its well
 COUNT = "Metadata_Object_Count"  # cells of the well (pycytominer's name)
+READERS = 2  # threads that read wells; more of them wait for each other
+Result = TypeVar("Result")
 BLOCK = 256  # columns that are added at a time: a well's rows of them fit a cache
 
 
@@ -40,37 +44,47 @@ def aggregate(plate: Plate, statistic: str = "mean") -> pd.DataFrame:
     """
     if statistic not in STATISTICS:
         raise ValueError(f"unknown statistic {statistic!r}; expected one of {STATISTICS}")
-    identities, profiles = [], []
-    features: list[str] = []
-    columns: pd.Index | None = None
-    for well, cells in read_wells(plate):
-        if columns is None or not cells.columns.equals(columns):
-            names = [c for c in cells.columns if not c.startswith("Metadata_")]
-            if features and names != features:
-                raise ValueError(f"well {well} has other features than the wells before it; extract the plate again")
-            features, columns = names, cells.columns
-            last = list(columns[len(columns) - len(names) :]) == names
+    def profile(well: str, cells: pd.DataFrame) -> tuple[dict[str, object], pd.Index, np.ndarray] | None:
         if len(cells) == 0:
-            continue
-        values = cells.iloc[:, len(columns) - len(features) :] if last else cells[features]  # the one is no copy
-        profiles.append(summarize(values.to_numpy(), statistic))
-        identities.append(
-            {
-                "Metadata_Plate": str(cells["Metadata_Plate"].iloc[0]),
-                "Metadata_Well": well,
-                "Metadata_Site_Count": int(cells["Metadata_Site"].nunique()),
-                COUNT: len(cells),
-            }
-        )
-    if not profiles:
+            return None
+        names = [c for c in cells.columns if not c.startswith("Metadata_")]
+        last = cells.columns[len(cells.columns) - len(names) :]
+        values = cells.iloc[:, len(cells.columns) - len(names) :] if list(last) == names else cells[names]  # the one is no copy
+        identity = {
+            "Metadata_Plate": str(cells["Metadata_Plate"].iloc[0]),
+            "Metadata_Well": well,
+            "Metadata_Site_Count": int(cells["Metadata_Site"].nunique()),
+            COUNT: len(cells),
+        }
+        return identity, values.columns, summarize(values.to_numpy(), statistic)
+
+    wells = [result for result in each_well(plate, profile) if result is not None]
+    if not wells:
         raise ValueError("the plate has no well with cells; nothing to profile")
-    return pd.concat([pd.DataFrame(identities), pd.DataFrame(np.stack(profiles), columns=features)], axis=1)
+    identities, names, profiles = zip(*wells, strict=True)
+    for identity, columns in zip(identities, names, strict=True):
+        if not columns.equals(names[0]):
+            well = identity["Metadata_Well"]
+            raise ValueError(f"well {well} has other features than the wells before it; extract the plate again")
+    return pd.concat([pd.DataFrame(identities), pd.DataFrame(np.stack(profiles), columns=names[0])], axis=1)
 
 
-def read_wells(plate: Plate) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Each well's cells, one well in memory at a time."""
-    for well in plate.wells:
-        yield well, plate.to_pandas(wells=[well])
+def each_well(plate: Plate, work: Callable[[str, pd.DataFrame], Result]) -> Iterator[Result]:
+    """What `work` makes of each well's cells, in the plate's order; `READERS` wells are in memory, each with its thread.
+
+    Reading a well is mostly digests and unpacking, during which other Python threads run.
+    """
+    with ThreadPoolExecutor(READERS, thread_name_prefix="well") as threads:
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for well in plate.wells:
+                if len(waiting) == READERS:
+                    yield waiting.popleft().result()
+                waiting.append(threads.submit(lambda well: work(well, plate.to_pandas(wells=[well])), well))
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 def summarize(values: np.ndarray, statistic: str) -> np.ndarray:
@@ -89,7 +103,10 @@ def summarize(values: np.ndarray, statistic: str) -> np.ndarray:
         for start in starts:
             here = slice(start, start + BLOCK if start != starts[-1] else n_columns)
             rows = np.array(values[:, here], order="C")  # one order of summation, however the rows lie in memory
-            missing = np.isnan(rows)
-            rows[missing] = 0
-            mean[here] = rows.sum(axis=0, dtype=np.float64) / (len(values) - missing.sum(axis=0))
+            n, sums = len(values), rows.sum(axis=0, dtype=np.float64)
+            if not np.isfinite(sums).all():
+                missing = np.isnan(rows)
+                rows[missing] = 0
+                n, sums = n - missing.sum(axis=0), rows.sum(axis=0, dtype=np.float64)
+            mean[here] = sums / n
     return mean

@@ -9,11 +9,11 @@ import hashlib
 import numpy as np
 import pandas as pd
 
-from .aggregate import COUNT, Plate, read_wells, summarize
+from .aggregate import COUNT, Plate, each_well, summarize
 from .recipe import STATISTICS
 
 RESAMPLES = 200
-BLOCK = 64 * 2**20  # bytes of drawn values at once
+BLOCK = 16 * 2**20  # bytes of drawn values at once, of each well that is worked at
 
 
 def standard_errors(plate: Plate, statistic: str = "mean", resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
@@ -38,19 +38,21 @@ def standard_errors(plate: Plate, statistic: str = "mean", resamples: int = RESA
         raise ValueError(f"unknown statistic {statistic!r}; expected one of {STATISTICS}")
     if resamples < 2:
         raise ValueError(f"resamples must be 2 or more, got {resamples}")
-    identities, errors = [], []
-    features: list[str] = []
-    for well, cells in read_wells(plate):
+
+    def error(well: str, cells: pd.DataFrame) -> tuple[dict[str, object], list[str], np.ndarray] | None:
         if len(cells) == 0:
-            continue
+            return None
         features = [c for c in cells.columns if not c.startswith("Metadata_")]
         barcode = str(cells["Metadata_Plate"].iloc[0])
         random = np.random.Generator(np.random.PCG64(well_seed(seed, barcode, well)))
-        errors.append(standard_error(cells[features].to_numpy(float), statistic, resamples, random))
-        identities.append({"Metadata_Plate": barcode, "Metadata_Well": well, COUNT: len(cells)})
-    if not errors:
+        values = standard_error(cells[features].to_numpy(float), statistic, resamples, random)
+        return {"Metadata_Plate": barcode, "Metadata_Well": well, COUNT: len(cells)}, features, values
+
+    wells = [result for result in each_well(plate, error) if result is not None]
+    if not wells:
         raise ValueError("the plate has no well with cells; nothing to resample")
-    return pd.concat([pd.DataFrame(identities), pd.DataFrame(np.stack(errors), columns=features)], axis=1)
+    identities, features, errors = zip(*wells, strict=True)
+    return pd.concat([pd.DataFrame(identities), pd.DataFrame(np.stack(errors), columns=features[0])], axis=1)
 
 
 def well_seed(seed: int, plate: str, well: str) -> int:

@@ -120,13 +120,13 @@ class PlateTables:
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Row identity (by `ROW`'s names) and float32 [rows, columns] of wells, all of them where None."""
         records = {w: self.record(w) for w in self.chosen(wells)}
-        n_rows, of_table = [rows_of(record, table) for record in records.values()], [table] * (table != "cells")
+        n_rows = [rows_of(record, table) for record in records.values()]
         for (well, record), n in zip(records.items(), n_rows, strict=True):
             self._check_held(well, record, table, n)
         values = np.empty((len(columns), sum(n_rows)), np.float32)
         row = 0
         for (well, record), n in zip(records.items(), n_rows, strict=True):
-            values[:, row : row + n] = self._values(well, record, columns, *of_table).T
+            self._fill(values[:, row : row + n], well, record, columns, table)
             row += n
         return self._identity(records, table), values.T
 

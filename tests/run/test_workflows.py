@@ -1,9 +1,11 @@
-"""The examples of docs/clusters.md, run: a Snakefile, and a batch system's cluster with its jobs on this machine."""
+"""The examples of docs/clusters.md, run: a Snakefile, a job array of Slurm, and a batch system's cluster on this machine."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 from distributed.security import Security
@@ -52,6 +54,25 @@ def test_snakemake_makes_the_plates_row_by_row(demo, tmp_path):
     same_as_one_process(demo, tmp_path, tmp_path / "out")
     again = run([snakemake, "--snakefile", EXAMPLES / "Snakefile", "--cores", "2", "--config", *config], tmp_path)
     assert "Nothing to be done" in again
+
+
+@pytest.mark.slow
+def test_slurm_makes_the_plates_by_a_job_array(demo, tmp_path):
+    if not shutil.which("sinfo") or subprocess.run(["sinfo"], capture_output=True, check=False).returncode:
+        pytest.skip("no Slurm answers here")
+    settings = {"ROWS": "A B", "COLUMNS": "2", "CORES": "1", "JUMPGPU": f"{sys.executable} -m jumpgpu"}
+    for plate in ("ONE", "TWO"):
+        command = ["bash", EXAMPLES / "plate.slurm", plate, "--images", f"{tmp_path}/images", "--output", f"{tmp_path}/out"]
+        said = run([*command, *demo.split()], tmp_path, **settings)
+        last = re.search(r"(\d+) the end", said)[1]
+        for _ in range(300):  # seconds
+            state = subprocess.check_output(["scontrol", "show", "job", last], text=True)
+            if "JobState=COMPLETED" in state or "JobState=FAILED" in state or "DependencyNeverSatisfied" in state:
+                break
+            time.sleep(1)
+        logs = "".join(log.read_text() for log in tmp_path.glob("slurm-*.out"))
+        assert "JobState=COMPLETED" in state, state + logs
+    same_as_one_process(demo, tmp_path, tmp_path / "out")
 
 
 @pytest.mark.slow
