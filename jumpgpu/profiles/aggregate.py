@@ -44,12 +44,15 @@ def aggregate(plate: Plate, statistic: str = "mean") -> pd.DataFrame:
     """
     if statistic not in STATISTICS:
         raise ValueError(f"unknown statistic {statistic!r}; expected one of {STATISTICS}")
+
     def profile(well: str, cells: pd.DataFrame) -> tuple[dict[str, object], pd.Index, np.ndarray] | None:
         if len(cells) == 0:
             return None
         names = [c for c in cells.columns if not c.startswith("Metadata_")]
         last = cells.columns[len(cells.columns) - len(names) :]
-        values = cells.iloc[:, len(cells.columns) - len(names) :] if list(last) == names else cells[names]  # the one is no copy
+        values = (  # the one is no copy
+            cells.iloc[:, len(cells.columns) - len(names) :] if list(last) == names else cells[names]
+        )
         identity = {
             "Metadata_Plate": str(cells["Metadata_Plate"].iloc[0]),
             "Metadata_Well": well,
