@@ -3,6 +3,7 @@
 import hashlib
 import os
 import subprocess
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -45,7 +46,7 @@ def cached(name: str, parts: tuple[str, ...], make: Callable[[Path], None]) -> P
     out = BUILD / f"{stem}-{digest(*parts)}{dot}{suffix}"
     if not out.exists():
         BUILD.mkdir(parents=True, exist_ok=True)
-        part = out.with_name(f"{out.name}.{os.getpid()}.part")
+        part = out.with_name(f"{out.name}.{os.getpid()}.{threading.get_ident()}.part")
         make(part)
         part.replace(out)
     return out
