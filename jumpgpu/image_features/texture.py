@@ -1,7 +1,7 @@
 """Haralick's features of a whole image (CellProfiler MeasureTexture, "Across entire image").
 
 Unlike an object's, level 0 counts: mahotas is not asked to leave it out. Pairs and the sums over them are those of
-kernels/features/grey_pairs.cu, and an object's texture_finish makes the features.
+kernels/images/grey_pairs.cu, and an object's texture_finish makes the features.
 """
 
 from collections.abc import Sequence

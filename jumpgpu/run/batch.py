@@ -188,7 +188,7 @@ def by_halves(wrong: tuple[Failure, str], raw: Raw, run: Run, work: "Work | None
     if failure is Failure.LOST:
         raise DeviceLost(f"{where}: {run.device.description} failed, and this process cannot use it any more: {text}")
     alone = not any(run.ahead)
-    lasts = failure is Failure.OTHER and run.device.name == "cpu"  # of a GPU nobody knows
+    lasts = failure is Failure.OTHER and not run.device.asynchronous  # of a GPU nobody knows
     error = Lasting if lasts else RuntimeError
     if n == 1 and (alone or failure is Failure.OTHER):
         raise error(f"{where}: {text}")
