@@ -102,11 +102,12 @@ class Claim:
     def _holder(folder: Path) -> dict[str, Any] | None:
         """What a live run wrote into its claim; None for a dead one. Without locks nobody can tell: no claim, not dead."""
         try:
-            record: dict[str, Any] = json.loads(read_file(folder / "claim.json", 1 << 20))
+            text = read_file(folder / "claim.json", 1 << 20)  # empty where its run was killed as it wrote it
             taken = lock(folder / "lock")
         except FileNotFoundError:
             return None
         except BlockingIOError:
+            record: dict[str, Any] = json.loads(text)
             return record
         if taken:
             release(taken)

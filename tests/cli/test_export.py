@@ -65,17 +65,17 @@ def test_wells_and_columns_are_chosen(plate: StoredPlate, format: str, tmp_path:
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_file_is_whole_or_absent(plate: StoredPlate, format: str, tmp_path: Path, monkeypatch) -> None:
     """The second well cannot be read: neither the file nor anything beside it is left, and a file that was there stays."""
-    real = StoredPlate._values
+    real = StoredPlate._fill
     target = tmp_path / "x" / f"cells{SUFFIXES[format]}"
     target.parent.mkdir()
     target.write_text("mine")
 
-    def fail(self, well, record, columns):
+    def fail(self, out, well, *rest):
         if well == "B02":
             raise ValueError("B02 is damaged")
-        return real(self, well, record, columns)
+        real(self, out, well, *rest)
 
-    monkeypatch.setattr(StoredPlate, "_values", fail)
+    monkeypatch.setattr(StoredPlate, "_fill", fail)
     monkeypatch.setattr(module, "LINKS", ())
     with pytest.raises(ValueError, match="B02 is damaged"):
         export(plate, target, overwrite=True)
