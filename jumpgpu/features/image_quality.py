@@ -34,7 +34,7 @@ MEASUREMENTS = (
     "ThresholdOtsu",  # two classes, weighted variance, of the logarithms; its name ends in 2W
 )
 OTSU_BINS = 256  # thresholds tried, of an image that has so many pixels (image_quality.cu)
-SORT_SCRATCH = 33, 2048  # bins, and those of an image's parts (image_quality.cu)
+SORT_SCRATCH = 33, 2048  # bins, and those of an image's parts (sort_pixels.cu)
 RINGS = 8  # the spectrum's greatest radius is the smaller side over this
 MIN_RINGS = 3  # rings 2 and 3 make a slope
 LINES = 32  # columns or rows that are transformed together (power_spectrum.cu)

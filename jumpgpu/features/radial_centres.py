@@ -71,8 +71,11 @@ def nearest_centres(
         return
     y, x = labels.nonzero(as_tuple=True)
     mine = labels[y, x].long()
-    n = torch.bincount(mine).double()
-    middle = torch.stack([torch.bincount(mine, weights=v.double()) / n for v in (y, x)], 1)[numbers]
+    sums = torch.zeros(3, 1 + int(mine.max()), dtype=torch.float64, device=labels.device)  # whole numbers, in any order
+    n, *middles = (
+        total.scatter_add_(0, mine, v.double()) for total, v in zip(sums, (torch.ones_like(y), y, x), strict=True)
+    )
+    middle = torch.stack([total / n for total in middles], 1)[numbers]
     apart = middle[:, None, :] - centre[known].double()
     best = known[((apart * apart).sum(2)).argmin(1)]
     chosen = torch.zeros(int(numbers.max()) + 1, dtype=torch.int64, device=labels.device)

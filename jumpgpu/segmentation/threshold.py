@@ -233,8 +233,10 @@ def adaptive(planes: Planes, settings: ThresholdSettings, device: Device, valid:
 
 
 def mean_of(threshold: torch.Tensor) -> torch.Tensor:
-    """A threshold a field, float64 [B], where it may be one a pixel."""
-    return threshold if threshold.ndim == 1 else threshold.flatten(1).mean(1)
+    """A threshold a field, float64 [B], where it may be one a pixel: NumPy's mean, as CellProfiler takes it."""
+    if threshold.ndim == 1:
+        return threshold
+    return torch.from_numpy(threshold.flatten(1).cpu().numpy().mean(1)).to(threshold.device)
 
 
 def find_extrema(planes: Planes, device: Device) -> torch.Tensor:

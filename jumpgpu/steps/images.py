@@ -18,7 +18,7 @@ from ..settings.config import ThresholdSettings
 from .filters import enhance_on_host
 from .illumination import fitted, weighed
 from .image_tables import parted, record
-from .state import Image, State
+from .state import Image, State, thresholdable
 
 MAX_PIXELS = 1 << 28  # of a resized image
 
@@ -91,7 +91,7 @@ def image_math(state: State, step: kinds.Math, device: Device) -> None:
     for name, measurement, factor in zip(
         step.images, step.measurements or [""] * len(step.images), step.factors, strict=True
     ):
-        value = state.images[name].pixels if name else state.image_measured[measurement].view(-1, 1, 1)
+        value = state.images[name].pixels if name else state.image_measured[measurement].to(device.torch).view(-1, 1, 1)
         if not name or factor != 1:  # a Python number beside float32 stays out of the way
             value = (value.double() if value.dtype == torch.bool else value) * factor
         values.append(value)
@@ -362,7 +362,7 @@ def mask_image(state: State, step: kinds.MaskImage, device: Device) -> None:
 
 
 def threshold(state: State, step: kinds.Threshold, device: Device) -> None:
-    image = state.images[step.image]
+    image = thresholdable(state.images[step.image], step.image, step.threshold.method, negative=True)
     planes = whole_planes(image.pixels.contiguous())
     settings, final = thresholds_of(state, step.threshold, planes, step.output, image, device)
     above = above_threshold(planes, final, settings.smoothing, device, image.valid)

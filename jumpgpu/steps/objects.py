@@ -16,7 +16,7 @@ from ..segmentation.threshold import mean_of
 from ..settings import steps as kinds
 from ..settings.config import ThresholdSettings
 from .image_tables import parted
-from .state import Image, ObjectSet, State
+from .state import Image, ObjectSet, State, thresholdable
 
 
 def measured_threshold(state: State, settings: ThresholdSettings, measurement: str) -> ThresholdSettings:
@@ -31,7 +31,7 @@ def measured_threshold(state: State, settings: ThresholdSettings, measurement: s
 
 
 def primary(state: State, step: kinds.Primary, device: Device) -> None:
-    image = state.images[step.image]
+    image = thresholdable(state.images[step.image], step.image, step.settings.threshold.method)
     settings = replace(step.settings, threshold=measured_threshold(state, step.settings.threshold, step.measured_threshold))
     result, original, final = identify_primary(image.pixels, settings, device, valid=image.valid, queue=True)
     labels, counts = result.nuclei, result.counts
@@ -45,6 +45,8 @@ def primary(state: State, step: kinds.Primary, device: Device) -> None:
 
 def secondary(state: State, step: kinds.Secondary, device: Device) -> None:
     image, seeds = state.images[step.image], state.objects[step.seeds]
+    if step.settings.method != "distance":  # which takes no threshold
+        image = thresholdable(image, step.image, step.settings.threshold.method)
     settings = replace(step.settings, threshold=measured_threshold(state, step.settings.threshold, step.measured_threshold))
     labels, every, original, final, above = identify_secondary(
         image.pixels, seeds.unedited, seeds.labels, settings, device, image.valid

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -29,6 +29,23 @@ class Image:
     valid: torch.Tensor | None = None
     crop: tuple[int, int, int, int] | None = None
     scale: float = float("nan")
+
+
+def thresholdable(image: Image, name: str, method: str, *, negative: bool = False) -> Image:
+    """An image as thresholds and objects are sought in it by a threshold's method: 0 has no sign, since kernels order values
+    by their bits. ValueError for values outside 0 and 1 (above 1 a manual threshold allows; `negative`: and below 0)."""
+    if not image.pixels.is_floating_point():
+        return image
+    pixels = image.pixels + 0.0
+    of = pixels if image.valid is None else pixels[image.valid]
+    low, high = (float(v) for v in of.aminmax()) if of.numel() else (0.0, 0.0)
+    manual = method == "manual"
+    if not ((low >= 0 or (manual and negative)) and (high <= 1 or manual)):  # NaN too
+        raise ValueError(
+            f"image {name} has values from {low:.6g} to {high:.6g}, and a threshold by {method} is of values from 0 to 1; "
+            "a module before it can set what lies outside to 0 or 1"
+        )
+    return replace(image, pixels=pixels)
 
 
 @dataclass(frozen=True)
