@@ -26,6 +26,10 @@ NOT_ON_A_GPU = {
     "granularity_erode": "the CPU's way of granularity_erode_tile",
     "granularity_raise": "the CPU's way of granularity_rise and granularity_sink",
     "texture_parts": "the CPU's way of texture_count",
+    **dict.fromkeys(
+        ("flood_in_queue", "spread_in_queue", "order_by_quicksort", "running_variance", "thin_in_order"),
+        "one thread's work: a core of the host does it beside a GPU",
+    ),
 }
 THROUGHPUT, HOST = RESULTS / "throughput.json", RESULTS / "host.json"
 FREE_OPERATORS = {"empty", "empty_like"}

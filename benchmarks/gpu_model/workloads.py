@@ -8,13 +8,17 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import tifffile
 import torch
 
 from benchmarks.gpu_model.recording import Recording, recorded
+from jumpgpu.cellprofiler.parse import read_pipeline
+from jumpgpu.cellprofiler.translate import translate
 from jumpgpu.features import families as features
+from jumpgpu.features.embedding import Crops
 from jumpgpu.features.image_quality import measure_images
 from jumpgpu.features.objects import segment_batch
 from jumpgpu.gpu.device import Device
@@ -22,7 +26,10 @@ from jumpgpu.gpu.open import open_device
 from jumpgpu.images.illumination import correct, open_illumination
 from jumpgpu.images.locate import find_plate
 from jumpgpu.images.plate import Plate
+from jumpgpu.images.projection import Stack, fold
 from jumpgpu.images.reader import read_fields
+from jumpgpu.settings import steps as kinds
+from jumpgpu.settings import table_steps
 from jumpgpu.settings.config import (
     Config,
     CorrelationSettings,
@@ -35,6 +42,8 @@ from jumpgpu.settings.config import (
     ThresholdSettings,
     load_config,
 )
+from jumpgpu.settings.networks import ModelSettings
+from jumpgpu.steps.run import run_steps
 
 
 @dataclass(frozen=True)
@@ -98,11 +107,15 @@ OTHERS: dict[str, tuple[Callable[[], Config], str, int]] = {  # settings, illumi
     "propagation": (propagation, "none", 1),
     "estimate": (standard_config, "estimate", 2),
     "other files": (standard_config, "none", 1),
+    "pipeline": (standard_config, "none", 1),
+    "crops": (standard_config, "none", 1),
+    "planes": (standard_config, "none", 1),
 }
+PIPELINE = Path(__file__).resolve().parents[2] / "tests" / "cellprofiler" / "pipelines" / "jump_production_load_data.cppipe"
 
 
 def run_batch(pixels: torch.Tensor, functions: torch.Tensor, plate: Plate, config: Config, device: Device) -> int:
-    """One batch, as extract.py computes it; the number of its cells."""
+    """One batch, as extract.py computes it; the number of its cells, as of the other works here."""
     corrected = correct(pixels, functions, device=device)
     batch = segment_batch(corrected, plate.channels, config.segmentation, device)
     features.measure_batch(batch, config.features, device)
@@ -120,6 +133,41 @@ def other_files(plate: Plate, root: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         tifffile.imwrite(path, tifffile.imread(file), **{"compression": "lzw", "metadata": None, **kinds[k % len(kinds)]})
     return root
+
+
+def run_pipeline(pixels: torch.Tensor, functions: torch.Tensor, plate: Plate, config: Config, device: Device) -> int:
+    """JUMP production's pipeline as it is imported, and three measures that it does not take."""
+    corrected = correct(pixels, functions, device=device)
+    imported = translate([read_pipeline(PIPELINE)]).steps
+    images = [s.image for s in imported if isinstance(s, kinds.Load) and not s.function]
+    more = (
+        table_steps.MeasureImageTexture((images[0],), (3,)),
+        table_steps.MeasureImageQuality((images[0],), thresholds=("Otsu_2S",)),
+        kinds.MeasureRadial((images[0],), ("Cells",), center="centers", of="Nuclei"),
+    )
+    planes = {c: corrected[:, k] for k, c in enumerate(plate.channels)}
+    return run_steps([*imported, *more], planes, dict.fromkeys(planes, functions[0]), device).objects["Cells"].n
+
+
+def run_crops(pixels: torch.Tensor, functions: torch.Tensor, plate: Plate, config: Config, device: Device) -> int:
+    """Masked crops of every cell, normalised each by itself."""
+    batch = segment_batch(correct(pixels, functions, device=device), plate.channels, config.segmentation, device)
+    Crops(batch, ModelSettings(name="crops", channels=plate.channels, mask="Cells"), device).part(0, batch.objects.n)
+    return batch.objects.n
+
+
+def run_planes(pixels: torch.Tensor, functions: torch.Tensor, plate: Plate, config: Config, device: Device) -> int:
+    """A plane of each field taken into the maximum and into the sum of its planes; the sum corrected."""
+    channels = tuple(range(len(plate.channels)))
+    planes, stack = SimpleNamespace(pixels=pixels), Stack(None, channels, channels, 1)  # type: ignore[arg-type]
+    sums = device.zeros(*pixels.shape, dtype=torch.int32)
+    for projection, images in (("max", torch.empty_like(pixels)), ("mean", sums)):
+        fold(planes, images, range(len(pixels)), stack, projection, device)  # type: ignore[arg-type]
+    correct(sums, functions, device=device)
+    return 0
+
+
+WORK = {"pipeline": run_pipeline, "crops": run_crops, "planes": run_planes}
 
 
 def record(name: str, given: Fields, only: Callable[[str], bool] = lambda kernel: True) -> Recorded:
@@ -146,5 +194,5 @@ def record(name: str, given: Fields, only: Callable[[str], bool] = lambda kernel
         with recorded(only) as recording:
             batch = next(read_fields(plate, batch=n, workers=0, device=device))
             copied = recording.operators["to the device"][1]
-            cells = run_batch(batch.pixels, on_device, plate, config, device)
+            cells = WORK.get(name, run_batch)(batch.pixels, on_device, plate, config, device)
         return Recorded(recording, len(batch.sites), cells, tuple(batch.pixels.shape), copied)

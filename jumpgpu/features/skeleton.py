@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..gpu.device import Device, kept_by_device
+from ..gpu.device import Device, kept_by_device, on_a_core
 from ..segmentation.distance_transform import squared_distance
 from ..segmentation.label import BACKGROUND, find_components
 from ..segmentation.queue import spread_in_queue
@@ -96,7 +96,6 @@ def thin(mask: torch.Tensor, device: Device) -> torch.Tensor:
     # either.
     squared = squared_distance(mask.to(torch.int32).contiguous(), device, outside=False)
     ties = tiebreaker(height, width, device)
-    points = mask.to(torch.uint8).contiguous()
     order, count = [], []
     for field in range(fields):
         place = mask[field].flatten().nonzero()[:, 0]
@@ -106,17 +105,26 @@ def thin(mask: torch.Tensor, device: Device) -> torch.Tensor:
         order.append(by.to(torch.int32))
         count.append(len(by))
     start = torch.tensor(np.cumsum([0, *count]), dtype=torch.int64)
+    whole = torch.cat(order) if sum(count) else device.zeros(1, dtype=torch.int32)
+    return thin_in_order(mask.to(torch.uint8), whole, device.tensor(start), device) > 0
+
+
+@on_a_core
+def thin_in_order(mask: torch.Tensor, order: torch.Tensor, start: torch.Tensor, device: Device) -> torch.Tensor:
+    """What is left of a uint8 [B, H, W] mask: of each field's pixels, from `start` on in `order`, those that must stay."""
+    fields, height, width = mask.shape
+    points = mask.clone(memory_format=torch.contiguous_format)
     device.launch(
         "thin_in_order",
         fields,
-        order=torch.cat(order) if sum(count) else device.zeros(1, dtype=torch.int32),
-        start=device.tensor(start),
+        order=order,
+        start=start,
         table=device.tensor(keep_table()),
         height=height,
         width=width,
         points=points,
     )
-    return points > 0
+    return points
 
 
 def neighbourhood(mask: torch.Tensor) -> torch.Tensor:

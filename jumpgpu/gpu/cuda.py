@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch import dtype as DType
 
+from .cpu import CpuDevice
 from .device import BLOCK, MAX_FIELDS, Device
 from .kernel_source import (
     Argument,
@@ -143,6 +145,10 @@ class CudaDevice(Device):
             if grid:
                 with self._stream():
                     function((grid,), (block,), packed)
+
+    @cached_property
+    def core(self) -> Device:
+        return CpuDevice(1)
 
     def _stream(self) -> Any:
         """Torch's current stream as CuPy's."""

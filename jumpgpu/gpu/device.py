@@ -85,6 +85,11 @@ class Device(abc.ABC):
         """Versions of what compiles and runs its kernels while the program runs, by name; none where they come compiled."""
         return {}
 
+    @property
+    def core(self) -> "Device":
+        """Where one thread alone does its work soonest: this device, or beside one of slow threads the host."""
+        return self
+
     def synchronize(self) -> None:  # noqa: B027 (nothing to wait for where a launch has run when it returns)
         """Wait until everything launched has run."""
 
@@ -133,6 +138,24 @@ class Device(abc.ABC):
     def divided(self, parts: int) -> Iterator[None]:
         """Within it, `parts` threads compute at the same time; a launch or operation of each uses a share of the device."""
         yield
+
+
+def on_a_core(work: Callable[..., Any]) -> Callable[..., Any]:
+    """For work that is one thread's, each step waiting for the one before: it is given its arguments, and gives its tensors,
+    on the device that it is called with, and is done on that device's `core`. On a GPU such work is predicted at seconds."""
+
+    @functools.wraps(work)
+    def run(*arguments: Any, **more: Any) -> Any:
+        device = next(a for a in arguments if isinstance(a, Device))
+        if device.core is device:
+            return work(*arguments, **more)
+        host = [device.core if a is device else a.cpu() if isinstance(a, Tensor) else a for a in arguments]
+        result = work(*host, **more)
+        if isinstance(result, tuple):
+            return tuple(map(device.tensor, result))
+        return device.tensor(result) if isinstance(result, Tensor) else result
+
+    return run
 
 
 def kept_by_device(make: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from ..gpu.device import Device
+from ..gpu.device import Device, on_a_core
 
 METHODS = ("Otsu", "MoG", "Background", "RobustBackground", "RidlerCalvard", "Kapur", "MCT")
 ALL = (  # "Use all thresholding methods"
@@ -70,6 +70,7 @@ def otsu(ordered: np.ndarray, variant: str, device: Device) -> float:
     return float(np.exp(low + cut * (high - low)))
 
 
+@on_a_core
 def running_variance(values: np.ndarray, at: np.ndarray, back: np.ndarray, device: Device) -> np.ndarray:
     """Variance, sum and sum of squares of the values up to some places, and of those from some places on.
 

@@ -7,11 +7,12 @@ equals matter, such as raw ones of whole counts.
 
 import torch
 
-from ..gpu.device import Device
+from ..gpu.device import Device, on_a_core
 
 ENTERS = 3  # times that a pixel enters the queue of ways at most
 
 
+@on_a_core
 def flood_in_queue(
     values: torch.Tensor, mask: torch.Tensor, seeds: torch.Tensor, device: Device, *, corners: bool = True
 ) -> torch.Tensor:
@@ -37,6 +38,7 @@ def flood_in_queue(
     return labels
 
 
+@on_a_core
 def spread_in_queue(mask: torch.Tensor, seeds: torch.Tensor, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
     """centrosome's propagate over an image that is the same everywhere.
 

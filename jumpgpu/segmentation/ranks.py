@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..gpu.device import Device
+from ..gpu.device import Device, on_a_core
 
 WAITING = 160  # quicksort.cu
 LEVELS = 255
 
 
+@on_a_core
 def order_by_quicksort(values: torch.Tensor, device: Device, wanted: torch.Tensor | None = None) -> torch.Tensor:
     """Places of int32 [B, N] counts, the smallest first, of equals in the order of NumPy 1.23's argsort: int32 [B, N].
 

@@ -281,40 +281,12 @@ def test_a_real_launch_grows_with_its_image(gpu: Gpu):
 # ---- the page
 
 
-# Launched by options and imported pipelines that none of the model's workloads has yet: docs/limits.md.
-OF_PIPELINES = {
-    "filter_columns",
-    "filter_rows",
-    "label_sums",
-    "count_brightest",
-    "count_crops",
-    "cut_crops",
-    "correct_sums",
-    "project_max",
-    "project_sum",
-    "flood_in_queue",
-    "granularity_sums",
-    "grey_levels",
-    "grey_pairs",
-    "grey_sums",
-    "order_by_quicksort",
-    "radial_centre_rings",
-    "running_variance",
-    "shared_pixels",
-    "smoothed_background",
-    "spread_in_queue",
-    "thin_in_order",
-    "tubeness",
-}
-
-
 def test_every_kernel_has_its_figures_and_its_row(kept):
-    assert not OF_PIPELINES & set(kept.launches), "these are counted now: take them out of the list"
-    missing = set(kernel_sources()) - set(kept.launches) - set(NOT_ON_A_GPU) - OF_PIPELINES
+    missing = set(kernel_sources()) - set(kept.launches) - set(NOT_ON_A_GPU)
     assert not missing, f"not counted: {sorted(missing)}; {SAY}"
     assert set(kept.launches) <= set(kernel_sources()), f"kernels that are gone; {SAY}"
     text = (ROOT / "docs" / "gpu_model.md").read_text()
-    for kernel in set(kernel_sources()) - OF_PIPELINES:
+    for kernel in kernel_sources():
         assert text.count(f"\n| {kernel} |") >= 2, f"{kernel} has no rows; {SAY}"
 
 

@@ -59,7 +59,7 @@ def test_jump_production_and_more(pixels: torch.Tensor) -> None:
     images = [s.image for s in steps if isinstance(s, kinds.Load) and not s.function]
     steps += [
         kinds.MeasureRadial((images[0],), ("Cells",), center="centers", of="Nuclei"),
-        table_steps.MeasureImageQuality((images[0],), thresholds=("Otsu_2W",), scales=(10,), intensity=True),
+        table_steps.MeasureImageQuality((images[0],), thresholds=("Otsu_2W", "Otsu_2S"), scales=(10,), intensity=True),
         table_steps.MeasureImageTexture((images[1],), (3,)),
         table_steps.MeasureImageCorrelation(tuple(images[:2])),
     ]
