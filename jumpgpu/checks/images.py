@@ -107,6 +107,7 @@ def check_images(
     report.findings += missing_files(plate)
     report.findings += same_files(plate)
     scores: list[dict[str, float]] = []
+    places: list[str] = []
     sites_of: dict[str, list[int]] = collections.defaultdict(list)
     for site in plate.sites:
         sites_of[site.well].append(site.site)
@@ -119,16 +120,21 @@ def check_images(
                 flags += list(fields.flags)
                 for row, (_, number) in enumerate(fields.sites):
                     images = {c: fields.pixels[row, k].numpy() for k, c in enumerate(plate.channels)}
+                    places.append(f"{well} site {number}")
                     scores.append({c: nuclear_score(image) for c, image in images.items()})
                     for (channel, image), (full, sharp) in zip(images.items(), fields.checks[row], strict=True):
                         low, median, high = np.percentile(image, (1, 50, 99.9))
                         report.looks.append(Look(well, number, channel, low, median, high, full, sharp))
     report.findings += [f"{p.channel} {p.well} site {p.site}: {p.reason}" for p in problems[:SHOWN]]
-    report.findings += [f"{len(problems) - SHOWN} more sampled images cannot be used"] * (len(problems) > SHOWN)
+    report.findings += [more_problems(len(problems) - SHOWN)] * (len(problems) > SHOWN)
     report.findings += by_reason(flags)
     report.findings += odd_looks(report)
-    report.findings += order_findings(scores)
+    report.findings += order_findings(scores, places)
     return report
+
+
+def more_problems(n: int) -> str:
+    return f"{n} more sampled image{'s' * (n > 1)} cannot be used"
 
 
 def by_reason(flags: Iterable[object]) -> list[str]:
@@ -202,10 +208,16 @@ def missing_files(plate: Plate) -> list[str]:
                     absent.append(place)
                 elif size == 0:
                     empty.append(place)
-    said = ((absent, "are missing"), (empty, "are empty files"), (unlisted, f"are not listed in {plate.channel_source}"))
+    source = plate.channel_source
+    said = (
+        (absent, "is missing", "are missing"),
+        (empty, "is an empty file", "are empty files"),
+        (unlisted, f"is not listed in {source}", f"are not listed in {source}"),
+    )
     return [
-        f"{len(places)} of {n} images {what}: {', '.join(places[:SHOWN])}{', ...' * (len(places) > SHOWN)}"
-        for places, what in said
+        f"{len(places)} of {n} images {one if len(places) == 1 else several}: "
+        f"{', '.join(places[:SHOWN])}{', ...' * (len(places) > SHOWN)}"
+        for places, one, several in said
         if places
     ]
 
@@ -253,4 +265,5 @@ def same_files(plate: Plate) -> list[str]:
                 else:
                     contents[data] = place
     shown = "; ".join(f"{b} is {a}" for a, b in twice[:SHOWN]) + "; ..." * (len(twice) > SHOWN)
-    return [f"{len(twice)} images are the same as another: {shown}"] if twice else []
+    what = "images are" if len(twice) > 1 else "image is"
+    return [f"{len(twice)} {what} the same as another: {shown}"] if twice else []

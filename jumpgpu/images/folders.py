@@ -13,7 +13,7 @@ from .indexes.from_index import from_indexes
 from .indexes.harmony import check_all_read, find_indexes, index_names
 from .indexes.imagexpress import absent, find_htd, read_htd
 from .indexes.listing import Folder, LocalFolder, check_inside
-from .indexes.names import IMAGE, SUBFOLDER, from_names, names_of, rule_of
+from .indexes.names import IMAGE, MAX_DEPTH, SUBFOLDER, from_names, names_of, rule_of
 from .plate import Plate
 
 ENDING = re.compile(r"_Plate_\d{1,9}|_\d{8}_\d{6}")  # of an ImageXpress's and a CellVoyager's folder, after the plate's name
@@ -96,7 +96,8 @@ def read_folder(
     Raises ValueError for what is malformed, contradictory or left open, FileNotFoundError where nothing is found.
     """
     if settings.pattern or settings.assign:
-        return from_names(barcode, folder.place, root, settings, names_of(folder))
+        deep = "/" in (settings.pattern or "") and not settings.assign
+        return from_names(barcode, folder.place, root, settings, names_of(folder, MAX_DEPTH * deep))
     indexes = find_indexes(folder)
     if indexes.known:
         return from_indexes(barcode, indexes.known, folder.place, root, settings)

@@ -46,6 +46,7 @@ class BackgroundWriter:
         self._error: BaseException | None = None
         self._stopped = threading.Event()
         self._measured: set[str] = set()  # wells with a site that could be used
+        self._reason = ""  # why the first site of those was left out
         self._empty: list[tuple[str, Callable[[], None]]] = []  # complete wells without, since the last with
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
 
@@ -82,6 +83,9 @@ class BackgroundWriter:
         for well, site in sorted({*measured, *batch.skipped}, key=lambda place: (well_position(place[0]), place[1])):
             if (table := measured.get((well, site))) is None:
                 left_out = [self._entry(p) for p in batch.quarantined if (p.well, p.site) == (well, site)]
+                self._reason = self._reason or next(
+                    (f"{p.well} site {p.site} {p.channel}: {p.reason}" for p in left_out), ""
+                )
                 self._hand(well, self.store.take_left_out(left_out))
                 continue
             for channel, reason in table.flags.items():
@@ -103,8 +107,9 @@ class BackgroundWriter:
             if len(self._empty) >= IN_PER_ROW:
                 raise ConnectionError(
                     f"{self.store.layout.plate}: no site of {len(self._empty)} wells in a row can be used, "
-                    f"{self._empty[0][0]} to {well}, so the wells are hardly at fault; nothing of them was stored; is the "
-                    "share mounted, is the copy complete? If these wells are lost for good, name the others with --wells"
+                    f"{self._empty[0][0]} to {well}, so the wells are hardly at fault; nothing of them was stored; the "
+                    f"first is {self._reason}; is the share mounted, is the copy complete? If "
+                    "these wells are lost for good, name the others with --wells"
                 )
 
     def _let_go(self) -> None:
@@ -112,6 +117,7 @@ class BackgroundWriter:
         for well, write in self._empty:
             self._submit(well, write)
         self._empty.clear()
+        self._reason = ""
 
     def _submit(self, well: str, write: Callable[[], None]) -> None:
         self._free.acquire()

@@ -64,8 +64,8 @@ def test_missing_and_empty_files(plate: Path, capsys: pytest.CaptureFixture[str]
     (plate / image_name("B02", 1, NUMBERS["Mito"])).write_bytes(b"")
     status, result = findings(plate, capsys)
     assert status == 3
-    assert "1 of 60 images are missing: B03 site 2 ER" in result
-    assert "1 of 60 images are empty files: B02 site 1 Mito" in result
+    assert "1 of 60 images is missing: B03 site 2 ER" in result
+    assert "1 of 60 images is an empty file: B02 site 1 Mito" in result
 
 
 def test_the_same_image_twice(plate: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,6 +128,19 @@ def test_nuclei_of_real_fields_are_in_dna(shared: Path) -> None:
     for other in CHANNELS[1:]:
         swapped = [{**s, "DNA": s[other], other: s["DNA"]} for s in scores]
         assert f"nuclei are in the {other} images" in order_findings(swapped)[0]
+
+
+def test_dna_elsewhere_in_some_wells(shared: Path) -> None:
+    """Two real fields with DNA and RNA exchanged, of six; one alone is no finding."""
+    pixels = (real_pixels(shared) * 65535).astype(np.uint16)
+    scores = [{c: nuclear_score(pixels[b, k]) for k, c in enumerate(CHANNELS)} for b in range(len(WELLS))]
+    crowded = sorted(range(len(WELLS)), key=lambda b: -scores[b]["DNA"])[:2]
+    swapped = [{**s, "DNA": s["RNA"], "RNA": s["DNA"]} if b in crowded else s for b, s in enumerate(scores)]
+    places = [f"{well} site 5" for well in WELLS]
+    (finding,) = order_findings(swapped, places)
+    at = ", ".join(places[b] for b in sorted(crowded))
+    assert f"in the RNA images rather than in the DNA images of 2 of 6 sampled fields ({at})" in finding
+    assert order_findings([s if b == crowded[0] else swapped[b] for b, s in enumerate(scores)], places) == []
 
 
 def wells_of(rows: int, columns: int) -> list[str]:

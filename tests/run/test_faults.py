@@ -147,7 +147,9 @@ def test_well_after_well_without_an_image_ends_the_run(tmp_path, monkeypatch, ca
     (tmp_path / "small.toml").write_text('[features]\nfamilies = ["number"]\n')
     options = "--plate DEMO --images images --masks masks --config small.toml --device cpu --illumination none --output out"
     assert main([*options.split(), "--quiet"]) == 75
-    assert "no site of 5 wells in a row can be used, A04 to A08" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no site of 5 wells in a row can be used, A04 to A08" in said
+    assert "the first is A04 site 1 DNA: unreadable DNA image" in said
     assert set(jumpgpu.open_plate("out/DEMO").wells) <= {"A01", "A02", "A03"}
     assert main([*options.split(), "--quiet", "--wells", "A04", "A05"]) == 3
 

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 from ...settings.names import well_name
 from ...storage.buckets import Place
 from ...storage.local import open_regular
-from .table_rows import BEYOND, MAX_BYTES, MAX_ROWS, PREFIXES, SHEET, ParquetRows, SeparatedRows, Unpacked
+from .table_rows import BEYOND, MAX_BYTES, MAX_ROWS, PLACE, PREFIXES, SHEET, ParquetRows, SeparatedRows, Unpacked
 
 MAX_CHANNELS = 64
 GEOMETRY = "ImageResolutionX", "ImageSizeY", "ImageSizeX"
@@ -117,7 +117,7 @@ def read_load_data(path: Place, barcode: str, data: bytes | None = None) -> Load
 
 def collect(table: SeparatedRows | ParquetRows, path: Place, barcode: str) -> LoadData:
     header = [name for name in table.fieldnames or [] if name]
-    if {*SHEET} <= {name.lower() for name in header}:
+    if {"channel", "path"} <= {name.lower() for name in header} and not any(name.startswith(PREFIXES) for name in header):
         return collect_sheet(table, path, barcode)
     if repeated := [c for c, n in Counter(header).items() if n > 1]:
         raise ValueError(f"{path}: column {repeated[0][:60]!r} appears twice")
@@ -175,6 +175,12 @@ def collect(table: SeparatedRows | ParquetRows, path: Place, barcode: str) -> Lo
 def collect_sheet(table: SeparatedRows | ParquetRows, path: Place, barcode: str) -> LoadData:
     """The sites of a samplesheet, whose rows are images."""
     names = {name.lower(): name for name in table.fieldnames or [] if name}
+    placed = "well" not in names and {*PLACE} <= names.keys()  # wells are told by rows and columns
+    columns = [c for c in SHEET if c != "well" or not placed]
+    if missing := [c for c in columns if c not in names]:
+        raise ValueError(
+            f"{path}: no column {missing[0]}; a samplesheet has {', '.join(SHEET)} (or {' and '.join(PLACE)} for the well)"
+        )
     rows: dict[tuple[str, int], Row] = {}
     channels: dict[str, None] = {}
     plates: set[str] = set()
@@ -182,12 +188,14 @@ def collect_sheet(table: SeparatedRows | ParquetRows, path: Place, barcode: str)
         where = f"{path} line {table.line_num}"
         if BEYOND in cells:
             raise ValueError(f"{where}: more cells than the {len(names)} columns")
-        channel, file, plate, well, site = (cells[names[column]].strip() for column in SHEET)
+        said = {column: cells[names[column]].strip() for column in [*columns, *PLACE * placed]}
+        channel, file, plate = said["channel"], said["path"], said["plate"]
         if not same_plate(plate, barcode):
             if len(plates) < 5:
                 plates.add(plate[:60])
             continue
-        key = parse_well(well, f"{where}: well"), parse_site(site, f"{where}: site")
+        well = parse_place(said["row"], said["col"], where) if placed else parse_well(said["well"], f"{where}: well")
+        key = well, parse_site(said["site"], f"{where}: site")
         row = rows.setdefault(key, Row(*key, {}, None, None))
         channels.setdefault(channel)
         if channel in row.files:
@@ -293,6 +301,17 @@ def parse_well(text: str, where: str) -> str:
         return well_name(ord(letters[-1]) - 64 + (26 if len(letters) == 2 else 0), int(match[2]))
     except ValueError as error:
         raise ValueError(f"{where} {text[:40]!r}: {error}") from error
+
+
+def parse_place(row: str, column: str, where: str) -> str:
+    """A well by its row, a letter or a number from 1, and its column."""
+    if row[:1].isalpha():
+        return parse_well(f"{row}{parse_site(column, f'{where}: col'):02d}", f"{where}: row and col")
+    r, c = parse_site(row, f"{where}: row"), parse_site(column, f"{where}: col")
+    try:
+        return well_name(r, c)
+    except ValueError as error:
+        raise ValueError(f"{where}: row {r} and col {c} are no well: {error}") from error
 
 
 def number(text: str) -> float:

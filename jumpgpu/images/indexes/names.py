@@ -19,11 +19,13 @@ from .load_data import parse_well
 from .rules import assigned
 
 MAX_FILES = 2_000_000  # names looked at in a folder
+MAX_DEPTH = 6  # of folders in a plate's, where a pattern tells them
 MAX_PATTERN = 1000  # characters of a config's pattern
 MAX_SECONDS = 0.25  # that it may take for one name
 SPARE_SECONDS = 10.0  # and for all names, beyond 0.1 ms for each; a plain pattern takes a hundredth of that
 GROUPS = ("plate", "well", "row", "column", "site", "channel", "plane", "time")
 IMAGE = (".tif", ".tiff", ".png")
+LOSSY = (".jpg", ".jpeg")
 WELL = r"(?P<well>[A-P][0-9]{2}|A[A-F][0-9]{2})"
 GUID = r"(?P<guid>[0-9A-F]{8}(?:-[0-9A-F]{4}){3}-[0-9A-F]{12}|_\[[0-9A-F-]{36}\])?"
 
@@ -92,15 +94,18 @@ class NamedImages:
     notes: tuple[str, ...] = ()
 
 
-def names_of(folder: Folder) -> Iterator[str]:
-    """Names of a folder's files, and of those in an ImageXpress's folders of time points and planes, as paths from it."""
+def names_of(folder: Folder, depth: int = 0) -> Iterator[str]:
+    """Names of a folder's files, and of those in an ImageXpress's folders of time points and planes, as paths from it.
+
+    depth : so many folders deep, in those of any name
+    """
     waiting = [(folder, "")]
     while waiting:
         place, before = waiting.pop()
         yield from (before + name for name in place.files())
-        if before.count("/") < 2:
-            inner = [name for name in place.folders() if SUBFOLDER.fullmatch(name)]
-            waiting += [(place.inner(name), f"{before}{name}/") for name in inner]
+        level = before.count("/")
+        inner = [name for name in place.folders() if level < depth or (level < 2 and SUBFOLDER.fullmatch(name))]
+        waiting += [(place.inner(name), f"{before}{name}/") for name in reversed(inner)]
 
 
 def rule_of(name: str) -> Rule | None:
@@ -118,7 +123,7 @@ def from_names(
         result = by_pattern(barcode, folder, settings, names) if settings.pattern else by_rule(barcode, folder, names)
     if not result.images:
         raise FileNotFoundError(
-            f"{barcode}: {folder} has no Index.idx.xml, load_data.csv or file named like r01c01f01p01-ch1sk1fk1fl1.tiff"
+            f"{barcode}: {folder} has no Index.idx.xml, load_data.csv or file named like {RULES[0].example}{result.notes[0]}"
             if not (settings.pattern or settings.assign)
             else f"{barcode}: {result.notes[0]}"
             if settings.assign
@@ -167,12 +172,14 @@ def label(text: str, rule: Rule, named: Named | None) -> str:
 def by_rule(barcode: str, folder: Place, names: Iterable[str]) -> NamedImages:
     """The images that follow a microscope's rule; ValueError where files follow two."""
     by_name: dict[str, NamedImages] = {}
-    others = 0
+    others, first_other, lossy = 0, "", ""
     for n, name in enumerate(names):
         if n >= MAX_FILES:
             raise ValueError(f"{folder}: more than {MAX_FILES} files")
         if not (rule := rule_of(name)) or not (match := rule.pattern.fullmatch(name)):
-            others += name.lower().endswith(IMAGE)
+            if name.lower().endswith(IMAGE):
+                others, first_other = others + 1, first_other or name
+            lossy = lossy or name * name.lower().endswith(LOSSY)
             continue
         by_name.setdefault(rule.name, NamedImages(rule)).images.append((name, match.groupdict()))
     if len(by_name) > 1:
@@ -180,11 +187,22 @@ def by_rule(barcode: str, folder: Place, names: Iterable[str]) -> NamedImages:
         raise ValueError(
             f"{barcode}: {folder} has files of {len(by_name)} kinds of names, {shown}; say which by [plate] pattern"
         )
-    result = next(iter(by_name.values()), NamedImages(RULES[0]))
+    result = next(iter(by_name.values()), NamedImages(RULES[0], notes=(unknown_names(first_other, others, lossy),)))
     if result.images:
         odd = f"; {others} other images are left out" * (others > 0)
         result.notes = (f"{len(result.images)} files are named as {result.rule.name} does, {result.images[0][0]}{odd}",)
     return result
+
+
+def unknown_names(first: str, n: int, lossy: str) -> str:
+    """What an error says of images that follow no rule, with lines to paste."""
+    if not first:
+        return f"; {lossy[:80]} is a JPEG, which is not read: its counts are not the camera's" if lossy else ""
+    return (
+        f"; it has {n} image{'s' * (n > 1)} of other names, {first[:80]} first. Say by a regular expression where they have "
+        "their well, site and channel, in a settings file (--config FILE), and look with --dry-run:\n\n[plate]\n"
+        r"pattern = '(?P<well>[A-P]\d\d)_s(?P<site>\d+)_w(?P<channel>\w+)'"
+    )
 
 
 def compiled(settings: PlateSettings) -> "regex.Pattern[str]":

@@ -19,6 +19,7 @@ SEPARATORS = ",;\t"
 BEYOND = "\0"  # no column's name
 PREFIXES = ("FileName_", "PathName_", "URL_")
 SHEET = ("channel", "path", "plate", "well", "site")  # columns of a samplesheet
+PLACE = ("row", "col")  # and those that tell its wells where it has no column of them
 
 
 def lines(file, path: Place) -> Iterator[str]:  # type: ignore[no-untyped-def]
@@ -93,7 +94,9 @@ class ParquetRows:
 
     def __iter__(self) -> Iterator[dict[str, str]]:
         wanted = {
-            written: c for c, written in self.written.items() if c.startswith(("Metadata_", *PREFIXES)) or c.lower() in SHEET
+            written: c
+            for c, written in self.written.items()
+            if c.startswith(("Metadata_", *PREFIXES)) or c.lower() in (*SHEET, *PLACE)
         }
         try:
             for batch in self.file.iter_batches(1024, columns=list(wanted)):

@@ -4,6 +4,7 @@ Models: fmi-faim/faim-ipa, resources/CV8000 (MeasurementData.mlf, .mrf, .mes) an
 """
 
 import time
+import tomllib
 from pathlib import Path
 
 import imagecodecs
@@ -372,6 +373,31 @@ def test_a_pattern_with_folders_plates_and_rows(tmp_path: Path) -> None:
     assert "5 files are of plate P1" in plate.notes[0]
     with pytest.raises(FileNotFoundError, match=r"no file in .* matches .*10 files are of plate P1, P2"):
         find_plate("P3", tmp_path / "all", PlateSettings(pattern=pattern, numbers=FIRST))
+
+
+def test_a_pattern_reaches_into_folders(tmp_path: Path) -> None:
+    for well, site in SITES:
+        for channel in CHANNELS:
+            put(tmp_path / "P1" / well[0] / well[1:] / f"{channel}_{site}.tif", well, site, FIRST[channel])
+    pattern = r"(?P<row>[A-P])/(?P<column>\d+)/(?P<channel>\w+)_(?P<site>\d+)"
+    check_pixels(find_plate("P1", tmp_path, PlateSettings(pattern=pattern)), FIRST, SITES)
+    with pytest.raises(
+        FileNotFoundError, match="in 0 of 0 image files"
+    ):  # without a folder in it, names alone are looked at
+        find_plate("P1", tmp_path, PlateSettings(pattern=r"(?P<well>...)_(?P<channel>\w+)"))
+
+
+def test_names_of_no_microscope_are_shown_with_a_pattern_to_paste(tmp_path: Path) -> None:
+    put(tmp_path / "P1" / "dapi well 3.tif", "A01", 1, 1)
+    with pytest.raises(FileNotFoundError) as error:
+        find_plate("P1", tmp_path)
+    assert "it has 1 image of other names, dapi well 3.tif first" in str(error.value)
+    lines = str(error.value).partition("\n\n")[2]
+    assert PlateSettings(**tomllib.loads(lines)["plate"]).pattern
+    (tmp_path / "P2").mkdir()
+    (tmp_path / "P2" / "A01_s1_w1.JPG").write_bytes(b"\xff\xd8")
+    with pytest.raises(FileNotFoundError, match=r"A01_s1_w1.JPG is a JPEG, which is not read"):
+        find_plate("P2", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,10 @@ def test_relative_urls_have_a_folder_part(tmp_path: Path) -> None:
         (lambda f: f[f["channel"] != "DNA"], "no DNA channel"),
         (lambda f: f.assign(path="../../etc/passwd"), "goes upwards|outside"),
         (lambda f: f[:0], "no row with plate .*it has no rows"),
+        (lambda f: f.drop(columns="site"), "samplesheet.csv: no column site; a samplesheet has channel, path, plate"),
+        (lambda f: f.drop(columns=["well", "row"]), "no column well; .*or row and col for the well"),
+        (lambda f: f.drop(columns="well").assign(row=99), "line 2: row 99 and col 1 are no well"),
+        (lambda f: f.drop(columns="well").assign(col="x"), "line 2: col must be a whole number"),
     ],
 )
 def test_samplesheet_errors(tmp_path: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]
@@ -177,6 +181,18 @@ def test_samplesheet_errors(tmp_path: Path, change, message: str) -> None:  # ty
     change(sheet_of(".")).to_csv(table, index=False)
     with pytest.raises(ValueError, match=message):
         find_plate(BARCODE, table)
+
+
+@pytest.mark.parametrize("letters", [True, False])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_wells_of_a_samplesheet_by_row_and_column(tmp_path: Path, letters: bool, suffix: str) -> None:
+    images = write_plate(tmp_path / "data")
+    frame = sheet_of(str(images))
+    places = {"A01": ("A", 1), "B03": ("B", 3)} if letters else {"A01": (1, 1), "B03": (2, 3)}
+    frame["row"], frame["col"] = zip(*frame["well"].map(places), strict=True)
+    table = tmp_path / "data" / f"samplesheet{suffix}"
+    table.write_bytes(WRITERS[suffix](frame.drop(columns="well")))
+    check(find_plate(BARCODE, table))
 
 
 def test_an_image_that_a_samplesheet_lacks_costs_its_site(tmp_path: Path) -> None:
