@@ -45,8 +45,9 @@ from jumpgpu.segmentation.expand import grow_by_distance, propagate
 from jumpgpu.segmentation.gaussian import gaussian_singles, gaussian_taps, smooth
 from jumpgpu.segmentation.label import label_components
 from jumpgpu.segmentation.label_sums import label_sums, shared_pixels
+from jumpgpu.segmentation.planes import whole_planes
 from jumpgpu.segmentation.ranks import order_by_quicksort
-from jumpgpu.segmentation.threshold import find_threshold, whole_planes
+from jumpgpu.segmentation.threshold import find_threshold
 from jumpgpu.segmentation.watershed import watershed
 from jumpgpu.settings.config import BackgroundSettings, FeatureSettings, GranularitySettings, ThresholdSettings
 from jumpgpu.steps.images import tubeness

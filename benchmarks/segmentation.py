@@ -31,7 +31,8 @@ from jumpgpu.segmentation.distance_transform import squared_distance
 from jumpgpu.segmentation.expand import propagate
 from jumpgpu.segmentation.label import fill_holes, find_components, label_components
 from jumpgpu.segmentation.pipeline import segment
-from jumpgpu.segmentation.threshold import above_threshold, channel_planes, find_threshold, whole_planes
+from jumpgpu.segmentation.planes import channel_planes, whole_planes
+from jumpgpu.segmentation.threshold import above_threshold, find_threshold
 from jumpgpu.segmentation.watershed import watershed
 from jumpgpu.settings.config import BackgroundSettings, PrimarySettings, SegmentationSettings, ThresholdSettings, load_config
 

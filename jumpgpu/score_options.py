@@ -5,7 +5,7 @@ from pathlib import Path
 
 from .cli.parser import add_parser, add_plates, command_parser
 from .profiles.design_checks import FORMATS
-from .profiles.make import TABLES
+from .profiles.files import TABLES
 from .profiles.platemap import SAMPLE
 from .profiles.recipe import Recipe
 from .scores import mean_average_precision as maps

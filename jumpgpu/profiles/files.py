@@ -29,6 +29,14 @@ from .platemap import feature_columns, some
 from .recipe import Recipe
 from .text_tables import as_text, as_wells, check_header, numbers
 
+SELECTED = tuple(f"normalized_feature_select_{word}" for word in ("negcon_batch", "negcon_plate", "batch", "plate"))
+STEPS = ("_spherized_combat_harmony", "_combat_harmony", "_spherized_harmony", "_harmony", "_spherized_combat", "_combat")
+TABLES = (  # of a plate's profiles, the first there is, the one of the last step, is scored, and returned
+    *(f"{table}{steps}" for table in SELECTED for steps in (*STEPS, "_spherized", "")),
+    "normalized_negcon",
+    "normalized",
+)
+
 MISSING = (
     "NA",
     "N/A",

@@ -25,7 +25,7 @@ from .batch import describe_effects, effects_by_step
 from .cell_quality import FLAGGED, WithoutFlagged, add_shares, flag_plate, load_cell_rules
 from .consensus import consensus as consensus_of
 from .excluded import Excluded
-from .files import RECORD, numbers_beside, read_profiles, write_anndata, write_record, write_table
+from .files import RECORD, TABLES, numbers_beside, read_profiles, write_anndata, write_record, write_table
 from .outputs import ProfileOutputs
 from .pipeline import FEATURES, barcode_of, make_profiles
 from .platemap import common_features, feature_columns
@@ -35,13 +35,6 @@ from .standard_errors import standard_errors as errors_of_means
 from .together import concatenate
 
 StrPath = str | os.PathLike[str]
-SELECTED = tuple(f"normalized_feature_select_{word}" for word in ("negcon_batch", "negcon_plate", "batch", "plate"))
-STEPS = ("_spherized_combat_harmony", "_combat_harmony", "_spherized_harmony", "_harmony", "_spherized_combat", "_combat")
-TABLES = (  # of a plate's profiles, the first there is, the one of the last step, is scored, and returned
-    *(f"{table}{steps}" for table in SELECTED for steps in (*STEPS, "_spherized", "")),
-    "normalized_negcon",
-    "normalized",
-)
 
 
 def profile(

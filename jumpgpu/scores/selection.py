@@ -10,9 +10,8 @@ import pandas as pd
 from ..profiles import conventions
 from ..profiles import design_checks as designs
 from ..profiles import platemap as platemaps
-from ..profiles.files import numbers_beside, read_profiles, recorded
+from ..profiles.files import TABLES, numbers_beside, read_profiles, recorded
 from ..profiles.held_out import HeldOut, hold_out
-from ..profiles.make import TABLES
 from ..profiles.platemap import SAMPLE, column_name, feature_columns
 from ..profiles.text_tables import as_text
 from .common import choose_features, concatenate

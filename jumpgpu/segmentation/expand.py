@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from ..gpu.device import Device
-from .threshold import Planes
+from .planes import Planes
 
 MIN_WEIGHT = 1e-150  # its square is added to squares of the image's differences, which it does not change
 FARTHEST = 1000  # pixels that Distance - N may reach

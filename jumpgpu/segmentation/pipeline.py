@@ -15,8 +15,9 @@ from .background import subtract_background
 from .declump import fill_small_holes, separate
 from .expand import grow_by_distance, propagate
 from .label import Kept, apply_table, apply_tables, fill_holes, keep_objects, label_extents, label_maximum, number_objects
+from .planes import channel_planes, whole_planes
 from .secondary import identify_secondary
-from .threshold import above_threshold, channel_planes, check_words, find_threshold, mean_of, whole_planes
+from .threshold import above_threshold, check_words, find_threshold, mean_of
 from .watershed import watershed
 
 DECLUMP = ("shape", "intensity", "none")

@@ -6,8 +6,9 @@ from ..gpu.device import Device
 from ..settings.config import SecondarySettings
 from .expand import grow_by_distance, propagate_distances
 from .label import apply_table, fill_holes, label_extents, label_maximum
+from .planes import whole_planes
 from .queue import flood_in_queue
-from .threshold import above_threshold, find_threshold, whole_planes
+from .threshold import above_threshold, find_threshold
 
 
 def identify_secondary(

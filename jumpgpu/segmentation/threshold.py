@@ -5,8 +5,7 @@ Values are intensities, 0..1. A field of one value has that value as its thresho
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ import torch
 from ..gpu.device import Device, blocks
 from ..settings.config import ThresholdSettings
 from .gaussian import EPSILON, gaussian_taps, smooth, smooth_above, smooth_valid
+from .planes import Planes, whole_planes
 
 CELLS = 65537  # cells of 1/65536 (kernels/segmentation/cross_entropy.cu: CELLS)
 PIECE = 8192  # values of a block that puts them into cells (kernels/segmentation/cross_entropy.cu: PIECE)
@@ -21,49 +21,6 @@ CHUNK = 16384  # values of a block of extrema and histogram
 WIDE_BLOCK = 1024  # threads of the kernels that give a whole field to one block
 CELL_BLOCK = 256  # threads of one that reads a cell of a field at a time
 METHODS = ("minimum_cross_entropy", "otsu2", "otsu3", "robust_background", "manual")
-
-
-@dataclass(frozen=True)
-class Planes:
-    """One plane of values per field: float32 or float64, plane b at `offset + b * stride` of `values`."""
-
-    values: torch.Tensor
-    offset: int
-    stride: int
-    shape: tuple[int, int, int]  # B, H, W
-
-    @property
-    def n(self) -> int:
-        return self.shape[1] * self.shape[2]
-
-    @property
-    def single(self) -> bool:
-        return self.values.dtype == torch.float32
-
-    def launch(self, device: Device, kernel: str, grid: int, *, block: int = 128, **values: Any) -> None:
-        """Launch the kernel of this element type over these planes."""
-        device.launch(
-            f"{kernel}_{32 if self.single else 64}",
-            grid,
-            block=block,
-            values=self.values,
-            offset=self.offset,
-            stride=self.stride,
-            n=self.n,
-            **values,
-        )
-
-
-def channel_planes(pixels: torch.Tensor, channel: int) -> Planes:
-    """One channel of float32 pixels [B, C, H, W]."""
-    b, c, h, w = pixels.shape
-    return Planes(pixels, channel * h * w, c * h * w, (b, h, w))
-
-
-def whole_planes(images: torch.Tensor) -> Planes:
-    """Images [B, H, W] as they stand."""
-    b, h, w = images.shape
-    return Planes(images, 0, h * w, (b, h, w))
 
 
 def check_words(settings: ThresholdSettings) -> None:

@@ -11,7 +11,8 @@ from ..features.families import family
 from ..features.objects import make_batch
 from ..gpu.device import Device
 from ..image_features import colocalization, granularity, intensity, overlap, quality, texture, thresholds
-from ..segmentation.threshold import find_threshold, whole_planes
+from ..segmentation.planes import whole_planes
+from ..segmentation.threshold import find_threshold
 from ..settings import object_steps, table_steps
 from ..settings import steps as kinds
 from ..settings.config import FeatureSettings, GranularitySettings, ShapeSettings, ThresholdSettings

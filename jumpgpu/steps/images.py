@@ -11,8 +11,9 @@ from ..features.granularity import opening
 from ..features.skeleton import thin, thin_by_table
 from ..gpu.device import Device
 from ..segmentation.gaussian import fits, gaussian_singles, gaussian_taps
+from ..segmentation.planes import Planes, whole_planes
 from ..segmentation.ranks import ranked
-from ..segmentation.threshold import Planes, above_threshold, find_threshold, mean_of, whole_planes
+from ..segmentation.threshold import above_threshold, find_threshold, mean_of
 from ..settings import steps as kinds
 from ..settings.config import ThresholdSettings
 from .filters import enhance_on_host

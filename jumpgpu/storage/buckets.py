@@ -48,9 +48,7 @@ ENDPOINTS = {
     "az": ("AZURE_STORAGE_ENDPOINT",),
 }
 CREDENTIALS = re.compile(r"(?!AWS_SHARED).*(KEY|TOKEN|CREDENTIALS|SERVICE_ACCOUNT|CLIENT_ID|AZURE_CLI|EMULATOR)")
-CERTIFICATE = re.compile(
-    r"InvalidCertificate\(\s*(\w+)(?:[\s(]*\w+[\s(]+(\w+))?"
-)  # rustls's words for what is wrong with it
+CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(\w+)(?:[\s(]*\w+[\s(]+(\w+))?")  # rustls's words for it
 NO_TLS = re.compile(r"InvalidMessage\(|InvalidContentType")
 AWS_FILES = {"AWS_SHARED_CREDENTIALS_FILE": "credentials", "AWS_CONFIG_FILE": "config"}
 

@@ -67,8 +67,6 @@ def test_jump_production_and_more(pixels: torch.Tensor) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", PUBLIC or [None], ids=lambda p: p.name if p else "none")
-def test_public_pipelines(path: Path | None, pixels: torch.Tensor) -> None:
-    if path is None:
-        pytest.skip(f"{SHARED} is absent")
+@pytest.mark.parametrize("path", PUBLIC, ids=lambda p: p.name)
+def test_public_pipelines(path: Path, pixels: torch.Tensor) -> None:
     check(list(translate([read_pipeline(path)]).steps), pixels, path.name)

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from jumpgpu.gpu.device import Device
 from jumpgpu.segmentation.expand import grow_by_distance, propagate
-from jumpgpu.segmentation.threshold import channel_planes
+from jumpgpu.segmentation.planes import channel_planes
 from tests.simulators.ways import Way
 
 

@@ -8,7 +8,8 @@ from scipy import ndimage
 from skimage import filters
 
 from jumpgpu.gpu.device import Device
-from jumpgpu.segmentation.threshold import Planes, channel_planes, find_threshold, whole_planes
+from jumpgpu.segmentation.planes import Planes, channel_planes, whole_planes
+from jumpgpu.segmentation.threshold import find_threshold
 from jumpgpu.settings.config import ThresholdSettings
 
 TOLERANCE = 1e-6  # the agreement asked of thresholds; values are 0..1

@@ -21,14 +21,8 @@ from jumpgpu.segmentation.label import (
     number_objects,
 )
 from jumpgpu.segmentation.pipeline import segment
-from jumpgpu.segmentation.threshold import (
-    above_threshold,
-    channel_planes,
-    entropy_rounds,
-    find_extrema,
-    find_threshold,
-    whole_planes,
-)
+from jumpgpu.segmentation.planes import channel_planes, whole_planes
+from jumpgpu.segmentation.threshold import above_threshold, entropy_rounds, find_extrema, find_threshold
 from jumpgpu.settings.config import (
     BackgroundSettings,
     PrimarySettings,

@@ -5,7 +5,8 @@ import torch
 
 from jumpgpu.gpu.device import Device
 from jumpgpu.segmentation.expand import grow_by_distance, propagate
-from jumpgpu.segmentation.threshold import above_threshold, channel_planes, find_threshold, whole_planes
+from jumpgpu.segmentation.planes import channel_planes, whole_planes
+from jumpgpu.segmentation.threshold import above_threshold, find_threshold
 from jumpgpu.settings.config import ThresholdSettings
 from tests.simulators.ways import Way
 

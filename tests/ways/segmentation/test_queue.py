@@ -7,9 +7,10 @@ from jumpgpu.features import radial_centres, skeleton
 from jumpgpu.features.objects import make_batch
 from jumpgpu.gpu.device import Device
 from jumpgpu.segmentation.gaussian import gaussian_taps, smooth
+from jumpgpu.segmentation.planes import whole_planes
 from jumpgpu.segmentation.queue import flood_in_queue, spread_in_queue
 from jumpgpu.segmentation.ranks import order_by_quicksort
-from jumpgpu.segmentation.threshold import find_threshold, whole_planes
+from jumpgpu.segmentation.threshold import find_threshold
 from jumpgpu.settings.config import ThresholdSettings
 from tests.simulators.ways import Way
 
