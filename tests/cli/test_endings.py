@@ -311,7 +311,9 @@ def test_no_command_waits_for_a_pipe(demo, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "how", ["exec('raise KeyboardInterrupt')", "[again(0.2 + 0.003 * i) for i in range(60)]; time.sleep(20)"]
+    "how",
+    ["exec('raise KeyboardInterrupt')", "[again(0.2 + 0.003 * i) for i in range(60)]\n    while True: time.sleep(0.01)"],
+    ids=["in exec", "often"],
 )
 def test_an_interrupt_ends_with_75_wherever_it_falls_and_however_often(tmp_path, how):
     """Python exits by SIGINT where one fell in text given to `exec`; some more come while the command says that it ends."""
