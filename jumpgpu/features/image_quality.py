@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ..gpu.device import Device, blocks
+from ..segmentation.ranks import ascending
 from ..settings.names import channel_order, feature_name
 
 MEASUREMENTS = (
@@ -34,7 +35,6 @@ MEASUREMENTS = (
     "ThresholdOtsu",  # two classes, weighted variance, of the logarithms; its name ends in 2W
 )
 OTSU_BINS = 256  # thresholds tried, of an image that has so many pixels (image_quality.cu)
-SORT_SCRATCH = 33, 2048  # bins, and those of an image's parts (sort_pixels.cu)
 RINGS = 8  # the spectrum's greatest radius is the smaller side over this
 MIN_RINGS = 3  # rings 2 and 3 make a slope
 LINES = 32  # columns or rows that are transformed together (power_spectrum.cu)
@@ -121,18 +121,6 @@ def of_sorted(ordered: torch.Tensor, scales: int, device: Device) -> tuple[torch
         planes=means,
     )
     return table, means
-
-
-def ascending(planes: torch.Tensor, device: Device) -> torch.Tensor:
-    """Each row's values in order, float32 [rows, n], none negative."""
-    if device.library_sort:  # a row at a time: a sort takes four times its values' memory
-        return torch.stack([row.sort().values for row in planes])
-    rows, n = planes.shape
-    output = torch.empty_like(planes)
-    other = torch.empty_like(planes)
-    counts = device.empty(rows, *SORT_SCRATCH, dtype=torch.uint32)
-    device.launch("sort_pixels", rows, values=planes, n=n, sorted=output, other=other, counts=counts)
-    return output
 
 
 def local_focus(pixels: torch.Tensor, scale: int, column: int, table: torch.Tensor, device: Device) -> None:

@@ -29,6 +29,14 @@ class Values:
     measures: dict[str, float]
     focus: float
 
+    def count(self, value: float) -> int:
+        """How many pixels have a value."""
+        if torch.tensor(value).item() != value:  # not of single precision
+            return 0
+        of = self.ordered.new_tensor([value])
+        ends = (torch.searchsorted(self.ordered, of, right=right) for right in (True, False))
+        return int(next(ends)) - int(next(ends))
+
     def percentile(self, percent: float) -> float:
         """A percentile, interpolated between neighbours as NumPy does."""
         n = len(self.ordered)

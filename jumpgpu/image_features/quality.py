@@ -68,7 +68,7 @@ def focus(pixels: torch.Tensor, values: Values, scales: Sequence[int], device: D
     for i, scale in enumerate(scales):
         local_focus(plane, scale, i, table, device)
     mean = values.measures["MeanIntensity"]
-    at_mean = int((values.ordered.double() == mean).sum())
+    at_mean = values.count(mean)
     varied = values.measures["MinIntensity"] < values.measures["MaxIntensity"] and at_mean <= len(values.ordered) // 2
     power_slope(plane, device.tensor([[mean, float(varied)]], torch.float64), 1 + len(scales), table, device)
     scores = table[0].tolist()

@@ -10,6 +10,7 @@ from ..gpu.device import Device, on_a_core
 
 WAITING = 160  # quicksort.cu
 LEVELS = 255
+SORT_SCRATCH = 33, 2048  # bins, and those of an image's parts (sort_pixels.cu)
 
 
 @on_a_core
@@ -52,3 +53,15 @@ def ranked(values: NDArray[Any], device: Device) -> tuple[NDArray[np.uint8], NDA
         table, levels = new[table], levels[~merged]
         counts = np.bincount(new, counts).astype(np.int64)
     return table.astype(np.uint8), levels
+
+
+def ascending(planes: torch.Tensor, device: Device) -> torch.Tensor:
+    """Each row's values in order, float32 [rows, n], none negative."""
+    if device.library_sort:  # a row at a time: a sort takes four times its values' memory
+        return torch.stack([row.sort().values for row in planes])
+    rows, n = planes.shape
+    output = torch.empty_like(planes)
+    other = torch.empty_like(planes)
+    counts = device.empty(rows, *SORT_SCRATCH, dtype=torch.uint32)
+    device.launch("sort_pixels", rows, values=planes, n=n, sorted=output, other=other, counts=counts)
+    return output

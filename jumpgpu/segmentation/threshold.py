@@ -14,6 +14,7 @@ from ..gpu.device import Device, blocks
 from ..settings.config import ThresholdSettings
 from .gaussian import EPSILON, gaussian_taps, smooth, smooth_above, smooth_valid
 from .planes import Planes, whole_planes
+from .ranks import ascending
 
 CELLS = 65537  # cells of 1/65536 (kernels/segmentation/cross_entropy.cu: CELLS)
 PIECE = 8192  # values of a block that puts them into cells (kernels/segmentation/cross_entropy.cu: PIECE)
@@ -304,12 +305,17 @@ def robust_background(
     low = min(low, planes.n - 1)
     high = max(high, low + 1)  # a field of few pixels, most of them outliers
     b, h, w = planes.shape
-    chosen = planes.values.reshape(b, -1, h * w)[:, planes.offset // planes.n].double()
-    ordered = torch.sort(chosen, dim=1).values
+    chosen = planes.values.reshape(b, -1, h * w)[:, planes.offset // planes.n]
+    if planes.single and planes.n >= CHUNK and bool(chosen.amin() >= 0):  # whole images
+        ordered = ascending((chosen + 0.0).contiguous(), device).double()
+    else:
+        ordered = torch.sort(chosen.double(), dim=1).values
     kept = ordered[:, low:high]
     n = kept.shape[1]
-    median = (kept[:, (n - 1) // 2] + kept[:, n // 2]) / 2
-    deviation = torch.sort((kept - median[:, None]).abs(), dim=1).values
+    deviation = ordered  # not looked at
+    if settings.variance == "mad":
+        median = (kept[:, (n - 1) // 2] + kept[:, n // 2]) / 2
+        deviation = torch.sort((kept - median[:, None]).abs(), dim=1).values
     device.launch(
         "robust_background",
         b,

@@ -36,9 +36,11 @@ def fields_of(state: State) -> int:
 def record_each(state: State, image: str, parts: Sequence[dict[str, float]], form: str) -> None:
     """Measurements of an image's planes: `form` has `{}` for the measurement's name, which may have one for the image's."""
     n = fields_of(state)
-    for name in parts[0]:
-        values = [part[name] for part in parts]
-        record(state, form.format(name).replace("{}", image), values if len(values) == n else values * n)
+    if not parts[0]:
+        return
+    table = torch.tensor([list(part.values()) for part in parts], dtype=torch.float64).expand(n, -1)
+    for name, values in zip(parts[0], table.unbind(1), strict=True):
+        state.image_measured[form.format(name).replace("{}", image)] = values
 
 
 def image_intensity(state: State, step: kinds.MeasureImageIntensity, device: Device) -> None:

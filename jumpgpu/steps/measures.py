@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from ..features.neighbors import contacts_and_nearest
 from ..features.objects import ObjectBatch, gathered, make_batch
 from ..features.radial_distribution import MEASUREMENTS as RINGS
 from ..gpu.device import Device
+from ..segmentation.label import apply_table, label_extents
 from ..segmentation.label_sums import shared_pixels
 from ..segmentation.ranks import order_by_quicksort
 from ..settings import steps as kinds
@@ -123,19 +125,19 @@ def measure_family(
             columns = module.columns(f"{k}", batch.channels if images else (), settings)
             if member in result:
                 rows = rows_of(state.objects[member], batch.objects.n_cells).to(table.device)
-                values = table[:, at : at + len(columns)].index_select(0, rows)
-                for i, column in enumerate(columns):
-                    result[member][named(column, images)] = values[:, i]
+                values = table[:, at : at + len(columns)].index_select(0, rows).unbind(1)
+                result[member] |= {named(c, tuple(images)): v for c, v in zip(columns, values, strict=True)}
             at += len(columns)
         assert at == table.shape[1], name
     for n in objects:
         if not state.objects[n].n:
             columns = module.columns("0", [alias(i) for i in range(len(images))], settings)
-            result[n] = {named(c, images): torch.empty(0, dtype=torch.float64) for c in columns}
+            result[n] = {named(c, tuple(images)): torch.empty(0, dtype=torch.float64) for c in columns}
     return result
 
 
-def named(column: str, images: Sequence[str]) -> str:
+@lru_cache(maxsize=1 << 14)
+def named(column: str, images: tuple[str, ...]) -> str:
     """A column of a batch without its object set, its aliases replaced by the images' names."""
     return ALIAS.sub(lambda match: images[int(match[1])], column.split("_", 1)[1])
 
@@ -171,8 +173,9 @@ def last_brightest(state: State, name: str, image: str, several: torch.Tensor, d
     for labels, plane, n in zip(output.labels, of.pixels, output.counts, strict=True):
         chosen = several[at : at + n].nonzero()[:, 0].to(labels.device)
         if len(chosen):
-            place = labels.flatten().nonzero()[:, 0]
-            number, values = labels.flatten()[place].long(), plane.flatten()[place]
+            inside = labels > 0
+            place = inside.flatten().nonzero()[:, 0]
+            number, values = labels.masked_select(inside).long(), plane.masked_select(inside)
             if values.dtype == torch.float32 and bool((values >= 0).all()):
                 ranks = (values + 0.0).view(torch.int32)  # bits are in the order of values
             else:
@@ -180,9 +183,9 @@ def last_brightest(state: State, name: str, image: str, several: torch.Tensor, d
             highest = ranks.new_full((n + 1,), -1).scatter_reduce(0, number, ranks, "amax")
             wanted = torch.zeros(n + 1, dtype=torch.bool, device=labels.device)
             wanted[chosen + 1] = True
-            order = order_by_quicksort(ranks[None], device, torch.unique(highest[wanted]))[0].long()
-            of_sorted = number[order]
-            taken = order[wanted[of_sorted] & (ranks[order] == highest[of_sorted])].cpu().numpy()
+            order = order_by_quicksort(ranks[None], device, torch.unique(highest[wanted]))[0]
+            brightest = ranks == torch.where(wanted, highest, -1).index_select(0, number)
+            taken = order.masked_select(brightest.index_select(0, order)).long().cpu().numpy()
             last = np.full(n + 1, -1)
             last[number.cpu().numpy()[taken]] = taken  # in the sort's order: the last one stays
             pixel = place[torch.from_numpy(last).to(place.device)[chosen + 1]]
@@ -285,7 +288,7 @@ def neighbors(state: State, step: kinds.MeasureNeighbors, device: Device) -> Non
     percent = contacts[:, 2] * 100.0 / contacts[:, 0].clamp(min=1)
     table = torch.cat([torch.stack([contacts[:, 1], percent], dim=1), nearest], dim=1)
     table = table[rows_of(output, batch.objects.n_cells).to(table.device)]
-    few_neighbors(table, output, around, not_small)
+    few_neighbors(table, output, around, not_small, device)
     state.record(step.objects, {c: table[:, i] for i, c in enumerate(columns)})
 
 
@@ -308,29 +311,32 @@ def beyond(every: torch.Tensor, output: ObjectSet, device: Device) -> torch.Tens
     """`every` object under the number of the one in `output` that overlaps it most, and above the field's count where
     there is none:
     int32 [B, H, W]. Of several that a kept object overlaps the one with most pixels has its number."""
-    result = torch.zeros_like(every)
-    shared = shared_pixels(output.labels, every, 1 + max(output.counts, default=0), int(every.max()) + 1, device)
+    capacity = int(every.max()) + 1
+    area, _ = label_extents(every, capacity, device)
+    shared = shared_pixels(output.labels, every, 1 + max(output.counts, default=0), capacity, device)
+    tables = torch.zeros(len(every), capacity, dtype=torch.int32, device=every.device)
     for b, n in enumerate(output.counts):
-        flat = every[b].flatten()
-        size, overlap = shared.shape[2], shared[b, : n + 1]
-        table = torch.zeros(size, dtype=torch.int64, device=every.device)
+        overlap = shared[b, : n + 1]
+        table = torch.zeros(capacity, dtype=torch.int64, device=every.device)
         of = overlap.argmax(1)
         numbers = torch.arange(n + 1, device=every.device)
         has = (overlap.amax(1) > 0) & (numbers > 0)
         table[of[has]] = numbers[has]
-        rest = (torch.bincount(flat, minlength=size) > 0) & (table == 0)
+        rest = (area[b] > 0) & (table == 0)
         rest[0] = False
-        table = torch.where(rest, n + rest.cumsum(0), table)
-        result[b] = table.to(torch.int32)[flat.long()].view(every.shape[1:])
-    return result.contiguous()
+        tables[b] = torch.where(rest, n + rest.cumsum(0), table)
+    return apply_table(every.contiguous(), tables, device)
 
 
-def few_neighbors(table: torch.Tensor, output: ObjectSet, around: torch.Tensor, not_small: torch.Tensor) -> None:
+def few_neighbors(
+    table: torch.Tensor, output: ObjectSet, around: torch.Tensor, not_small: torch.Tensor, device: Device
+) -> None:
     """Where a field has fewer than three objects CellProfiler counts numbers that no object has, whose centres are NaN."""
     at = 0
     names = list(NEIGHBORS)
+    area, _ = label_extents(around, int(around.max()) + 1, device)
     for b, n in enumerate(output.counts):
-        there = int((torch.bincount(around[b].flatten())[1:] > 0).sum())
+        there = int((area[b, 1:] > 0).sum())
         highest = int(not_small[b].max())
         rows = slice(at, at + n)
         if there < 2 <= highest:
