@@ -6,9 +6,10 @@ of b on a, down to where the pixels below either are no longer correlated. Off b
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..gpu.device import Device
@@ -16,6 +17,7 @@ from .objects import ObjectBatch
 
 RUN = 16384  # pixels per block sums (costes.cu)
 SUMS = 10
+LIMITS = 63  # thresholds of costes_levels
 ONE = 2.0**40  # of sums by level (costes.cu)
 UNSURE = 1e-11  # of a pixel's part in a sum of products by level: its rounding is a tenth of that
 MAX_LEVELS, MAX_PIXELS = 1 << 16, 1 << 22  # beyond, sums by level could overflow
@@ -89,8 +91,8 @@ def thresholds(
     while any(running := [s.last != s.mid for s in searches]):
         tried = [(s.mid / levels, a * (s.mid / levels) + b) for s, (a, b) in zip(searches, lines, strict=True)]
         rows = [
-            known[i](int(s.mid)) if r and i in known else None
-            for i, (s, r) in enumerate(zip(searches, running, strict=True))
+            None if not r else known[i](s) if i in known else sums.all_below(i, limit)
+            for i, (s, r, limit) in enumerate(zip(searches, running, tried, strict=True))
         ]
         unsure = [r and row is None for r, row in zip(running, rows, strict=True)]
         exact = sums(tried, unsure) if any(unsure) else [()] * items
@@ -101,33 +103,44 @@ def thresholds(
     return [(t, a * t + b) for t, (a, b) in zip(chosen, lines, strict=True)]
 
 
-def levels_of(sums: "Moments", lines: Sequence[tuple[float, float]], levels: int) -> dict[int, "Level"]:
-    """Sums below every level of the search, of the items where the second threshold rises with the first."""
-    wanted = [a > 0 and math.isfinite(b) and levels <= MAX_LEVELS for a, b in lines]
-    if not any(wanted) or not sums.brightest <= 1 or sums.common["plane"] > MAX_PIXELS:
+def levels_of(sums: "Moments", lines: Sequence[tuple[float, float]], levels: int) -> dict[int, "Below"]:
+    """Sums below the levels of the search, of the items where the second threshold rises with the first."""
+    if not sums.brightest <= 1 or sums.common["plane"] > MAX_PIXELS or levels > MAX_LEVELS:
         return {}
-    grid = torch.arange(levels + 1, dtype=torch.float64) / levels
-    result = {}
-    for i, (a, b) in enumerate(lines):  # one at a time: 3 MB each of 16-bit images
-        if wanted[i]:
-            limit = torch.stack([grid, a * grid + b]).float()
-            result[i] = Level(sums.by_level(i, limit, (a, b), levels))
-    return result
+    return {i: Below(sums, i, line, levels) for i, line in enumerate(lines) if line[0] > 0 and math.isfinite(line[1])}
 
 
-class Level:
-    """What `Search.step` takes, of the pixels below a level: None where it hangs on the rounding of the sums."""
+class Below:
+    """What `Search.step` takes, of an item's pixels below a level: None where it hangs on the rounding of the sums.
 
-    def __init__(self, sums: torch.Tensor):
-        self.sums = sums.view(torch.int64).cpu().cumsum(0).numpy()
+    Sums are of many levels at once: those that the search asks for as long as it goes down.
+    """
 
-    def __call__(self, level: int) -> tuple[float, float, float, float] | None:
-        n, *rest = self.sums[level].tolist()
+    def __init__(self, sums: "Moments", item: int, line: tuple[float, float], levels: int):
+        self.sums, self.item, self.line, self.levels = sums, item, line, levels
+        self.known: dict[int, list[int]] = {}
+
+    def __call__(self, search: "Search") -> tuple[float, float, float, float] | None:
+        level = int(search.mid)
+        if level not in self.known:
+            self.look(search.ahead(LIMITS - 1))
+        n, *rest = self.known[level]
         if n <= 2:
-            return n, 0.0, 0.0, 0.0
+            return float(n), 0.0, 0.0, 0.0
         a, b, aa, bb, ab = (value / ONE for value in rest)
         spreads = aa - a * a / n, bb - b * b / n, ab - a * b / n
         return (float(n), *spreads) if min(spreads[0], spreads[1], abs(spreads[2])) > n * UNSURE else None
+
+    def look(self, levels: list[int]) -> None:
+        """Sums of these levels, which rise, beyond those of the highest level that is known below them."""
+        base = max((level for level in self.known if level < levels[0]), default=None)
+        wanted = levels if base is None else [base, *levels]
+        grid = torch.tensor(wanted, dtype=torch.float64) / self.levels
+        limit = torch.stack([grid, self.line[0] * grid + self.line[1]]).float()
+        so_far = [0] * 6 if base is None else self.known[base]
+        for level, row in zip(wanted, self.sums.by_level(self.item, limit, known=base is not None), strict=True):
+            so_far = [x + y for x, y in zip(so_far, row, strict=True)]
+            self.known[level] = so_far
 
 
 def walk(first: torch.Tensor, second: torch.Tensor, a: float, b: float, levels: int, fast: bool) -> tuple[float, float]:
@@ -183,9 +196,22 @@ class Search:
     left: float = 1
     last: float = 0
     valid: float = 1
+    mid: float = math.nan
 
     def __post_init__(self) -> None:
-        self.mid: float = (self.right - self.left) // (6 / 5) + self.left
+        if math.isnan(self.mid):
+            self.mid = (self.right - self.left) // (6 / 5) + self.left
+
+    def ahead(self, maximum: int) -> list[int]:
+        """Levels that the search asks for from here on while all correlate: in rising order, at most so many of the next; all
+        that it may ask for where those are no more."""
+        if self.right - self.left + 1 < maximum:
+            return list(range(int(min(self.left, self.mid)), int(max(self.right, self.mid)) + 1))
+        levels, then = [], replace(self)
+        while then.last != then.mid and len(levels) < maximum:
+            levels.append(int(then.mid))
+            then.step(3.0, 1.0, 1.0, 1.0)
+        return sorted(set(levels))
 
     def step(self, n: float, spread_a: float, spread_b: float, together: float, *_: float) -> None:
         """Narrow the window by what the pixels below the tried threshold say."""
@@ -226,31 +252,38 @@ class Moments:
             "parts": device.zeros(self.items, self.runs, SUMS, dtype=torch.float64),
         }
         self.totals = device.zeros(self.items, SUMS, dtype=torch.float64)
+        self.every: list[Any] = [None] * self.items  # of the pixels above 0: their sums, and the brightest of both channels
         self.brightest = max(map(abs, map(float, pixels.aminmax()))) if pixels.numel() else 0.0
 
-    def by_level(self, item: int, limit: torch.Tensor, line: tuple[float, float], levels: int) -> torch.Tensor:
-        """Whole-number sums of one item by level, uint64 [levels + 2, 6] (costes_levels); limit: float32 [2, levels + 1]."""
+    def by_level(self, item: int, limit: torch.Tensor, *, known: bool) -> list[list[int]]:
+        """Whole-number sums of one item between thresholds, float32 [2, L] that do not fall: of the pixels below the first,
+        0 where they are `known`, and of those below each next one that are not below the one before (costes_levels)."""
         device, common = self.device, self.common
-        field, q = divmod(item, common["n_pairs"])
-        result = device.zeros(levels + 2, 6, dtype=torch.int64).view(torch.uint64)
+        field, pair = divmod(item, common["n_pairs"])
+        limits = limit.shape[1]
+        result = device.zeros(limits, 6, dtype=torch.int64)
         runs = self.runs if device.massively_parallel else 1
         device.launch(
             "costes_levels",
             runs,
-            pixels=common["pixels"][field],
-            pairs=common["pairs"][q : q + 1],
-            shift=common["shift"][field],
-            limit=device.tensor(limit),
-            line=device.tensor([line], torch.float64),
-            wanted=device.tensor([1], torch.int32),
-            channels=common["channels"],
-            n_pairs=1,
-            plane=common["plane"],
+            limit=device.tensor(torch.nn.functional.pad(limit, (0, LIMITS + 1 - limits), value=math.inf)),
+            field=field,
+            pair=pair,
             runs=runs,
-            levels=levels,
-            sums=result,
+            limits=limits,
+            first=int(known),
+            sums=result.view(torch.uint64),
+            **{name: common[name] for name in ("pixels", "pairs", "shift", "channels", "plane")},
         )
-        return result
+        rows: list[list[int]] = result.tolist()
+        return rows
+
+    def all_below(self, item: int, limit: tuple[float, float]) -> tuple[float, ...] | None:
+        """What the call gives of limits of which one is above all pixels, where that is known."""
+        if self.every[item] is None:
+            return None
+        row, highest = self.every[item]
+        return row if any(np.float32(value) > top for value, top in zip(limit, highest, strict=True)) else None
 
     def __call__(self, limits: list[tuple[float, float]] | None, running: list[bool]) -> list[tuple[float, ...]]:
         """Of the pixels below either limit (above 0 in either channel where None), and where `running`: their number,
@@ -273,4 +306,7 @@ class Moments:
             spread_a = (aa - a * a / many) if ends[0] < ends[2] else 0.0  # exactly 0 where the channel is constant
             spread_b = (bb - b * b / many) if ends[1] < ends[3] else 0.0
             result.append((n, spread_a, spread_b, ab - a * b / many, at + a / many, bt + b / many))
+        if limits is None:  # where they are of all pixels, they are those of the pixels below what is above all
+            tops = totals[:, 8:].to(torch.int32).contiguous().view(torch.float32).tolist()
+            self.every = [(r, t) if r[0] == self.common["plane"] else None for r, t in zip(result, tops, strict=True)]
         return result

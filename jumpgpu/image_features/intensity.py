@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ..features.image_quality import ascending, of_sorted
+from ..features.image_quality import of_sorted
 from ..gpu.device import Device
+from ..segmentation.ranks import ascending
 from ..settings.steps import IMAGE_INTENSITY
 
 COLUMNS = (  # of `of_sorted` without scales, after the focus score and the spectrum's slope

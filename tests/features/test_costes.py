@@ -79,13 +79,25 @@ def test_sums_by_level_are_of_the_pixels_below(device: Device) -> None:
     grid = torch.arange(256, dtype=torch.float64) / 255
     line = (0.5, 0.01)
     limit = torch.stack([grid, line[0] * grid + line[1]]).float()
-    by_level = costes.Level(sums.by_level(0, limit, line, 255))
+    by_level = costes.Below(sums, 0, line, 255)
+    by_level.look([3, 40, 200])
     a, b = pixels[0, 1].flatten().double().numpy(), pixels[0, 0].flatten().double().numpy()
-    for level in (0, 3, 9, 40, 200):
+    for level in (0, 3, 9, 40, 200):  # some of which are not known
         below = (a < float(limit[0, level])) | (b < float(limit[1, level]))
-        row = by_level(level)
+        row = by_level(costes.Search(255, last=-1, mid=level))
         assert row is None or row[0] == below.sum()
         if row is not None and row[0] > 2:
             wanted = np.cov(a[below], b[below], bias=True) * below.sum()
             np.testing.assert_allclose(row[1:], [wanted[0, 0], wanted[1, 1], wanted[0, 1]], rtol=1e-6)
-    assert by_level(200) is not None
+    assert by_level(costes.Search(255, last=-1, mid=200)) is not None
+
+
+def test_limits_above_every_pixel_need_no_sums(device: Device) -> None:
+    """Of two channels that go apart; and not where a pixel is 0 in both, which the regression leaves out."""
+    pixels = torch.rand(2, 2, 20, 30, generator=torch.Generator().manual_seed(4)) * 0.5 + 0.1
+    pixels[:, 1] = 0.7 - pixels[:, 0]
+    pixels[1, :, 3, 4] = 0
+    sums = costes.Moments(pixels, PAIRS, device)
+    sums(None, [True] * 2)
+    assert sums.all_below(0, (0.2, 0.65)) == sums([(0.2, 0.65)] * 2, [True] * 2)[0]
+    assert sums.all_below(0, (0.2, 0.3)) is sums.all_below(1, (0.2, 0.65)) is None
