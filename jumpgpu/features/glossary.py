@@ -7,8 +7,6 @@ A family's `Family.name` matches what stands after the family word in a column; 
 import re
 from dataclasses import dataclass
 
-from ..gpu.kernel_source import line_of
-
 CHANNEL = r"(?P<channel>.+)"
 EMPTY = "nan for an object without pixels"
 FILLS = (  # why CellProfiler's number, made of SciPy's distance to a background that is not there, is not taken
@@ -37,6 +35,8 @@ class Family:
 
     def place(self, measure: str) -> str:
         """Where a measure is computed: the kernel file and line that writes it, or the module where no kernel does."""
+        from ..gpu.kernel_source import line_of  # imports torch, which the names of columns do not need
+
         for pattern in (rf"out(\[| \+ )[\w:]*\b{measure}\b", rf"^(?!//).*\b{measure}\b") if measure else ():
             for kernel in self.kernels:
                 if line := line_of(kernel, pattern):

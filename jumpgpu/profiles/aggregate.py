@@ -8,13 +8,14 @@ from typing import Protocol, TypeVar
 import numpy as np
 import pandas as pd
 
+from ..store.means import column_means
+from ..store.reader import StoredPlate
 from .recipe import STATISTICS
 
 OBJECT_COLUMNS = ("Metadata_Site", "Metadata_ObjectNumber")  # identify a cell within its well
 COUNT = "Metadata_Object_Count"  # cells of the well (pycytominer's name)
 READERS = 2  # threads that read wells; more of them wait for each other
 Result = TypeVar("Result")
-BLOCK = 256  # columns that are added at a time: a well's rows of them fit a cache
 
 
 class Plate(Protocol):
@@ -32,7 +33,8 @@ def aggregate(plate: Plate, statistic: str = "mean") -> pd.DataFrame:
     Parameters
     ----------
     plate : an open plate
-        Its cells are read well by well, so memory does not grow with the plate.
+        Of a stored plate the means are taken that its wells keep of their cells; else cells are read, well by well, so that
+        memory does not grow with the plate. The bits are the same.
     statistic : {"mean", "median"}
         Cells where a feature is nan do not count for it; a feature that is nan in every cell is nan.
 
@@ -45,35 +47,41 @@ def aggregate(plate: Plate, statistic: str = "mean") -> pd.DataFrame:
     if statistic not in STATISTICS:
         raise ValueError(f"unknown statistic {statistic!r}; expected one of {STATISTICS}")
 
-    def profile(well: str, cells: pd.DataFrame) -> tuple[dict[str, object], pd.Index, np.ndarray] | None:
-        if len(cells) == 0:
-            return None
+    columns = pd.Index(plate.columns if isinstance(plate, StoredPlate) else ())
+
+    def profile(well: str) -> tuple[dict[str, object], pd.Index, np.ndarray]:
+        if statistic == "mean" and isinstance(plate, StoredPlate):
+            record, means = plate.means(well)
+            if means is not None:
+                sites = sum(site["cells"] > 0 for site in record["sites"])
+                return identity_of(plate.barcode, well, sites, record["cells"]), columns, means
+        cells = plate.to_pandas(wells=[well])
         names = [c for c in cells.columns if not c.startswith("Metadata_")]
         last = cells.columns[len(cells.columns) - len(names) :]
         values = (  # the one is no copy
             cells.iloc[:, len(cells.columns) - len(names) :] if list(last) == names else cells[names]
         )
-        identity = {
-            "Metadata_Plate": str(cells["Metadata_Plate"].iloc[0]),
-            "Metadata_Well": well,
-            "Metadata_Site_Count": int(cells["Metadata_Site"].nunique()),
-            COUNT: len(cells),
-        }
-        return identity, values.columns, summarize(values.to_numpy(), statistic)
+        barcode, sites = next(iter(cells["Metadata_Plate"]), ""), cells["Metadata_Site"].nunique()
+        return identity_of(str(barcode), well, sites, len(cells)), values.columns, summarize(values.to_numpy(), statistic)
 
-    wells = [result for result in each_well(plate, profile) if result is not None]
+    wells = [result for result in each_well(plate, profile) if result[0][COUNT]]
     if not wells:
         raise ValueError("the plate has no well with cells; nothing to profile")
     identities, names, profiles = zip(*wells, strict=True)
-    for identity, columns in zip(identities, names, strict=True):
-        if not columns.equals(names[0]):
+    for identity, own in zip(identities, names, strict=True):
+        if not own.equals(names[0]):
             well = identity["Metadata_Well"]
             raise ValueError(f"well {well} has other features than the wells before it; extract the plate again")
     return pd.concat([pd.DataFrame(identities), pd.DataFrame(np.stack(profiles), columns=names[0])], axis=1)
 
 
-def each_well(plate: Plate, work: Callable[[str, pd.DataFrame], Result]) -> Iterator[Result]:
-    """What `work` makes of each well's cells, in the plate's order; `READERS` wells are in memory, each with its thread.
+def identity_of(plate: str, well: str, sites: int, cells: int) -> dict[str, object]:
+    """The Metadata columns of a well's profile; sites are those that have cells."""
+    return {"Metadata_Plate": plate, "Metadata_Well": well, "Metadata_Site_Count": sites, COUNT: cells}
+
+
+def each_well(plate: Plate, work: Callable[[str], Result]) -> Iterator[Result]:
+    """What `work` makes of each well, in the plate's order; `READERS` wells are in memory, each with its thread.
 
     Reading a well is mostly digests and unpacking, during which other Python threads run.
     """
@@ -83,7 +91,7 @@ def each_well(plate: Plate, work: Callable[[str, pd.DataFrame], Result]) -> Iter
             for well in plate.wells:
                 if len(waiting) == READERS:
                     yield waiting.popleft().result()
-                waiting.append(threads.submit(lambda well: work(well, plate.to_pandas(wells=[well])), well))
+                waiting.append(threads.submit(work, well))
             while waiting:
                 yield waiting.popleft().result()
         finally:
@@ -99,17 +107,4 @@ def summarize(values: np.ndarray, statistic: str) -> np.ndarray:
         low = np.take_along_axis(sorted_values, np.maximum(n - 1, 0)[None] // 2, axis=0)[0]
         high = np.take_along_axis(sorted_values, np.minimum(n // 2, len(values) - 1)[None], axis=0)[0]
         return np.where(n > 0, np.where(low == high, low, (low + high) / 2), np.nan)
-    n_columns = values.shape[1]
-    mean = np.empty(n_columns)
-    starts = range(0, max(1, n_columns - 1), BLOCK)  # the last block has two columns or more: of one, NumPy adds by halves
-    with np.errstate(invalid="ignore"):  # nan from no value, or from infinities of both signs
-        for start in starts:
-            here = slice(start, start + BLOCK if start != starts[-1] else n_columns)
-            rows = np.array(values[:, here], order="C")  # one order of summation, however the rows lie in memory
-            n, sums = len(values), rows.sum(axis=0, dtype=np.float64)
-            if not np.isfinite(sums).all():
-                missing = np.isnan(rows)
-                rows[missing] = 0
-                n, sums = n - missing.sum(axis=0), rows.sum(axis=0, dtype=np.float64)
-            mean[here] = sums / n
-    return mean
+    return column_means([values], values.shape[1])

@@ -39,7 +39,8 @@ def standard_errors(plate: Plate, statistic: str = "mean", resamples: int = RESA
     if resamples < 2:
         raise ValueError(f"resamples must be 2 or more, got {resamples}")
 
-    def error(well: str, cells: pd.DataFrame) -> tuple[dict[str, object], list[str], np.ndarray] | None:
+    def error(well: str) -> tuple[dict[str, object], list[str], np.ndarray] | None:
+        cells = plate.to_pandas(wells=[well])
         if len(cells) == 0:
             return None
         features = [c for c in cells.columns if not c.startswith("Metadata_")]

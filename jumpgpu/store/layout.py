@@ -1,7 +1,7 @@
 """A well as the files of a zarr v3 group, and back: the module that knows AnnData's and OME-Zarr's encodings.
 
     A/01/                          a well; its attributes hold the record: sites, inputs, quarantine, checksums
-        tables/cells               an AnnData table: X float32 [cells, features], obs Metadata_*, var
+        tables/cells               an AnnData table: X float32 [cells, features], obs Metadata_*, var with the means of X
         tables/image               float64 [sites, columns], the site's rows of the plate's Image table (image_table.py)
         tables/Speckles            the same with a row per object of a set of its own, where the run measures one
         5/0                        with overviews: site 5, uint16 [C, H/8, W/8]
@@ -23,6 +23,7 @@ import numpy as np
 from ..settings.names import CHANNELS, COMPARTMENTS, check_barcode, feature_name, well_position
 from .annotation import variables
 from .arrays import ARRAY, array_files, digest, table_files
+from .means import column_means
 from .render import COLOURS
 
 FORMAT = 2  # of the records that are written
@@ -204,7 +205,8 @@ class Layout:
             if twice := sorted(c for c, n in Counter(names).items() if n > 1):
                 raise ValueError(f"{plate}: column {twice[0]!r} is there twice in the table {name!r}")
         self._var = {
-            name: frame_files(f"tables/{name}/var", names, variables(names, self.channels)) for name, names in tables.items()
+            name: frame_files(f"tables/{name}/var", names, variables(names, self.channels) | {"mean": np.zeros(len(names))})
+            for name, names in tables.items()
         }
 
     def tables(self, well: str, sites: Sequence[SiteTable]) -> dict[str, bytes]:
@@ -249,6 +251,7 @@ class Layout:
             **table_files(f"{key}/X", parts, n_columns),
             **frame_files(f"{key}/obs", index, {ROW[0]: [self.plate] * n, ROW[1]: [well] * n, **identity}),
             **self._var[name],
+            **array_files(f"{key}/var/mean", column_means(parts, n_columns), ARRAY),
         }
 
     def images(self, site: SiteTable) -> dict[str, bytes]:

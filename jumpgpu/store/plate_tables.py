@@ -14,7 +14,7 @@ from ..storage.atomic import path_inside, read_ranges
 from ..storage.buckets import Place
 from .arrays import COLUMNS_PER_CHUNK, MAX_RATIO, SLACK, digest, read_array, read_chunks
 from .layout import ROW, well_key
-from .records import PLATE, WELL, home_of, misfit, read_attributes, rows_in, rows_of, stored_wells, verified_files
+from .records import WELL, home_of, misfit, read_attributes, rows_in, rows_of, stored_wells, verified_files
 
 
 class PlateTables:
@@ -28,7 +28,7 @@ class PlateTables:
     def __init__(self, path: Place):
         self.path = path
         self.manifest = read_attributes(path)
-        if wrong := misfit(self.manifest, PLATE):
+        if wrong := misfit(self.manifest, "plate"):
             raise ValueError(f"{path}: {wrong}; it is not a plate that jumpgpu wrote")
         self.barcode = check_barcode(self.manifest["plate"])
         self.channels = tuple(self.manifest["channels"])
@@ -47,7 +47,7 @@ class PlateTables:
         record = read_attributes(self.path / well_key(well))
         if not set(record) >= set(WELL) or record["well"] != well or record["plate"] != self.barcode:
             raise ValueError(f"{self.barcode} {well}: its record is incomplete or another well's")
-        if wrong := misfit(record, WELL):
+        if wrong := misfit(record, "well"):
             raise ValueError(f"{self.barcode} {well}: {wrong}; remove the well's folder and run extract again")
         if record["cells"] != sum(site["cells"] for site in record["sites"]):
             raise ValueError(f"{self.barcode} {well}: its record says {record['cells']} cells, and another number by site")
@@ -122,13 +122,28 @@ class PlateTables:
         records = {w: self.record(w) for w in self.chosen(wells)}
         n_rows = [rows_of(record, table) for record in records.values()]
         for (well, record), n in zip(records.items(), n_rows, strict=True):
-            self._check_held(well, record, table, n)
+            self._check_held(well, record, table, n, len(columns))
         values = np.empty((len(columns), sum(n_rows)), np.float32)
         row = 0
         for (well, record), n in zip(records.items(), n_rows, strict=True):
             self._fill(values[:, row : row + n], well, record, columns, table)
             row += n
         return self._identity(records, table), values.T
+
+    def means(self, well: str) -> tuple[dict[str, Any], np.ndarray | None]:
+        """A well's record and the mean of each of its `columns` over its cells, float64, nan not counted; None in place of
+        the means where the well is of a time before they were stored. The cells themselves are not read."""
+        record, key = self.record(well), "tables/cells/var/mean"
+        self._check_held(well, record, "cells", rows_of(record, "cells"), len(self.columns))
+        files = self.files_of(well, record, f"{key}/")
+        if not files:
+            return record, None
+        try:
+            means = read_array(files, key)
+        except ValueError as error:
+            raise ValueError(f"{self.barcode} {well}: {error}; remove the well's folder and run extract again") from error
+        self._check_shape(well, means.shape, (len(self.columns),))
+        return record, means
 
     def _fill(
         self, out: np.ndarray, well: str, record: Mapping[str, Any], columns: Sequence[str], table: str = "cells"
@@ -166,10 +181,10 @@ class PlateTables:
                 raise
             raise ValueError(f"{self.barcode} {well}: {error}; remove the well's folder and run extract again") from error
 
-    def _check_held(self, well: str, record: Mapping[str, Any], table: str, n_rows: int) -> None:
+    def _check_held(self, well: str, record: Mapping[str, Any], table: str, n_rows: int, n_columns: int) -> None:
         """ValueError where a record says more rows than the table's file can hold, before there is memory for them."""
         home, key = self._home(well), f"tables/{table}/X/c.0.0"
-        if not isinstance(home, Path):
+        if not isinstance(home, Path) or 4 * n_rows * n_columns <= SLACK:
             return
         there = 0
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,21 +62,33 @@ def read_attributes(folder: Place) -> dict[str, Any]:
     return dict(ours)
 
 
-def misfit(value: Any, form: Any, name: str = "record") -> str:
-    """The first part of a record that is not of its form, and what it is; '' where all is."""
-    return "" if fits(value, form) else described_misfit(value, form, name)
+def misfit(value: Any, kind: str) -> str:
+    """The first part of a "plate"'s or "well"'s record that is not of its form, and what it is; '' where all is."""
+    return "" if FITS[kind](value) else described_misfit(value, FORMS[kind], "record")
 
 
-def fits(value: Any, form: Any) -> bool:
-    """Whether a record is of its form; most are, and a plate has tens of thousands of parts."""
+def checker(form: Any) -> Callable[[Any], bool]:
+    """What says whether a value is of a form: made once, since a plate's records have tens of thousands of parts."""
     if isinstance(form, list):
-        return isinstance(value, list) and all(fits(v, form[0]) for v in value)
+        each = checker(form[0])
+        return lambda value: isinstance(value, list) and all(map(each, value))
     if isinstance(form, dict):
-        if not isinstance(value, dict) or ("*" in form and not all(fits(v, form["*"]) for v in value.values())):
-            return False
-        return all(fits(value.get(k), f) for k, f in form.items() if k != "*")
-    sound = isinstance(form, type) and isinstance(value, form) and (form is bool or not isinstance(value, bool))
-    return sound and not (form is int and value < 0)
+        parts = [(key, checker(part)) for key, part in form.items() if key != "*"]
+        rest = checker(form["*"]) if "*" in form else lambda value: True
+
+        def check(value: Any) -> bool:
+            if not isinstance(value, dict) or not all(map(rest, value.values())):
+                return False
+            return all(fits(value.get(key)) for key, fits in parts)
+
+        return check
+    if form is int:
+        return lambda value: type(value) is int and value >= 0  # of JSON: true is no number
+    return lambda value: type(value) is form
+
+
+FORMS: dict[str, Any] = {"plate": PLATE, "well": WELL}
+FITS = {kind: checker(form) for kind, form in FORMS.items()}
 
 
 def described_misfit(value: Any, form: Any, name: str) -> str:
@@ -86,8 +98,7 @@ def described_misfit(value: Any, form: Any, name: str) -> str:
         parts = [(f"{name}.{k}", v, form["*"]) for k, v in value.items()] if "*" in form else []
         parts += [(f"{name}.{k}", value.get(k), f) for k, f in form.items() if k != "*"]
     else:
-        sound = isinstance(form, type) and isinstance(value, form) and (form is bool or not isinstance(value, bool))
-        parts = [] if sound and not (form is int and value < 0) else None
+        parts = [] if isinstance(form, type) and checker(form)(value) else None
     if parts is None:
         return f"{name[:100]} is {str(value)[:40]!r}"
     return next(filter(None, (described_misfit(v, f, n) for n, v, f in parts)), "")

@@ -14,6 +14,7 @@ from ..storage.faults import may_pass
 from .arrays import read_array
 from .image_table import image_rows, plate_table_files
 from .layout import ROW, node, nonfinite, well_key
+from .means import column_means
 from .plate_tables import PlateTables
 from .records import MAX_RECORD, read_attributes, read_records, rows_in, verified_files
 from .writer import fingerprint
@@ -110,6 +111,10 @@ def verify_table(plate: PlateTables, well: str, record: Mapping[str, Any], table
         numbers, n = identity[ROW[3]][identity[ROW[2]] == site["site"]], rows_in(site, table)
         if len(numbers) != n or len(set(numbers.tolist())) != n:
             problems.append(f"{where} site {site['site']}: {len(numbers)} rows, {n} recorded, or numbers repeat ({table})")
+    key = f"tables/{table}/var/mean"
+    files = plate.files_of(well, record, f"{key}/")  # none in a well of before they were stored
+    if files and not np.array_equal(read_array(files, key), column_means([values], len(columns)), equal_nan=True):
+        problems.append(f"{where}: the means of its columns in {table} are not those of its rows")
     return problems + verify_finite(where, record, columns, values)
 
 

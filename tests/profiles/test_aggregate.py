@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from jumpgpu.profiles.aggregate import BLOCK, summarize
+from jumpgpu.profiles.aggregate import summarize
+from jumpgpu.store.means import BLOCK
 
 
 @pytest.mark.parametrize("width", [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, BLOCK + 2, 2 * BLOCK + 1, 3 * BLOCK])
