@@ -62,7 +62,8 @@ def aggregate(plate: Plate, statistic: str = "mean") -> pd.DataFrame:
             cells.iloc[:, len(cells.columns) - len(names) :] if list(last) == names else cells[names]
         )
         barcode, sites = next(iter(cells["Metadata_Plate"]), ""), cells["Metadata_Site"].nunique()
-        return identity_of(str(barcode), well, sites, len(cells)), values.columns, summarize(values.to_numpy(), statistic)
+        result = summarize(values.to_numpy(), statistic) if len(cells) else np.empty(0)
+        return identity_of(str(barcode), well, sites, len(cells)), values.columns, result
 
     wells = [result for result in each_well(plate, profile) if result[0][COUNT]]
     if not wells:

@@ -246,12 +246,13 @@ class Layout:
         names = ["_".join(map(str, row)) for row in zip(*(v.tolist() for v in identity.values()), strict=True)]
         index = [f"{self.plate}_{well}_{row}" for row in names]
         key = f"tables/{name}"
+        means = column_means([np.asarray(part, np.float32) for part in parts], n_columns)  # of the values as stored
         return {
             f"{key}/zarr.json": node("group", ANNDATA),
             **table_files(f"{key}/X", parts, n_columns),
             **frame_files(f"{key}/obs", index, {ROW[0]: [self.plate] * n, ROW[1]: [well] * n, **identity}),
             **self._var[name],
-            **array_files(f"{key}/var/mean", column_means(parts, n_columns), ARRAY),
+            **array_files(f"{key}/var/mean", means, ARRAY),
         }
 
     def images(self, site: SiteTable) -> dict[str, bytes]:
