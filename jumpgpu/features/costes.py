@@ -203,11 +203,12 @@ class Search:
             self.mid = (self.right - self.left) // (6 / 5) + self.left
 
     def ahead(self, maximum: int) -> list[int]:
-        """Levels that the search asks for from here on while all correlate: in rising order, at most so many of the next; all
+        """Levels that the search asks for from here on while all correlate, the next `maximum` at most: in rising order. All
         that it may ask for where those are no more."""
         if self.right - self.left + 1 < maximum:
             return list(range(int(min(self.left, self.mid)), int(max(self.right, self.mid)) + 1))
-        levels, then = [], replace(self)
+        levels: list[int] = []
+        then = replace(self)
         while then.last != then.mid and len(levels) < maximum:
             levels.append(int(then.mid))
             then.step(3.0, 1.0, 1.0, 1.0)
