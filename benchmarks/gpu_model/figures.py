@@ -27,7 +27,7 @@ NOT_ON_A_GPU = {
     "granularity_raise": "the CPU's way of granularity_rise and granularity_sink",
     "texture_parts": "the CPU's way of texture_count",
     **dict.fromkeys(
-        ("flood_in_queue", "spread_in_queue", "order_by_quicksort", "running_variance", "thin_in_order"),
+        ("flood_in_queue", "spread_in_queue", "order_by_quicksort", "running_variance", "thin_in_order", "thin_in_turns"),
         "one thread's work: a core of the host does it beside a GPU",
     ),
 }

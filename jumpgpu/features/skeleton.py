@@ -5,8 +5,8 @@ the skeleton
 belongs to the seed that reaches it first along the skeleton.
 """
 
+from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from ..segmentation.label import BACKGROUND, find_components
 from ..segmentation.queue import spread_in_queue
 
 MEASUREMENTS = ("NumberTrunks", "NumberNonTrunkBranches", "NumberBranchEnds", "TotalObjectSkeletonLength")
+ONE = 2.0**24  # of lengths (skeleton.cu)
 NEAR = 1.5  # pixels of way from a seed within which a branch point is a trunk's
 FOURS = ((-1, 0), (0, -1), (0, 1), (1, 0))
 
@@ -35,43 +36,47 @@ def measure(skeleton: torch.Tensor, seeds: torch.Tensor, hole_size: int | None, 
     float64 [B, highest + 1, 4]; row 0 is of no meaning
     """
     maximum = 1 + (int(seeds.max()) if seeds.numel() else 0)
-    wide = extreme(seeds, maximum=True)
-    centre = extreme(wide, maximum=False) > 0
+    wide = extreme(seeds, torch.maximum)
+    centre = extreme(wide, torch.minimum) > 0
     joined = (skeleton | (wide > 0)) & ~centre
     if hole_size is not None:
         joined = fill(joined, ~centre, hole_size, device)
     joined = thin(joined, device)
     outside = joined & (wide == 0)
     of, way = spread_in_queue(joined, wide, device)
-    joined = joined & (of != 0)
-    index = neighbourhood(joined)
-    branch = lookup(index, "branch_point")
-    odd = joined[:, :-1, :-1] & joined[:, 1:, :-1] & joined[:, :-1, 1:] & joined[:, 1:2, 1:2]  # as CellProfiler writes it
-    branch[:, :-1, :-1] |= odd
-    branch[:, 1:, 1:] |= odd
-    extra = torch.tensor([0, 0, 0, 1, 2], device=seeds.device)[lookup(index, "branches").long()]
-    extra = torch.where(extreme(outside.to(torch.int32), maximum=True) > 0, extra, 0)
-    ends = lookup(index, "end")
-    near = torch.where(way > NEAR, 0, of)
-    far = torch.where(near > 0, 0, of)
-    result = torch.zeros(len(seeds), maximum, 4, dtype=torch.float64, device=seeds.device)
-    for i, (values, labels) in enumerate(((extra, near), (branch, far), (ends, far))):
-        result[..., i].scatter_add_(1, labels.flatten(1).long(), values.flatten(1).double())
-    own = torch.where(outside, of, 0)
-    result[..., 3].scatter_add_(1, own.flatten(1).long(), length(own).flatten(1))
+    sums = device.zeros(len(seeds), maximum, len(MEASUREMENTS), dtype=torch.int64)
+    what, lengths = tables()
+    device.launch(
+        "skeleton_points",
+        seeds.shape[0] * seeds.shape[1],
+        points=(joined & (of != 0)).view(torch.uint8),
+        outside=outside.view(torch.uint8),
+        of=of,
+        way=way,
+        what=device.tensor(what),
+        length=device.tensor(lengths),
+        near_by=NEAR,
+        height=seeds.shape[1],
+        width=seeds.shape[2],
+        capacity=maximum,
+        sums=sums.view(torch.uint64),
+    )
+    result = sums.double()
+    result[..., 3] /= ONE
     return result
 
 
-def extreme(labels: torch.Tensor, *, maximum: bool) -> torch.Tensor:
+def extreme(labels: torch.Tensor, pick: Callable[..., torch.Tensor]) -> torch.Tensor:
     """The greatest, or least, label of each pixel's 3 x 3 neighbourhood within the image."""
-    _, h, w = labels.shape
-    best = labels
-    for axis, n in ((1, h), (2, w)):
-        at = torch.arange(n, device=labels.device)
-        before, after = best.index_select(axis, (at - 1).clamp(min=0)), best.index_select(axis, (at + 1).clamp(max=n - 1))
-        pick = torch.maximum if maximum else torch.minimum
-        best = pick(pick(before, after), best)
-    return best
+    for axis in (1, 2):
+        n = labels.shape[axis]
+        best = labels.clone()
+        before, after = labels.narrow(axis, 0, n - 1), labels.narrow(axis, 1, n - 1)
+        for at, other in ((1, before), (0, after)):
+            part = best.narrow(axis, at, n - 1)
+            pick(part, other, out=part)
+        labels = best
+    return labels
 
 
 def fill(joined: torch.Tensor, allowed: torch.Tensor, size: int, device: Device) -> torch.Tensor:
@@ -91,7 +96,7 @@ def thin(mask: torch.Tensor, device: Device) -> torch.Tensor:
     what is
     joined or shortens a line (centrosome's skeletonize)."""
     fields, height, width = mask.shape
-    corners = 9 - neighbourhood_count(mask)
+    corners = 9 - count_around(mask)
     # Where nothing is background SciPy's distances are from beyond the image; such a field has no meaning as a skeleton
     # either.
     squared = squared_distance(mask.to(torch.int32).contiguous(), device, outside=False)
@@ -127,38 +132,15 @@ def thin_in_order(mask: torch.Tensor, order: torch.Tensor, start: torch.Tensor, 
     return points
 
 
-def neighbourhood(mask: torch.Tensor) -> torch.Tensor:
-    """int64 [B, H, W]: bit 3 (dy + 1) + dx + 1 says whether the pixel at (dy, dx) is set; beyond the image none is."""
-    padded = torch.nn.functional.pad(mask.to(torch.int64), (1, 1, 1, 1))
-    _, h, w = mask.shape
-    result = torch.zeros_like(mask, dtype=torch.int64)
-    for bit in range(9):
-        y, x = divmod(bit, 3)
-        result |= padded[:, y : y + h, x : x + w] << bit
-    return result
-
-
-def neighbourhood_count(mask: torch.Tensor) -> torch.Tensor:
-    """int32 [B, H, W]: how many of a set pixel's neighbourhood are set, itself too; 0 where it is not."""
-    table = torch.tensor([bin(i).count("1") if i & 16 else 9 for i in range(512)], dtype=torch.int32, device=mask.device)
-    return table[neighbourhood(mask)]
-
-
-def lookup(index: torch.Tensor, what: str) -> torch.Tensor:
-    return torch.from_numpy(tables()[what]).to(index.device)[index]
-
-
-def length(labels: torch.Tensor) -> torch.Tensor:
-    """float64 [B, H, W]: half of the steps from each pixel to its neighbours of the same label; a corner's step does not
-    count where
-    the way around it is there too."""
-    padded = torch.nn.functional.pad(labels, (1, 1, 1, 1))
-    _, h, w = labels.shape
-    index = torch.zeros(labels.shape, dtype=torch.int64, device=labels.device)
-    for bit in range(9):
-        y, x = divmod(bit, 3)
-        index |= ((padded[:, y : y + h, x : x + w] == labels) & (labels > 0)).to(torch.int64) << bit
-    return lookup(index, "length").double()
+def count_around(mask: torch.Tensor) -> torch.Tensor:
+    """uint8 [B, H, W]: how many of a pixel's neighbourhood are set in a bool mask, itself too; beyond the image none is."""
+    for axis in (1, 2):
+        n = mask.shape[axis]
+        counts = mask.to(torch.uint8, copy=True)
+        counts.narrow(axis, 1, n - 1).add_(mask.narrow(axis, 0, n - 1))
+        counts.narrow(axis, 0, n - 1).add_(mask.narrow(axis, 1, n - 1))
+        mask = counts
+    return mask
 
 
 @kept_by_device
@@ -195,31 +177,78 @@ def pieces(index: int, connectivity: int) -> int:
 
 
 @cache
-def tables() -> dict[str, Any]:
-    """What a pixel of a skeleton is, by its neighbourhood: a branch point, an end; how many branches leave it; its share
-    of length."""
-    branch, end = np.zeros(512, bool), np.zeros(512, bool)
-    branches, lengths = np.zeros(512, np.uint8), np.zeros(512, np.float32)
+def tables() -> tuple[np.ndarray, np.ndarray]:
+    """What a pixel of a skeleton is, by its neighbourhood, uint8 and int32 [512] as skeleton_points takes them: a branch
+    point, an end, and how many trunks it is of the branches that leave it; its share of length, in single precision: half of
+    the steps to its neighbours, but for a corner's where the way around it is there too."""
+    what, length = np.zeros(512, np.uint8), np.zeros(512, np.int32)
     for i in range(512):
         if not i & 16:
             continue
         around = i & ~16
-        branches[i] = pieces(around, 4)
-        end[i] = bin(around).count("1") < 2
-        branch[i] = branches[i] > 2
+        branches = pieces(around, 4)
+        what[i] = (branches > 2) + 2 * (bin(around).count("1") < 2) + 4 * max(branches - 2, 0)
+        own = np.float32(0)
         for y in (-1, 0, 1):
             for x in (-1, 0, 1):
                 if (y, x) == (0, 0) or not i >> (3 * (y + 1) + x + 1) & 1:
                     continue
                 beside = [(y, 0), (0, x)] if y and x else []
                 if not any(i >> (3 * (dy + 1) + dx + 1) & 1 for dy, dx in beside):
-                    lengths[i] += np.float32(np.sqrt(y * y + x * x) / 2)
-    return {"branch_point": branch, "end": end, "branches": branches, "length": lengths}
+                    own += np.float32(np.sqrt(y * y + x * x) / 2)
+        length[i] = int(float(own) * ONE)
+    return what, length
 
 
 def thin_by_table(mask: torch.Tensor, device: Device) -> torch.Tensor:
-    """The skeleton of a bool [B, H, W] mask by scikit-image's skeletonize, on the host (CellProfiler
-    MorphologicalSkeleton)."""
-    from skimage.morphology import skeletonize
+    """The skeleton of a bool [B, H, W] mask by scikit-image's skeletonize (CellProfiler MorphologicalSkeleton)."""
+    return thin_in_turns(mask.to(torch.uint8), device) > 0
 
-    return device.tensor(np.stack([skeletonize(plane) for plane in mask.cpu().numpy()]))
+
+@on_a_core
+def thin_in_turns(mask: torch.Tensor, device: Device) -> torch.Tensor:
+    """What is left of a uint8 [B, H, W] mask when no turn of Zhang's takes a pixel any more."""
+    fields, height, width = mask.shape
+    points = mask.clone(memory_format=torch.contiguous_format)
+    device.launch(
+        "thin_in_turns",
+        fields,
+        table=device.tensor(turns_table()),
+        height=height,
+        width=width,
+        points=points,
+        due=torch.empty_like(points),
+        list=device.empty(fields, 3, height, width, dtype=torch.int32),
+    )
+    return points
+
+
+RING = (0, 1, 2, 5, 8, 7, 6, 3)  # bits of a neighbourhood around its middle, from the upper left corner
+APART = {  # neighbours, by their place on the ring, of pixels that go otherwise in scikit-image than by Zhang's rule
+    0: "07 45",
+    1: "01 12 23 013 017 057 123 127 167 1267",
+    2: "34 56 67 134 345 356 457 567 2356",
+    3: "13 17 35 57",
+}
+
+
+@cache
+def turns_table() -> np.ndarray:
+    """uint8 [512]: bit 0 that a set pixel goes in the first turn, bit 1 in the second, by its neighbourhood.
+
+    By Zhang's rule it goes where two to six neighbours are set, all in a row around it, and, of the first turn, one of
+    those above, right and below is not and one of right, below and left; of the second, of above, right and left, and of
+    above, below and left.
+    """
+    goes = {tuple(map(int, places)): turns for turns, all_ in APART.items() for places in all_.split()}
+    result = np.zeros(512, np.uint8)
+    for i in range(512):
+        ring = [i >> bit & 1 for bit in RING]
+        places = tuple(k for k in range(8) if ring[k])
+        above, right, below, left = ring[1::2]
+        first = not (above & right & below or right & below & left)
+        second = not (above & right & left or above & below & left)
+        in_a_row = sum(a < b for a, b in zip(ring, ring[1:] + ring[:1], strict=True)) == 1
+        by_rule = (first + 2 * second) * (in_a_row and 2 <= sum(ring) <= 6)
+        result[i] = goes.get(places, by_rule) if i & 16 else 0
+    return result

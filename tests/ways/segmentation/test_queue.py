@@ -53,8 +53,14 @@ def test_sorting(way: Way) -> None:
 
 
 def test_thinning(way: Way) -> None:
-    _, mask, _ = batch()
-    way.check(lambda device: skeleton.thin(device.tensor(mask), device))
+    _, mask, seeds = batch()
+
+    def work(device: Device) -> object:
+        given = device.tensor(mask)
+        turns = skeleton.thin_by_table(given, device)
+        return skeleton.thin(given, device), turns, skeleton.measure(turns, device.tensor(seeds), 3, device)
+
+    way.check(work)
 
 
 def test_rings_around_other_centres(way: Way) -> None:
