@@ -193,7 +193,7 @@ def page(figures: dict[str, Any], on: dict[str, Any]) -> str:
             "Versions: " + ", ".join(f"{p['tool']} {p['version']}" for p in peers) + ".",
         ]
         lines += [
-            f"OpenHCS took {p['cold_s']:.0f} s for the first field of a process, with compiling or reading what was "
+            f"{p['tool']} took {p['cold_s']:.0f} s for the first field of a process, with compiling or reading what was "
             "compiled; that is left out."
             for p in peers
             if "cold_s" in p

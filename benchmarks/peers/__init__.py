@@ -1,7 +1,8 @@
 """Peers: other tools on the same fields, each in a virtual environment of its own.
 
     benchmarks/peers/setup cp_measure         makes build/peers/cp_measure once (pip must reach a package index)
-    benchmarks/peers/setup openhcs            and nyxus; cellprofiler too, with Python 3.9 and a JDK (the script says more)
+    benchmarks/peers/setup openhcs            and nyxus, cp_measure_numba; cellprofiler too, with
+                                              Python 3.9 and a JDK (the script says more)
 
 A peer is a script `benchmarks/peers/<peer>.py` that its environment's Python runs with one argument, an .npz file of
 `pixels` (float32 [B, C, H, W], corrected), `channels`, and int32 [B, H, W] label images `Cells`, `Cytoplasm`, `Nuclei`;
@@ -26,7 +27,7 @@ from jumpgpu.settings.config import load_config
 
 HERE = Path(__file__).resolve().parent
 ENVIRONMENTS = HERE.parents[1] / "build" / "peers"
-PEERS = ("cellprofiler", "cp_measure", "nyxus", "openhcs")
+PEERS = ("cellprofiler", "cp_measure", "cp_measure_numba", "nyxus", "openhcs")
 
 
 def run_peer(peer: str, images: str, plate_name: str, illumination: str, n_fields: int) -> dict[str, Any]:

@@ -47,6 +47,9 @@ def test_workflows_use_targets_and_files_that_exist(name):
         assert target in targets()
     for path in re.findall(r"\btests/[\w/.]+", text):
         assert (CHECKOUT / path).exists()
+    checkouts = [s["with"] for job in workflow["jobs"].values() for s in job["steps"] if "/checkout@" in s.get("uses", "")]
+    assert all(given["persist-credentials"] is False for given in checkouts)  # or the token lies in the files that are kept
+    assert workflow["permissions"] == {"contents": "read"}
     if name == "release":
         assert f'wc -l)" = {len(PLATFORMS)}' in text  # every wheel, or no release
 
