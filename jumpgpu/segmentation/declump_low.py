@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from ..gpu.device import Device
+from ..gpu.device import Device, blocks
 from .label import Components
 
 STRIP = 64  # columns or rows of a block of spline_columns and spline_rows
@@ -17,6 +17,8 @@ def resample(images: torch.Tensor, scale: float, shape: tuple[int, int], device:
     device.launch("spline_columns", b * -(-w // STRIP), height=h, width=w, image=coefficient)
     device.launch("spline_rows", -(-b * h // STRIP), rows=b * h, width=w, image=coefficient)
     value = device.empty(b, *shape, dtype=torch.float64)
+    at, weight = device.empty(4, shape[1], dtype=torch.int32), device.empty(4, shape[1], dtype=torch.float64)
+    device.launch("spline_taps", blocks(shape[1]), width=w, scale=scale, out_width=shape[1], at=at, weight=weight)
     device.launch(
         "spline_values",
         b * shape[0],
@@ -26,6 +28,8 @@ def resample(images: torch.Tensor, scale: float, shape: tuple[int, int], device:
         scale=scale,
         out_height=shape[0],
         out_width=shape[1],
+        at=at,
+        weight=weight,
         value=value,
     )
     return value
