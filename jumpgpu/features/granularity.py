@@ -26,6 +26,7 @@ BEYOND = "cells with Granularity beyond 1000 %: next to no intensity of their ow
 SCALES = 16  # levels of the kernels
 COLUMNS = 256  # full-resolution columns of a tile of weights (kernels/features/granularity_spectrum.cu)
 ERODE_BLOCK = 544  # threads: a warp for every level
+RING = 12  # rows of an erosion that are kept, with those of the highest (kernels/features/granularity.cu)
 LINE = 16  # pixels: rows of the ring of erosions are whole lines of a cache (kernels/features/granularity.cu)
 STEPS, TILE, TILE_BLOCK = 8, (80, 64), 512  # scales, rows and columns, and threads of granularity_erode_tile
 CLEAR_BLOCK, PARTS = 128, 64  # blocks per plane where there are many
@@ -162,7 +163,7 @@ def levels_of(
     device.launch("granularity_clear", planes * parts, block=CLEAR_BLOCK, **clear, **common)
     plane: dict[str, Any] = {"key": basins.key, "basin": basins.basin, "height": height, "width": width, **common}
     if not tiled:
-        ring = device.empty(planes, SCALES + 2, 8, (-(-width // LINE) + 2) * LINE, dtype=torch.int32)
+        ring = device.empty(planes, SCALES + 2, RING, (-(-width // LINE) + 2) * LINE, dtype=torch.int32)
         device.launch("granularity_erode", planes, block=ERODE_BLOCK, **plane, ring=ring)
         device.launch("granularity_raise", planes, block=FOREST_BLOCK, **basins.forest(), **common)
         return levels

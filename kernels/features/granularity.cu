@@ -44,21 +44,24 @@ JG_REGISTER(granularity_clear)
 //   in its place. So of `together(k)` rows the highest E_k of a column is taken, and looked at where it is above those beside,
 //   above and below it; it goes to the basin of the column's first pixel.
 //
-//   All erosions at once, a row of each a step: at step s row s - 2k of E_k, from the rows before, at and after it of E_(k-1),
-//   which steps s - 3, s - 2 and s - 1 made. Four rows of each are kept, and four of the highest.
+//   All erosions at once, two rows of each a step: at step s rows 2 (s - 2k) and the next of E_k, from these and those before and
+//   after them of E_(k-1), which steps s - 3, s - 2 and s - 1 made. Eight rows of each are kept, and four of the highest.
 //
-// Launch   a block per plane, up to 544 threads (a warp a level): a step is 17 rows, and a barrier follows it; no shared memory.
+// Launch   a block per plane, up to 544 threads (a warp a level): a step is 34 rows, and a barrier follows it; no shared memory.
 // In   key      uint32  [P, H + 2, W + 2]
 //      basin    int32   [P, H + 2, W + 2]
 // In, out  levels  int32  [P, capacity, SCALES]  bits of a value
-// Out  ring     int32   [P, LEVELS, 8, W rounded up to lines, and two lines]  scratch
+// Out  ring     int32   [P, LEVELS, RING, W rounded up to lines, and two lines]  scratch
 JG_FN int32_t lower(int32_t a, int32_t b) { return int32_t(jg::smaller(uint32_t(a), uint32_t(b))); }
 JG_FN int32_t max_of(int32_t a, int32_t b, int32_t c) { return jg::larger(jg::larger(a, b), c); }
 JG_FN int together(int k) { return k < 3 ? 2 : k < 7 ? 4 : 8; }     // rows: k + 1 at most, so that 2 of them span 2k + 1 steps
 
-// A row of E_k from three of E_(k-1), and what it makes of the highest. Rows begin at the frame.
-template <bool FIRST> JG_APART void erode_row(const int32_t* __restrict__ above, const int32_t* __restrict__ here,
-    const int32_t* __restrict__ below, int width, int32_t* __restrict__ to, int32_t* __restrict__ highest)
+constexpr int KEPT = 8, RING = KEPT + 4;                // rows of E_k; with those of the highest
+
+// A row of E_k, or TWO, from the rows of E_(k-1) before, at and after, and what it makes of the highest. Rows begin at the frame.
+template <bool FIRST, bool TWO> JG_APART void erode_rows(const int32_t* __restrict__ above, const int32_t* __restrict__ here,
+    const int32_t* __restrict__ next, const int32_t* __restrict__ below, int width, int32_t* __restrict__ to,
+    int32_t* __restrict__ to_next, int32_t* __restrict__ highest)
 {
 #if defined(JG_SERIAL)
     const int n = (width + LINE - 1) / LINE * LINE;      // whole vectors; what is beyond the row means nothing
@@ -66,11 +69,17 @@ template <bool FIRST> JG_APART void erode_row(const int32_t* __restrict__ above,
     const int n = width;
 #endif
     for (int x = 1 + jg::lane(); x <= n; x += jg::WARP) {
-        const int32_t v = lower(lower(lower(above[x], below[x]), lower(here[x - 1], here[x + 1])), here[x]);
+        const int32_t both = lower(here[x], next[x]);
+        int32_t v = lower(lower(above[x], both), lower(here[x - 1], here[x + 1]));
         to[x] = v;
+        if (TWO) {
+            const int32_t second = lower(lower(below[x], both), lower(next[x - 1], next[x + 1]));
+            to_next[x] = second;
+            v = jg::larger(v, second);
+        }
         highest[x] = FIRST ? v : jg::larger(highest[x], v);
     }
-    if (jg::lane() == 0) to[0] = to[width + 1] = highest[0] = highest[width + 1] = BESIDE;
+    if (jg::lane() == 0) to[0] = to[width + 1] = to_next[0] = to_next[width + 1] = highest[0] = highest[width + 1] = BESIDE;
 }
 // The maxima of a row of the highest; of equal ones the first in raster order stands for all.
 JG_FN void look(const int32_t* __restrict__ above, const int32_t* __restrict__ here, const int32_t* __restrict__ below,
@@ -87,31 +96,33 @@ extern "C" __global__ void __launch_bounds__(544) granularity_erode(
     const uint32_t* __restrict__ key, const int32_t* __restrict__ basin, int32_t height, int32_t width, int32_t capacity,
     int32_t* levels, int32_t* ring)
 {
-    const int pitch = width + 2, wide = (width + LINE - 1) / LINE * LINE + 2 * LINE, plane = int(blockIdx.x);
+    const int pitch = width + 2, wide = (width + LINE - 1) / LINE * LINE + 2 * LINE, plane = int(blockIdx.x), pairs = (height + 1) / 2;
     const int64_t base = int64_t(plane) * (height + 2) * pitch;
     int32_t* level = levels + int64_t(plane) * capacity * SCALES;
-    ring += int64_t(plane) * LEVELS * 8 * wide + LINE - 1;
-    int32_t* beside = ring + (LEVELS - 1) * 8 * wide;
+    ring += int64_t(plane) * LEVELS * RING * wide + LINE - 1;
+    int32_t* beside = ring + (LEVELS - 1) * RING * wide;
     JG_FOR(x, wide - LINE + 1) beside[x] = BESIDE;
     __syncthreads();
-    for (int s = 0; s <= height + 2 * SCALES; ++s) {
+    for (int s = 0; s <= pairs + 2 * SCALES; ++s) {
         for (int k = jg::warp_id(); k <= SCALES; k += jg::warps()) {
-            const int y = s - 2 * k;
-            if (y < 0 || y > height) continue;
-            int32_t* mine = ring + k * 8 * wide;
+            const int pair = s - 2 * k, y = jg::smaller(2 * pair, height);
+            if (pair < 0 || pair > pairs) continue;
+            int32_t* mine = ring + k * RING * wide;
+            const auto kept = [&](const int32_t* of, int row) { return row >= 0 && row < height ? of + (row & (KEPT - 1)) * wide : beside; };
+            int32_t* to = mine + (y & (KEPT - 1)) * wide;
             if (k == 0) {
                 if (y == height) continue;
-                int32_t* to = mine + (y & 3) * wide;
-                const uint32_t* __restrict__ from = key + base + int64_t(y + 1) * pitch;
-                for (int x = 1 + jg::lane(); x <= width; x += jg::WARP) to[x] = jg::bits_of_key(from[x]);
-                if (jg::lane() == 0) to[0] = to[width + 1] = BESIDE;
+                for (int j = 0; j < jg::smaller(2, height - y); ++j, to += wide) {
+                    const uint32_t* __restrict__ from = key + base + int64_t(y + j + 1) * pitch;
+                    for (int x = 1 + jg::lane(); x <= width; x += jg::WARP) to[x] = jg::bits_of_key(from[x]);
+                    if (jg::lane() == 0) to[0] = to[width + 1] = BESIDE;
+                }
                 const int32_t* of = basin + base + int64_t(y + 1) * pitch + 1;
-                if (y % 2 == 0)
-                    for (int x = jg::lane(); x < width; x += jg::WARP) jg::fetch_ahead(level + int64_t(of[x]) * SCALES, 1);
+                for (int x = jg::lane(); x < width; x += jg::WARP) jg::fetch_ahead(level + int64_t(of[x]) * SCALES, 1);
                 continue;
             }
             const int rows = together(k), stack = y / rows;
-            int32_t* highest = mine + 4 * wide;
+            int32_t* highest = mine + KEPT * wide;
             if (y % rows == 0 || y == height) {            // the stack before is whole: the one above it is looked at, the last too
                 for (int t = jg::larger(0, (y - 1) / rows - 1); t * rows < (y == height ? height : y - rows); ++t)
                     look(t ? highest + ((t - 1) & 3) * wide : beside, highest + (t & 3) * wide,
@@ -119,13 +130,14 @@ extern "C" __global__ void __launch_bounds__(544) granularity_erode(
                          basin + base + int64_t(t * rows + 1) * pitch + 1, width, level + k - 1);
             }
             if (y == height) continue;
-            const int32_t* from = ring + (k - 1) * 8 * wide;
-            const int32_t* here = from + (y & 3) * wide;
-            const int32_t* above = y ? from + ((y - 1) & 3) * wide : beside;
-            const int32_t* below = y + 1 < height ? from + ((y + 1) & 3) * wide : beside;
+            const int32_t* from = ring + (k - 1) * RING * wide;
+            const int32_t *above = kept(from, y - 1), *here = kept(from, y), *next = kept(from, y + 1), *below = kept(from, y + 2);
             highest += (stack & 3) * wide;
-            if (y % rows == 0) erode_row<true>(above, here, below, width, mine + (y & 3) * wide, highest);
-            else erode_row<false>(above, here, below, width, mine + (y & 3) * wide, highest);
+            const bool first = y % rows == 0, two = y + 1 < height;
+            if (first && two) erode_rows<true, true>(above, here, next, below, width, to, to + wide, highest);
+            else if (first) erode_rows<true, false>(above, here, next, below, width, to, to + wide, highest);
+            else if (two) erode_rows<false, true>(above, here, next, below, width, to, to + wide, highest);
+            else erode_rows<false, false>(above, here, next, below, width, to, to + wide, highest);
         }
         __syncthreads();
     }

@@ -12,6 +12,7 @@
 //          shared memory, and the four directions of a pair of levels stand together.
 // Order    integers; the inverse difference moment by jg::block_sum, over the same bins as in texture.cu.
 #include "features/texture.cuh"
+#include "jg/wide.cuh"
 
 namespace {
 constexpr int MAX_ROWS = 4, MAX_CLASSES = 7;         // compartments of a cell; classes between their 8 ends
@@ -128,22 +129,71 @@ template <class T> JG_APART void count_pairs(
     }
 }
 
+#if defined(JG_WIDE)
+// Sums of squares and of m log m in each direction, of eight entries and those they are added to at a time, where none makes 16 or
+// more: m log m then comes from two registers.
+struct Looked {
+    __m512i low, high, square[DIRECTIONS], of_logs[DIRECTIONS];
+    explicit Looked(const int64_t* logs) {
+        const __m512i m = _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0), more = m + _mm512_set1_epi64(8);
+        low = _mm512_mullo_epi64(_mm512_loadu_si512(logs), m);
+        high = _mm512_mullo_epi64(_mm512_loadu_si512(logs + 8), more);
+        for (int d = 0; d < DIRECTIONS; ++d) square[d] = of_logs[d] = _mm512_setzero_si512();
+    }
+    // The first n of eight at `across`, a bin each, with those at `down`, `step` apart. False where nothing was added.
+    bool add(const uint16_t* across, const uint16_t* down, int64_t step, int n) {
+        const __mmask8 here = n >= 8 ? 255 : (1 << n) - 1;
+        const auto at = [=](int j) { int64_t word; memcpy(&word, down + j * step, 8); return word; };
+        const __m512i other = _mm512_set_epi64(at(7), at(6), at(5), at(4), at(3), at(2), at(1), at(0));
+        const __m512i both = _mm512_add_epi16(_mm512_maskz_loadu_epi64(here, across), _mm512_maskz_mov_epi64(here, other));
+        if (_mm512_cmpgt_epu16_mask(both, _mm512_set1_epi16(15))) return false;
+        for (int d = 0; d < DIRECTIONS; ++d) {
+            const __m512i m = _mm512_and_si512(_mm512_maskz_srli_epi64(255, both, 16 * d), _mm512_set1_epi64(15));
+            of_logs[d] = of_logs[d] + _mm512_permutex2var_epi64(low, m, high);
+            square[d] = square[d] + _mm512_mullo_epi16(m, m);
+        }
+        return true;
+    }
+};
+#endif
+
 // Of the entries below the diagonal, which with those above are pairs both ways: squares, and m log m.
 template <class T> JG_APART void sum_below(
     const T* __restrict__ whole, int levels, int size, const int64_t* __restrict__ logs, int drop, uint64_t* __restrict__ square,
     uint64_t* __restrict__ log_cells)
 {
     uint64_t squares[DIRECTIONS] = {}, of_logs[DIRECTIONS] = {};
+#if defined(JG_WIDE)
+    Looked looked(logs);                               // narrow counts have `drop` 0
+    constexpr int EIGHT = sizeof(T) == 2 ? 8 : 0;
+#else
+    constexpr int EIGHT = 0;
+#endif
     for (int i = jg::warp_id(); i < levels; i += jg::warps()) {
         const T* __restrict__ across = whole + i * size + DIRECTIONS;
         const T* __restrict__ down = whole + DIRECTIONS * (i + 1);
-        for (int j = jg::lane(); j < i; j += jg::WARP)
-            JG_UNROLL for (int d = 0; d < DIRECTIONS; ++d) {
-                const uint32_t both = uint32_t(across[DIRECTIONS * j + d]) + down[j * size + d];
-                squares[d] += uint64_t(both) * both;
-                of_logs[d] += both * uint64_t(logs[both] >> drop);
-            }
+        for (int j0 = 0, j1; j0 < i; j0 = j1) {
+            j1 = EIGHT ? jg::smaller(j0 + EIGHT, i) : i;
+#if defined(JG_WIDE)
+            if (EIGHT && looked.add(reinterpret_cast<const uint16_t*>(across + DIRECTIONS * j0),
+                                    reinterpret_cast<const uint16_t*>(down + j0 * size), size, i - j0)) continue;
+#endif
+            for (int j = j0 + jg::lane(); j < j1; j += jg::WARP)
+                JG_UNROLL for (int d = 0; d < DIRECTIONS; ++d) {
+                    const uint32_t both = uint32_t(across[DIRECTIONS * j + d]) + down[j * size + d];
+                    squares[d] += uint64_t(both) * both;
+                    of_logs[d] += both * uint64_t(logs[both] >> drop);
+                }
+        }
     }
+#if defined(JG_WIDE)
+    for (int d = 0; d < DIRECTIONS; ++d) {
+        for (int lane = 0; lane < 8; ++lane) {
+            squares[d] += uint64_t(looked.square[d][lane]);
+            of_logs[d] += uint64_t(looked.of_logs[d][lane]);
+        }
+    }
+#endif
     for (int d = 0; d < DIRECTIONS; ++d) { square[d] = squares[d]; log_cells[d] = of_logs[d]; }
 }
 

@@ -27,6 +27,9 @@ typedef long long int64_t;    typedef unsigned long long uint64_t;
 #  define JG_APART static __device__ __forceinline__
 #else
 #  include "host/jg_host.h"
+#  if defined(__AVX2__)
+#    include <immintrin.h>
+#  endif
 #  define JG_UNROLL
 #  define JG_APART static __attribute__((noinline))
 #endif
@@ -274,10 +277,27 @@ JG_FN uint64_t bits_of_bytes(uint64_t eight) {
     return eight * 0x8040201008040201ull >> 56;
 #endif
 }
+#if defined(__AVX512BW__)
+JG_FN uint64_t bits_of_64(const uint8_t* bytes) {
+    __m512i v;
+    memcpy(&v, bytes, 64);
+    return _mm512_test_epi8_mask(v, v);
+}
+#elif defined(__AVX2__)
+JG_FN uint64_t bits_of_64(const uint8_t* bytes) {
+    __m256i v[2];
+    memcpy(v, bytes, 64);
+    const auto half = [](__m256i a) { return uint32_t(_mm256_movemask_epi8(_mm256_slli_epi16(a, 7))); };
+    return uint64_t(half(v[1])) << 32 | half(v[0]);
+}
+#endif
 // Which of flags(i0) .. flags(i0 + M - 1) are not 0, as bits.
 template <int M, class Flags> JG_FN uint64_t flagged(int i0, Flags flags) {
     union { uint8_t any[M]; uint64_t eight[M / 8]; } u;
     for (int j = 0; j < M; ++j) u.any[j] = flags(i0 + j) != 0;
+#if defined(__AVX512BW__) || defined(__AVX2__)
+    if (M == 64) return bits_of_64(u.any);
+#endif
     uint64_t result = 0;
     for (int w = 0; w < M / 8; ++w) result |= bits_of_bytes(u.eight[w]) << 8 * w;
     return result;
