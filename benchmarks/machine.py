@@ -107,6 +107,8 @@ def version(package: str) -> str:
 
 
 def write_json(path: Path, figures: Mapping[str, Any]) -> None:
-    """One run's figures with the machine they were taken on."""
+    """One run's figures with the machine they were taken on; whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": machine(), **figures}, indent=1, default=dataclasses.asdict) + "\n")
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps({"machine": machine(), **figures}, indent=1, default=dataclasses.asdict) + "\n")
+    part.replace(path)

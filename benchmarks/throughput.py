@@ -58,10 +58,10 @@ def figures_of(options: argparse.Namespace) -> dict[str, Any]:
             raise ValueError(f"{options.plate} has one well; a throughput needs two or more")
         megabytes = sum(Path(image).stat().st_size for s in sites for image in s.files if image) / 1e6
         cases = {
-            "whole": (1, ()),
             "one": (1, (first,)),
-            "parallel": (options.threads, ()),
+            "whole": (1, ()),
             "one_parallel": (options.threads, (first,)),
+            "parallel": (options.threads, ()),  # the last, which leaves the whole plate
         }
         runs: dict[str, list[Usage]] = {name: [] for name in cases}
         for i in range(options.repeats + 1):
@@ -71,7 +71,6 @@ def figures_of(options: argparse.Namespace) -> dict[str, Any]:
                 used = extract(options, images, folder, threads, wells)
                 if i:
                     runs[name].append(used)
-        extract(options, images, folder, options.threads)
         stored = open_plate(Path(folder) / options.plate)
         cells = sum(stored.record(w)["cells"] for w in stored.wells)
 
