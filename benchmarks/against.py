@@ -11,6 +11,7 @@ given with the 95 % interval of 10 000 bootstrap samples. Above 1 this checkout 
 
 import argparse
 import json
+import re
 import shutil
 import statistics
 import sys
@@ -25,6 +26,7 @@ from benchmarks.machine import RESULTS, Usage, run_command, spread, write_json
 from benchmarks.memory import SITES_PER_WELL, repeat_plate
 from benchmarks.stored_cells import PLATE
 from benchmarks.throughput import DONE, STAGES
+from jumpgpu.settings.names import BRIGHTFIELD, CHANNELS
 
 HERE = Path(__file__).resolve().parent.parent
 Figures = dict[str, float]
@@ -101,6 +103,25 @@ def command(run: Run, checkout: Path) -> Figures:
     return {"command, per field": per_field, "command, start-up": one - SITES_PER_WELL * per_field, "command, whole": whole}
 
 
+def settings(run: Run, checkout: Path) -> Figures:
+    """CPU seconds per field, without illumination functions, of CPJUMP1's settings, of those with three brightfield planes
+    (here further images of the other channels), and of JUMP production's with image quality; and over the first."""
+    images = run.repeated()
+    for file in Path(images).rglob("*-ch[123]sk*"):
+        brightfield = file.with_name(re.sub(r"-ch(\d)", lambda m: f"-ch{int(m[1]) + 5}", file.name))
+        if not brightfield.exists():
+            brightfield.hardlink_to(file)
+    config = run.folder / "eight.toml"
+    config.write_text(f"[plate]\nchannels = {json.dumps([*CHANNELS, *BRIGHTFIELD])}\n")
+    seconds = {}
+    for name, words in (("cpjump1", "cpjump1"), ("eight channels", str(config)), ("jump-production", "jump-production")):
+        one, whole = (
+            run.extract(checkout, images, "--illumination", "none", *wells, config=words) for wells in (["--wells", "A01"], [])
+        )
+        seconds[name] = (whole - one) / (run.fields - SITES_PER_WELL)
+    return seconds | {f"{name} / cpjump1": seconds[name] / seconds["cpjump1"] for name in list(seconds)[1:]}
+
+
 def start_up(run: Run, checkout: Path) -> Figures:
     """Seconds of a run that reads nothing, and of what no run can do without."""
     dry = run.extract(checkout, run.images, "--dry-run")
@@ -130,6 +151,7 @@ def profiles(run: Run, checkout: Path) -> Figures:
 CASES: dict[str, Callable[[Run, Path], Figures]] = {
     "stages": stages,
     "command": command,
+    "settings": settings,
     "start-up": start_up,
     "stored cells": stored_cells,
     "profiles": profiles,
