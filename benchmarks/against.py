@@ -116,7 +116,8 @@ def settings(run: Run, checkout: Path) -> Figures:
     seconds = {}
     for name, words in (("cpjump1", "cpjump1"), ("eight channels", str(config)), ("jump-production", "jump-production")):
         one, whole = (
-            run.extract(checkout, images, "--illumination", "none", *wells, config=words) for wells in (["--wells", "A01"], [])
+            run.extract(checkout, images, "--illumination", "none", *wells, config=words)
+            for wells in (["--wells", "A01"], [])
         )
         seconds[name] = (whole - one) / (run.fields - SITES_PER_WELL)
     return seconds | {f"{name} / cpjump1": seconds[name] / seconds["cpjump1"] for name in list(seconds)[1:]}

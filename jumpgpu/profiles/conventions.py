@@ -7,6 +7,7 @@ What was chosen other than by CPJUMP1's convention is said in one line.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -50,6 +51,7 @@ DMSO = {  # treatments that are negative controls; the numbers are JUMP's DMSO, 
 }
 
 
+@lru_cache(1 << 16)
 def plain(name: object) -> str:
     """A name as conventions compare it: `Metadata_Plate_ID`, `PlateID` and `plate id` are all `plateid`."""
     word = str(name).casefold().removeprefix("image_").removeprefix("metadata_")
@@ -118,7 +120,8 @@ def wells_of(rows: pd.Series, columns: pd.Series) -> pd.Series:
 def prefixed(table: pd.DataFrame, features: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     """Text columns that are no features, under `Metadata_`; the names that changed."""
     known = {*features, *table.columns}
-    text = [c for c in table if not c.startswith("Metadata_") and not pd.api.types.is_numeric_dtype(table[c].dtype)]
+    dtypes = table.dtypes.items()
+    text = [c for c, d in dtypes if not c.startswith("Metadata_") and not pd.api.types.is_numeric_dtype(d)]
     changed = {c: f"Metadata_{c}" for c in text if c not in set(features) and f"Metadata_{c}" not in known}
     return table.rename(columns=changed), list(changed)
 

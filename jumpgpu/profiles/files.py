@@ -62,7 +62,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     others = table.drop(columns=features)
     data = pa.Table.from_pandas(others, preserve_index=False)
     columns = dict(zip(features, np.asfortranarray(table[features].to_numpy(float)).T, strict=True))
-    arrays = {c: data.column(c) if c in others else pa.array(columns[c], from_pandas=True) for c in table}
+    arrays = {c: pa.array(columns[c], from_pandas=True) if c in columns else data.column(c) for c in table}
     with whole_file(path) as part:  # thousands of columns: pandas takes seconds
         pq.write_table(pa.table(arrays), part, use_dictionary=list(others.columns))
 
@@ -146,11 +146,11 @@ def read_profiles(
     if plates.isna().any():
         raise ValueError(f"{path}: {int(plates.isna().sum())} of {len(table)} rows have no plate")
     changed = {"Metadata_Plate": plates, "Metadata_Well": as_wells(table["Metadata_Well"], f"{path}: Metadata_Well")}
-    for column in table.columns:
-        if not pd.api.types.is_numeric_dtype(table[column].dtype):
+    for column, dtype in table.dtypes.items():
+        if not pd.api.types.is_numeric_dtype(dtype):
             if column in set(named):
                 changed[column] = feature_numbers(table[column], path)
-            elif column not in changed and isinstance(table[column].dtype, pd.CategoricalDtype):
+            elif column not in changed and isinstance(dtype, pd.CategoricalDtype):
                 changed[column] = numbers(as_text(table[column]))
     table = table.assign(**changed)
     table.attrs["findings"] = one_line(chosen)
@@ -209,9 +209,10 @@ def read_csv(path: Path) -> pd.DataFrame:
 
 def read_parquet(path: Path) -> pd.DataFrame:
     """A Parquet file's columns, whatever pandas index or types its writer noted beside them."""
-    if twice := [c for c, n in Counter(pq.read_schema(path).names).items() if n > 1]:
-        raise ValueError(f"{path}: column {twice[0]!r} appears twice")
-    table = pq.read_table(path).to_pandas(ignore_metadata=True)
+    with pq.ParquetFile(path) as file:  # `read_table` takes half as long again for thousands of columns
+        if twice := [c for c, n in Counter(file.schema_arrow.names).items() if n > 1]:
+            raise ValueError(f"{path}: column {twice[0]!r} appears twice")
+        table = file.read().to_pandas(ignore_metadata=True)
     return table.drop(columns=[c for c in table if str(c).startswith("__index_level_")])  # pandas' own row numbers
 
 

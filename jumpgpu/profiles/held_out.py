@@ -17,7 +17,7 @@ import pandas as pd
 from ..settings.config import build
 from ..settings.names import counted
 from .apart import steps_apart, steps_of
-from .files import recorded
+from .files import read_parquet, recorded
 from .platemap import common_features, feature_columns, is_negcon, metadata_columns, some
 from .recipe import Recipe
 from .select import select
@@ -126,7 +126,8 @@ def fit_again(folder: Path, name: str, recipe: Recipe, plates: Sequence[str]) ->
     else:
         chosen = [select(t[~is_negcon(t)], recipe.select, also)[0] for t in tables]
         kept = [feature_columns(c, also) for c in chosen]
-    features = [f for f in kept[0] if all(f in set(k) for k in kept) and all(f in t for t in tables)]
+    shared = set(kept[0]).intersection(*kept[1:], *tables)
+    features = [f for f in kept[0] if f in shared]
 
     def together(wells: Sequence[pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:
         """The wells that the steps are fitted on: the controls alone, where they are enough."""
@@ -149,4 +150,4 @@ def read(folder: Path, plate: str, name: str) -> pd.DataFrame:
     path = folder / plate / f"{plate}_{name}.parquet"
     if not path.is_file():
         raise FileNotFoundError(f"{path.name} is not there")
-    return pd.read_parquet(path)
+    return read_parquet(path)

@@ -157,7 +157,7 @@ def profile(
         def save(table: pd.DataFrame, plate: str, name: str) -> None:
             if outputs is not None:
                 stem = name if plate == "consensus" else f"{plate}_{name}"
-                write_table(table, outputs.path(plate, f"{stem}.parquet"))
+                outputs.write(write_table, table, plate, f"{stem}.parquet")
                 if anndata and name != FEATURES:
                     write_anndata(table, outputs.path(plate, f"{stem}.h5ad"), chosen.features, name)
 

@@ -2,9 +2,12 @@
 
 import contextlib
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import pandas as pd
 
 from ..settings.names import check_file_name
 from ..storage.atomic import placed_together
@@ -20,6 +23,8 @@ class ProfileOutputs:
         self.folder = folder
         self._taken: set[str] = set()
         self._locks = contextlib.ExitStack()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="profiles")
+        self._written: Future[None] | None = None
         self._together = placed_together(folder)
 
     def __enter__(self) -> Self:
@@ -28,6 +33,13 @@ class ProfileOutputs:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with self._locks:
+            try:
+                self._writer.shutdown()
+                if self._written is not None and kind is None:
+                    self._written.result()
+            except BaseException as failed:
+                self._together.__exit__(type(failed), failed, failed.__traceback__)
+                raise
             self._together.__exit__(kind, error, trace)
 
     def take(self, plate: str) -> Path:
@@ -50,3 +62,13 @@ class ProfileOutputs:
     def path(self, plate: str, name: str) -> Path:
         """Where to write a plate's file till the end."""
         return self._place(self.take(plate) / check_file_name(name, "the table"))
+
+    def write(self, write: Callable[[pd.DataFrame, Path], None], table: pd.DataFrame, plate: str, name: str) -> None:
+        """Write a plate's table while the run goes on; waits for the one before, and raises what went wrong with it.
+
+        Packing a table is half as long as making it, and Python's lock is free meanwhile.
+        """
+        path = self.path(plate, name)
+        if self._written is not None:
+            self._written.result()
+        self._written = self._writer.submit(write, table, path)

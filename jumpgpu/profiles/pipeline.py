@@ -20,7 +20,7 @@ from .normalize import Fit, correct_cell_count, correct_well_positions, harmoniz
 from .platemap import SAMPLE, common_features, feature_columns
 from .position import Explained, correct_position
 from .recipe import Recipe
-from .select import select
+from .select import Correlations, select
 
 FEATURES = "features"  # name of the table of fits and reasons
 LATER = {
@@ -60,12 +60,14 @@ def make_profiles(augmented: Iterable[pd.DataFrame], recipe: Recipe) -> Iterator
         if barcode in fits:
             raise ValueError(f"plate {barcode} was given twice")
         fits[barcode] = []
+        scaled_alone = recipe.normalize.zero_mad == "drop" and not recipe.normalize.inverse_normal
+        known = Correlations() if scaled_alone else None  # by wells of any kind the features are alike
         for reference in recipe.normalize.references:
             table, fit = normalize(plate, reference, recipe.normalize, recipe.features)
             yield barcode, table_name(reference), table
             reasons = dict[str, str]()
             if recipe.select.level == "plate":
-                table, reasons = select(table, recipe.select, recipe.features)
+                table, reasons = select(table, recipe.select, recipe.features, known)
                 yield barcode, table_name(reference, "plate"), table
             if whole:
                 batch[reference].append(table)

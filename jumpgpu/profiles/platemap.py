@@ -7,6 +7,7 @@ A metadata folder is laid out as CPJUMP1's: `barcode_platemap.csv` (here or in `
 
 import fnmatch
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -254,8 +255,13 @@ def feature_columns(profiles: pd.DataFrame, also: Sequence[str] = ()) -> list[st
     return [
         c
         for c, d in zip(profiles.columns, profiles.dtypes, strict=True)
-        if (numeric[d] and str(c).startswith(COMPARTMENTS)) or c in asked
+        if (numeric[d] and of_a_compartment(c)) or c in asked
     ]
+
+
+@lru_cache(1 << 16)
+def of_a_compartment(column: object) -> bool:
+    return str(column).startswith(COMPARTMENTS)
 
 
 def chosen_others(profiles: pd.DataFrame, also: Sequence[str]) -> set[str]:

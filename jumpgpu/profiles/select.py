@@ -17,8 +17,30 @@ from .recipe import SelectSettings
 BLOCK = 512  # features at a time, where all at once would take much memory
 
 
+class Correlations:
+    """Pearson r of features over wells, kept for the next selection among the same wells.
+
+    A plate normalised by other wells is the same up to a factor and an offset per feature, which r does not see.
+    """
+
+    def __init__(self) -> None:
+        self._features: list[str] = []
+        self._r = np.empty((0, 0))
+
+    def of(self, profiles: pd.DataFrame, features: list[str]) -> np.ndarray:
+        """float64 [F, F] of these features; computed where they were not among those before. Not to be changed."""
+        if self._features == features:
+            return self._r
+        place = {feature: i for i, feature in enumerate(self._features)}
+        if all(feature in place for feature in features):
+            here = [place[feature] for feature in features]
+            return self._r[np.ix_(here, here)]
+        self._features, self._r = features, correlations(profiles[features].to_numpy(float))
+        return self._r
+
+
 def select(
-    profiles: pd.DataFrame, settings: SelectSettings, also: Sequence[str] = ()
+    profiles: pd.DataFrame, settings: SelectSettings, also: Sequence[str] = (), known: Correlations | None = None
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Profiles without the features that the operations exclude, and those features with their reasons.
 
@@ -28,6 +50,8 @@ def select(
         Normalised profiles of a plate, or of all plates of a batch.
     also : patterns of columns
         Features besides those of Cells, Cytoplasm and Nuclei.
+    known : Correlations, optional
+        Of the selections before among the same wells, each feature the same up to a factor and an offset.
 
     Returns
     -------
@@ -37,7 +61,10 @@ def select(
     features = feature_columns(profiles, also)
     reasons: dict[str, str] = {}
     for operation in settings.operations:
-        excluded = set(OPERATIONS[operation](profiles, features, settings))
+        if operation == "correlation":
+            excluded = set(correlated((known or Correlations()).of(profiles, features), features, settings))
+        else:
+            excluded = set(OPERATIONS[operation](profiles, features, settings))
         for feature in features:
             if feature in excluded:
                 reasons[feature] = f"{reasons[feature]}; {operation}" if feature in reasons else operation
@@ -55,7 +82,12 @@ def frequency(profiles: pd.DataFrame, features: list[str], settings: SelectSetti
         block = features[start : start + BLOCK]
         columns = np.sort(profiles[block].to_numpy(float).T, axis=1)  # nan sorts last
         known = columns.shape[1] - np.isnan(columns).sum(axis=1)
-        for feature, n, values in zip(block, known, columns, strict=True):
+        tied = (columns[:, 1:] == columns[:, :-1]).any(axis=1)
+        for feature, n, values, repeats in zip(block, known, columns, tied, strict=True):
+            if not repeats and n > 1:  # each value once
+                if settings.frequency_cut > 1 or n / len(profiles) < settings.unique_cut:
+                    excluded.append(feature)
+                continue
             starts = np.flatnonzero(np.concatenate([[True], values[1:n] != values[: n - 1]])) if n else np.zeros(0, int)
             counts = np.sort(np.diff(starts, append=n))
             ratio = counts[-2] / counts[-1] if len(counts) > 1 else 0.0
@@ -64,23 +96,24 @@ def frequency(profiles: pd.DataFrame, features: list[str], settings: SelectSetti
     return excluded
 
 
-def correlation(profiles: pd.DataFrame, features: list[str], settings: SelectSettings) -> list[str]:
+def correlated(r: np.ndarray, features: list[str], settings: SelectSettings) -> list[str]:
     """Of each pair with Pearson r above the threshold (signed), the one with the larger sum of |r| over all features.
 
     Of equal sums (to nine digits) the later in stored order goes.
     """
-    r = correlations(profiles[features].to_numpy(float))
     strength = np.zeros(len(features))
     for start in range(0, len(features), BLOCK):
-        strength[start : start + BLOCK] = np.nansum(np.abs(r[start : start + BLOCK]), axis=1)
+        strength[start : start + BLOCK] = sums = np.abs(r[start : start + BLOCK]).sum(axis=1)
+        unknown = start + np.flatnonzero(np.isnan(sums))
+        strength[unknown] = np.nansum(np.abs(r[unknown]), axis=1)
     order = np.argsort(np.round(strength, 9), kind="stable")
     rank = np.empty(len(features), int)
     rank[order] = np.arange(len(features))
-    excluded = []
-    for i, feature in enumerate(features):
-        if rank[np.flatnonzero(r[i] > settings.correlation)].min(initial=len(features)) < rank[i]:
-            excluded.append(feature)
-    return excluded
+    first = np.full(len(features), len(features))  # of a feature's like, the rank of the weakest
+    for start in range(0, len(features), BLOCK):
+        rows, like = np.nonzero(r[start : start + BLOCK] > settings.correlation)
+        np.minimum.at(first, start + rows, rank[like])
+    return [feature for feature, goes in zip(features, first < rank, strict=True) if goes]
 
 
 def correlations(values: np.ndarray) -> np.ndarray:
@@ -143,7 +176,6 @@ def outliers(profiles: pd.DataFrame, features: list[str], settings: SelectSettin
 OPERATIONS: dict[str, Callable[[pd.DataFrame, list[str], SelectSettings], list[str]]] = {
     "frequency": frequency,
     "variance": variance,
-    "correlation": correlation,
     "missing": missing,
     "blocklist": blocklist,
     "outliers": outliers,

@@ -61,11 +61,15 @@ def heed_no_more() -> None:
     """Have a process end as it has said: what comes now, or once more, changes nothing.
 
     Python itself would end by SIGINT, whatever the status, where an interrupt fell in text given to `exec` (every dataclass
-    and named tuple is made by it), until the next such text.
+    and named tuple is made by it), until the next such text; and by whatever comes once it has put back the handlers, as
+    the last thing it does, where it does not ignore them.
     """
     global _over
     _over = True
     exec("")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is stop:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def stopped() -> bool:

@@ -6,7 +6,7 @@ import pytest
 from pycytominer.operations import correlation_threshold, frequency_threshold
 
 from jumpgpu.profiles.recipe import SelectSettings
-from jumpgpu.profiles.select import blocklist, correlation, correlations, frequency, missing, select
+from jumpgpu.profiles.select import Correlations, blocklist, correlated, correlations, frequency, missing, select
 
 SETTINGS = SelectSettings()
 
@@ -32,6 +32,10 @@ def test_frequency_by_hand():
     excluded = frequency(profiles, list(profiles), SETTINGS)
     expected = ["constant", "one_outlier", "three_values", "below_the_cut", "missing_too_many", "empty"]
     assert excluded == [f"Cells_{name}" for name in expected]
+
+
+def correlation(profiles, features, settings):
+    return correlated(correlations(profiles[features].to_numpy(float)), features, settings)
 
 
 def test_correlation_by_hand():
@@ -87,6 +91,18 @@ def test_operations_are_united_not_chained():
     kept, reasons = select(profiles, SETTINGS)
     assert list(kept) == ["Cells_c"]
     assert reasons == {"Cells_a": "frequency", "Cells_b": "frequency; correlation"}
+
+
+def test_correlations_are_kept_for_the_same_wells():
+    profiles = drawn(3)
+    known = Correlations()
+    first = select(profiles, SETTINGS, known=known)
+    other = profiles * np.random.default_rng(0).uniform(0.5, 3, profiles.shape[1]) + 7  # normalised by other wells
+    assert select(other, SETTINGS, known=known)[1] == select(other, SETTINGS)[1] == first[1]
+    fewer = other.drop(columns=list(other)[::3])
+    assert select(fewer, SETTINGS, known=known)[1] == select(fewer, SETTINGS)[1]
+    more = other.assign(Cells_more=other["Cells_1"] * 2)
+    assert select(more, SETTINGS, known=known)[1] == select(more, SETTINGS)[1]
 
 
 def drawn(seed, missing_share=0.0, n_wells=60, n_features=50):
