@@ -21,7 +21,7 @@ from .objects import ObjectBatch, start_of
 MEASUREMENTS = measures("features/texture.cuh", "Haralick")
 DIRECTIONS = 4
 TOTALS = 11  # sums a direction, texture.cuh's Total
-CAPACITY = 296448  # entries of a block's matrices in texture_parts.cu
+CAPACITY = 821760  # entries of a block's matrices in texture_parts.cu
 LARGEST = 1 << 22  # pixels of an object: beyond, products of the 64-bit totals could overflow
 
 
@@ -105,7 +105,7 @@ def count(batch: ObjectBatch, texture: TextureSettings, device: Device, *, toget
     }
     if together:
         capacity = objects.largest_box + pad * (height + width) + pad * pad  # a box of that many pixels, padded
-        at_once = device.scratch_blocks(objects.n, 10 * capacity, per_core=2, maximum=2)
+        at_once = device.scratch_blocks(objects.n, 10 * capacity + 4 * CAPACITY, per_core=2, maximum=2)
         device.launch(
             "texture_parts",
             at_once,

@@ -16,7 +16,7 @@
 
 namespace {
 constexpr int MAX_ROWS = 4, MAX_CLASSES = 7;         // compartments of a cell; classes between their 8 ends
-constexpr int MAX_SIDE = 192;                         // levels of all classes
+constexpr int MAX_SIDE = 320;                         // levels of all classes
 constexpr int CAPACITY = 2 * DIRECTIONS * MAX_SIDE * (MAX_SIDE + 1);           // entries of a block's matrices (texture.py)
 
 constexpr int SMALL = 1 << 15;                        // pixels of a cell below which counts, of pairs both ways too, fit 16 bits
@@ -67,7 +67,7 @@ JG_FN Classes classes_of(
 
 // Beyond some entries per pixel, clearing and adding up the matrices costs more than counting a row's pairs by themselves.
 JG_FN bool worth(int side, int span, int n) {
-    return jg::larger(side, span) <= MAX_SIDE && side * side <= 8 * n && span * span <= 8 * n;
+    return jg::larger(side, span) <= MAX_SIDE && side * side <= 32 * n && span * span <= 32 * n;
 }
 
 // Class c's levels are lo[c] .. lo[c] + width[c] - 1; its rows and columns of the matrix begin at at[c]. Column 0 takes the
@@ -282,7 +282,7 @@ template <class T> JG_FN void add_up(
 // Work spots       int32   [blocks, capacity]     each pixel's place in the cell's padded box
 //      rows        int32   [blocks, capacity]     its level; then its row among the matrices, -1 where it does not count
 //      codes       uint16  [blocks, capacity]     the padded box: each pixel's column, 0 where it does not count
-//      counts      uint32  [blocks, 296448]   matrices of both kinds; the four directions stand together; two to a word where
+//      counts      uint32  [blocks, 821760]   matrices of both kinds; the four directions stand together; two to a word where
 //                                             a cell is small
 // Out  totals, moment, highest  of texture_count, for the rows that are done here
 //      wanted      uint8   [K * N, C]         1: not done here; 1 before
