@@ -23,6 +23,7 @@ NOT_ON_A_GPU = {
     "lzw_strips": "a strip per thread: the host's way to decode",
     "sort_values": "torch sorts on a GPU",
     "sort_pixels": "torch sorts on a GPU",
+    "sort_counts": "torch sorts on a GPU",
     "granularity_erode": "the CPU's way of granularity_erode_tile",
     "granularity_raise": "the CPU's way of granularity_rise and granularity_sink",
     "texture_parts": "the CPU's way of texture_count",

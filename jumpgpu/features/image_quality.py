@@ -89,11 +89,12 @@ def measure_images(
     return table.reshape(fields, n_channels, -1).index_select(1, order).reshape(fields, -1)
 
 
-def of_sorted(ordered: torch.Tensor, scales: int, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
+def of_sorted(ordered: torch.Tensor, scales: int, device: Device, *, otsu: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     """What sorted planes of pixels give.
 
     ordered : float32 [P, n], each row in ascending order
     scales : how many columns LocalFocusScore gets
+    otsu : whether ThresholdOtsu is wanted; it is of no meaning else
 
     Returns
     -------
@@ -106,7 +107,7 @@ def of_sorted(ordered: torch.Tensor, scales: int, device: Device) -> tuple[torch
     step = n // min(OTSU_BINS, n)
     pieces = -(-(n - 1) // step) + 1
     sums = device.empty(planes, pieces, 4, dtype=torch.float64)
-    device.launch("quality_sums", planes * pieces, sorted=ordered, n=n, sums=sums)
+    device.launch("quality_sums", planes * pieces, sorted=ordered, n=n, logs=int(otsu), sums=sums)
     means = device.empty(planes, 2, dtype=torch.float64)
     device.launch(
         "quality_finish",

@@ -50,10 +50,14 @@ class Values:
         return a + (b - a) * part if part < 0.5 else b - (b - a) * (1 - part)
 
 
-def values_of(pixels: torch.Tensor, device: Device) -> Values:
+def values_of(pixels: torch.Tensor, device: Device, scale: float = math.nan, *, otsu: bool = True) -> Values:
     """What the values of some pixels come to.
 
+    Parameters
+    ----------
     pixels : any float type, any shape; NaN and infinities are left out
+    scale : whole counts divided by it are what they may be, and are then in order sooner
+    otsu : whether ThresholdOtsu is wanted; there is none else
     """
     flat = pixels.float().flatten()
     if not bool(flat.sum().isfinite()):
@@ -61,10 +65,13 @@ def values_of(pixels: torch.Tensor, device: Device) -> Values:
     if not flat.numel():
         return Values(flat, dict.fromkeys(COLUMNS, 0.0), 0.0)
     plane = flat.view(1, -1).contiguous()
-    ordered = ascending(plane, device) if bool(plane.amin() >= 0) else torch.sort(plane).values
-    table, _ = of_sorted(ordered, 0, device)
+    ordered = ascending(plane, device, scale) if bool(plane.amin() >= 0) else torch.sort(plane).values
+    table, _ = of_sorted(ordered, 0, device, otsu=otsu)
     row = table[0].tolist()
-    return Values(ordered[0], dict(zip(COLUMNS, row[2:], strict=True)), row[0])
+    measures = dict(zip(COLUMNS, row[2:], strict=True))
+    if not otsu:
+        del measures["ThresholdOtsu"]
+    return Values(ordered[0], measures, row[0])
 
 
 def measure(values: Values, percentiles: Sequence[int] = ()) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """An image's values in 255 levels and fewer, as centrosome ranks them for its medians: kernels/segmentation/quicksort.cu."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from ..gpu.device import Device, on_a_core
 
 WAITING = 160  # quicksort.cu
 LEVELS = 255
+COUNTS = 65536  # sort_pixels.cu
 SORT_SCRATCH = 33, 2048  # bins, and those of an image's parts (sort_pixels.cu)
 
 
@@ -55,13 +57,26 @@ def ranked(values: NDArray[Any], device: Device) -> tuple[NDArray[np.uint8], NDA
     return table.astype(np.uint8), levels
 
 
-def ascending(planes: torch.Tensor, device: Device) -> torch.Tensor:
-    """Each row's values in order, float32 [rows, n], none negative."""
+def ascending(planes: torch.Tensor, device: Device, scale: float = math.nan) -> torch.Tensor:
+    """Each row's values in order, float32 [rows, n], none negative; `scale`: what counts up to 65535 may be divided by."""
     if device.library_sort:  # a row at a time: a sort takes four times its values' memory
         return torch.stack([row.sort().values for row in planes])
     rows, n = planes.shape
-    output = torch.empty_like(planes)
-    other = torch.empty_like(planes)
+    if 0 < scale < COUNTS and n >= COUNTS:
+        output, odd = in_order_of_counts(planes, scale, device)
+        if not bool(odd.any()):
+            return output
+    output, other = torch.empty_like(planes), torch.empty_like(planes)
     counts = device.empty(rows, *SORT_SCRATCH, dtype=torch.uint32)
     device.launch("sort_pixels", rows, values=planes, n=n, sorted=output, other=other, counts=counts)
     return output
+
+
+def in_order_of_counts(planes: torch.Tensor, scale: float, device: Device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of whole counts, up to 65535, over a scale, float32 [rows, n]: in order; and 1 for each in which a value is none
+    such, int32 [rows], whose order is of no meaning."""
+    rows, n = planes.shape
+    output, other = torch.empty_like(planes), device.empty(rows, dtype=torch.int32)
+    counts = device.empty(rows, 2, COUNTS, dtype=torch.uint32)
+    device.launch("sort_counts", rows, values=planes, n=n, scale=scale, sorted=output, counts=counts, other=other)
+    return output, other

@@ -60,17 +60,27 @@ def image_intensity(state: State, step: kinds.MeasureImageIntensity, device: Dev
                         f"image {step.image} is {list(plane.shape)}, objects {objects} are {list(labels.shape)} pixels"
                     )
                 inside = labels > 0 if inside is None else (labels > 0) & inside
-            parts.append(intensity.measure(values_of(state, name, plane, inside, device), step.percentiles))
+            parts.append(intensity.measure(values_of(state, name, image, plane, inside, device), step.percentiles))
         record_each(state, name, parts, "Intensity_{}_" + name)
 
 
-def values_of(state: State, name: str, plane: torch.Tensor, inside: torch.Tensor | None, device: Device) -> intensity.Values:
+def values_of(
+    state: State,
+    name: str,
+    image: Image,
+    plane: torch.Tensor,
+    inside: torch.Tensor | None,
+    device: Device,
+    *,
+    otsu: bool = False,
+) -> intensity.Values:
     """What one of an image's planes comes to; of a single field's whole image kept for the next module that asks."""
     if inside is not None:
-        return intensity.values_of(plane.masked_select(inside), device)
+        return intensity.values_of(plane.masked_select(inside), device, image.scale, otsu=otsu)
     pixels, values = state.values.get(name, (None, None))
-    if values is None or pixels is None or pixels.data_ptr() != plane.data_ptr() or pixels.shape != plane.shape:
-        values = intensity.values_of(plane, device)
+    same = pixels is not None and pixels.data_ptr() == plane.data_ptr() and pixels.shape == plane.shape
+    if values is None or not same or (otsu and "ThresholdOtsu" not in values.measures):
+        values = intensity.values_of(plane, device, image.scale, otsu=otsu)
         if fields_of(state) == 1:
             state.values[name] = plane, values
     return values
@@ -82,10 +92,10 @@ def image_quality(state: State, step: table_steps.MeasureImageQuality, device: D
         image = state.images[name]
         if step.scaling:
             record(state, f"ImageQuality_Scaling_{name}", [image.scale] * fields_of(state))
-        parts = [
-            quality.measure(p, values_of(state, name, p, None, device), step.scales, step.thresholds, device, **wanted)
-            for p in planes_of(state, image)
-        ]
+        parts = []
+        for plane in planes_of(state, image):
+            values = values_of(state, name, image, plane, None, device, otsu="Otsu_2W" in step.thresholds)
+            parts.append(quality.measure(plane, values, step.scales, step.thresholds, device, **wanted))
         if parts[0]:
             record_each(state, name, parts, "ImageQuality_{}")
 

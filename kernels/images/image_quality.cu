@@ -101,16 +101,27 @@ JG_FN Moments joined(const Moments& a, const Moments& b) {
 }  // namespace
 
 // In   sorted   float32 [planes, n]
+//      logs     0: the last two sums are not wanted, and 0
 // Out  sums     float64 [planes, pieces, 4]   of I - median, its square, L - the piece's first L, its square; L the scaled log
 extern "C" __global__ void __launch_bounds__(128, 8) quality_sums(
-    const float* __restrict__ sorted, int32_t n, double* __restrict__ sums)
+    const float* __restrict__ sorted, int32_t n, int32_t logs, double* __restrict__ sums)
 {
     JG_SHARED(jg::SumScratch<4>, scratch);
     const Pieces pieces = pieces_of(n);
     const int k = int(blockIdx.x) % pieces.count(), start = pieces.start(k), length = pieces.start(k + 1) - start;
     const float* __restrict__ image = sorted + int64_t(int(blockIdx.x) / pieces.count()) * n;
+    const double median = double(median_of(image, n));
+    if (!logs) {
+        JG_SHARED(jg::SumScratch<2>, few);
+        const jg::Vec<2> sum = jg::block_sum<2>(length, few, [&](int i) {
+            const double d = double(image[start + i]) - median;
+            return jg::Vec<2>{{d, d * d}};
+        });
+        JG_ONCE for (int j = 0; j < 4; ++j) sums[4 * int64_t(blockIdx.x) + j] = j < 2 ? sum.v[j] : 0.0;
+        return;
+    }
     const Logarithm l = logarithm_of(image[0], image[n - 1]);
-    const double median = double(median_of(image, n)), origin = scaled_log(image[start], l);
+    const double origin = scaled_log(image[start], l);
     const jg::Vec<4> sum = jg::block_sum<4>(length, scratch, [&](int i) {
         const double d = double(image[start + i]) - median, e = scaled_log(image[start + i], l) - origin;
         return jg::Vec<4>{{d, d * d, e, e * e}};

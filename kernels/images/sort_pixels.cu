@@ -1,12 +1,16 @@
 // sort_pixels.cu: whole images' pixels in order, for statistics that depend on their values alone (image_quality.cu).
 //
+//   sort_pixels   any values;  sort_counts   whole counts over a scale, such as a file's pixels
+//
 // Oracle   NumPy's sort (tests/features/test_image_quality.py)
-// Launch   a block per image; any block size.
+// Launch   a block per image; any block size. sort_counts: one thread of it works.
 // Order    equal pixels are equal bits, so any order of them is the same result.
 #include "jg/jg.cuh"
 
 namespace {
 constexpr int ABREAST = 2, PARTS = 32, DIGITS = 2048;     // parts of an image per thread sorts at once; parts and values of a digit at most
+
+constexpr int COUNTS = 65536, CHUNK = 256;                // counts that there are; pixels whose counts are found at once
 
 struct Ends { int minimum, maximum; };                    // bits of an image's smallest and largest pixel
 }  // namespace
@@ -102,3 +106,41 @@ extern "C" __global__ void __launch_bounds__(128) sort_pixels(
         }
 }
 JG_REGISTER(sort_pixels)
+
+// The host's way too. A pixel is count / scale in single precision, rounded once.
+//
+// In   values   float32 [planes, n]   not negative
+// Out  sorted   float32 [planes, n]   where all are such
+//      other    int32   [planes]      1: some are not
+// Scr  counts   uint32  [planes, 2, COUNTS]
+extern "C" __global__ void __launch_bounds__(128) sort_counts(
+    const float* __restrict__ values, int32_t n, float scale, float* __restrict__ sorted, uint32_t* __restrict__ counts,
+    int32_t* __restrict__ other)
+{
+    const float* __restrict__ from = values + int64_t(blockIdx.x) * n;
+    float* __restrict__ to = sorted + int64_t(blockIdx.x) * n;
+    uint32_t* __restrict__ count = counts + int64_t(blockIdx.x) * 2 * COUNTS;
+    JG_ONCE {
+        for (int k = 0; k < 2 * COUNTS; ++k) count[k] = 0;
+        int wrong = 0;
+        for (int first = 0; first < n && !wrong; first += CHUNK) {
+            const int length = jg::smaller(CHUNK, n - first);
+            int32_t at[CHUNK];
+            for (int i = 0; i < length; ++i) {
+                const float v = from[first + i];
+                const int k = int(jg::smaller(v * scale + 0.5f, float(COUNTS - 1)));
+                at[i] = k;
+                wrong |= float(k) / scale != v;
+            }
+            for (int i = 0; i < length; ++i) ++count[(i & 1) * COUNTS + at[i]];      // in turns: equals need not wait for each other
+        }
+        other[blockIdx.x] = wrong;
+        int next = 0;
+        for (int k = 0; !wrong && k < COUNTS && next < n; ++k) {
+            const float v = float(k) / scale;
+            const int end = next + int(count[k] + count[COUNTS + k]);
+            for (; next < end; ++next) to[next] = v;
+        }
+    }
+}
+JG_REGISTER(sort_counts)

@@ -7,6 +7,7 @@ import torch
 from jumpgpu.features import image_quality
 from jumpgpu.gpu.device import Device
 from jumpgpu.image_features import intensity, quality
+from jumpgpu.segmentation.ranks import ascending
 
 
 def expected(values: np.ndarray) -> dict[str, float]:
@@ -39,6 +40,18 @@ def test_measures_of_values(n: int, sign: int, device: Device) -> None:
     assert list(result) == list(wanted)
     # sums in float64 on both sides, in another order
     np.testing.assert_allclose(list(result.values()), list(wanted.values()), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("scale", [255.0, 4095.0, 65535.0])
+def test_counts_come_into_order_as_any_values(scale: float, device: Device) -> None:
+    """And where one pixel is none of them."""
+    counts = np.random.default_rng(2).integers(0, int(scale) + 1, 70_000).astype(np.float32)
+    for odd in (None, 69_999):
+        values = counts / np.float32(scale)
+        if odd is not None:
+            values[odd] = np.nextafter(values[odd], np.float32(1))
+        of_counts = ascending(torch.from_numpy(values)[None], device, scale)
+        np.testing.assert_array_equal(of_counts[0].numpy(), np.sort(values))
 
 
 def test_no_pixel_gives_0_and_infinite_ones_are_left_out(device: Device) -> None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from jumpgpu.image_features import granularity, quality, texture, thresholds
+from jumpgpu.segmentation.ranks import in_order_of_counts
 from jumpgpu.settings.config import GranularitySettings
 
 SCALES = {"within the image": (1, 3), "wider than it is high": (7, 16), "beyond it": (40,)}
@@ -24,6 +25,11 @@ def test_texture_of_an_image_in_all_ways(way, scales, levels):
 def test_correlations_of_grey_levels_in_all_ways(way):
     pixels = drawn(11, 29, 0.7) - 0.1
     way.check(lambda device: torch.tensor(quality.correlations(device.tensor(pixels), (1, 2, 5, 13, 30), device)))
+
+
+def test_counts_in_order_in_all_ways(way):
+    counts = torch.round(drawn(2, 300, 90.0))
+    way.check(lambda device: in_order_of_counts(device.tensor(counts / 255), 255.0, device))
 
 
 def test_running_variances_in_all_ways(way):
