@@ -125,6 +125,11 @@ def quality(t: Translator, s: Settings) -> None:
         s["groups"] = [g | {"images": names} for g in s["groups"][:1]]
         if not t.declared:
             t.say("note", "is of all loaded images; one that no other module uses is not loaded here, and so not measured")
+            if unused := functions_beside(t.loaded):
+                listed = ", ".join(map(printable, unused))
+                t.say(
+                    "image tables", f"is of all loaded images, and so of {listed}, if it is loaded; it is not measured here"
+                )
     for group in s["groups"]:
         images = images_of(t, group["images"], masked=False)
         yes = {k: group[k] == "Yes" for k in ("scaling", "blur", "saturation", "intensity", "thresholds")}
@@ -135,6 +140,15 @@ def quality(t: Translator, s: Settings) -> None:
         wanted = yes["scaling"], tuple(dict.fromkeys(scales)), yes["saturation"], yes["intensity"], methods
         t.add(table_steps.MeasureImageQuality(images, *wanted, module=t.by))
         t.measured |= {f"ImageQuality_{name.format(i)}" for i in images for name in quality_names(*wanted)}
+
+
+def functions_beside(loaded: Sequence[kinds.Load]) -> list[str]:
+    """Functions that LoadData probably loads though no module uses them: of loaded images whose own is not used, where those of
+    others are, under like names (`IllumER` beside `IllumDNA` of OrigDNA)."""
+    stems = {step.image.removeprefix("Orig") for step in loaded if not step.function}
+    functions = {step.image for step in loaded if step.function}
+    own = {f"Illum{stem}" for stem in stems}
+    return sorted(own - functions) if own & functions else []
 
 
 def load_all(t: Translator) -> list[str]:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from jumpgpu.cellprofiler.of_image_tables import functions_beside
 from jumpgpu.cellprofiler.parse import parse_text
 from jumpgpu.cellprofiler.translate import Translated, translate
 from jumpgpu.settings import steps as kinds
@@ -68,6 +69,16 @@ def test_all_loaded_images_are_those_that_later_modules_use() -> None:
     assert [s.image for s in only(result, kinds.Load)] == ["DNA", "ER"]
     assert result.verdict["image_tables"] == "equal"
     assert any("one that no other module uses is not loaded" in f.text for f in result.of_level("note"))
+
+
+def test_a_function_that_is_loaded_beside_the_others_is_said_to_be_unmeasured() -> None:
+    def loads(*functions: str) -> list[kinds.Load]:
+        return [kinds.Load(f"Orig{c}", c) for c in ("DNA", "ER")] + [kinds.Load(f, "DNA", function=True) for f in functions]
+
+    assert functions_beside(loads("IllumDNA")) == ["IllumER"]
+    assert (
+        functions_beside(loads("IllumDNA", "IllumER")) == functions_beside(loads()) == functions_beside(loads("Flat")) == []
+    )
 
 
 @pytest.mark.parametrize(
