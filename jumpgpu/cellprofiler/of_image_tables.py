@@ -143,8 +143,8 @@ def quality(t: Translator, s: Settings) -> None:
 
 
 def functions_beside(loaded: Sequence[kinds.Load]) -> list[str]:
-    """Functions that LoadData probably loads though no module uses them: of loaded images whose own is not used, where those of
-    others are, under like names (`IllumER` beside `IllumDNA` of OrigDNA)."""
+    """Functions that LoadData probably loads though no module uses them: of loaded images whose own is not used,
+    where others' are, under like names (`IllumER` beside `IllumDNA` of OrigDNA)."""
     stems = {step.image.removeprefix("Orig") for step in loaded if not step.function}
     functions = {step.image for step in loaded if step.function}
     own = {f"Illum{stem}" for stem in stems}
