@@ -18,6 +18,7 @@
 // Order    every choice is by unique integers, so neither schedule nor block size can matter. Basins are numbered in raster
 //          order of their minima.
 #include "segmentation/basins.cuh"
+#include "segmentation/descend.cuh"
 
 using namespace jg::ring;
 
@@ -46,9 +47,13 @@ JG_FN int few_bits(int byte) {                           // how many are set: pl
 template <int CONNECTIVITY> JG_FN void descend_row(const uint32_t* __restrict__ k, int y, int pitch, int width,
                                                    int32_t* __restrict__ to, uint8_t* __restrict__ ring, int& minima, int& passes)
 {
-    int result = 0, leading = 0;
-    jg::each_inside(k + 1, width, [&](int i) {
-        const int x = i + 1, best = jg::steepest<CONNECTIVITY>(k, x, pitch), step = best >> 8;
+    int result = 0, leading = 0, done = 0;
+#if defined(JG_DESCEND_64)
+    for (; done + 64 <= width; done += 64)
+        jg::descend_64<CONNECTIVITY>(k, done + 1, y * pitch + done + 1, pitch, to, ring + done, result, leading);
+#endif
+    jg::each_inside(k + 1 + done, width - done, [&](int far) {
+        const int i = done + far, x = i + 1, best = jg::steepest<CONNECTIVITY>(k, x, pitch), step = best >> 8;
         const uint32_t mine = k[x], nw = k[x - pitch - 1], n = k[x - pitch], ne = k[x - pitch + 1], w = k[x - 1], e = k[x + 1],
                        sw = k[x + pitch - 1], s = k[x + pitch], se = k[x + pitch + 1];
         auto before = [=](uint32_t key, int place) { return jg::smaller(key, mine) == key ? place : 0; };
@@ -61,7 +66,7 @@ template <int CONNECTIVITY> JG_FN void descend_row(const uint32_t* __restrict__ 
         ring[i] = uint8_t(ends);
         result += in && step == 0;
         leading += few_bits(ends);
-    }, [&](int i) { to[i + 1] = jg::NO_BASIN; ring[i] = 0; });
+    }, [&](int far) { to[done + far + 1] = jg::NO_BASIN; ring[done + far] = 0; });
     minima = result;
     passes = leading;
 }
