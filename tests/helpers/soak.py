@@ -6,6 +6,7 @@ prints the slopes per call after a fifth of them, in MB, descriptors and threads
 """
 
 import contextlib
+import ctypes
 import gc
 import io
 import json
@@ -50,6 +51,8 @@ def calls(folder):
 
 def sizes():
     gc.collect()
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # what is free and only kept by the allocator does not count
+        libc.malloc_trim(0)
     process = psutil.Process()
     return process.memory_info().rss / 1e6, process.num_fds(), process.num_threads()
 
