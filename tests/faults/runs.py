@@ -70,8 +70,8 @@ class Runs:
         faults.PAUSES_S = (0.0, 0.0, 0.0)
         file_system.KNOWN.add(TMPFS)
 
-    def prepare(self) -> None:
-        """The inputs, what the commands make of them undisturbed, and all that they import."""
+    def prepare(self, names: Sequence[str] = tuple(COMMANDS)) -> None:
+        """The inputs, what the commands make of them undisturbed one after another, and all that they import."""
         from jumpgpu.synthetic import main as draw
 
         start, made = self.starts[False], self.starts[True]
@@ -87,11 +87,11 @@ class Runs:
             assert draw(["--output", str(start / "in" / "images"), "--plate", "DEMO", *shape]) == 0
         write_inputs(start / "in")
         shutil.copytree(start, made, symlinks=True)
-        for name, command in COMMANDS.items():
+        for name in names:
             shutil.rmtree(self.work, ignore_errors=True)
             shutil.copytree(made, self.work)
             status = ended(self.started(self.main(name), imports=True))
-            assert status == command.status, f"{name} ends with {status}: {said_by(self.work)}"
+            assert status == COMMANDS[name].status, f"{name} ends with {status}: {said_by(self.work)}"
             import_all(self.modules.read_text())
             for file in SAID:
                 (self.work / file).unlink()

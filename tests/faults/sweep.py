@@ -1,6 +1,6 @@
 """Every command with one call to the disk failing: each call site once with five errnos, and calls chosen by lot.
 
-    python -m tests.faults.sweep --output FOLDER [--only extract] [--errnos EIO] [--sites N] [--calls 500]
+    python -m tests.faults.sweep --output FOLDER [--only extract] [--after extract] [--errnos EIO] [--sites N] [--calls 500]
 
 A process with `shim.c` preloaded imports once what the commands import, and forks for each case, in a copy of a small
 plate. A case is sound where the command ends as it does undisturbed, with every output what an undisturbed run makes; or
@@ -145,6 +145,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--only", nargs="+", default=list(COMMANDS))
+    parser.add_argument("--after", nargs="+", default=list(COMMANDS), help="what is run before (default: every command)")
     parser.add_argument("--errnos", nargs="+", default=[], help="default: five by the kind of call")
     parser.add_argument("--sites", type=int, help="of each command, by lot (default: all)")
     parser.add_argument("--calls", type=int, default=0, help="of each command, by lot")
@@ -155,7 +156,7 @@ def main() -> int:
         os.execve(sys.executable, [sys.executable, "-m", "tests.faults.sweep", *sys.argv[1:]], preload(options.output))
     start = time.monotonic()
     sweep = Sweep(options.output)
-    sweep.prepare()
+    sweep.prepare(options.after)
     for name in options.only:
         if not (process := os.fork()):  # what a command leaves in memory is not the next one's
             status = 1
