@@ -12,7 +12,7 @@ LEVEL := $(shell grep -qw avx512vl /proc/cpuinfo 2> /dev/null && echo x86-64-v4 
 LEVELS_OF = $(if $(LEVEL),-C "cmake.define.JUMPGPU_LEVELS=$(1)")
 PLATES = --plate DEMO1 --plate DEMO2 --plate DEMO3
 
-.PHONY: demo test smoke test-slow check docs bench gpu compilers lib wheels clean
+.PHONY: demo test smoke test-slow pythons check docs bench gpu compilers lib wheels clean
 
 # What the demonstration needs; `developed` adds what tests, checks and documentation do.
 $(VENV)/installed: pyproject.toml CMakeLists.txt
@@ -46,6 +46,17 @@ smoke: $(VENV)/developed
 # Minutes to an hour: every mutant, every fault, the large cases.
 test-slow: $(VENV)/developed
 	$(RUN) -m pytest -m slow
+
+# The parts that meet other libraries, on other Pythons, each in an environment of its own (torch is the package index's there,
+# the build with CUDA, if TORCH_INDEX does not answer).
+PYTHONS ?= python3.12 python3.13
+PARTS = tests/store tests/settings tests/run tests/profiles tests/scores tests/cli tests/images tests/features
+pythons:
+	for python in $(PYTHONS); do \
+		$(MAKE) build/$$python/developed VENV=build/$$python PYTHON=$$python && \
+		build/$$python/bin/python -m pip install -q "mantispy>=0.1.0a1" "spatialdata>=0.7,<0.9" && \
+		build/$$python/bin/python -m pytest $(PARTS) || exit 1; \
+	done
 
 check: $(VENV)/developed
 	$(RUN) -m ruff format --check .

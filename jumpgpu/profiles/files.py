@@ -22,7 +22,7 @@ from .. import __version__
 from ..settings.names import BRIGHTFIELD, CHANNELS, COMPARTMENTS, check_file_name
 from ..storage.atomic import read_file, whole_file, write_whole
 from ..storage.faults import may_pass
-from ..store.annotation import variables
+from ..store.annotation import schema_variables
 from ..store.h5ad import write_h5ad
 from .conventions import identity_columns, one_line, prefixed
 from .platemap import feature_columns, some
@@ -158,11 +158,12 @@ def read_profiles(
 
 
 def described(features: Sequence[str]) -> pd.DataFrame:
-    """What features' names say, by feature: compartment, family, channel, scale; all empty for a name of another kind."""
+    """What features' names say, by feature, as `schema_variables` has it; all empty for a name of another kind."""
     ours = [c for c in features if c.startswith(COMPARTMENTS) and c.count("_") > 1]
-    table = pd.DataFrame(variables(ours, (*CHANNELS, *BRIGHTFIELD)), index=pd.Index(ours))
-    fill = {c: 0 if pd.api.types.is_numeric_dtype(table[c]) else "" for c in table}
-    return pd.DataFrame({c: table[c].reindex(list(features), fill_value=v) for c, v in fill.items()}, index=list(features))
+    table = pd.DataFrame(schema_variables(ours, (*CHANNELS, *BRIGHTFIELD)), index=pd.Index(ours))
+    fill = {"n_channels": 0, "angle": np.nan, "gray_levels": np.nan, "is_feature": True}
+    columns = {c: table[c].reindex(list(features), fill_value=fill.get(c, "")) for c in table}
+    return pd.DataFrame(columns, index=list(features))
 
 
 def recorded(folder: Path, plate: str) -> dict[str, Any]:

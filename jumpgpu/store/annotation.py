@@ -1,7 +1,8 @@
 """What a column's name says, as the `var` of an AnnData object: the fields that scverse's Cell Painting drafts ask for.
 
 `compartment`, `family`, `channel`, `channel_2` and `n_channels` are those of cell-painting-io's `annotate_features`, with
-CellProfiler's spelling kept; `unit` and `feature_type` are those of the OPS feature definitions.
+CellProfiler's spelling kept; `unit` and `feature_type` are those of the OPS feature definitions. `schema_variables` adds the
+columns of mantispy's schema, whose `channel` has both channels of a pair.
 """
 
 import re
@@ -38,6 +39,10 @@ TYPES = {  # OPS's words, as far as it has one
     "Texture": "texture",
 }
 UNITS = {SQUARE: "pixels^2", INTENSITY: "intensity", "none": ""}
+SCHEMA = "2.0"  # mantispy's, of objects whose rows are cells, wells or more
+PARSED = ("feature", "angle", "gray_levels", "radial_bin", "params", "is_feature", "feature_kind")
+# Where an object is and whose it is: no measurement of it.
+PLACES = r"(Location|Number|Parent|Children)_|AreaShape_(Center|BoundingBoxM(in|ax)imum)_|Neighbors_\w+ObjectNumber_"
 
 
 CELLS_SCHEMA = "1"  # of a table of cells as AnnData
@@ -78,6 +83,38 @@ def variables(columns: Sequence[str], channels: Sequence[str]) -> dict[str, list
     return result | {"n_channels": np.array(result["n_channels"], np.int8)}
 
 
+def schema_variables(columns: Sequence[str], channels: Sequence[str]) -> dict[str, list[str] | np.ndarray]:
+    """`variables`, and what mantispy's schema 2.0 asks of `var`: object, feature_group and `PARSED`.
+
+    `channel` has all channels of a name, `DNA|ER`. `is_feature` is false where a column says where or which an object is.
+    """
+    known = tuple(channels)
+    names = [split_name(column) for column in columns]
+    rows = [parsed(family, rest, known) for _, family, rest in names]
+    fields = list(zip(*rows, strict=True)) or [()] * (len(PARSED) + 1)
+    more: dict[str, list[str] | np.ndarray] = {name: list(field) for name, field in zip(PARSED, fields[1:], strict=True)}
+    more["angle"], more["gray_levels"] = np.array(more["angle"], float), np.array(more["gray_levels"], float)
+    more["is_feature"] = np.array(more["is_feature"], bool)
+    whose: dict[str, list[str] | np.ndarray] = {"object": [n[0] for n in names], "feature_group": [n[1] for n in names]}
+    return variables(columns, channels) | {"channel": list(fields[0])} | whose | more
+
+
+@lru_cache(maxsize=1 << 14)
+def parsed(family: str, rest: str, channels: tuple[str, ...]) -> tuple[str, str, float, float, str, str, bool, str]:
+    """The channels of a name, `DNA|ER`, then `PARSED`."""
+    if family == "Embedding":
+        return "", rest, np.nan, np.nan, "", "", True, "embedding"
+    named = channels_of(rest, channels)
+    if re.match(PLACES, f"{family}_{rest}_"):
+        return "|".join(named), "", np.nan, np.nan, "", "", False, ""
+    words = [word for word in re.sub(channel_pattern(channels), "", rest).split("_") if word]
+    rings = [word for word in words if re.fullmatch(r"\d+of\d+", word)]
+    numbers = [word for word in words if re.fullmatch(r"-?\d+(\.\d+)?", word)]
+    feature = "_".join(word for word in words if word not in (*rings, *numbers)) or family
+    angle, levels = map(float, numbers[1:3]) if family == "Texture" and len(numbers) == 3 else (np.nan, np.nan)
+    return "|".join(named), feature, angle, levels, "".join(rings[:1]), "_".join(numbers), True, "measurement"
+
+
 @lru_cache(maxsize=1 << 14)  # the object sets share their names
 def said(family: str, rest: str, channels: tuple[str, ...]) -> tuple[str, str, int, str, str, str]:
     """Channel, channel_2, n_channels, scale, unit and feature type of a column."""
@@ -88,8 +125,14 @@ def said(family: str, rest: str, channels: tuple[str, ...]) -> tuple[str, str, i
 
 def channels_of(rest: str, channels: Sequence[str]) -> list[str]:
     """The channels that stand in a name after its family, in their order; of two names that fit, the longer."""
+    return re.findall(channel_pattern(tuple(channels)), rest) if channels else []
+
+
+@lru_cache(maxsize=64)
+def channel_pattern(channels: tuple[str, ...]) -> str:
+    """A channel's name as a word of a column's name; nothing where there are no channels."""
     words = "|".join(sorted(map(re.escape, channels), key=len, reverse=True))
-    return re.findall(rf"(?:(?<=_)|^)(?:{words})(?=_|$)", rest) if words else []
+    return rf"(?:(?<=_)|^)(?:{words})(?=_|$)" if words else r"(?!)"
 
 
 def scale_of(column: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from ..settings.names import FAMILIES, spelled_well, split_name
 from ..settings.numbers import comparable
 from ..storage.buckets import Place, place_of
-from .annotation import provenance, said, variables
+from .annotation import SCHEMA, provenance, said, schema_variables
 from .arrays import read_array
 from .blur import blurred, robust_z
 from .image_table import gathered, image_rows
@@ -142,12 +142,15 @@ class StoredPlate(PlateTables):
         `X` is a dask array, a block per well: a well's features are read, and checked, when they are used; `.to_memory()`
         reads them all. The rest is read at once.
 
-        obs : Metadata_Plate, _Well, _Site, _ObjectNumber, and the columns of `annotation`
-        var : compartment, family, channel, channel_2, n_channels, scale, unit, feature_type
+        obs : Metadata_Plate, _Well, _Site, _ObjectNumber, _ImageID (the field), _ObjectType, and the columns of `annotation`
+        var : compartment, family, channel (`DNA|ER` for a pair), channel_2, n_channels, scale, unit, feature_type; and what
+            mantispy's schema asks for: object, feature_group, feature, angle, gray_levels, radial_bin, params, is_feature
+            (false for places and numbers of objects), feature_kind
         obsm : `spatial`, x and y of each cell in its field, in um where the plate's pixel size is known and else in pixels;
             `spatial_pixels`, the same in pixels. Absent where no location was measured.
         uns : `jumpgpu`, where it comes from: plate, numbers versions, programs, settings (JSON), channels, pixel size; and
-            the same in the words that validators of Cell Painting's AnnData look for (`annotation.provenance`)
+            the same in the words that validators of Cell Painting's AnnData look for (`annotation.provenance`); `mantispy`,
+            by which `mantispy.io.read` knows a row for an object
 
         Parameters
         ----------
@@ -173,11 +176,14 @@ class StoredPlate(PlateTables):
         identity = self._identity(records, table)
         index = ["_".join(map(str, row)) for row in zip(*identity.values(), strict=True)]
         obs = pandas.DataFrame(identity, index=pandas.Index(index, dtype=object))
+        fields = ["|".join(map(str, row)) for row in zip(*(identity[name] for name in ROW[:3]), strict=True)]
+        obs["Metadata_ImageID"] = pandas.Categorical(fields)
+        obs["Metadata_ObjectType"] = pandas.Categorical([objects or "Cells"] * len(obs))
         if annotation is not None:
             obs = with_annotation(obs, annotation)
-        described = variables(chosen, self.channels)
+        described = schema_variables(chosen, self.channels)
         variable = pandas.DataFrame(described, index=pandas.Index(chosen, dtype=object))
-        for name in variable.columns.drop("n_channels"):
+        for name in [c for c in variable if not pandas.api.types.is_numeric_dtype(variable[c])]:
             variable[name] = pandas.Categorical(variable[name].where(variable[name] != ""))
         output = anndata.AnnData(values, obs=obs, var=variable, uns=self._provenance(records))
         if places := self._location(table):
@@ -209,7 +215,8 @@ class StoredPlate(PlateTables):
             "pixel_size_um": float("nan") if size is None else float(size),
             "spatial_unit": "pixel" if size is None else "um",
         }
-        return {"jumpgpu": ours, **provenance(made_with, self.settings, self.channels)}
+        schema = {"schema_version": SCHEMA, "resolution": "object", "grouped_by": np.array([], dtype=object)}
+        return {"jumpgpu": ours, "mantispy": schema, **provenance(made_with, self.settings, self.channels)}
 
     def image_table(self, wells: Iterable[str] | None = None) -> "pandas.DataFrame":
         """The plate's Image table, as CellProfiler has it: a row per measured site, in plate order.

@@ -242,21 +242,37 @@ def test_anndata_has_the_fields_of_the_drafts(plate, tmp_path):
     wells = pd.DataFrame({"Metadata_Plate": "DEMO", "Metadata_Well": ["B10", "A01"], "Metadata_broad_sample": ["X", None]})
     output = plate.to_anndata(annotation=wells)
     cells = plate.to_pandas()
-    assert list(output.obs.columns) == [*cells.columns[:4], "Metadata_broad_sample"]
+    known = ["Metadata_ImageID", "Metadata_ObjectType"]
+    assert list(output.obs.columns) == [*cells.columns[:4], *known, "Metadata_broad_sample"]
+    assert output.obs[known].iloc[0].tolist() == ["DEMO|A01|1", "Cells"]
+    assert not output.obs[["Metadata_ImageID", "Metadata_ObjectNumber"]].duplicated().any()
     assert output.obs["Metadata_broad_sample"].isna().tolist() == (cells.Metadata_Well != "B10").tolist()
     pixels = cells[CELLS[:2]].to_numpy(np.float64)
     np.testing.assert_array_equal(output.obsm["spatial_pixels"], pixels)
     np.testing.assert_array_equal(output.obsm["spatial"], pixels * 0.5)
-    assert output.var.loc[CELLS[5]].to_list() == [
-        "FilteredNuclei",
-        "Correlation",
-        "DNA",
-        "ER",
-        2,
-        np.nan,
-        np.nan,
-        "correlation",
-    ]
+    told = output.var.loc[CELLS[5]].astype(object)
+    words = told.where(told.notna(), "").to_dict()
+    assert words == {
+        "compartment": "FilteredNuclei",
+        "family": "Correlation",
+        "channel": "DNA|ER",
+        "channel_2": "ER",
+        "n_channels": 2,
+        "scale": "",
+        "unit": "",
+        "feature_type": "correlation",
+        "object": "FilteredNuclei",
+        "feature_group": "Correlation",
+        "feature": CELLS[5].split("_")[2],
+        "angle": "",
+        "gray_levels": "",
+        "radial_bin": "",
+        "params": "",
+        "is_feature": True,
+        "feature_kind": "measurement",
+    }
+    assert output.var["is_feature"].tolist() == ["_Location_" not in c and "_Number_" not in c for c in CELLS]
+    assert output.uns["mantispy"]["resolution"] == "object"
     assert output.var["channel"].dtype == "category"
     assert output.var["channel"].isna().tolist() == [True, True, True, True, True, False]
     told = output.uns["jumpgpu"]

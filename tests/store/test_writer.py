@@ -17,7 +17,7 @@ import zarr
 import jumpgpu
 from jumpgpu.settings.numbers import differences
 from jumpgpu.storage.atomic import check_key, commit_folder
-from jumpgpu.store.annotation import scale_of, variables
+from jumpgpu.store.annotation import PARSED, scale_of, variables
 from jumpgpu.store.layout import Layout, Quarantined, SiteTable, sealed
 from jumpgpu.store.writer import PlateWriter, fingerprint
 from tests.conftest import CHECKOUT
@@ -74,7 +74,7 @@ def test_polars_and_anndata_hold_the_same_table(output):
     whole = plate.to_anndata()
     np.testing.assert_array_equal(whole.X, table[COLUMNS].to_numpy())
     assert whole.obs_names.is_unique
-    assert list(whole.var.columns) == FIELDS
+    assert list(whole.var.columns) == [*FIELDS, "object", "feature_group", *PARSED]
 
 
 def test_anndata_and_zarr_open_a_well_by_themselves(output):
