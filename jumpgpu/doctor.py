@@ -266,7 +266,7 @@ def faster() -> str:
     import torch
 
     from .gpu.cpu import library_folder
-    from .gpu.machine import usable_cores
+    from .gpu.machine import processes_for, usable_cores
 
     if shutil.which("nvidia-smi") and not torch.version.cuda:
         return "torch is a build without CUDA beside a GPU: pip install --force-reinstall torch 'jumpgpu[cuda13]'"
@@ -280,6 +280,9 @@ def faster() -> str:
     if usable_cores() < (os.cpu_count() or 1):
         every = f"taskset -c 0-{(os.cpu_count() or 1) - 1}"
         return f"this process may use {usable_cores()} of {os.cpu_count()} processors: {every} jumpgpu ... asks for all"
+    if processes := processes_for(usable_cores()):
+        need = "" if importlib.util.find_spec("distributed") else "pip install 'jumpgpu[cluster]', then "
+        return f"threads of one process wait for each other: {need}jumpgpu extract --workers {processes}"
     return f"nothing on this machine; on one with an NVIDIA GPU: {cuda_install()}"
 
 

@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
         "jumpgpu report out/BR00117010 --metadata metadata --scores out/scores/replicating.json",
     )
     add = output.add_argument
-    add_plates(output, "a plate's .zarr folder, or its path without the suffix")
+    add_plates(output, "a plate's .zarr folder, its path without the suffix, or a barcode in --output")
     add("--output", type=Path, metavar="DIR", help="where <plate>.html goes (default: beside the plate)")
     add("--metadata", type=Path, metavar="DIR", help="folder of plate maps and treatments")
     add("--scores", type=Path, nargs="*", default=[], metavar="FILE", help=".json files that jumpgpu score wrote")
@@ -48,11 +48,12 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 0 done, 2 bad use."""
     options = parser().parse_args(argv)
+    plates = [in_output(plate, options.output) for plate in options.plates]
     if options.multiqc:
-        write_whole(options.multiqc, multiqc([open_plate(path) for path in options.plates]))
+        write_whole(options.multiqc, multiqc([open_plate(path) for path in plates]))
         print(options.multiqc)
         return 0
-    for path in options.plates:
+    for path in plates:
         page = report(
             path,
             options.output,
@@ -68,6 +69,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{len(options.plates)} plates  {index}")
     print("next: open it in a browser; it is one file that can be sent to anybody", file=sys.stderr)
     return 0
+
+
+def in_output(plate: str, output: Path | None) -> str:
+    """The plate; or, of a barcode that is nowhere else, that in the output folder, where `profile` and `score` look."""
+    if output is None or Path(plate).exists() or Path(f"{plate}.zarr").exists() or not (output / f"{plate}.zarr").is_dir():
+        return plate
+    return str(output / f"{plate}.zarr")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from ..cli.progress import Progress
 from ..features import image_quality as quality
 from ..features.families import columns
 from ..gpu.device import Device
+from ..gpu.machine import processes_for
 from ..images.masks import check_masks, read_masks
 from ..images.plate import Plate, Site
 from ..images.reader import FieldBatch, at_size, read_fields, well_sizes
@@ -170,6 +171,8 @@ def prepare(
         if segmentation.nuclei.background:
             check_width(width, segmentation.nuclei.background)
     batch, threads = device.plan(n_fields, max(one.functions.numel() for one in result), wanted)
+    if device.torch.type == "cpu" and (processes := processes_for(threads)):
+        progress.say(f"{plate.barcode}: {threads} threads wait for each other now and then; --workers {processes} is faster")
     tables = tables_of(steps, plate.channels, (functions.shape[1], functions.shape[2]), device) if steps else None
     names = tables.of_cells if tables else names
     by_size = {part.size: device.tensor(one.functions) for part, one in zip(several, result, strict=True) if part.size}

@@ -147,6 +147,10 @@ def test_the_one_command_depends_on_what_is_missing(monkeypatch, tmp_path):
     import torch
 
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
+    monkeypatch.setattr("jumpgpu.gpu.machine.usable_cores", lambda: max(16, os.cpu_count()))
+    processes = max(16, os.cpu_count()) // 4
+    assert re.fullmatch(rf"threads of one process wait .*jumpgpu extract --workers {processes}", doctor.faster())
+    monkeypatch.setattr("jumpgpu.gpu.machine.processes_for", lambda threads: None)
     monkeypatch.setattr("jumpgpu.gpu.machine.usable_cores", lambda: os.cpu_count())
     assert doctor.faster() == "nothing on this machine; on one with an NVIDIA GPU: pip install 'jumpgpu[cuda13]'"
     monkeypatch.setattr("jumpgpu.gpu.machine.usable_cores", lambda: 0)

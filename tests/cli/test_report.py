@@ -152,6 +152,16 @@ def test_the_command_writes_beside_the_plate(plate, capsys):
     assert [p["site"] for p in data["pictures"]["wells"]["A01"]] == [1, 2]
 
 
+def test_a_barcode_is_found_in_the_output_folder(plate, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "out"
+    shutil.copytree(plate / "DEMO.zarr", output / "DEMO.zarr")
+    monkeypatch.chdir(tmp_path)
+    assert main(["DEMO", "--output", "out", "--pictures", "none"]) == 0
+    assert (output / "DEMO.html").is_file()
+    assert main(["OTHER", "--output", "out"]) == 2
+    assert "no plate at OTHER" in capsys.readouterr().err
+
+
 def test_a_table_for_multiqc_counts_what_is_stored(plate, tmp_path, capsys):
     target = tmp_path / "jumpgpu_mqc.json"
     assert main([str(plate / "DEMO"), "--multiqc", str(target)]) == 0

@@ -19,6 +19,7 @@ import jumpgpu
 from jumpgpu.cli.options import options_from, parse
 from jumpgpu.extract import main
 from jumpgpu.features.families import columns
+from jumpgpu.gpu.cpu import CpuDevice
 from jumpgpu.gpu.open import open_device
 from jumpgpu.images.focus import check_image, count_image
 from jumpgpu.images.locate import find_plate
@@ -85,6 +86,17 @@ def test_a_plate_without_an_object_is_told_even_when_quiet(demo, tmp_path, capsy
         tifffile.imwrite(path, np.zeros((56, 64), np.uint16))
     assert main([*demo, "--quiet", "--overwrite", *workers]) == 0
     assert "DEMO: no object in 4 fields of 2 wells: the label images of masks have none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("threads", "said"), [(16, "16 threads wait for each other now and then; --workers 4 is faster"), (2, "")]
+)
+def test_many_threads_of_one_process_are_told_what_is_faster(demo, capsys, monkeypatch, threads, said):
+    monkeypatch.setattr(CpuDevice, "plan", lambda *_: (1, threads))
+    assert main([*demo, "--wells", "A01"]) == 0
+    error = capsys.readouterr().err
+    assert said in error
+    assert said or "--workers" not in error
 
 
 def test_the_command_makes_a_plate(demo, capsys):
