@@ -29,11 +29,11 @@ FIELD_MB = 12  # of a field of five channels as it is read, LZW
 LITTLE_MEMORY = 4 << 30
 DRAWN_SITES, DRAWN_SIZE, DRAWN_CELLS = 5, 540, 22  # what is measured to tell the speed: a field in quarters, and one more
 CODECS = ("NONE", "LZW", "DEFLATE", "ZSTD", "PACKBITS")  # what images may be compressed by
-EXTRAS = {  # package -> what it is for, and how to have it
-    "copairs": ("mean average precision", "pip install 'jumpgpu[map]'"),
-    "harmonypy": ("the jump-production recipe's Harmony step", "pip install 'jumpgpu[harmony]'"),
-    "polars": ("StoredPlate.to_polars", "pip install polars"),
-    "distributed": ("--workers and --scheduler", "pip install 'jumpgpu[cluster]'"),
+EXTRAS = {  # package -> what it is for, and the extra that brings it
+    "copairs": ("mean average precision", "map"),
+    "harmonypy": ("the step Harmony", "harmony"),
+    "distributed": ("--workers", "cluster"),
+    "polars": ("to_polars", ""),
 }
 
 Finding = tuple[str, str, str]  # state, subject, what was found
@@ -163,14 +163,19 @@ def codecs() -> Finding:
 
 
 def extras() -> Finding:
-    """Optional packages: those that are there, and of the others what for and how to have them."""
+    """Optional packages: those that are there, what the others are for, and the command that brings those."""
     there, absent = [], []
-    for package, (use, install) in EXTRAS.items():
+    for package in EXTRAS:
         try:
             there.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
-            absent.append(f"no {package} ({use}): {install}")
-    return (POOR if absent else GOOD), "packages", "; ".join([", ".join(there), *absent] if there else absent)
+            absent.append(package)
+    if not absent:
+        return GOOD, "packages", ", ".join(there)
+    names = ",".join(EXTRAS[package][1] for package in absent if EXTRAS[package][1])
+    wanted = [f"'jumpgpu[{names}]'"] * bool(names) + [package for package in absent if not EXTRAS[package][1]]
+    uses = ", ".join(f"{package} ({EXTRAS[package][0]})" for package in absent)
+    return POOR, "packages", "; ".join([*there, f"no {uses}: pip install {' '.join(wanted)}"])
 
 
 def disk(folder: Path) -> tuple[str, str, str, float]:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..storage.atomic import whole_file, whole_folder
-from ..store.h5ad import hdf5_file
+from ..store.h5ad import hdf5_file, plain_strings
 
 FORMATS = {"crops-zarr": "", "webdataset": ".tar", "h5sc": ".h5sc"}  # and how a well's file ends
 MASKS = ("Nuclei", "Cells")  # that h5sc has before the channels
@@ -194,7 +194,8 @@ def write_h5sc(well: WellCrops, path: Path) -> int:
     table.uns["crops"] = json.dumps(well.rule)
     table.strings_to_categoricals()
     with hdf5_file(images, "r") as source, hdf5_file(path, "w") as file:
-        anndata.io.write_elem(file, "/", table)
+        with plain_strings():
+            anndata.io.write_elem(file, "/", table)
         shape = source["images"].shape
         options = {"chunks": (1, 1, *shape[2:]), "compression": "gzip"} if well.n else {}
         target = file.create_dataset("obsm/single_cell_images", shape, "float16", **options)

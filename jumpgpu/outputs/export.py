@@ -165,10 +165,10 @@ def gathered(tables: Iterable[pd.DataFrame], n_features: int) -> Iterator[pd.Dat
     for table in tables:
         held.append(table)
         if sum(map(len, held)) >= maximum:
-            yield pd.concat(held, ignore_index=True, copy=False) if len(held) > 1 else held[0]
+            yield pd.concat(held, ignore_index=True) if len(held) > 1 else held[0]
             held = []
     if held:
-        yield pd.concat(held, ignore_index=True, copy=False) if len(held) > 1 else held[0]
+        yield pd.concat(held, ignore_index=True) if len(held) > 1 else held[0]
 
 
 def as_arrow(table: pd.DataFrame, features: Sequence[str], kind: type, nulls: bool) -> Any:

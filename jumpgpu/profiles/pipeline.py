@@ -179,4 +179,4 @@ def mark(fits: pd.DataFrame, reference: str, level: str, reasons: dict[str, str]
         return fits
     selected = fits["feature"].map(reasons)
     ours = selected.notna() & (fits["dropped"] == "")
-    return fits.assign(dropped=fits["dropped"].where(~ours, f"selection ({level}): " + selected.fillna("")))
+    return fits.assign(dropped=fits["dropped"].where(~ours, f"selection ({level}): " + selected.astype(object).fillna("")))

@@ -191,7 +191,7 @@ def arrange(plates: Sequence[pd.DataFrame], values: Sequence[np.ndarray], group:
         label.iloc[where, i] = plate[group].astype(object).to_numpy() if group in plate else None
     label = label.mask(control.T, None)
     one_layout = (label.nunique(axis=1) <= 1).all() and (control.all(axis=0) | ~control.any(axis=0)).all()
-    treatment = label.bfill(axis=1).infer_objects(copy=False)[0] if one_layout else pd.Series(None, names, dtype=object)
+    treatment = label.bfill(axis=1).infer_objects()[0] if one_layout else pd.Series(None, names, dtype=object)
     keys = [f"treatment {t}" if pd.notna(t) and t != "" else f"well {w}" for w, t in treatment.items()]
     positions = Positions(at[:, 0], at[:, 1], rows, columns)
     return Wells(barcodes, np.array(names), positions, together, control, np.unique(keys, return_inverse=True)[1])

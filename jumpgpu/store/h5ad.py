@@ -117,11 +117,19 @@ def write_h5ad(data: "anndata.AnnData", path: Path) -> None:
 
     data.strings_to_categoricals()
     with hdf5_file(path, "w") as group:
-        anndata.io.write_elem(group, "/", data)
+        with plain_strings():
+            anndata.io.write_elem(group, "/", data)
         if data.raw is None:
             del group["raw"]
     with hdf5_file(path, "r") as group:
         check(data, group)
+
+
+def plain_strings() -> contextlib.AbstractContextManager[None]:
+    """Text is written as anndata 0.10 and every later one reads it, by pandas 3 too, whose own kind of text is a group."""
+    import anndata
+
+    return anndata.settings.override(allow_write_nullable_strings=False)
 
 
 def named(error: OSError, path: Path) -> OSError:

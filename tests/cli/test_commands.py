@@ -170,16 +170,19 @@ def test_the_one_command_depends_on_what_is_missing(monkeypatch, tmp_path):
 def test_what_the_doctor_says_to_install_exists():
     project = Path(__file__).parents[2] / "pyproject.toml"
     extras = tomllib.loads(project.read_text())["project"]["optional-dependencies"]
-    for package, (_, install) in doctor.EXTRAS.items():
-        if named := re.search(r"jumpgpu\[(\w+)\]", install):
-            assert any(need.startswith(package) for need in extras[named[1]])
+    for package, (_, extra) in doctor.EXTRAS.items():
+        assert not extra or any(need.startswith(package) for need in extras[extra])
 
 
 def test_a_missing_extra_is_a_note(monkeypatch):
-    monkeypatch.setitem(doctor.EXTRAS, "no-such-package", ("nothing", "pip install nothing"))
+    there, absent = doctor.EXTRAS["copairs"], {"no-such": ("nothing", "umap"), "none-such": ("all", "")}
+    monkeypatch.setattr(doctor, "EXTRAS", {"copairs": there, **absent})
     state, subject, text = doctor.extras()
     assert (state, subject) == ("note", "packages")
-    assert text.endswith("no no-such-package (nothing): pip install nothing")
+    assert text.startswith("copairs ")
+    assert text.endswith("; no no-such (nothing), none-such (all): pip install 'jumpgpu[umap]' none-such")
+    monkeypatch.setattr(doctor, "EXTRAS", {"copairs": there})
+    assert doctor.extras()[0] == "ok"
 
 
 def test_the_doctor_says_what_is_missing(tmp_path, capsys, monkeypatch):
