@@ -5,6 +5,7 @@ They become `[plate] pattern` and `[plate.assign]`: what a file's path must have
 
 import re
 
+from ..settings.names import LABEL_IMAGE
 from .findings import Source, Unsupported
 from .parse import Module, Pipeline, printable
 
@@ -63,8 +64,11 @@ def rules_of(module: Module) -> dict[str, str]:
     for i, (text, value) in enumerate(values):
         if text == "Select the rule criteria" and i + 3 < len(values) and value != "No":
             rest = dict(values[i + 1 : i + 5])
-            if rest.get("Select the image type", "Grayscale image") in ("Grayscale image", "Color image", "Binary mask"):
+            kind = rest.get("Select the image type", "Grayscale image")
+            if kind in ("Grayscale image", "Color image", "Binary mask"):
                 result[values[i + 1][1]] = value
+            elif kind == "Objects":
+                result[values[i + 2][1] + LABEL_IMAGE] = value
     return result if module.named("Assign a name to") == ["Images matching rules"] else {}
 
 

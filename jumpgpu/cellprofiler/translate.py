@@ -83,7 +83,7 @@ def read(pipeline: Pipeline) -> Translator:
     first = read_modules(Translator(pipeline.file), pipeline)
     if not first.wants_loaded:
         return first
-    loads = tuple(step for step in first.steps if isinstance(step, kinds.Load))
+    loads = tuple(step for step in first.steps if isinstance(step, kinds.Load) and step.image not in first.label_images)
     return read_modules(Translator(pipeline.file, loaded=loads), pipeline)
 
 
@@ -98,6 +98,10 @@ def read_modules(t: Translator, pipeline: Pipeline) -> Translator:
         for value in module.values
         if (match := re.fullmatch(r"ImageQuality_[A-Za-z]+_(.+?)(_\d+|_\d[FB]?[WS])?", value))
     )
+    if any(m.name == "LoadData" and m.enabled for m in pipeline.modules):
+        t.made = {
+            value for m in pipeline.modules for text, value in m.settings if re.match(r"(Name|Enter|Call|What) ", text)
+        }
     for module in pipeline.modules:
         t.module = module
         name = ONCE.get(module.name, module.name)
@@ -163,7 +167,7 @@ def load(t: Translator, module: Module) -> None:
         kinds_of = module.named("Select the image type")[-of_rules or None :]
         for kind, image, objects in zip(kinds_of, named[0][-of_rules or None :], named[1], strict=False):
             if kind == "Objects":
-                t.lose(objects, Cause(module.name, module.number, "loads objects"))
+                t.load_objects(objects, "gapless")
             else:
                 t.declared.append(image)
 
@@ -178,11 +182,7 @@ def unknown(t: Translator, module: Module) -> None:
     for text, value in module.settings:
         if re.match(r"(Name the .*image|Image name|Enter .*image name)", text) and value not in ("", "None"):
             t.images[value] = Cause(module.name, module.number, "is not among the modules that are imported")
-        if (
-            re.match(r"Name the (output|new|filtered|.*) objects", text)
-            and value not in ("", "None")
-            and not OUTPUT.match(module.name)
-        ):
+        if re.match(r"Name the .*objects?$", text) and value not in ("", "None") and not OUTPUT.match(module.name):
             t.lose(value, Cause(module.name, module.number, "is not among the modules that are imported"))
             makes_objects = True
     if (

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from ..settings import filter_steps
 from ..settings import steps as kinds
-from ..settings.names import BRIGHTFIELD, CHANNELS
+from ..settings.names import BRIGHTFIELD, CHANNELS, LABEL_IMAGE
 from .findings import Cause, Finding, Unsupported
 from .functions import inputs_of
 from .parse import Module, printable
@@ -37,6 +38,8 @@ class Translator:
     declared: list[str] = field(default_factory=list)  # images that NamesAndTypes names
     groups: list[str] = field(default_factory=list)  # metadata whose values make groups of images
     flagged: dict[str, None] = field(default_factory=dict)  # images whose quality flags a site
+    label_images: set[str] = field(default_factory=set)
+    made: set[str] | None = None  # where LoadData may load objects: what modules make, each of them imported or not
     wants_loaded: bool = False  # a module is of all loaded images
     module: Module | None = None
 
@@ -98,6 +101,15 @@ class Translator:
             self.channels[name] = channel
         return self.channels[name]
 
+    def load_objects(self, name: str, values: str) -> None:
+        """Objects of a file: a label image is a channel of the plate."""
+        image = name + LABEL_IMAGE
+        self.label_images.add(image)
+        self.add(kinds.Load(image, self.channel(image)))
+        self.add(filter_steps.ImageToObjects(image, name, values=values, module=self.by))
+        self.output(name, thresholds=False)
+        self.say("note", f"objects {printable(name)} are loaded from label images, channel {self.channel(image)}")
+
     def function(self, name: str, image: str) -> str:
         """An illumination function that is loaded: of the channel in its own name."""
         if name in self.unfinished:
@@ -129,6 +141,8 @@ class Translator:
         self.add(step)
 
     def set_of(self, name: str) -> str:
+        if name not in self.objects and self.made is not None and name not in self.made:
+            self.load_objects(name, "ranked")
         if name not in self.objects:
             raise Unsupported(f"objects {printable(name)} are loaded or made by a module that is not imported")
         if (cause := self.objects[name]) is not None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..gpu.cpu import StaleLibrary
+from ..settings.names import LABEL_IMAGE
 from ..storage.faults import check_there, may_pass
 from ..storage.local import Planes, Status
 from .focus import Counts, check_image, copy_of, count_image, oddities, top_of
@@ -128,7 +129,8 @@ def judge(
     """What the counts of a site's images, all of them readable, come to; `equal` as `copy_of` asks it."""
     flags = []
     for c, channel in enumerate(wanted.channels):
-        flags += [wanted.problem(site, c, reason) for reason in (*oddities(counts[c]), *greys[c].remarks)]
+        odd = [] if channel.endswith(LABEL_IMAGE) else oddities(counts[c])  # a label image is mostly 0, and of any count
+        flags += [wanted.problem(site, c, reason) for reason in (*odd, *greys[c].remarks)]
         if (same := copy_of(counts, c, equal)) is not None:
             flags.append(wanted.problem(site, c, f"the {channel} image is the {wanted.channels[same]} image again"))
     files = tuple(grey.status for grey in greys)

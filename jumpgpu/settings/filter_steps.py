@@ -96,13 +96,15 @@ class ImageToObjects(Step):
     """ConvertImageToObjects of what is above a half: pieces that touch, corners too (`corners`), in the order of rows.
 
     `values` "pieces": of pixels of one count (of 65535), but for the count `background`; "numbers": the counts themselves.
+    Objects that are loaded: "ranked", the file's counts in their order, the least being no object; "gapless", the counts
+    themselves, or where few or far apart in their order, or where numbers are left out the pieces that touch.
     """
 
     do = "image_to_objects"
     image: str
     output: str
     corners: bool = True
-    values: str = "binary"  # binary, pieces, numbers
+    values: str = "binary"  # binary, pieces, numbers, ranked, gapless
     background: int = 0
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 CHANNELS = ("DNA", "ER", "RNA", "AGP", "Mito")  # order of the C axis
 BRIGHTFIELD = ("HighZBF", "LowZBF", "Brightfield")  # further channels, when configured
+LABEL_IMAGE = "Objects"  # ends the name of a channel that is a label image
 COMPARTMENTS = ("Cells", "Cytoplasm", "Nuclei")  # stored order, and the order of object rows
 FAMILIES = (  # stored order within a compartment
     "AreaShape",

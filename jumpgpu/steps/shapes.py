@@ -129,10 +129,25 @@ def eroded(inside: NDArray[np.bool_], element: NDArray[np.bool_], step: filter_s
     return np.asarray(result)
 
 
+def as_loaded(counts: Labels, ranked: bool) -> Labels:
+    """A label image's counts as CellProfiler numbers objects that it loads, from a table (`ranked`) or by rules."""
+    values, rank = np.unique(counts, return_inverse=True)
+    if ranked or 2 * len(values) <= max(int(values[-1]), 254):  # few, or far apart
+        return rank.reshape(counts.shape).astype(np.int32)
+    if np.array_equal(values, np.arange(values[-1] + 1)) or np.array_equal(values, np.arange(1, values[-1] + 1)):
+        return counts
+    from skimage.measure import label
+
+    return np.asarray(label(counts[:, :, None]))[:, :, 0]  # with CellProfiler's third axis, by which pieces go by columns
+
+
 def image_to_objects(state: State, step: filter_steps.ImageToObjects, device: Device) -> None:
-    pixels = state.images[step.image].pixels
+    image = state.images[step.image]
+    pixels = image.pixels
 
     def of_plane(plane: NDArray[Any]) -> NDArray[Any]:
+        if step.values in ("ranked", "gapless"):
+            return as_loaded(np.rint(plane * plane.dtype.type(image.scale)).astype(np.int32), step.values == "ranked")
         if step.values == "binary":
             inside = plane if plane.dtype == bool else plane > 0.5
             return np.asarray(ndimage.label(inside, ndimage.generate_binary_structure(2, 2 if step.corners else 1))[0])

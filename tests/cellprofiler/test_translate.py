@@ -226,10 +226,10 @@ MASK_OBJECTS = {
 }
 
 
-def appended(name: str, settings_of: dict[str, str]) -> Translated:
+def appended(name: str, settings_of: dict[str, str], file: str = "cpjump1_analysis_load_data.cppipe") -> Translated:
     """CPJUMP1's analysis with one module more."""
     block = "\n".join([f"{name}:{HEADER}", *(f"    {k}:{v}" for k, v in settings_of.items())])
-    return translate([parse_text(f"{text_of('cpjump1_analysis_load_data.cppipe')}\n{block}\n", "lab.cppipe")])
+    return translate([parse_text(f"{text_of(file)}\n{block}\n", "lab.cppipe")])
 
 
 def test_mask_objects() -> None:
@@ -242,7 +242,9 @@ def test_mask_objects() -> None:
 
 
 def test_masking_by_objects_that_are_not_made() -> None:
-    imported = appended("MaskObjects", MASK_OBJECTS | {"Select the masking object": "Others"})
+    others = MASK_OBJECTS | {"Select the masking object": "Others"}
+    assert any("channel OthersObjects" in f.text for f in appended("MaskObjects", others).of_level("note"))
+    imported = appended("MaskObjects", others, "cpjump1_analysis_names_and_types.cppipe")  # where no table may load them
     assert imported.verdict["labels"] == "refused"
     (finding,) = imported.of_level("labels")
     assert finding.module == "MaskObjects"

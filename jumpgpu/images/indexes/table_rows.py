@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import BinaryIO
 
+from ...settings.names import LABEL_IMAGE
 from ...storage.buckets import Place
 
 MAX_BYTES = 2 << 30
@@ -108,6 +109,12 @@ class ParquetRows:
 
 
 def plain_column(name: str) -> str:
-    """A column's name without blanks around it, and without the `Image_` that CellProfiler has before files and folders."""
+    """A column's name without blanks around it, and without the `Image_` that CellProfiler has before files and folders.
+
+    `ObjectsFileName_Nuclei`, a label image, becomes the channel NucleiObjects: `FileName_NucleiObjects`.
+    """
     name = name.strip()
-    return rest if (rest := name.removeprefix("Image_")).startswith(PREFIXES) else name
+    rest = name.removeprefix("Image_")
+    if (label := rest.removeprefix("Objects")) != rest and label.startswith(PREFIXES):
+        return label + LABEL_IMAGE
+    return rest if rest.startswith(PREFIXES) else name
