@@ -123,7 +123,9 @@ def quality(t: Translator, s: Settings) -> None:
         t.wants_loaded = True
         names = load_all(t)
         s["groups"] = [g | {"images": names} for g in s["groups"][:1]]
-        if not t.declared:
+        if not names:
+            t.say("image tables", "is of all loaded images, which no other module names; none is measured")
+        elif not t.declared:
             t.say("note", "is of all loaded images; one that no other module uses is not loaded here, and so not measured")
             if unused := functions_beside(t.loaded):
                 listed = ", ".join(map(printable, unused))

@@ -103,6 +103,9 @@ def secondary(t: Translator, s: Settings) -> None:
 
 def tertiary(t: Translator, s: Settings) -> None:
     larger, smaller = t.set_of(s["larger"]), t.set_of(s["smaller"])
+    if s["shrink"] != "Yes":
+        text = "where nothing is left of an object CellProfiler's AreaShape of the next moves up a row; here it stays"
+        t.say("note", text)
     t.add(kinds.Tertiary(larger, smaller, s["objects"], s["shrink"] == "Yes", module=t.by))
     t.output(s["objects"], thresholds=False)
 

@@ -10,14 +10,15 @@ from dataclasses import replace
 from ..settings import steps as kinds
 from . import of_filters, of_image_tables, of_images, of_measures, of_objects
 from .findings import LEVELS, Cause, Finding, Source, Translated, Unsupported
-from .functions import pruned, split
+from .functions import outputs_of, pruned, split
 from .parse import Module, Pipeline, printable
 from .rows import Settings
 from .settings import ONCE, READERS, read_settings
 from .sources import GROUPS, source_of
 from .translator import KNOWN, Translator
 
-LOADING = {"LoadData", "Images", "Metadata", "NamesAndTypes", "Groups"}
+LOADING = {"LoadData", "LoadImages", "Images", "Metadata", "NamesAndTypes", "Groups"}
+BY_CELLPROFILER = "run this pipeline in CellProfiler, and give the other one the folder of what it saves by --images"
 OUTPUT = re.compile(
     r"(Save|Export|Display|Overlay|GrayToColor|CreateBatch|CreateWebPage|DefineGrid|LabelImages|InvertFor|Tile)"
 )
@@ -31,11 +32,17 @@ def translate(pipelines: Iterable[Pipeline]) -> Translated:
     steps: list[kinds.Step] = []
     for t in result:
         of_plate, of_fields = split(t.steps, t.saved)
+        if (written := saved_images(t, of_fields)) and t is not result[-1]:
+            text = f"saves images {listed(written)}, which a later pipeline may load; none are saved here: {BY_CELLPROFILER}"
+            t.findings.append(Finding("labels", t.file, "SaveImages", 0, text))
         if of_plate and (finer := [g for g in t.groups if GROUPS.get(g.lower().replace("_", "")) != "plate"]):
             text = f"functions are made for each group of {', '.join(map(printable, finer))}; here one is made for the plate"
             t.findings.append(Finding("values", t.file, "Groups", 0, text))
         functions += of_plate
         steps += pruned(of_fields)
+    if not (steps or functions) and (written := saved_images(result[-1], result[-1].steps)):
+        text = f"only makes images {listed(written)}, and none are saved here: {BY_CELLPROFILER}"
+        result[-1].findings.append(Finding("labels", result[-1].file, "SaveImages", 0, text))
     source = sources(pipelines, result)
     findings = [f for t in result for f in t.said()]
     loads = [s for s in (*functions, *steps) if isinstance(s, kinds.Load)]
@@ -58,6 +65,16 @@ def translate(pipelines: Iterable[Pipeline]) -> Translated:
         tuple(functions),
         source,
     )
+
+
+def saved_images(t: Translator, of_fields: Sequence[kinds.Step]) -> list[str]:
+    """Images of single fields that a pipeline makes and saves to files, those by modules that are not imported too."""
+    made = {name for step in of_fields if not isinstance(step, kinds.Load) for name in outputs_of(step)}
+    return sorted(name for name in t.saved if name in made or t.images.get(name) is not None)
+
+
+def listed(names: Sequence[str]) -> str:
+    return ", ".join(map(printable, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def sources(pipelines: Sequence[Pipeline], translated: Sequence[Translator]) -> Source:
@@ -156,6 +173,8 @@ def load(t: Translator, module: Module) -> None:
         t.groups = [c.strip() for text in module.named("Select metadata tags") for c in text.split(",") if c.strip()]
     if module.named("Process just a range of rows") == ["Yes"]:
         t.say("note", "takes a range of rows; choose wells and sites by --wells and --sites")
+    if module.name == "LoadImages":
+        load_images(t, module)
     if module.name == "LoadData" and module.named("Rescale intensities") == ["No"]:
         t.say("labels", "intensities are not rescaled; here they are counts over the highest of their type")
     scales = set(module.named("Set intensity range from")) - {"Image metadata", "Image bit-depth", "Yes"}
@@ -170,6 +189,18 @@ def load(t: Translator, module: Module) -> None:
                 t.load_objects(objects, "gapless")
             else:
                 t.declared.append(image)
+
+
+def load_images(t: Translator, module: Module) -> None:
+    """CellProfiler 2's LoadImages: images of single files, by name; how its files are named says [plate]."""
+    kinds_of = [*module.named("Load the input as images or objects"), *["Images"] * len(module.settings)]
+    for name, kind in zip(module.named("Name this loaded image"), kinds_of, strict=False):
+        t.declared += [name] * (kind == "Images")
+    for kind in set(module.named("File type to be loaded")) - {"individual images"}:
+        t.say("labels", f"loads {printable(kind)}; here a field is one plane of a file")
+    if "No" in module.named("Rescale intensities"):
+        t.say("labels", "intensities are not rescaled; here they are counts over the highest of their type")
+    t.say("note", f"loads {listed(t.declared)}; its rules for file names are not read, say in [plate] how files are named")
 
 
 def unknown(t: Translator, module: Module) -> None:

@@ -303,3 +303,58 @@ def test_a_picture_that_a_module_makes_is_no_image_of_the_plate() -> None:
     imported = translate([parse_text(text, "lab.cppipe")])
     assert imported.verdict["columns"] == "missing"
     assert any("'Counted' is not made" in f.text for f in imported.of_level("columns"))
+
+
+SAVED = """
+SaveImages:[module_num:9|svn_version:'Unknown'|variable_revision_number:16|show_window:False|notes:[]|enabled:True]
+    Select the type of image to save:Image
+    Select the image to save:CorrDNA
+"""
+CORRECTED = """CellProfiler Pipeline: http://www.cellprofiler.org
+Version:5
+DateRevision:428
+ModuleCount:2
+
+CorrectIlluminationApply:[module_num:8|svn_version:'Unknown'|variable_revision_number:5|show_window:False|notes:[]|enabled:True]
+    Select the input image:OrigDNA
+    Name the output image:CorrDNA
+    Select the illumination function:IllumDNA
+    Select how the illumination function is applied:Divide
+    Set output image values less than 0 equal to 0?:Yes
+    Set output image values greater than 1 equal to 1?:Yes
+"""
+
+
+def test_images_that_one_pipeline_saves_for_another_are_said() -> None:
+    """A later pipeline would read the plate's own images in their place."""
+    first = parse_text(CORRECTED + SAVED, "illum.cppipe")
+    later = parse_text(text_of("cpjump1_analysis_load_data.cppipe"), "analysis.cppipe")
+    imported = translate([first, later])
+    (finding,) = imported.of_level("labels")
+    assert (imported.verdict["labels"], finding.module) == ("differ", "SaveImages")
+    assert "'CorrDNA', which a later pipeline may load" in finding.text
+    assert translate([later, first]).verdict["labels"] == "equal"  # what the last one saves nobody loads
+    alone = translate([first])
+    assert alone.verdict["labels"] == "refused"
+    assert "only makes images 'CorrDNA'" in alone.of_level("labels")[0].text
+    assert translate([parse_text(text_of("cpjump1_illumination_load_data.cppipe"), "illum.cppipe"), later]).verdict[
+        "labels"
+    ] == ("equal")  # functions of a plate are passed on
+
+
+def test_images_of_the_older_loading_module_have_names() -> None:
+    loading = """CellProfiler Pipeline: http://www.cellprofiler.org
+Version:1
+SVNRevision:11710
+
+LoadImages:[module_num:1|svn_version:'11587'|variable_revision_number:11|show_window:False|notes:[]]
+    File type to be loaded:individual images
+    Load the input as images or objects?:Images
+    Name this loaded image:OrigDNA
+    Name this loaded object:Nuclei
+    Rescale intensities?:{}
+"""
+    translated = translate([parse_text(loading.format("Yes"), "old.cp")])
+    assert any("loads 'OrigDNA'" in f.text for f in translated.of_level("note"))
+    assert not translated.of_level("labels")
+    assert "not rescaled" in translate([parse_text(loading.format("No"), "old.cp")]).of_level("labels")[0].text
