@@ -154,7 +154,7 @@ def compare_images(result: Compared, state: State, theirs: pd.DataFrame) -> None
 def as_listed(step: kinds.Step, columns_of: Mapping[str, set[str]]) -> kinds.Step:
     """A step with its images in the order in which CellProfiler took them, as the pairs of its columns show (of each object
     set). Of older pipelines it reads them into a set, whose order is another at each start."""
-    if not isinstance(step, kinds.MeasureCorrelation) or len(step.images) < 3:
+    if not isinstance(step, kinds.MeasureCorrelation) or len(step.images) < 2:
         return step
     columns = columns_of.get(step.objects[0], set())
     before = {a: sum(f"Correlation_Correlation_{a}_{b}" in columns for b in step.images) for a in step.images}

@@ -51,9 +51,9 @@ def identify_secondary(
         original, final = find_threshold(planes, settings.threshold, device, valid)
         above = above_threshold(planes, final, settings.threshold.smoothing, device, valid)
         if settings.method == "propagation":
-            every, _ = propagate_distances(single, above, grown, settings.regularization, device)
+            every, _ = propagate_distances(single, above, grown, settings.regularization, device, queued=True)
         elif settings.method == "distance_b":
-            every, distance = propagate_distances(single, above, grown, 1.0, device)
+            every, distance = propagate_distances(single, above, grown, 1.0, device, queued=True)
             every = torch.where(grown > 0, grown, torch.where(distance > settings.distance, 0, every))
         else:
             inside = (above > 0) | (grown > 0)

@@ -7,7 +7,7 @@ from centrosome.propagate import propagate as centrosome_propagate
 from scipy import ndimage
 
 from jumpgpu.gpu.device import Device
-from jumpgpu.segmentation.expand import grow_by_distance, propagate
+from jumpgpu.segmentation.expand import grow_by_distance, propagate, propagate_distances
 from jumpgpu.segmentation.planes import channel_planes
 from tests.simulators.ways import Way
 
@@ -70,3 +70,22 @@ def test_ways(way: Way) -> None:
         return grown, grow_by_distance(start, 3, device)
 
     way.check(work)
+
+
+@pytest.mark.parametrize(("levels", "weight"), [(3, 0.0), (12, 0.0), (60, 0.05), (60, 1.0)])
+def test_ways_of_one_length_are_taken_as_from_centrosomes_queue(device: Device, levels: int, weight: float) -> None:
+    """Few counts, so that many ways are equally long; the lowest label is not always the first in the queue."""
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, levels, (2, 150, 130)).astype(np.float32) / np.float32(255)
+    seeds = np.zeros(image.shape, np.int32)
+    for k, (y, x) in enumerate(rng.integers(5, 120, (30, 2)), 1):
+        seeds[:, y : y + 4, x : x + 5] = k
+    mask = (ndimage.uniform_filter(rng.random(image.shape), (0, 7, 7)) > 0.47).astype(np.uint8)
+    inputs = channel_planes(torch.from_numpy(image[:, None]), 0), torch.from_numpy(mask), torch.from_numpy(seeds)
+    labels, _ = propagate_distances(*inputs, weight, device, queued=True)
+    theirs = [
+        centrosome_propagate(i.astype(np.float64), s, m > 0, weight)[0] for i, s, m in zip(image, seeds, mask, strict=True)
+    ]
+    np.testing.assert_array_equal(labels, theirs)
+    if (levels, weight) == (3, 0.0):
+        assert (propagate(*inputs, weight, device).numpy() != theirs).any()
