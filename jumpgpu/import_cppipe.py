@@ -137,7 +137,13 @@ def as_a_whole(pipelines: Sequence[Pipeline], approximate: bool) -> Imported | N
 
 def by_steps(pipelines: Sequence[Pipeline], options: argparse.Namespace) -> int:
     """The verdict as JSON, or the settings file of steps, which is not written where labels or values would differ."""
-    result = translate(pipelines)
+    try:
+        result = translate(pipelines)
+    except ValueError as error:
+        if not options.json:
+            raise
+        print(json.dumps(verdict.refused(str(error)), indent=1))
+        return 0
     if options.json:
         print(json.dumps(verdict.as_json(result), indent=1))
         return 0

@@ -1,6 +1,7 @@
 """What a pipeline comes to here, before anything is run: one line, then a line per cause; the same for programs; and its
 settings."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,14 @@ def as_json(imported: Translated) -> dict[str, Any]:
     """The verdict for programs; `columns` speaks of object columns."""
     findings = [{"level": f.level, "module": f.module, "number": f.number, "line": f.text} for f in imported.findings]
     return {**imported.verdict, "findings": findings}
+
+
+def refused(error: str) -> dict[str, Any]:
+    """The verdict for programs on a pipeline of which a module's settings cannot be read."""
+    match = re.match(r"(\w+) \(module (\d+)\): ", error)
+    module, number = (match[1], int(match[2])) if match else ("Pipeline", 0)
+    finding = {"level": "labels", "module": module, "number": number, "line": error[match.end() if match else 0 :]}
+    return {"labels": "refused", "columns": "missing", "image_tables": "missing", "findings": [finding]}
 
 
 def lines(imported: Translated) -> list[str]:

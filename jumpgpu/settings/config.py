@@ -246,6 +246,11 @@ def load_config(path: str | Path) -> Config:
         with open(path, "rb") as file:
             table = tomllib.load(file)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        if path.suffix.lower() in (".cppipe", ".cpproj", ".cpproject"):
+            raise ValueError(
+                f"{path}: a CellProfiler pipeline, not a settings file: give it by --pipeline, or make a "
+                f"settings file of it by `jumpgpu import-cppipe {path.name} --output lab.toml`"
+            ) from None
         raise ValueError(f"{path}: {error}") from error
     return build(Config, table, str(path))
 

@@ -2,6 +2,7 @@
 the pixel."""
 
 import dataclasses
+import json
 import tomllib
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from jumpgpu.cellprofiler.parse import parse_text, read_pipeline
 from jumpgpu.cellprofiler.translate import translate
 from jumpgpu.cellprofiler.verdict import settings
 from jumpgpu.gpu.device import Device
+from jumpgpu.import_cppipe import main as import_cppipe
 from jumpgpu.settings import steps as kinds
-from jumpgpu.settings.config import Config, build
+from jumpgpu.settings.config import Config, build, load_config
 from jumpgpu.settings.limits import check_all
 from jumpgpu.settings.toml import as_toml
 from tools.pipelines import run_reference
@@ -358,3 +360,19 @@ LoadImages:[module_num:1|svn_version:'11587'|variable_revision_number:11|show_wi
     assert any("loads 'OrigDNA'" in f.text for f in translated.of_level("note"))
     assert not translated.of_level("labels")
     assert "not rescaled" in translate([parse_text(loading.format("No"), "old.cp")]).of_level("labels")[0].text
+
+
+def test_a_module_of_an_old_revision_is_refused_in_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "old.cppipe"
+    path.write_text(CORRECTED.replace("variable_revision_number:5", "variable_revision_number:99"))
+    assert import_cppipe([str(path), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["labels"], result["columns"]) == ("refused", "missing")
+    (finding,) = result["findings"]
+    assert (finding["level"], finding["module"], finding["number"]) == ("labels", "CorrectIlluminationApply", 8)
+    assert "revision 99" in finding["line"]
+
+
+def test_a_pipeline_in_place_of_settings_is_told_where_it_belongs() -> None:
+    with pytest.raises(ValueError, match=r"a CellProfiler pipeline, not a settings file: give it by --pipeline"):
+        load_config(Path(__file__).parent / "pipelines/cpjump1_old.cppipe")
