@@ -369,7 +369,7 @@ def test_a_module_of_an_old_revision_is_refused_in_json_too(tmp_path: Path, caps
     result = json.loads(capsys.readouterr().out)
     assert (result["labels"], result["columns"]) == ("refused", "missing")
     (finding,) = result["findings"]
-    assert (finding["level"], finding["module"], finding["number"]) == ("labels", "CorrectIlluminationApply", 8)
+    assert (finding["level"], finding["module"], finding["number"]) == ("labels", "CorrectIlluminationApply", 1)
     assert "revision 99" in finding["line"]
 
 
